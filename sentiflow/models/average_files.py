@@ -1,4 +1,4 @@
-"""Model packages of the same classes -> one directory that holds them, as one model: their average.
+"""Model packages of the same classes -> one directory that holds them as one model, their average.
 
 The directory has the packages in ``members/0``, ``members/1``, ... and a manifest of the stage
 ``model``. This module does not import torch.
@@ -14,17 +14,21 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri, join
 
 MEMBERS = "members"
+"""Key of the members in settings and inputs, and the folder of their packages."""
+_PACKAGE_FILES = (*package_files.FILES, manifest.MANIFEST)
+"""Files of each package of an average."""
 
 
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
     """Describe the average of several models as one model.
 
-    The lengths of texts, unknown words and the statistics for drift are those of the first. No
-    prediction is unsure: what each model promises of its own confidence holds for no mean of them.
+    The first model decides the lengths of texts, unknown words and the statistics for drift. No
+    prediction is unsure: each model promises something about its confidence, and the promises do
+    not hold for the mean.
 
     Args:
         members: The models.
-        uri: The directory that it will have.
+        uri: The directory that the average will have.
         setting: The setting that names the models, for error messages.
 
     Raises:
@@ -33,16 +37,10 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
     first = members[0]
     for model in members:
         package_files.reject_average(model, setting=setting)
-        classes, others = package_files.classes_of(first), package_files.classes_of(model)
-        if set(classes) != set(others):
-            raise UserError(
-                f"{setting}: {display_uri(first['uri'])} has the classes "
-                f"{', '.join(few(classes))}, but {display_uri(model['uri'])} has "
-                f"{', '.join(few(others))}",
-                hint="only models of the same classes have an average",
-            )
-    settings = {**(first["settings"] or {}), MEMBERS: [model["settings"] for model in members]}
+        _check_same_classes(first, model, setting=setting)
+    settings = dict(first["settings"] or {})
     settings.pop("unsure", None)
+    settings[MEMBERS] = [model["settings"] for model in members]
     inputs = {MEMBERS: {"fingerprint": _identify(members)}}
     return {
         "uri": uri,
@@ -52,31 +50,47 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
         "settings": settings,
         "training": None,
         "members": [
-            {"uri": m["uri"], "fingerprint": m["fingerprint"], "training": m["training"]}
-            for m in members
+            {
+                "uri": model["uri"],
+                "fingerprint": model["fingerprint"],
+                "training": model["training"],
+            }
+            for model in members
         ],
     }
+
+
+def _check_same_classes(first: ModelInput, other: ModelInput, *, setting: str) -> None:
+    classes = package_files.classes_of(first)
+    others = package_files.classes_of(other)
+    if set(classes) != set(others):
+        raise UserError(
+            f"{setting}: {display_uri(first['uri'])} has the classes "
+            f"{', '.join(few(classes))}, but {display_uri(other['uri'])} has "
+            f"{', '.join(few(others))}",
+            hint="only models of the same classes have an average",
+        )
 
 
 def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
     """Copy packages into one directory, and write its manifest.
 
     Args:
-        model: Their average, as :func:`describe` describes it.
-        packages: Their directories, in the order of its members.
+        model: The average of the packages, as :func:`describe` describes it.
+        packages: The directories of the packages, in the order of the members.
         to: The directory to write.
     """
     assert model["settings"] is not None, "a package has settings"
+    files = []
+    for folder, package in zip(_name_folders(len(packages)), packages, strict=True):
+        for name in _PACKAGE_FILES:
+            content = filesystem.read_bytes(join(package, name))
+            files.append(filesystem.write_file(to, join(folder, name), content))
     members = {
-        "uri": model["uri"], "fingerprint": _identify(model["members"]), "models": model["members"]
-    }  # fmt: skip
-    files = [
-        filesystem.write_file(
-            to, join(MEMBERS, str(number), name), filesystem.read_bytes(join(package, name))
-        )
-        for number, package in enumerate(packages)
-        for name in (*package_files.FILES, manifest.MANIFEST)
-    ]
+        "uri": model["uri"],
+        "fingerprint": _identify(model["members"]),
+        "models": model["members"],
+    }
     record = manifest.describe(
         "model",
         model["settings"],
@@ -92,29 +106,35 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
 
 def list_names(record: Manifest) -> list[str]:
     """List the files that a package or an average must have beside its manifest."""
-    names = (*package_files.FILES, manifest.MANIFEST)
-    of_members = [join(folder, name) for folder in _list_folders(record) for name in names]
-    return of_members or [*package_files.FILES]
+    folders = _list_folders(record)
+    if not folders:
+        return list(package_files.FILES)
+    return [join(folder, name) for folder in folders for name in _PACKAGE_FILES]
 
 
 def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
-    """List the packages of a model: the directory itself, or those that an average holds.
+    """List the packages of a model: the directory itself, or the packages of an average.
 
     Args:
         uri: The directory.
         setting: The setting that names ``uri``, for error messages.
 
     Raises:
-        UserError: The directory is no finished package, or holds others than it says.
+        UserError: The directory is no finished package, or holds other packages than its manifest
+            says.
     """
     record = manifest.require(uri, stage="model", setting=setting)
     places = [join(uri, folder) for folder in _list_folders(record)]
     if not places:
         return [uri]
-    records = [manifest.require(place, stage="model", setting=setting) for place in places]
-    members = [package_files.to_input(*each) for each in zip(places, records, strict=True)]
-    is_listed = {item["path"] for item in record["files"]} == {*list_names(record)}
-    if not is_listed or describe(members, setting=setting)["fingerprint"] != record["fingerprint"]:
+    members = []
+    for place in places:
+        member = manifest.require(place, stage="model", setting=setting)
+        members.append(package_files.to_input(place, member))
+    average = describe(members, setting=setting)
+    listed = {item["path"] for item in record["files"]}
+    is_complete = listed == set(list_names(record))
+    if not is_complete or average["fingerprint"] != record["fingerprint"]:
         raise UserError(
             f"{uri} holds other models than its manifest says", hint=package_files.COPY_AGAIN
         )
@@ -124,9 +144,15 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
 def _list_folders(record: Manifest) -> list[str]:
     """List the folders of an average's packages; none for a single package."""
     members = record["settings"].get(MEMBERS)
-    number = len(members) if isinstance(members, list) else 0
-    return [join(MEMBERS, str(n)) for n in range(number)]
+    if not isinstance(members, list):
+        return []
+    return _name_folders(len(members))
+
+
+def _name_folders(number: int) -> list[str]:
+    return [join(MEMBERS, str(place)) for place in range(number)]
 
 
 def _identify(members: Sequence[ModelInput]) -> str:
+    """Compute the fingerprint of the members from those of the models."""
     return manifest.fingerprint([model["fingerprint"] for model in members])

@@ -1,7 +1,7 @@
 """Encoded rows -> padded tensors of nearly equal length."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +10,7 @@ import torch
 from sentiflow.models.vocabulary import PAD_ID
 
 COLUMNS = ("row_id", "label", "token_ids", "teacher")
-"""The columns of ``schema.ENCODED`` in :class:`EncodedRows`, and that of ``schema.TAUGHT``."""
+"""Columns that :class:`EncodedRows` holds; only ``schema.TAUGHT`` has ``teacher``."""
 MAX_CELLS = 1 << 19
 """Cells of a batch for scoring, with or without a token: about 800 MB of states on a GPU."""
 
@@ -42,21 +42,33 @@ class EncodedRows:
     def from_lists(cls, token_ids: pa.ListArray) -> "EncodedRows":
         """View a list<int32> column."""
         offsets = token_ids.offsets.to_numpy().astype(np.int64)
-        return cls(token_ids.flatten().to_numpy(), offsets - offsets[0], np.zeros(0, np.int8))
+        return cls(
+            token_ids=token_ids.flatten().to_numpy(),
+            offsets=offsets - offsets[0],
+            labels=np.zeros(0, np.int8),
+        )
 
     @classmethod
     def from_tables(cls, tables: Sequence[pa.Table]) -> "EncodedRows":
         """Join tables with ``COLUMNS``, all or none with a teacher, in the order given."""
         if not tables:
-            return cls(np.zeros(0, np.int32), np.zeros(1, np.int64), np.zeros(0, np.int8))
+            return cls(
+                token_ids=np.zeros(0, np.int32),
+                offsets=np.zeros(1, np.int64),
+                labels=np.zeros(0, np.int8),
+            )
         table = pa.concat_tables(tables).combine_chunks()
         rows = cls.from_lists(table["token_ids"].combine_chunks())
-        labels = table["label"].to_numpy().astype(np.int8)
         teacher = None
         if "teacher" in table.column_names:
-            teacher = table["teacher"].combine_chunks().flatten().to_numpy()
-            teacher = teacher.reshape(len(table), -1)
-        return cls(rows.token_ids, rows.offsets, labels, table["row_id"].to_numpy(), teacher)
+            probabilities = table["teacher"].combine_chunks().flatten().to_numpy()
+            teacher = probabilities.reshape(len(table), -1)
+        return replace(
+            rows,
+            labels=table["label"].to_numpy().astype(np.int8),
+            row_ids=table["row_id"].to_numpy(),
+            teacher=teacher,
+        )
 
 
 def copy_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
@@ -84,8 +96,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Copy the tensors to a device, see :func:`copy_to`."""
-        tensors = (tensor for tensor in vars(self).values() if tensor is not None)
-        return Batch(*(copy_to(tensor, device) for tensor in tensors))
+        return Batch(
+            token_ids=copy_to(self.token_ids, device),
+            lengths=copy_to(self.lengths, device),
+            labels=copy_to(self.labels, device),
+            teacher=None if self.teacher is None else copy_to(self.teacher, device),
+        )
 
 
 def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]:
@@ -94,10 +110,12 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
     Batches of long tweets have fewer than ``batch_size`` rows, see ``MAX_CELLS``.
     """
     rows = np.argsort(lengths, kind="stable")
-    rows = rows[np.searchsorted(lengths[rows], 1) :]
+    num_empty = np.searchsorted(lengths[rows], 1)
+    rows = rows[num_empty:]
     batches = []
     while len(rows):
-        cells = np.arange(1, len(rows[:batch_size]) + 1) * lengths[rows[:batch_size]]
+        next_lengths = lengths[rows[:batch_size]]
+        cells = np.arange(1, len(next_lengths) + 1) * next_lengths  # of a batch that ends here
         size = max(1, int(np.searchsorted(cells, MAX_CELLS, side="right")))
         batches.append(rows[:size])
         rows = rows[size:]
@@ -106,16 +124,21 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
 
 def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:
     """Pad the chosen rows to the length of the longest."""
-    starts, lengths = rows.offsets[chosen], rows.offsets[chosen + 1] - rows.offsets[chosen]
-    padded = np.full((len(chosen), max(1, int(lengths.max()))), PAD_ID, np.int64)
-    filled = np.arange(padded.shape[1]) < lengths[:, None]
+    starts = rows.offsets[chosen]
+    lengths = rows.offsets[chosen + 1] - starts
+    width = max(1, int(lengths.max()))
+    padded = np.full((len(chosen), width), PAD_ID, np.int64)
+    is_token = np.arange(width) < lengths[:, None]
     ends = np.cumsum(lengths)
-    positions = np.arange(ends[-1]) + np.repeat(starts - ends + lengths, lengths)
-    padded[filled] = rows.token_ids[positions]
-    labels = rows.labels[chosen] if len(rows.labels) else rows.labels
+    before = ends - lengths
+    positions = np.arange(ends[-1]) + np.repeat(starts - before, lengths)
+    padded[is_token] = rows.token_ids[positions]
+    labels = rows.labels
+    if len(labels):
+        labels = labels[chosen]
     return Batch(
-        torch.from_numpy(padded),
-        torch.from_numpy(lengths),
-        torch.from_numpy(labels.astype(np.int64)),
-        None if rows.teacher is None else torch.from_numpy(rows.teacher[chosen]),
+        token_ids=torch.from_numpy(padded),
+        lengths=torch.from_numpy(lengths),
+        labels=torch.from_numpy(labels.astype(np.int64)),
+        teacher=None if rows.teacher is None else torch.from_numpy(rows.teacher[chosen]),
     )

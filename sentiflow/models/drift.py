@@ -1,4 +1,4 @@
-"""Profiles of two corpora under one model -> drift between them."""
+"""Two corpora as one model sees them -> the drift between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,14 +57,15 @@ class Profile:
         """Shares and means; a corpus without rows has none."""
         if not self.rows:
             return {}
-        predicted = {"positive_fraction": self.positive / self.rows}
-        if self.predicted:
-            predicted = {f"predicted_{n}": rows / self.rows for n, rows in self.predicted.items()}
-        return {
+        means = {
             "unknown_fraction": self.unknown_tokens / self.tokens if self.tokens else 0.0,
             "mean_length": self.tokens / self.rows,
-            **predicted,
         }
+        if not self.predicted:
+            means["positive_fraction"] = self.positive / self.rows
+        for name, rows in self.predicted.items():
+            means[f"predicted_{name}"] = rows / self.rows
+        return means
 
 
 def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
@@ -79,36 +80,45 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
         return {}
     length = population_stability_index(profile.lengths, reference.lengths)
     probability = population_stability_index(profile.probabilities, reference.probabilities)
-    # Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
-    # Yurdakul, Statistical Properties of Population Stability Index, 2018.
-    chance = 2 * (1 / profile.rows + 1 / reference.rows)
-    indexes = {"length of the texts": length, "probabilities": probability}
-    bins = len(LENGTH_EDGES), NUM_PROBABILITY_BINS
-    lines = [
-        f"{what}: population stability index {index:.2f}"
-        for (what, index), number in zip(indexes.items(), bins, strict=True)
-        if index > LARGE_PSI + (number - 1) * chance
-    ]
-    margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
-    names = {
-        "unknown_fraction": "unknown words",
-        "positive_fraction": "predicted positive",
-        **{f"predicted_{name}": f"predicted {name}" for name in profile.predicted},
-    }
-    ours, theirs = profile.means, reference.means
-    lines += [
-        f"{what}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation"
-        for name, what in names.items()
-        if name in ours.keys() & theirs.keys()
-        and abs(ours[name] - theirs[name]) > LARGE_DIFFERENCE + margin
-    ]
+    warnings = []
+    if length > _large_index(profile, reference, num_bins=len(LENGTH_EDGES)):
+        warnings.append(f"length of the texts: population stability index {length:.2f}")
+    if probability > _large_index(profile, reference, num_bins=NUM_PROBABILITY_BINS):
+        warnings.append(f"probabilities: population stability index {probability:.2f}")
     return {
-        "corpus": ours,
-        "reference": theirs,
+        "corpus": profile.means,
+        "reference": reference.means,
         "length_psi": length,
         "probability_psi": probability,
-        "warnings": lines,
+        "warnings": warnings + _compare_shares(profile, reference),
     }
+
+
+def _large_index(profile: Profile, reference: Profile, *, num_bins: int) -> float:
+    """Return the index above which chance does not explain a difference.
+
+    Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
+    Yurdakul, Statistical Properties of Population Stability Index, 2018.
+    """
+    chance = 2 * (1 / profile.rows + 1 / reference.rows)
+    return LARGE_PSI + (num_bins - 1) * chance
+
+
+def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
+    """Write a line for each share of both that differs by much more than chance explains."""
+    titles = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
+    for name in profile.predicted:
+        titles[f"predicted_{name}"] = f"predicted {name}"
+    margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
+    ours = profile.means
+    theirs = reference.means
+    lines = []
+    for name, title in titles.items():
+        if name not in ours or name not in theirs:
+            continue
+        if abs(ours[name] - theirs[name]) > LARGE_DIFFERENCE + margin:
+            lines.append(f"{title}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation")
+    return lines
 
 
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:
@@ -124,5 +134,11 @@ def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ..
         >>> round(population_stability_index((50, 50), (90, 10)), 2)
         0.85
     """
-    p, q = ((np.array(c) + 0.5) / (sum(c) + 0.5 * len(c)) for c in (counts, reference))
+    p = _smooth(counts)
+    q = _smooth(reference)
     return float(((p - q) * np.log(p / q)).sum())
+
+
+def _smooth(counts: tuple[int, ...]) -> np.ndarray:
+    """Compute the share of each bin, with half a row added to it."""
+    return (np.array(counts) + 0.5) / (sum(counts) + 0.5 * len(counts))

@@ -18,6 +18,8 @@ Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Arra
 """One text, or texts in any container; None, NaN and ``pd.NA`` stand for no text."""
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
+_CONTAINERS = (list, np.ndarray, pd.Series, pa.Array, pa.ChunkedArray)
+"""Containers that are converted as they are; others become one of them."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -53,14 +55,14 @@ class Model:
             A row for each text, in their order, with the index of the Series:
             ``predicted_label``, ``confidence`` (its probability), ``probability`` (of positive, if
             the model has this class), ``probability_<class>`` for each class (float32), and
-            ``num_tokens``, the number of words that the model knows (1 where it knows some
-            characters alone). Where it is 0, the probabilities are the shares of the classes in
+            ``num_tokens``, the number of words that the model knows (1 if it knows only some
+            characters). Where it is 0, the probabilities are the shares of the classes in
             training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
             ``confidence_2`` and so on, and ``num_tokens``. A model trained with
-            ``train.unsure`` adds ``unsure`` (bool): whether the text is left to people.
+            ``train.unsure`` adds ``unsure`` (bool): whether a person should label the text.
 
         Raises:
-            UserError: Something in ``texts`` is no text, or ``top`` is below 1.
+            UserError: A value in ``texts`` is not a text, or ``top`` is below 1.
 
         Example:
             >>> predictions = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
@@ -74,14 +76,19 @@ class Model:
         scores = self.package.score_pieces(_to_arrays(texts, size=PIECE))
         columns = scores.columns if top is None else scores.top(top)
         frame = pd.DataFrame(
-            {n: v.to_pandas() if isinstance(v, pa.Array) else v for n, v in columns.items()}
+            {
+                name: values.to_pandas() if isinstance(values, pa.Array) else values
+                for name, values in columns.items()
+            }
         )
-        return frame.set_axis(texts.index) if isinstance(texts, pd.Series) else frame
+        if isinstance(texts, pd.Series):
+            return frame.set_axis(texts.index)
+        return frame
 
     def predict_proba(self, texts: Texts) -> np.ndarray:
         """Compute the probability of each class: ``(N, C)`` float32, columns as :attr:`classes`.
 
-        Use it as a step of scikit-learn: ``FunctionTransformer(model.predict_proba)``.
+        It can be a step of a scikit-learn pipeline: ``FunctionTransformer(model.predict_proba)``.
 
         Example:
             >>> model.predict_proba(["good", "bad", "fine"]).shape  # doctest: +SKIP
@@ -94,12 +101,12 @@ class Model:
         return replace(self, package=self.package.to(device))
 
     def __deepcopy__(self, memo: object) -> "Model":
-        return self  # it does not change, and scikit-learn copies the steps of a pipeline
+        return self  # a model does not change, and scikit-learn copies the steps of a pipeline
 
     def __repr__(self) -> str:
         uris = [self.uri] if isinstance(self.uri, str) else self.uri
-        typed = ", ".join(repr(display_uri(uri)) for uri in uris)
-        return f"Model({typed}, classes={list(self.classes)})"
+        shown = ", ".join(repr(display_uri(uri)) for uri in uris)
+        return f"Model({shown}, classes={list(self.classes)})"
 
 
 def _to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
@@ -110,10 +117,10 @@ def _to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
         size: Texts in a piece; the last one may have fewer.
 
     Yields:
-        Arrays of strings, in order; what is missing is empty.
+        Arrays of strings, in order; a missing text is an empty string.
 
     Raises:
-        UserError: It is no list of texts, or something in it is no text.
+        UserError: ``texts`` is not a list of texts, or a value in it is not a text.
 
     Example:
         >>> [array.to_pylist() for array in _to_arrays(["good", None, "bad"], size=2)]
@@ -132,42 +139,54 @@ def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
     if isinstance(texts, str):
         texts = [texts]
     if isinstance(texts, bytes | Mapping | pd.DataFrame) or not isinstance(texts, Iterable):
-        hint = "name its column: predict(frame['text'])" if hasattr(texts, "columns") else ""
-        raise UserError(
-            f"predict takes texts, not {type(texts).__name__}",
-            hint=hint or "give a list of strings, a column of a table, or one string",
-        )
-    if not isinstance(texts, list | np.ndarray | pd.Series | pa.Array | pa.ChunkedArray):
-        is_column = hasattr(texts, "__arrow_c_stream__")  # of another library of tables
-        texts = pa.chunked_array(texts) if is_column else list(texts)
+        hint = "give a list of strings, a column of a table, or one string"
+        if hasattr(texts, "columns"):
+            hint = "name its column: predict(frame['text'])"
+        raise UserError(f"predict takes texts, not {type(texts).__name__}", hint=hint)
+    if hasattr(texts, "__arrow_c_stream__") and not isinstance(texts, _CONTAINERS):
+        texts = pa.chunked_array(texts)  # a column of another library of tables
+    elif not isinstance(texts, _CONTAINERS):
+        texts = list(texts)
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else _infer(texts)
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    if kind not in _TEXT_TYPES and array.null_count < len(array):
+    value_type = array.type
+    if pa.types.is_dictionary(value_type):
+        value_type = value_type.value_type
+    if value_type not in _TEXT_TYPES and array.null_count < len(array):
         raise _no_text(texts)
     return array
 
 
 def _infer(texts: Any) -> pa.Array | pa.ChunkedArray:
-    """Let Arrow find the type of texts."""
+    """Convert a list, an array of numpy or a Series; Arrow finds the type of the values."""
     try:
         return pa.array(texts, from_pandas=True)
     except UnicodeEncodeError:  # half of a pair of surrogates, as broken JSON has
-        return _infer(
-            [t.encode(errors="replace").decode() if isinstance(t, str) else t for t in texts]
-        )
+        return _infer([_replace_surrogates(value) for value in texts])
     except pa.ArrowException as error:
         raise _no_text(texts) from error
 
 
+def _replace_surrogates(value: Any) -> Any:
+    """Replace what cannot be encoded in a text by question marks; other values stay."""
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    return value
+
+
 def _no_text(texts: Any) -> UserError:
-    """Name the first value that is no text."""
-    values = (item.as_py() if isinstance(item, pa.Scalar) else item for item in texts)
-    wrong = (
-        (number, value)
-        for number, value in enumerate(values)
-        if not isinstance(value, str) and (np.ndim(value) > 0 or not pd.isna(value))
-    )
-    number, value = next(wrong, (0, math.nan))  # numbers of Arrow that are all NaN
-    hint = "decode it" if isinstance(value, bytes) else "give strings, or None for no text"
-    shown = reprlib.repr(value)
-    return UserError(f"text {number} is {shown} of type {type(value).__name__}", hint=hint)
+    """Make the error about the first value that is not a text."""
+    first, wrong = 0, math.nan  # if Arrow has only numbers that are NaN
+    for number, item in enumerate(texts):
+        value = item.as_py() if isinstance(item, pa.Scalar) else item
+        if not _is_text_or_missing(value):
+            first, wrong = number, value
+            break
+    hint = "decode it" if isinstance(wrong, bytes) else "give strings, or None for no text"
+    shown = reprlib.repr(wrong)
+    return UserError(f"text {first} is {shown} of type {type(wrong).__name__}", hint=hint)
+
+
+def _is_text_or_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return True
+    return np.ndim(value) == 0 and bool(pd.isna(value))

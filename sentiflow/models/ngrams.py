@@ -1,7 +1,7 @@
 """Tokens -> hashes of the n-grams of each text: of its words, and of the characters in them.
 
-N-grams of characters are made once for each distinct word, not for each token: in real tweets one
-token in ten is a new word.
+N-grams of characters are made once for each distinct word, not for each token: in real tweets there
+is one distinct word for ten tokens.
 """
 
 from dataclasses import dataclass
@@ -14,10 +14,15 @@ from sentiflow.data.arrays import UNSPACED, hash_strings
 from sentiflow.models.tokenizer import Tokens
 
 _KEY = "sentiflow-ngrams"
-_MAX_WORDS, _MAX_CHARACTERS = 3, 5
+_MAX_WORDS = 3
+"""Words of the longest n-gram, in scripts with spaces."""
+_MAX_CHARACTERS = 5
+"""Characters of the longest n-gram within a word."""
 _BORDER = ord("\n")
-"""Stands before and after each word; no word has one."""
-_FACTOR, _SHIFT = np.uint64(0x9E3779B97F4A7C15), np.uint64(32)
+"""Stands before and after each word; no word contains it."""
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""Odd number that mixes bits in products: 2**64 divided by the golden ratio."""
+_SHIFT = np.uint64(32)
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Ngrams:
     def of(cls, tokens: Tokens) -> "Ngrams":
         """Make the n-grams of 1 to 3 words, and of 2 to 5 characters of a word and its borders.
 
-        In a script without spaces a token is a character: there n-grams have up to 5 of them.
+        In a script without spaces a token is a character, so n-grams have up to 5 tokens.
 
         Example:
             >>> tokens = Tokens.from_lists(pa.array([["so", "good"], ["so"]]))
@@ -49,29 +54,47 @@ class Ngrams:
         """
         words = np.asarray(hash_strings(tokens.words, key=_KEY))
         is_letter = pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]")
+        of_words, word_offsets = _split_words(tokens.words, words)
         of_texts, text_offsets = _join_words(
             words[tokens.ids], np.asarray(is_letter)[tokens.ids], tokens.offsets
         )
-        return cls(tokens, *_split_words(tokens.words, words), of_texts, text_offsets)
+        return cls(
+            tokens=tokens,
+            of_words=of_words,
+            word_offsets=word_offsets,
+            of_texts=of_texts,
+            text_offsets=text_offsets,
+        )
 
 
 def _split_words(words: pa.Array, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Make the n-grams within each word; the hash of the word itself is the first of them."""
+    """Make the n-grams within each of W words; the hash of the word itself is the first of them.
+
+    Returns:
+        The n-grams word by word, int64; and W + 1 positions of the words' first n-grams.
+    """
     text = "\n".join(["", *words.to_pylist(), ""])
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32).astype(np.uint64)
     is_border = codes == _BORDER
-    # column n - 1 has the n-grams of n characters by where they begin; the first has the words
+    borders = np.flatnonzero(is_border)
+    starts = borders[:-1]
+    # Row i has the n-grams that begin at character i: that of n characters in column n - 1, and in
+    # the first column the hash of a word.
     table = np.zeros((len(codes), _MAX_CHARACTERS), np.uint64)
     exists = np.zeros(table.shape, bool)
-    starts = np.flatnonzero(is_border)[:-1]
-    table[starts, 0], exists[starts, 0] = hashes, True
-    hashed, is_within = _mix(codes), np.ones(len(codes), bool)
+    table[starts, 0] = hashes
+    exists[starts, 0] = True
+    hashed = _mix(codes)
+    is_within = np.ones(len(codes), bool)
     for n in range(2, _MAX_CHARACTERS + 1):
         hashed = _mix(hashed[:-1] + codes[n - 1 :] * _FACTOR)
-        is_within = is_within[:-1] & (n == 2 or ~is_border[n - 2 : -1])
-        table[: len(hashed), n - 1], exists[: len(hashed), n - 1] = hashed, is_within
-    ends = np.cumsum(exists.sum(axis=1))
-    return table[exists].view(np.int64), np.append(0, ends)[[*starts, len(codes) - 1]]
+        is_within = is_within[:-1]
+        if n > 2:  # a border may be the first or the last character of an n-gram, none between
+            is_within = is_within & ~is_border[n - 2 : -1]
+        table[: len(hashed), n - 1] = hashed
+        exists[: len(hashed), n - 1] = is_within
+    ends = np.append(0, np.cumsum(exists.sum(axis=1)))
+    return table[exists].view(np.int64), ends[[*starts, len(codes) - 1]]
 
 
 def _join_words(
@@ -81,27 +104,34 @@ def _join_words(
 
     Args:
         words: Hash of each token.
-        is_letter: Whether it is a letter of a script without spaces.
+        is_letter: Whether each token is a letter of a script without spaces.
         offsets: N + 1 positions of the texts' first tokens.
+
+    Returns:
+        The n-grams text by text, int64; and N + 1 positions of the texts' first n-grams.
     """
-    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    hashed, are_letters = words, is_letter
-    hashes, places = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    num_texts = len(offsets) - 1
+    rows = np.repeat(np.arange(num_texts), np.diff(offsets))
+    hashed = words
+    are_letters = is_letter
+    hashes = [np.zeros(0, np.uint64)]
+    texts = [np.zeros(0, np.int64)]
     for n in range(2, _MAX_CHARACTERS + 1):
-        last = rows[n - 1 :]
         hashed = _mix(hashed[:-1] + words[n - 1 :] * _FACTOR)
         are_letters = are_letters[:-1] & is_letter[n - 1 :]
-        exists = (rows[: len(last)] == last) & (are_letters | (n <= _MAX_WORDS))
+        row_of_last = rows[n - 1 :]
+        is_in_one_text = rows[: len(row_of_last)] == row_of_last
+        exists = is_in_one_text & (are_letters | (n <= _MAX_WORDS))
         hashes.append(hashed[exists])
-        places.append(last[exists])
-    by_row = np.concatenate(places)
-    order = np.argsort(by_row, kind="stable")
-    counts = np.bincount(by_row, minlength=len(offsets) - 1)
-    return np.concatenate(hashes)[order].view(np.int64), np.append(0, np.cumsum(counts))
+        texts.append(row_of_last[exists])
+    text_of_ngram = np.concatenate(texts)
+    by_text = np.argsort(text_of_ngram, kind="stable")
+    counts = np.bincount(text_of_ngram, minlength=num_texts)
+    return np.concatenate(hashes)[by_text].view(np.int64), np.append(0, np.cumsum(counts))
 
 
 def _mix(numbers: np.ndarray) -> np.ndarray:
-    """Hash 64-bit numbers to others."""
+    """Hash 64-bit numbers."""
     numbers = (numbers ^ (numbers >> _SHIFT)) * _FACTOR
     return numbers ^ (numbers >> _SHIFT)
 
@@ -110,12 +140,13 @@ def count(ngrams: Ngrams) -> tuple[np.ndarray, np.ndarray]:
     """Count how often each n-gram occurs in all texts.
 
     Returns:
-        A hashes that ascend, int64, and their counts, int64.
+        The hashes of A n-grams in ascending order, int64; and their counts, int64.
     """
-    of_words = np.bincount(ngrams.tokens.ids, minlength=len(ngrams.tokens.words))
-    counts = np.repeat(of_words, np.diff(ngrams.word_offsets))
+    word_counts = np.bincount(ngrams.tokens.ids, minlength=len(ngrams.tokens.words))
+    counts_within = np.repeat(word_counts, np.diff(ngrams.word_offsets))
     ones = np.ones(len(ngrams.of_texts), np.int64)
-    return add_counts(np.append(ngrams.of_words, ngrams.of_texts), np.append(counts, ones))
+    hashes = np.append(ngrams.of_words, ngrams.of_texts)
+    return add_counts(hashes, np.append(counts_within, ones))
 
 
 def add_counts(hashes: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -24,21 +24,25 @@ from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
-WEIGHTS, VOCABULARY, SETTINGS = "weights.safetensors", "vocabulary.parquet", "settings.json"
+WEIGHTS = "weights.safetensors"
+VOCABULARY = "vocabulary.parquet"
+SETTINGS = "settings.json"
 FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 
-_LARGE = 1 << 31
 COPY_AGAIN = "the model package is damaged; copy it again"
+"""Hint of errors about files that do not fit together."""
+_LARGE = 1 << 31
+"""Limit of sizes in the settings of a package."""
 _MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
 """Settings of a network in which a model may differ from the one that it starts from."""
 
 
 class UnsureThreshold(UnsureSettings):
-    """What a model promises, and the confidence that this takes."""
+    """What a model promises about its errors, and the threshold that keeps the promise."""
 
     threshold: Fraction
-    """Predictions with a confidence up to this are unsure, and those without a known word. 1: all
-    are."""
+    """A prediction is unsure if its confidence is at most this, or the text has no known word.
+    1: all predictions are unsure."""
 
 
 class PackageSettings(Settings):
@@ -57,10 +61,10 @@ class PackageSettings(Settings):
     """Share of each class in training: the prediction for texts without a known word."""
     left_out: tuple[str, ...] = ()
     """Classes of the data that the settings of the training leave out: ``train.classes``, or
-    ``kind: sentiment140``. Rows labelled so are in no figure; those of other unknown classes are
+    ``kind: sentiment140``. Rows labelled so are in no figure; rows of other unknown classes are
     mistakes."""
     linear_weight: Fraction = 0.0
-    """Share of the linear model in the logits; the network has the rest. 0: there is none."""
+    """Share of the linear model in the logits; the network has the rest. 0: no linear model."""
     temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
     unsure: UnsureThreshold | None = None
@@ -86,8 +90,8 @@ def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Voca
         checked yet.
 
     Raises:
-        UserError: The directory is no finished package, its files were changed or do not fit each
-            other, or it needs a newer sentiflow.
+        UserError: The directory is no finished package, its files were changed or do not fit
+            together, or it needs a newer sentiflow.
     """
     record = manifest.require(uri, stage="model", setting=setting)
     reject_average(to_input(uri, record), setting=setting)
@@ -100,23 +104,26 @@ def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Voca
             f"{settings.vocabulary_size:,}",
             hint=COPY_AGAIN,
         )
-    if settings != read_settings(join(uri, manifest.MANIFEST), json.dumps(record["settings"])):
+    claimed = read_settings(join(uri, manifest.MANIFEST), json.dumps(record["settings"]))
+    if settings != claimed:
         raise UserError(f"{uri} has other settings than its manifest says", hint=COPY_AGAIN)
     return settings, words, content[WEIGHTS]
 
 
 def reject_average(model: ModelInput, *, setting: str) -> None:
-    """Reject a model that is no single network.
+    """Reject a model that is an average.
 
     Raises:
-        UserError: It is the average of several.
+        UserError: It is the average of several models.
     """
-    if "members" in model:
-        uris = ", ".join(member["uri"] for member in model["members"])
-        raise UserError(
-            f"{setting}: {model['uri']} is an average of {len(model['members'])} models",
-            hint=f"name one of them: {uris}",
-        )
+    if "members" not in model:
+        return
+    members = model["members"]
+    uris = ", ".join(member["uri"] for member in members)
+    raise UserError(
+        f"{setting}: {model['uri']} is an average of {len(members)} models",
+        hint=f"name one of them: {uris}",
+    )
 
 
 def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.ndarray]:
@@ -133,13 +140,16 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
         UserError: As :func:`read`, or the weights have no such vectors.
     """
     settings, words, content = read(uri, setting=setting)
-    path, shape = join(uri, WEIGHTS), (settings.vocabulary_size, settings.embedding_dim)
+    path = join(uri, WEIGHTS)
+    shape = (settings.vocabulary_size, settings.embedding_dim)
     try:
         vectors = safetensors.numpy.load(content)["embedding.weight"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise UserError(f"{path} holds no word vectors", hint=COPY_AGAIN) from error
     if vectors.shape != shape or vectors.dtype != np.float32:
-        raise UserError(f"{path} holds no vectors of {shape[0]} words", hint=COPY_AGAIN)
+        raise UserError(
+            f"{path} holds no vectors of {settings.vocabulary_size} words", hint=COPY_AGAIN
+        )
     if not np.isfinite(vectors).all():
         raise UserError(f"{path} holds vectors that are not finite", hint="train the model again")
     return words.words[words.num_special :], vectors[words.num_special :]
@@ -148,14 +158,16 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
 def to_input(uri: str, record: Manifest) -> ModelInput:
     """Describe a model as an input of a stage, given the manifest of its package.
 
-    What the manifest does not have is None.
+    A field that the manifest does not have is None.
 
     Raises:
         UserError: Its settings are damaged, or need another sentiflow.
     """
     settings = dict(record["settings"])
-    members = settings.pop("members", [])
-    for each in [settings, *(members if isinstance(members, list) else [members])]:
+    of_members = settings.pop("members", [])
+    if not isinstance(of_members, list):
+        of_members = [of_members]
+    for each in [settings, *of_members]:
         read_settings(join(uri, manifest.MANIFEST), json.dumps(each))
     model: ModelInput = {
         "uri": uri,
@@ -174,7 +186,8 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
 
 def classes_of(model: ModelInput) -> tuple[str, ...]:
     """Name the classes of a model."""
-    return tuple((model["settings"] or {})["classes"])
+    assert model["settings"] is not None, "a package has settings"
+    return tuple(model["settings"]["classes"])
 
 
 def fingerprint(files: Sequence[FileEntry]) -> str:
@@ -184,7 +197,7 @@ def fingerprint(files: Sequence[FileEntry]) -> str:
 
 
 def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
-    """Read each file once, and check its checksum and the list of files.
+    """Read each file once, and check its checksum, the list of files and the fingerprint.
 
     Raises:
         UserError: A file was changed, is missing, or does not belong to the package.
@@ -198,9 +211,9 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     if others := sorted(present - listed - {manifest.MANIFEST}):
         raise UserError(f"{join(uri, others[0])} is not part of a model package", hint="delete it")
     contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
-    claimed = manifest.identify("model", record["settings"], record["inputs"])
-    content_print = record["inputs"].get("content", {}).get("fingerprint")
-    if (content_print, record["fingerprint"]) != (fingerprint(record["files"]), claimed):
+    content = record["inputs"].get("content", {}).get("fingerprint")
+    expected = manifest.identify("model", record["settings"], record["inputs"])
+    if content != fingerprint(record["files"]) or record["fingerprint"] != expected:
         raise UserError(f"{uri} has the fingerprint of another model", hint=COPY_AGAIN)
     return dict(zip(FILES, contents, strict=True))
 
@@ -219,12 +232,14 @@ def read_settings(path: str, content: bytes | str) -> PackageSettings:
         settings = PackageSettings.model_validate_json(content)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        key = ".".join(map(str, fault["loc"])) or "all of it"
+        key = ".".join(str(part) for part in fault["loc"]) or "all of it"
         raise UserError(
             f"{path} cannot be read: {key}: {fault['msg']}",
             hint="it is damaged, or needs a newer sentiflow",
         ) from error
-    version = TOKENIZERS[settings.tokenizer][0] if settings.tokenizer in TOKENIZERS else None
+    version = None
+    if settings.tokenizer in TOKENIZERS:
+        version = TOKENIZERS[settings.tokenizer].version
     if version != settings.tokenizer_version:
         raise UserError(
             f"{path} needs tokenizer {shorten(ascii(settings.tokenizer), 40)} version "
@@ -235,6 +250,11 @@ def read_settings(path: str, content: bytes | str) -> PackageSettings:
 
 
 def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
+    """Read the words of a package.
+
+    Raises:
+        UserError: The file is damaged, or does not begin with padding.
+    """
     try:
         # Python aborts at its end if a thread of Arrow still holds our bytes.
         file = pq.ParquetFile(pa.BufferReader(content))
@@ -251,7 +271,7 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
     """Check that a training can start from a model.
 
     Returns:
-        A line about what does not fit and is reinitialized, if anything.
+        A line about the output layer if it does not fit and is reinitialized.
 
     Raises:
         UserError: The model differs in more than dropout and trained vectors, or is an average of

@@ -1,7 +1,10 @@
-"""The predictions for some texts, and a summary of them; torch is not imported."""
+"""The predictions for some texts, and a summary of them.
+
+This module does not import torch.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -69,61 +72,73 @@ class Scores:
     @property
     def columns(self) -> dict[str, Any]:
         """The columns of predictions that depend on the texts alone, as arrays, in order."""
-        labels = pa.array(self.classes, pa.string()).take(pa.array(self.prediction))
-        probability = {} if self.probability is None else {"probability": self.probability}
-        by_class = {
-            f"probability_{name}": self.probabilities[:, number]
-            for number, name in enumerate(self.classes)
+        columns: dict[str, Any] = {
+            "predicted_label": self._name_classes(self.prediction),
+            "confidence": self.confidence,
         }
-        confidence = {"predicted_label": labels, "confidence": self.confidence}
-        return {**confidence, **probability, **by_class, **self._last_columns}
+        if self.probability is not None:
+            columns["probability"] = self.probability
+        for number, name in enumerate(self.classes):
+            columns[f"probability_{name}"] = self.probabilities[:, number]
+        return columns | self._last_columns
 
     def top(self, number: int) -> dict[str, Any]:
         """The columns of the most probable classes of each text, at most ``number`` of them."""
+        rows = np.arange(len(self.probabilities))
         ranked = self.probabilities.copy()
-        ranked[np.arange(len(ranked)), self.prediction] = np.inf  # also before an equal one
+        ranked[rows, self.prediction] = np.inf  # first even if another class is as probable
         order = np.argsort(-ranked, axis=1, kind="stable")
         columns: dict[str, Any] = {}
         for place in range(min(number, len(self.classes))):
-            codes, end = order[:, place], f"_{place + 1}" if place else ""
-            names = pa.array(self.classes, pa.string()).take(pa.array(codes))
-            columns[f"label{end}" if place else "predicted_label"] = names
-            columns[f"confidence{end}"] = self.probabilities[np.arange(len(codes)), codes]
+            label = f"label_{place + 1}" if place else "predicted_label"
+            confidence = f"confidence_{place + 1}" if place else "confidence"
+            codes = order[:, place]
+            columns[label] = self._name_classes(codes)
+            columns[confidence] = self.probabilities[rows, codes]
         return columns | self._last_columns
+
+    def _name_classes(self, codes: np.ndarray) -> pa.Array:
+        """Replace positions in ``classes`` by names."""
+        return pa.array(self.classes, pa.string()).take(pa.array(codes))
 
     @property
     def _last_columns(self) -> dict[str, Any]:
-        unsure = {} if self.unsure is None else {"unsure": self.unsure}
-        return {"num_tokens": self.num_tokens, **unsure}
+        columns = {"num_tokens": self.num_tokens}
+        if self.unsure is not None:
+            columns["unsure"] = self.unsure
+        return columns
 
     def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
         """Count the texts as the model sees them.
 
         Args:
-            label: N positions in ``names``; others stand for no label.
-            names: Names of the labels, first those of the C classes.
+            label: N positions in ``names``; other numbers stand for no label.
+            names: Names of the labels, first the names of the C classes.
         """
-        is_two, predicted = len(self.classes) == 2, self.predicted
-        probability = self.probabilities[:, 1] if is_two else self.probabilities.max(axis=1)
-        by_length = np.searchsorted(LENGTH_EDGES, self.lengths, side="right") - 1
-        by_tenth = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
+        is_binary = self.classes == BINARY
+        if len(self.classes) == 2:
+            probability = self.probabilities[:, 1]
+        else:
+            probability = self.probabilities.max(axis=1)
+        length_bin = np.searchsorted(LENGTH_EDGES, self.lengths, side="right") - 1
+        scaled = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
         return Profile(
             rows=len(self.lengths),
             tokens=int(self.lengths.sum()),
             unknown_tokens=int(self.num_unknown.sum()),
-            positive=predicted[_POSITIVE] if self.classes == BINARY else 0,
-            lengths=tuple(np.bincount(by_length, minlength=len(LENGTH_EDGES)).tolist()),
-            probabilities=tuple(
-                np.bincount(by_tenth.astype(np.int64), minlength=NUM_PROBABILITY_BINS).tolist()
-            ),
-            predicted={} if self.classes == BINARY else predicted,
+            positive=self.predicted[_POSITIVE] if is_binary else 0,
+            lengths=_count_bins(length_bin, len(LENGTH_EDGES)),
+            probabilities=_count_bins(scaled.astype(np.int64), NUM_PROBABILITY_BINS),
+            predicted={} if is_binary else self.predicted,
             confusion={} if label is None else _cross(label, self.prediction, names),
         )
 
     @classmethod
     def join(cls, scores: Sequence["Scores"]) -> "Scores":
         """Concatenate the predictions of one model for several lists of texts."""
-        columns = {n: np.concatenate([getattr(part, n) for part in scores]) for n in _COLUMNS}
+        columns = {
+            name: np.concatenate([getattr(part, name) for part in scores]) for name in _COLUMNS
+        }
         return cls(classes=scores[0].classes, threshold=scores[0].threshold, **columns)
 
     def take(self, chosen: np.ndarray | slice) -> "Scores":
@@ -131,17 +146,25 @@ class Scores:
         return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
 
 
-_COLUMNS = tuple(f.name for f in fields(Scores) if f.name not in ("classes", "threshold"))
+_COLUMNS = ("probabilities", "num_tokens", "lengths", "num_unknown")
+"""Fields of :class:`Scores` with a value for each text."""
+
+
+def _count_bins(bins: np.ndarray, number: int) -> tuple[int, ...]:
+    """Count the rows in each bin, given the bin of each row."""
+    return tuple(np.bincount(bins, minlength=number).tolist())
 
 
 def _cross(
     label: np.ndarray, prediction: np.ndarray, names: Sequence[str]
 ) -> dict[str, dict[str, int]]:
+    """Count the rows of each pair of a label and a prediction, by their names."""
     is_labelled = (label >= 0) & (label < len(names))
     pairs, counts = np.unique(
         np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True
     )
     confusion: dict[str, dict[str, int]] = {}
-    for (one, other), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        confusion.setdefault(names[one], {})[names[other]] = count
+    for (of_label, of_prediction), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        by_prediction = confusion.setdefault(names[of_label], {})
+        by_prediction[names[of_prediction]] = count
     return confusion

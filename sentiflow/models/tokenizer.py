@@ -3,13 +3,14 @@
 No rule looks across white space. So texts are split there, and a rule runs once over the distinct
 chunks; in real tweets one chunk in seven is distinct. The chunks are joined to one string with a
 chunk on each line, because one call of RE2 costs more than the few bytes of a chunk. Most chunks of
-English need few rules; all others, and those of other scripts, pass all of them.
+English need few rules; all other chunks, such as those of other scripts, pass all rules.
 """
 
 import re
 import string
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 from unicodedata import category, normalize
 
 import numpy as np
@@ -24,14 +25,30 @@ MARKS = (".", ",", ";", "?")
 _Rules = tuple[tuple[str, str], ...]
 """Patterns of RE2 and what replaces them, in order."""
 
+
+class _RulesAroundSqueezing(NamedTuple):
+    """What is replaced before and after runs of a character are shortened."""
+
+    before: _Rules
+    after: _Rules
+
+
 _BLANK = r"[\t\x{0B}-\x{0D}\x{1C}-\x{1F}\x{85}\p{Z}]"
 """White space other than a line feed."""
 
-_ENTITIES = (
-    *(("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#39;", "'"), ("&apos;", "'")),
-    *(("&nbsp;", " "), ("&amp;", "&"), ("`", "'")),
-)
-_UPPER = "".join(filter(str.isupper, map(chr, range(0x588))))
+_ENTITIES = {
+    "&lt;": "<",
+    "&gt;": ">",
+    "&quot;": '"',
+    "&#39;": "'",
+    "&apos;": "'",
+    "&nbsp;": " ",
+    "&amp;": "&",
+    "`": "'",
+}
+"""What stands for another character in HTML, and a mark that is used as one; ``&amp;`` comes after
+the other entities, so that none is decoded twice."""
+_UPPER = "".join(chr(code) for code in range(0x588) if chr(code).isupper())
 _CAMEL_CASE = re.compile(rf"(?<=[^\W\d_{_UPPER}])(?=[{_UPPER}])")
 """Where a word of a hashtag begins, in Latin, Greek, Cyrillic and Armenian letters."""
 _LATIN = r"a-z0-9_\x{C0}-\x{24F}\x{300}-\x{36F}\x{1E00}-\x{1EFF}"
@@ -41,7 +58,7 @@ _GRAPHEMES = (
     r"[\x{1F1E6}-\x{1F1FF}]{2}",  # a flag
     rf"[{_EMOJI}](?:\x{{200D}}[{_EMOJI}])+",  # a family
     # a letter with its marks: stacked letters of Khmer and Burmese, the vowel am of Thai and Lao;
-    # the sign of a long vowel is of no script
+    # the sign of a long vowel belongs to no script
     rf"[{UNSPACED}\x{{30FC}}]"
     r"(?:[\x{17D2}\x{1039}][\x{1000}-\x{17B3}]|\x{0E4D}\x{0E32}|\x{0ECD}\x{0EB2}|\p{M})*",
     r"[\p{P}\p{S}]",
@@ -63,6 +80,7 @@ _PIECES = (
 
 
 def _after_squeezing(*pieces: str) -> _Rules:
+    """List the rules for text whose runs of characters are shortened; each piece is a token."""
     return (
         (r"\.\.+", " ... "),
         (r"([:;=])[-o'^]([()\[\]/\\|*]|[dpo]\b)", r"\1\2"),  # GloVe knows smileys without a nose
@@ -73,11 +91,14 @@ def _after_squeezing(*pieces: str) -> _Rules:
 
 _URL = (r"(?:https?://|www\.)[!-~]+", " <url> ")
 _MAX_NAME = 15
-"""Characters of a Latin user name, as Twitter has it: what is longer is text without blanks."""
-_PLAIN_RULES = (_URL, (rf"@[a-z0-9_]{{1,{_MAX_NAME}}}\b", " <user> ")), _after_squeezing(*_PIECES)
+"""Characters of the longest Latin user name on Twitter: a longer one is text without blanks."""
+_PLAIN_RULES = _RulesAroundSqueezing(
+    before=(_URL, (rf"@[a-z0-9_]{{1,{_MAX_NAME}}}\b", " <user> ")),
+    after=_after_squeezing(*_PIECES),
+)
 """For most chunks of English: few classes of characters, and few rules, make RE2 fast."""
-_ALL_RULES = (
-    (
+_ALL_RULES = _RulesAroundSqueezing(
+    before=(
         (_BLANK, " "),
         _URL,
         (rf"{_ADDRESS}@{_ADDRESS}\.[a-z]{{2,}}", " <email> "),
@@ -85,7 +106,7 @@ _ALL_RULES = (
         # a name of Latin letters ends with them: other scripts may have no blank there
         (rf"@(?:[{_LATIN}]+|(?:[a-z0-9_]|[^\x00-\x{{BF}}\p{{P}}\p{{S}}])+)", " <user> "),
     ),
-    _after_squeezing(*_PIECES, *_GRAPHEMES),
+    after=_after_squeezing(*_PIECES, *_GRAPHEMES),
 )
 """For all other chunks. Chunks for which the plain rules are enough get the same tokens by them."""
 
@@ -119,7 +140,8 @@ class Tokens:
     def cut(self, max_length: int) -> "Tokens":
         """Keep the first ``max_length`` tokens of each tweet."""
         lengths = np.diff(self.offsets)
-        place = np.arange(len(self.ids)) - np.repeat(self.offsets[:-1], lengths)
+        starts = np.repeat(self.offsets[:-1], lengths)
+        place = np.arange(len(self.ids)) - starts
         offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
         return Tokens(self.words, self.ids[place < max_length], offsets)
 
@@ -150,15 +172,16 @@ def tokenize(text: pa.Array, *, name: str) -> Tokens:
         >>> tokenize(text, name="tutorial").to_lists().to_pylist()
         [['@ann', 'sooo', "can't", 'wait', ',', '10:30!', ':-)', 'http://t', '.', 'co/x']]
     """
-    _, rule = TOKENIZERS[name]
+    rule = TOKENIZERS[name].rule
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
     spaced = pc.ascii_trim_whitespace(rule(chunks.words))
     filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # "" would become the token ""
-    return chunks.replace_words(Tokens.from_lists(pc.ascii_split_whitespace(filled)))
+    tokens_of_chunks = Tokens.from_lists(pc.ascii_split_whitespace(filled))
+    return chunks.replace_words(tokens_of_chunks)
 
 
 def tutorial_rule(chunks: pa.Array) -> pa.Array:
-    """Separate four punctuation marks, and lower the case.
+    """Separate four punctuation marks, and convert to lower case.
 
     The rule of the tutorial: ``. , ; ?`` become tokens, other marks stay with their word.
     """
@@ -171,25 +194,21 @@ def tutorial_rule(chunks: pa.Array) -> pa.Array:
 def tweet_rule(chunks: pa.Array) -> pa.Array:
     """Separate words and marks as GloVe 6B has them, and letters of scripts without blanks.
 
-    The words of a hashtag in camel case are separated. HTML entities are decoded and the case is
-    lowered; what is not ASCII is unified (:func:`unify`). Links become ``<url>``, e-mail addresses
-    ``<email>``, mentions ``<user>``, unless the name is too long for one. Runs of a character are
-    shortened (:func:`squeeze_runs`), runs of dots to ``...``, laughter to ``haha``. Emoticons lose
-    their nose. An emoticon, an emoji, a flag, a compound number (``3.5``, ``1,000``, ``10:30``) or
-    an abbreviation (``a.m.``) is one token; a contraction is two (``ca n't``, ``it 's``). Of a
-    script that does not separate words by blanks each letter with its marks is a token.
+    The words of a hashtag in camel case are separated. HTML entities are decoded, letters become
+    lower case, and other characters than ASCII are unified (:func:`unify`). Links become ``<url>``,
+    e-mail addresses ``<email>``, mentions ``<user>``, unless the name is too long for one. Runs of
+    a character are shortened (:func:`squeeze_runs`), runs of dots to ``...``, laughter to ``haha``.
+    Emoticons lose their nose. An emoticon, an emoji, a flag, a compound number (``3.5``, ``1,000``,
+    ``10:30``) or an abbreviation (``a.m.``) is one token; a contraction is two (``ca n't``,
+    ``it 's``). In a script that does not separate words by blanks, each letter with its marks is a
+    token.
     """
     is_other = _need_all_rules(chunks)
-    row = pa.ListArray.from_arrays([0, (~is_other).sum()], chunks.filter(pa.array(~is_other)))
-    plain = _apply(pc.ascii_lower(pc.binary_join(row, "\n")), _PLAIN_RULES)
-    text = "\n".join(
-        _CAMEL_CASE.sub(" ", normalize("NFC", chunk)) if chunk[0] == "#" else chunk
-        for chunk in chunks.filter(pa.array(is_other)).to_pylist()
-    )
-    for entity, character in _ENTITIES:
-        text = text.replace(entity, character)
-    others = _apply(pa.array([unify(text)]), _ALL_RULES)
-    place = np.where(is_other, len(plain) + np.cumsum(is_other), np.cumsum(~is_other)) - 1
+    plain = _apply_plain_rules(chunks.filter(pa.array(~is_other)))
+    others = _apply_all_rules(chunks.filter(pa.array(is_other)))
+    place_in_plain = np.cumsum(~is_other) - 1
+    place_in_others = np.cumsum(is_other) - 1
+    place = np.where(is_other, len(plain) + place_in_others, place_in_plain)
     return pa.concat_arrays([plain, others]).take(pa.array(place))
 
 
@@ -198,16 +217,41 @@ def _need_all_rules(chunks: pa.Array) -> np.ndarray:
     data, offsets = string_buffers(chunks)
     at = np.flatnonzero(_IS_SPECIAL.take(data))
     row = np.searchsorted(offsets, at, "right") - 1
+    is_first_at_sign = (data[at] == ord("@")) & (at == offsets[row])
     is_needed = np.zeros(len(chunks), bool)
-    is_needed[row[(data[at] != ord("@")) | (at > offsets[row])]] = True
+    is_needed[row[~is_first_at_sign]] = True
     return is_needed
 
 
-def _apply(lines: pa.Array, rules: tuple[_Rules, _Rules]) -> pa.Array:
+def _apply_plain_rules(chunks: pa.Array) -> pa.Array:
+    """Separate the tokens of chunks that need the plain rules only."""
+    row = pa.ListArray.from_arrays([0, len(chunks)], chunks)
+    lines = pc.binary_join(row, "\n")
+    return _apply(pc.ascii_lower(lines), _PLAIN_RULES)
+
+
+def _apply_all_rules(chunks: pa.Array) -> pa.Array:
+    """Separate the tokens of all other chunks."""
+    lines = [_split_hashtag(chunk) for chunk in chunks.to_pylist()]
+    text = "\n".join(lines)
+    for entity, character in _ENTITIES.items():
+        text = text.replace(entity, character)
+    return _apply(pa.array([unify(text)]), _ALL_RULES)
+
+
+def _split_hashtag(chunk: str) -> str:
+    """Separate the words of a hashtag in camel case; other chunks stay as they are."""
+    if not chunk.startswith("#"):
+        return chunk
+    return _CAMEL_CASE.sub(" ", normalize("NFC", chunk))
+
+
+def _apply(lines: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
     """Apply rules to one string in lower case; return its lines."""
-    if lines[0].as_py():  # else no pattern is compiled for nothing
-        before, after = rules
-        lines = _replace(squeeze_runs(_replace(lines, before)), after)
+    if lines[0].as_py():  # RE2 compiles no pattern for an empty string
+        lines = _replace(lines, rules.before)
+        lines = squeeze_runs(lines)
+        lines = _replace(lines, rules.after)
     return pc.split_pattern(lines, "\n").flatten()
 
 
@@ -230,8 +274,8 @@ def unify(text: str) -> str:
     | ``<emoji>``: a style without the emoji before it, which was cut away | the same |
     | a zero width space is a blank | Annex 14, class ZW |
 
-    Runs of three or more letters or marks become one, of two or more punctuation marks too; those
-    of ASCII are left to :func:`squeeze_runs`.
+    Runs of three or more letters or marks become one, and so do runs of two or more punctuation
+    marks; runs of ASCII are left to :func:`squeeze_runs`.
 
     Example:
         >>> unify("Straße, NAÏVE, ﬁne, جمييييل")
@@ -239,7 +283,8 @@ def unify(text: str) -> str:
     """
     for character, plain in _BEFORE_FOLDING.items():
         text = text.replace(character, plain)
-    text = _LONELY_STYLE.sub("<emoji> ", _LONELY_JOINER.sub("", text))
+    text = _LONELY_JOINER.sub("", text)
+    text = _LONELY_STYLE.sub("<emoji> ", text)
     text = normalize("NFKC", text).casefold()
     text = _FOLDED.sub(lambda found: _FOLDS.get(found[0], ""), text)
     return _squeeze(normalize("NFKC", text))  # folding may undo a normal form
@@ -248,6 +293,7 @@ def unify(text: str) -> str:
 _BEFORE_FOLDING = {"\u2019": "'", "\xb4": "'", "¼": " 1/4", "½": " 1/2", "¾": " 3/4"}
 """NFKC would make two characters of an acute accent, and 11/2 of 1½."""
 _JOINED = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
+"""Characters of emoji, which a joiner may stand between."""
 _LONELY_JOINER = re.compile(f"\u200d(?:(?<![{_JOINED}]\u200d)|(?![{_JOINED}]))")
 _LONELY_STYLE = re.compile(r"(?<!\S)\ufe0f+")
 _FOLDS = {"\u200b": " ", "\u0131": "i", "i\u0307": "i", "ی": "ي", "ى": "ي", "ک": "ك"}
@@ -256,7 +302,7 @@ _MARKS = "".join(chr(n) for n in range(0x591, 0x6EE) if category(chr(n)) == "Mn"
 _IGNORED = "\xad\u0640\u200c\u200e\u200f\u2060-\u2064\ufeff"
 _STYLES = "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
 _FOLDED = re.compile(f"{'|'.join(_FOLDS)}|[{_MARKS}{_IGNORED}{_STYLES}]")
-"""What is replaced by ``_FOLDS``, or left out."""
+"""Characters that ``_FOLDS`` replaces, and characters that are left out."""
 
 
 def _squeeze(text: str) -> str:
@@ -265,26 +311,36 @@ def _squeeze(text: str) -> str:
     same = np.append(False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80))
     at = np.flatnonzero(same)
     kinds = np.array([category(chr(code))[0] for code in codes[at]], str)
-    is_long = np.append(same, False)[at + 1] | same[at - 1]
-    dropped = at[(kinds == "P") | (np.isin(kinds, ["L", "M"]) & is_long)]
+    is_long = np.append(same, False)[at + 1] | same[at - 1]  # of three or more
+    is_mark = kinds == "P"
+    is_letter = np.isin(kinds, ["L", "M"])
+    dropped = at[is_mark | (is_letter & is_long)]
     return np.delete(codes, dropped).tobytes().decode("utf-32-le")
 
 
-TOKENIZERS: dict[str, tuple[int, Callable[[pa.Array], pa.Array]]] = {
-    "tutorial": (1, tutorial_rule),
-    "tweet": (4, tweet_rule),
+class Tokenizer(NamedTuple):
+    """A rule that turns texts into tokens."""
+
+    version: int
+    """Changes whenever any text gets other tokens."""
+    rule: Callable[[pa.Array], pa.Array]
+    """Separates the tokens of each chunk by blanks; no chunk has white space of ASCII."""
+
+
+TOKENIZERS = {
+    "tutorial": Tokenizer(1, tutorial_rule),
+    "tweet": Tokenizer(4, tweet_rule),
 }
-"""By name: the version of the rule and the rule. The version changes whenever any text gets other
-tokens. A rule separates the tokens of each chunk by blanks; no chunk has white space of ASCII."""
+"""The rules by their names in the settings."""
 
 
 def squeeze_runs(text: pa.Array) -> pa.Array:
     """Shorten runs of one ASCII character: of marks to one, of three or more letters to one or two.
 
     Two letters stay where English often has two (``gooood``, ``alllll``), else one (``sooo``,
-    ``haaate``); of ``-`` two stay. Three consonants stay within a longer word, as German compounds
-    have them. Digits, dots, ``^`` and white space are not changed. The rule works on bytes because
-    RE2 has no backreferences.
+    ``haaate``); of ``-`` two stay. Three consonants stay within a longer word, for compounds in
+    German. Digits, dots, ``^`` and white space are not changed. The rule works on bytes because RE2
+    has no backreferences.
 
     Example:
         >>> squeeze_runs(pa.array(["sooo gooood!!!!!", "1000", "aa", "schifffahrt"])).to_pylist()
@@ -293,43 +349,76 @@ def squeeze_runs(text: pa.Array) -> pa.Array:
     data, offsets = string_buffers(text)
     dropped = _find_excess(data, offsets)
     new_offsets = (offsets - np.searchsorted(dropped, offsets)).astype(np.int32)
-    return pa.StringArray.from_buffers(
-        len(text), pa.py_buffer(new_offsets), pa.py_buffer(np.delete(data, dropped))
-    )
+    kept = np.delete(data, dropped)
+    return pa.StringArray.from_buffers(len(text), pa.py_buffer(new_offsets), pa.py_buffer(kept))
 
 
 def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """List the positions of the bytes that squeezing drops, in order."""
+    """List the positions of the bytes that squeezing drops, in order.
+
+    Args:
+        data: The bytes of all rows.
+        offsets: Where each row begins, and the end of the last one.
+    """
     is_border = np.zeros(len(data) + 1, bool)
     is_border[offsets] = True
     same = ~is_border  # whether a byte equals the one before it in its row
     same[1:-1] &= data[1:] == data[:-1]
     at = np.flatnonzero(same)
-    byte, continues, is_third = data[at], same[at + 1], same[at - 1]
-    within = ~is_border[at + 1] & _IS_LETTER[data[np.minimum(at + 1, len(data) - 1)]]
-    one_left = ~(_DOUBLED[byte] | within & _DOUBLED_WITHIN[byte])
-    is_excess = _IS_MARK[byte] | _IS_LONG[byte] & (continues | is_third & one_left)
+    byte = data[at]
+    continues = same[at + 1]
+    is_third = same[at - 1]
+    next_byte = data[np.minimum(at + 1, len(data) - 1)]
+    is_within = ~is_border[at + 1] & _IS_LETTER[next_byte]
+    two_stay = _DOUBLED[byte] | (is_within & _DOUBLED_WITHIN[byte])
+    is_excess_letter = _IS_LONG[byte] & (continues | (is_third & ~two_stay))
+    is_excess = _IS_MARK[byte] | is_excess_letter
     third = np.flatnonzero(is_third & ~continues & _TRIPLED[byte])
     third = third[(at[third] >= 4) & (at[third] + 3 < len(data))]
-    third = third[~same[at[third] - 2] & ~same[at[third] - 3]]
-    around = at[third, None] + np.arange(-4, 4)  # two letters before the run, three after it
-    is_compound = _IN_WORD[data[around]].all(1) & ~is_border[around[:, 1:]].any(1)
-    is_compound &= data[around[:, 0]] & 0xC0 != 0x80  # it begins a letter
-    is_compound &= ~same[around[:, -2:]].all(1)  # no other run
-    is_excess[np.subtract.outer(third[is_compound], [0, 1])] = False
+    in_compound = third[_are_in_compounds(at[third], data, is_border, same)]
+    is_excess[in_compound] = False
+    is_excess[in_compound - 1] = False
     return at[is_excess]
 
 
+def _are_in_compounds(
+    at: np.ndarray, data: np.ndarray, is_border: np.ndarray, same: np.ndarray
+) -> np.ndarray:
+    """Whether runs of three letters stand in a longer word, which has no other run near them.
+
+    Args:
+        at: Position of the last letter of each run; four bytes before it and three after it exist.
+        data: The bytes of all rows.
+        is_border: Whether a row begins at each position, or the last one ends there.
+        same: Whether the byte at each position equals the one before it in its row.
+    """
+    around = at[:, None] + np.arange(-4, 4)  # two letters before the run, three after it
+    is_first_run = ~same[at - 2] & ~same[at - 3]
+    is_word = _IN_WORD[data[around]].all(axis=1) & ~is_border[around[:, 1:]].any(axis=1)
+    begins_letter = ~_CONTINUES_LETTER[data[at - 4]]
+    is_run_after = same[at + 2] & same[at + 3]
+    return is_first_run & is_word & begins_letter & ~is_run_after
+
+
 def _byte_table(characters: str) -> np.ndarray:
+    """Make a table that says for each byte whether it is one of some characters."""
     return np.isin(np.arange(256), [ord(character) for character in characters])
 
 
 _IS_SPECIAL = ~_byte_table(string.ascii_letters + string.digits + string.punctuation)
 _IS_SPECIAL |= _byte_table("&`#@")
-"""Bytes that the plain rules do not know, but ``@`` at the beginning of a chunk."""
+"""Bytes that need more than the plain rules, except for ``@`` at the beginning of a chunk."""
 _IS_LETTER = _byte_table(string.ascii_lowercase)
-_IN_WORD = _IS_LETTER | (np.arange(256) & 0xC0 == 0x80) | _byte_table("\xc3")
-"""Bytes of Latin letters, with those of German umlauts."""
-_IS_MARK = _byte_table(string.punctuation.translate({ord(mark): None for mark in ".-^"}))
+_CONTINUES_LETTER = np.arange(256) & 0xC0 == 0x80
+"""Bytes of UTF-8 after the first one of a letter."""
+_IN_WORD = _IS_LETTER | _CONTINUES_LETTER | _byte_table("\xc3")
+"""Bytes of Latin letters, German umlauts included."""
+_IS_MARK = _byte_table("".join(mark for mark in string.punctuation if mark not in ".-^"))
 _IS_LONG = _byte_table(string.ascii_lowercase + "-")
-_DOUBLED, _DOUBLED_WITHIN, _TRIPLED = map(_byte_table, ("l-", "elost", "flmnprst"))
+"""Characters of which runs of three and more are shortened."""
+_DOUBLED = _byte_table("l-")
+"""Characters of which two stay."""
+_DOUBLED_WITHIN = _byte_table("elost")
+"""Letters of which two stay before another letter."""
+_TRIPLED = _byte_table("flmnprst")
+"""Letters of which three stay within a longer word."""

@@ -11,10 +11,13 @@ from sentiflow.data import schema
 from sentiflow.models.tokenizer import Tokens
 from sentiflow.storage import parquet
 
-PAD_ID, UNKNOWN_ID = 0, 1
-PAD, UNKNOWN = "<pad>", "<unk>"
+PAD = "<pad>"
+PAD_ID = 0
+UNKNOWN = "<unk>"
+UNKNOWN_ID = 1
 
 _DROPPED = -1
+"""Stands for a word that has no id."""
 _DIM = b"dim"
 """Key of the vectors' size in the metadata of their column: all vectors may be null."""
 
@@ -50,11 +53,12 @@ class Vocabulary:
         return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
 
     def look_up(self, words: pa.Array) -> np.ndarray:
-        """Return the ids of distinct words, int32; that of ``<unk>``, or -1, for unknown ones.
+        """Return the ids of distinct words, int32; an unknown word has the id of ``<unk>`` or -1.
 
         The words are hashed, not the vocabulary: a few texts have few words.
         """
-        ids = np.full(len(words), UNKNOWN_ID if self.has_unknown else _DROPPED, np.int32)
+        unknown = UNKNOWN_ID if self.has_unknown else _DROPPED
+        ids = np.full(len(words), unknown, np.int32)
         places = pc.index_in(self.words[self.num_special :], value_set=words)
         ids[places.drop_null()] = np.flatnonzero(places.is_valid()) + self.num_special
         return ids
@@ -65,27 +69,35 @@ class Vocabulary:
         return 2 if self.has_unknown else 1
 
     def estimate_counts(self) -> np.ndarray:
-        """Return the count of each word; a count that is not known is estimated by Zipf's law."""
+        """Return the count of each word; an unknown count is estimated by Zipf's law."""
         counts = self.counts.to_numpy(zero_copy_only=False).astype(np.float64)
-        by_rank = np.nanmax(counts, initial=1.0) / np.arange(1, len(counts) + 1)
-        return np.where(np.isnan(counts), by_rank, counts)
+        ranks = np.arange(1, len(counts) + 1)
+        estimated = np.nanmax(counts, initial=1.0) / ranks
+        return np.where(np.isnan(counts), estimated, counts)
 
     def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
         """Encode tokens as ids, at most ``max_length`` of each tweet."""
         words = self.look_up(tokens.words)
         ids = words[tokens.ids] if len(tokens.ids) else tokens.ids
-        num_unknown = _count_by_row((words < self.num_special)[tokens.ids], tokens.offsets)
+        is_unknown = words < self.num_special
+        num_unknown = _count_by_row(is_unknown[tokens.ids], tokens.offsets)
         kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
         starts = np.repeat(offsets[:-1], np.diff(offsets))
-        kept, offsets = _select(kept, offsets, np.arange(len(kept)) - starts < max_length)
-        num_known = (
-            _count_by_row(kept != UNKNOWN_ID, offsets) if self.has_unknown else np.diff(offsets)
-        )
-        kept, offsets = _select(kept, offsets, np.repeat(num_known > 0, np.diff(offsets)))
+        place_in_row = np.arange(len(kept)) - starts
+        kept, offsets = _select(kept, offsets, place_in_row < max_length)
+        num_known = np.diff(offsets)
+        if self.has_unknown:
+            num_known = _count_by_row(kept != UNKNOWN_ID, offsets)
+        has_known = np.repeat(num_known > 0, np.diff(offsets))
+        kept, offsets = _select(kept, offsets, has_known)
         lists = pa.ListArray.from_arrays(
             pa.array(offsets.astype(np.int32)), pa.array(kept, pa.int32())
         )
-        return Encoded(lists, num_known.astype(np.int32), num_unknown.astype(np.int32))
+        return Encoded(
+            token_ids=lists,
+            num_known=num_known.astype(np.int32),
+            num_unknown=num_unknown.astype(np.int32),
+        )
 
     def to_table(self) -> pa.Table:
         """Return the table ``schema.VOCABULARY``, with a column of vectors if there are any."""
@@ -95,15 +107,18 @@ class Vocabulary:
             return table
         has_vector = ~np.isnan(self.vectors[:, 0])
         dim = self.vectors.shape[1]
-        offsets = np.concatenate([[0], np.cumsum(np.where(has_vector, dim, 0))]).astype(np.int32)
+        sizes = np.where(has_vector, dim, 0)
+        offsets = np.append(0, np.cumsum(sizes)).astype(np.int32)
         values = pa.array(self.vectors[has_vector].ravel(), pa.float32())
         lists = pa.ListArray.from_arrays(pa.array(offsets), values, mask=pa.array(~has_vector))
-        return table.append_column(pa.field("vector", lists.type, metadata={_DIM: str(dim)}), lists)
+        field = pa.field("vector", lists.type, metadata={_DIM: str(dim)})
+        return table.append_column(field, lists)
 
 
 def load(uri: str, *, with_vectors: bool = True) -> Vocabulary:
     """Read a file of :meth:`Vocabulary.to_table`."""
-    return from_table(parquet.read(uri, columns=None if with_vectors else ["word", "count"]))
+    columns = None if with_vectors else ["word", "count"]
+    return from_table(parquet.read(uri, columns=columns))
 
 
 def read_vector_size(uri: str) -> int:
@@ -118,11 +133,14 @@ def from_table(table: pa.Table) -> Vocabulary:
     if "vector" in table.column_names:
         column = table["vector"].combine_chunks()
         dim = int(table.schema.field("vector").metadata[_DIM])
+        has_vector = column.is_valid().to_numpy(zero_copy_only=False)
         vectors = np.full((len(table), dim), np.nan, np.float32)
-        vectors[column.is_valid().to_numpy(zero_copy_only=False)] = (
-            column.flatten().to_numpy().reshape(-1, dim)
-        )
-    return Vocabulary(table["word"].combine_chunks(), table["count"].combine_chunks(), vectors)
+        vectors[has_vector] = column.flatten().to_numpy().reshape(-1, dim)
+    return Vocabulary(
+        words=table["word"].combine_chunks(),
+        counts=table["count"].combine_chunks(),
+        vectors=vectors,
+    )
 
 
 def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary:
@@ -134,11 +152,13 @@ def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary
         max_size: The largest number of words.
     """
     special = pa.array([PAD, UNKNOWN])
-    totals = counts.filter(pc.greater_equal(counts["count"], min_count)).select(["word", "count"])
-    totals = totals.filter(pc.invert(pc.is_in(totals["word"], value_set=special)))
-    totals = totals.sort_by([("count", "descending"), ("word", "ascending")])[:max_size]
-    words = pa.concat_arrays([special, totals["word"].combine_chunks()])
-    numbers = pa.concat_arrays([pa.nulls(2, pa.int64()), totals["count"].combine_chunks()])
+    is_frequent = pc.greater_equal(counts["count"], min_count)
+    frequent = counts.select(["word", "count"]).filter(is_frequent)
+    is_special = pc.is_in(frequent["word"], value_set=special)
+    plain = frequent.filter(pc.invert(is_special))
+    chosen = plain.sort_by([("count", "descending"), ("word", "ascending")])[:max_size]
+    words = pa.concat_arrays([special, chosen["word"].combine_chunks()])
+    numbers = pa.concat_arrays([pa.nulls(2, pa.int64()), chosen["count"].combine_chunks()])
     return Vocabulary(words, numbers)
 
 
@@ -147,10 +167,10 @@ def from_words(words: pa.Array) -> Vocabulary:
 
     A word that is spelled like padding or the unknown word is left out.
     """
-    words = words.filter(pc.invert(pc.is_in(words, value_set=pa.array([PAD, UNKNOWN]))))
-    return Vocabulary(
-        pa.concat_arrays([pa.array([PAD]), words]), pa.nulls(len(words) + 1, pa.int64())
-    )
+    is_special = pc.is_in(words, value_set=pa.array([PAD, UNKNOWN]))
+    plain = words.filter(pc.invert(is_special))
+    listed = pa.concat_arrays([pa.array([PAD]), plain])
+    return Vocabulary(listed, pa.nulls(len(listed), pa.int64()))
 
 
 def _select(
@@ -159,8 +179,14 @@ def _select(
     """Keep the chosen values of each row; return them and the rows' new offsets."""
     if chosen.all():
         return values, offsets
-    return values[chosen], np.concatenate([[0], np.cumsum(chosen)])[offsets]
+    return values[chosen], _count_before(chosen)[offsets]
 
 
 def _count_by_row(chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    return np.diff(np.concatenate([[0], np.cumsum(chosen)])[offsets])
+    """Count the chosen values of each row."""
+    return np.diff(_count_before(chosen)[offsets])
+
+
+def _count_before(chosen: np.ndarray) -> np.ndarray:
+    """Count the chosen values before each position, and before the end."""
+    return np.append(0, np.cumsum(chosen))
