@@ -9,7 +9,7 @@ import json
 import re
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -18,7 +18,10 @@ from sentiflow.data.manifest_types import FileEntry
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
-TENSORS, STATE = "tensors.safetensors", "state.json"
+TENSORS = "tensors.safetensors"
+STATE = "state.json"
+
+_FOLDER = re.compile("(?P<name>step-(?P<step>[0-9]+)-[0-9a-f]+)/")
 
 
 @dataclass(frozen=True)
@@ -30,51 +33,61 @@ class Checkpoint:
     tensors: dict[str, torch.Tensor]
     """On the CPU after :func:`load`."""
     state: dict[str, Any]
-    """What is not tensors, for JSON: the ``phase``; the ``position`` in it, that of
-    :meth:`Trainer.position`; and the finished epochs of ``pretraining`` and of training, the
-    ``history``, a :class:`results.EpochResult` each."""
+    """Everything but the tensors, for JSON: the ``phase``; the ``position`` in it, from
+    :meth:`Trainer.position`; and the finished epochs of ``pretraining`` and of training (the
+    ``history``), a :class:`reports.EpochResult` each."""
+
+
+class _Folder(NamedTuple):
+    """The directory of a checkpoint."""
+
+    name: str
+    step: int
+    is_complete: bool
 
 
 def save(root: str, checkpoint: Checkpoint) -> None:
     """Write a checkpoint below the directory ``root``."""
     folder = join(root, f"step-{checkpoint.step:09d}-{secrets.token_hex(4)}")
-    content = safetensors.torch.save(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
-    )
-    filesystem.write_bytes(join(folder, TENSORS), content)
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()
+    }
+    filesystem.write_bytes(join(folder, TENSORS), safetensors.torch.save(tensors))
     filesystem.write_bytes(join(folder, STATE), json.dumps(checkpoint.state).encode())
 
 
 def list_steps(root: str) -> list[int]:
     """List the steps of the complete checkpoints, in order."""
-    return [step for step, is_complete in _find(root).values() if is_complete]
+    return [folder.step for folder in _list_folders(root) if folder.is_complete]
 
 
 def load(root: str, step: int) -> Checkpoint:
-    """Read the complete checkpoint of a step, which there must be."""
-    folders = {state: folder for folder, state in _find(root).items()}
-    folder = join(root, folders[step, True])
+    """Read the complete checkpoint of a step, which must exist."""
+    names = [f.name for f in _list_folders(root) if f.step == step and f.is_complete]
+    folder = join(root, names[-1])
     content = filesystem.read_bytes(join(folder, TENSORS))
     state = json.loads(filesystem.read_bytes(join(folder, STATE)))
-    return Checkpoint(step, safetensors.torch.load(content), state)
+    return Checkpoint(step=step, tensors=safetensors.torch.load(content), state=state)
 
 
 def load_last(root: str) -> Checkpoint | None:
-    """Read the latest checkpoint that is complete; None if there is none."""
+    """Read the latest complete checkpoint; None if there is none."""
     steps = list_steps(root)
-    return load(root, steps[-1]) if steps else None
+    if not steps:
+        return None
+    return load(root, steps[-1])
 
 
 def keep(root: str, *, last: int, best: int | None = None) -> None:
-    """Delete all checkpoints but the last few and the best, and the remains of crashes."""
-    kept = {(step, True) for step in (*list_steps(root)[-last:], best)}
-    for folder, state in _find(root).items():
-        if state not in kept:
-            filesystem.delete(join(root, folder))
+    """Delete all checkpoints except the last few and the best, and what crashes have left."""
+    kept = {best, *list_steps(root)[-last:]}
+    for folder in _list_folders(root):
+        if not folder.is_complete or folder.step not in kept:
+            filesystem.delete(join(root, folder.name))
 
 
 def list_files(root: str, *, path: str) -> list[FileEntry]:
-    """List all checkpoints for a manifest, whose directory has them below ``path``."""
+    """List the files of all checkpoints for a manifest, in whose directory they are at ``path``."""
     return [
         {"path": join(path, name), "rows": None, "bytes": size}
         for name, size in filesystem.sizes(root).items()
@@ -83,11 +96,20 @@ def list_files(root: str, *, path: str) -> list[FileEntry]:
 
 def find_below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     """Choose the tensors whose names begin with a prefix, and name them without it."""
-    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+    found = {}
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            found[name.removeprefix(prefix)] = tensor
+    return found
 
 
-def _find(root: str) -> dict[str, tuple[int, bool]]:
-    """List the checkpoint directories in the order of their steps: the step, and if complete."""
+def _list_folders(root: str) -> list[_Folder]:
+    """List the checkpoint directories in the order of their steps."""
     paths = filesystem.sizes(root)
-    found = [re.match(r"(step-([0-9]+)-[0-9a-f]+)/", path) for path in sorted(paths)]
-    return {each[1]: (int(each[2]), f"{each[1]}/{STATE}" in paths) for each in found if each}
+    folders = {}
+    for path in sorted(paths):
+        if found := _FOLDER.match(path):
+            name = found["name"]
+            is_complete = f"{name}/{STATE}" in paths
+            folders[name] = _Folder(name=name, step=int(found["step"]), is_complete=is_complete)
+    return list(folders.values())

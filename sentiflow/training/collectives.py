@@ -1,10 +1,10 @@
-"""What the workers of a training tell each other: values, and the sums of their gradients.
+"""What the workers of a training send each other: values, and the sums of their gradients.
 
 A single worker needs no process group.
 """
 
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -35,9 +35,10 @@ def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
 
 def add_arrays(array: np.ndarray) -> np.ndarray:
     """Add up the workers' arrays, on GPUs if the workers have them."""
-    on_gpu = world_size() > 1 and torch.distributed.get_backend() == "nccl"
     tensor = torch.from_numpy(array)
-    return all_reduce(tensor.cuda() if on_gpu else tensor).cpu().numpy()
+    if world_size() > 1 and torch.distributed.get_backend() == "nccl":
+        tensor = tensor.cuda()
+    return all_reduce(tensor).cpu().numpy()
 
 
 def gather(value: T) -> list[T]:
@@ -46,6 +47,13 @@ def gather(value: T) -> list[T]:
     if len(values) > 1:
         torch.distributed.all_gather_object(values, value)
     return values
+
+
+class _GradientPart(NamedTuple):
+    """The rows of a parameter's gradient that are sent."""
+
+    gradient: torch.Tensor
+    rows: torch.Tensor | slice
 
 
 def sum_gradients(
@@ -62,19 +70,21 @@ def sum_gradients(
         sums: This worker's metrics.
     """
     trained = {name: parameter for name, parameter in tuned.items() if parameter.requires_grad}
-    rows = {}
-    if VECTORS in trained:
-        rows[VECTORS] = _join_rows(len(trained[VECTORS]), used, sums.device)
-    for parameter in trained.values():
+    parts: list[_GradientPart] = []
+    for name, parameter in trained.items():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    gradients = [(p.grad, rows.get(name, slice(None))) for name, p in trained.items()]
-    sent = [whole[chosen] for whole, chosen in gradients]
-    flat = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
-    received = all_reduce(flat)[len(sums) :].split([tensor.numel() for tensor in sent])
-    for (whole, chosen), tensor, summed in zip(gradients, sent, received, strict=True):
-        whole[chosen] = summed.view_as(tensor)
-    return flat[: len(sums)]
+        rows: torch.Tensor | slice = slice(None)
+        if name == VECTORS:
+            rows = _join_rows(len(parameter), used, sums.device)
+        parts.append(_GradientPart(gradient=parameter.grad, rows=rows))
+    sent = [part.gradient[part.rows] for part in parts]
+    message = torch.cat([sums, *(tensor.flatten() for tensor in sent)])
+    all_reduce(message)
+    received = message[len(sums) :].split([tensor.numel() for tensor in sent])
+    for part, tensor, summed in zip(parts, sent, received, strict=True):
+        part.gradient[part.rows] = summed.view_as(tensor)
+    return message[: len(sums)]
 
 
 def _join_rows(num_rows: int, used: torch.Tensor | None, device: torch.device) -> torch.Tensor:

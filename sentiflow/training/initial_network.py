@@ -13,15 +13,16 @@ from sentiflow.models.package import ModelPackage
 
 
 def join_words(words: vocabulary.Vocabulary, first: ModelPackage) -> vocabulary.Vocabulary:
-    """Append the further words of the first model; the prepared words keep their ids."""
+    """Append the first model's words that were not prepared; the prepared words keep their ids."""
     assert words.vectors is not None, "prepared words have vectors, which may be NaN"
-    theirs = first.vocabulary.words[first.vocabulary.num_special :]
-    further = theirs.filter(pc.invert(pc.is_in(theirs, value_set=words.words)))
+    of_first = first.vocabulary.words[first.vocabulary.num_special :]
+    is_prepared = pc.is_in(of_first, value_set=words.words)
+    further = of_first.filter(pc.invert(is_prepared))
     unknown = np.full((len(further), words.vectors.shape[1]), np.nan, np.float32)
     return vocabulary.Vocabulary(
-        pa.concat_arrays([words.words, further]),
-        pa.concat_arrays([words.counts, pa.nulls(len(further), pa.int64())]),
-        np.concatenate([words.vectors, unknown]),
+        words=pa.concat_arrays([words.words, further]),
+        counts=pa.concat_arrays([words.counts, pa.nulls(len(further), pa.int64())]),
+        vectors=np.concatenate([words.vectors, unknown]),
     )
 
 
@@ -52,13 +53,15 @@ def build(
         num_classes=len(classes),
     )
     has_vector = ~torch.isnan(matrix[:, :1])
-    spread = float(matrix[has_vector.squeeze(1)].std()) if has_vector.any() else 1.0
+    spread = 1.0
+    if has_vector.any():
+        spread = float(matrix[has_vector.squeeze(1)].std())
     with torch.no_grad():
         random = torch.randn_like(matrix) * spread
         network.embedding.weight.copy_(torch.where(has_vector, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
         if first is not None:
-            _load_weights(network, words, classes, settings, first)
+            _load_weights(network, words, first, classes=classes, settings=settings)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     return network
 
@@ -66,31 +69,33 @@ def build(
 def _load_weights(
     network: networks.Network,
     words: vocabulary.Vocabulary,
+    first: ModelPackage,
+    *,
     classes: tuple[str, ...],
     settings: TrainSettings,
-    first: ModelPackage,
 ) -> None:
-    """Load the weights of a model; words that it does not know keep their vectors.
+    """Load the weights of the first model; words that it does not know keep their vectors.
 
-    The output layer of other classes is reinitialized.
+    If it has other classes, the output layer is not loaded.
     """
     assert settings.init_from is not None, "there is a first model"
-    dims = first.network.embedding.embedding_dim, network.embedding.embedding_dim
-    if dims[0] != dims[1]:
+    dim = network.embedding.embedding_dim
+    first_dim = first.network.embedding.embedding_dim
+    if first_dim != dim:
         raise UserError(
-            f"train.init_from: {settings.init_from} has word vectors of {dims[0]} numbers",
-            hint=f"those of the prepared data have {dims[1]}",
+            f"train.init_from: {settings.init_from} has word vectors of {first_dim} numbers",
+            hint=f"the vectors of the prepared data have {dim}",
         )
-    others = ("embedding.",) if first.settings.classes == classes else ("embedding.", "output.")
+    left_out = ["embedding."]
+    if first.settings.classes != classes:
+        left_out.append("output.")
     weights = {
         name: tensor
         for name, tensor in first.network.state_dict().items()
-        if not name.startswith(others)
+        if not name.startswith(tuple(left_out))
     }
     network.load_state_dict(weights, strict=False)
-    places = pc.index_in(words.words, value_set=first.vocabulary.words)
-    rows = torch.from_numpy(
-        pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    )
+    places = pc.fill_null(pc.index_in(words.words, value_set=first.vocabulary.words), -1)
+    rows = torch.from_numpy(places.to_numpy(zero_copy_only=False).astype(np.int64))
     shared = (rows >= 0).nonzero().squeeze(1)
     network.embedding.weight[shared] = first.network.embedding.weight[rows[shared]]

@@ -1,6 +1,7 @@
-"""Batch -> loss of each row, of classification or of language modeling."""
+"""Batch -> loss of each row, in classification or in language modeling."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +14,12 @@ from sentiflow.models.vocabulary import PAD_ID
 VECTORS = "network.embedding.weight"
 """Name of the large table among the parameters; a batch uses few of its rows."""
 VALIDATION_STEP = 1 << 48
-"""The step whose negative words validation uses after each epoch. No training comes so far."""
+"""The step whose negative words validation uses after each epoch. No training reaches it."""
+
+_COUNT_POWER = 0.75
+"""Negative words are drawn by their count to this power."""
+_MIN_EXPECTED = 1e-30
+"""Keeps the logarithm of padding's expected number finite."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +40,12 @@ class ClassificationObjective(nn.Module):
     """The cross-entropy of a network's logits.
 
     In a batch with a teacher the network learns the teacher's probabilities, mixed with 1 for the
-    label, where there is one. A prediction counts as correct if it is the class with the most
+    label if the row has one. A prediction counts as correct if it is the class with the most
     weight in the target.
     """
 
-    trained_parameters = ("",)
-    """With what the names of the parameters begin that get a gradient."""
+    trained_parameters: tuple[str, ...] = ("",)
+    """Prefixes of the names of the parameters that get a gradient."""
 
     class_weights: torch.Tensor | None
 
@@ -54,13 +60,14 @@ class ClassificationObjective(nn.Module):
 
         Args:
             network: The network.
-            class_weights: Weights of the rows of each class in the loss for the gradient, (C,)
-                float32; of the terms of each class, where a teacher is learned. The reported loss
-                has none.
+            class_weights: Weight of each class in the loss for the gradient, (C,) float32: of the
+                rows with its label, or of its terms where a teacher is learned. The reported loss
+                has no weights.
             hard_weight: Weight of the label beside the teacher.
         """
         super().__init__()
-        self.network, self.hard_weight = network, hard_weight
+        self.network = network
+        self.hard_weight = hard_weight
         weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -71,20 +78,43 @@ class ClassificationObjective(nn.Module):
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the loss of each row, and count the correct predictions."""
         logits = self.network(batch.token_ids, batch.lengths, dropout_mask).float()
-        targets = nn.functional.one_hot(batch.labels.clamp(min=0), logits.shape[1]).float()
-        if batch.teacher is not None:
-            share = self.hard_weight * (batch.labels >= 0).float()[:, None]
-            targets = (1 - share) * batch.teacher + share * targets
-        logs, predictions = logits.log_softmax(dim=1), logits.argmax(dim=1)
-        losses = trained = -(targets * logs).sum(dim=1)
+        targets = self._targets(batch, num_classes=logits.shape[1])
+        logs = logits.log_softmax(dim=1)
+        predictions = logits.argmax(dim=1)
+        losses = -(targets * logs).sum(dim=1)
+        trained = losses
         if self.class_weights is not None:
             trained = -(targets * self.class_weights * logs).sum(dim=1)
-        correct = (predictions == targets.argmax(dim=1)).sum()
-        return Losses(trained, losses.detach(), correct, predictions)
+        return Losses(
+            trained=trained,
+            reported=losses.detach(),
+            correct=(predictions == targets.argmax(dim=1)).sum(),
+            predictions=predictions,
+        )
+
+    def _targets(self, batch: Batch, *, num_classes: int) -> torch.Tensor:
+        """Return the weight of each class that a row is to learn, ``(B, C)`` float32."""
+        targets = nn.functional.one_hot(batch.labels.clamp(min=0), num_classes).float()
+        if batch.teacher is None:
+            return targets
+        is_labelled = (batch.labels >= 0).float()[:, None]
+        share = self.hard_weight * is_labelled
+        return (1 - share) * batch.teacher + share * targets
+
+
+class _Negatives(NamedTuple):
+    """The distinct negative words of a step."""
+
+    words: torch.Tensor
+    """Their ids, ascending, ``(K,)`` int64."""
+    vectors: torch.Tensor
+    """``(K, D)``."""
+    bias: torch.Tensor
+    """Of their logits, ``(K,)``."""
 
 
 class LanguageModeling(nn.Module):
-    """Next-word prediction by the first recurrent layer, which pretrains it without labels.
+    """Next-word prediction by the recurrent layer, which pretrains it without labels.
 
     The forward direction predicts the next word, the backward direction the previous one; each
     has seen the words of one side only. The output layer shares the word vectors. The loss is a
@@ -92,9 +122,12 @@ class LanguageModeling(nn.Module):
     They are drawn by their count to the power 0.75 (Mikolov et al. 2013).
     """
 
-    trained_parameters = (
-        *(VECTORS, "network.forward_layers.0.", "network.backward_layers.0."),
-        *("heads.", "bias"),
+    trained_parameters: tuple[str, ...] = (
+        VECTORS,
+        "network.forward_layers.0.",
+        "network.backward_layers.0.",
+        "heads.",
+        "bias",
     )
 
     def __init__(
@@ -104,24 +137,25 @@ class LanguageModeling(nn.Module):
 
         Args:
             network: The network to train.
-            counts: Count of each word in the train split, V numbers; that of padding is ignored.
-                They are those also where unlabelled texts are read: so validation losses with and
-                without such texts can be compared.
+            counts: Count of each word in the train split, V numbers; padding's count is ignored.
+                Unlabelled texts are not counted even where they are read, so that validation losses
+                with and without such texts can be compared.
             num_negatives: Negative words of the sampled softmax.
             seed: Seed of the negatives.
         """
         super().__init__()
-        self.network, self.num_negatives, self.seed = network, num_negatives, seed
-        share = np.maximum(counts, 1).astype(np.float64) ** 0.75
+        self.network = network
+        self.num_negatives = num_negatives
+        self.seed = seed
+        share = np.maximum(counts, 1).astype(np.float64) ** _COUNT_POWER
         share[PAD_ID] = 0
         share /= share.sum()
         self._ends = np.cumsum(share)
-        expected = torch.from_numpy(np.log(np.maximum(share * num_negatives, 1e-30)))
-        self.register_buffer("log_expected", expected.float(), persistent=False)
-        directions = 2 if network.backward_layers else 1
-        hidden_size = network.forward_layers[0].hidden_size
+        expected = np.maximum(share * num_negatives, _MIN_EXPECTED)
+        log_expected = torch.from_numpy(np.log(expected)).float()
+        self.register_buffer("log_expected", log_expected, persistent=False)
         dim = network.embedding.embedding_dim
-        self.heads = nn.ModuleList(nn.Linear(hidden_size, dim) for _ in range(directions))
+        self.heads = nn.ModuleList(nn.Linear(each.hidden_size, dim) for each in network.directions)
         self.bias = nn.Parameter(torch.zeros(len(counts)))
 
     def draw_negatives(self, step: int) -> torch.Tensor:
@@ -139,58 +173,66 @@ class LanguageModeling(nn.Module):
         """Compute each row's mean loss, and sum the rows' shares of correctly predicted words.
 
         Words and directions of a row have equal weight; a row of one word has loss 0. Padding is
-        predicted, too, with weight 0: a GPU would be waited for to count the words.
+        predicted, too, with weight 0: to count the words would mean to wait for a GPU.
         """
         states = self.network.encode(batch.token_ids, batch.lengths, dropout_mask)
-        size, words = self.heads[0].in_features, batch.token_ids.T.contiguous()
-        directions = [(states[:-1, :, :size], words[1:]), (states[1:, :, size:], words[:-1])]
+        size = self.heads[0].in_features
+        words = batch.token_ids.T.contiguous()
+        forward = (states[:-1, :, :size], words[1:])
+        backward = (states[1:, :, size:], words[:-1])
         negatives = self._look_up(self.draw_negatives(step))
         num_next = batch.lengths - 1
-        has_next = torch.arange(len(words) - 1, device=words.device)[:, None] < num_next
+        steps = torch.arange(len(words) - 1, device=words.device)
+        has_next = steps[:, None] < num_next
         weights = has_next / (len(self.heads) * num_next.clamp(min=1)).float()
         losses = torch.zeros(len(batch.lengths), device=states.device)
         correct = torch.zeros((), device=states.device)
-        for head, (state, targets) in zip(self.heads, directions, strict=False):
+        for head, (state, targets) in zip(self.heads, (forward, backward), strict=False):
             queries = head(state).flatten(end_dim=1)
-            loss, is_correct = self._predict(queries, targets.flatten(), *negatives)
+            loss, is_correct = self._predict(queries, targets.flatten(), negatives)
             losses = losses + (loss.view_as(weights) * weights).sum(dim=0)
             correct = correct + (is_correct.view_as(weights) * weights).sum()
-        return Losses(losses, losses.detach(), correct)
+        return Losses(trained=losses, reported=losses.detach(), correct=correct)
 
-    def _look_up(self, negatives: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return the distinct negatives, their vectors, and the bias of their logits.
+    def _look_up(self, drawn: torch.Tensor) -> _Negatives:
+        """Look up the vectors of drawn words, and the bias of their logits.
 
         A word drawn c times counts c times, so log c is added to its logit.
         """
-        distinct = negatives.unique(return_counts=True)
-        words, counts = (copy_to(tensor, self.bias.device) for tensor in distinct)
+        distinct, counts = drawn.unique(return_counts=True)
+        words = copy_to(distinct, self.bias.device)
+        counts = copy_to(counts, self.bias.device)
         bias = (self.bias - self.log_expected)[words] + counts.log()
-        return words, self.network.embedding(words), bias
+        return _Negatives(words=words, vectors=self.network.embedding(words), bias=bias)
 
     def _predict(
-        self,
-        queries: torch.Tensor,
-        targets: torch.Tensor,
-        negatives: torch.Tensor,
-        vectors: torch.Tensor,
-        bias: torch.Tensor,
+        self, queries: torch.Tensor, targets: torch.Tensor, negatives: _Negatives
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the loss of N target words, and whether each has the largest logit.
 
         A negative word that is the target is left out.
+
+        Args:
+            queries: ``(N, D)``, whose products with word vectors are logits.
+            targets: ``(N,)`` int64.
+            negatives: The negative words.
         """
-        place = torch.searchsorted(negatives, targets).clamp(max=len(negatives) - 1)
-        is_equal = negatives[place] == targets
+        last = len(negatives.words) - 1
+        place = torch.searchsorted(negatives.words, targets).clamp(max=last)
+        is_equal = negatives.words[place] == targets
         logits = (queries * self.network.embedding(targets)).sum(dim=1)
         logits = logits + (self.bias - self.log_expected)[targets]
         with torch.autocast(queries.device.type, enabled=False):
             logits = logits.float()[:, None]
-            negative = torch.addmm(bias, queries.float(), vectors.float().T)
+            negative = torch.addmm(negatives.bias, queries.float(), negatives.vectors.float().T)
             scores = torch.cat([logits, negative], dim=1)
-            # column 0 keeps the target's own logit where no negative equals it
-            left_out = torch.where(is_equal, place + 1, 0)[:, None]
-            scores.scatter_(1, left_out, torch.where(is_equal[:, None], -torch.inf, logits))
+            # If no negative equals the target, its logit is written to column 0, where it stands.
+            column = torch.where(is_equal, place + 1, 0)[:, None]
+            value = torch.where(is_equal[:, None], -torch.inf, logits)
+            scores.scatter_(1, column, value)
             losses = nn.functional.cross_entropy(
                 scores, torch.zeros_like(targets), reduction="none"
             )
-        return losses, (logits.squeeze(1) > scores[:, 1:].detach().amax(dim=1)).float()
+        largest = scores[:, 1:].detach().amax(dim=1)
+        is_correct = logits.squeeze(1) > largest
+        return losses, is_correct.float()

@@ -260,7 +260,7 @@ def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
     package.save(uri, lineage={})
     job = replace(job, settings=job.settings.model_copy(update={"init_from": uri}))
     outcome = task.run(job, lambda event: None)
-    assert "has word vectors of 5 numbers: those of the prepared data have 4" in str(outcome)
+    assert "has word vectors of 5 numbers: the vectors of the prepared data have 4" in str(outcome)
 
 
 @pytest.mark.parametrize(
