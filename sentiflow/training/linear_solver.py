@@ -1,15 +1,16 @@
 """N-grams and labels of texts -> linear models, fitted until they have converged.
 
-Every worker has its texts, and all have the same weights. What is summed over texts are whole
-multiples of a small number, so sums are exact and do not depend on their order: any number of
+Every worker has its texts, and all have the same weights. Numbers that are summed over texts are
+whole multiples of a small number, so sums are exact and do not depend on their order: any number of
 workers takes the same steps.
 
-N-grams that tell the classes apart are regularized less than others, as in Wang and Manning,
-"Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", ACL 2012, but mildly.
+N-grams that tell the classes apart are regularized a little less than others, as in Wang and
+Manning, "Baselines and Bigrams: Simple, Good Sentiment and Topic Classification", ACL 2012.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,16 +23,45 @@ from sentiflow.training import collectives
 STRENGTHS = (1.0, 4.0, 16.0)
 """``C`` of the logistic regression: inverse strengths of the regularization to choose from."""
 _MIN_COUNT = 2
-"""How often an n-gram occurs at least."""
+"""An n-gram has a weight only if it occurs at least this often."""
 _MAX_WEIGHTS = 1 << 24
-"""Of the most frequent n-grams together: 64 MB, and 25 times that while they are fitted."""
+"""Limit of the weights of all classes: 64 MB, and 25 times that while they are fitted. Beyond it
+the rarer n-grams are left out."""
 _TELLING_WEIGHT = 0.5
 """How much more an n-gram counts that tells the classes apart; 1 costs where classes are many."""
-_MAX_STEPS, _HISTORY = 100, 10
+_MAX_STEPS = 100
+"""Limit of the steps of L-BFGS for one model."""
+_HISTORY = 10
+"""Steps from which L-BFGS estimates how the loss bends."""
 _TOLERANCE = 5e-4
-"""Of the gradient's largest part, in units of the square root of the regularization."""
-_SCALE_UNIT, _ERROR_UNIT = 2.0**-16, 2.0**-18
-"""Scales of texts and errors are rounded to multiples: sums over 2**19 texts fit into 53 bits."""
+"""L-BFGS ends at a gradient whose largest part is below this times the root of the penalty."""
+_SCALE_UNIT = 2.0**-16
+"""Scales of texts are rounded to multiples of it, and errors to multiples of ``_ERROR_UNIT``: sums
+over 2**19 texts fit into 53 bits."""
+_ERROR_UNIT = 2.0**-18
+_TINY = np.finfo(float).tiny
+"""Keeps divisions of empty sums finite."""
+
+
+class _OwnCounts(NamedTuple):
+    """The n-grams of a worker's texts."""
+
+    hashes: np.ndarray
+    """Ascending, int64."""
+    counts: np.ndarray
+    """How often each occurs, int64."""
+    num_texts: int
+
+
+class _Chosen(NamedTuple):
+    """The A n-grams that have weights, the same for all workers."""
+
+    hashes: np.ndarray
+    """Ascending, int64."""
+    idf: np.ndarray
+    """Inverse document frequency of each, float32."""
+    num_texts: int
+    """Texts of all workers."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +73,9 @@ class _Texts:
     words: sparse.csr_array
     """``(W, A)``: how often each n-gram is in a word."""
     further: sparse.csr_array
-    """``(N, A)``: n-grams of several words, divided likewise."""
+    """``(N, A)``: how often each n-gram of several words is in a text, divided likewise."""
     targets: np.ndarray
+    """``(N, C)``: the weight of each class in the loss of a text."""
 
     def loss(self, weights: np.ndarray) -> np.ndarray:
         """Compute the gradient of the sum of the losses, row by row, and then this sum.
@@ -52,18 +83,24 @@ class _Texts:
         Args:
             weights: ``(A + 1, C - 1)``, the biases last; see :func:`_add_last`.
         """
-        logits = self.texts @ (self.words @ weights[:-1]) + self.further @ weights[:-1]
-        logs = torch.log_softmax(torch.from_numpy(_add_last(logits + weights[-1])), dim=1).numpy()
-        errors = np.exp(logs) * (self.targets @ np.ones((logs.shape[1], 1))) - self.targets
+        of_ngrams, biases = weights[:-1], weights[-1]
+        logits = self.texts @ (self.words @ of_ngrams) + self.further @ of_ngrams
+        all_logits = torch.from_numpy(_add_last(logits + biases))
+        logs = torch.log_softmax(all_logits, dim=1).numpy()
+        total_targets = self.targets @ np.ones((logs.shape[1], 1))
+        errors = np.exp(logs) * total_targets - self.targets
         errors = _round(errors[:, :-1], _ERROR_UNIT)
         losses = _round(np.einsum("nc,nc->n", self.targets, -logs), _ERROR_UNIT)
-        gradient = self.words.T @ (self.texts.T @ errors) + self.further.T @ errors
+        gradient = self._sum_by_ngram(errors)
         return np.concatenate([gradient.ravel(), errors.sum(axis=0), [losses.sum()]])
 
     def count_classes(self) -> np.ndarray:
         """Count the n-grams of each class, ``(A, C)``: their shares of the texts' vectors."""
-        targets = _round(self.targets, _ERROR_UNIT)
-        return self.words.T @ (self.texts.T @ targets) + self.further.T @ targets
+        return self._sum_by_ngram(_round(self.targets, _ERROR_UNIT))
+
+    def _sum_by_ngram(self, values: np.ndarray) -> np.ndarray:
+        """Sum values of texts, ``(N, K)``, over the texts of each n-gram: ``(A, K)``."""
+        return self.words.T @ (self.texts.T @ values) + self.further.T @ values
 
 
 def fit(texts: ngrams.Ngrams, targets: np.ndarray) -> Iterator[tuple[float, linear.LinearModel]]:
@@ -81,68 +118,107 @@ def fit(texts: ngrams.Ngrams, targets: np.ndarray) -> Iterator[tuple[float, line
         ``C`` of the regularization and the model; the same in all workers.
     """
     num_classes = targets.shape[1]
-    hashes, idf, num_rows = _choose_ngrams(texts, num_classes)
-    own = _to_matrices(texts, targets, hashes, idf)
+    chosen = _choose_ngrams(texts, num_classes)
+    own = _to_matrices(texts, targets, chosen)
     counts = collectives.add_arrays(own.count_classes())
-    # the squares of a text's vector add up to 1, about; the bias is a feature that is always 1
-    scale = np.append(idf * _weigh(counts), 1)[:, None]
+    # The last feature is the bias, which is always 1; the squares of the others add up to about 1.
+    scale = np.append(chosen.idf * _weigh(counts), 1)[:, None]
     squares = np.square(scale[:-1, 0]) * counts.sum(axis=1)
-    squares = np.append(squares / squares.sum().clip(min=_SCALE_UNIT), 1)[:, None]
+    shares = squares / squares.sum().clip(min=_SCALE_UNIT)
+    problem = _Problem(
+        texts=own,
+        scale=scale,
+        squares=np.append(shares, 1)[:, None],
+        num_texts=chosen.num_texts,
+    )
     weights = np.zeros((len(scale), num_classes))
     for strength in STRENGTHS:
-        weights = _minimize(weights, own, scale, squares, num_rows, strength)
-        yield strength, linear.LinearModel(
-            torch.from_numpy(hashes), torch.from_numpy(weights[:-1].astype(np.float32)),
-            torch.from_numpy(idf**2), torch.from_numpy(weights[-1].astype(np.float32)),
-        )  # fmt: skip
+        weights = problem.minimize(weights, strength)
+        yield (
+            strength,
+            linear.LinearModel(
+                hashes=torch.from_numpy(chosen.hashes),
+                weights=torch.from_numpy(weights[:-1].astype(np.float32)),
+                squares=torch.from_numpy(chosen.idf**2),
+                bias=torch.from_numpy(weights[-1].astype(np.float32)),
+            ),
+        )
 
 
-def _choose_ngrams(texts: ngrams.Ngrams, num_classes: int) -> tuple[np.ndarray, np.ndarray, int]:
-    """Choose the n-grams of all workers; return their hashes, their idf, and how many texts."""
-    gathered = collectives.gather((*ngrams.count(texts), len(texts.tokens.offsets) - 1))
-    hashes, counts = ngrams.add_counts(*(np.concatenate([e[n] for e in gathered]) for n in (0, 1)))
-    num_rows, limit = sum(each[2] for each in gathered), _MAX_WEIGHTS // num_classes
-    least = np.partition(counts, -limit)[-limit] if len(counts) > limit else 0
-    chosen = counts >= max(_MIN_COUNT, least)
-    idf = np.log((1 + num_rows) / (1 + np.minimum(counts[chosen], num_rows))) + 1
-    return hashes[chosen], idf.astype(np.float32), num_rows
+def _choose_ngrams(texts: ngrams.Ngrams, num_classes: int) -> _Chosen:
+    """Choose the n-grams that have weights, by their counts in the texts of all workers."""
+    own_hashes, own_counts = ngrams.count(texts)
+    num_own = len(texts.tokens.offsets) - 1
+    gathered = collectives.gather(_OwnCounts(own_hashes, own_counts, num_own))
+    hashes, counts = ngrams.add_counts(
+        np.concatenate([each.hashes for each in gathered]),
+        np.concatenate([each.counts for each in gathered]),
+    )
+    num_texts = sum(each.num_texts for each in gathered)
+    min_count = _MIN_COUNT
+    limit = _MAX_WEIGHTS // num_classes
+    if len(counts) > limit:
+        count_at_limit = np.partition(counts, -limit)[-limit]
+        min_count = max(_MIN_COUNT, count_at_limit)
+    is_chosen = counts >= min_count
+    document_counts = np.minimum(counts[is_chosen], num_texts)
+    idf = np.log((1 + num_texts) / (1 + document_counts)) + 1
+    return _Chosen(hashes=hashes[is_chosen], idf=idf.astype(np.float32), num_texts=num_texts)
 
 
 def _weigh(counts: np.ndarray) -> np.ndarray:
-    """Weigh each n-gram by the largest log-count ratio of a class to all others; some 1."""
-    counts = counts + max(counts.sum() / max(counts.size, 1), np.finfo(float).tiny)
+    """Weigh each n-gram by the largest log-count ratio of a class to all others; about 1.
+
+    Args:
+        counts: ``(A, C)``: how often each n-gram is in texts of each class.
+    """
+    smoothing = max(counts.sum() / max(counts.size, 1), _TINY)
+    counts = counts + smoothing
     others = counts.sum(axis=1, keepdims=True) - counts
-    largest = np.log(counts / counts.sum(axis=0) / (others / others.sum(axis=0))).max(axis=1)
-    typical = max(np.sqrt(np.square(largest).sum() / max(len(largest), 1)), np.finfo(float).tiny)
+    share = counts / counts.sum(axis=0)
+    share_of_others = others / others.sum(axis=0)
+    largest = np.log(share / share_of_others).max(axis=1)
+    mean_square = np.square(largest).sum() / max(len(largest), 1)
+    typical = max(np.sqrt(mean_square), _TINY)
     return (1 + _TELLING_WEIGHT * largest / typical) / (1 + _TELLING_WEIGHT)
 
 
-def _to_matrices(
-    texts: ngrams.Ngrams, targets: np.ndarray, hashes: np.ndarray, idf: np.ndarray
-) -> _Texts:
-    tokens, squares = texts.tokens, np.square(idf.astype(np.float64))
-    words = _find(texts.of_words, texts.word_offsets, hashes)
-    further = _find(texts.of_texts, texts.text_offsets, hashes)
+def _to_matrices(texts: ngrams.Ngrams, targets: np.ndarray, chosen: _Chosen) -> _Texts:
+    """Count the chosen n-grams of this worker's texts; each text's vector has length 1."""
+    tokens = texts.tokens
+    words = _find(texts.of_words, texts.word_offsets, chosen.hashes)
+    further = _find(texts.of_texts, texts.text_offsets, chosen.hashes)
     counts = sparse.csr_array(
         (np.ones(len(tokens.ids)), tokens.ids, tokens.offsets),
         shape=(len(tokens.offsets) - 1, len(tokens.words)),
     )
+    squares = np.square(chosen.idf.astype(np.float64))
     length = np.sqrt(counts @ (words @ squares) + further @ squares).clip(min=_SCALE_UNIT)
     scale = sparse.diags_array(_round(1 / length, _SCALE_UNIT))
-    return _Texts((scale @ counts).tocsr(), words, (scale @ further).tocsr(), targets)
+    return _Texts(
+        texts=(scale @ counts).tocsr(),
+        words=words,
+        further=(scale @ further).tocsr(),
+        targets=targets,
+    )
 
 
 def _find(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> sparse.csr_array:
     """Count the n-grams of each row in the columns of ``hashes``."""
     is_known, places = find_sorted(hashes, of_rows)
-    offsets = np.append(0, np.cumsum(is_known))[offsets]
+    known_offsets = np.append(0, np.cumsum(is_known))[offsets]
+    ones = np.ones(known_offsets[-1])
     return sparse.csr_array(
-        (np.ones(offsets[-1]), places[is_known], offsets), shape=(len(offsets) - 1, len(hashes))
+        (ones, places[is_known], known_offsets), shape=(len(offsets) - 1, len(hashes))
     )
 
 
 def _add_last(values: np.ndarray) -> np.ndarray:
-    """Add the last class: weights, errors and gradients of all add up to 0, from 0 weights on."""
+    """Add the column of the last class.
+
+    Weights, errors and gradients of all classes add up to 0: it holds for the first weights, which
+    are 0, and no step changes it.
+    """
     return np.column_stack([values, -values.sum(axis=1)])
 
 
@@ -151,39 +227,57 @@ def _round(values: np.ndarray, unit: float) -> np.ndarray:
     return np.rint(values / unit) * unit
 
 
-def _minimize(
-    weights: np.ndarray,
-    texts: _Texts,
-    scale: np.ndarray,
-    squares: np.ndarray,
-    num_rows: int,
-    strength: float,
-) -> np.ndarray:
-    """Change weights, ``(A + 1, C)``, to those of the least loss of all workers.
+@dataclass(frozen=True)
+class _Problem:
+    """The loss of all workers' texts, which has to be minimized."""
 
-    L-BFGS sees them in units along which the loss bends alike, about: by ``squares``, the mean
-    square of each feature, and the regularization. It then takes fewer steps.
+    texts: _Texts
+    """Texts of this worker."""
+    scale: np.ndarray
+    """``(A + 1, 1)``: what each feature is multiplied by; the bias is the last feature."""
+    squares: np.ndarray
+    """``(A + 1, 1)``: mean square of each feature over the texts, about."""
+    num_texts: int
+    """Texts of all workers."""
 
-    Returns:
-        The weights; those before stay.
-    """
-    num_classes, penalty = weights.shape[1], 1 / (strength * num_rows)
-    bends = 1 + squares * (num_classes - 1) / num_classes**2 / penalty
-    scale, penalties = scale / np.sqrt(bends), penalty / bends
-    penalties[-1] = 0
-    values = torch.from_numpy((weights / scale).astype(np.float32).ravel()).requires_grad_()
-    solver = torch.optim.LBFGS(
-        [values], max_iter=_MAX_STEPS, history_size=_HISTORY, line_search_fn="strong_wolfe",
-        tolerance_grad=_TOLERANCE * penalty**0.5, tolerance_change=_TOLERANCE * penalty**0.5 / 100,
-    )  # fmt: skip
+    def minimize(self, weights: np.ndarray, strength: float) -> np.ndarray:
+        """Find the weights, ``(A + 1, C)``, of the least loss.
 
-    def evaluate() -> torch.Tensor:
-        rows = values.detach().numpy().reshape(-1, num_classes)
-        sums = collectives.add_arrays(texts.loss(rows[:, :-1] * scale)) / num_rows
-        pulls = penalties * rows
-        gradient = _add_last(sums[:-1].reshape(-1, num_classes - 1)) * scale + pulls
-        values.grad = torch.from_numpy(gradient.astype(np.float32).ravel())
-        return torch.tensor(sums[-1] + np.vdot(pulls, rows) / 2, dtype=torch.float64)
+        L-BFGS sees them in units in which the loss bends by about as much along each weight; how
+        much it bends follows from ``squares`` and the regularization. It then takes fewer steps.
 
-    solver.step(evaluate)
-    return scale * values.detach().numpy().reshape(-1, num_classes)
+        Args:
+            weights: The weights to start from, which are not changed.
+            strength: ``C`` of the regularization.
+        """
+        num_classes = weights.shape[1]
+        penalty = 1 / (strength * self.num_texts)
+        bends = 1 + self.squares * (num_classes - 1) / num_classes**2 / penalty
+        scale = self.scale / np.sqrt(bends)
+        penalties = penalty / bends
+        penalties[-1] = 0
+        start = (weights / scale).astype(np.float32)
+        values = torch.from_numpy(start.ravel()).requires_grad_()
+        tolerance = _TOLERANCE * penalty**0.5
+        solver = torch.optim.LBFGS(
+            [values],
+            max_iter=_MAX_STEPS,
+            history_size=_HISTORY,
+            line_search_fn="strong_wolfe",
+            tolerance_grad=tolerance,
+            tolerance_change=tolerance / 100,
+        )
+
+        def evaluate() -> torch.Tensor:
+            rows = values.detach().numpy().reshape(-1, num_classes)
+            own_sums = self.texts.loss(rows[:, :-1] * scale)
+            means = collectives.add_arrays(own_sums) / self.num_texts
+            pulls = penalties * rows
+            slopes = _add_last(means[:-1].reshape(-1, num_classes - 1))
+            gradient = slopes * scale + pulls
+            values.grad = torch.from_numpy(gradient.astype(np.float32).ravel())
+            loss = means[-1] + np.vdot(pulls, rows) / 2
+            return torch.tensor(loss, dtype=torch.float64)
+
+        solver.step(evaluate)
+        return scale * values.detach().numpy().reshape(-1, num_classes)

@@ -3,8 +3,8 @@
 The rows of a split, in the order of its files, are cut into S virtual shards of equal size; S is
 ``train.batching.num_shards``. A worker owns some of the shards and reads no others. A global batch
 takes a slice of every shard, and its rows follow from the seed and the epoch. So any number of
-workers makes the same optimizer steps. Of the other workers' shards a worker needs one thing: the
-number of rows of each length in each chunk.
+workers makes the same optimizer steps. A worker needs one thing about the shards of other workers:
+the number of rows of each length in each chunk.
 
 A shard is read in chunks. An epoch goes through windows of a few chunks of every shard, in random
 order, and shuffles the rows of a window. So memory is bounded. A corpus that fits into one window,
@@ -14,6 +14,7 @@ about four million tweets, is shuffled as a whole.
 import bisect
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ from sentiflow.storage import parquet
 from sentiflow.training import learned_classes
 
 ROWS_IN_CHUNK = 1 << 16
+"""Limit of the rows in a chunk."""
 CHUNKS_IN_WINDOW = 8
 """Chunks of each shard. A worker with all shards holds about 300 MB of usual tweets."""
 BATCHES_IN_POOL = 64
@@ -32,7 +34,9 @@ BATCHES_IN_POOL = 64
 
 def own_shards(rank: int, world_size: int, num_shards: int = NUM_VIRTUAL_SHARDS) -> range:
     """List the shards that a worker owns: neighbors, about equally many for each worker."""
-    return range(rank * num_shards // world_size, (rank + 1) * num_shards // world_size)
+    first = rank * num_shards // world_size
+    end = (rank + 1) * num_shards // world_size
+    return range(first, end)
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,10 @@ class VirtualShards:
     uris: tuple[str, ...]
     """Files with the columns of ``schema.ENCODED``, or of ``schema.UNLABELLED``."""
     ends: tuple[int, ...]
-    """Cumulative rows: of the files up to and including each."""
+    """Rows of all files up to and including each."""
     positions: np.ndarray | None = None
-    """The label that replaces each label in the files, int8; rows with -1 are left out, but not
-    unlabelled texts. None: all labels stay as they are."""
+    """The label that replaces each label in the files, int8. Labelled rows that get -1 are left
+    out. None: all labels stay as they are."""
     num_shards: int = NUM_VIRTUAL_SHARDS
 
     @classmethod
@@ -57,8 +61,8 @@ class VirtualShards:
         num_shards: int = NUM_VIRTUAL_SHARDS,
     ) -> "VirtualShards":
         """Cut files, given with their numbers of rows, in their order."""
-        ends = np.cumsum([*rows.values()], dtype=int).tolist()
-        return cls(tuple(rows), tuple(ends), positions, num_shards)
+        ends = np.cumsum(list(rows.values()), dtype=int).tolist()
+        return cls(uris=tuple(rows), ends=tuple(ends), positions=positions, num_shards=num_shards)
 
     @property
     def num_rows(self) -> int:
@@ -74,7 +78,10 @@ class VirtualShards:
         self, shard: int, chunks: Sequence[int], columns: Sequence[str] = COLUMNS
     ) -> list[pa.Table]:
         """Read some chunks of a shard, in the order given."""
-        return [table for chunk in chunks for table in self._read_chunk(shard, chunk, columns)]
+        tables = []
+        for chunk in chunks:
+            tables += self._read_chunk(shard, chunk, columns)
+        return tables
 
     def count_lengths(self, shards: Sequence[int], *, max_length: int) -> np.ndarray:
         """Count the rows of each length in some shards.
@@ -82,34 +89,38 @@ class VirtualShards:
         Returns:
             ``(S, num_chunks, max_length + 1)`` int64; zero for the other shards.
         """
-        counts = np.zeros((self.num_shards, self.num_chunks, max_length + 1), np.int64)
+        num_lengths = max_length + 1
+        counts = np.zeros((self.num_shards, self.num_chunks, num_lengths), np.int64)
         for shard in shards:
             for chunk in range(self.num_chunks):
                 for table in self._read_chunk(shard, chunk, ("length",)):
-                    counts[shard, chunk] += np.bincount(
-                        table["length"].to_numpy(), minlength=max_length + 1
-                    )
+                    lengths = table["length"].to_numpy()
+                    counts[shard, chunk] += np.bincount(lengths, minlength=num_lengths)
         return counts
 
     def _read_chunk(self, shard: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:
-        position = shard * self.num_chunks + chunk
-        start, stop = (
-            number * self.num_rows // (self.num_shards * self.num_chunks)
-            for number in (position, position + 1)
-        )
+        """Read a chunk of a shard: a table for each file that has rows of it."""
+        num_chunks = self.num_shards * self.num_chunks
+        place = shard * self.num_chunks + chunk
+        start = place * self.num_rows // num_chunks
+        stop = (place + 1) * self.num_rows // num_chunks
         for number in range(bisect.bisect_right(self.ends, start), len(self.uris)):
-            before = self.ends[number - 1] if number else 0
-            if before >= stop:
+            file_start = self.ends[number - 1] if number else 0
+            if file_start >= stop:
                 return
-            first, last = max(start, before) - before, min(stop, self.ends[number]) - before
+            first = max(start, file_start)
+            last = min(stop, self.ends[number])
             if first < last:
-                yield self._read_rows(self.uris[number], first, last, columns)
+                yield self._read_rows(
+                    self.uris[number], first - file_start, last - file_start, columns
+                )
 
     def _read_rows(self, uri: str, first: int, last: int, columns: Sequence[str]) -> pa.Table:
         """Read some rows of a file, with the labels of the model."""
         if self.positions is None:
             return parquet.read_rows(uri, first, last, columns=columns)
-        table = parquet.read_rows(uri, first, last, columns=[*{*columns, "label"}])
+        read = list({*columns, "label"})
+        table = parquet.read_rows(uri, first, last, columns=read)
         table = learned_classes.relabel(table, self.positions)
         return table.select([name for name in columns if name in table.column_names])
 
@@ -126,33 +137,52 @@ class ShardSlice:
     """Rows of the global batch from each of the S shards."""
 
 
+class _Window(NamedTuple):
+    """Rows of a worker's shards, from some chunks of each."""
+
+    chunks: np.ndarray
+    """``(S, chunks)``: the chunks of each shard."""
+    rows: EncodedRows
+    begins: np.ndarray
+    """Where each of the worker's shards begins in ``rows``, and the end of the last one."""
+
+
 class OwnRows:
     """The rows of a worker's shards, one window at a time."""
 
     def __init__(self, shards: VirtualShards, *, own: range) -> None:
         """Take the shards of a split that this worker owns."""
-        self.shards, self.own = shards, own
-        self._last: tuple[bytes, EncodedRows, np.ndarray] | None = None
+        self.shards = shards
+        self.own = own
+        self._last: _Window | None = None
 
     def __iter__(self) -> Iterator[EncodedRows]:
         """Read all windows, for evaluation."""
         for start in range(0, self.shards.num_chunks, CHUNKS_IN_WINDOW):
-            chunks = np.arange(start, min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks))
-            yield self.read(np.tile(chunks, (self.shards.num_shards, 1)))[0]
+            stop = min(start + CHUNKS_IN_WINDOW, self.shards.num_chunks)
+            window = np.tile(np.arange(start, stop), (self.shards.num_shards, 1))
+            yield self.read(window).rows
 
-    def read(self, window: np.ndarray) -> tuple[EncodedRows, np.ndarray]:
-        """Read the chunks ``(S, chunks)``; return where each shard begins, too.
+    def read(self, chunks: np.ndarray) -> _Window:
+        """Read a window, given the chunks of each shard, ``(S, chunks)``.
 
         The last window stays in memory: most corpora have no other.
         """
-        key = window.tobytes()
-        if self._last is None or self._last[0] != key:
-            self._last = None
-            by_shard = [self.shards.read(shard, window[shard]) for shard in self.own]
-            begins = np.cumsum([0, *(sum(map(len, tables)) for tables in by_shard)])
-            rows = EncodedRows.from_tables([table for tables in by_shard for table in tables])
-            self._last = key, rows, begins
-        return self._last[1:]
+        if self._last is not None and np.array_equal(self._last.chunks, chunks):
+            return self._last
+        self._last = None  # so that two windows are never in memory
+        tables = []
+        sizes = []
+        for shard in self.own:
+            of_shard = self.shards.read(shard, chunks[shard])
+            tables += of_shard
+            sizes.append(sum(len(table) for table in of_shard))
+        self._last = _Window(
+            chunks=chunks,
+            rows=EncodedRows.from_tables(tables),
+            begins=np.cumsum([0, *sizes]),
+        )
+        return self._last
 
 
 class TrainInput:
@@ -189,14 +219,17 @@ class TrainInput:
             keep_empty: Put rows of length 0 into the batches, too.
             seed: Seed of the training.
         """
-        self.rows, self.seed = OwnRows(shards, own=own), seed
+        self.rows = OwnRows(shards, own=own)
+        self.seed = seed
         self.num_shards = shards.num_shards
         self.min_length = 0 if keep_empty else 1
         self.num_without_token = int(counts[:, :, 0].sum())
         """Rows of length 0, in the batches or not."""
         self.counts = counts.copy()
         self.counts[:, :, : self.min_length] = 0
-        self.batch_size, self.bucketing, self.drop_last = batch_size, bucketing, drop_last
+        self.batch_size = batch_size
+        self.bucketing = bucketing
+        self.drop_last = drop_last
 
     @property
     def num_rows(self) -> int:
@@ -206,59 +239,89 @@ class TrainInput:
     def num_steps(self, epoch: int) -> int:
         """Count the global batches of an epoch."""
         by_length = [self._count(window).sum(axis=0) for window in self._windows(epoch)]
-        groups = by_length if self.bucketing == "exact" else np.sum(by_length, axis=1)
-        full, rest = np.divmod(groups, self.batch_size)
-        return int(full.sum()) if self.drop_last else int((full + (rest > 0)).sum())
+        sizes = by_length if self.bucketing == "exact" else np.sum(by_length, axis=1)
+        num_full, num_left = np.divmod(sizes, self.batch_size)
+        num_batches = int(num_full.sum())
+        if not self.drop_last:
+            num_batches += int((num_left > 0).sum())
+        return num_batches
 
     def slices(self, epoch: int, *, first_step: int = 0) -> Iterator[ShardSlice]:
         """Yield this worker's slice of each global batch, in training order; it may be empty.
 
         ``first_step`` batches of the epoch are skipped.
         """
+        num_skipped = first_step
         for number, window in enumerate(self._windows(epoch)):
             groups, sizes = self._divide(self._count(window))
             random = np.random.default_rng([self.seed, epoch, number, self.num_shards])
-            least = self.batch_size if self.drop_last else 1
-            batches = random.permutation(np.flatnonzero(sizes.sum(axis=1) >= least))
-            skipped, first_step = batches[:first_step], max(0, first_step - len(batches))
-            if len(skipped) == len(batches):
+            min_size = self.batch_size if self.drop_last else 1
+            is_used = sizes.sum(axis=1) >= min_size
+            batches = random.permutation(np.flatnonzero(is_used))
+            remaining = batches[num_skipped:]
+            num_skipped = max(0, num_skipped - len(batches))
+            if not len(remaining):
                 continue
-            rows, begins = self.rows.read(window)
-            starts = np.cumsum(sizes, axis=0) - sizes
-            orders = [
-                begins[i] + self._order(rows.lengths[begins[i] : begins[i + 1]], groups[:, shard],
-                                        np.random.default_rng([self.seed, epoch, number, shard]))
-                for i, shard in enumerate(self.rows.own)
-            ]  # fmt: skip
-            for batch in batches[len(skipped) :]:
-                chosen = [
-                    order[starts[batch, shard] :][: sizes[batch, shard]]
-                    for shard, order in zip(self.rows.own, orders, strict=True)
-                ]
-                yield ShardSlice(
-                    rows, np.concatenate([*chosen, np.zeros(0, np.int64)]), sizes[batch]
-                )
+            rows, orders = self._order_rows(window, groups, seed=[self.seed, epoch, number])
+            ends = np.cumsum(sizes, axis=0)
+            starts = ends - sizes
+            for batch in remaining:
+                chosen = [np.zeros(0, np.int64)]
+                for shard, order in zip(self.rows.own, orders, strict=True):
+                    chosen.append(order[starts[batch, shard] : ends[batch, shard]])
+                yield ShardSlice(rows=rows, chosen=np.concatenate(chosen), shard_sizes=sizes[batch])
+
+    def _order_rows(
+        self, window: np.ndarray, groups: np.ndarray, *, seed: list[int]
+    ) -> tuple[EncodedRows, list[np.ndarray]]:
+        """Read a window, and order its rows for batches.
+
+        Args:
+            window: The chunks of each shard.
+            groups: Rows from each shard in each group, ``(G, S)``.
+            seed: Seed of the window; each shard adds its number.
+
+        Returns:
+            The rows; and for each of this worker's shards its rows' numbers in order.
+        """
+        read = self.rows.read(window)
+        orders = []
+        for place, shard in enumerate(self.rows.own):
+            begin, end = read.begins[place : place + 2]
+            lengths = read.rows.lengths[begin:end]
+            random = np.random.default_rng([*seed, shard])
+            orders.append(begin + self._order(lengths, groups[:, shard], random))
+        return read.rows, orders
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
         """Distribute the chunks of every shard over windows ``(S, chunks)``."""
-        number = self.counts.shape[1]
+        num_chunks = self.counts.shape[1]
         random = np.random.default_rng([self.seed, epoch])
-        order = np.stack([random.permutation(number) for _ in range(self.num_shards)])
-        parts = np.array_split(order, -(-number // CHUNKS_IN_WINDOW), axis=1)
+        order = np.stack([random.permutation(num_chunks) for _ in range(self.num_shards)])
+        num_windows = -(-num_chunks // CHUNKS_IN_WINDOW)
+        parts = np.array_split(order, num_windows, axis=1)
         return [np.sort(part, axis=1) for part in parts]
 
     def _count(self, window: np.ndarray) -> np.ndarray:
         """Count the rows of each shard in a window by length: ``(S, L)``."""
-        return np.take_along_axis(self.counts, window[:, :, None], axis=1).sum(axis=1)
+        counts = np.take_along_axis(self.counts, window[:, :, None], axis=1)
+        return counts.sum(axis=1)
 
     def _divide(self, by_length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Count the rows from each shard in each group of a window, and in each batch.
 
         All rows of a batch are from one group: a length, or a pool. Batches are ordered by group.
+
+        Args:
+            by_length: ``(S, L)``.
+
+        Returns:
+            ``(G, S)`` for the groups, and ``(P, S)`` for the batches.
         """
         groups = by_length.T
         if self.bucketing == "pooled":
-            groups = _cut(by_length.sum(axis=1)[None], self.batch_size * BATCHES_IN_POOL)
+            whole_window = by_length.sum(axis=1)[None]
+            groups = _cut(whole_window, self.batch_size * BATCHES_IN_POOL)
         return groups, _cut(groups, self.batch_size)
 
     def _order(
@@ -268,7 +331,8 @@ class TrainInput:
         rows = random.permutation(np.flatnonzero(lengths >= self.min_length))
         if self.bucketing == "exact":
             return rows[np.argsort(lengths[rows], kind="stable")]
-        return rows[np.lexsort((lengths[rows], np.repeat(np.arange(len(groups)), groups)))]
+        group_of_row = np.repeat(np.arange(len(groups)), groups)
+        return rows[np.lexsort((lengths[rows], group_of_row))]
 
 
 def _cut(groups: np.ndarray, size: int) -> np.ndarray:
@@ -284,13 +348,23 @@ def _cut(groups: np.ndarray, size: int) -> np.ndarray:
     num_shards = groups.shape[1]
     pieces = [np.zeros((0, num_shards), np.int64)]
     for counts in groups:
-        total = int(counts.sum())
-        shard = np.repeat(np.arange(num_shards), counts)
-        order = np.concatenate(
-            [(np.arange(count) + 0.5) / count for count in counts if count] or [[]]
-        )
-        merged = shard[np.argsort(order, kind="stable")]
-        num_pieces = -(-total // size)
-        cells = np.arange(total) // size * num_shards + merged
-        pieces.append(np.bincount(cells, minlength=num_pieces * num_shards).reshape(-1, num_shards))
+        shards = _merge(counts)
+        num_pieces = -(-len(shards) // size)
+        piece_of_row = np.arange(len(shards)) // size
+        cells = piece_of_row * num_shards + shards
+        sizes = np.bincount(cells, minlength=num_pieces * num_shards)
+        pieces.append(sizes.reshape(-1, num_shards))
     return np.concatenate(pieces)
+
+
+def _merge(counts: np.ndarray) -> np.ndarray:
+    """Spread the rows of each shard evenly over a group; return the shard of each row.
+
+    Example:
+        >>> _merge(np.array([4, 2])).tolist()
+        [0, 1, 0, 0, 1, 0]
+    """
+    shards = np.repeat(np.arange(len(counts)), counts)
+    places = [(np.arange(count) + 0.5) / count for count in counts if count]
+    order = np.argsort(np.concatenate([np.zeros(0), *places]), kind="stable")
+    return shards[order]
