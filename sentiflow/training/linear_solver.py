@@ -83,7 +83,8 @@ class _Texts:
         Args:
             weights: ``(A + 1, C - 1)``, the biases last; see :func:`_add_last`.
         """
-        of_ngrams, biases = weights[:-1], weights[-1]
+        of_ngrams = weights[:-1]
+        biases = weights[-1]
         logits = self.texts @ (self.words @ of_ngrams) + self.further @ of_ngrams
         all_logits = torch.from_numpy(_add_last(logits + biases))
         logs = torch.log_softmax(all_logits, dim=1).numpy()
@@ -134,15 +135,13 @@ def fit(texts: ngrams.Ngrams, targets: np.ndarray) -> Iterator[tuple[float, line
     weights = np.zeros((len(scale), num_classes))
     for strength in STRENGTHS:
         weights = problem.minimize(weights, strength)
-        yield (
-            strength,
-            linear.LinearModel(
-                hashes=torch.from_numpy(chosen.hashes),
-                weights=torch.from_numpy(weights[:-1].astype(np.float32)),
-                squares=torch.from_numpy(chosen.idf**2),
-                bias=torch.from_numpy(weights[-1].astype(np.float32)),
-            ),
+        model = linear.LinearModel(
+            hashes=torch.from_numpy(chosen.hashes),
+            weights=torch.from_numpy(weights[:-1].astype(np.float32)),
+            squares=torch.from_numpy(chosen.idf**2),
+            bias=torch.from_numpy(weights[-1].astype(np.float32)),
         )
+        yield strength, model
 
 
 def _choose_ngrams(texts: ngrams.Ngrams, num_classes: int) -> _Chosen:

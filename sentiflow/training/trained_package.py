@@ -25,9 +25,12 @@ from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.reports import EpochResult
 from sentiflow.training.train_job import TrainJob
 
-_SAMPLE_ROWS, _SAMPLE_FILES = 20_000, 64
-"""Size of the validation sample for calibration and for the profile that drift is measured from."""
+_SAMPLE_ROWS = 20_000
+"""Validation rows for calibration and for the profile that drift is measured from, at most."""
+_SAMPLE_FILES = 64
+"""Files that these rows are read from, at most."""
 _LINEAR = ("linear_weight", "linear_strength")
+"""What a calibration decides about the linear model."""
 
 
 def save(
@@ -49,51 +52,73 @@ def save(
         classes: The classes that were learned.
         linear: Linear models to choose from, by the strength of their regularization.
     """
-    prepared, calibration, unsure = job.prepared["settings"], job.calibration, job.settings.unsure
-    settings = PackageSettings(
-        model=job.settings.model,
-        vocabulary_size=len(words),
-        embedding_dim=network.embedding.embedding_dim,
-        tokenizer=prepared["tokenizer"],
-        tokenizer_version=TOKENIZERS[prepared["tokenizer"]][0],
-        max_length=prepared["max_length"],
-        classes=classes.names,
-        priors=classes.priors,
-        left_out=classes.left_out,
-    )
-    package = ModelPackage(network.eval(), words, settings)
+    package = _pack(job, network, words, classes)
     validation = list(job.list_files("tweets", job.validation_splits))
     label, text = _read_sample(validation, classes)
-    effect: dict[str, Any] = {}
+    calibration: dict[str, Any] = {}
     if linear:
-        package, effect = _add_linear(package, linear, label, text, calibration or {})
-    if calibration is None:
-        priors = np.array(classes.priors) if prepared["split"]["kind"] == "time" else None
-        calibration = calibrate(package.score(text), label, priors=priors)
-    calibration = effect | dict(calibration)
+        package, calibration = _add_linear(package, linear, label, text, job.calibration or {})
+    calibration |= _find_calibration(job, package, label, text)
     package = _apply(package, calibration)
-    profile = Profile.from_json(job.reference) if job.reference else None
-    metrics = {
-        name: value
-        for name, value in epoch.to_metrics().items()
-        if name.startswith("validation/") and value is not None
-    }
+    reference = Profile.from_json(job.reference) if job.reference else None
+    metrics = _list_validation_metrics(epoch)
     if validation:
         scores = package.score(text)
-        profile = scores.profile(label, classes.names)
-        if unsure and "unsure" not in calibration:
-            calibration["unsure"] = choose_unsure(scores, label, unsure.max_error)
-            package = _apply(package, {"unsure": calibration["unsure"]})
-        if effect or calibration.get("bias"):  # predictions are others than the network's
+        reference = scores.profile(label, classes.names)
+        if job.settings.unsure and "unsure" not in calibration:
+            unsure = choose_unsure(scores, label, job.settings.unsure.max_error)
+            calibration["unsure"] = unsure
+            package = _apply(package, {"unsure": unsure})
+        if linear or calibration.get("bias"):  # predictions are others than the network's
             metrics |= _measure(scores, label)
     return package.save(
         job.model_uri,
         lineage=job.lineage,
         metrics=metrics,
-        reference=profile,
+        reference=reference,
         calibration=calibration or None,
         refit=job.refit.record if job.refit else None,
     )
+
+
+def _pack(
+    job: TrainJob, network: Network, words: Vocabulary, classes: LearnedClasses
+) -> ModelPackage:
+    """Put a network and its words together, without a linear model and a calibration."""
+    prepared = job.prepared["settings"]
+    settings = PackageSettings(
+        model=job.settings.model,
+        vocabulary_size=len(words),
+        embedding_dim=network.embedding.embedding_dim,
+        tokenizer=prepared["tokenizer"],
+        tokenizer_version=TOKENIZERS[prepared["tokenizer"]].version,
+        max_length=prepared["max_length"],
+        classes=classes.names,
+        priors=classes.priors,
+        left_out=classes.left_out,
+    )
+    return ModelPackage(network=network.eval(), vocabulary=words, settings=settings)
+
+
+def _find_calibration(
+    job: TrainJob, package: ModelPackage, label: np.ndarray, text: pa.Array
+) -> dict[str, Any]:
+    """Take the calibration that the job has decided, or fit one to validation rows."""
+    if job.calibration is not None:
+        return dict(job.calibration)
+    priors = None
+    if job.prepared["settings"]["split"]["kind"] == "time":
+        priors = np.array(package.settings.priors)
+    return calibrate(package.score(text), label, priors=priors)
+
+
+def _list_validation_metrics(epoch: EpochResult) -> dict[str, float]:
+    """List the metrics of an epoch on validation rows, as the network alone has them."""
+    metrics = {}
+    for name, value in epoch.to_metrics().items():
+        if name.startswith("validation/") and value is not None:
+            metrics[name] = value
+    return metrics
 
 
 def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
@@ -102,15 +127,22 @@ def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
     if not len(predicted.label):
         return {}
     values = classification.measure(predicted).values
-    named = {f"validation/{name}": values[name] for name in ("accuracy", "f1_macro")}
-    return {name: value for name, value in named.items() if value is not None}
+    metrics = {}
+    for name in ("accuracy", "f1_macro"):
+        value = values[name]
+        if value is not None:
+            metrics[f"validation/{name}"] = value
+    return metrics
 
 
 def _predicted(scores: Scores, label: np.ndarray) -> Predicted:
     """Take the rows that are labelled with a class of the model."""
     chosen = (label >= 0) & (label < len(scores.classes))
     return Predicted(
-        scores.classes, label[chosen], scores.prediction[chosen], scores.probabilities[chosen]
+        classes=scores.classes,
+        label=label[chosen],
+        prediction=scores.prediction[chosen],
+        probabilities=scores.probabilities[chosen],
     )
 
 
@@ -123,40 +155,47 @@ def _add_linear(
 ) -> tuple[ModelPackage, dict[str, Any]]:
     """Add the best of several linear models to a network; return what was decided, too."""
     decided = {name: calibration[name] for name in _LINEAR if name in calibration}
+    num_classes = len(package.settings.classes)
     if not decided:
-        chosen = (label >= 0) & (label < len(package.settings.classes))
+        chosen = (label >= 0) & (label < num_classes)
         of_network, *logits = package.component_logits(text.filter(pa.array(chosen)), models)
-        decided = choose_linear(label[chosen], of_network, dict(zip(models, logits, strict=True)))
+        of_models = dict(zip(models, logits, strict=True))
+        decided = choose_linear(label[chosen], of_network, of_models)
     weight = decided["linear_weight"]
+    linear = None
+    if weight:
+        linear = models[decided["linear_strength"]].scale(weight, np.zeros(num_classes))
     settings = package.settings.model_copy(update={"linear_weight": weight})
-    linear = models[decided["linear_strength"]] if weight else None
-    linear = linear and linear.scale(weight, np.zeros(len(settings.classes)))
     return replace(package, settings=settings, linear=linear), decided
 
 
 def choose_linear(
     label: np.ndarray, of_network: np.ndarray, of_models: Mapping[float, np.ndarray]
 ) -> dict[str, float]:
-    """Choose a linear model and its share in the logits: those of the lowest log loss of both.
+    """Choose a linear model and its share in the logits by the log loss of the mixed logits.
 
     Args:
         label: N positions among the classes; without a row the choice is the middle model.
         of_network: ``(N, C)`` logits of the network.
-        of_models: The same of each linear model, by the strength of its regularization.
+        of_models: Logits of each linear model, by the strength of its regularization.
     """
     fits = {
         strength: confidence.fit_weight(label=label, first=of_network, second=logits)
         for strength, logits in of_models.items()
     }
-    strength = min(fits, key=lambda each: fits[each][1]) if len(label) else [*fits][len(fits) // 2]
-    return {"linear_weight": fits[strength][0], "linear_strength": strength}
+    strengths = list(fits)
+    strength = strengths[len(strengths) // 2]
+    if len(label):
+        strength = min(strengths, key=lambda each: fits[each][1])
+    weight, _ = fits[strength]
+    return {"linear_weight": weight, "linear_strength": strength}
 
 
 def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
     """Give a package the temperature, the bias and the threshold of a calibration.
 
-    The bias becomes part of that of the output layer, or of the linear model: what computes the
-    logits needs no other rule.
+    The bias is added to the bias of the output layer, or of the linear model: so no other code has
+    to know of it.
     """
     if unsure := effect.get("unsure"):
         rule = UnsureThreshold(max_error=unsure["max_error"], threshold=unsure["threshold"])
@@ -165,9 +204,13 @@ def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
     fitted = confidence.Calibration.read(effect, package.settings.classes)
     if fitted is None:
         return package
-    bias = fitted.temperature * np.array(fitted.bias or [0.0] * len(package.settings.classes))
-    linear = package.linear and package.linear.scale(1.0, bias)
-    if linear is None:
+    bias = np.zeros(len(package.settings.classes))
+    if fitted.bias:
+        bias = fitted.temperature * np.array(fitted.bias)
+    linear = package.linear
+    if linear is not None:
+        linear = linear.scale(1.0, bias)
+    else:
         with torch.no_grad():
             output = package.network.output.bias
             output += torch.from_numpy(bias.astype(np.float32)).to(output.device)
@@ -177,16 +220,19 @@ def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
 
 def _read_sample(files: Sequence[str], classes: LearnedClasses) -> tuple[np.ndarray, pa.Array]:
     """Read rows spread over all files: labels of the model, -1 where there is none, and texts."""
-    labels, texts = [np.zeros(0, np.int64)], [pa.array([], pa.string())]
+    labels = [np.zeros(0, np.int64)]
+    texts = [pa.array([], pa.string())]
     chosen = files[:: max(1, -(-len(files) // _SAMPLE_FILES))]
-    quota = -(-_SAMPLE_ROWS // max(1, len(chosen)))
+    rows_per_file = -(-_SAMPLE_ROWS // max(1, len(chosen)))
     for uri in chosen:
         table = parquet.read(uri, columns=["text", "label"]).combine_chunks()
-        rows = pa.array(np.arange(0, len(table), max(1, -(-len(table) // quota))))
+        every = max(1, -(-len(table) // rows_per_file))
+        rows = pa.array(np.arange(0, len(table), every))
         labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
         texts.append(table["text"].combine_chunks().take(rows))
-    code, text = np.concatenate(labels), pa.concat_arrays(texts)
-    return np.where(code >= 0, classes.positions[code], -1), text
+    prepared_label = np.concatenate(labels)
+    label = np.where(prepared_label >= 0, classes.positions[prepared_label], -1)
+    return label, pa.concat_arrays(texts)
 
 
 def calibrate(
@@ -195,13 +241,13 @@ def calibrate(
     """Fit the calibration.
 
     Args:
-        scores: Of texts that the model has not seen.
-        label: Their labels.
-        priors: Shares of the C classes that the probabilities are to have. Default: those of the
-            labels, which are no guide where they are of another time than the texts to come.
+        scores: Predictions for texts that the model has not seen.
+        label: The labels of these texts.
+        priors: Shares of the C classes that the probabilities are to have. Default: the shares of
+            the labels, which are no guide if they are from another time than the texts to come.
 
     Returns:
-        What changes: a ``manifest_types.Calibration``; nothing without a row labelled with a class.
+        What changes: a ``manifest_types.Calibration``; empty without a row labelled with a class.
     """
     has_token = scores.num_tokens > 0  # other rows get the class priors as they are
     before = _predicted(scores, label)
@@ -211,9 +257,11 @@ def calibrate(
         label=label[has_token], probabilities=scores.probabilities[has_token]
     )
     if priors is not None and fitted.bias:
-        share = (np.bincount(before.label, minlength=len(priors)) + 1) / len(before.label)
+        counts = np.bincount(before.label, minlength=len(priors))
+        share = (counts + 1) / len(before.label)
         bias = fitted.bias + np.log(priors / share)
-        fitted = fitted._replace(bias=tuple((bias - bias.mean()).round(3).tolist()))
+        centered = (bias - bias.mean()).round(3)
+        fitted = fitted._replace(bias=tuple(centered.tolist()))
     changed = confidence.calibrate(scores.probabilities, fitted)
     probabilities = np.where(has_token[:, None], changed, scores.probabilities)
     calibrated = replace(scores, probabilities=probabilities.astype(np.float32))
@@ -221,15 +269,18 @@ def calibrate(
 
 
 def choose_unsure(scores: Scores, label: np.ndarray, max_error: float) -> Unsure:
-    """Choose the threshold on rows that the model has not seen, those of its classes."""
+    """Choose the threshold on rows of the model's classes that the model has not seen."""
     chosen = (label >= 0) & (label < len(scores.classes))
     sure = np.where(scores.num_tokens > 0, scores.confidence, 0)[chosen]
     threshold = confidence.choose_threshold(
         right=(scores.prediction == label)[chosen], confidence=sure, max_error=max_error
     )
+    answered_fraction = 0.0
+    if len(sure):
+        answered_fraction = float((sure > threshold).mean())
     return {
         "max_error": max_error,
         "threshold": threshold,
         "num_rows": len(sure),
-        "answered_fraction": float((sure > threshold).mean()) if len(sure) else 0.0,
+        "answered_fraction": answered_fraction,
     }

@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,16 +30,36 @@ from sentiflow.training.reports import EpochResult
 from sentiflow.training.virtual_shards import ShardSlice, TrainInput
 
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
-"""What is added up over rows, steps and workers. ``cells`` are those of the padded batches, with or
-without a token."""
+"""Numbers that are added up over rows, steps and workers. ``cells`` counts the cells of padded
+batches, with or without a token."""
 
 _WARM_UP_FRACTION = 0.3
 """Share of the steps in which the learning rate of ``one_cycle`` rises."""
-_FIRST_RATE, _LAST_RATE = 1 / 25, 1e-5
-"""Factors on the learning rate where ``one_cycle`` begins, and after the last step."""
+_FIRST_RATE = 1 / 25
+"""Factor on the learning rate where ``one_cycle`` begins."""
+_LAST_RATE = 1e-5
+"""Factor on the learning rate after the last step."""
 _REMEDY = "lower train.learning_rate or train.clip_norm"
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
+_VALIDATION_BATCH_SIZE = 1024
+
+
+class _StepMetrics(NamedTuple):
+    """The sums of an optimizer step, which may not be computed yet."""
+
+    step: int
+    sums: torch.Tensor
+    """The first six of ``_SUMS``."""
+
+
+class _Evaluation(NamedTuple):
+    """Sums over the validation rows of all workers, without rows that have no token."""
+
+    loss: float
+    num_rows: int
+    confusion: np.ndarray
+    """Rows by label and prediction, (C, C) float64; all 0 while pretraining."""
 
 
 class Trainer:
@@ -70,41 +90,49 @@ class Trainer:
         Raises:
             UserError: The training rows do not fill one batch.
         """
-        self.settings, self.objective, self.device = settings, objective, device
-        self.train, self.validation = train, validation
+        self.settings = settings
+        self.objective = objective
+        self.train = train
+        self.validation = validation
+        self.device = device
         self.tuned = {
             name: parameter
             for name, parameter in objective.named_parameters()
             if parameter.requires_grad and name.startswith(objective.trained_parameters)
         }
         self.optimizer = torch.optim.AdamW(self.tuned.values(), weight_decay=0.0, fused=True)
-        self.num_steps = sum(map(train.num_steps, range(settings.num_epochs)))
+        self.num_steps = sum(train.num_steps(epoch) for epoch in range(settings.num_epochs))
         if self.num_steps == 0:
             raise UserError(
                 f"no full batch in the {train.num_rows:,} training rows",
                 hint="lower train.batching.global_batch_size, or drop_last=false",
             )
-        model = settings.model
-        self._dropout_rates = objective.network.dropout_rates(
-            inputs=model.dropout,
-            output=model.dropout if model.output_dropout is None else model.output_dropout,
-        )
-        self.step = self.epoch = self.step_in_epoch = 0
-        self._epoch_sums, self._recent_sums = np.zeros(len(_SUMS)), np.zeros(len(_SUMS))
-        self._pending: list[tuple[int, torch.Tensor]] = []
+        dropout = settings.model.dropout
+        output_dropout = settings.model.output_dropout
+        if output_dropout is None:
+            output_dropout = dropout
+        self._dropout_rates = objective.network.dropout_rates(inputs=dropout, output=output_dropout)
+        self.step = 0
+        self.epoch = 0
+        self.step_in_epoch = 0
+        self._epoch_sums = np.zeros(len(_SUMS))
+        self._recent_sums = np.zeros(len(_SUMS))
+        self._pending: list[_StepMetrics] = []
         self._problem = ""
         self._collected_at = time.monotonic()
 
     @property
     def uses_bf16(self) -> bool:
         """Whether matrices are multiplied in bf16."""
-        on_gpu = self.device.type == "cuda"
-        return self.settings.precision == "bf16" or (self.settings.precision == "auto" and on_gpu)
+        if self.settings.precision == "auto":
+            return self.device.type == "cuda"
+        return self.settings.precision == "bf16"
 
     @property
     def rows_done(self) -> int:
         """Rows trained on so far; a row counts once in each epoch."""
-        return self.epoch * self.train.num_rows + int(self._epoch_sums[_SUMS.index("rows")])
+        in_epoch = int(_name_sums(self._epoch_sums)["rows"])
+        return self.epoch * self.train.num_rows + in_epoch
 
     def train_epoch(self, after_step: Callable[[], None] = lambda: None) -> EpochResult:
         """Make the remaining steps of the current epoch, and evaluate.
@@ -121,30 +149,41 @@ class Trainer:
             self._make_step(batch_slice)
             after_step()
         self._check_finite()
-        loss, count, confusion = self._evaluate()
-        if not math.isfinite(loss):
+        evaluation = self._evaluate()
+        if not math.isfinite(evaluation.loss):
             raise JobError(
                 f"the validation loss after epoch {self.epoch + 1} is not finite; {_REMEDY}"
             )
+        result = self._describe_epoch(evaluation)
+        self.epoch += 1
+        self.step_in_epoch = 0
+        self._epoch_sums = np.zeros(len(_SUMS))
+        return result
+
+    def _describe_epoch(self, evaluation: _Evaluation) -> EpochResult:
+        """Put the metrics of the current epoch together."""
         means = _means(self._epoch_sums)
-        result = EpochResult(
+        validation_loss = None
+        validation_accuracy = None
+        if evaluation.num_rows:
+            validation_loss = evaluation.loss / evaluation.num_rows
+        if evaluation.confusion.any():
+            validation_accuracy = int(np.trace(evaluation.confusion)) / evaluation.num_rows
+        return EpochResult(
             epoch=self.epoch + 1,
             train_loss=means["loss"],
             train_accuracy=means["accuracy"],
-            validation_loss=loss / count if count else None,
-            validation_accuracy=int(np.trace(confusion)) / count if confusion.any() else None,
+            validation_loss=validation_loss,
+            validation_accuracy=validation_accuracy,
             learning_rate=self.learning_rate,
             gradient_norm=means["gradient_norm"],
             padding_fraction=means["padding_fraction"],
-            seconds=float(self._epoch_sums[_SUMS.index("seconds")]),
+            seconds=_name_sums(self._epoch_sums)["seconds"],
             tweets_per_second=means["tweets_per_second"],
             step=self.step,
             ended=datetime.now(UTC).isoformat(timespec="seconds"),
-            validation_f1_macro=macro_f1(confusion),
+            validation_f1_macro=macro_f1(evaluation.confusion),
         )
-        self.epoch, self.step_in_epoch = self.epoch + 1, 0
-        self._epoch_sums = np.zeros(len(_SUMS))
-        return result
 
     @property
     def learning_rate(self) -> float:
@@ -167,33 +206,38 @@ class Trainer:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Return the tensors that a checkpoint needs; :meth:`position` has the rest."""
-        weights = {f"weights/{n}": tensor for n, tensor in self.objective.state_dict().items()}
-        return weights | {
-            f"optimizer/{name}/{key}": tensor
-            for name, parameter in self.tuned.items()
-            for key, tensor in self.optimizer.state[parameter].items()
-        }
+        tensors = {}
+        for name, tensor in self.objective.state_dict().items():
+            tensors[f"weights/{name}"] = tensor
+        for name, parameter in self.tuned.items():
+            for key, tensor in self.optimizer.state[parameter].items():
+                tensors[f"optimizer/{name}/{key}"] = tensor
+        return tensors
 
     def position(self) -> dict[str, Any]:
         """Return the position in the phase, for a checkpoint: counts of steps and epochs in it.
 
-        ``sums`` are those of the epoch, by the names of ``_SUMS``.
+        ``sums`` has the sums over the epoch, by the names of ``_SUMS``.
         """
         self._collect_metrics()
         return {
             "step": self.step,
             "epoch": self.epoch,
             "step_in_epoch": self.step_in_epoch,
-            "sums": dict(zip(_SUMS, self._epoch_sums.tolist(), strict=True)),
+            "sums": _name_sums(self._epoch_sums),
         }
 
     def resume(self, tensors: dict[str, torch.Tensor], position: Mapping[str, Any]) -> None:
         """Resume from :meth:`tensors` and :meth:`position`, with any number of workers."""
         self.objective.load_state_dict(checkpoints.find_below(tensors, "weights/"))
         for name, parameter in self.tuned.items():
-            if state := checkpoints.find_below(tensors, f"optimizer/{name}/"):
-                self.optimizer.state[parameter] = {k: t.to(self.device) for k, t in state.items()}
-        self.step, self.epoch = position["step"], position["epoch"]
+            state = checkpoints.find_below(tensors, f"optimizer/{name}/")
+            if state:
+                self.optimizer.state[parameter] = {
+                    key: tensor.to(self.device) for key, tensor in state.items()
+                }
+        self.step = position["step"]
+        self.epoch = position["epoch"]
         self.step_in_epoch = position["step_in_epoch"]
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
@@ -202,37 +246,49 @@ class Trainer:
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * factor
+        sums = self._compute_gradients(batch_slice)
+        norm = nn.utils.clip_grad_norm_(self.tuned.values(), self.settings.clip_norm or math.inf)
+        self.optimizer.step()
+        self.step += 1
+        self.step_in_epoch += 1
+        self._pending.append(_StepMetrics(self.step, torch.cat([sums, norm[None]])))
+        if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
+            self._check_finite()
+
+    def _compute_gradients(self, batch_slice: ShardSlice) -> torch.Tensor:
+        """Compute the gradients of a global batch over all workers.
+
+        Returns:
+            The sums over all workers: the first five of ``_SUMS``.
+        """
         self.optimizer.zero_grad(set_to_none=True)
-        batch, sums = None, torch.zeros(5, device=self.device)
+        sums = torch.zeros(5, device=self.device)
+        used = None
         if len(batch_slice.chosen):
             host = batching.collate(batch_slice.rows, batch_slice.chosen)
             batch = host.to(self.device)
             losses = self._losses(batch, self._draw_mask(batch_slice.shard_sizes), self.step)
             (losses.trained.sum() / batch_slice.shard_sizes.sum()).backward()
-            sizes = len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()
+            sizes = [len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()]
             counts = batching.copy_to(torch.tensor(sizes, dtype=torch.float32), self.device)
             sums = torch.cat([losses.reported.sum()[None], losses.correct.float()[None], counts])
+            if collectives.world_size() > 1:
+                used = self.objective.used_rows(batch, self.step)
         if collectives.world_size() > 1:
-            used = None if batch is None else self.objective.used_rows(batch, self.step)
             sums = collectives.sum_gradients(self.tuned, used, sums)
-        norm = nn.utils.clip_grad_norm_(self.tuned.values(), self.settings.clip_norm or math.inf)
-        self.optimizer.step()
-        self.step, self.step_in_epoch = self.step + 1, self.step_in_epoch + 1
-        self._pending.append((self.step, torch.cat([sums, norm[None]])))
-        if self.device.type == "cpu" or self.step % _STEPS_AHEAD == 0:
-            self._check_finite()
+        return sums
 
     def _draw_mask(self, shard_sizes: np.ndarray) -> torch.Tensor | None:
         """Draw the dropout mask of this worker's slice; None without dropout."""
         if not self._dropout_rates.any():
             return None
-        owned = self.train.rows.own
+        own = self.train.rows.own
         mask = draw_dropout_mask(
-            shard_sizes[owned.start : owned.stop].tolist(),
+            shard_sizes[own.start : own.stop].tolist(),
             dropout=self._dropout_rates,
             seed=self.settings.seed,
             step=self.step,
-            first_shard=owned.start,
+            first_shard=own.start,
         )
         return batching.copy_to(mask, self.device)
 
@@ -243,20 +299,27 @@ class Trainer:
 
     def _collect_metrics(self) -> None:
         """Add up the metrics of the steps made since the last call; waits for a GPU."""
-        pending, self._pending = self._pending, []
+        pending = self._pending
+        self._pending = []
         if not pending:
             return
         now = time.monotonic()
-        rows = torch.stack([metrics for _, metrics in pending]).tolist()
-        for (step, _), values in zip(pending, rows, strict=True):
-            if not math.isfinite(values[0] + values[-1]):
-                what = "gradient" if math.isfinite(values[0]) else "loss"
-                where = f"the {what} of step {step} (epoch {self.epoch + 1})"
-                self._problem = self._problem or f"{where} is not finite; {_REMEDY}"
-            sums = np.array([*values, 1, (now - self._collected_at) / len(pending)])
+        seconds = (now - self._collected_at) / len(pending)
+        rows = torch.stack([each.sums for each in pending]).tolist()
+        for each, values in zip(pending, rows, strict=True):
+            self._note_problem(each.step, loss=values[0], gradient_norm=values[-1])
+            sums = np.array([*values, 1, seconds])
             self._epoch_sums += sums
             self._recent_sums += sums
         self._collected_at = now
+
+    def _note_problem(self, step: int, *, loss: float, gradient_norm: float) -> None:
+        """Note the first loss or gradient that is not finite."""
+        if self._problem or math.isfinite(loss + gradient_norm):
+            return
+        what = "gradient" if math.isfinite(loss) else "loss"
+        where = f"the {what} of step {step} (epoch {self.epoch + 1})"
+        self._problem = f"{where} is not finite; {_REMEDY}"
 
     def _check_finite(self) -> None:
         """Make sure that all losses and gradients so far are finite.
@@ -269,22 +332,16 @@ class Trainer:
         if not self.is_finite:
             raise JobError(self._problem)
 
-    def _evaluate(self) -> tuple[float, int, np.ndarray]:
-        """Sum the loss over the validation rows of all workers, and count rows.
-
-        Rows without a token are left out.
-
-        Returns:
-            The sum of the losses; the number of rows; and the rows by label and prediction, (C, C)
-            float64, all 0 while pretraining.
-        """
+    def _evaluate(self) -> _Evaluation:
+        """Evaluate the validation rows of all workers."""
         self.objective.eval()
         num_classes = self.objective.network.num_classes
         sums = torch.zeros(2 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
-                batches = batching.order_by_length(rows.lengths, batch_size=1024)
-                for chosen in batches:
+                for chosen in batching.order_by_length(
+                    rows.lengths, batch_size=_VALIDATION_BATCH_SIZE
+                ):
                     batch = batching.collate(rows, chosen).to(self.device)
                     losses = self._losses(batch, None, VALIDATION_STEP)
                     sums[0] += losses.reported.double().sum()
@@ -292,19 +349,28 @@ class Trainer:
                     if losses.predictions is not None:
                         pairs = batch.labels * num_classes + losses.predictions
                         sums[2:].index_add_(0, pairs, torch.ones_like(pairs, dtype=torch.float64))
-        loss, count, *counts = collectives.all_reduce(sums).tolist()
-        return loss, int(count), np.array(counts).reshape(num_classes, num_classes)
+        loss, num_rows, *counts = collectives.all_reduce(sums).tolist()
+        return _Evaluation(
+            loss=loss,
+            num_rows=int(num_rows),
+            confusion=np.array(counts).reshape(num_classes, num_classes),
+        )
+
+
+def _name_sums(sums: np.ndarray) -> dict[str, float]:
+    return dict(zip(_SUMS, sums.tolist(), strict=True))
 
 
 def _means(sums: np.ndarray) -> dict[str, float]:
     """Compute the means over rows, steps and seconds."""
-    loss, correct, rows, tokens, cells, gradient_norm, steps, seconds = sums.tolist()
+    named = _name_sums(sums)
+    num_rows = max(1, named["rows"])
     return {
-        "loss": loss / max(1, rows),
-        "accuracy": correct / max(1, rows),
-        "gradient_norm": gradient_norm / max(1, steps),
-        "padding_fraction": 1 - tokens / max(1, cells),
-        "tweets_per_second": rows / max(1e-9, seconds),
+        "loss": named["loss"] / num_rows,
+        "accuracy": named["correct"] / num_rows,
+        "gradient_norm": named["gradient_norm"] / max(1, named["steps"]),
+        "padding_fraction": 1 - named["tokens"] / max(1, named["cells"]),
+        "tweets_per_second": named["rows"] / max(1e-9, named["seconds"]),
     }
 
 
@@ -318,10 +384,13 @@ def rate_factor(schedule: str, step: int, num_steps: int) -> float:
     """
     if schedule == "constant":
         return 1.0
-    peak = max(1.0, _WARM_UP_FRACTION * num_steps) if schedule == "one_cycle" else 0.0
+    peak = 0.0
+    if schedule == "one_cycle":
+        peak = max(1.0, _WARM_UP_FRACTION * num_steps)
     if step < peak:
         return _interpolate(_FIRST_RATE, step / peak)
-    return _interpolate(_LAST_RATE, max(0.0, (num_steps - step) / max(1.0, num_steps - peak)))
+    remaining = (num_steps - step) / max(1.0, num_steps - peak)
+    return _interpolate(_LAST_RATE, max(0.0, remaining))
 
 
 def _interpolate(low: float, fraction: float) -> float:
@@ -353,12 +422,10 @@ def draw_dropout_mask(
     Returns:
         ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
     """
-    masks = [
-        np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard])).random(
-            (num_rows, len(dropout)), np.float32
-        )
-        >= dropout
-        for shard, num_rows in enumerate(shape, first_shard)
-    ]
-    kept = np.concatenate([*masks, np.zeros((0, len(dropout)), bool)])
+    masks = [np.zeros((0, len(dropout)), bool)]
+    for shard, num_rows in enumerate(shape, first_shard):
+        random = np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard]))
+        numbers = random.random((num_rows, len(dropout)), np.float32)
+        masks.append(numbers >= dropout)
+    kept = np.concatenate(masks)
     return torch.from_numpy(kept / (1 - dropout))
