@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import safetensors.torch
 import torch
 
 from sentiflow.cluster import memory
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import input_files, manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import tokenizer, vocabulary
@@ -42,15 +44,16 @@ from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import OwnRows, TrainInput, VirtualShards, own_shards
 
 PRETRAIN_LEARNING_RATE = 3e-3
-"""The highest, of one cycle."""
+"""The peak of the one-cycle schedule in pretraining."""
 _NUM_NEGATIVES = 500
 """Negative words of the sampled softmax in pretraining."""
 _NUM_CHECKPOINTS = 2
-"""The last ones are kept, beside that of the best epoch."""
+"""The last checkpoints that are kept, beside the checkpoint of the best epoch."""
 _REPORT_EVERY_SECONDS = 1.0
+"""Shortest time between two reports of steps."""
 
 Report = Callable[[Event], None]
-"""Takes what a training reports while it runs."""
+"""Takes the events of a training while it runs."""
 
 
 def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
@@ -73,7 +76,8 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
         worker = _Worker(job, report)
     except UserError as error:
         problem = str(error)
-    if problems := list(filter(None, collectives.gather(problem))):
+    problems = [each for each in collectives.gather(problem) if each]
+    if problems:
         return UserError(problems[0])
     with filesystem.recording(functools.partial(_check_job, job)):
         try:
@@ -81,22 +85,35 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
         except JobError as error:
             return error
         linear = worker.fit_linear()
-        return worker.publish_model(linear) if worker.rank == 0 else None
+        if worker.rank != 0:
+            return None
+        return worker.publish_model(linear)
 
 
 def _check_job(job: TrainJob) -> None:
-    """Check before each file that this job may still write, and that its data are still there.
+    """Check before each file that this job may still write, and that its data still exist.
 
     Raises:
-        RuntimeError: That is not so. Ray Train then ends all workers; a returned error of one
-            worker would leave the others waiting for it.
+        RuntimeError: It may not, or they do not. Ray Train then ends all workers; if one worker
+            returned the error, the others would wait for it.
     """
     try:
         lease.check(job.claim)
-        if prepared := job.lineage.get("prepared"):
+        prepared = job.lineage.get("prepared")
+        if prepared:
             input_files.check_part(prepared, ())
     except JobError as error:
         raise RuntimeError(str(error)) from error
+
+
+class _OwnTexts(NamedTuple):
+    """N texts of a worker's training rows."""
+
+    text: pa.Array
+    label: np.ndarray
+    """Labels of the model, -1 for an unlabelled text, int8."""
+    teacher: np.ndarray | None
+    """Probability of each class that the teachers give, (N, C) float32; None without teachers."""
 
 
 class _Worker:
@@ -107,32 +124,50 @@ class _Worker:
 
     def __init__(self, job: TrainJob, report: Report) -> None:
         """Read the input, build the network, and resume from the last checkpoint."""
-        self.job, self.settings = job, job.settings
-        self.rank, self.world_size = collectives.rank(), collectives.world_size()
+        self.job = job
+        self.settings = job.settings
+        self.rank = collectives.rank()
+        self.world_size = collectives.world_size()
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = job.checkpoints_uri
-        words = manifest.read_file(self.settings.prepared_uri, job.prepared, "vocabulary.parquet")
-        self.words = vocabulary.from_table(parquet.from_bytes(words))
-        first = None
-        if self.settings.init_from is not None:
-            first = ModelPackage.load(self.settings.init_from, setting="train.init_from")
-            self.words = initial_network.join_words(self.words, first)
+        first = self._read_words()
         self.own = own_shards(self.rank, self.world_size, self.settings.batching.num_shards)
         self.classes = learned_classes.choose(job.prepared, self.settings, job.splits)
         self.device = _choose_device(job, self.world_size)
         self.network = initial_network.build(
             self.settings, self.words, classes=self.classes.names, first=first
         ).to(self.device)
-        files = job.taught if job.taught is not None else job.list_files("encoded", job.splits)
-        self.train_input = self._make_input(files)
-        if not self.train_input.counts[:, :, 1:].any():
-            raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        validation = self._plan(job.list_files("encoded", job.validation_splits))
-        self.validation = OwnRows(validation, own=self.own)
+        self._plan_input()
         self.history = History(self.settings.selection)
         self.pretraining: list[EpochResult] = []
         self._resume()
-        self.saved_at = self.reported_at = time.monotonic()
+        self.saved_at = time.monotonic()
+        self.reported_at = self.saved_at
+
+    def _read_words(self) -> ModelPackage | None:
+        """Read the vocabulary, and the model that the training starts from, if there is one."""
+        content = manifest.read_file(
+            self.settings.prepared_uri, self.job.prepared, "vocabulary.parquet"
+        )
+        self.words = vocabulary.from_table(parquet.from_bytes(content))
+        if self.settings.init_from is None:
+            return None
+        first = ModelPackage.load(self.settings.init_from, setting="train.init_from")
+        self.words = initial_network.join_words(self.words, first)
+        return first
+
+    def _plan_input(self) -> None:
+        """Plan the batches of the training rows, and this worker's share of the validation rows."""
+        job = self.job
+        files = job.taught
+        if files is None:
+            files = job.list_files("encoded", job.splits)
+        self.train_input = self._make_input(files)
+        has_known_word = self.train_input.counts[:, :, 1:].any()
+        if not has_known_word:
+            raise UserError("no training row has a known word", hint="check prepare.vocabulary")
+        validation = self._plan(job.list_files("encoded", job.validation_splits))
+        self.validation = OwnRows(validation, own=self.own)
 
     def _plan(self, files: Mapping[str, int]) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model."""
@@ -143,14 +178,14 @@ class _Worker:
 
     def _make_input(self, files: Mapping[str, int]) -> TrainInput:
         """Describe the batches of the rows of some files; the workers count their lengths."""
-        batching, shards = self.settings.batching, self._plan(files)
-        counts = shards.count_lengths(
-            self.own, max_length=self.job.prepared["settings"]["max_length"]
-        )
+        batching = self.settings.batching
+        shards = self._plan(files)
+        max_length = self.job.prepared["settings"]["max_length"]
+        own_counts = shards.count_lengths(self.own, max_length=max_length)
         return TrainInput(
             shards,
             own=self.own,
-            counts=np.sum(collectives.gather(counts), axis=0),
+            counts=np.sum(collectives.gather(own_counts), axis=0),
             batch_size=batching.global_batch_size,
             bucketing=batching.bucketing,
             drop_last=batching.drop_last,
@@ -166,53 +201,74 @@ class _Worker:
             self.history.epochs = read_epochs(last.state["history"])
         is_pretrained = len(self.pretraining) == self.job.num_epochs[PRETRAIN]
         self._begin_phase(TRAIN if is_pretrained else PRETRAIN)
-        if last is not None and last.state["phase"] == self.phase:
-            self.trainer.resume(last.tensors, last.state["position"])
-        elif last is not None:
-            self._load_network(last)
+        if last is not None:
+            if last.state["phase"] == self.phase:
+                self.trainer.resume(last.tensors, last.state["position"])
+            else:  # it was saved at the end of pretraining
+                self._load_network(last)
         self.report(self._event(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase; the network keeps its weights."""
-        self.phase, settings = phase, self.settings
-        objective: ClassificationObjective | LanguageModeling = ClassificationObjective(
+        self.phase = phase
+        self.first_step = 0
+        self.first_row = 0
+        if phase == PRETRAIN:
+            self.trainer = self._make_pretrainer()
+            return
+        if self.pretraining:
+            self.first_step = self.pretraining[-1].step
+            self.first_row = self._count_pretraining_rows()
+        objective = ClassificationObjective(
             self.network,
             class_weights=self.classes.weights,
             hard_weight=self.settings.distill.hard_weight,
         )
-        self.first_step = self.first_row = 0
+        self.trainer = self._make_trainer(self.settings, objective, self.train_input)
+
+    def _make_pretrainer(self) -> Trainer:
+        """Make the trainer that pretrains, on unlabelled texts too, if there are any."""
+        settings = self.settings.model_copy(
+            update={
+                "num_epochs": self.settings.pretrain.num_epochs,
+                "learning_rate": PRETRAIN_LEARNING_RATE,
+                "schedule": "one_cycle",
+            }
+        )
         train = self.train_input
-        if phase == PRETRAIN:
-            settings = settings.model_copy(
-                update={
-                    "num_epochs": settings.pretrain.num_epochs,
-                    "learning_rate": PRETRAIN_LEARNING_RATE,
-                    "schedule": "one_cycle",
-                }
-            )
-            if unlabelled := manifest.list_tables(
-                self.job.prepared, settings.prepared_uri, ["unlabelled"]
-            ):
-                files = self.job.list_files("encoded", self.job.splits)
-                train = self._make_input(files | unlabelled)
-            objective = LanguageModeling(
-                self.network,
-                counts=self.words.estimate_counts(),
-                num_negatives=_NUM_NEGATIVES,
-                seed=settings.seed,
-            )
-        elif self.pretraining:
-            self.first_step = self.pretraining[-1].step
-            num_rows = int(self.classes.counts.sum()) if self.job.taught else train.num_rows
-            num_rows += learned_classes.count_unlabelled(self.job.prepared)
-            self.first_row = num_rows * self.job.num_epochs[PRETRAIN]
-        self.trainer = Trainer(
+        unlabelled = manifest.list_tables(self.job.prepared, settings.prepared_uri, ["unlabelled"])
+        if unlabelled:
+            files = self.job.list_files("encoded", self.job.splits)
+            train = self._make_input(files | unlabelled)
+        objective = LanguageModeling(
+            self.network,
+            counts=self.words.estimate_counts(),
+            num_negatives=_NUM_NEGATIVES,
+            seed=settings.seed,
+        )
+        return self._make_trainer(settings, objective, train)
+
+    def _make_trainer(
+        self,
+        settings: TrainSettings,
+        objective: ClassificationObjective | LanguageModeling,
+        train: TrainInput,
+    ) -> Trainer:
+        return Trainer(
             settings=settings,
             objective=objective.to(self.device),
             train=train,
             validation=self.validation,
             device=self.device,
         )
+
+    def _count_pretraining_rows(self) -> int:
+        """Count the rows of all epochs of pretraining."""
+        num_rows = self.train_input.num_rows
+        if self.job.taught:
+            num_rows = int(self.classes.counts.sum())
+        num_rows += learned_classes.count_unlabelled(self.job.prepared)
+        return num_rows * self.job.num_epochs[PRETRAIN]
 
     def _load_network(self, checkpoint: checkpoints.Checkpoint) -> None:
         """Load the network's weights from a checkpoint of either phase."""
@@ -232,16 +288,19 @@ class _Worker:
             self._train_epoch(self.history.epochs)
 
     def _train_epoch(self, finished: list[EpochResult]) -> None:
+        """Train an epoch, add its result to the finished ones, and save and report it."""
         result = self.trainer.train_epoch(self._after_step)
         finished.append(replace(result, step=self.first_step + result.step))
         self._save()
         self.report(self._event())
 
     def _after_step(self) -> None:
-        if self.rank:
+        """Save a checkpoint and report the metrics of the last steps when it is time for that."""
+        if self.rank != 0:
             return
-        now, when = time.monotonic(), self.settings.checkpoints
-        if when.every_minutes is not None and now - self.saved_at >= 60 * when.every_minutes:
+        now = time.monotonic()
+        every_minutes = self.settings.checkpoints.every_minutes
+        if every_minutes is not None and now - self.saved_at >= 60 * every_minutes:
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now
@@ -249,7 +308,7 @@ class _Worker:
 
     def _save(self) -> None:
         """Write a checkpoint, unless a loss is not finite, and delete old ones."""
-        if self.rank or not self.trainer.is_finite:
+        if self.rank != 0 or not self.trainer.is_finite:
             return
         state = {
             "phase": self.phase,
@@ -257,8 +316,12 @@ class _Worker:
             "pretraining": [asdict(epoch) for epoch in self.pretraining],
             "history": [asdict(epoch) for epoch in self.history.epochs],
         }
-        step, tensors = self.first_step + self.trainer.step, self.trainer.tensors()
-        checkpoints.save(self.root, checkpoints.Checkpoint(step, tensors, state))
+        checkpoint = checkpoints.Checkpoint(
+            step=self.first_step + self.trainer.step,
+            tensors=self.trainer.tensors(),
+            state=state,
+        )
+        checkpoints.save(self.root, checkpoint)
         best = self.history.best
         checkpoints.keep(self.root, last=_NUM_CHECKPOINTS, best=best.step if best else None)
         self.saved_at = time.monotonic()
@@ -285,31 +348,49 @@ class _Worker:
             return {}
         from sentiflow.training import linear_solver
 
-        taught, num_classes = self.job.taught, len(self.classes.names)
-        shards = self._plan(taught or self.job.list_files("tweets", self.job.splits))
-        chunks, columns = range(shards.num_chunks), ("text", "label", "teacher")
-        parts = [
-            table
-            for shard in self.own
-            for table in shards.read(shard, chunks, columns if taught else columns[:2])
-        ]
-        label = np.concatenate(
-            [np.zeros(0, np.int8), *(part["label"].to_numpy() for part in parts)]
+        rows = self._read_texts()
+        tokens = tokenizer.tokenize(rows.text, name=self.job.prepared["settings"]["tokenizer"])
+        models = linear_solver.fit(Ngrams.of(tokens), self._make_targets(rows))
+        return dict(models)
+
+    def _read_texts(self) -> _OwnTexts:
+        """Read the texts of this worker's training rows."""
+        if self.job.taught:
+            shards = self._plan(self.job.taught)
+            columns = ["text", "label", "teacher"]
+        else:
+            shards = self._plan(self.job.list_files("tweets", self.job.splits))
+            columns = ["text", "label"]
+        labels = [np.zeros(0, np.int8)]
+        answers = [np.zeros(0, np.float32)]
+        texts: list[pa.Array] = []
+        for shard in self.own:
+            for table in shards.read(shard, range(shards.num_chunks), columns):
+                labels.append(table["label"].to_numpy())
+                texts += table["text"].chunks
+                if self.job.taught:
+                    answers.append(table["teacher"].combine_chunks().flatten().to_numpy())
+        teacher = None
+        if self.job.taught:
+            teacher = np.concatenate(answers).reshape(-1, len(self.classes.names))
+        return _OwnTexts(
+            text=pa.chunked_array(texts, pa.string()).combine_chunks(),
+            label=np.concatenate(labels),
+            teacher=teacher,
         )
-        text = pa.chunked_array([c for part in parts for c in part["text"].chunks], pa.string())
-        tokens = tokenizer.tokenize(
-            text.combine_chunks(), name=self.job.prepared["settings"]["tokenizer"]
-        )
-        # an unlabelled text has the label -1 and no weight in it
-        targets = np.eye(num_classes + 1, num_classes, dtype=np.float32)[label]
-        if taught:
-            flat = [part["teacher"].combine_chunks().flatten().to_numpy() for part in parts]
-            soft = np.concatenate([np.zeros(0, np.float32), *flat]).reshape(-1, num_classes)
-            hard = self.settings.distill.hard_weight * (label >= 0)[:, None]
-            targets = (hard * targets + (1 - hard) * soft).astype(np.float32)
+
+    def _make_targets(self, rows: _OwnTexts) -> np.ndarray:
+        """Compute the weight of each class in the loss of a text, ``(N, C)`` float32."""
+        num_classes = len(self.classes.names)
+        # The label -1 of an unlabelled text is the last row, in which no class has a weight.
+        targets = np.eye(num_classes + 1, num_classes, dtype=np.float32)[rows.label]
+        if rows.teacher is not None:
+            is_labelled = (rows.label >= 0)[:, None]
+            share = self.settings.distill.hard_weight * is_labelled
+            targets = (share * targets + (1 - share) * rows.teacher).astype(np.float32)
         if self.classes.weights is not None:
             targets *= self.classes.weights
-        return dict(linear_solver.fit(Ngrams.of(tokens), targets))
+        return targets
 
     def publish_model(self, linear: Mapping[float, LinearModel]) -> TrainReport:
         """Publish the model of the chosen epoch, and in a fold all linear models."""
@@ -346,10 +427,13 @@ def _choose_device(job: TrainJob, world_size: int) -> torch.device:
         UserError: A worker was given a GPU that torch cannot use. A single worker uses its cores
             then, unless the settings ask for a GPU.
     """
-    uses_gpu = job.on_gpu and torch.cuda.is_available()
-    if job.on_gpu != uses_gpu and (world_size > 1 or job.settings.gpus_per_worker == 1):
+    if not job.on_gpu:
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    if world_size > 1 or job.settings.gpus_per_worker == 1:
         raise UserError(
             "Ray counts a GPU that torch cannot use",
             hint="install a build of torch for it, or set train.gpus_per_worker=0",
         )
-    return torch.device("cuda", torch.cuda.current_device()) if uses_gpu else torch.device("cpu")
+    return torch.device("cpu")

@@ -78,7 +78,7 @@ class VirtualShards:
         self, shard: int, chunks: Sequence[int], columns: Sequence[str] = COLUMNS
     ) -> list[pa.Table]:
         """Read some chunks of a shard, in the order given."""
-        tables = []
+        tables: list[pa.Table] = []
         for chunk in chunks:
             tables += self._read_chunk(shard, chunk, columns)
         return tables

@@ -28,13 +28,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 log = logging.getLogger(__name__)
 
 _GROW_EVERY_SECONDS = 300.0
-"""How often Ray Train looks for room for missing workers. To add them it restarts all workers, and
-they resume from the last checkpoint."""
+"""How often Ray Train looks for room for missing workers. To add them it restarts all workers,
+which resume from the last checkpoint."""
 _CHECK_EVERY_SECONDS = 0.5
 """How often the driver looks at the cluster while it waits for events."""
 
 J = TypeVar("J")
+"""A job."""
 R = TypeVar("R")
+"""The result of a job."""
 
 
 def train(
@@ -54,11 +56,11 @@ def train(
     """Run a training function on workers of Ray Train, or in this process if one is enough.
 
     Args:
-        worker: The training function. It takes the job, and a function that reports an event. It
-            may return an error instead of raising it; workers are then not restarted.
+        worker: The training function. It takes the job, and a function that reports an event. If it
+            returns an error instead of raising it, workers are not restarted.
         job: Must be picklable.
         num_workers: Number of worker processes.
-        min_workers: After a loss without replacement, at least this many resume.
+        min_workers: After a loss without replacement, at least this many workers resume.
         cpus_per_worker: Cores reserved for each worker.
         gpus_per_worker: GPUs for each worker.
         resources: Resources of the cluster.
@@ -68,7 +70,7 @@ def train(
         callback: Called in this process with each event, in order.
 
     Returns:
-        What ``worker`` returned on rank 0.
+        The result of ``worker`` on rank 0.
 
     Raises:
         UserError: A worker raised or returned it.
@@ -81,26 +83,14 @@ def train(
         else:
             fewest = min(min_workers, num_workers)
             need = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
-            # on this process's node, so that both are lost together
-            here = NodeAffinitySchedulingStrategy(
-                ray.get_runtime_context().get_node_id(), soft=False
+            result = _train_on_ray(
+                worker,
+                job,
+                scaling=_configure_scaling(num_workers, fewest, need),
+                run=_configure_run(storage_path, max_failures),
+                capacity=Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds),
+                callback=callback,
             )
-            events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
-            trainer = ray.train.torch.TorchTrainer(
-                lambda config: worker(config["job"], events.put),
-                train_loop_config={"job": job},
-                torch_config=_TorchConfig(),
-                scaling_config=ray.train.ScalingConfig(
-                    # of two numbers of workers Ray takes what it gets
-                    num_workers=num_workers if fewest == num_workers else (fewest, num_workers),
-                    use_gpu=gpus_per_worker > 0,
-                    resources_per_worker=need,
-                    elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
-                ),
-                run_config=_configure_run(storage_path, max_failures),
-            )
-            capacity = Capacity(need, times=fewest, max_wait_seconds=max_wait_seconds)
-            result = _fit(trainer, events, callback, capacity)
     except (UserError, JobError):
         raise
     except Exception as error:  # from Ray Train, or from the worker in this process
@@ -110,11 +100,49 @@ def train(
     return cast(R, result)
 
 
+def _train_on_ray(
+    worker: Callable[[J, Callable[[Event], None]], R | Exception | None],
+    job: J,
+    *,
+    scaling: ray.train.ScalingConfig,
+    run: ray.train.RunConfig,
+    capacity: Capacity,
+    callback: Callable[[Event], None],
+) -> Any:
+    """Run a training function on workers of Ray Train; return the result of rank 0."""
+    # The queue is on this process's node, so that both are lost together.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    trainer = ray.train.torch.TorchTrainer(
+        lambda config: worker(config["job"], events.put),
+        train_loop_config={"job": job},
+        torch_config=_TorchConfig(),
+        scaling_config=scaling,
+        run_config=run,
+    )
+    return _fit(trainer, events, callback, capacity)
+
+
+def _configure_scaling(
+    num_workers: int, fewest: int, need: dict[str, int]
+) -> ray.train.ScalingConfig:
+    """Configure the number of workers, and the resources of each."""
+    number: int | tuple[int, int] = num_workers
+    if fewest < num_workers:
+        number = (fewest, num_workers)  # Ray takes as many as have room
+    return ray.train.ScalingConfig(
+        num_workers=number,
+        use_gpu=need["GPU"] > 0,
+        resources_per_worker=need,
+        elastic_resize_monitor_interval_s=_GROW_EVERY_SECONDS,
+    )
+
+
 def _configure_run(storage_path: str, max_failures: int) -> ray.train.RunConfig:
     """Configure where Ray Train keeps its files, and its restarts."""
     file_system, path = filesystem.locate(storage_path)
     return ray.train.RunConfig(
-        name=f"train-{uuid.uuid4().hex[:8]}",  # under a known name it would resume
+        name=f"train-{uuid.uuid4().hex[:8]}",  # Ray Train would resume a run of a known name
         storage_path=path,
         storage_filesystem=file_system,
         failure_config=ray.train.FailureConfig(max_failures=max_failures),
@@ -122,9 +150,9 @@ def _configure_run(storage_path: str, max_failures: int) -> ray.train.RunConfig:
 
 
 class _Backend(ray.train.torch.TorchConfig().backend_cls):  # type: ignore[misc]
-    """Makes the workers talk through the network interface that Ray's nodes use.
+    """Makes the workers communicate through the network interface that Ray's nodes use.
 
-    Gloo would use the interface of the host's name. On many Linux machines that is loopback, and
+    Gloo would use the interface of the host's name. On many Linux machines it is loopback, and
     workers on two hosts would never connect.
     """
 
@@ -172,16 +200,19 @@ def _fit(trainer: Any, events: Queue, callback: Callable[[Event], None], capacit
 
 def _find_cause(error: Exception) -> Exception:
     """Turn the first worker's failure into an error of ours, in one line."""
-    rank, failure = min((getattr(error, "worker_failures", None) or {0: error}).items())
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    rank = min(failures)
+    failure = failures[rank]
     if isinstance(failure, UserError):
         return failure
     text = str(failure).strip() or type(failure).__name__
-    if out_of_memory := memory.explain_end(text):
+    out_of_memory = memory.explain_end(text)
+    if out_of_memory:
         return WorkerError(f"training worker {rank} was lost: {out_of_memory}")
-    last = text.splitlines()[-1]
-    explained = errors.explain(failure) or errors.explain_text(last)
+    last_line = text.splitlines()[-1]
+    explained = errors.explain(failure) or errors.explain_text(last_line)
     if isinstance(explained, StorageError):
         return explained
     if explained is None:
         log.error("%s", text)
-    return WorkerError(f"training worker {rank} failed: {explained or last}")
+    return WorkerError(f"training worker {rank} failed: {explained or last_line}")
