@@ -14,14 +14,15 @@ from sentiflow.models import cpu, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
 _MAX_TABLE_BYTES = 200 << 20
-"""Above this size no table of the gates of all words is made."""
+"""Largest table of the gates of all words that occur."""
 _WORDS = 1024
 """A table has a multiple of this many rows: oneDNN compiles a product for each size."""
 _GATES_IN_CACHE = 1 << 18
 """Gates of a step that fit into a core's cache."""
 _MIN_BATCH = 128
-"""Limits of the batch size for scoring, in tweets."""
+"""Lower limit of the batch size for scoring, in tweets."""
 _MAX_BATCH = 4096
+"""Upper limit on a CPU."""
 _MAX_BATCH_ON_GPU = 1 << 15
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -61,7 +62,7 @@ class Network(nn.Module):
     def _split_mask(
         self, dropout_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Split a dropout mask into those of the inputs and of the output layer."""
+        """Split a dropout mask into a mask of the inputs and one of the output layer's inputs."""
         if dropout_mask is None:
             return None, None
         of_inputs, of_output = torch.split(dropout_mask, self.mask_sizes, dim=1)
@@ -75,7 +76,7 @@ class Network(nn.Module):
     @property
     def scoring_batch_size(self) -> int:
         """The fastest batch size for scoring."""
-        return 4096
+        return _MAX_BATCH
 
     def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
         """Return a function like :meth:`forward` for batches that have only these token ids."""
@@ -83,7 +84,7 @@ class Network(nn.Module):
 
 
 class TweetRNN(Network):
-    """Embedding, recurrent layers, pooling over the valid states, and a linear layer.
+    """Embedding, a recurrent layer, pooling over the valid states, and a linear layer.
 
     Padding never changes a logit: a tweet scored alone or in a batch has the same logits up to
     rounding. Inside the network, steps come before tweets: ``(T, B, H)``.
@@ -91,8 +92,8 @@ class TweetRNN(Network):
     Shape: (B tweets, T steps after padding, C classes)
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
-        - dropout_mask: ``(B, F)`` float, multiplied with the inputs of the layers in training, see
-          :func:`training.trainer.draw_dropout_mask`.
+        - dropout_mask: ``(B, F)`` float, multiplied in training with the word vectors and with the
+          inputs of the output layer, see :func:`training.trainer.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -196,14 +197,17 @@ class TweetRNN(Network):
             return self
         tables = [recurrence.compute_gates(layer, words) for layer in self.directions]
 
-        def predict(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            rows = row_of_word[token_ids.T.contiguous()]
-            halves = [
-                recurrence.encode_words(layer, table, rows, lengths, backward=number == 1)
-                for number, (layer, table) in enumerate(zip(self.directions, tables, strict=True))
-            ]
+        def predict(batch_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            rows = row_of_word[batch_ids.T.contiguous()]
+            halves = []
+            for layer, table in zip(self.directions, tables, strict=True):
+                is_backward = len(halves) == 1
+                halves.append(
+                    recurrence.encode_words(layer, table, rows, lengths, backward=is_backward)
+                )
             states = recurrence.join_halves(halves)
-            return self.output(self.pooling(states, _find_valid(token_ids, lengths), lengths))
+            valid = _find_valid(batch_ids, lengths)
+            return self.output(self.pooling(states, valid, lengths))
 
         return predict
 
@@ -238,7 +242,9 @@ class BagOfEmbeddings(Network):
         sizes = [embedding_dim, *hidden_sizes]
         self.embedding = make_table(vocabulary_size, embedding_dim)
         self.pooling = pooling
-        self.hidden = nn.ModuleList(nn.Linear(*pair) for pair in itertools.pairwise(sizes))
+        self.hidden = nn.ModuleList()
+        for input_size, output_size in itertools.pairwise(sizes):
+            self.hidden.append(nn.Linear(input_size, output_size))
         self.output = nn.Linear(sizes[-1], num_classes)
         self.mask_sizes = (sizes[0], sizes[-1])
 

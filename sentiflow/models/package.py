@@ -328,8 +328,14 @@ def _build(
         raise UserError(
             f"{path} is not a safetensors file", hint=package_files.COPY_AGAIN
         ) from error
-    of_linear = {name: weights.pop(name) for name in sorted(weights) if name.startswith(PREFIX)}
-    if any(tensor.dtype != torch.float32 for tensor in weights.values()):
+    of_linear = {}
+    of_network = {}
+    for name, tensor in sorted(weights.items()):
+        if name.startswith(PREFIX):
+            of_linear[name] = tensor
+        else:
+            of_network[name] = tensor
+    if any(tensor.dtype != torch.float32 for tensor in of_network.values()):
         raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
     num_classes = len(settings.classes)
     linear = None
@@ -343,7 +349,7 @@ def _build(
                 embedding_dim=settings.embedding_dim,
                 num_classes=num_classes,
             )
-        network.load_state_dict(weights, assign=True)
+        network.load_state_dict(of_network, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:  # TypeError: a size above 64 bits
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
         raise UserError(
