@@ -82,14 +82,11 @@ class Vocabulary:
         is_unknown = words < self.num_special
         num_unknown = _count_by_row(is_unknown[tokens.ids], tokens.offsets)
         kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
-        starts = np.repeat(offsets[:-1], np.diff(offsets))
-        place_in_row = np.arange(len(kept)) - starts
-        kept, offsets = _select(kept, offsets, place_in_row < max_length)
+        kept, offsets = _select(kept, offsets, _number_in_row(offsets) < max_length)
         num_known = np.diff(offsets)
         if self.has_unknown:
             num_known = _count_by_row(kept != UNKNOWN_ID, offsets)
-        has_known = np.repeat(num_known > 0, np.diff(offsets))
-        kept, offsets = _select(kept, offsets, has_known)
+        kept, offsets = _select(kept, offsets, np.repeat(num_known > 0, np.diff(offsets)))
         lists = pa.ListArray.from_arrays(
             pa.array(offsets.astype(np.int32)), pa.array(kept, pa.int32())
         )
@@ -180,6 +177,12 @@ def _select(
     if chosen.all():
         return values, offsets
     return values[chosen], _count_before(chosen)[offsets]
+
+
+def _number_in_row(offsets: np.ndarray) -> np.ndarray:
+    """Number the values of each row from 0."""
+    starts = np.repeat(offsets[:-1], np.diff(offsets))
+    return np.arange(len(starts)) - starts
 
 
 def _count_by_row(chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -84,7 +84,8 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
 
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
-    encoded, encode = [], ModelPackage._encode
+    encoded = []
+    encode = ModelPackage._encode
     monkeypatch.setattr(
         ModelPackage, "_encode", lambda self, text: encoded.append(self) or encode(self, text)
     )
@@ -102,7 +103,8 @@ def test_a_saved_average_is_the_one_described_wherever_it_and_its_members_are(pa
 
 
 def test_an_average_promises_nothing_where_its_models_do(packages, tmp_path):
-    promising, rule = [], {"max_error": 0.05, "threshold": 0.5}
+    promising = []
+    rule = {"max_error": 0.05, "threshold": 0.5}
     for number, uri in enumerate(packages[:2]):
         package = ModelPackage.load(uri)
         settings = package_files.PackageSettings.model_validate(
@@ -183,7 +185,8 @@ def test_an_average_whose_members_were_changed_is_refused(packages, saved, damag
 
 
 def test_a_member_that_is_replaced_before_it_is_copied_is_not_averaged(packages, tmp_path):
-    copy, to = shutil.copytree(packages[0], tmp_path / "copy"), str(tmp_path / "average")
+    copy = shutil.copytree(packages[0], tmp_path / "copy")
+    to = str(tmp_path / "average")
     model = model_sources.describe([packages[2], str(copy)], tracking=None, to=to)
     shutil.rmtree(copy)
     shutil.copytree(packages[1], copy)

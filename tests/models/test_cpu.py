@@ -13,7 +13,9 @@ def test_products_are_pytorchs(rows, has_onednn, monkeypatch):
     else:
         monkeypatch.setattr(cpu, "_LINEAR", None)
     torch.manual_seed(0)
-    left, right, other = torch.randn(rows, 40), torch.randn(30, 40), torch.randn(rows, 30)
+    left = torch.randn(rows, 40)
+    right = torch.randn(30, 40)
+    other = torch.randn(rows, 30)
     bias = torch.randn(30)
     expected = left.double() @ right.double().T
     for actual, wanted in (

@@ -58,7 +58,8 @@ def test_ngrams_are_the_same_on_every_machine():
 
 
 def test_a_letter_at_the_start_of_a_word_is_another_ngram_than_within():
-    first, second = ngrams_of("xaby"), ngrams_of("abxy")
+    first = ngrams_of("xaby")
+    second = ngrams_of("abxy")
     assert len({*first.of_words.tolist()} & {*second.of_words.tolist()}) == 2  # "ab", "y\n"
 
 
@@ -73,7 +74,8 @@ def make_model(num_classes=3, seed=0):
 
 
 def test_logits_are_those_of_a_plain_program():
-    model, ngrams = make_model(), ngrams_of(*TEXTS)
+    model = make_model()
+    ngrams = ngrams_of(*TEXTS)
     places = {value: n for n, value in enumerate(model.hashes.tolist())}
     logits = model.logits(ngrams.tokens)
     for row in range(len(TEXTS)):
@@ -86,7 +88,8 @@ def test_logits_are_those_of_a_plain_program():
 
 
 def test_a_scaled_model_has_scaled_logits():
-    model, tokens = make_model(), ngrams_of(*TEXTS).tokens
+    model = make_model()
+    tokens = ngrams_of(*TEXTS).tokens
     scaled = model.scale(0.25, np.array([1.0, 0.0, -1.0]))
     expected = 0.25 * model.logits(tokens) + [1, 0, -1]
     np.testing.assert_allclose(scaled.logits(tokens), expected, rtol=1e-4, atol=1e-5)

@@ -167,7 +167,8 @@ def test_a_model_that_gives_no_number_is_no_answer():
 
 
 def test_a_model_is_a_step_of_scikit_learn():
-    texts, labels = ["good", "bad"] * 10, [1, 0] * 10
+    texts = ["good", "bad"] * 10
+    labels = [1, 0] * 10
     pipeline = make_pipeline(FunctionTransformer(MODEL.predict_proba), LogisticRegression(C=1e4))
     assert cross_val_score(pipeline, texts, labels, cv=2).tolist() == [1, 1]
     assert pipeline.fit(texts, labels).predict(["bad", "good"]).tolist() == [0, 1]

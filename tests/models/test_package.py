@@ -19,7 +19,8 @@ TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "mor
 
 
 def test_load_of_save_scores_bit_for_bit_the_same(package, saved):
-    before, after = package.score(pa.array(TEXTS)), ModelPackage.load(saved).score(pa.array(TEXTS))
+    before = package.score(pa.array(TEXTS))
+    after = ModelPackage.load(saved).score(pa.array(TEXTS))
     np.testing.assert_array_equal(before.probability, after.probability)
     np.testing.assert_array_equal(before.num_tokens, after.num_tokens)
 
@@ -65,7 +66,8 @@ assert not loaded & {{"ray", "mlflow", "sympy"}}, loaded
 def test_a_temperature_draws_probabilities_to_the_middle_and_changes_no_label(package):
     calm = replace(package, settings=package.settings.model_copy(update={"temperature": 4.0}))
     texts = pa.array([text for text in TEXTS if text.strip()])
-    before, after = package.score(texts), calm.score(texts)
+    before = package.score(texts)
+    after = calm.score(texts)
     known = before.num_tokens > 0
     logits = [np.log(s.probability / (1 - s.probability))[known] for s in (before, after)]
     np.testing.assert_allclose(logits[1], logits[0] / 4, atol=1e-5)

@@ -54,7 +54,8 @@ def test_states_and_gradients_are_pytorchs(cell, backward):
 @pytest.mark.parametrize("num_tweets", [1, 700])
 def test_states_from_the_gates_of_words_are_pytorchs(cell, backward, hidden_size, num_tweets):
     layer, inputs, lengths = make(cell, num_tweets=num_tweets, hidden_size=hidden_size)
-    words, lengths = torch.randn(30, 5), lengths.sort().values
+    words = torch.randn(30, 5)
+    lengths = lengths.sort().values
     ids = torch.randint(0, 30, (len(inputs), num_tweets))
     with torch.inference_mode():
         table = recurrence.compute_gates(layer, words)
@@ -121,7 +122,8 @@ class TypesSeen(TorchDispatchMode):
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_autocast_never_reaches_the_cells(cell):
-    (layer, inputs, lengths), other = make(cell), make(cell)[0]
+    (layer, inputs, lengths) = make(cell)
+    other = make(cell)[0]
     with TypesSeen() as seen:
         with torch.autocast("cpu", dtype=torch.float16):
             states = recurrence.encode_on_gpu([layer, other], inputs, steps_of(inputs, lengths))

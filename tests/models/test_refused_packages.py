@@ -198,7 +198,8 @@ def test_a_package_with_any_changed_byte_is_refused_or_predicts_as_before(packag
     name = data.draw(st.sampled_from([*FILES, "manifest.json"]))
     content = bytearray(filesystem.read_bytes(f"{saved}/{name}"))
     place = data.draw(st.integers(0, len(content) - 1))
-    before, content[place] = content[place], data.draw(st.integers(0, 255))
+    before = content[place]
+    content[place] = data.draw(st.integers(0, 255))
     filesystem.write_bytes(f"{saved}/{name}", bytes(content))
     try:
         scores = ModelPackage.load(saved).score(pa.array(TEXTS))

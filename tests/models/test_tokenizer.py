@@ -17,21 +17,22 @@ from sentiflow.models.tokenizer import TOKENIZERS, squeeze_runs, tokenize, unify
 SETTINGS = settings(max_examples=50, deadline=None)
 
 CHARACTERS = st.characters(exclude_categories=["Cs", "Cn"], exclude_characters="\u0130\u03a3")
-"""What Arrow and Python lower alike: not ``\u0130`` (Python makes two characters of it), not the
-sigma that ends a word in Python, and not letters that are newer than Python's Unicode tables."""
+"""Characters that Arrow and Python convert to the same lower case: without ``\u0130`` (Python makes
+two characters of it), the sigma that ends a word in Python, and letters that are newer than the
+Unicode tables of Python."""
 
 PIECES = [
-    *("@ann", "@Bob_1", "http://t.co/x", "www.x.com/?a=1", "#tag", "<url>", "@", "https://"),
-    *("&lt;3", "&amp;amp;", "&quot;", "&#39;", ":)", ";-D", "=P", ":/", ":'(", "<3", "</3"),
-    *("^_^", "-_-", "T_T", "can't", "it's", "don\u2019t", "I'M", "sooooo", "!!!", "?!?", "...."),
-    *("--", "$5", "50%", "1000", "\\", '"a"', "a.b,c;d?", "caf\u00e9", "\u2665", "\U0001f600"),
-    *("&nbsp;", "&apos;", "3.5", "1,000", "10:30am", "1/2", "a.m.", "o'clock", "y'all", "'em"),
-    *("hahaha", "ahahah", "alllll", "gooood", ":o)", ">.<", "don\u00b4t", "\U0001f44d\U0001f3fd"),
-    *("a@b.com", "x.y@z-w.co.uk.", ".@ann", "@m\u00fcller", "#AbcDe1F", "#a\u00e9B", "schifffahrt"),
-    *("\u201cq\u201d", " ", " ", " ", "\n", "\t", "\u00a0", "\u2003", "\x0b", "\x1c", "."),
-]
+    "@ann", "@Bob_1", "http://t.co/x", "www.x.com/?a=1", "#tag", "<url>", "@", "https://",
+    "&lt;3", "&amp;amp;", "&quot;", "&#39;", ":)", ";-D", "=P", ":/", ":'(", "<3", "</3",
+    "^_^", "-_-", "T_T", "can't", "it's", "don\u2019t", "I'M", "sooooo", "!!!", "?!?", "....",
+    "--", "$5", "50%", "1000", "\\", '"a"', "a.b,c;d?", "caf\u00e9", "\u2665", "\U0001f600",
+    "&nbsp;", "&apos;", "3.5", "1,000", "10:30am", "1/2", "a.m.", "o'clock", "y'all", "'em",
+    "hahaha", "ahahah", "alllll", "gooood", ":o)", ">.<", "don\u00b4t", "\U0001f44d\U0001f3fd",
+    "a@b.com", "x.y@z-w.co.uk.", ".@ann", "@m\u00fcller", "#AbcDe1F", "#a\u00e9B", "schifffahrt",
+    "\u201cq\u201d", " ", " ", " ", "\n", "\t", "\u00a0", "\u2003", "\x0b", "\x1c", ".",
+]  # fmt: skip
 LETTERS = st.characters(max_codepoint=0x0DFF, exclude_categories=["Cs", "Cn"])
-"""Of scripts that separate words by blanks."""
+"""Letters of scripts that separate words by blanks."""
 NEAR_MISSES = st.text("aehlopstwy'`.,:;=-_^<>()/@&0137 \n\u00a0\u200d", max_size=14)
 TWEETS = st.lists(
     st.sampled_from(PIECES) | NEAR_MISSES | st.text(LETTERS, max_size=4), max_size=8
@@ -78,7 +79,8 @@ def squeeze_reference(text):
     """Shorten runs as ``squeeze_runs`` says; upper case stands for what stays."""
     text = text.encode().decode("latin-1")
     for run in re.finditer(r"([flmnprst])\1\1(?!\1)", text):
-        before, after = text[max(0, run.start() - 2) : run.start()], text[run.end() :][:3]
+        before = text[max(0, run.start() - 2) : run.start()]
+        after = text[run.end() :][:3]
         letters = "[a-z\xc3][a-z\x80-\xbf\xc3]{4}"
         is_inside = re.fullmatch(letters, before + after) and before[1] != run[1]
         if is_inside and len(set(before)) == 2 and len(set(after)) > 1:
@@ -86,11 +88,9 @@ def squeeze_reference(text):
     text = re.sub(r"([elost])\1{2,}(?!\1)(?=[a-z])|l{3,}", lambda run: run[0][:2], text)
     text = re.sub(r"([a-z])\1{2,}", r"\1", text)
     text = re.sub(r"([!-,/:-@\[-\]_`{-~])\1+", r"\1", text)
-    return (
-        re.sub(r"-{3,}", "--", re.sub("[A-Z]", lambda c: c[0].lower(), text))
-        .encode("latin-1")
-        .decode()
-    )
+    text = re.sub("[A-Z]", lambda c: c[0].lower(), text)
+    text = re.sub(r"-{3,}", "--", text)
+    return text.encode("latin-1").decode()
 
 
 def part_hashtag(chunk):
@@ -105,9 +105,13 @@ def part_hashtag(chunk):
     def ends_word(character):
         return character.isalnum() and not character.isdecimal() and not is_capital(character)
 
-    return re.sub(
-        "(.)(?=(.))", lambda c: c[1] + " " * (ends_word(c[1]) and is_capital(c[2])), chunk
-    )
+    def part(found):
+        character, following = found.groups()
+        if ends_word(character) and is_capital(following):
+            return character + " "
+        return character
+
+    return re.sub("(.)(?=(.))", part, chunk)
 
 
 def tweet_reference(text):

@@ -64,7 +64,8 @@ def encode_reference(words, tokens, max_length):
     max_length=st.integers(1, 5),
 )
 def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
-    rows, tokens = rows[start : start + length], lists_of(rows)[start : start + length]
+    tokens = lists_of(rows)[start : start + length]
+    rows = rows[start : start + length]
     lists, num_known, _ = words.encode(Tokens.from_lists(tokens), max_length=max_length)
     expected = [encode_reference(words.words.to_pylist(), row, max_length) for row in rows]
     assert list(zip(lists.to_pylist(), num_known.tolist(), strict=True)) == expected

@@ -56,7 +56,8 @@ def features_of(model, ngrams):
 def test_models_are_those_of_scikit_learn():
     texts, targets = make_rows()
     others, others_targets = make_rows(seed=1)
-    label, other_label = targets.argmax(axis=1), others_targets.argmax(axis=1)
+    label = targets.argmax(axis=1)
+    other_label = others_targets.argmax(axis=1)
     for strength, model in linear_solver.fit(ngrams_of(texts), targets):
         features, idf = features_of(model, ngrams_of(texts))
         weight = linear_solver._weigh((features / idf).T @ targets)

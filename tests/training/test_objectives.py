@@ -30,7 +30,8 @@ def language_modeling(network, *, num_negatives=20):
 
 
 def test_class_weights_scale_the_loss_of_the_gradient_alone():
-    network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
+    network = make_network()
+    batch = make_batch([[1, 2, 3], [4, 5]])
     plain = ClassificationObjective(network)(batch, None, 0)
     weights = np.array([0.5, 3.0], np.float32)
     found = ClassificationObjective(network, class_weights=weights)(batch, None, 0)
@@ -55,7 +56,8 @@ def soft_losses(logits, targets, weights=(1.0, 1.0)):
 
 @pytest.mark.parametrize("hard_weight", [0.0, 0.25, 1.0])
 def test_a_network_learns_its_teacher_mixed_with_the_label(hard_weight):
-    network, batch = make_network(), taught_batch()
+    network = make_network()
+    batch = taught_batch()
     targets = batch.teacher.numpy().astype(np.float64)
     targets[:2] = (1 - hard_weight) * targets[:2] + hard_weight * np.eye(2)
     logits = network(batch.token_ids, batch.lengths)
@@ -98,7 +100,8 @@ def test_next_word_prediction_equals_a_plain_loop(bidirectional):
 
 
 def test_no_other_word_vectors_get_a_gradient_than_those_that_are_used():
-    network, batch = make_network(), make_batch([[1, 2, 3], [4, 5]])
+    network = make_network()
+    batch = make_batch([[1, 2, 3], [4, 5]])
     for objective in (ClassificationObjective(network), language_modeling(network)):
         objective.zero_grad()
         objective(batch, None, 0).trained.sum().backward()
@@ -123,7 +126,8 @@ def test_a_state_never_depends_on_the_word_that_it_predicts():
 
 def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
     objective = language_modeling(make_network(), num_negatives=20_000)
-    first, other = objective.draw_negatives(4), objective.draw_negatives(5)
+    first = objective.draw_negatives(4)
+    other = objective.draw_negatives(5)
     assert torch.equal(first, objective.draw_negatives(4))
     assert not torch.equal(first, other)
     share = np.maximum(COUNTS, 1.0) ** 0.75
@@ -133,7 +137,8 @@ def test_negatives_follow_from_seed_and_step_and_are_drawn_by_their_count():
 
 
 def test_parameters_with_a_gradient_are_those_that_are_trained():
-    network, batch = make_network(), make_batch([[1, 2, 3], [3, 4]])
+    network = make_network()
+    batch = make_batch([[1, 2, 3], [3, 4]])
     for objective in (ClassificationObjective(network), language_modeling(network)):
         objective.zero_grad()
         objective(batch, None, 2).trained.sum().backward()

@@ -99,7 +99,8 @@ def assert_resumes(whole, stopped, *, num_epochs=2, phase="history"):
         if len(getattr(event, phase)) == num_epochs:
             raise StoppedError
 
-    report, events = task.run(whole, lambda event: None), []
+    report = task.run(whole, lambda event: None)
+    events = []
     with pytest.raises(StoppedError):
         task.run(stopped, stop)
     found = checkpoints.load_last(stopped.checkpoints_uri)
@@ -175,9 +176,11 @@ def make_pretraining(make_job):
 
 
 def test_pretraining_goes_over_unlabelled_texts_and_training_does_not(make_pretraining):
-    with_them, without = make_pretraining("with"), make_pretraining("without", unlabelled=False)
+    with_them = make_pretraining("with")
+    without = make_pretraining("without", unlabelled=False)
     events = []
-    report, plain = task.run(with_them, events.append), task.run(without, lambda event: None)
+    report = task.run(with_them, events.append)
+    plain = task.run(without, lambda event: None)
     known = with_them.prepared["counts"]["unlabelled"]
     num_rows = NUM_UNLABELLED - known["without_token"]
     num_labelled = NUM_ROWS - report.rows_without_token
@@ -240,7 +243,8 @@ def make_classes(make_job):
 
 def test_a_model_of_several_classes_is_trained_calibrated_and_resumed(make_classes):
     options = {"class_weights": "balanced", "selection": {"metric": "macro_f1"}}
-    whole, stopped = make_classes("whole", **options), make_classes("stopped", **options)
+    whole = make_classes("whole", **options)
+    stopped = make_classes("stopped", **options)
     report = assert_resumes(whole, stopped)
     scores = [epoch.validation_f1_macro for epoch in report.history]
     assert report.chosen_epoch == 1 + np.argmax(scores)
@@ -255,7 +259,8 @@ def test_a_model_of_several_classes_is_trained_calibrated_and_resumed(make_class
 
 
 def test_a_training_does_not_start_from_vectors_of_another_size(make_job):
-    package, job = new_package(), make_job("job")
+    package = new_package()
+    job = make_job("job")
     uri = f"{job.settings.output_uri}/five"
     package.save(uri, lineage={})
     job = replace(job, settings=job.settings.model_copy(update={"init_from": uri}))

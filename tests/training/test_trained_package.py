@@ -31,13 +31,15 @@ def make_linear(num_classes=3):
     hashes, _ = count(Ngrams.of(tokenize(TEXTS[:4], name="tweet")))
     random = torch.Generator().manual_seed(0)
     weights = torch.randn(len(hashes), num_classes, generator=random)
-    squares, bias = torch.ones(len(hashes)), torch.arange(num_classes).float()
+    squares = torch.ones(len(hashes))
+    bias = torch.arange(num_classes).float()
     return LinearModel(torch.from_numpy(hashes), weights, squares, bias)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
-    package, linear = new_package(classes=CLASSES), make_linear()
+    package = new_package(classes=CLASSES)
+    linear = make_linear()
     texts = pa.array([*TEXTS.to_pylist(), "\u0436\u0436"])
     of_network, of_linear = package.component_logits(texts, {1.0: linear})
     decided = {"linear_weight": weight, "linear_strength": 1.0}
@@ -46,7 +48,8 @@ def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
     mixed = trained_package._apply(mixed, EFFECT)
     mixed.save(str(tmp_path), lineage={})
     loaded = ModelPackage.load(str(tmp_path))
-    scores, has_word = loaded.score(texts), package.score(texts).num_tokens > 0
+    scores = loaded.score(texts)
+    has_word = package.score(texts).num_tokens > 0
     known = scores.num_tokens > 0
     assert not known[-1], "no character is known"
     assert (known & ~has_word).any() == (weight > 0), "some of its characters are"
@@ -62,7 +65,8 @@ def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
 def test_the_threshold_is_chosen_on_labelled_rows_with_a_known_word_and_kept(tmp_path):
     sure = np.linspace(0.99, 0.34, 400).astype(np.float32)
     rest = (1 - sure) / 2
-    label, none = np.where(sure > 0.7, 0, 1), np.zeros(400, np.int64)
+    label = np.where(sure > 0.7, 0, 1)
+    none = np.zeros(400, np.int64)
     label[-100:] = -1
     scores = Scores(np.stack([sure, rest, rest], axis=1), CLASSES, none + 1, none, none)
     unsure = trained_package.choose_unsure(scores, label, 0.05)
@@ -109,7 +113,8 @@ def test_the_bias_is_part_of_the_output_layer(model, tmp_path):
 
 def test_shares_of_another_time_leave_no_trace_in_the_bias():
     generator = np.random.default_rng(0)
-    priors, then = np.array([0.5, 0.5]), np.array([0.1, 0.9])
+    priors = np.array([0.5, 0.5])
+    then = np.array([0.1, 0.9])
     label = generator.choice(2, 20_000, p=then)
     evidence = generator.normal(2 * label - 1.0, 1.0)  # its log odds are twice the value
     probabilities = softmax(np.stack([-evidence, evidence], 1) + np.log(priors))
@@ -127,7 +132,8 @@ def test_the_linear_model_is_that_of_the_lowest_loss_beside_the_network():
     label = generator.integers(0, 3, 2000)
     truth = np.eye(3)[label]
     of_network, noise = truth + generator.normal(size=(2, 2000, 3))
-    weak, good = (0.1 * truth + 0.3 * noise, 4 * truth + 2 * noise)
+    weak = 0.1 * truth + 0.3 * noise
+    good = 4 * truth + 2 * noise
     models = {1.0: weak, 4.0: of_network, 16.0: good}
     decided = trained_package.choose_linear(label, of_network, models)
     assert decided["linear_strength"] == 16

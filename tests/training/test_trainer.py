@@ -153,7 +153,8 @@ def test_training_equals_a_plain_loop_over_the_same_batches(uris):
     trainer = make_trainer(uris, settings)
     results = train_all(trainer)
     plain = make_trainer(uris, settings)
-    network, losses = plain.objective.network, []
+    network = plain.objective.network
+    losses = []
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
     for epoch in range(2):
         total = count = 0
@@ -165,7 +166,8 @@ def test_training_equals_a_plain_loop_over_the_same_batches(uris):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total, count = total + loss.item() * len(part.chosen), count + len(part.chosen)
+            total = total + loss.item() * len(part.chosen)
+            count = count + len(part.chosen)
         losses.append(total / count)
     np.testing.assert_allclose([r.train_loss for r in results], losses, rtol=1e-5)
     torch.testing.assert_close(flat_weights(trainer), flat_weights(plain), rtol=1e-4, atol=1e-6)
@@ -187,7 +189,8 @@ def test_rows_of_the_learned_classes_alone_are_trained_on_and_measured(uris):
     batch = batching.collate(found, np.flatnonzero(found.lengths))
     with torch.no_grad():
         logits = trainer.objective.network.eval()(batch.token_ids, batch.lengths)
-    label, prediction = batch.labels.numpy(), logits.argmax(dim=1).numpy()
+    label = batch.labels.numpy()
+    prediction = logits.argmax(dim=1).numpy()
     expected = f1_score(label, prediction, average="macro")
     assert result.validation_f1_macro == pytest.approx(expected)
     assert result.validation_accuracy == pytest.approx((label == prediction).mean())
@@ -314,7 +317,8 @@ def test_workers_end_with_the_same_line_of_a_bad_loss(uris, by_workers):
 
 
 def test_a_bag_learns_from_rows_without_a_token(uris):
-    bag, rnn = make_trainer(uris, make_settings(**A_BAG)), make_trainer(uris)
+    bag = make_trainer(uris, make_settings(**A_BAG))
+    rnn = make_trainer(uris)
     bag.train_epoch(), rnn.train_epoch()
     assert (bag.rows_done, rnn.rows_done) == (NUM_ROWS, rnn.train.num_rows)
     assert rnn.train.num_rows < NUM_ROWS

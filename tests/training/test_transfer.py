@@ -61,9 +61,8 @@ def test_a_model_answers_the_same_over_another_vocabulary(first, tmp_path):
     assert np.ptp(expected[:, 1]) > 0.01
     for package in (second, third):
         np.testing.assert_allclose(package.score(texts).probabilities, expected, atol=1e-6)
-    assert third.vocabulary.words.to_pylist()[2:] == [
-        *("lion", "tiger", "morning", "day", "zebra", "bad", "good"),
-    ]
+    further = third.vocabulary.words.to_pylist()[2:]
+    assert further == ["lion", "tiger", "morning", "day", "zebra", "bad", "good"]
 
 
 def test_other_classes_start_with_a_new_output_layer(first):

@@ -38,7 +38,8 @@ def write(folder, lengths, num_files=3):
 def write_unlabelled(folder, lengths, num_words=1000):
     """Write unlabelled texts of these lengths, as one file."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows, uri = np.arange(len(lengths)), str(folder / "unlabelled.parquet")
+    rows = np.arange(len(lengths))
+    uri = str(folder / "unlabelled.parquet")
     ids = [[row % num_words + 1] * lengths[row] for row in rows]
     table = pa.table([rows, [""] * len(rows), ids, lengths], schema=schema.UNLABELLED)
     parquet.write(uri, table)
@@ -120,7 +121,8 @@ def test_unlabelled_texts_are_rows_of_their_own_beside_labelled_ones(tmp_path, l
 def test_every_row_to_learn_from_is_in_exactly_one_batch(
     tmp_path_factory, lengths, bucketing, batch_size, drop_last, keep_empty
 ):
-    lengths, drop_last = lengths.astype(np.int64), drop_last and bucketing == "exact"
+    lengths = lengths.astype(np.int64)
+    drop_last = drop_last and bucketing == "exact"
     uris = write(tmp_path_factory.mktemp("rows"), lengths)
     (given_input,) = open_inputs(
         uris,
@@ -185,7 +187,8 @@ def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
     known = VirtualShards.plan(dict.fromkeys(uris, 10))
     assert known == plan(uris)
     (whole,) = known.read(3, [0])[:1]
-    first, last = 3 * 700 // NUM_VIRTUAL_SHARDS // 10, 4 * 700 // NUM_VIRTUAL_SHARDS // 10
+    first = 3 * 700 // NUM_VIRTUAL_SHARDS // 10
+    last = 4 * 700 // NUM_VIRTUAL_SHARDS // 10
     for uri in (*uris[:first], *uris[last + 1 :]):
         filesystem.delete(uri)
     assert known == VirtualShards.plan(dict.fromkeys(uris, 10))
@@ -201,5 +204,6 @@ def test_pools_hold_padding_below_a_twentieth(tmp_path):
         used = padded = 0
         for part in item.slices(0):
             own = part.rows.lengths[part.chosen]
-            used, padded = used + own.sum(), padded + own.max() * len(own)
+            used = used + own.sum()
+            padded = padded + own.max() * len(own)
         assert used / padded > 0.95
