@@ -199,7 +199,7 @@ class TweetRNN(Network):
 
         def predict(batch_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
             rows = row_of_word[batch_ids.T.contiguous()]
-            halves = []
+            halves: list[torch.Tensor] = []
             for layer, table in zip(self.directions, tables, strict=True):
                 is_backward = len(halves) == 1
                 halves.append(

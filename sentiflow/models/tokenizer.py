@@ -46,8 +46,8 @@ _ENTITIES = {
     "&amp;": "&",
     "`": "'",
 }
-"""What stands for another character in HTML, and a mark that is used as one; ``&amp;`` comes after
-the other entities, so that none is decoded twice."""
+"""HTML entities and their characters, and the backtick, which is used as an apostrophe. ``&amp;``
+comes after the other entities, so that no text is decoded twice."""
 _UPPER = "".join(chr(code) for code in range(0x588) if chr(code).isupper())
 _CAMEL_CASE = re.compile(rf"(?<=[^\W\d_{_UPPER}])(?=[{_UPPER}])")
 """Where a word of a hashtag begins, in Latin, Greek, Cyrillic and Armenian letters."""
@@ -256,6 +256,7 @@ def _apply(lines: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
 
 
 def _replace(text: pa.Array, rules: _Rules) -> pa.Array:
+    """Apply rules one after the other."""
     for pattern, replacement in rules:
         text = pc.replace_substring_regex(text, pattern, replacement)
     return text

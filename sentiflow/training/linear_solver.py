@@ -36,9 +36,10 @@ _HISTORY = 10
 _TOLERANCE = 5e-4
 """L-BFGS ends at a gradient whose largest part is below this times the root of the penalty."""
 _SCALE_UNIT = 2.0**-16
-"""Scales of texts are rounded to multiples of it, and errors to multiples of ``_ERROR_UNIT``: sums
-over 2**19 texts fit into 53 bits."""
+"""Scales of texts are rounded to multiples of this number."""
 _ERROR_UNIT = 2.0**-18
+"""Errors and losses are rounded to multiples of this number: products of a scale and an error,
+summed over 2**19 texts, fit into 53 bits."""
 _TINY = np.finfo(float).tiny
 """Keeps divisions of empty sums finite."""
 
@@ -78,10 +79,13 @@ class _Texts:
     """``(N, C)``: the weight of each class in the loss of a text."""
 
     def loss(self, weights: np.ndarray) -> np.ndarray:
-        """Compute the gradient of the sum of the losses, row by row, and then this sum.
+        """Compute the summed loss of the texts and its gradient, as an array that can be added up.
 
         Args:
             weights: ``(A + 1, C - 1)``, the biases last; see :func:`_add_last`.
+
+        Returns:
+            The gradient, ``(A + 1) (C - 1)`` numbers in the order of the weights, then the loss.
         """
         of_ngrams = weights[:-1]
         biases = weights[-1]

@@ -16,6 +16,9 @@ VECTORS = "network.embedding.weight"
 VALIDATION_STEP = 1 << 48
 """The step whose negative words validation uses after each epoch. No training reaches it."""
 
+STREAMS = 256
+"""Streams of random numbers of a step: one for the dropout mask of each virtual shard, and the last
+one for negative words."""
 _COUNT_POWER = 0.75
 """Negative words are drawn by their count to this power."""
 _MIN_EXPECTED = 1e-30
@@ -160,7 +163,8 @@ class LanguageModeling(nn.Module):
 
     def draw_negatives(self, step: int) -> torch.Tensor:
         """Draw the negative words of a step, the same in every worker."""
-        random = np.random.Generator(np.random.Philox(key=[self.seed, step * 256 + 255]))
+        stream = step * STREAMS + STREAMS - 1
+        random = np.random.Generator(np.random.Philox(key=[self.seed, stream]))
         words = np.searchsorted(self._ends, random.random(self.num_negatives), side="right")
         return torch.from_numpy(np.minimum(words, len(self._ends) - 1))
 

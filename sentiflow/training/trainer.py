@@ -21,6 +21,7 @@ from sentiflow.metrics.predicted import macro_f1
 from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives
 from sentiflow.training.objectives import (
+    STREAMS,
     VALIDATION_STEP,
     ClassificationObjective,
     LanguageModeling,
@@ -424,7 +425,8 @@ def draw_dropout_mask(
     """
     masks = [np.zeros((0, len(dropout)), bool)]
     for shard, num_rows in enumerate(shape, first_shard):
-        random = np.random.Generator(np.random.Philox(key=[seed, step * 256 + shard]))
+        stream = step * STREAMS + shard
+        random = np.random.Generator(np.random.Philox(key=[seed, stream]))
         numbers = random.random((num_rows, len(dropout)), np.float32)
         masks.append(numbers >= dropout)
     kept = np.concatenate(masks)
