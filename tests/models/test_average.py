@@ -86,9 +86,12 @@ def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
     encoded = []
     encode = ModelPackage._encode
-    monkeypatch.setattr(
-        ModelPackage, "_encode", lambda self, text: encoded.append(self) or encode(self, text)
-    )
+
+    def encode_and_note(self, text):
+        encoded.append(self)
+        return encode(self, text)
+
+    monkeypatch.setattr(ModelPackage, "_encode", encode_and_note)
     model.score(pa.array(TEXTS))
     assert len(encoded) == 2
 
@@ -113,17 +116,17 @@ def test_an_average_promises_nothing_where_its_models_do(packages, tmp_path):
         promising.append(str(tmp_path / f"p{number}"))
         replace(package, settings=settings).save(promising[-1], lineage={})
         assert "unsure" in sentiflow.load_model(promising[-1], device="cpu").predict("good")
-    for model in (sentiflow.load_model(promising, device="cpu").package,
-                  save(promising, str(tmp_path / "average"))):  # fmt: skip
+    in_memory = sentiflow.load_model(promising, device="cpu").package
+    saved = save(promising, str(tmp_path / "average"))
+    for model in (in_memory, saved):
         assert model.score(pa.array(TEXTS)).unsure is None
     assert "unsure" not in manifest.read(str(tmp_path / "average"))["settings"]
 
 
 def test_a_list_of_one_is_that_model(packages):
     alone = sentiflow.load_model([packages[0]], device="cpu")
-    assert (alone.uri, alone.package.settings) == (
-        packages[0], ModelPackage.load(packages[0]).settings
-    )  # fmt: skip
+    assert alone.uri == packages[0]
+    assert alone.package.settings == ModelPackage.load(packages[0]).settings
     np.testing.assert_array_equal(alone.predict_proba(TEXTS), mean_of(packages[:1]))
 
 

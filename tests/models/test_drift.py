@@ -20,11 +20,17 @@ ROWS = st.lists(
 
 def profile(rows):
     """Count rows of length, unknown tokens and probability."""
-    lengths, unknown, probability = (np.array(c) for c in zip(*rows, strict=True)) if rows else (
-        np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32),
-    )  # fmt: skip
-    probabilities = np.stack([1 - probability, probability], axis=1)
-    return Scores(probabilities, BINARY, lengths, lengths, np.minimum(unknown, lengths)).profile()
+    lengths = np.array([length for length, _, _ in rows], np.int64)
+    unknown = np.array([number for _, number, _ in rows], np.int64)
+    probability = np.array([value for _, _, value in rows])
+    scores = Scores(
+        probabilities=np.stack([1 - probability, probability], axis=1),
+        classes=BINARY,
+        num_tokens=lengths,
+        lengths=lengths,
+        num_unknown=np.minimum(unknown, lengths),
+    )
+    return scores.profile()
 
 
 @settings(deadline=None)

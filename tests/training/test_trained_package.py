@@ -33,7 +33,7 @@ def make_linear(num_classes=3):
     weights = torch.randn(len(hashes), num_classes, generator=random)
     squares = torch.ones(len(hashes))
     bias = torch.arange(num_classes).float()
-    return LinearModel(torch.from_numpy(hashes), weights, squares, bias)
+    return LinearModel(hashes=torch.from_numpy(hashes), weights=weights, squares=squares, bias=bias)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
