@@ -257,6 +257,9 @@ def happened(monkeypatch):
 
     stage = types.SimpleNamespace(
         describe_output=lambda config: OutputSpec("prepare", config.prepare.output_uri, {}, {}),
+        resolve=lambda config: types.SimpleNamespace(
+            config=config, spec=stage.describe_output(config)
+        ),
         run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)

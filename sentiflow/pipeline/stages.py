@@ -83,12 +83,12 @@ def run(
     with _Session(config, verbose=verbose) as session:
         check = functools.cache(lambda: _check(session.config, left))  # once, all that will run
         for verb in verbs:
-            if verb == "train":
-                config = session.config = _apply_refit(config)
             left = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()
-            spec = _stage(verb).describe_output(config)
+            planned = _plan_stage(verb, config)
+            config = session.config = planned.config
+            spec = planned.spec
             strict = replace(spec, follows="")
             spec = strict if overwrite else spec
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
@@ -100,7 +100,7 @@ def run(
                     continue
                 session.start_ray(left)
                 with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
-                    record = _run_stage(left, config, output, recorder, session)
+                    record = _run_stage(planned, left, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
@@ -130,9 +130,9 @@ def _find_state(config: Config, left: Sequence[Verb], overwrite: bool) -> tuple[
     is_new = manifest.read(getattr(config, verb).output_uri) is None
     if is_new:
         _check(config, left)
-    if verb == "train":
-        config = _apply_refit(config)
-    spec = _stage(verb).describe_output(config)
+    planned = _plan_stage(verb, config)
+    config = planned.config
+    spec = planned.spec
     status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
     if not is_new and status.state != "complete":
         _check(config, left)
@@ -149,15 +149,6 @@ def _describe_status(status: outputs.Status, overwrite: bool) -> str:
         action = "would replace" if overwrite else "needs --overwrite"
         return f"{action}: it {status.problem}"
     return "complete"
-
-
-def _apply_refit(config: Config) -> Config:
-    """Take the settings of the run to repeat, if this training is a refit."""
-    if config.train.refit is None:
-        return config
-    from sentiflow.tracking import refits
-
-    return refits.apply(config)[0]
 
 
 def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:
@@ -187,11 +178,40 @@ def _stage(verb: Verb) -> ModuleType:
     return importlib.import_module(_MODULES[verb])
 
 
+@dataclass(frozen=True)
+class _PlannedStage:
+    """A stage that can run."""
+
+    config: Config
+    """The experiment. In a refit the section ``train`` is that of the run to repeat."""
+    spec: OutputSpec
+    run: Callable[..., Manifest]
+    """Takes the output, the recorder, and the resources if the stage needs Ray."""
+
+
+def _plan_stage(verb: Verb, config: Config) -> _PlannedStage:
+    """Describe the output of a stage.
+
+    A training and a sweep are planned in the same step: they run as they were described.
+    """
+    stage = _stage(verb)
+    if verb in ("train", "sweep"):
+        plan = stage.resolve(config)
+        return _PlannedStage(plan.config, plan.spec, functools.partial(stage.run, plan))
+    spec = stage.describe_output(config)
+    return _PlannedStage(config, spec, functools.partial(stage.run, config))
+
+
 def _run_stage(
-    left: Sequence[Verb], config: Config, output: Output, recorder: "Recorder", session: "_Session"
+    planned: _PlannedStage,
+    left: Sequence[Verb],
+    output: Output,
+    recorder: "Recorder",
+    session: "_Session",
 ) -> Manifest:
     """Run the first remaining stage."""
     verb = left[0]
+    config = planned.config
     sections = {verb, "train" if verb == "sweep" else "format"}
     recorder.log_settings(config.model_dump(mode="json", include=sections))
     options: dict[str, Resources] = {}
@@ -206,8 +226,7 @@ def _run_stage(
             from sentiflow.cluster import nodes
 
             nodes.check_shared(f"{verb}.output_uri", uri)
-    record: Manifest = _stage(verb).run(config, output, recorder, **options)
-    return record
+    return planned.run(output, recorder, **options)
 
 
 class _Session(contextlib.ExitStack):

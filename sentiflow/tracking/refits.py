@@ -1,8 +1,9 @@
 """``train.refit`` -> the training to repeat: its settings, epochs, calibration and figures."""
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
@@ -30,60 +31,58 @@ class Refit:
     first: Input | None
     """The model that it was initialized from, if any."""
     num_epochs: int
-    """The epoch that it kept; its schedule is that of ``train.num_epochs``."""
+    """The epoch that it kept; its schedule is spread over ``train.num_epochs``."""
     record: RefitRecord
-    """What the manifests of the training and of its package say. Its splits are all but given test
-    rows, its metrics those of the chosen epoch, and of the test rows if it was evaluated."""
+    """Description for the manifests of the training and of its package. ``splits``: all but given
+    test rows. ``metrics``: of the chosen epoch, and of the test rows if it was evaluated."""
 
 
-def apply(config: Config) -> tuple[Config, Refit | None]:
-    """Find the run to repeat, and replace the settings of ``train`` by its own.
+class AppliedRefit(NamedTuple):
+    """A config whose training repeats another one."""
 
-    Workers and locations stay those of the config.
+    config: Config
+    """The config, with the settings of the run to repeat in ``train``."""
+    refit: Refit
+    """The run to repeat."""
+    prepared: Manifest
+    """Manifest of the prepared data."""
 
-    Returns:
-        The config with the settings of the run; what else is taken from it.
+
+def apply(config: Config) -> AppliedRefit:
+    """Find the run that ``train.refit`` names, and take its settings of ``train``.
+
+    Workers and locations stay as the config has them.
 
     Raises:
         UserError: There is no such model, its training or its prepared data are gone, or the config
             has other settings than it.
         JobError: MLflow cannot be reached.
     """
-    if config.train.refit is None:
-        return config, None
+    assert config.train.refit is not None, "the caller has a run to repeat"
     of = config.train.refit.of
     uri, package = model_sources.find(of, tracking=config.tracking.uri, setting=SETTING)
     training = _require_training(of, uri, package)
-    settings = TrainSettings.model_validate(training["settings"])
-    _check_same(config.train, settings, of)
-    named, prepared_uri = training["inputs"]["prepared"], config.train.prepared_uri
-    prepared_uri = prepared_uri if manifest.read(prepared_uri) else named["uri"]
-    prepared = manifest.require(prepared_uri, stage="prepare", setting="train.prepared_uri")
-    if prepared["fingerprint"] != named["fingerprint"]:
-        raise UserError(
-            f"train.prepared_uri: {display_uri(prepared_uri)} are not the data of the run to "
-            "repeat",
-            hint=f"name those with the fingerprint {named['fingerprint']}",
-        )
+    theirs = TrainSettings.model_validate(training["settings"])
+    _check_same(config.train, theirs, of)
+
+    prepared_uri, prepared = _require_prepared(config.train.prepared_uri, training)
     first = training["inputs"].get("init_from")
-    update = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE} | {
-        "init_from": config.train.init_from or (first["uri"] if first else None),
-        "prepared_uri": prepared_uri,
-    }
-    settings, model = settings.model_copy(update=update), package_files.to_input(uri, package)
-    record: RefitRecord = {
-        "splits": [*(SPLITS[:2] if TEST in prepared.get("fixed_splits", ()) else SPLITS)],
-        "of": {"uri": model["uri"], "fingerprint": model["fingerprint"]},
-        "prepared": package["inputs"]["prepared"],
-        "metrics": package.get("metrics", {}) | model_sources.find_test_metrics(package, uri),
-    }
-    return config.model_copy(update={"train": settings}), Refit(
+    own = {name: getattr(config.train, name) for name in TrainSettings.NOT_DECISIVE}
+    own["prepared_uri"] = prepared_uri
+    own["init_from"] = config.train.init_from
+    if first and not config.train.init_from:
+        own["init_from"] = first["uri"]
+    settings = theirs.model_copy(update=own)
+
+    model = package_files.to_input(uri, package)
+    refit = Refit(
         input={name: model[name] for name in ("uri", "fingerprint", "training")},
         package=package,
         first=first,
         num_epochs=training["chosen_epoch"],
-        record=record,
+        record=_describe(uri, package, prepared),
     )
+    return AppliedRefit(config.model_copy(update={"train": settings}), refit, prepared)
 
 
 def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
@@ -97,13 +96,16 @@ def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
     Raises:
         UserError: Its training is gone, or cannot be repeated.
     """
-    place = uri.rpartition("/")[0]
     if names_model(uri):
-        place = (package["inputs"].get("training") or {}).get("uri", "")
+        maker = package["inputs"].get("training") or {}
+        place = maker.get("uri", "")
+    else:
+        place = uri.rpartition("/")[0]
     training = manifest.read(place) if place else None
     if "refit" in package:
         original = display_uri(package["refit"]["of"]["uri"])
-        problem, hint = "is a refit", f"name the run that it repeats, {original}"
+        problem = "is a refit"
+        hint = f"name the run that it repeats, {original}"
     elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
         problem = "is a model whose training is gone or was redone"
         hint = "a refit needs its manifest: name a run whose directory is whole"
@@ -116,34 +118,78 @@ def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
 
 
 def _check_same(ours: TrainSettings, theirs: TrainSettings, of: str) -> None:
-    """Check that a config has no other settings than the run to repeat.
+    """Check that each setting that a config gives is as in the run to repeat.
 
     Raises:
-        UserError: It has.
+        UserError: One is not.
     """
     given = flatten(ours.dump_decisive(only_given=True))
     kept = flatten(theirs.dump_decisive())
-    if differing := [name for name, value in given.items() if kept.get(name, {}) != value]:
-        named, instead = (
-            ", ".join(f"train.{name}={json.dumps(each.get(name))}" for name in differing)
-            for each in (given, kept)
-        )
+    differing = [name for name, value in given.items() if kept.get(name, {}) != value]
+    if differing:
         raise UserError(
-            f"{SETTING}: {display_uri(of)} was trained with other settings than {named}",
-            hint=f"a refit repeats it as it was: leave them out, or give {instead}",
+            f"{SETTING}: {display_uri(of)} was trained with other settings than "
+            f"{_write_settings(differing, given)}",
+            hint="a refit repeats it as it was: leave them out, or give "
+            f"{_write_settings(differing, kept)}",
         )
+
+
+def _write_settings(names: Sequence[str], values: Mapping[str, Any]) -> str:
+    """Write settings as on the command line."""
+    return ", ".join(f"train.{name}={json.dumps(values.get(name))}" for name in names)
+
+
+def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
+    """Find the prepared data of the run to repeat.
+
+    Args:
+        uri: The setting ``train.prepared_uri``. If nothing is there, the location that the run has
+            read is used.
+        training: Manifest of the training.
+
+    Returns:
+        Their directory and manifest.
+
+    Raises:
+        UserError: They are gone, or other data are there.
+    """
+    named = training["inputs"]["prepared"]
+    if manifest.read(uri) is None:
+        uri = named["uri"]
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    if prepared["fingerprint"] != named["fingerprint"]:
+        raise UserError(
+            f"train.prepared_uri: {display_uri(uri)} are not the data of the run to repeat",
+            hint=f"name those with the fingerprint {named['fingerprint']}",
+        )
+    return uri, prepared
+
+
+def _describe(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
+    """Describe the run to repeat for the manifests of the refit and of its package."""
+    splits = list(SPLITS)
+    if TEST in prepared.get("fixed_splits", ()):
+        splits.remove(TEST)
+    return {
+        "splits": splits,
+        "of": {"uri": uri, "fingerprint": package["fingerprint"]},
+        "prepared": package["inputs"]["prepared"],
+        "metrics": package.get("metrics", {}) | model_sources.find_test_metrics(package, uri),
+    }
 
 
 def has_seen_test(record: RefitRecord) -> bool:
-    """Say whether a refit was trained on the test rows of its data, as these were not given."""
+    """Say whether a refit was trained on the test rows of its data, which were drawn from it."""
     return TEST in record["splits"]
 
 
 def describe(record: RefitRecord) -> str:
     """Say in a sentence what a refit is, and which figures its run has."""
-    splits = "validation rows too, but no given test row"
     if has_seen_test(record):
         splits = "validation and test rows too; no held-out figure belongs to these weights"
+    else:
+        splits = "validation rows too, but no given test row"
     return (
         f"the model is a refit of {name_run(record)}: it was trained on all labelled rows of the "
         f"data, {splits}; {describe_figures(record)}"
@@ -151,19 +197,23 @@ def describe(record: RefitRecord) -> str:
 
 
 def describe_figures(record: RefitRecord) -> str:
-    """Write the accuracy of the run that a refit repeats, with its interval if it is known."""
+    """Say which accuracy the run that a refit repeats has, with its interval if it is known."""
     metrics = record["metrics"]
     for split in ("test", "validation"):
-        if (accuracy := metrics.get(f"{split}/accuracy")) is not None:
-            text = f"{name_run(record)} has a {split} accuracy of {accuracy:.4f}"
-            low, high = (metrics.get(f"{split}/accuracy_{end}") for end in ("low", "high"))
-            has_interval = low is not None and high is not None
-            return f"{text} (95 % interval {low:.4f} to {high:.4f})" if has_interval else text
+        accuracy = metrics.get(f"{split}/accuracy")
+        if accuracy is None:
+            continue
+        text = f"{name_run(record)} has a {split} accuracy of {accuracy:.4f}"
+        low = metrics.get(f"{split}/accuracy_low")
+        high = metrics.get(f"{split}/accuracy_high")
+        if low is not None and high is not None:
+            text += f" (95 % interval {low:.4f} to {high:.4f})"
+        return text
     return f"{name_run(record)} was not measured either"
 
 
 def name_run(record: RefitRecord) -> str:
-    """Name the run that a refit repeats by its folder, or by its name in MLflow.
+    """Name the run that a refit repeats: its folder, or its name in MLflow.
 
     Example:
         >>> name_run({"of": {"uri": "/home/ann/runs/quickstart/trained/model"}})

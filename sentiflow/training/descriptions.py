@@ -1,16 +1,17 @@
-"""What a training tells of itself, line by line."""
+"""Lines that a training writes to the log: its plan, its calibration, advice."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sentiflow.config.class_names import BINARY
 from sentiflow.config.settings import list_own
-from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Unsure
 from sentiflow.metrics import confidence
 from sentiflow.tracking import refits
-from sentiflow.training.learned_classes import LearnedClasses
-from sentiflow.training.reports import EpochResult
+from sentiflow.training import rates
+from sentiflow.training.reports import EpochResult, TrainReport, count_workers
+from sentiflow.training.train_plan import TrainPlan
 
 _FALLS = 0.97
 """Ratio of the last two validation losses below which more epochs are suggested."""
@@ -18,22 +19,69 @@ _FEW_STEPS = 100
 """``init`` writes epochs and batches for 265 or more: benchmarks/LOG.md."""
 
 
-def describe_refit(refit: refits.Refit, settings: TrainSettings, learned: LearnedClasses) -> str:
-    """Say which run is repeated, and on how many rows."""
-    epochs = f"{refit.num_epochs} of {settings.num_epochs} epochs"
-    return f"{refits.describe(refit.record)} ({epochs}, {int(learned.counts.sum()):,} rows)"
+def describe_refit(plan: TrainPlan) -> str:
+    """Say which run a refit repeats, and on how many rows; nothing for other trainings."""
+    refit = plan.refit
+    if refit is None:
+        return ""
+    num_rows = int(plan.learned.counts.sum())
+    epochs = f"{refit.num_epochs} of {plan.settings.num_epochs} epochs"
+    return f"{refits.describe(refit.record)} ({epochs}, {num_rows:,} rows)"
 
 
-def describe_choices(settings: TrainSettings, learned: LearnedClasses) -> Iterator[str]:
-    """Say what the config has instead of the preset's values, and which classes are learned."""
-    if own := ", ".join(list_own(settings)):
-        yield f"not as in preset {settings.preset}, since the config has its own: {own}"
-    if learned.names != BINARY:
-        yield f"classes: {learned.describe()}"
+def describe_plan(
+    plan: TrainPlan, num_rows: int, num_workers: int, note: str, why: str
+) -> Iterator[str]:
+    """Say what is trained, on what, and what was chosen.
+
+    Args:
+        plan: The training.
+        num_rows: Texts of an epoch.
+        num_workers: Number of workers.
+        note: Description of a refit, see :func:`describe_refit`.
+        why: Why there are no more workers, if that needs a reason.
+    """
+    num_words = plan.prepared["counts"]["vocabulary_size"]
+    yield (
+        f"{plan.settings.model.summary}; {num_words:,} words, {num_rows:,} texts, "
+        f"{count_workers(num_workers)}"
+    )
+    if note:
+        yield note
+    if why:
+        yield why
+    if plan.settings.linear == "auto":
+        yield _describe_linear(plan)
+    own = list_own(plan.settings)
+    if own:
+        yield (
+            f"not as in preset {plan.settings.preset}, since the config has its own: "
+            f"{', '.join(own)}"
+        )
+    if plan.learned.names != BINARY:
+        yield f"classes: {plan.learned.describe()}"
+
+
+def _describe_linear(plan: TrainPlan) -> str:
+    """Say what ``train.linear: auto`` has become."""
+    if plan.refit:
+        reason = "as in the run that is repeated"
+    elif plan.has_linear:
+        reason = f"as there are at most {rates.MAX_LINEAR_ROWS:,} train rows"
+    else:
+        reason = f"as there are more than {rates.MAX_LINEAR_ROWS:,} train rows"
+    value = json.dumps(plan.has_linear)
+    return f"train.linear=auto is {value}, {reason}"
+
+
+def describe_report(report: TrainReport, *, is_refit: bool) -> Iterator[str]:
+    """Say what rows that the model has not seen have decided, and whether to train longer."""
+    yield from describe_calibration(report.package["calibration"] or {}, is_refit=is_refit)
+    yield from describe_losses(report.history)
 
 
 def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
-    """Suggest more epochs if the validation loss still falls or if few steps were made."""
+    """Suggest more epochs if the validation loss still falls, or other settings for few steps."""
     if history[-1].step < _FEW_STEPS:
         yield (
             f"the network has made {history[-1].step} optimizer steps only: lower "
@@ -50,11 +98,15 @@ def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
 
 def describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> Iterator[str]:
     """Say what was decided by rows that the model has not seen."""
-    if (weight := calibration.get("linear_weight")) is not None:
+    weight = calibration.get("linear_weight")
+    if weight is not None:
         yield f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}"
-    if unsure := calibration.get("unsure"):
-        yield _describe_unsure(unsure, ", by the run that is repeated" if is_refit else "")
-    if bias := calibration.get("bias", {}).values():
+    unsure = calibration.get("unsure")
+    if unsure:
+        origin = ", by the run that is repeated" if is_refit else ""
+        yield _describe_unsure(unsure, origin)
+    bias = calibration.get("bias", {}).values()
+    if bias:
         yield (
             f"calibrated on {calibration['num_rows']:,} rows that the model has not seen: "
             f"temperature {calibration['temperature']}, a bias of {min(bias):+.2f} to "
@@ -63,8 +115,9 @@ def describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> I
 
 
 def _describe_unsure(unsure: Unsure, origin: str) -> str:
-    """Say how many texts are answered; if none is, why, and how many labels are needed at least."""
-    promise, num_rows = f"an error of at most {unsure['max_error']:.1%}", unsure["num_rows"]
+    """Say how many texts are answered; if none is, why not, and how many labels it takes."""
+    promise = f"an error of at most {unsure['max_error']:.1%}"
+    num_rows = unsure["num_rows"]
     if unsure["threshold"] < 1:
         return (
             f"texts with a confidence up to {unsure['threshold']:.4f} are unsure; of {num_rows:,} "
@@ -72,9 +125,11 @@ def _describe_unsure(unsure: Unsure, origin: str) -> str:
             f"{promise} is shown for others like them (95 % certainty){origin}"
         )
     least = confidence.count_least(unsure["max_error"])
-    needs = "label more texts, or set a larger train.unsure.max_error"
     if num_rows < least:
-        needs = f"it takes {least:,} or more, so label {least / max(num_rows, 1):.1f} times as many"
+        times = least / max(num_rows, 1)
+        needs = f"it takes {least:,} or more, so label {times:.1f} times as many"
+    else:
+        needs = "label more texts, or set a larger train.unsure.max_error"
     return (
         f"all texts are unsure, as no confidence shows {promise} on {num_rows:,} rows that the "
         f"model has not seen: {needs}"

@@ -1,8 +1,8 @@
-"""Prepared texts + a sentence encoder -> a teacher, which is fitted to the train rows: its answers.
+"""Prepared texts + a sentence encoder -> the answers of a teacher that is fitted to the train rows.
 
 The encoder knows the language, and the train rows know the classes. The teacher is the weighted
 geometric mean of two models of the train rows: logistic regression on the vectors of the encoder,
-and the linear model of n-grams. It answers the train rows, too, to which it was fitted: answers out
+and the linear model of n-grams. It also answers the train rows that it was fitted to: answers out
 of fold have taught less (docs/distilling.md).
 
 For each fold of the training there is a further teacher, fitted to the rows of its model alone.
@@ -34,27 +34,34 @@ from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses, choose, relabel
+from sentiflow.training.train_plan import TrainPlan
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
 _CHUNK_ROWS = 4096
-"""Rows of a part: some 10 s, which is what a killed job loses."""
+"""Rows of a part: some 10 s, which a killed job loses."""
 _MAX_TRAIN_ROWS = 100_000
+"""Train rows that the teacher is fitted to, at most."""
 _SAMPLE_ROWS = 128
-_STRENGTH, _LINEAR_STRENGTH = 2.0, 4.0
-"""``C`` of both logistic regressions."""
+"""Texts by which the time is estimated."""
+_STRENGTH = 2.0
+"""``C`` of the logistic regression on the vectors."""
+_LINEAR_STRENGTH = 4.0
+"""``C`` of the linear model of n-grams."""
 _WEIGHT = 0.6
-"""Of the regression on the vectors in the mean of the logarithms."""
+"""Weight of the regression on the vectors in the mean of the logarithms."""
 
 
 @dataclass(frozen=True)
 class TextRange:
-    """Rows of a file of prepared texts."""
+    """Some rows of a file of prepared texts."""
 
     split: str
     uri: str
     start: int
+    """The first row."""
     stop: int
+    """The row after the last one."""
     step: int
     """More than 1 where train rows are many: every second, third, … row is enough."""
 
@@ -70,7 +77,7 @@ def fit_teacher(
     """Fit two models to N labelled texts and their vectors.
 
     Returns:
-        A function that computes the probabilities of texts, ``(N, C)`` float32, of their vectors.
+        A function of N texts and their vectors: the probabilities, ``(N, C)`` float32.
     """
     from scipy.special import log_softmax, softmax
     from sklearn.linear_model import LogisticRegression
@@ -80,54 +87,52 @@ def fit_teacher(
     from sentiflow.training import linear_solver
 
     regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
-    models = linear_solver.fit(
-        Ngrams.of(tokenize(text, name=tokenizer)), np.eye(num_classes, dtype=np.float32)[label]
-    )
+    ngrams = Ngrams.of(tokenize(text, name=tokenizer))
+    targets = np.eye(num_classes, dtype=np.float32)[label]
+    models = linear_solver.fit(ngrams, targets)
     linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
 
     def answer(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
         logs = np.full((len(text), num_classes), -np.inf)
         logs[:, regression.classes_] = regression.predict_log_proba(vectors)
         of_linear = log_softmax(linear.logits(tokenize(text, name=tokenizer)), axis=1)
-        return np.asarray(softmax(_WEIGHT * logs + (1 - _WEIGHT) * of_linear, axis=1), np.float32)
+        mean = _WEIGHT * logs + (1 - _WEIGHT) * of_linear
+        return np.asarray(softmax(mean, axis=1), np.float32)
 
     return answer
 
 
 def answer(
+    plan: TrainPlan,
+    output: Output,
+    maps: MapStages,
+    *,
     name: str,
     uri: str,
-    prepared: Manifest,
-    *,
-    prepared_uri: str,
-    learned: LearnedClasses,
     excerpts: Mapping[str, int],
-    num_folds: int,
-    maps: MapStages,
-    output: Output,
 ) -> list[str]:
-    """Encode all texts, fit the teacher and those of the folds, and let them answer.
+    """Encode all texts, fit the teacher and one for each fold, and let them answer.
 
     Args:
+        plan: The training.
+        output: The output of the answers.
+        maps: The map stages of the job.
         name: Name of the teacher among the inputs.
         uri: Its URI, ``encoder:NAME``.
-        prepared: Manifest of the prepared data.
-        prepared_uri: Their directory.
-        learned: The classes that the network learns.
         excerpts: Files of further texts to answer, with the rows of each.
-        num_folds: Number of folds of the training.
-        maps: The map stages of the job.
-        output: Its output.
 
     Returns:
-        A file of :meth:`Answers.save` of the teacher, and one of that of each fold.
+        Files of :meth:`Answers.save`: of the teacher, then of the teacher of each fold.
 
     Raises:
         JobError: A task failed; finished parts are kept for the next run.
     """
-    texts = _list_texts(prepared_uri, prepared, excerpts)
-    (_, encoder), fingerprint = text_encoders.find(uri), output.spec.fingerprint
-    _tell_time(texts, encoder, maps.concurrency or connection.count_resources().num_cpus)
+    num_folds = plan.settings.folds
+    fingerprint = output.spec.fingerprint
+    texts = _list_texts(plan.settings.prepared_uri, plan.prepared, excerpts)
+    _, encoder = text_encoders.find(uri)
+    num_tasks = maps.concurrency or connection.count_resources().num_cpus
+    _tell_time(texts, encoder, num_tasks)
     folder = join(output.parts_uri, VECTORS, name)
     vectors: list[str] = maps.run(
         f"encode_{name}",
@@ -142,40 +147,50 @@ def answer(
         fit,
         texts=texts,
         vectors=vectors,
-        prepared=prepared,
-        learned=learned,
+        prepared=plan.prepared,
+        learned=plan.learned,
         num_folds=num_folds,
     )
-    to = [join(output.uri, f"{name}-{number}.arrow") for number in range(num_folds + 1)]
-    fits = list(enumerate(to))
+    fits = [(number, join(output.uri, f"{name}-{number}.arrow")) for number in range(num_folds + 1)]
     return maps.map(f"fit_{name}", work, fits, key=fingerprint, unit="teachers")
 
 
 def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[TextRange]:
-    """List the texts to encode, in parts."""
+    """List the texts to encode, in parts.
+
+    Args:
+        uri: Directory of the prepared data.
+        prepared: Their manifest.
+        excerpts: Files of further texts, with the rows of each.
+    """
     folders = {split: f"tweets/split={split}" for split in SPLITS} | {UNLABELLED: UNLABELLED}
-    tables = {k: manifest.list_tables(prepared, uri, [folder]) for k, folder in folders.items()}
-    texts = []
-    for split, files in (tables | {EXCERPTS: excerpts}).items():
-        step = 1 if split != SPLITS[0] else -(-sum(files.values()) // _MAX_TRAIN_ROWS)
+    tables = {
+        name: manifest.list_tables(prepared, uri, [folder]) for name, folder in folders.items()
+    }
+    tables[EXCERPTS] = dict(excerpts)
+    texts = list[TextRange]()
+    for split, files in tables.items():
+        step = 1
+        if split == SPLITS[0]:
+            step = -(-sum(files.values()) // _MAX_TRAIN_ROWS)
         for path, num_rows in files.items():
-            starts = range(0, num_rows, _CHUNK_ROWS * step)
-            ends = (min(start + starts.step, num_rows) for start in starts)
-            texts += [
-                TextRange(split, path, *each, step) for each in zip(starts, ends, strict=True)
-            ]
+            size = _CHUNK_ROWS * step
+            for start in range(0, num_rows, size):
+                stop = min(start + size, num_rows)
+                texts.append(TextRange(split, path, start, stop, step))
     return texts
 
 
-def _tell_time(texts: Sequence[TextRange], name: str, num_cpus: int) -> None:
-    """Estimate the time by the first texts, and say it."""
+def _tell_time(texts: Sequence[TextRange], name: str, num_tasks: int) -> None:
+    """Estimate by the first texts how long encoding takes, and say it."""
     encoder = text_encoders.load(name)
     sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
-    text_encoders.encode(encoder, sample[:1])  # which loads its weights
+    text_encoders.encode(encoder, sample[:1])  # loads its weights
     began = time.monotonic()
     text_encoders.encode(encoder, sample)
+    seconds_per_text = (time.monotonic() - began) / len(sample)
     num_rows = sum(each.num_rows for each in texts)
-    seconds = (time.monotonic() - began) / len(sample) * num_rows / min(num_cpus, len(texts))
+    seconds = seconds_per_text * num_rows / min(num_tasks, len(texts))
     say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
 
 
@@ -213,9 +228,9 @@ def fit(
     """Fit a teacher, and write its answers to all texts.
 
     Args:
-        part: 0 for the teacher of the train rows, or the number of a fold from 1 on, whose model
-            learns from it: it is fitted to the rows that this model is trained on; and the file to
-            write, see :meth:`Answers.save`.
+        part: The number of the teacher, and the file to write, see :meth:`Answers.save`. Teacher 0
+            is fitted to the train rows, and teacher n to the rows that the model of fold n is
+            trained on.
         texts: The parts.
         vectors: For each part the file of :func:`encode`.
         prepared: Manifest of the prepared data.
@@ -228,20 +243,28 @@ def fit(
     fold, uri = part
     folds = Folds.of(prepared, num_folds)
 
-    def find(number: int, text: pa.Array) -> np.ndarray:
+    def find_vectors(number: int, text: pa.Array) -> np.ndarray:
         table = parquet.read(vectors[number]).combine_chunks()
         _, place = find_sorted(table["text"].to_numpy(), hash_texts(text))
         flat = table["vector"].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(table), -1)[place]
 
-    def is_shown(text: pa.Array) -> np.ndarray:
-        return folds.choose(folds.place(text), fold - 1)[0]
+    def is_trained_on(text: pa.Array) -> np.ndarray:
+        is_train, _ = folds.choose(folds.place(text), fold - 1)
+        return is_train
 
-    chosen = (folds.splits, is_shown) if fold else ()
-    asked = _ask(texts, find, prepared["settings"]["tokenizer"], learned, *chosen)
-    pairs = [(hash_texts(text), given) for text, given in asked]
-    keys, answers = (np.concatenate(each) for each in zip(*pairs, strict=True))
-    distinct, first = np.unique(keys, return_index=True)
+    tokenizer = prepared["settings"]["tokenizer"]
+    if fold:
+        asked = _ask(texts, find_vectors, tokenizer, learned, folds.splits, is_trained_on)
+    else:
+        asked = _ask(texts, find_vectors, tokenizer, learned)
+    hashes = list[np.ndarray]()
+    given = list[np.ndarray]()
+    for text, probabilities in asked:
+        hashes.append(hash_texts(text))
+        given.append(probabilities)
+    answers = np.concatenate(given)
+    distinct, first = np.unique(np.concatenate(hashes), return_index=True)
     Answers(distinct, answers[first]).save(uri)
     return uri
 
@@ -259,10 +282,10 @@ def _ask(
     Args:
         texts: The parts.
         encode: Takes the number of a part and its texts, and returns their vectors.
-        tokenizer: That of the prepared data.
+        tokenizer: The tokenizer of the prepared data.
         learned: The classes that the network learns.
-        splits: The splits of the rows to which it is fitted.
-        is_shown: Says to which of these texts it is fitted.
+        splits: The splits of the rows that it is fitted to.
+        is_shown: Says which of these texts it is fitted to.
 
     Yields:
         The texts of each part and their probabilities. Rows of other classes are left out.
@@ -276,15 +299,19 @@ def _ask(
         return text, rows["label"].combine_chunks(), encode(number, text)
 
     parts = [read(number) for number, part in enumerate(texts) if part.split in splits]
-    text, label = (pa.concat_arrays([rows[n] for rows in parts]) for n in (0, 1))
+    text = pa.concat_arrays([text for text, _, _ in parts])
+    label = pa.concat_arrays([label for _, label, _ in parts])
     shown = np.flatnonzero(is_shown(text))
     shown = shown[:: -(-len(shown) // _MAX_TRAIN_ROWS)]
-    vectors = np.concatenate([rows[2] for rows in parts])[shown]
+    vectors = np.concatenate([vectors for _, _, vectors in parts])[shown]
     del parts
     ask = fit_teacher(
-        text.take(pa.array(shown)), label.to_numpy()[shown], vectors,
-        tokenizer=tokenizer, num_classes=len(learned.names),
-    )  # fmt: skip
+        text.take(pa.array(shown)),
+        label.to_numpy()[shown],
+        vectors,
+        tokenizer=tokenizer,
+        num_classes=len(learned.names),
+    )
     for number in range(len(texts)):
         text, _, vectors = read(number)
         yield text, ask(text, vectors)
@@ -297,7 +324,7 @@ def write_answers(
 ) -> None:
     """Write a file of answers for ``train.distill.teachers``, by any sentence encoder.
 
-    The texts are encoded in this process. The teacher is that of ``encoder:NAME`` in the settings.
+    The texts are encoded in this process. The teacher is fitted as for ``encoder:NAME``.
 
     Args:
         encoder: An object with ``encode(texts)``: a list of N strings gives an array ``(N, D)``.
@@ -309,8 +336,8 @@ def write_answers(
     """
     uri = absolute_uri(os.fspath(prepared_uri))
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
-    learned, texts = choose(prepared, TrainSettings()), _list_texts(uri, prepared, {})
-
+    learned = choose(prepared, TrainSettings())
+    texts = _list_texts(uri, prepared, {})
     answered = _ask(
         texts,
         lambda _, text: text_encoders.encode(encoder, text.to_pylist()),
@@ -318,5 +345,5 @@ def write_answers(
         learned,
     )
     names = ["text", *(f"{PROBABILITY}{name}" for name in learned.names)]
-    tables = [pa.table([text, *given.T], names=names) for text, given in answered]
+    tables = [pa.table([text, *probabilities.T], names=names) for text, probabilities in answered]
     parquet.write(absolute_uri(os.fspath(to)), pa.concat_tables(tables))

@@ -1,33 +1,94 @@
-"""Texts -> excerpts, from which words are left out: what a teacher is asked where texts are few.
+"""Texts -> excerpts, which leave words out: further texts for a teacher where texts are few.
 
 Few train rows do not show what a teacher knows. Masked words are one of the augmentations of Tang
 et al., "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks", 2019.
 """
 
 import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import schema
+from sentiflow.data import manifest, schema
 from sentiflow.data.arrays import UNSPACED, hash_texts
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.storage import parquet
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import join, names_encoder
 from sentiflow.training.fold_rows import Folds
-from sentiflow.training.learned_classes import LearnedClasses, count_rows
+from sentiflow.training.learned_classes import LearnedClasses, count_rows, relabel
+from sentiflow.training.train_plan import TrainPlan
 
+_TRAIN = schema.SPLITS[0]
 EXCERPTS = "excerpts"
 """Name of their table."""
-_MAX_EXCERPTS, _MAX_OF_TEXT = 12_000, 4
+_MAX_EXCERPTS = 12_000
+"""Excerpts of all texts together."""
+_MAX_OF_TEXT = 4
+"""Excerpts of one text."""
 _LEFT_OUT = 0.6
 """Probability that a word is left out."""
 _FIRST_ROW = 1 << 40
-"""``row_id`` of the first one, beyond those of unlabelled texts."""
+"""``row_id`` of the first excerpt, which no other text has."""
 _END = "\uffff"
 """Ends a word: no character of any text."""
+
+
+@dataclass(frozen=True)
+class Excerpts:
+    """Files of excerpts, with the rows of each."""
+
+    to_learn: dict[str, int] = field(default_factory=dict)
+    """Of train rows: the network learns the answers to them."""
+    to_ask: dict[str, int] = field(default_factory=dict)
+    """Of the other rows of folds: only the models of the folds learn the answers."""
+
+
+def prepare(plan: TrainPlan, to: str) -> Excerpts:
+    """Write the excerpts that sentence encoders answer, if there is one; check the folds first.
+
+    Args:
+        plan: The training.
+        to: Directory of the files.
+
+    Raises:
+        UserError: A fold leaves too few classes to train on.
+    """
+    folds = Folds.of(plan.prepared, plan.settings.folds)
+    number = count(plan.prepared, plan.learned)
+    has_encoder = any(names_encoder(teacher) for teacher in plan.settings.distill.teachers)
+    if not has_encoder or not (number or folds.num_folds):
+        return Excerpts()
+    others = [split for split in folds.splits if split != _TRAIN] if folds.num_folds else []
+    train = _read_texts(plan, [_TRAIN])
+    further = _read_texts(plan, others)
+    if folds.num_folds:
+        rows = pa.concat_tables([train, further]).combine_chunks()
+        folds.check(rows["text"].combine_chunks(), rows["label"].to_numpy())
+
+    def write_of(name: str, rows: pa.Table) -> dict[str, int]:
+        return write(
+            join(to, f"{EXCERPTS}-{name}.parquet"),
+            rows["text"].combine_chunks(),
+            number,
+            prepared=plan.prepared,
+            prepared_uri=plan.settings.prepared_uri,
+        )
+
+    return Excerpts(to_learn=write_of("train", train), to_ask=write_of("folds", further))
+
+
+def _read_texts(plan: TrainPlan, splits: Sequence[str]) -> pa.Table:
+    """Read the texts of some splits that have a class to learn, and their labels in the model."""
+    folders = [f"tweets/split={split}" for split in splits]
+    form = pa.schema([schema.TAUGHT.field(name) for name in ("text", "label")])
+    tables = [form.empty_table()]
+    for uri in manifest.list_tables(plan.prepared, plan.settings.prepared_uri, folders):
+        tables.append(parquet.read(uri, columns=form.names).cast(form))
+    return relabel(pa.concat_tables(tables), plan.learned.positions)
 
 
 def count(prepared: Manifest, learned: LearnedClasses) -> int:
@@ -50,12 +111,14 @@ def make(text: pa.Array, number: int) -> pa.Array:
     """
     pattern = rf"(\s+|[{UNSPACED}]\p{{M}}*)"
     marked = pc.replace_substring_regex(text, pattern=pattern, replacement=rf"\1{_END}")
-    excerpts = [
-        "".join(itertools.compress(words.as_py(), is_kept)).strip()
-        for key, words in zip(hash_texts(text), pc.split_pattern(marked, _END), strict=True)
-        for is_kept in np.random.default_rng(key).random((number, len(words))) > _LEFT_OUT
-    ]
-    return pc.unique(pa.array(filter(None, excerpts), pa.string()))
+    excerpts = list[str]()
+    for key, words in zip(hash_texts(text), pc.split_pattern(marked, _END), strict=True):
+        drawn = np.random.default_rng(key).random((number, len(words)))
+        for is_kept in drawn > _LEFT_OUT:
+            excerpt = "".join(itertools.compress(words.as_py(), is_kept)).strip()
+            if excerpt:
+                excerpts.append(excerpt)
+    return pc.unique(pa.array(excerpts, pa.string()))
 
 
 def write(

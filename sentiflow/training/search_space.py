@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -13,21 +13,36 @@ from sentiflow.config.types import Choices, RangeSettings
 from sentiflow.errors import UserError
 
 _SOURCE = "sweep.space"
-_NOT_SWEPT = ("train.prepared_uri", "train.output_uri", "train.num_workers", "train.max_failures",
-              "train.checkpoints", "train.selection.metric",
-              "train.refit")  # fmt: skip
+_NOT_SWEPT = (
+    "train.prepared_uri",
+    "train.output_uri",
+    "train.num_workers",
+    "train.max_failures",
+    "train.checkpoints",
+    "train.selection.metric",
+    "train.refit",
+)
 """Settings that do not change the model, or leave trials without a common metric."""
 _SAMPLES_PER_TRIAL = 100
-"""How often the space is sampled for each new combination, before it counts as exhausted."""
+"""Samples for each trial, after which the space counts as exhausted."""
 _DIGITS = 4
-"""Significant digits of a sampled number that is not whole."""
+"""Significant digits of a sampled number, unless it is whole."""
 
 Values = dict[str, Any]
 """Values of settings, by dotted name."""
 
 
-def expand(config: Config) -> list[tuple[Values, Config]]:
-    """Determine the values of each trial, and the configuration with them applied.
+class Combination(NamedTuple):
+    """The settings of one trial."""
+
+    values: Values
+    """The values that the trial has from the space."""
+    config: Config
+    """The config with these values."""
+
+
+def expand(config: Config) -> list[Combination]:
+    """List the settings of all trials.
 
     They follow from the space and the seed alone; the order of the settings has no effect.
 
@@ -43,10 +58,10 @@ def expand(config: Config) -> list[tuple[Values, Config]]:
     space = _check(config)
     if sweep.num_trials is None:
         products = itertools.product(*space.values())
-        combinations = [dict(zip(space, values, strict=True)) for values in products]
+        sampled = [dict(zip(space, values, strict=True)) for values in products]
     else:
-        combinations = _sample(space, sweep.num_trials)
-    return [(values, _apply(config, values)) for values in combinations]
+        sampled = _sample(space, sweep.num_trials)
+    return [Combination(values, _apply(config, values)) for values in sampled]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -57,9 +72,10 @@ def short_names(keys: Sequence[str]) -> dict[str, str]:
         {'train.seed': 'seed', 'train.model.cell': 'cell'}
     """
     last = [key.split(".")[-1] for key in keys]
-    return {
-        key: name if last.count(name) == 1 else key for key, name in zip(keys, last, strict=True)
-    }
+    short = {}
+    for key, name in zip(keys, last, strict=True):
+        short[key] = name if last.count(name) == 1 else key
+    return short
 
 
 def _check(config: Config) -> dict[str, Choices]:
@@ -68,15 +84,17 @@ def _check(config: Config) -> dict[str, Choices]:
     problems: list[str] = []
     for key, choices in sorted(config.sweep.space.items()):
         is_range = isinstance(choices, RangeSettings)
+        values = (choices.low, choices.high) if isinstance(choices, RangeSettings) else choices
         parsed = []
-        for value in (choices.low, choices.high) if isinstance(choices, RangeSettings) else choices:
+        for value in values:
             try:
                 _check_setting(config, key, is_range=is_range)
                 applied = _apply(config, {key: value}).model_dump(mode="json")
                 parsed.append(settings.flatten(applied)[key])
             except UserError as error:
                 problems += str(error).splitlines()
-        if twice := [value for value in parsed if parsed.count(value) > 1]:
+        twice = [value for value in parsed if parsed.count(value) > 1]
+        if twice:
             problems.append(f"{_SOURCE}: {key} has {twice[0]!r} twice")
         space[key] = choices if is_range else tuple(parsed)
     if problems:
@@ -85,38 +103,33 @@ def _check(config: Config) -> dict[str, Choices]:
 
 
 def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
-    """Check that a setting can be swept."""
+    """Check that a setting can be swept.
+
+    Raises:
+        UserError: It cannot.
+    """
+
+    def refuse(problem: str, hint: str) -> NoReturn:
+        raise UserError(f"{_SOURCE}: {key} {problem}", hint=hint)
+
     every_setting = settings.flatten(config.model_dump())
-    for is_wrong, problem, hint in (
-        (not key.startswith("train."), "is not below train", "a sweep repeats only the training"),
-        (
-            any(key == name or key.startswith(f"{name}.") for name in _NOT_SWEPT),
-            "cannot be swept",
-            "it does not make another model",
-        ),
-        (
-            key == "train.distill.teachers"
-            or (key == "train.classes" and bool(config.train.distill.teachers)),
-            "cannot be swept",
-            "all trials learn the answers of the same teachers",
-        ),
-        (key == "train.preset", "cannot be swept", "name the settings that it stands for"),
-        (
-            any(name.startswith(f"{key}.") for name in every_setting),
-            "is a section",
-            "name the settings in it",
-        ),
-        (
-            is_range and config.sweep.num_trials is None,
-            "is a range",
-            "a grid needs lists; or give sweep.num_trials",
-        ),
-    ):
-        if is_wrong:
-            raise UserError(f"{_SOURCE}: {key} {problem}", hint=hint)
+    if not key.startswith("train."):
+        refuse("is not below train", "a sweep repeats only the training")
+    if any(key == name or key.startswith(f"{name}.") for name in _NOT_SWEPT):
+        refuse("cannot be swept", "it does not make another model")
+    decides_answers = key == "train.classes" and config.train.distill.teachers
+    if key == "train.distill.teachers" or decides_answers:
+        refuse("cannot be swept", "all trials learn the answers of the same teachers")
+    if key == "train.preset":
+        refuse("cannot be swept", "name the settings that it stands for")
+    if any(name.startswith(f"{key}.") for name in every_setting):
+        refuse("is a section", "name the settings in it")
+    if is_range and config.sweep.num_trials is None:
+        refuse("is a range", "a grid needs lists; or give sweep.num_trials")
 
 
 def _apply(config: Config, values: Values) -> Config:
+    """Set some values in a config, and check it."""
     raw = config.model_dump(mode="json", exclude={"sweep"})
     for key, value in values.items():
         settings.put(raw, key, value)

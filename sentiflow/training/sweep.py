@@ -5,8 +5,9 @@ import math
 import os
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -23,10 +24,11 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import learned_classes, search_space, sweep_trials
-from sentiflow.training import train as training
-from sentiflow.training.reports import TAUGHT
+from sentiflow.training import learned_classes, search_space, sweep_trials, train_plan
+from sentiflow.training.reports import TAUGHT, Taught
 from sentiflow.training.sweep_trials import MAX_REASON, METRICS
+from sentiflow.training.train import RAY_RECORDS
+from sentiflow.training.train_plan import TrainPlan
 
 # isort: split
 import ray.tune
@@ -46,8 +48,22 @@ _TUNE_VARIABLES = {
 }
 
 
-def describe_output(config: Config) -> OutputSpec:
-    """Describe the output of a sweep.
+@dataclass(frozen=True)
+class SweepPlan:
+    """A sweep as it will run."""
+
+    config: Config
+    """The experiment."""
+    spec: OutputSpec
+    """The output. Its inputs are those of a training."""
+    training: TrainPlan
+    """The training with the settings of the config, without the values of a trial."""
+    combinations: Sequence[search_space.Combination]
+    """The trials: their values, and the config with them applied."""
+
+
+def resolve(config: Config) -> SweepPlan:
+    """Plan a sweep.
 
     Raises:
         UserError: The prepared data are not complete or have no validation rows, or the search
@@ -58,22 +74,20 @@ def describe_output(config: Config) -> OutputSpec:
             "train.refit: a sweep compares trials by validation rows, but a refit trains on them",
             hint="leave it out; afterwards sentiflow train repeats a run or a trial",
         )
-    trained = training.describe_output(config)
-    uri = config.train.prepared_uri
-    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    learned = learned_classes.choose(prepared, config.train)
-    if not learned_classes.count_rows(prepared, "validation", learned.names):
+    training = train_plan.resolve(config)
+    if not learned_classes.count_rows(training.prepared, "validation", training.learned.names):
         raise UserError(
-            f"{uri} has no validation rows to compare trials by",
+            f"{config.train.prepared_uri} has no validation rows to compare trials by",
             hint="set prepare.split.validation_fraction",
         )
-    search_space.expand(config)
+    combinations = search_space.expand(config)
     decisive = config.sweep.model_dump(mode="json", exclude={"output_uri", "max_concurrent"})
-    settings = decisive | {"train": trained.settings}
-    return OutputSpec(STAGE, config.sweep.output_uri, settings, trained.inputs, owns=OWNS)
+    settings = decisive | {"train": training.spec.settings}
+    spec = OutputSpec(STAGE, config.sweep.output_uri, settings, training.spec.inputs, owns=OWNS)
+    return SweepPlan(config, spec, training, combinations)
 
 
-def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
+def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Train every trial that an earlier run of the same sweep has neither finished nor stopped.
 
     Returns:
@@ -83,15 +97,12 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         JobError: Every trial failed.
     """
     began = time.monotonic()
+    config = plan.config
     num_concurrent, request = _divide(config, resources)
     output.begin()
-    taught = None
-    if config.train.distill.teachers:
-        from sentiflow.training import distillation
-
-        alone = config.model_copy(update={"train": config.train.model_copy(update={"folds": 0})})
-        taught = distillation.teach(alone, output, inputs=output.spec.inputs, resources=resources)
-    trials = sweep_trials.plan(config, output, taught=taught and replace(taught, entries=[]))
+    taught = _teach(plan, output, resources)
+    shared = replace(taught, entries=[]) if taught else None
+    trials = sweep_trials.plan(plan.combinations, output, taught=shared)
     say(STAGE, f"{len(trials)} trials, {num_concurrent} at a time")
     capacity = Capacity(
         {"CPU": request["cpu"], "GPU": request["gpu"]},
@@ -109,8 +120,20 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
     records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
-    answers, seconds = taught.entries if taught else (), time.monotonic() - began
-    return _publish(output, trials, records, recorder, answers, seconds)
+    answers = taught.entries if taught else ()
+    return _publish(output, trials, records, recorder, answers, time.monotonic() - began)
+
+
+def _teach(plan: SweepPlan, output: Output, resources: Resources) -> Taught | None:
+    """Ask the teachers once for all trials, which have no folds; None if there are no teachers."""
+    settings = plan.training.settings
+    if not settings.distill.teachers:
+        return None
+    from sentiflow.training import distillation
+
+    without_folds = settings.model_copy(update={"folds": 0})
+    config = plan.config.model_copy(update={"train": without_folds})
+    return distillation.teach(replace(plan.training, config=config), output, resources=resources)
 
 
 def _publish(
@@ -125,16 +148,19 @@ def _publish(
     table = to_csv(records)
     recorder.log_files({TABLE: table})
     best = records[0]
-    counts: dict[str, int] = {s: sum(r["status"] == s for r in records) for s in sweep_trials.ENDS}
-    recorder.log_metrics(
-        {f"trials/{status}": count for status, count in counts.items()}
-        | {f"best/{name}": best[name] for name in METRICS}
-    )
-    finished = {r["name"] for r in records if r["status"] == "finished"}
+    statuses = Counter(record["status"] for record in records)
+    counts: dict[str, int] = {status: statuses[status] for status in sweep_trials.ENDS}
+    metrics = {f"trials/{status}": count for status, count in counts.items()}
+    metrics |= {f"best/{name}": best[name] for name in METRICS}
+    recorder.log_metrics(metrics)
+    finished = {record["name"] for record in records if record["status"] == "finished"}
     files = [output.write(TABLE, table, rows=len(records)), *answers]
     for trial in trials:
+        if trial.name not in finished:
+            continue
         uri = trial.config.train.output_uri
-        if trained := manifest.read(uri) if trial.name in finished else None:
+        trained = manifest.read(uri)
+        if trained:
             files += list_result(uri, trained, path=f"{sweep_trials.TRIALS}/{trial.name}")
     return output.publish(
         counts={"trials": len(records), **counts},
@@ -153,30 +179,35 @@ def _divide(config: Config, resources: Resources) -> tuple[int, dict[str, float]
     """
     limit = config.sweep.max_concurrent
     cpus = 1 if config.train.cpus_per_worker == "auto" else int(config.train.cpus_per_worker)
-    num_cpus, num_gpus = resources.num_cpus, resources.num_gpus
+    num_cpus = resources.num_cpus
+    num_gpus = resources.num_gpus
     if limit != "auto":
         num_cpus = max(num_cpus, resources.max_cpus)
         num_gpus = max(num_gpus, resources.max_gpus)
     if not resources.gpus_per_train_worker(config.train.gpus_per_worker):
         num_gpus = 0
-    num_concurrent = (num_gpus or num_cpus) if limit == "auto" else int(limit)
-    num_concurrent = max(1, min(num_concurrent, num_cpus // cpus))
+    wanted = (num_gpus or num_cpus) if limit == "auto" else int(limit)
+    num_concurrent = max(1, min(wanted, num_cpus // cpus))
     gpu = 0.0
     if num_gpus:  # a share of one GPU: Ray cannot split a request over two
-        gpu = math.floor(1000 / math.ceil(num_concurrent / num_gpus)) / 1000
+        trials_per_gpu = math.ceil(num_concurrent / num_gpus)
+        gpu = math.floor(1000 / trials_per_gpu) / 1000
     return num_concurrent, {"cpu": cpus, "gpu": gpu}
 
 
 def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
-    """Choose the epochs before a trial may be stopped: all, if that would not be fair.
+    """Choose the epochs before a trial may be stopped: all epochs, if stopping would be unfair.
 
-    A mean over seeds would be too good without the seeds that are stopped. A learning rate that
-    follows a schedule is spread over all epochs of a trial. In the same epoch one trial is then at
-    its end and another still at its beginning, and would always lose.
+    A mean over seeds would be too good without the seeds that are stopped. A schedule spreads the
+    learning rate over all epochs of a trial: if trials differ in their epochs, the same epoch is
+    near the end of one and the beginning of another, which would always lose.
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
-    others = [{k: v for k, v in trial.values.items() if k != "train.seed"} for trial in trials]
+    others = [
+        {name: value for name, value in trial.values.items() if name != "train.seed"}
+        for trial in trials
+    ]
     varied = ""
     if any(others.count(values) > 1 for values in others):
         varied = "train.seed"
@@ -197,14 +228,15 @@ def _tune(
     request: dict[str, float],
 ) -> None:
     """Let Ray Tune run the remaining trials."""
-    metric, trials = config.train.selection.metric_name, callback.trials
+    trials = callback.trials
+    metric = config.train.selection.metric_name
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
     grace_epochs = _choose_grace(config, trials)
     cpus = int(request["cpu"])
     share = Resources(
         num_cpus=cpus, num_gpus=int(request["gpu"] > 0), num_nodes=1, min_node_cpus=cpus
     )
-    file_system, path = filesystem.locate(join(output.uri, training.RAY_RECORDS))
+    file_system, path = filesystem.locate(join(output.uri, RAY_RECORDS))
     os.environ.update(_TUNE_VARIABLES)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(
@@ -237,7 +269,7 @@ def _tune(
 
 def rank(trials: Sequence[dict[str, Any]], selection: SelectionSettings) -> list[dict[str, Any]]:
     """Order trials: finished, stopped, failed, the best of each first."""
-    ends = [*sweep_trials.ENDS]
+    ends = list(sweep_trials.ENDS)
     return sorted(
         trials,
         key=lambda trial: (
@@ -250,12 +282,19 @@ def rank(trials: Sequence[dict[str, Any]], selection: SelectionSettings) -> list
 
 def write_values(values: Mapping[str, Any]) -> dict[str, str]:
     """Write the values of settings as on the command line."""
-    return {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+    }
 
 
 def to_csv(records: Sequence[Mapping[str, Any]]) -> bytes:
     """Write a table with a column for each setting, by its dotted name."""
-    rows = [{k: v for k, v in r.items() if k != "values"} | r["values"] for r in records]
+    rows = []
+    for record in records:
+        row = {**record, **record["values"]}
+        del row["values"]
+        rows.append(row)
     return pd.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode()
 
 
@@ -266,19 +305,18 @@ def to_text(record: Manifest) -> str:
     names = {"accuracy": "validation_accuracy", "loss": "validation_loss"}
     if record["settings"]["train"]["selection"]["metric"] == "macro_f1":
         names["macro F1"] = "validation_f1_macro"
-
-    table = pd.DataFrame(
-        {"trial": f"{trial['trial']}", "status": trial["status"]}
-        | {short[key]: value for key, value in write_values(trial["values"]).items()}
-        | {title: trial[name] for title, name in names.items()}
-        | {"epoch": f"{trial['chosen_epoch']} of {trial['epochs']}"}
-        | {"seconds": f"{trial['seconds']:.1f}"}
-        for trial in trials
-    ).to_string(index=False, float_format="{:.4f}".format, na_rep="")
+    rows = []
+    for trial in trials:
+        row = {"trial": f"{trial['trial']}", "status": trial["status"]}
+        row |= {short[key]: value for key, value in write_values(trial["values"]).items()}
+        row |= {title: trial[name] for title, name in names.items()}
+        row["epoch"] = f"{trial['chosen_epoch']} of {trial['epochs']}"
+        row["seconds"] = f"{trial['seconds']:.1f}"
+        rows.append(row)
+    table = pd.DataFrame(rows).to_string(index=False, float_format="{:.4f}".format, na_rep="")
     lines = [line.rstrip() for line in table.splitlines()]
-    lines += [
-        f"trial {trial['trial']} failed: {shorten(trial['reason'], MAX_REASON)}"
-        for trial in trials
-        if trial["reason"]
-    ]
+    for trial in trials:
+        if trial["reason"]:
+            reason = shorten(trial["reason"], MAX_REASON)
+            lines.append(f"trial {trial['trial']} failed: {reason}")
     return "\n".join(lines)

@@ -9,7 +9,7 @@ from sentiflow.cluster.connection import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Output, find_status
+from sentiflow.data.outputs import Output, OutputSpec, find_status
 from sentiflow.errors import (
     JobError,
     StorageError,
@@ -23,7 +23,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import TRIAL_TAG
-from sentiflow.training import search_space
+from sentiflow.training import search_space, train_plan
 from sentiflow.training import train as training
 from sentiflow.training.reports import Event, History, Taught, read_epochs
 
@@ -58,33 +58,48 @@ class Trial:
     config: Config
     """Settings of the trial's training."""
     outcome_uri: str
-    """File with what the trial has reported last, once it has finished or was stopped."""
+    """File with the last report of the trial, once it has finished or was stopped."""
     claim: str
-    """The claim of the sweep to its directory."""
+    """The sweep's claim to its directory."""
     taught: Taught | None = None
     """The answers of the teachers, which all trials share."""
 
-    def open_output(self) -> Output:
-        """Look at the output of the training, which the sweep holds."""
-        spec = training.describe_output(self.config)
+    def open_output(self, spec: OutputSpec) -> Output:
+        """Look at the output of the training, in a directory that the sweep holds."""
         return Output(spec, find_status(spec), overwrite=True, claim=self.claim)
 
 
-def plan(config: Config, output: Output, *, taught: Taught | None = None) -> list[Trial]:
+def plan(
+    combinations: Sequence[search_space.Combination],
+    output: Output,
+    *,
+    taught: Taught | None = None,
+) -> list[Trial]:
     """Place the trials of a sweep in its output, each in a directory that no other sweep shares.
 
     A trial has one worker: another number makes the same model, and trials run side by side.
-
-    Raises:
-        UserError: As :func:`search_space.expand`.
     """
     trials = []
-    for number, (values, applied) in enumerate(search_space.expand(config), start=1):
+    for number, combination in enumerate(combinations, start=1):
+        values = combination.values
         name = f"{number:04d}-{manifest.fingerprint([output.spec.fingerprint, values])[:8]}"
-        uri, outcome_uri = join(output.spec.uri, TRIALS, name), join(output.uri, f"{name}.json")
-        update = {"output_uri": uri, "folds": 0, "num_workers": 1, "min_workers": 1}
-        own = applied.model_copy(update={"train": applied.train.model_copy(update=update)})
-        trials.append(Trial(name, values, own, outcome_uri, output.claim, taught))
+        settings = combination.config.train.model_copy(
+            update={
+                "output_uri": join(output.spec.uri, TRIALS, name),
+                "folds": 0,
+                "num_workers": 1,
+                "min_workers": 1,
+            }
+        )
+        trial = Trial(
+            name=name,
+            values=values,
+            config=combination.config.model_copy(update={"train": settings}),
+            outcome_uri=join(output.uri, f"{name}.json"),
+            claim=output.claim,
+            taught=taught,
+        )
+        trials.append(trial)
     return trials
 
 
@@ -98,31 +113,33 @@ def train(trial: Trial, *, share: Resources) -> None:
         trial: The trial.
         share: The trial's share of the cluster.
     """
-    output, settings = trial.open_output(), trial.config.train
-    name, curves = settings.selection.metric_name, list[Curve]()
+    plan = train_plan.resolve(trial.config)
+    output = trial.open_output(plan.spec)
+    settings = trial.config.train
+    name = settings.selection.metric_name
+    curves = list[Curve]()
 
     def tell(event: Event) -> None:
-        """Report each epoch but the last one, with which Tune would end the trial."""
+        """Report each epoch but the last one, as Tune would end the trial there."""
         for epoch in event.history[len(curves) :]:
             value = getattr(epoch, f"validation_{name}")
             if value is None:
                 raise JobError(
                     "no validation row has a known word, so the trials cannot be compared"
                 )
-            curves.append(
-                {
-                    "pretraining": [asdict(each) for each in event.pretraining],
-                    "history": [asdict(each) for each in event.history[: epoch.epoch]],
-                }
-            )
+            curve = {
+                "pretraining": [asdict(each) for each in event.pretraining],
+                "history": [asdict(each) for each in event.history[: epoch.epoch]],
+            }
+            curves.append(curve)
             if epoch.epoch < settings.num_epochs:
-                ray.tune.report({"epoch": epoch.epoch, name: value, "curve": curves[-1]})
+                ray.tune.report({"epoch": epoch.epoch, name: value, "curve": curve})
 
     # it is complete if its process died before it had reported the last epoch
     record = output.status.record if output.is_complete else None
     try:
         record = record or training.run(
-            trial.config, output, Recorder(), resources=share, taught=trial.taught, watch=tell
+            plan, output, Recorder(), resources=share, taught=trial.taught, watch=tell
         )
     except (WorkerError, StorageError, UnavailableError):
         raise
@@ -178,45 +195,41 @@ class TrialCallback(ray.tune.Callback):
             )
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take a trial that has finished, was stopped, or has told why it failed."""
+        """Take a trial that has finished, was stopped, or has reported why it failed."""
         self.end(trial.config["index"], trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a failure outside the training, such as a lost machine, after all restarts."""
         text = str(trial.get_error() or "").strip() or "its process died"
-        self.end(
-            trial.config["index"], {**(trial.last_result or {}), "reason": text.splitlines()[-1]}
-        )
+        reported = trial.last_result or {}
+        self.end(trial.config["index"], {**reported, "reason": text.splitlines()[-1]})
 
     def end(self, index: int, told: Mapping[str, Any]) -> None:
         """Note a trial that has ended, now or in an earlier run of the sweep.
 
         Args:
             index: Its place among the trials.
-            told: What it has reported last: ``curve``, and the ``reason`` if it has failed.
+            told: Its last report: ``curve``, and the ``reason`` if it has failed.
         """
-        trial, settings = self.trials[index], self.trials[index].config.train
+        trial = self.trials[index]
+        selection = trial.config.train.selection
         curve: Curve = told.get("curve") or {"pretraining": [], "history": []}
         reason = told.get("reason", "")
-        history = History(settings.selection, read_epochs(curve["history"]))
-        is_finished = len(history.epochs) == settings.num_epochs
-        status: Status = "failed" if reason else "finished" if is_finished else "stopped"
+        history = History(selection, read_epochs(curve["history"]))
+        status: Status = "stopped"
+        if reason:
+            status = "failed"
+        elif len(history.epochs) == trial.config.train.num_epochs:
+            status = "finished"
         if not reason:
             filesystem.write_bytes(trial.outcome_uri, json.dumps({"curve": curve}).encode())
-        values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
-        run = self.recorder.begin_nested(
-            f"trial {index + 1}: {values}", stage=training.STAGE, tags={TRIAL_TAG: trial.name}
-        )
-        run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
-        for epoch in history.epochs:
-            run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
-        run.end(ENDS[status], reason=reason)
+        run_id = self._record(index, history, status, reason)
         chosen = history.chosen if history.epochs else None
         seconds = sum(epoch["seconds"] for epochs in curve.values() for epoch in epochs)
         record = {
             "trial": index + 1,
             "name": trial.name,
-            "mlflow_run_id": run.run_id,
+            "mlflow_run_id": run_id,
             "status": status,
             "values": trial.values,
             # None, and the epoch 0, if it failed before its first epoch ended
@@ -227,14 +240,30 @@ class TrialCallback(ray.tune.Callback):
             "reason": reason,
         }
         self.records.append(record)
-        shown = f"failed: {shorten(reason, MAX_REASON)}"
+        result = f"failed: {shorten(reason, MAX_REASON)}"
         if not reason:
-            value = record[f"validation_{settings.selection.metric_name}"]
-            shown = f"validation {settings.selection.metric} {value:.4f}"
-        epochs = f"{record['epochs']} epoch{'' if record['epochs'] == 1 else 's'}"
-        stopped = "stopped after " if status == "stopped" else ""
-        say("sweep", f"{self._name(index)}: {shown} ({stopped}{epochs}, {seconds:.1f} s)")
+            value = record[f"validation_{selection.metric_name}"]
+            result = f"validation {selection.metric} {value:.4f}"
+        epochs = "1 epoch" if record["epochs"] == 1 else f"{record['epochs']} epochs"
+        if status == "stopped":
+            epochs = f"stopped after {epochs}"
+        say("sweep", f"{self._name(index)}: {result} ({epochs}, {seconds:.1f} s)")
+
+    def _record(self, index: int, history: History, status: Status, reason: str) -> str:
+        """Make the run of a trial in MLflow, below that of the sweep; return its id."""
+        trial = self.trials[index]
+        values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
+        run = self.recorder.begin_nested(
+            f"trial {index + 1}: {values}", stage=train_plan.STAGE, tags={TRIAL_TAG: trial.name}
+        )
+        run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
+        for epoch in history.epochs:
+            run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
+        run.end(ENDS[status], reason=reason)
+        return run.run_id
 
     def _name(self, index: int) -> str:
-        values = (f"{self.short[key]} {item}" for key, item in self.trials[index].values.items())
-        return f"trial {index + 1} of {len(self.trials)}: {', '.join(values)}"
+        """Name a trial by its number and its values."""
+        values = self.trials[index].values
+        shown = ", ".join(f"{self.short[key]} {value}" for key, value in values.items())
+        return f"trial {index + 1} of {len(self.trials)}: {shown}"

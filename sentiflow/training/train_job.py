@@ -1,15 +1,21 @@
-"""A training as its workers get it: settings, data, and where its results go."""
+"""Plan of a training -> the job as its workers get it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
+from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
+from sentiflow.progress import say
+from sentiflow.storage.uris import display_uri, join
+from sentiflow.tracking import model_sources
 from sentiflow.tracking.refits import Refit
-from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
+from sentiflow.training.reports import CHECKPOINTS, MODEL, PRETRAIN, TRAIN, Phase, Taught
+from sentiflow.training.train_plan import STAGE, TrainPlan
 
 
 @dataclass(frozen=True)
@@ -18,11 +24,11 @@ class TrainJob:
 
     settings: TrainSettings
     checkpoints_uri: str
-    """Directory of the checkpoints of this training, and of no other."""
+    """Directory of the checkpoints, which no other training shares."""
     model_uri: str
     """Directory to save the model package in."""
     claim: str
-    """The job's claim to it, see :attr:`Output.claim`."""
+    """The claim of this training to its output, see :attr:`Output.claim`."""
     prepared: Manifest
     """Manifest of the prepared data."""
     lineage: dict[str, Input]
@@ -38,11 +44,12 @@ class TrainJob:
     refit: Refit | None = None
     """The run that is repeated on all labelled rows."""
     calibration: Mapping[str, Any] | None = None
-    """A ``manifest_types.Calibration`` that folds, or the run that is repeated, have decided."""
+    """A ``manifest_types.Calibration`` by folds, or by the run that is repeated. None: the
+    validation rows decide."""
     reference: Mapping[str, Any] | None = None
-    """Likewise the profile of texts that the model has not seen."""
+    """The profile of texts that the model has not seen, likewise."""
     linear_uri: str = ""
-    """In a fold: where all linear models go that the calibration chooses from."""
+    """In a fold: directory of the linear models that the calibration chooses from."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -51,7 +58,7 @@ class TrainJob:
 
     @property
     def num_epochs(self) -> dict[Phase, int]:
-        """The last epoch of each phase; the schedule of a refit may go beyond it."""
+        """The last epoch of each phase. The schedule of a refit may go beyond it."""
         num_epochs = self.refit.num_epochs if self.refit else self.settings.num_epochs
         return {PRETRAIN: self.settings.pretrain.num_epochs, TRAIN: num_epochs}
 
@@ -59,3 +66,49 @@ class TrainJob:
         """List the files of a table in their order, with the rows of each."""
         folders = [f"{table}/split={split}" for split in splits]
         return manifest.list_tables(self.prepared, self.settings.prepared_uri, folders)
+
+
+def describe(
+    plan: TrainPlan, output: Output, resources: Resources, num_workers: int, taught: Taught | None
+) -> TrainJob:
+    """Describe the training of a model for its workers.
+
+    Args:
+        plan: The training.
+        output: Its output. A first model that is in MLflow is copied there.
+        resources: The cluster.
+        num_workers: Number of workers.
+        taught: The answers of the teachers, if there are any.
+    """
+    spec = output.spec
+    settings = plan.settings
+    update: dict[str, bool | str] = {"linear": plan.has_linear}
+    if plan.first:
+        model = plan.first.model
+        say(STAGE, f"starting from {display_uri(model['uri'])}")
+        for note in plan.first.notes:
+            say(STAGE, note)
+        update["init_from"] = model_sources.download(
+            model, to=join(output.uri, "downloaded"), tracking=plan.config.tracking.uri
+        )
+    package = plan.refit.package if plan.refit else None
+    return TrainJob(
+        settings=settings.model_copy(update=update),
+        checkpoints_uri=locate_checkpoints(output),
+        model_uri=join(output.uri, MODEL),
+        claim=output.claim,
+        prepared=plan.prepared,
+        lineage=spec.inputs | {"training": {"uri": spec.uri, "fingerprint": spec.fingerprint}},
+        num_threads=resources.threads_per_train_worker(num_workers, settings.cpus_per_worker),
+        on_gpu=resources.gpus_per_train_worker(settings.gpus_per_worker) > 0,
+        taught=taught.files if taught else None,
+        splits=plan.splits,
+        refit=plan.refit,
+        calibration=package.get("calibration") if package else None,
+        reference=package.get("reference") if package else None,
+    )
+
+
+def locate_checkpoints(output: Output) -> str:
+    """Name the directory of the checkpoints of a training, which no other training shares."""
+    return join(output.spec.uri, CHECKPOINTS, output.spec.fingerprint)

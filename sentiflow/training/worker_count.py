@@ -3,29 +3,24 @@
 Workers divide the computing of a step among them. But they send each other sums in every step, in a
 ring that grows with their number, and they start later than a single worker. If n workers compute
 C / n seconds and wait n * M seconds, they are fastest where n is the root of C / M. The constants
-were measured: benchmarks/LOG.md, "workers that pay".
+are measured: benchmarks/LOG.md, "workers that pay".
 """
 
 import math
 
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.train_sections import ModelSettings, TrainSettings
+from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join
+from sentiflow.training import rates
 from sentiflow.training.learned_classes import LearnedClasses, count_all_rows
 
-_GATES = {"rnn": 1, "gru": 3, "lstm": 4}
-_CPU_SECONDS, _GPU_SECONDS = 1e-10, 4e-12
-"""Of one thread, or of a GPU (assumed): for a multiplication of the forward pass, and the two that
-follow in the backward pass."""
-_TOKEN_MULTIPLICATIONS = 2000
-"""Multiplications that take as long as reading a token and its vector."""
 _WAIT_SECONDS = 4e-3
-"""Time in each step for the sums over the workers, divided by their number: the two messages, and
-the wait for the slowest worker."""
+"""Seconds of each step for the sums over the workers, divided by their number: the two messages,
+and the wait for the slowest worker."""
 _MIN_SECONDS = 30.0
-"""Computing of a whole training from which on several workers pay: they start 8 s later."""
+"""Computing time of a training from which several workers pay: they start 8 s later."""
 
 
 def choose(
@@ -51,9 +46,12 @@ def choose(
     if settings.num_workers != "auto":
         return most, ""
     best = _estimate_best(settings, prepared, learned, resources, most)
-    number, size = min(most, max(best, settings.min_workers)), settings.batching.global_batch_size
+    number = min(most, max(best, settings.min_workers))
+    if number == most:
+        return number, ""
+    size = settings.batching.global_batch_size
     why = f"{number} of {most} workers: more would gain too little with batches of {size} rows"
-    return number, why if number < most else ""
+    return number, why
 
 
 def _estimate_best(
@@ -63,40 +61,20 @@ def _estimate_best(
     resources: Resources,
     most: int,
 ) -> int:
-    """Estimate with how many workers the training is fastest, if there may be any number.
+    """Estimate with how many workers the training is fastest, without a limit to their number.
 
     T threads of a worker are taken to be as fast as the root of T workers.
     """
-    cpus, seconds = settings.cpus_per_worker, _CPU_SECONDS
+    cpus = settings.cpus_per_worker
+    seconds = rates.CPU_SECONDS
     if resources.gpus_per_train_worker(settings.gpus_per_worker):
-        cpus, seconds = 1, _GPU_SECONDS
+        cpus = 1
+        seconds = rates.GPU_SECONDS
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
     num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     tokens_per_row = num_tokens / sum(prepared["counts"]["labels"]["train"].values())
-    row = estimate_row(settings.model, vector_size, tokens_per_row, seconds) / math.sqrt(
-        resources.threads_per_train_worker(most, cpus)
-    )
+    row = rates.estimate_row(settings.model, vector_size, tokens_per_row, seconds)
+    row /= math.sqrt(resources.threads_per_train_worker(most, cpus))
     if row * count_all_rows(prepared, settings, learned) < _MIN_SECONDS:
         return 1
     return max(1, math.isqrt(int(row * settings.batching.global_batch_size / _WAIT_SECONDS)))
-
-
-def estimate_row(
-    model: ModelSettings,
-    vector_size: int = 50,
-    num_tokens: float = 15,
-    seconds: float = _CPU_SECONDS,
-) -> float:
-    """Estimate the seconds of one thread to train on a row once.
-
-    Args:
-        model: The network.
-        vector_size: Size of its word vectors.
-        num_tokens: Tokens of the row.
-        seconds: For each multiplication of the forward pass.
-    """
-    multiplications = vector_size
-    if model.kind == "rnn":
-        size = model.hidden_size * (1 + model.bidirectional)
-        multiplications = _GATES[model.cell] * size * (vector_size + model.hidden_size)
-    return num_tokens * (multiplications + _TOKEN_MULTIPLICATIONS) * seconds

@@ -21,7 +21,7 @@ from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
-from sentiflow.training import distillation, task
+from sentiflow.training import task, teaching_tasks
 from sentiflow.training import train as training
 from sentiflow.training.train_job import TrainJob
 
@@ -59,7 +59,7 @@ class TestSteps:
             (tmp_path / folder).mkdir(parents=True)
             files.append({"path": f"{folder}/{Label(0, 'ab').name_file()}", "rows": 4})
             pq.write_table(table, tmp_path / files[-1]["path"])
-        return distillation._list_parts(str(tmp_path), {"files": files}, {})
+        return teaching_tasks.list_parts(str(tmp_path), {"files": files}, {})
 
     def write(self, parts, *models, tables=()):
         """Do all steps; return the rows by split, and the counts."""
@@ -67,8 +67,8 @@ class TestSteps:
         root = str(Path(parts[0].uri).parents[2] / "taught")
         found, counts = {}, {}
         for number, part in enumerate(parts):
-            table = distillation.read_rows(part, positions=np.array([0, 1, -1]))
-            result = distillation.teach_rows(
+            table = teaching_tasks.read_rows(part, positions=np.array([0, 1, -1]))
+            result = teaching_tasks.teach_rows(
                 table, Label(number, "cd"), parts=parts, root=root, classes=CLASSES,
                 models=models, tables=tables, on_gpu=False,
             )  # fmt: skip
@@ -236,7 +236,7 @@ class TestStudent:
         folder, _, record = student
         config = settings.load(write_student(tmp_path, data, teacher))
         shutil.copytree(folder / "run/trained", tmp_path / "run/trained")
-        mark_unfinished(training.describe_output(config))
+        mark_unfinished(training.resolve(config).spec)
         *_, last = sorted((tmp_path / "run/trained/checkpoints").glob("*/step-*"))
         shutil.rmtree(last)
         times = list_times(tmp_path)

@@ -80,11 +80,12 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
         seen.append({*rows_of(own, "encoded", "train"), *rows_of(own, "tweets", "validation")})
         return task.run(own, lambda event: None)
 
-    files, _, profile = train(job, tmp_path, run)
+    results = train(job, tmp_path, run)
+    profile = results.profile
     assert (profile.rows, sum(profile.predicted.values())) == (NUM_ROWS, NUM_ROWS)
     assert profile.tokens > profile.unknown_tokens > 0
-    tables = [parquet.read(str(tmp_path / item["path"])) for item in files]
-    assert all("sha256" in item for item in files)
+    tables = [parquet.read(str(tmp_path / item["path"])) for item in results.files]
+    assert all("sha256" in item for item in results.files)
     for number, (table, known) in enumerate(zip(tables, seen, strict=True), start=1):
         assert known == {*range(NUM_ROWS)} - {*table["row_id"].to_pylist()}
         assert set(table["fold"].to_pylist()) == {number}
@@ -108,7 +109,8 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
 
 def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, tmp_path):
     linear = replace(job, settings=job.settings.model_copy(update={"linear": True}))
-    files, calibration, _ = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
+    results = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
+    calibration = results.calibration
     assert 0 < calibration["linear_weight"] <= 1
     assert calibration["linear_strength"] in STRENGTHS
     assert calibration["num_rows"] == NUM_ROWS
@@ -122,7 +124,7 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
     network, of_linear = (np.array(parts[0][name].to_pylist()) for name in names)
     weight, fitted = effect["linear_weight"], Calibration.read(effect, CLASSES)
     expected = calibrate(softmax((1 - weight) * network + weight * of_linear), fitted)
-    answers = parquet.read(str(tmp_path / files[0]["path"]))
+    answers = parquet.read(str(tmp_path / results.files[0]["path"]))
     for place, name in enumerate(CLASSES):
         np.testing.assert_allclose(answers[f"probability_{name}"], expected[:, place], atol=1e-6)
 
@@ -169,13 +171,13 @@ def test_rows_that_no_model_has_seen_decide_which_texts_are_unsure(job, tmp_path
         of_folds.append(own.settings.unsure)
         return task.run(own, lambda event: None)
 
-    files, calibration, _ = train(asked, tmp_path, run)
+    results = train(asked, tmp_path, run)
     assert of_folds == [None] * NUM_FOLDS
-    rows = pa.concat_tables(parquet.read(str(tmp_path / item["path"])) for item in files)
+    rows = pa.concat_tables(parquet.read(str(tmp_path / item["path"])) for item in results.files)
     sure = np.stack([rows[f"probability_{name}"] for name in CLASSES], axis=1).max(axis=1)
     right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
     expected = choose_threshold(right=right, confidence=sure, max_error=0.3)
-    found = calibration["unsure"]
+    found = results.calibration["unsure"]
     assert (found["threshold"], found["num_rows"]) == (expected, NUM_ROWS)
     assert 0 < found["answered_fraction"] == (sure > expected).mean()
 
@@ -188,11 +190,11 @@ def test_given_test_rows_are_in_no_fold_and_measure_the_model(job, tmp_path):
         seen.append({*rows_of(own, "tweets", "train"), *rows_of(own, "tweets", "validation")})
         return task.run(own, lambda event: None)
 
-    files, calibration, _ = train(given, tmp_path, run)
+    results = train(given, tmp_path, run)
     test = {*range(0, NUM_ROWS, 10)}
     assert not any(test & rows for rows in seen)
-    assert files == []
-    assert calibration["num_rows"] == NUM_ROWS - len(test)
+    assert results.files == []
+    assert results.calibration["num_rows"] == NUM_ROWS - len(test)
 
 
 def test_a_killed_training_trains_only_the_folds_that_are_missing(job, tmp_path):
@@ -223,12 +225,12 @@ def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp
     files = parquet.write_part(str(tmp_path), "tweets/split=train/rows.parquet", rows)
     prepared = {**job.prepared, "files": files}
     own = rare.settings.model_copy(update={"prepared_uri": str(tmp_path)})
-    found, *_ = train(
+    results = train(
         replace(rare, settings=own, prepared=prepared),
         tmp_path / "out",
         lambda own: task.run(own, lambda event: None),
     )
-    tables = [parquet.read(str(tmp_path / "out" / item["path"])) for item in found]
+    tables = [parquet.read(str(tmp_path / "out" / item["path"])) for item in results.files]
     (alone,) = [table for table in tables if 0 in table["row_id"].to_pylist()]
     assert set(alone["probability_dull"].to_pylist()) == {0.0}
     assert 1 in alone["label"].to_pylist()

@@ -13,8 +13,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.tracking import refits
-from sentiflow.training import checkpoints, task
-from sentiflow.training import train as training
+from sentiflow.training import checkpoints, task, train_plan
 from sentiflow.training.learned_classes import LearnedClasses
 
 PACKAGE = {
@@ -98,4 +97,4 @@ def test_auto_trains_a_linear_model_up_to_a_number_of_rows_or_as_the_repeated_ru
 ):
     learned = LearnedClasses(("a", "b"), np.array([num_rows, 0]), np.arange(2, dtype=np.int8), None)
     refit = of_run and SimpleNamespace(package={"calibration": of_run})
-    assert training._has_linear(TrainSettings(linear=linear), learned, refit) is expected
+    assert train_plan.decide_linear(TrainSettings(linear=linear), learned, refit) is expected

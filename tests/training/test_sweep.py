@@ -23,7 +23,7 @@ from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
-from sentiflow.training import sweep, sweep_trials
+from sentiflow.training import search_space, sweep, sweep_trials
 from sentiflow.training import train as training
 
 TRAIN = {
@@ -167,7 +167,7 @@ class TestSweep:
         _, verb, path, *changes = shlex.split(result.stdout.rpartition("the best: ")[2])
         assert (verb, path, len(changes)) == ("run", str(config), 4)
         assert settings.load(path, changes).output_uri == f"{folder}/run_best"
-        ours = training.describe_output(settings.load(path, changes)).fingerprint
+        ours = training.resolve(settings.load(path, changes)).spec.fingerprint
         trial = folder / "run/sweep/trials" / record["trials"][0]["name"]
         assert ours == manifest.read(str(trial))["fingerprint"]
 
@@ -176,7 +176,7 @@ def plan(config):
     """List the trials, without a look at the prepared data."""
     loaded = settings.load(config)
     spec = OutputSpec("sweep", loaded.sweep.output_uri, {}, {})
-    return sweep_trials.plan(loaded, look(spec))
+    return sweep_trials.plan(search_space.expand(loaded), look(spec))
 
 
 def test_trials_of_different_numbers_of_epochs_are_not_stopped_early(tmp_path, caplog):
@@ -238,7 +238,7 @@ def test_data_without_validation_rows_are_refused(tmp_path, prepared):  # noqa: 
     record["counts"]["labels"]["validation"] = {"negative": 0, "positive": 0}
     (copy / "manifest.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="has no validation rows"):
-        sweep.describe_output(settings.load(configure(tmp_path, copy, {"train.seed": [1, 2]})))
+        sweep.resolve(settings.load(configure(tmp_path, copy, {"train.seed": [1, 2]})))
 
 
 @pytest.mark.parametrize(

@@ -18,14 +18,15 @@ from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import StorageError, WorkerError
-from sentiflow.training import checkpoints, sweep, sweep_trials
+from sentiflow.training import checkpoints, sweep, sweep_trials, train_job
 from sentiflow.training import train as training
 
 
 def plan(config):
     """List the trials as the sweep places them."""
     loaded = settings.load(config)
-    return sweep_trials.plan(loaded, look(sweep.describe_output(loaded), overwrite=True))
+    planned = sweep.resolve(loaded)
+    return sweep_trials.plan(planned.combinations, look(planned.spec, overwrite=True))
 
 
 def record_of(trial):
@@ -35,7 +36,8 @@ def record_of(trial):
 
 def checkpoints_of(trial):
     """Name the directory of the checkpoints of a trial."""
-    return training.locate_checkpoints(trial.open_output())
+    spec = training.resolve(trial.config).spec
+    return train_job.locate_checkpoints(trial.open_output(spec))
 
 
 def is_training(process):

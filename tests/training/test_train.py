@@ -16,7 +16,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
-from sentiflow.training import checkpoints
+from sentiflow.training import checkpoints, train_job
 from sentiflow.training import train as training
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -64,8 +64,8 @@ def configure(folder, prepared, **train):
 
 def checkpoints_of(folder):
     """Name the directory of the checkpoints of the training that the settings describe."""
-    spec = training.describe_output(settings.load(folder / "config.yaml"))
-    return training.locate_checkpoints(look(spec, overwrite=True))
+    plan = training.resolve(settings.load(folder / "config.yaml"))
+    return train_job.locate_checkpoints(look(plan.spec, overwrite=True))
 
 
 def weights_of(folder):
@@ -129,7 +129,7 @@ def test_one_worker_may_resume_a_training_of_two(
     """Take the last but one checkpoint of the pair, as if they had been killed then."""
     folder, _ = undisturbed_pair
     config = settings.load(configure(tmp_path, prepared))
-    begin(training.describe_output(config))
+    begin(training.resolve(config).spec)
     ours, theirs = map(checkpoints_of, (tmp_path, folder))
     step = checkpoints.list_steps(theirs)[-2]
     checkpoints.save(ours, checkpoints.load(theirs, step))

@@ -18,7 +18,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.tracking.recording import Recorder
-from sentiflow.training import descriptions, train, trained_package
+from sentiflow.training import descriptions, train_results, trained_package
 from sentiflow.training.reports import EpochResult, TrainReport
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
@@ -184,9 +184,21 @@ def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
         write=lambda name, content: name,
         publish=lambda **record: published.update(record),
     )
-    monkeypatch.setattr(train, "list_result", lambda uri, record, path: [])
+    monkeypatch.setattr(train_results, "list_result", lambda uri, record, path: [])
     recorder = Recorder(about={"metrics": {}, "tags": {}, "artifacts": []})
     recorder.kept = recorder.about
-    train._publish(output, report, recorder, num_rows=9, seconds=1.0, further_files=[])
+    train_results.publish(
+        output,
+        recorder,
+        report,
+        refit=None,
+        registered=None,
+        seconds=1.0,
+        num_rows=9,
+        num_workers=1,
+        taught=None,
+        fold_files=[],
+        checkpoints_uri=str(tmp_path / "checkpoints"),
+    )
     assert published["run"]["metrics"]["train/linear_weight"] == 0.5
     assert "train/temperature" not in published["run"]["metrics"]

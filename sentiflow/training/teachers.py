@@ -1,0 +1,82 @@
+"""Names of teachers -> models, and files of answers, where all nodes of the cluster find them.
+
+A model is asked in the tasks that write the rows. Files and sentence encoders give a table of
+answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from sentiflow.cluster.map_stages import MapStages
+from sentiflow.data import input_files, label_files
+from sentiflow.data.label_files import Answers
+from sentiflow.data.manifest_types import FileEntry
+from sentiflow.data.outputs import Output
+from sentiflow.storage import parquet
+from sentiflow.storage.uris import join, names_encoder
+from sentiflow.tracking import model_sources
+from sentiflow.training import encoder_teacher
+from sentiflow.training.train_plan import TrainPlan
+
+ANSWERS = "answers"
+"""Folder of the answers of the teachers that have not seen the rows of a fold."""
+
+
+@dataclass
+class Teachers:
+    """The teachers, where every node finds them."""
+
+    models: list[tuple[str, str]] = field(default_factory=list)
+    """Directory and fingerprint of each model package."""
+    tables: list[str] = field(default_factory=list)
+    """For each other teacher the file of its answers, see :meth:`Answers.save`."""
+    of_folds: list[list[str]] = field(default_factory=list)
+    """For each sentence encoder such a file for each fold."""
+
+
+def fetch(
+    plan: TrainPlan, output: Output, excerpts: Mapping[str, int], maps: MapStages
+) -> Teachers:
+    """Bring the teachers to where all nodes find them; sentence encoders answer at once.
+
+    Args:
+        plan: The training.
+        output: The output of the answers. Its inputs are the teachers and the prepared data.
+        excerpts: Files of excerpts for sentence encoders, with the rows of each.
+        maps: The map stages of the job.
+
+    Raises:
+        UserError: The answers in a file cannot be used.
+        JobError: A task failed.
+    """
+    found = Teachers()
+    for name, teacher in output.spec.inputs.items():
+        to = join(output.uri, f"{name}_{teacher['fingerprint']}")
+        if "files" in teacher:
+            uris = [item["uri"] for item in teacher["files"]]
+            label_files.read_answers(uris, plan.learned.names).save(to)
+            input_files.check_unchanged(teacher)
+            found.tables.append(to)
+        elif names_encoder(teacher["uri"]):
+            first, *others = encoder_teacher.answer(
+                plan, output, maps, name=name, uri=teacher["uri"], excerpts=excerpts
+            )
+            found.tables.append(first)
+            found.of_folds.append(others)
+        elif name.startswith(model_sources.TEACHER):
+            uri = model_sources.download(teacher, to=to, tracking=plan.config.tracking.uri)
+            found.models.append((uri, teacher["fingerprint"]))
+    return found
+
+
+def write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> list[FileEntry]:
+    """Write for each fold the mean answers of the encoders that have not seen its rows."""
+    files = list[FileEntry]()
+    for number, uris in enumerate(zip(*of_folds, strict=True), start=1):
+        loaded = [Answers.load(uri) for uri in uris]
+        mean = np.mean([each.probabilities for each in loaded], axis=0)
+        table = Answers(loaded[0].keys, mean).to_table()
+        files += parquet.write_part(output.uri, f"{ANSWERS}/fold-{number:02d}.parquet", table)
+    return files

@@ -1,0 +1,180 @@
+"""Part of the prepared rows -> the same rows with the answers of teachers: a task of Ray Data."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.cluster.map_stages import Label
+from sentiflow.config.class_names import UNLABELLED
+from sentiflow.data import label_files, manifest, schema
+from sentiflow.data.arrays import hash_texts
+from sentiflow.data.label_files import Answers
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.storage import parquet
+from sentiflow.training.excerpts import EXCERPTS
+from sentiflow.training.learned_classes import relabel
+
+if TYPE_CHECKING:
+    from sentiflow.models.package import ModelPackage
+
+_TRAIN = schema.SPLITS[0]
+LEARNED = (_TRAIN, UNLABELLED, EXCERPTS)
+"""Rows that the network learns. Rows of the other splits are for the evaluation."""
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file of the prepared data, or of excerpts."""
+
+    split: str
+    uri: str
+    """File of encoded train rows, unlabelled texts, excerpts, or the tweets of another split."""
+    num_rows: int
+    texts_uri: str = ""
+    """For train rows: the file of their tweets."""
+
+
+def list_parts(uri: str, prepared: Manifest, made: Mapping[str, int]) -> list[TextFile]:
+    """List the files of rows: of the train split, held-out, unlabelled, and excerpts.
+
+    Args:
+        uri: Directory of the prepared data.
+        prepared: Their manifest.
+        made: The files of excerpts to learn, with the rows of each.
+    """
+
+    def list_files(folder: str) -> dict[str, int]:
+        return manifest.list_tables(prepared, uri, [folder])
+
+    texts = {_find_number(path): path for path in list_files(f"tweets/split={_TRAIN}")}
+    parts = [
+        TextFile(_TRAIN, path, num_rows, texts_uri=texts[_find_number(path)])
+        for path, num_rows in list_files(f"encoded/split={_TRAIN}").items()
+    ]
+    tables = {UNLABELLED: list_files(UNLABELLED)}
+    for split in schema.SPLITS[1:]:
+        tables[split] = list_files(f"tweets/split={split}")
+    tables[EXCERPTS] = dict(made)
+    for split, files in tables.items():
+        parts += [TextFile(split, path, num_rows) for path, num_rows in files.items()]
+    return parts
+
+
+def _find_number(path: str) -> str:
+    """Find the number of the part in the name of its file."""
+    name = path.rpartition("/")[2]
+    return name.split("-")[1]
+
+
+def read_rows(part: TextFile, *, positions: np.ndarray) -> pa.Table:
+    """Read the rows of a part that have a class to learn, or no label at all.
+
+    Columns:
+        added: ``row_id`` (text n of ``prepare.unlabelled`` has -1 - n), ``label`` (int8: a position
+            in the classes of the network, or -1), ``text``; for rows to learn ``token_ids`` and
+            ``length``.
+    """
+    encoded = ["row_id", "token_ids", "length"]
+    if part.split in (UNLABELLED, EXCERPTS):
+        rows = parquet.read(part.uri, columns=[*encoded, "text"])
+    elif part.split in LEARNED:
+        rows = parquet.read(part.uri, columns=[*encoded, "label"])
+        tweets = parquet.read(part.texts_uri, columns=["row_id", "text"]).combine_chunks()
+        place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
+        rows = rows.append_column("text", tweets["text"].take(place))
+    else:
+        rows = parquet.read(part.uri, columns=["row_id", "text", "label"])
+    return relabel(rows, positions)
+
+
+def teach_rows(
+    table: pa.Table,
+    label: Label,
+    *,
+    parts: Sequence[TextFile],
+    root: str,
+    classes: tuple[str, ...],
+    models: Sequence[tuple[str, str]],
+    tables: Sequence[str],
+    on_gpu: bool,
+) -> dict[str, Any]:
+    """Ask the teachers, and write the rows of a part: rows to learn, or held-out rows.
+
+    A row is taught the mean probabilities of the teachers that answer it. A row to learn that
+    nobody answers is taught its label.
+
+    Args:
+        table: The rows, see :func:`read_rows`.
+        label: What the task knows of the part.
+        parts: All parts.
+        root: Directory to write to.
+        classes: The C classes that the network learns.
+        models: Directory and fingerprint of each teacher that is a model package.
+        tables: For each other teacher a file of :meth:`Answers.save`.
+        on_gpu: Whether tasks have a share of a GPU.
+
+    Returns:
+        ``files``: the file that was written. ``counts``: ``rows`` (written), ``answered`` (by one
+        teacher or more) and ``left_out`` (neither an answer nor a label, so nothing to learn).
+    """
+    part = parts[label.number]
+    is_answered, mean = _average(table["text"].combine_chunks(), classes, models, tables, on_gpu)
+    is_learned = part.split in LEARNED
+    form = schema.TAUGHT if is_learned else schema.HELD_OUT
+    rows = label_files.add_answers(table, is_answered, mean, keep_labels=is_learned)
+    rows = rows.select(form.names).cast(form)
+    files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
+    counts = {
+        "rows": len(rows),
+        "answered": int(is_answered.sum()),
+        "left_out": len(table) - len(rows),
+    }
+    return {"counts": counts, "files": files}
+
+
+def _average(
+    text: pa.Array,
+    classes: tuple[str, ...],
+    models: Sequence[tuple[str, str]],
+    tables: Sequence[str],
+    on_gpu: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ask all teachers about N texts.
+
+    Returns:
+        Whether each text is answered, N bool; and the mean of the answers, (N, C) float64.
+    """
+    given = []
+    if tables:
+        hashes = hash_texts(text)
+        given += [_load_answers(uri).find(hashes) for uri in tables]
+    if models:
+        from sentiflow.cluster import memory
+
+        packages = memory.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
+        given += [_ask_model(text, package, classes) for package in packages]
+    num_answers = np.sum([is_answered for is_answered, _ in given], axis=0)
+    sums = np.sum([probabilities for _, probabilities in given], axis=0)
+    return num_answers > 0, sums / np.maximum(num_answers, 1)[:, None]
+
+
+def _ask_model(
+    text: pa.Array, package: "ModelPackage", classes: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score N texts: whether they are answered, N bool; (N, C) float64, 0 where they are not."""
+    scores = package.score(text)
+    columns = [scores.classes.index(name) for name in classes]
+    chosen = scores.probabilities[:, columns].astype(np.float64)
+    total = chosen.sum(axis=1)
+    is_known = (scores.num_tokens > 0) & (total > 0)
+    share = chosen / np.where(is_known, total, 1)[:, None]
+    return is_known, np.where(is_known[:, None], share, 0)
+
+
+_load_answers = functools.lru_cache(maxsize=4)(Answers.load)
+"""Loads the answers of a teacher once for each worker process."""

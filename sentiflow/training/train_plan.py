@@ -1,0 +1,200 @@
+"""Config -> the plan of a training: everything that its settings refer to, looked up once.
+
+The plan is made when the output is described, and the training works from it alone. So the model
+is always made of the inputs that its manifest names. If prepared data are replaced while a training
+reads them, its output is not published (:meth:`Output.publish`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sentiflow.config.sections import Config
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
+from sentiflow.models import package_files
+from sentiflow.storage.uris import display_uri
+from sentiflow.tracking import model_sources, refits
+from sentiflow.tracking.refits import Refit
+from sentiflow.training import learned_classes, rates
+from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.reports import CHECKPOINTS, FOLDS, MODEL, PRETRAIN, TAUGHT, TRAIN, Phase
+
+STAGE = "train"
+OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
+
+
+@dataclass(frozen=True)
+class FirstModel:
+    """The model that ``train.init_from`` names."""
+
+    model: ModelInput
+    notes: Sequence[str]
+    """Lines about what does not fit the new model and is reinitialized."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """What a training has to do, counted in texts."""
+
+    num_rows: int
+    """Texts of an epoch."""
+    total: int
+    """Texts of all epochs, in pretraining and training."""
+    linear: int
+    """The linear model's time, in texts that the network would read; 0: there is no such model."""
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """A training as it will run."""
+
+    config: Config
+    """The experiment. In a refit the section ``train`` is that of the run to repeat."""
+    spec: OutputSpec
+    """The output. Its inputs are the prepared data and, where the settings name them, the first
+    model (``init_from``), the run to repeat (``refit``) and the teachers (``teacher_1``, …)."""
+    prepared: Manifest
+    """Manifest of the prepared data."""
+    splits: Sequence[str]
+    """The splits that are trained on."""
+    learned: LearnedClasses
+    """The classes, with their rows in these splits."""
+    has_linear: bool
+    """Whether a linear model is trained beside the network."""
+    first: FirstModel | None
+    """None: random weights."""
+    refit: Refit | None
+    """The run to repeat on all labelled rows, if this is a refit."""
+
+    @property
+    def settings(self) -> TrainSettings:
+        """The section ``train``."""
+        return self.config.train
+
+    def count_texts(
+        self, taught: Mapping[str, int] | None, num_epochs: Mapping[Phase, int]
+    ) -> Amount:
+        """Count what the training has to do, for the time that is left.
+
+        Args:
+            taught: Files with the answers of teachers, and the rows of each, if there are any.
+            num_epochs: The epochs of each phase.
+        """
+        num_labelled = int(self.learned.counts.sum())
+        num_rows = num_labelled if taught is None else sum(taught.values())
+        num_pretrained = num_labelled + learned_classes.count_unlabelled(self.prepared)
+        linear = 0
+        if self.has_linear:
+            rate = rates.LINEAR_ROWS_PER_SECOND * rates.estimate_row(self.settings.model)
+            linear = int(num_rows / rate)
+        return Amount(
+            num_rows=num_rows,
+            total=num_rows * num_epochs[TRAIN] + num_pretrained * num_epochs[PRETRAIN],
+            linear=linear,
+        )
+
+
+def resolve(config: Config) -> TrainPlan:
+    """Plan a training.
+
+    Raises:
+        UserError: The prepared data, the model to start from, a teacher, or the run to repeat are
+            missing or incomplete, or the data have no row of a class to learn.
+        JobError: MLflow cannot be reached.
+    """
+    refit = None
+    if config.train.refit:
+        config, refit, prepared = refits.apply(config)
+    else:
+        prepared = manifest.require(
+            config.train.prepared_uri, stage="prepare", setting="train.prepared_uri"
+        )
+    settings = config.train
+    splits = refit.record["splits"] if refit else SPLITS[:1]
+    learned = learned_classes.choose(prepared, settings, splits)
+    if not refit:
+        learned_classes.check_unseen(settings, prepared, learned)
+    first = _find_first(config, learned)
+    if refit:
+        _check_same_first(refit, first)
+    return TrainPlan(
+        config=config,
+        spec=_describe_output(config, prepared, learned, first, refit),
+        prepared=prepared,
+        splits=splits,
+        learned=learned,
+        has_linear=decide_linear(settings, learned, refit),
+        first=first,
+        refit=refit,
+    )
+
+
+def decide_linear(settings: TrainSettings, learned: LearnedClasses, refit: Refit | None) -> bool:
+    """Decide whether there is a linear model; with ``auto`` a refit has one if its run has one."""
+    if refit and settings.linear == "auto":
+        calibration = refit.package.get("calibration") or {}
+        return "linear_weight" in calibration
+    return rates.has_linear(settings.linear, int(learned.counts.sum()))
+
+
+def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
+    """Find the model that ``train.init_from`` names, and check that it fits.
+
+    Raises:
+        UserError: There is no such model, or it has another network.
+    """
+    settings = config.train
+    if settings.init_from is None:
+        return None
+    model = model_sources.describe(
+        settings.init_from, tracking=config.tracking.uri, setting="train.init_from"
+    )
+    notes = package_files.check_first(model, settings.model, learned.names)
+    return FirstModel(model, notes)
+
+
+def _check_same_first(refit: Refit, first: FirstModel | None) -> None:
+    """Check that a refit starts from the weights that its run has started from.
+
+    Raises:
+        UserError: It does not.
+    """
+    ours = first.model["fingerprint"] if first else None
+    theirs = refit.first["fingerprint"] if refit.first else None
+    if ours != theirs:
+        named = display_uri(refit.first["uri"]) if refit.first else "random weights"
+        raise UserError(
+            f"train.init_from: the run to repeat has started from {named}",
+            hint="leave train.init_from out, or name the model it started from",
+        )
+
+
+def _describe_output(
+    config: Config,
+    prepared: Manifest,
+    learned: LearnedClasses,
+    first: FirstModel | None,
+    refit: Refit | None,
+) -> OutputSpec:
+    """Describe the output: its location, and the settings and inputs that decide the model."""
+    settings = config.train
+    decisive = settings.dump_decisive()
+    del decisive["distill"]
+    inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, prepared)}
+    if first:
+        inputs["init_from"] = {
+            "uri": first.model["uri"],
+            "fingerprint": first.model["fingerprint"],
+            "training": first.model["training"],
+        }
+    if refit:
+        inputs["refit"] = refit.input
+    if settings.distill.teachers:
+        decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
+        inputs |= model_sources.describe_teachers(config, learned.names)
+    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
