@@ -11,26 +11,32 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import label_files, manifest, schema
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.label_files import Answers
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.errors import UserError
 from sentiflow.progress import say
+from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources
 from sentiflow.training import encoder_teacher, excerpts, teachers, teaching_tasks
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.reports import TAUGHT, Taught
-from sentiflow.training.teachers import ANSWERS, Teachers
+from sentiflow.training.teachers import Teachers
 from sentiflow.training.teaching_tasks import LEARNED, TextFile, list_parts
 from sentiflow.training.train_plan import TrainPlan
 
 STAGE = "teach"
 TRAIN = schema.SPLITS[0]
 _SPLITS = (*schema.SPLITS, UNLABELLED, EXCERPTS)
+ANSWERS = "answers"
+"""Folder of the answers of the teachers that have not seen the rows of a fold."""
 OWNS = (*(f"split={split}" for split in _SPLITS), ANSWERS, encoder_teacher.VECTORS)
 
 
@@ -101,7 +107,7 @@ def _ask(plan: TrainPlan, output: Output, resources: Resources) -> Manifest:
     results = _ask_about_parts(plan, output, resources, parts, found, maps)
     counts = _add_counts(parts, results)
     files = [item for result in results for item in result["files"]]
-    files += teachers.write_fold_answers(output, found.of_folds)
+    files += _write_fold_answers(output, found.of_folds)
     seconds = time.monotonic() - began
     say(STAGE, f"the teachers have answered {_describe_counts(counts)} ({seconds:.1f} s)")
     return output.publish(counts=counts, files=files, seconds=seconds)
@@ -156,6 +162,17 @@ def _add_counts(
             hint="their texts are not those of the prepared data",
         )
     return counts
+
+
+def _write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> list[FileEntry]:
+    """Write for each fold the mean answers of the encoders that have not seen its rows."""
+    files = list[FileEntry]()
+    for number, uris in enumerate(zip(*of_folds, strict=True), start=1):
+        loaded = [Answers.load(uri) for uri in uris]
+        mean = np.mean([each.probabilities for each in loaded], axis=0)
+        table = Answers(loaded[0].keys, mean).to_table()
+        files += parquet.write_part(output.uri, f"{ANSWERS}/fold-{number:02d}.parquet", table)
+    return files
 
 
 def _describe_counts(counts: Mapping[str, Mapping[str, int]]) -> str:

@@ -11,7 +11,7 @@ from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 
 _KEY = "sentiflow--folds"
-"""Key of the hash that decides the fold of a text; that of its split is independent of it."""
+"""Key of the hash that decides the fold of a text. The split of a text is independent of it."""
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,19 @@ class Folds:
 
     num_folds: int
     splits: tuple[str, ...]
-    """Those whose rows are drawn from the corpus; given test rows are in no fold."""
+    """The splits whose rows are in folds. Given test rows are in none."""
     validation_fraction: float
-    """Of the rows of all other folds."""
+    """Share of the validation rows in the rows that a fold leaves."""
 
     @classmethod
     def of(cls, prepared: Manifest, num_folds: int) -> "Folds":
         """Divide the rows of prepared data."""
-        fixed, split = prepared.get("fixed_splits", ()), prepared["settings"]["split"]
+        fixed = prepared.get("fixed_splits", ())
+        split = prepared["settings"]["split"]
         return cls(
-            num_folds,
-            tuple(name for name in SPLITS if name not in fixed),
-            split["validation_fraction"] / (1 - split["test_fraction"]),
+            num_folds=num_folds,
+            splits=tuple(name for name in SPLITS if name not in fixed),
+            validation_fraction=split["validation_fraction"] / (1 - split["test_fraction"]),
         )
 
     def place(self, text: pa.Array) -> np.ndarray:
@@ -40,23 +41,25 @@ class Folds:
         The whole part is the fold of a text, the rest its place within the fold.
         """
         share = hash_strings(normalize_text(text), key=_KEY) / np.float64(2**64)
-        return np.asarray((share * self.num_folds).clip(max=np.nextafter(self.num_folds, 0)))
+        below_last = np.nextafter(self.num_folds, 0)
+        return np.asarray((share * self.num_folds).clip(max=below_last))
 
     def choose(self, position: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Choose rows by their places: those that a fold trains on, and its validation rows."""
+        """Choose rows by their places: the train rows and the validation rows of a fold."""
         is_other = position.astype(int) != number
         is_validation = is_other & (position % 1 < self.validation_fraction)
         return is_other & ~is_validation, is_validation
 
     def check(self, text: pa.Array, label: np.ndarray) -> None:
-        """Refuse labelled rows of which a fold leaves fewer than two classes to train on.
+        """Check that each fold leaves labelled rows of two classes or more to train on.
 
         Raises:
-            UserError: That is so.
+            UserError: One does not.
         """
         position = self.place(text)
         for number in range(self.num_folds):
-            if len(np.unique(label[self.choose(position, number)[0]])) < 2:
+            is_train, _ = self.choose(position, number)
+            if len(np.unique(label[is_train])) < 2:
                 raise UserError(
                     f"train.folds: without fold {number + 1} of {self.num_folds} fewer than two "
                     "classes have rows, as equal texts are in one fold; different texts in "

@@ -1,6 +1,5 @@
 """Prepared data + settings -> the classes that a model learns, their rows and their weights."""
 
-import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +19,7 @@ class LearnedClasses:
     """The C classes of a model."""
 
     names: tuple[str, ...]
-    """In the order of the prepared classes; a label of the model is a position here."""
+    """In the order of the prepared classes. A label of the model is a position here."""
     counts: np.ndarray
     """Rows of each class in training, (C,) int64."""
     positions: np.ndarray
@@ -38,14 +37,15 @@ class LearnedClasses:
 
     def describe(self) -> str:
         """List the classes, of many the rarest, with their rows and, if any, their weights."""
-        weights = () if self.weights is None else self.weights.tolist()
-        rows = itertools.zip_longest(self.names, self.counts, weights)
-        listed = [
-            f"{name} ({number:,}{f', weight {weight:.2f}' if weight else ''})"
-            for name, number, weight in sorted(
-                rows, key=lambda row: row[1] if len(self.names) > MOST_LISTED else 0
-            )
-        ]
+        order = list(range(len(self.names)))
+        if len(order) > MOST_LISTED:
+            order.sort(key=lambda place: self.counts[place])
+        listed = list[str]()
+        for place in order:
+            text = f"{self.counts[place]:,}"
+            if self.weights is not None:
+                text += f", weight {self.weights[place]:.2f}"
+            listed.append(f"{self.names[place]} ({text})")
         return ", ".join(few(listed, "in the manifest"))
 
 
@@ -62,11 +62,37 @@ def choose(
     Raises:
         UserError: A class has no rows, or there are fewer than two classes.
     """
+    classes = manifest.find_classes(prepared)
     learnable = manifest.find_learnable(prepared)
+    names = _choose_names(prepared, settings, learnable)
+    counts = [sum(count_rows(prepared, split, [name]) for split in splits) for name in names]
+    positions = [names.index(name) if name in names else -1 for name in classes]
+    left_out = [name for name in classes if name not in names]
+    if not settings.classes:  # the other classes have too few rows
+        left_out = [name for name in left_out if name not in learnable]
+    rows = np.array(counts)
+    return LearnedClasses(
+        names=names,
+        counts=rows,
+        positions=np.array(positions, np.int8),
+        weights=_weigh(settings.class_weights, rows),
+        left_out=tuple(left_out),
+    )
+
+
+def _choose_names(
+    prepared: Manifest, settings: TrainSettings, learnable: Sequence[str]
+) -> tuple[str, ...]:
+    """Name the classes to learn, in the order of the prepared classes.
+
+    Raises:
+        UserError: A class has no rows, or there are fewer than two classes.
+    """
     counts = {name: count_rows(prepared, "train", [name]) for name in learnable}
     shown = ", ".join(few([f"{name} {number:,}" for name, number in counts.items()]))
     split_has = f"the train split has {shown}"
-    if unknown := [name for name in settings.classes or () if not counts.get(name)]:
+    unknown = [name for name in settings.classes or () if not counts.get(name)]
+    if unknown:
         raise UserError(
             f"train.classes: no row to learn is {' or '.join(few(unknown))}", hint=split_has
         )
@@ -74,27 +100,17 @@ def choose(
     names = tuple(name for name in learnable if name in chosen)
     if len(names) < 2:
         raise UserError("a classifier needs rows of two classes or more", hint=split_has)
-    rows = np.array([sum(count_rows(prepared, s, [name]) for s in splits) for name in names])
-    positions = np.array(
-        [names.index(name) if name in names else -1 for name in manifest.find_classes(prepared)],
-        np.int8,
-    )
-    left_out = tuple(
-        name
-        for name in manifest.find_classes(prepared)
-        if name not in names and (settings.classes or name not in learnable)
-    )
-    return LearnedClasses(names, rows, positions, _weigh(settings.class_weights, rows), left_out)
+    return names
 
 
 def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:
     """Give prepared rows the labels of the model; rows of a class that is left out are dropped.
 
-    A table without labels is one of unlabelled texts, which all stay.
+    A table without labels has unlabelled texts, which all stay.
 
     Columns:
-        replaced: ``label`` (int8), of an unlabelled text -1; of these also ``row_id``, if it is
-            there: that of text n is -1 - n.
+        replaced: ``label`` (int8; -1 for unlabelled texts). For unlabelled texts also ``row_id``,
+            if it is there: text n gets -1 - n.
     """
     if "label" not in rows.column_names:
         if "row_id" in rows.column_names:
@@ -107,6 +123,7 @@ def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:
 
 
 def _replace(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
+    """Replace a column of encoded rows."""
     index = table.column_names.index(name)
     return table.set_column(index, schema.ENCODED.field(name), pa.array(values))
 
@@ -119,21 +136,24 @@ def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
 def count_unlabelled(prepared: Manifest) -> int:
     """Count the unlabelled texts with a known word, which pretraining reads, too."""
     counts = prepared["counts"].get("unlabelled")
-    return counts["accepted"] - counts["without_token"] if counts else 0
+    if not counts:
+        return 0
+    return counts["accepted"] - counts["without_token"]
 
 
 def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: LearnedClasses) -> int:
     """Count the rows of all epochs of pretraining and training."""
-    num_rows, before = int(learned.counts.sum()), settings.pretrain.num_epochs
-    return num_rows * (before + settings.num_epochs) + count_unlabelled(prepared) * before
+    num_rows = int(learned.counts.sum())
+    num_pretrained = num_rows + count_unlabelled(prepared)
+    return num_rows * settings.num_epochs + num_pretrained * settings.pretrain.num_epochs
 
 
 def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
     """Check that ``folds`` and ``unsure``, if they are set, have rows that no model has seen.
 
     Raises:
-        UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by the
-            texts, as the splits are not.
+        UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by
+            text, as the splits were drawn otherwise.
     """
     num_rows = count_rows(prepared, "validation", learned.names)
     if settings.unsure and not settings.folds and not num_rows:
@@ -144,10 +164,11 @@ def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedCl
         )
     kind = prepared["settings"]["split"]["kind"]
     if settings.folds and kind not in ("hash", "column"):
+        hint = "set train.folds=0"
+        if not num_rows:
+            hint += " and prepare.split.validation_fraction=0.1"
         raise UserError(
-            f"train.folds: prepare.split.kind is {kind}, but folds are drawn by text",
-            hint="set train.folds=0"
-            + ("" if num_rows else " and prepare.split.validation_fraction=0.1"),
+            f"train.folds: prepare.split.kind is {kind}, but folds are drawn by text", hint=hint
         )
 
 
@@ -155,5 +176,6 @@ def _weigh(weights: str | None, counts: np.ndarray) -> np.ndarray | None:
     """Compute the weight of each class; the mean over all rows is 1."""
     if weights is None:
         return None
-    raw = counts.astype(np.float64) ** (-0.5 if weights == "sqrt" else -1.0)
+    exponent = -0.5 if weights == "sqrt" else -1.0
+    raw = counts.astype(np.float64) ** exponent
     return (raw * counts.sum() / (raw * counts).sum()).astype(np.float32)

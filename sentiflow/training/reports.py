@@ -1,7 +1,6 @@
-"""What a training reports while it runs, what it returns, and what is shown and recorded of it.
+"""Reports of the training workers -> a progress bar, log lines, metrics in MLflow.
 
-Workers send these to the driver, and the queue between them imports this module. So it must not
-import torch.
+The queue between workers and driver imports this module, so it must not import torch.
 """
 
 from collections.abc import Mapping
@@ -26,9 +25,16 @@ PRETRAIN: Phase = "pretrain"
 TRAIN: Phase = "train"
 
 _PREFIX: dict[Phase, str] = {PRETRAIN: "pretraining ", TRAIN: ""}
+"""What the name of an epoch begins with."""
 
-MODEL, CHECKPOINTS, TAUGHT, FOLDS = "model", "checkpoints", "taught", "folds"
-"""Folders in the output of a training."""
+MODEL = "model"
+"""Folder of the model package in the output of a training."""
+CHECKPOINTS = "checkpoints"
+"""Folder of the checkpoints."""
+TAUGHT = "taught"
+"""Folder of the answers of teachers."""
+FOLDS = "folds"
+"""Folder of the folds."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,8 @@ class History:
     @property
     def chosen(self) -> EpochResult:
         """The epoch whose weights are used: for the model, or for the phase that follows."""
-        return (self.best if self.selection.keep == "best" else None) or self.epochs[-1]
+        best = self.best if self.selection.keep == "best" else None
+        return best or self.epochs[-1]
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ class Event:
     is_start: bool = False
     """Whether the workers have just begun, for the first time or after the loss of a worker."""
     metrics: dict[str, float] | None = None
-    """Means over the steps since the last report, named as below ``step/`` in MLflow."""
+    """Means over the steps since the last report, by their names below ``step/`` in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -116,14 +123,18 @@ class Taught:
     files: dict[str, int]
     """Files in their order, with the rows of each."""
     entries: list[FileEntry]
-    """All files of the answers, for the manifest of their output; none where a sweep has them."""
+    """All files of the answers, for the manifest of the output; none if they are in a sweep's."""
     uri: str
     """Their directory."""
     fingerprint: str
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
     of_folds: list[str]
-    """For each fold the file with the answers of encoders' teachers that have not seen its rows."""
+    """For each fold the file with the answers of encoders that have not seen its rows."""
+
+    def describe(self) -> dict[str, Any]:
+        """Describe the answers for the manifest of a training."""
+        return {"uri": self.uri, "fingerprint": self.fingerprint, "counts": self.counts}
 
 
 @dataclass(frozen=True)
@@ -161,10 +172,12 @@ class TrainCallback:
         num_classes: int = 2,
     ) -> None:
         """Expect the events of a training that asks for ``expected_workers`` workers."""
-        self.progress, self.recorder = progress, recorder
+        self.progress = progress
+        self.recorder = recorder
         self.num_epochs = num_epochs
         self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
-        self.expected_workers, self.num_workers = expected_workers, 0
+        self.expected_workers = expected_workers
+        self.num_workers = 0
         self.phase: Phase = PRETRAIN if num_epochs[PRETRAIN] else TRAIN
         self.last_step = 0
         self.seen_epochs: set[tuple[Phase, int]] = set()
@@ -174,18 +187,20 @@ class TrainCallback:
         if event.is_start:
             self._start(event)
         elif event.phase != self.phase:
-            self.progress.start_at(event.rows_done)  # the rate of training is another one
+            self.progress.start_at(event.rows_done)  # training has another rate than pretraining
         self.phase = event.phase
         if event.metrics and event.step > self.last_step:
             self._show_steps(event, event.metrics)
-        for phase, epochs in ((PRETRAIN, event.pretraining), (TRAIN, event.history)):
-            for result in epochs:
-                if (phase, result.epoch) not in self.seen_epochs:
-                    self._take_epoch(phase, result, is_new=not event.is_start)
+        for result in event.pretraining:
+            self._take_epoch(PRETRAIN, result, is_new=not event.is_start)
+        for result in event.history:
+            self._take_epoch(TRAIN, result, is_new=not event.is_start)
         self.last_step = max(self.last_step, event.step)
 
     def _start(self, event: Event) -> None:
-        before, self.num_workers = self.num_workers, event.num_workers
+        """Say how many workers begin, and where, if not at the beginning."""
+        before = self.num_workers
+        self.num_workers = event.num_workers
         workers = count_workers(self.num_workers)
         where = (
             f"step {event.step:,} of {event.num_steps:,}, "
@@ -202,6 +217,7 @@ class TrainCallback:
             say(TRAIN, f"resuming at {where}")
 
     def _show_steps(self, event: Event, metrics: Mapping[str, float]) -> None:
+        """Show and record the means over some steps."""
         prefix = _PREFIX[event.phase]
         note = (
             f"{prefix}epoch {event.epoch + 1} of {self.num_epochs[event.phase]}, "
@@ -214,7 +230,9 @@ class TrainCallback:
         self.recorder.log_series([(event.step, named)])
 
     def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
-        """Record an epoch, and show it unless it comes from a checkpoint."""
+        """Record an epoch the first time, and show it unless it comes from a checkpoint."""
+        if (phase, result.epoch) in self.seen_epochs:
+            return
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
             metrics: dict[str, float | None] = {"loss": result.train_loss}
@@ -222,7 +240,8 @@ class TrainCallback:
                 metrics["validation loss"] = result.validation_loss
             else:
                 metrics["validation accuracy"] = result.validation_accuracy
-                metrics["macro F1"] = result.validation_f1_macro if self.shows_f1 else None
+                if self.shows_f1:
+                    metrics["macro F1"] = result.validation_f1_macro
             shown = [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
             say(
                 TRAIN,
@@ -234,4 +253,4 @@ class TrainCallback:
 
 def count_workers(number: int) -> str:
     """Write a number of workers in words: ``1 worker``, ``2 workers``."""
-    return f"{number} worker{'s' if number > 1 else ''}"
+    return "1 worker" if number == 1 else f"{number} workers"

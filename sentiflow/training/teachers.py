@@ -4,24 +4,16 @@ A model is asked in the tasks that write the rows. Files and sentence encoders g
 answers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.data import input_files, label_files
-from sentiflow.data.label_files import Answers
-from sentiflow.data.manifest_types import FileEntry
 from sentiflow.data.outputs import Output
-from sentiflow.storage import parquet
 from sentiflow.storage.uris import join, names_encoder
 from sentiflow.tracking import model_sources
 from sentiflow.training import encoder_teacher
 from sentiflow.training.train_plan import TrainPlan
-
-ANSWERS = "answers"
-"""Folder of the answers of the teachers that have not seen the rows of a fold."""
 
 
 @dataclass
@@ -69,14 +61,3 @@ def fetch(
             uri = model_sources.download(teacher, to=to, tracking=plan.config.tracking.uri)
             found.models.append((uri, teacher["fingerprint"]))
     return found
-
-
-def write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> list[FileEntry]:
-    """Write for each fold the mean answers of the encoders that have not seen its rows."""
-    files = list[FileEntry]()
-    for number, uris in enumerate(zip(*of_folds, strict=True), start=1):
-        loaded = [Answers.load(uri) for uri in uris]
-        mean = np.mean([each.probabilities for each in loaded], axis=0)
-        table = Answers(loaded[0].keys, mean).to_table()
-        files += parquet.write_part(output.uri, f"{ANSWERS}/fold-{number:02d}.parquet", table)
-    return files

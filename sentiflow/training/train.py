@@ -24,7 +24,6 @@ from sentiflow.training.train_plan import resolve as resolve
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
-    from sentiflow.training.folds import FoldResults
 
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
@@ -42,7 +41,7 @@ def run(
     taught: Taught | None = None,
     watch: Callable[[Event], None] = lambda event: None,
 ) -> Manifest:
-    """Train a model and publish its package, or resume an interrupted training.
+    """Train a model and publish its package, or resume a training; return the manifest.
 
     Args:
         plan: The training.
@@ -51,9 +50,6 @@ def run(
         resources: The cluster.
         taught: The answers of the teachers, if a sweep has asked them.
         watch: Called with each event of the workers, for a sweep.
-
-    Returns:
-        The manifest.
 
     Raises:
         UserError: The data cannot be trained on.
@@ -74,9 +70,7 @@ def run(
     fold_files: Sequence[FileEntry] = ()
     if plan.settings.folds and not plan.refit:
         answers = taught.of_folds if taught else ()
-        found = _train_folds(output, job, plan.learned, answers, amount, run_workers)
-        job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
-        fold_files = found.files
+        job, fold_files = _train_folds(output, job, plan.learned, answers, amount, run_workers)
     note = descriptions.describe_refit(plan)
     for line in descriptions.describe_plan(plan, amount.num_rows, num_workers, note, why):
         say(STAGE, line)
@@ -97,7 +91,6 @@ def run(
         num_workers=num_workers,
         taught=taught,
         fold_files=fold_files,
-        checkpoints_uri=job.checkpoints_uri,
     )
 
 
@@ -121,7 +114,7 @@ def _train_folds(
     answers: Sequence[str],
     amount: Amount,
     run_workers: RunWorkers,
-) -> "FoldResults":
+) -> tuple[TrainJob, Sequence[FileEntry]]:
     """Train a model for each fold, by one worker.
 
     Args:
@@ -131,6 +124,10 @@ def _train_folds(
         answers: For each fold the file with the answers of its teachers, if there are any.
         amount: What one training has to do.
         run_workers: Trains.
+
+    Returns:
+        The training of the model, with the calibration and the profile by the answers of all folds;
+        and the files of these answers.
     """
     from sentiflow.training import folds
 
@@ -149,7 +146,7 @@ def _train_folds(
             run_workers(fold_job, 1, show)
 
     with output.rolled_back_if_refused():
-        return folds.train(
+        found = folds.train(
             job,
             learned,
             root=output.spec.uri,
@@ -157,6 +154,8 @@ def _train_folds(
             run=run_fold,
             taught=answers,
         )
+    job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
+    return job, found.files
 
 
 def _train_model(

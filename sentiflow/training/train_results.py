@@ -12,6 +12,7 @@ from sentiflow.data.outputs import Output, list_result
 from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
 from sentiflow.training.reports import MODEL, Taught, TrainReport
+from sentiflow.training.train_job import locate_checkpoints
 from sentiflow.training.train_plan import TrainPlan
 
 if TYPE_CHECKING:
@@ -62,9 +63,8 @@ def publish(
     num_workers: int,
     taught: Taught | None,
     fold_files: Sequence[FileEntry],
-    checkpoints_uri: str,
 ) -> Manifest:
-    """Record the metrics, draw the curve, and write the manifest.
+    """Record the metrics, draw the curve, and write the manifest; return it.
 
     Args:
         output: The output of the training.
@@ -77,28 +77,21 @@ def publish(
         num_workers: Workers at the end.
         taught: The answers of teachers, if there are any.
         fold_files: The answers of folds, in the output.
-        checkpoints_uri: Directory of the checkpoints.
-
-    Returns:
-        The manifest.
     """
-    metrics = _list_metrics(report, seconds, refit)
-    recorder.log_metrics(metrics)
-    chosen = report.history[report.chosen_epoch - 1]
-    recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)  # again, as metrics of the model
+    _log_metrics(recorder, report, seconds, refit)
     history = [asdict(epoch) for epoch in report.history]
     curve = _draw_curve(history)
     recorder.log_files({CURVE: curve})
+    package = report.package
+    files = [output.write(CURVE, curve)]
+    files += list_result(join(output.uri, MODEL), package, path=MODEL)
+    files += _list_checkpoints(output)
     more: dict[str, Any] = {"registered": registered, "num_workers": num_workers}
     if refit:
         more["refit"] = refit.record
     if taught:
-        more["taught"] = {
-            "uri": taught.uri,
-            "fingerprint": taught.fingerprint,
-            "counts": taught.counts,
-        }
-    package = report.package
+        files += taught.entries
+        more["taught"] = taught.describe()
     return output.publish(
         counts={
             "rows": num_rows,
@@ -106,13 +99,7 @@ def publish(
             "epochs": len(history),
             "parameters": package["counts"]["parameters"],
         },
-        files=[
-            output.write(CURVE, curve),
-            *list_result(join(output.uri, MODEL), package, path=MODEL),
-            *_list_checkpoints(output, checkpoints_uri),
-            *(taught.entries if taught else ()),
-            *fold_files,
-        ],
+        files=[*files, *fold_files],
         seconds=seconds,
         run=recorder.describe(),
         pretraining=[asdict(epoch) for epoch in report.pretraining],
@@ -124,6 +111,19 @@ def publish(
         precision=report.precision,
         **more,
     )
+
+
+def _log_metrics(
+    recorder: "Recorder", report: TrainReport, seconds: float, refit: Refit | None
+) -> None:
+    """Record the metrics of the whole training, and the chosen epoch again.
+
+    Once the package is logged, MLflow ranks models by later metrics (:meth:`Recorder.measure`).
+    """
+    metrics = _list_metrics(report, seconds, refit)
+    recorder.log_metrics(metrics)
+    chosen = report.history[report.chosen_epoch - 1]
+    recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)
 
 
 def _list_metrics(
@@ -156,8 +156,9 @@ def _draw_curve(history: list[dict[str, Any]]) -> bytes:
     return plotting.render_training_curve(history)
 
 
-def _list_checkpoints(output: Output, uri: str) -> list[FileEntry]:
+def _list_checkpoints(output: Output) -> list[FileEntry]:
     """List the files of the checkpoints for the manifest."""
     from sentiflow.training import checkpoints
 
+    uri = locate_checkpoints(output)
     return checkpoints.list_files(uri, path=uri.removeprefix(f"{output.spec.uri}/"))

@@ -64,3 +64,12 @@ def test_the_time_of_a_training_follows_from_epochs_folds_and_network(write, ove
     other = estimates.estimate("train", write(13 * 10**8, override), 2)
     assert minutes(other) / minutes(line) == pytest.approx(times, rel=0.5)
     assert "on disk" not in line
+
+
+@pytest.mark.parametrize("rows", [199_000, 201_000])
+def test_the_linear_model_counts_up_to_a_number_of_train_rows(write, rows):
+    """Eight of ten rows are train rows; a linear model takes memory."""
+    num_bytes = 130 * rows * 10 // 8
+    settings = ("train.linear=auto", "train.num_epochs=100")
+    line = estimates.estimate("train", write(num_bytes, *settings), 2)
+    assert ("1.7 GB of memory" in line) == (rows < 200_000)

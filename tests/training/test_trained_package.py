@@ -198,7 +198,6 @@ def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
         num_workers=1,
         taught=None,
         fold_files=[],
-        checkpoints_uri=str(tmp_path / "checkpoints"),
     )
     assert published["run"]["metrics"]["train/linear_weight"] == 0.5
     assert "train/temperature" not in published["run"]["metrics"]
