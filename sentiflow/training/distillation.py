@@ -33,11 +33,11 @@ from sentiflow.training.teaching_tasks import LEARNED, TextFile, list_parts
 from sentiflow.training.train_plan import TrainPlan
 
 STAGE = "teach"
-TRAIN = schema.SPLITS[0]
+_TRAIN = schema.SPLITS[0]
 _SPLITS = (*schema.SPLITS, UNLABELLED, EXCERPTS)
 ANSWERS = "answers"
 """Folder of the answers of the teachers that have not seen the rows of a fold."""
-OWNS = (*(f"split={split}" for split in _SPLITS), ANSWERS, encoder_teacher.VECTORS)
+_OWNS = (*(f"split={split}" for split in _SPLITS), ANSWERS, encoder_teacher.VECTORS)
 
 
 def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
@@ -55,7 +55,7 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     """
     settings = {
         "classes": list(plan.learned.names),
-        "splits": [TRAIN],
+        "splits": [_TRAIN],
         "columns": schema.TAUGHT.names,
         "folds": plan.settings.folds,
     }
@@ -66,7 +66,7 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     }
     # other teachers never have the same directory
     path = join(TAUGHT, manifest.identify(STAGE, settings, inputs))
-    spec = OutputSpec(STAGE, join(output.spec.uri, path), settings, inputs, owns=OWNS)
+    spec = OutputSpec(STAGE, join(output.spec.uri, path), settings, inputs, owns=_OWNS)
     answers = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = answers.status.record if answers.is_complete else None
     if record is None:
@@ -159,7 +159,7 @@ def _add_counts(
     if not any(counts[split]["answered"] for split in LEARNED):
         raise UserError(
             f"{label_files.TEACHERS}: no teacher has answered a row to learn",
-            hint="their texts are not those of the prepared data",
+            hint="check that their texts are those of the prepared data",
         )
     return counts
 
@@ -177,7 +177,7 @@ def _write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> li
 
 def _describe_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Say how many rows have an answer."""
-    text = _describe_answered(counts[TRAIN], "train rows")
+    text = _describe_answered(counts[_TRAIN], "train rows")
     if any(counts[UNLABELLED].values()):
         text += f" and {_describe_answered(counts[UNLABELLED], 'unlabelled texts')}"
     num_excerpts = counts[EXCERPTS]["rows"]

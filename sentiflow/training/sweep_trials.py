@@ -40,20 +40,20 @@ ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
     "stopped": "KILLED",
     "failed": "FAILED",
 }
-"""MLflow's status for each; the order is that of the table."""
+"""MLflow's status for each, in the order of the table."""
 
 METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro")
 """Metrics of a trial."""
 MAX_REASON = 160
-"""Characters of a failure that are shown; the manifest has all."""
+"""Characters of a failure that are shown. The manifest has the whole text."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One combination of values, and where it is trained; it is sent to other machines."""
+    """One combination of values, and where it is trained. It is sent to other machines."""
 
     name: str
-    """Name of its folder and MLflow run; the same values have the same name."""
+    """Name of its folder. The same values have the same name."""
     values: search_space.Values
     config: Config
     """Settings of the trial's training."""
@@ -119,7 +119,7 @@ def train(trial: Trial, *, share: Resources) -> None:
     name = settings.selection.metric_name
     curves = list[Curve]()
 
-    def tell(event: Event) -> None:
+    def report(event: Event) -> None:
         """Report each epoch but the last one, as Tune would end the trial there."""
         for epoch in event.history[len(curves) :]:
             value = getattr(epoch, f"validation_{name}")
@@ -139,7 +139,7 @@ def train(trial: Trial, *, share: Resources) -> None:
     record = output.status.record if output.is_complete else None
     try:
         record = record or training.run(
-            plan, output, Recorder(), resources=share, taught=trial.taught, watch=tell
+            plan, output, Recorder(), resources=share, taught=trial.taught, watch=report
         )
     except (WorkerError, StorageError, UnavailableError):
         raise
@@ -157,7 +157,7 @@ def train(trial: Trial, *, share: Resources) -> None:
 
 
 class TrialCallback(ray.tune.Callback):
-    """Called by Ray Tune: shows trials; makes the run in MLflow of each that has ended."""
+    """Called by Ray Tune: shows trials, and makes an MLflow run for each that has ended."""
 
     def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
         """Expect the trials.
@@ -167,7 +167,9 @@ class TrialCallback(ray.tune.Callback):
             recorder: Recorder of the sweep's own run.
             capacity: What a trial needs of the cluster.
         """
-        self.trials, self.recorder, self.capacity = trials, recorder, capacity
+        self.trials = trials
+        self.recorder = recorder
+        self.capacity = capacity
         self.records: list[dict[str, Any]] = []
         """Trials that have ended, as in the manifest and in ``trials.csv``, see :meth:`end`."""
         self.short = search_space.short_names(list(trials[0].values))
@@ -183,16 +185,14 @@ class TrialCallback(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
     ) -> None:
-        """Show an epoch; after the last one the trial has ended."""
+        """Show an epoch, except the last one: there the trial ends."""
         index = trial.config["index"]
         settings = self.trials[index].config.train
         if result.get("epoch", settings.num_epochs) < settings.num_epochs:
             value = result[settings.selection.metric_name]
             done = f"epoch {result['epoch']} of {settings.num_epochs}"
-            say(
-                "sweep",
-                f"trial {index + 1}: {done}, validation {settings.selection.metric} {value:.4f}",
-            )
+            shown = f"validation {settings.selection.metric} {value:.4f}"
+            say("sweep", f"trial {index + 1}: {done}, {shown}")
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Take a trial that has finished, was stopped, or has reported why it failed."""
@@ -204,17 +204,17 @@ class TrialCallback(ray.tune.Callback):
         reported = trial.last_result or {}
         self.end(trial.config["index"], {**reported, "reason": text.splitlines()[-1]})
 
-    def end(self, index: int, told: Mapping[str, Any]) -> None:
+    def end(self, index: int, reported: Mapping[str, Any]) -> None:
         """Note a trial that has ended, now or in an earlier run of the sweep.
 
         Args:
             index: Its place among the trials.
-            told: Its last report: ``curve``, and the ``reason`` if it has failed.
+            reported: Its last report: ``curve``, and the ``reason`` if it has failed.
         """
         trial = self.trials[index]
         selection = trial.config.train.selection
-        curve: Curve = told.get("curve") or {"pretraining": [], "history": []}
-        reason = told.get("reason", "")
+        curve: Curve = reported.get("curve") or {"pretraining": [], "history": []}
+        reason = reported.get("reason", "")
         history = History(selection, read_epochs(curve["history"]))
         status: Status = "stopped"
         if reason:

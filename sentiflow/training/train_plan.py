@@ -39,10 +39,10 @@ class FirstModel:
 
 @dataclass(frozen=True)
 class Amount:
-    """What a training has to do, counted in texts."""
+    """The work of a training, counted in texts, for the time that is left."""
 
     num_rows: int
-    """Texts of an epoch."""
+    """Texts of an epoch of training."""
     total: int
     """Texts of all epochs, in pretraining and training."""
     linear: int
@@ -79,7 +79,7 @@ class TrainPlan:
     def count_texts(
         self, taught: Mapping[str, int] | None, num_epochs: Mapping[Phase, int]
     ) -> Amount:
-        """Count what the training has to do, for the time that is left.
+        """Count the work of the training.
 
         Args:
             taught: Files with the answers of teachers, and the rows of each, if there are any.

@@ -15,7 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
-from sentiflow.training import excerpts, folds, learned_classes, task
+from sentiflow.training import excerpts, fold_answers, fold_data, folds, learned_classes, task
 from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
 from sentiflow.words.word_vectors import WordVectors
@@ -44,7 +44,7 @@ def job(tmp_path, monkeypatch):
     ]
     words = pa.array(["bad", "dull", "good", "day"])
     vectors = WordVectors(words, np.eye(4, dtype=np.float32))
-    monkeypatch.setattr(folds.word_vectors, "load", lambda *_, **__: vectors)
+    monkeypatch.setattr(fold_data.word_vectors, "load", lambda *_, **__: vectors)
     settings = {
         "max_length": 30, "tokenizer": "tweet", "format": {"kind": "csv"},
         "split": {"kind": "hash", "validation_fraction": 0.1, "test_fraction": 0.1},
@@ -119,7 +119,7 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
         for fold in range(NUM_FOLDS)
     ]
     learned = learned_classes.choose(job.prepared, job.settings)
-    effect = folds._calibrate(pa.concat_tables(parts[1:]), learned)
+    effect = fold_answers.calibrate(pa.concat_tables(parts[1:]), learned)
     names = ("network", f"linear_{effect['linear_strength']:g}")
     network, of_linear = (np.array(parts[0][name].to_pylist()) for name in names)
     weight, fitted = effect["linear_weight"], Calibration.read(effect, CLASSES)

@@ -1,0 +1,124 @@
+"""Models of folds -> logits of the rows that they have not seen, calibrated by the other folds."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import safetensors.torch
+
+from sentiflow.metrics import confidence
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.scores import Scores
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import join
+from sentiflow.training import trained_package
+from sentiflow.training.fold_data import AllRows
+from sentiflow.training.learned_classes import LearnedClasses, relabel
+from sentiflow.training.linear_solver import STRENGTHS
+from sentiflow.training.train_job import TrainJob
+
+_NEVER = -30.0
+"""Logit of a class that a model has not learned."""
+_COUNTS = ("num_tokens", "lengths", "num_unknown")
+"""Fields of ``Scores`` that the logits come with."""
+
+
+def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedClasses) -> pa.Table:
+    """Compute the logits of the rows of a fold by its model.
+
+    Columns:
+        returned: ``row_id``, ``label`` (a position in the classes of the training), the counts of
+            ``Scores``, and the logits of each class: ``network``, and if there are linear models
+            ``linear_<strength>``.
+    """
+    is_of_fold = rows.is_labelled & (rows.position.astype(int) == number)
+    table = relabel(rows.table.filter(is_of_fold), learned.positions)
+    text = table["text"].combine_chunks()
+    package = ModelPackage.load(job.model_uri)
+    places = [learned.names.index(name) for name in package.settings.classes]
+    models = dict[float, LinearModel]()
+    if package.linear:
+        for strength in STRENGTHS:
+            content = filesystem.read_bytes(join(job.linear_uri, f"{strength:g}"))
+            tensors = safetensors.torch.load(content)
+            models[strength] = LinearModel.of(tensors, num_classes=len(places))
+    components = package.component_logits(text, models)
+    scores = package.score(text)
+
+    columns = {"row_id": table["row_id"], "label": table["label"]}
+    columns |= {name: getattr(scores, name) for name in _COUNTS}
+    names = ["network", *map(_name_column, models)]
+    for name, of_classes in zip(names, components, strict=True):
+        logits = np.full((len(table), len(learned.names)), _NEVER, np.float32)
+        logits[:, places] = of_classes
+        columns[name] = pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
+    return pa.table(columns)
+
+
+def _name_column(strength: float) -> str:
+    return f"linear_{strength:g}"
+
+
+def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
+    """Compute probabilities that are not calibrated from the logits of :func:`compute_logits`."""
+    logits = _to_matrix(table, "network")
+    weight = calibration.get("linear_weight")
+    if weight is not None:
+        of_linear = _to_matrix(table, _name_column(calibration["linear_strength"]))
+        logits = (1 - weight) * logits + weight * of_linear
+    probabilities = confidence.softmax(logits)
+    counts = {name: table[name].to_numpy() for name in _COUNTS}
+    probabilities[counts["num_tokens"] == 0] = learned.priors
+    return Scores(probabilities.astype(np.float32), learned.names, **counts)
+
+
+def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+
+
+def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
+    """Choose the linear model and its share, and calibrate, by the logits of some folds."""
+    label = table["label"].to_numpy()
+    of_models = dict[float, np.ndarray]()
+    for strength in STRENGTHS:
+        name = _name_column(strength)
+        if name in table.column_names:
+            of_models[strength] = _to_matrix(table, name)
+    decided = dict[str, Any]()
+    if of_models:
+        decided |= trained_package.choose_linear(label, _to_matrix(table, "network"), of_models)
+    return decided | trained_package.calibrate(_mix(table, learned, decided), label)
+
+
+def score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
+    """Turn the logits of a fold into calibrated probabilities.
+
+    A class without a train row in the other folds has the probability 0.
+    """
+    scores = _mix(table, learned, calibration)
+    fitted = confidence.Calibration.read(calibration, learned.names) or confidence.Calibration()
+    probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
+    probabilities[_to_matrix(table, "network") == _NEVER] = 0
+    probabilities[scores.num_tokens == 0] = learned.priors
+    return replace(scores, probabilities=probabilities)
+
+
+def tabulate(table: pa.Table, number: int, scores: Scores) -> pa.Table:
+    """Write the answers of a fold.
+
+    Columns:
+        returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of
+            the training), and ``probability_<class>``.
+    """
+    columns = {
+        "row_id": table["row_id"],
+        "fold": np.full(len(table), number + 1, np.int8),
+        "label": table["label"],
+        "prediction": scores.prediction,
+    }
+    for name, probabilities in zip(scores.classes, scores.probabilities.T, strict=True):
+        columns[f"probability_{name}"] = probabilities
+    return pa.table(columns)
