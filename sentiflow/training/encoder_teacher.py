@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -69,6 +70,16 @@ class TextRange:
     def num_rows(self) -> int:
         """Number of rows."""
         return len(range(self.start, self.stop, self.step))
+
+
+class _EncodedRows(NamedTuple):
+    """The rows of a part."""
+
+    text: pa.Array
+    label: pa.Array
+    """Labels of the network, -1 for unlabelled texts."""
+    vectors: np.ndarray
+    """The vectors of the texts, (N, D)."""
 
 
 def fit_teacher(
@@ -291,19 +302,19 @@ def _ask(
         The texts of each part and their probabilities. Rows of other classes are left out.
     """
 
-    def read(number: int) -> tuple[pa.Array, pa.Array, np.ndarray]:
+    def read(number: int) -> _EncodedRows:
         columns = ["text", "label"] if texts[number].split in SPLITS else ["text"]
         rows = relabel(read_texts(texts[number], columns=columns), learned.positions)
         rows = rows.combine_chunks()
         text = rows["text"].combine_chunks()
-        return text, rows["label"].combine_chunks(), encode(number, text)
+        return _EncodedRows(text, rows["label"].combine_chunks(), encode(number, text))
 
     parts = [read(number) for number, part in enumerate(texts) if part.split in splits]
-    text = pa.concat_arrays([text for text, _, _ in parts])
-    label = pa.concat_arrays([label for _, label, _ in parts])
+    text = pa.concat_arrays([part.text for part in parts])
+    label = pa.concat_arrays([part.label for part in parts])
     shown = np.flatnonzero(is_shown(text))
     shown = shown[:: -(-len(shown) // _MAX_TRAIN_ROWS)]
-    vectors = np.concatenate([vectors for _, _, vectors in parts])[shown]
+    vectors = np.concatenate([part.vectors for part in parts])[shown]
     del parts
     ask = fit_teacher(
         text.take(pa.array(shown)),
@@ -313,8 +324,8 @@ def _ask(
         num_classes=len(learned.names),
     )
     for number in range(len(texts)):
-        text, _, vectors = read(number)
-        yield text, ask(text, vectors)
+        rows = read(number)
+        yield rows.text, ask(rows.text, rows.vectors)
 
 
 def write_answers(

@@ -14,7 +14,8 @@ class Recorder:
     """Keeps the recorded metrics."""
 
     def __init__(self):
-        self.steps, self.epochs = [], []
+        self.steps = []
+        self.epochs = []
 
     def log_series(self, series):
         self.steps += series

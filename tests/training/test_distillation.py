@@ -43,7 +43,8 @@ class TestSteps:
     @pytest.fixture
     def parts(self, tmp_path):
         """Write the same texts as train rows, unlabelled texts and test rows."""
-        row_id, label = pa.array([7, 3, 5, 9]), pa.array([1, 0, 1, 2], pa.int8())
+        row_id = pa.array([7, 3, 5, 9])
+        label = pa.array([1, 0, 1, 2], pa.int8())
         ids = pa.array([[2, 5], [3, 4], [], [4]], pa.list_(pa.int32()))
         encoded = {"row_id": row_id, "token_ids": ids, "length": pa.array([2, 2, 0, 1], pa.int32())}
         back = np.array([3, 2, 1, 0])
@@ -65,7 +66,8 @@ class TestSteps:
         """Do all steps; return the rows by split, and the counts."""
         models = [(uri, manifest.read(uri)["fingerprint"]) for uri in models]
         root = str(Path(parts[0].uri).parents[2] / "taught")
-        found, counts = {}, {}
+        found = {}
+        counts = {}
         for number, part in enumerate(parts):
             table = teaching_tasks.read_rows(part, positions=np.array([0, 1, -1]))
             result = teaching_tasks.teach_rows(
@@ -210,7 +212,8 @@ class TestStudent:
             for run in (folder, finished_run)
         )
         of_test = (ours["split"] == "test") & ours["label"].isin([0, 1])
-        ours, theirs = ours[of_test], theirs[of_test]
+        ours = ours[of_test]
+        theirs = theirs[of_test]
         assert found["num_rows"] == len(ours)
         assert found["agreement"] == (ours["prediction"] == theirs["prediction"]).mean()
         assert found["accuracy"] == (theirs["prediction"] == theirs["label"]).mean()

@@ -44,7 +44,8 @@ def tiny(monkeypatch):
 def make_texts(number, seed):
     """Make texts whose first word tells the label, and labels of four classes, one left out."""
     random = np.random.default_rng(seed)
-    first, rest = random.integers(0, 4, number), random.integers(0, 7, (number, 3))
+    first = random.integers(0, 4, number)
+    rest = random.integers(0, 7, (number, 3))
     texts = [
         " ".join(WORDS[word] for word in (one, *more))
         for one, more in zip(first, rest, strict=True)
@@ -86,7 +87,8 @@ def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
 
 @pytest.mark.parametrize("fold", [0, 2])
 def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(tmp_path, fold):
-    (texts, label), (others, _) = make_texts(300, 0), make_texts(80, 1)
+    (texts, label) = make_texts(300, 0)
+    (others, _) = make_texts(80, 1)
     parquet.write(
         str(tmp_path / "a"), pa.table({"text": texts, "label": pa.array(label, pa.int8())})
     )
@@ -100,10 +102,8 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
     two = LearnedClasses(("negative", "positive"), np.array([150, 150]), positions, weights=None)
     paths = []
     for number, part in enumerate(parts):
-        table, label_of_part = (
-            encoder_teacher.read_texts(part, columns=["text"]),
-            Label(number, "k"),
-        )
+        table = encoder_teacher.read_texts(part, columns=["text"])
+        label_of_part = Label(number, "k")
         paths.append(
             encoder_teacher.encode(table, label_of_part, encoder=TINY, folder=str(tmp_path))
         )
@@ -222,5 +222,6 @@ def test_the_real_encoder_knows_languages():
     texts = ["I am so happy today", "Ich bin heute so glücklich", "The train to Rome is late"]
     vectors = text_encoders.encode(encoder, texts)
     assert vectors.shape == (3, 512)
-    alike, other = vectors[0] @ vectors[1], vectors[0] @ vectors[2]
+    alike = vectors[0] @ vectors[1]
+    other = vectors[0] @ vectors[2]
     assert alike > other + 0.3

@@ -30,7 +30,8 @@ TEXTS[8::20] = ["bad  DAY"] * len(TEXTS[8::20])
 @pytest.fixture
 def job(tmp_path, monkeypatch):
     """Describe a training on rows of three splits, with unlabelled texts beside them."""
-    root, split = tmp_path / "prepared", np.arange(NUM_ROWS) % 10
+    root = tmp_path / "prepared"
+    split = np.arange(NUM_ROWS) % 10
     rows = [range(NUM_ROWS), [None] * NUM_ROWS, TEXTS, [row % 3 for row in range(NUM_ROWS)]]
     table = pa.table(rows, schema=schema.TWEETS)
     tables = {
@@ -73,7 +74,8 @@ def rows_of(own, table, split):
 
 
 def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path):
-    seen, jobs = [], []
+    seen = []
+    jobs = []
 
     def run(own):
         jobs.append(own)
@@ -122,7 +124,8 @@ def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, t
     effect = fold_answers.calibrate(pa.concat_tables(parts[1:]), learned)
     names = ("network", f"linear_{effect['linear_strength']:g}")
     network, of_linear = (np.array(parts[0][name].to_pylist()) for name in names)
-    weight, fitted = effect["linear_weight"], Calibration.read(effect, CLASSES)
+    weight = effect["linear_weight"]
+    fitted = Calibration.read(effect, CLASSES)
     expected = calibrate(softmax((1 - weight) * network + weight * of_linear), fitted)
     answers = parquet.read(str(tmp_path / results.files[0]["path"]))
     for place, name in enumerate(CLASSES):
@@ -133,11 +136,13 @@ def test_a_fold_learns_from_teachers_that_have_not_seen_its_rows(job, tmp_path):
     text = pa.array([*TEXTS, "good night"])
     texts = pa.concat_arrays([text, excerpts.make(text, 4)])
     keys = np.unique(hash_texts(texts))
-    answers, uris = np.random.default_rng(0).dirichlet([1, 1, 1], (NUM_FOLDS, len(keys))), []
+    answers = np.random.default_rng(0).dirichlet([1, 1, 1], (NUM_FOLDS, len(keys)))
+    uris = []
     for number, of_fold in enumerate(answers):
         uris.append(str(tmp_path / f"{number}.parquet"))
         parquet.write(uris[-1], Answers(keys, of_fold.astype(np.float32)).to_table())
-    learned, taught = learned_classes.choose(job.prepared, job.settings), []
+    learned = learned_classes.choose(job.prepared, job.settings)
+    taught = []
 
     def run(own, number):
         (uri,) = own.taught
@@ -165,7 +170,8 @@ def test_rows_that_no_model_has_seen_decide_which_texts_are_unsure(job, tmp_path
     settings = TrainSettings.model_validate(
         job.settings.model_dump() | {"unsure": {"max_error": 0.3}}
     )
-    asked, of_folds = replace(job, settings=settings), []
+    asked = replace(job, settings=settings)
+    of_folds = []
 
     def run(own):
         of_folds.append(own.settings.unsure)
@@ -256,7 +262,8 @@ def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
     ],
 )
 def test_folds_of_other_rows_than_the_test_is_drawn_from_are_refused(job, change, reason):
-    prepared, learned = job.prepared, learned_classes.choose(job.prepared, job.settings)
+    prepared = job.prepared
+    learned = learned_classes.choose(job.prepared, job.settings)
     prepared = prepared | {"settings": prepared["settings"] | {"split": change}}
     settings = TrainSettings(prepared_uri="p", folds=5)
     advice = "set train.folds=0 and prepare.split.validation_fraction=0.1"

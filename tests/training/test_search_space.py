@@ -121,7 +121,8 @@ def test_both_ends_of_a_range_must_be_values_of_the_setting():
 
 
 def test_classes_are_not_swept_beside_teachers():
-    space, taught = {"train.classes": [["negative", "positive"]]}, "train.distill.teachers=[a]"
+    space = {"train.classes": [["negative", "positive"]]}
+    taught = "train.distill.teachers=[a]"
     assert len(trials(space)) == 1
     assert len(trials({"train.distill.hard_weight": [0, 0.5]}, taught)) == 2
     with pytest.raises(UserError, match=r"train\.classes cannot be swept"):

@@ -75,7 +75,8 @@ def weights_of(folder):
 def assert_equal(folder, undisturbed, atol):
     """Compare the weights and the curve with those of the undisturbed training."""
     expected_folder, expected = undisturbed
-    theirs, ours = weights_of(expected_folder), weights_of(folder)
+    theirs = weights_of(expected_folder)
+    ours = weights_of(folder)
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=atol, msg=name)
     record = manifest.read(str(folder / "run/trained"))
@@ -190,6 +191,7 @@ def test_training_may_start_from_a_registered_model(tmp_path, prepared, undistur
         stages.run(settings.load(other), ["train"], overwrite=True)
     left = {path.name for path in (tmp_path / "run/trained").iterdir()}
     assert left == {"manifest.json", "model", "checkpoints", "plots"}, "the earlier result stays"
-    uri, before = str(tmp_path / "run/trained"), outcome.record["fingerprint"]
+    uri = str(tmp_path / "run/trained")
+    before = outcome.record["fingerprint"]
     record = manifest.require(uri, stage="train", setting="")
     assert record["fingerprint"] == before

@@ -97,7 +97,8 @@ def test_weights_have_a_mean_of_one_over_the_rows(setting, expected):
 
 def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
     settings = TrainSettings.model_validate({"prepared_uri": "a", "unsure": {"max_error": 0.05}})
-    record, none = prepared(), prepared(validation=(0, 0, 0, 0, 0))
+    record = prepared()
+    none = prepared(validation=(0, 0, 0, 0, 0))
     learned_classes.check_unseen(settings, record, choose(record))
     learned_classes.check_unseen(settings.model_copy(update={"folds": 5}), none, choose(none))
     with pytest.raises(UserError, match=r"train\.unsure: .*no validation rows.*train\.folds=5"):
@@ -114,6 +115,10 @@ def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
 )
 def test_training_says_what_is_answered_or_how_many_labels_it_takes(threshold, num_rows, said):
     unsure = {
-        "max_error": 0.05, "threshold": threshold, "num_rows": num_rows, "answered_fraction": 0.625
-    }  # fmt: skip
-    assert re.search(said, descriptions._describe_unsure(unsure, ""))
+        "max_error": 0.05,
+        "threshold": threshold,
+        "num_rows": num_rows,
+        "answered_fraction": 0.625,
+    }
+    (line,) = descriptions.describe_calibration({"unsure": unsure}, is_refit=False)
+    assert re.search(said, line)
