@@ -20,7 +20,7 @@ from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.reports import FOLDS, Event, Taught, TrainCallback, TrainReport
 from sentiflow.training.train_job import TrainJob
 from sentiflow.training.train_plan import STAGE, Amount, TrainPlan
-from sentiflow.training.train_plan import resolve as resolve
+from sentiflow.training.train_plan import resolve as resolve  # the stage is planned by it
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
