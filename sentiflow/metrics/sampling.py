@@ -1,7 +1,7 @@
 """Rows of a corpus, some of them labelled -> a sample to label, the sums for shares, their test.
 
-Rows are drawn to label by hand, shares are estimated from sums by group (see :mod:`shares`), and
-labelled rows are tested for being a random sample.
+Rows are drawn to be labelled by hand, shares are estimated from sums by group (see :mod:`shares`),
+and labelled rows are tested for being a random sample.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ from scipy import special
 from sentiflow.metrics.paired import adjust
 
 _SEED = np.uint64(0x9E3779B97F4A7C15)
+"""Added to row numbers before they are hashed."""
 NUM_STEPS = 50
 """Steps of the probability of the predicted class, from 0 to 1."""
 _FEWEST = 10
@@ -20,18 +21,27 @@ _FEWEST = 10
 
 
 def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
-    """Rank rows for a sample: the lowest n are drawn, each about with its chance.
+    """Rank rows for a sample: the n rows of the lowest rank are drawn, each with about its chance.
 
-    B. Rosén's Pareto sampling (Journal of Statistical Planning and Inference 62, 1997): a sample of
-    exactly n rows from one pass over them. The random numbers are hashes of the row numbers, so
-    that the same rows are drawn in any order.
+    Pareto sampling (B. Rosén, "On sampling with probability proportional to size", Journal of
+    Statistical Planning and Inference 62, 1997) draws exactly n rows in one pass. With u uniform in
+    [0, 1) and c the chance of a row, its rank is u / (1 - u) · (1 - c) / c. The random numbers are
+    hashes of the row numbers, so the same rows are drawn in any order.
 
     Args:
-        chance: Of N rows, from 0 to 1; they add up to n.
+        chance: Chance of each of N rows, from 0 to 1; they add up to n.
         row_id: N row numbers.
+
+    Example:
+        The random number of row 1 is 0.5666; a row with a chance of 1 is always drawn.
+
+        >>> rank_rows(np.array([0.5, 0.1, 1.0]), np.array([1, 1, 1])).round(4).tolist()
+        [1.3071, 11.7642, 0.0]
     """
-    uniform = (pd.util.hash_array(row_id.astype(np.uint64) + _SEED) >> np.uint64(11)) * 2.0**-53
-    return np.asarray(uniform / (1 - uniform) * (1 - chance) / chance)
+    hashed = pd.util.hash_array(row_id.astype(np.uint64) + _SEED)
+    uniform = (hashed >> np.uint64(11)) * 2.0**-53
+    odds = uniform / (1 - uniform)
+    return np.asarray(odds * (1 - chance) / chance)
 
 
 def count_cells(
@@ -41,37 +51,83 @@ def count_cells(
 
     Returns:
         ``(C, NUM_STEPS)``.
+
+    Example:
+        Rows with a probability of 0.9 are in step 45 of 50.
+
+        >>> probabilities = np.array([[0.9, 0.1], [0.25, 0.75], [0.9, 0.1]])
+        >>> cells = count_cells(np.array([0, 1, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
+        >>> cells[[0, 1], [45, 37]].tolist(), float(cells.sum())
+        ([3.0, 1.0], 4.0)
     """
-    step = np.minimum(probabilities.max(axis=1) * NUM_STEPS, NUM_STEPS - 1).astype(np.int64)
-    shape = (probabilities.shape[1], NUM_STEPS)
+    num_classes = probabilities.shape[1]
+    step = probabilities.max(axis=1) * NUM_STEPS
+    step = np.minimum(step, NUM_STEPS - 1).astype(np.int64)
+    shape = (num_classes, NUM_STEPS)
     cells = np.ravel_multi_index((prediction, step), shape)
-    return np.bincount(cells, weight, minlength=shape[0] * NUM_STEPS).reshape(shape)
+    return np.bincount(cells, weight, minlength=num_classes * NUM_STEPS).reshape(shape)
 
 
 def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) -> np.ndarray:
     """Test whether a sample has the predictions of its population: two chi-square tests.
 
+    K. Pearson's test (Philosophical Magazine 50, 1900) of shares observed in the sample against
+    those of the population. The effective size stands for the number of rows (J. N. K. Rao and
+    A. J. Scott, Journal of the American Statistical Association 76, 1981), with the correction for
+    a finite population.
+
     Args:
-        population: The rows of :func:`count_cells`.
-        sample: Those of the sample, by their weights.
-        size: Its effective size.
+        population: Result of :func:`count_cells` for all rows.
+        sample: The same for the sample, by its weights.
+        size: The effective size of the sample.
 
     Returns:
         The p-values of the predicted classes and of the probabilities, adjusted by Holm.
+
+    Example:
+        Of 1,000,000 rows half are predicted 0, of a sample of 100 rows 60. Chi-square is
+        100 · (0.1² / 0.5 + 0.1² / 0.5) = 4 with one degree of freedom: p = 0.0455, times 2.
+
+        >>> population = np.zeros((2, NUM_STEPS))
+        >>> population[:, 40] = 500_000
+        >>> sample = np.zeros((2, NUM_STEPS))
+        >>> sample[:, 40] = 60, 40
+        >>> check_randomness(population, sample, 100).round(3).tolist()
+        [0.091, 1.0]
     """
-    p_values = []
-    for axis in (1, 0):
-        expected, observed = (cells.sum(axis=axis) / cells.sum() for cells in (population, sample))
-        order = np.argsort(-expected, kind="stable") if axis == 1 else np.arange(NUM_STEPS)
-        # Neighbours are one cell, so that each is expected to have enough rows.
-        start = np.concatenate([[0.0], size * expected[order].cumsum()[:-1]])
-        cell = np.minimum(start // _FEWEST, max(size // _FEWEST - 1, 0)).astype(np.int64)
-        e, f = (np.bincount(cell, part[order]) for part in (expected, observed))
-        is_used = e > 0
-        left = max(1 - size / population.sum(), 1 / size)
-        squares = (size / left * (f - e)[is_used] ** 2 / e[is_used]).sum()
-        p_values.append(float(special.chdtrc(max(is_used.sum() - 1, 1), squares)))
-    return np.array(adjust(p_values))
+    num_rows = population.sum()
+    left = max(1 - size / num_rows, 1 / size)
+    expected = population.sum(axis=1) / num_rows
+    observed = sample.sum(axis=1) / sample.sum()
+    largest_first = np.argsort(-expected, kind="stable")
+    of_classes = _test_shares(expected[largest_first], observed[largest_first], size, left)
+    expected = population.sum(axis=0) / num_rows
+    observed = sample.sum(axis=0) / sample.sum()
+    of_steps = _test_shares(expected, observed, size, left)
+    return np.array(adjust([of_classes, of_steps]))
+
+
+def _test_shares(expected: np.ndarray, observed: np.ndarray, size: float, left: float) -> float:
+    """Test shares in a sample against shares in its population; gives the p-value.
+
+    Neighbors are joined to cells that are expected to have enough rows.
+
+    Args:
+        expected: K shares in the population.
+        observed: The same in the sample.
+        size: The effective size of the sample.
+        left: The correction for a finite population.
+    """
+    start = np.concatenate([[0.0], size * expected.cumsum()[:-1]])
+    last_cell = max(size // _FEWEST - 1, 0)
+    cell = np.minimum(start // _FEWEST, last_cell).astype(np.int64)
+    expected = np.bincount(cell, expected)
+    observed = np.bincount(cell, observed)
+    is_used = expected > 0
+    gaps = (observed - expected)[is_used]
+    chi_square = (size / left * gaps**2 / expected[is_used]).sum()
+    freedom = max(is_used.sum() - 1, 1)
+    return float(special.chdtrc(freedom, chi_square))
 
 
 def add_up(
@@ -84,31 +140,45 @@ def add_up(
 ) -> pd.DataFrame:
     """Add up N rows by group, for C classes; :func:`merge` adds the sums of further rows.
 
-    Some labelled rows are a *sample*: drawn at random, not seen by the model. The labels of others,
-    such as those that it was trained on, say nothing of its errors: they are only *counted*. The
-    sample stands for all rows but these, the *population*. A weight w is the inverse of the
+    Some labelled rows are a *sample*: drawn at random, not seen by the model. Other labels, such as
+    those that it was trained on, say nothing of its errors: they are only *counted*. The sample
+    stands for all rows except the counted ones, the *population*. A weight w is the inverse of the
     probability with which a row was drawn, or 1 if all rows have the same. y is 1 for rows of the
     class and 0 for others, p their probability.
 
     Args:
-        keys: N rows; those of a group have the same values.
+        keys: N rows; rows of a group have the same values.
         prediction: N positions among the C classes.
         probabilities: ``(N, C)``; 0 for classes that the model does not have.
         label: N positions among the classes; negative for none.
         weight: Of labelled rows: the weight in the sample, 0 if the label is only counted.
 
     Returns:
-        A row for each group, by its keys. Columns are pairs of a sum and a class: ``rows``,
+        A row for each group, by its keys. Columns are pairs of a sum and a class. ``rows``,
         ``population``, ``labelled`` (the size of the sample), ``square`` (of w²), ``clusters``,
         ``w`` and ``ww`` have class 0 alone. ``predicted`` are rows with this prediction,
-        ``counted`` with this label outside of the population. ``p`` and ``pp`` (of p²) are over the
-        population, those that begin with w over the sample. Those that begin with ww are of
-        products of two values of a row; :func:`join_clusters` makes them those of a cluster.
+        ``counted`` rows with this label outside of the population. ``p`` and ``pp`` (of p²) are
+        over the population; sums whose names begin with w are over the sample. Sums whose names
+        begin with ww are of products of two values of a row; :func:`join_clusters` replaces them by
+        products of two sums of a cluster.
+
+    Example:
+        >>> sums = add_up(
+        ...     pd.DataFrame({"airline": ["Delta", "Delta", "United"]}),
+        ...     prediction=np.array([0, 1, 1]),
+        ...     probabilities=np.array([[0.75, 0.25], [0.5, 0.5], [0.125, 0.875]]),
+        ...     label=np.array([0, -1, 1]),
+        ...     weight=np.array([3.0, 1.0, 1.0]),
+        ... )
+        >>> sums["rows", 0].to_dict(), sums["p", 1].to_dict()
+        ({'Delta': 2.0, 'United': 1.0}, {'Delta': 0.75, 'United': 0.875})
+        >>> sums["wp", 0].to_dict()  # 3 · 0.75 and 1 · 0.125
+        {'Delta': 2.25, 'United': 0.125}
     """
     classes = np.arange(probabilities.shape[1])
     is_counted = ((label >= 0) & (weight == 0))[:, None]
     p = np.where(is_counted, 0.0, probabilities)
-    every = _sum(
+    of_all = _sum(
         keys,
         rows=np.ones_like(is_counted),
         population=~is_counted,
@@ -117,9 +187,26 @@ def add_up(
         pp=p**2,
     )
     at = np.flatnonzero(label >= 0)
-    w, y, p = weight[at, None].astype(np.float64), label[at, None] == classes, p[at]
-    of_labels = _sum(
+    of_labelled = _add_up_labelled(
         keys.iloc[at],
+        y=label[at, None] == classes,
+        p=p[at],
+        w=weight[at, None].astype(np.float64),
+    )
+    return merge([of_all, of_labelled])
+
+
+def _add_up_labelled(
+    keys: pd.DataFrame, *, y: np.ndarray, p: np.ndarray, w: np.ndarray
+) -> pd.DataFrame:
+    """Add up labelled rows by group; each row is a cluster.
+
+    Shape: (N rows, C classes)
+        - y, p: ``(N, C)``.
+        - w: ``(N, 1)``, 0 for labels that are only counted.
+    """
+    return _sum(
+        keys,
         labelled=w > 0,
         clusters=w > 0,
         square=w**2,
@@ -135,40 +222,70 @@ def add_up(
         wwyp=w**2 * y * p,
         wwpp=w**2 * p**2,
     )
-    return merge([every, of_labels])
 
 
 def _sum(keys: pd.DataFrame, **values: np.ndarray) -> pd.DataFrame:
     """Sum values of N rows, ``(N, 1)`` or ``(N, C)``, by group."""
-    names = [(name, number) for name, each in values.items() for number in range(each.shape[1])]
-    columns = np.concatenate([*values.values()], axis=1, dtype=np.float64)
+    names = []
+    for name, each in values.items():
+        names += [(name, number) for number in range(each.shape[1])]
+    columns = np.concatenate(list(values.values()), axis=1, dtype=np.float64)
     table = pd.DataFrame(columns, keys.index, pd.MultiIndex.from_tuples(names), copy=False)
     return table.groupby([keys[name] for name in keys], dropna=False).sum()
 
 
 def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Add the sums of several parts of the rows."""
-    every = pd.concat(sums)
-    return every.groupby(level=list(range(every.index.nlevels)), dropna=False).sum()
+    """Add the sums of several parts of the rows.
+
+    Example:
+        >>> one = pd.DataFrame({"rows": [2.0, 1.0]}, pd.Index(["Delta", "United"], name="airline"))
+        >>> merge([one, one.loc[["United"]]])["rows"].to_dict()
+        {'Delta': 2.0, 'United': 2.0}
+    """
+    parts = pd.concat(sums)
+    levels = list(range(parts.index.nlevels))
+    return parts.groupby(level=levels, dropna=False).sum()
 
 
 def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
-    """Take the rows of a cluster for one observation, such as the texts of an author.
+    """Make one observation of the rows of a cluster, such as the texts of an author.
 
-    Where all texts of some authors are labelled, and those of others not, there are as many
-    observations as authors. With the sums of an author in place of values of a row the variance of
-    :func:`estimate` is that by linearization of a cluster sample (W. G. Cochran, Sampling
-    Techniques, 1977, section 11.8).
+    Where all texts of some authors are labelled, and no texts of others, there are as many
+    observations as authors. The sums of an author take the place of the values of a row, so the
+    variance of :func:`estimate` is the variance by linearization of a cluster sample
+    (W. G. Cochran, Sampling Techniques, 1977, section 11.8).
 
     Args:
-        sums: Those of clusters in groups.
+        sums: Result of :func:`add_up`, by group and cluster.
         level: The key of the clusters.
+
+    Example:
+        Two labelled texts of one author are one observation of weight 2.
+
+        >>> keys = pd.DataFrame({"airline": ["Delta"] * 3, "author": ["ann", "ann", "bob"]})
+        >>> label, probabilities = np.array([0, 1, 1]), np.full((3, 2), 0.5)
+        >>> by_author = add_up(
+        ...     keys, prediction=label, probabilities=probabilities, label=label, weight=np.ones(3)
+        ... )
+        >>> sums = join_clusters(by_author, "author")
+        >>> [float(sums[name, 0].iloc[0]) for name in ("labelled", "clusters", "w", "ww")]
+        [3.0, 2.0, 3.0, 5.0]
     """
-    w, y, p = (sums[name].to_numpy() for name in ("w", "wy", "wp"))
+    w = sums["w"].to_numpy()
+    y = sums["wy"].to_numpy()
+    p = sums["wp"].to_numpy()
     products = {
-        "clusters": w > 0, "ww": w * w, "wwy": w * y, "wwp": w * p, "wwyy": y * y, "wwyp": y * p,
+        "clusters": w > 0,
+        "ww": w * w,
+        "wwy": w * y,
+        "wwp": w * p,
+        "wwyy": y * y,
+        "wwyp": y * p,
         "wwpp": p * p,
-    }  # fmt: skip
-    others = [name for name in sums.columns.unique(level=0) if name not in products]
+    }
+    values = {}
+    for name in sums.columns.unique(level=0):
+        if name not in products:
+            values[name] = sums[name].to_numpy()
     keys = sums.index.to_frame(index=False).drop(columns=level)
-    return _sum(keys, **{name: sums[name].to_numpy() for name in others} | products)
+    return _sum(keys, **values, **products)
