@@ -8,8 +8,8 @@ import pandas as pd
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
 _PARTS = 16
-"""Parts of a bin. Rows of a part count as equally probable, which changes a variance by less than a
-thousandth."""
+"""Parts of a bin. The rows of a part count as equally probable, which changes a variance by less
+than a thousandth."""
 
 
 @dataclass(frozen=True)
@@ -43,26 +43,43 @@ def calibration_test(
     makes it valid for any number of simulations.
 
     Args:
-        label: N labels, 0 or 1; at least one. Of C classes: whether the prediction is right.
-        probability: Probability of 1, N in [0, 1]. Of C classes: that of the predicted class.
+        label: N labels, 0 or 1; at least one. With C classes: whether the prediction is right.
+        probability: Probability of 1, N in [0, 1]. With C classes: of the predicted class.
         num_simulations: How often labels are drawn.
         seed: The same seed gives the same result.
+
+    Example:
+        Of 100 rows with a probability of 0.6 a half are positive: the error is 0.1. By the binomial
+        distribution 5.2 % of samples have at least this error; 2,000 simulations say 6.0 %.
+
+        >>> label = np.repeat([0, 1], 50)
+        >>> found = calibration_test(label=label, probability=np.full(100, 0.6))
+        >>> f"{found.value:.3f} {found.chance:.3f} {found.p_value:.3f}"
+        '0.100 0.100 0.060'
     """
     probability = np.asarray(probability, dtype=np.float64)
     error = expected_calibration_error(label=label, probability=probability)
-    part = bin_probabilities(probability, num_bins=NUM_CALIBRATION_BINS * _PARTS)
-    key = bin_probabilities(probability) * NUM_CALIBRATION_BINS * _PARTS + part
+
+    # Rows of a part of a bin are drawn at once.
+    num_parts = NUM_CALIBRATION_BINS * _PARTS
+    part = bin_probabilities(probability, num_bins=num_parts)
+    key = bin_probabilities(probability) * num_parts + part
     keys, member, size = np.unique(key, return_inverse=True, return_counts=True)
     expected = np.bincount(member, probability)
-    drawn = np.random.default_rng(seed).binomial(
-        size, np.clip(expected / size, 0, 1), size=(num_simulations, len(size))
-    )
-    _, starts = np.unique(keys // (NUM_CALIBRATION_BINS * _PARTS), return_index=True)
+    rng = np.random.default_rng(seed)
+    chance_of_1 = np.clip(expected / size, 0, 1)
+    drawn = rng.binomial(size, chance_of_1, size=(num_simulations, len(size)))
+
+    # Gaps of the parts add up to the gap of their bin.
+    _, starts = np.unique(keys // num_parts, return_index=True)
     gaps = np.add.reduceat(drawn - expected, starts, axis=1)
     simulated = np.abs(gaps).sum(axis=1) / len(label)
     num_reached = int((simulated >= error * (1 - 1e-9)).sum())
-    chance = float(np.quantile(simulated, 0.95))
-    return CalibrationError(error, chance, (num_reached + 1) / (num_simulations + 1))
+    return CalibrationError(
+        value=error,
+        chance=float(np.quantile(simulated, 0.95)),
+        p_value=(num_reached + 1) / (num_simulations + 1),
+    )
 
 
 def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) -> float:
@@ -72,6 +89,16 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
     in b - share of positive labels in b|. This is the estimator of Naeini et al. (AAAI 2015),
     on the probability of one class; Guo et al. (ICML 2017) bin the probability of the
     predicted class instead, which gives another number.
+
+    Example:
+        Two rows of 0.9, one of them positive, and two of 0.5: (2 · 0.4 + 2 · 0) / 4.
+
+        >>> probability = np.array([0.9, 0.9, 0.5, 0.5])
+        >>> error = expected_calibration_error(
+        ...     label=np.array([1, 0, 1, 0]), probability=probability
+        ... )
+        >>> round(error, 4)
+        0.2
     """
     bins = reliability_bins(label=label, probability=probability, num_bins=NUM_CALIBRATION_BINS)
     gap = (bins["mean_probability"] - bins["positive_fraction"]).abs()
@@ -81,7 +108,12 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
 def bin_probabilities(
     probability: np.ndarray, *, num_bins: int = NUM_CALIBRATION_BINS
 ) -> np.ndarray:
-    """Number the equal bin of each probability, from 0; the last bin holds 1 too."""
+    """Number the equal bin of each probability, from 0; the last bin holds 1 too.
+
+    Example:
+        >>> bin_probabilities(np.array([0, 0.19, 0.2, 1]), num_bins=5).tolist()
+        [0, 0, 1, 4]
+    """
     edges = np.linspace(0, 1, num_bins + 1)
     return np.minimum(np.searchsorted(edges, probability, side="right"), num_bins) - 1
 
@@ -91,10 +123,19 @@ def reliability_bins(
 ) -> pd.DataFrame:
     """Compare predicted with observed shares of positive in equal bins of the probability.
 
-    Bins are those of :func:`bin_probabilities`; a bin without rows is left out.
+    The reliability diagram (A. H. Murphy and R. L. Winkler, "Reliability of subjective probability
+    forecasts of precipitation and temperature", Applied Statistics 26, 1977), with the bins of
+    :func:`bin_probabilities`; a bin without rows is left out.
 
     Columns:
         added: ``num_rows``, ``mean_probability``, ``positive_fraction``.
+
+    Example:
+        >>> probability = np.array([0.9, 0.98, 0.5, 0.5])
+        >>> reliability_bins(label=np.array([1, 1, 1, 0]), probability=probability)
+           num_rows  mean_probability  positive_fraction
+        0         2              0.50                0.5
+        1         2              0.94                1.0
     """
     bins = bin_probabilities(probability, num_bins=num_bins)
     _, number, num_rows = np.unique(bins, return_inverse=True, return_counts=True)

@@ -202,7 +202,17 @@ class Metrics:
 
 
 def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
-    """Measure predictions against labels; without probabilities their metrics are None."""
+    """Measure predictions against labels; without probabilities their metrics are None.
+
+    The formulas and their sources: ``registry.METRICS``, ``registry.CLASS_METRICS`` and, for the
+    interval, ``intervals.share_interval``.
+
+    Example:
+        >>> label, prediction = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
+        >>> found = measure(Predicted(("a", "b"), label, prediction, np.eye(2)[prediction]))
+        >>> found.accuracy, found.by_class["b"].values["recall"], found.confusion["a"]
+        (0.8, 1.0, {'a': 2, 'b': 1})
+    """
     counts = predicted.confusion
     num_rows = len(predicted.label)
     low, high = intervals.share_interval(int(counts.trace()), num_rows)
@@ -254,7 +264,18 @@ def _measure_classes(predicted: Predicted, has_probabilities: bool) -> dict[str,
 
 
 def measure_probabilities(predicted: Predicted) -> dict[str, float]:
-    """Measure how good probabilities are, whatever threshold is applied to them."""
+    """Measure how good probabilities are, whatever threshold is applied to them.
+
+    Log loss (Good 1952), Brier score (Brier 1950) and ``calibration.expected_calibration_error``.
+
+    Example:
+        >>> label, probability = np.array([1, 0]), np.array([0.9, 0.4])
+        >>> found = measure_probabilities(
+        ...     Predicted.of_positive(label=label, probability=probability, prediction=label)
+        ... )
+        >>> {name: round(value, 4) for name, value in found.items()}
+        {'log_loss': 0.3081, 'brier': 0.085, 'expected_calibration_error': 0.25}
+    """
     return {
         "log_loss": float(predicted.log_losses.mean()),
         "brier": float(predicted.squared_errors.mean()),
@@ -272,6 +293,15 @@ def find_intervals(
     Returns:
         Intervals by name of the metric, of a class as ``precision_<class>`` and so on; and by name
         why there is none.
+
+    Example:
+        Precision and recall are shares of rows, bounded as by Clopper and Pearson (1934).
+
+        >>> label, prediction = np.repeat([0, 0, 1], [8, 2, 5]), np.repeat([0, 1, 1], [8, 2, 5])
+        >>> rows = Predicted(("a", "b"), label, prediction, np.eye(2)[prediction])
+        >>> low, high = find_intervals(rows, measure(rows))[0]["recall_a"]  # 8 of 10
+        >>> f"{low:.4f} {high:.4f}"
+        '0.4439 0.9748'
     """
     bounds = _bound_classes(predicted, metrics)
     missing = {}
@@ -321,6 +351,14 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
 
     Returns:
         For each class the predicted share, and what it means.
+
+    Example:
+        Of 100 rows 30 have the label a; 20 rows of b are predicted a, 2 rows of a are predicted b.
+
+        >>> confusion = {"a": {"a": 28, "b": 2}, "b": {"a": 20, "b": 50}}
+        >>> print(*compare_shares(confusion, "texts")[0])  # doctest: +NORMALIZE_WHITESPACE
+        48.0% of the texts are predicted a, but 30.0% are:
+        18.0 points too many (95 % interval 8.9 to 26.4)
     """
     counts = pd.DataFrame(confusion).T
     names = list(dict.fromkeys([*counts.index, *counts.columns]))
@@ -370,6 +408,11 @@ def compare_unseen(
             may be empty.
         model: The model, which knows its validation texts. An average does not: its members have
             other ones.
+
+    Example:
+        >>> reference = {"confusion": {"a": {"a": 28, "b": 2}, "b": {"a": 20, "b": 50}}}
+        >>> compare_unseen({}, {"reference": reference})[0][1].partition(",")[0]
+        'of the validation texts of the model are predicted a'
     """
     if confusion:
         return compare_shares(confusion, "labelled texts that the model has not seen")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -15,11 +15,16 @@ from sentiflow.metrics.predicted import area_parts, count_confusion
 SURE = 0.05
 """A difference with a p-value below it counts as one."""
 
-_MAX_NUMBERS, _MAX_DRAWN, _FEWEST = 1 << 21, 1 << 24, 1000
-"""Numbers of draws that are held at once, and in all; but the fewest draws."""
+_MAX_NUMBERS = 1 << 21
+"""Numbers of draws that are held at once."""
+_MAX_DRAWN = 1 << 24
+"""Numbers of draws in all, unless there would be fewer draws than ``_FEWEST``."""
+_FEWEST = 1000
+"""Fewest draws."""
 Z = NormalDist().inv_cdf(0.975)
 """Half the width of a 95 % interval, in standard errors."""
 _ROUNDING = 1e-12
+"""Differences of metrics that are this near count as equal."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Difference:
     high: float
     """Bounds of the 95 % interval."""
     p_value: float | None = None
-    """Two-sided, of both being equal; None where the interval has no test."""
+    """Two-sided, for the hypothesis that both are equal; None where the interval has no test."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,17 @@ def mcnemar(only_first: int, only_second: int) -> float:
     test needs no minimum of rows. The p-value is 1.0 without any such row.
 
     Example:
+        2 · (1 + 8) / 2⁸
+
         >>> f"{mcnemar(1, 7):.4f}"
         '0.0703'
     """
     from scipy.stats import binomtest
 
-    both = only_first + only_second
-    return float(binomtest(only_first, both).pvalue) if both else 1.0
+    num_rows = only_first + only_second
+    if num_rows == 0:
+        return 1.0
+    return float(binomtest(only_first, num_rows).pvalue)
 
 
 def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> Difference:
@@ -73,22 +82,47 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 
     It is valid for few such rows, and has a width above 0 if there are none. The p-value is that of
     :func:`mcnemar`.
+
+    Example:
+        p = 0.08, q = 0.02: 0.06 ± 1.96 · √((0.1 - 0.0036) / 100)
+
+        >>> found = accuracy_difference(only_first=1, only_second=7, num_rows=98)
+        >>> f"{found.value:.4f} {found.low:.4f} {found.high:.4f}"
+        '0.0612 -0.0009 0.1209'
     """
     total = num_rows + 2
-    p, q = (only_second + 1) / total, (only_first + 1) / total
+    p = (only_second + 1) / total
+    q = (only_first + 1) / total
     reach = Z * math.sqrt((p + q - (p - q) ** 2) / total)
-    low, high = max(-1.0, p - q - reach), min(1.0, p - q + reach)
-    value = (only_second - only_first) / num_rows
-    return Difference(value, low, high, mcnemar(only_first, only_second))
+    return Difference(
+        value=(only_second - only_first) / num_rows,
+        low=max(-1.0, p - q - reach),
+        high=min(1.0, p - q + reach),
+        p_value=mcnemar(only_first, only_second),
+    )
 
 
 def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
-    """Compare two models, given for each which of N rows it gets right; N is at least 1."""
-    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    """Compare two models, given for each which of N rows it gets right; N is at least 1.
+
+    The interval is that of :func:`accuracy_difference`, the test that of :func:`mcnemar`.
+
+    Example:
+        >>> first = np.repeat([True, True, False], [90, 1, 7])
+        >>> second = np.repeat([True, False, True], [90, 1, 7])
+        >>> difference, counts = compare_accuracy(first, second)
+        >>> f"{difference.value:.4f} {counts.p_value:.4f}"
+        '0.0612 0.0703'
+    """
+    only_first = int((first & ~second).sum())
+    only_second = int((second & ~first).sum())
     difference = accuracy_difference(
         only_first=only_first, only_second=only_second, num_rows=len(first)
     )
-    return difference, McNemar(only_first, only_second, mcnemar(only_first, only_second))
+    p_value = mcnemar(only_first, only_second)
+    return difference, McNemar(
+        only_first_right=only_first, only_second_right=only_second, p_value=p_value
+    )
 
 
 def roc_auc_difference(
@@ -101,7 +135,7 @@ def roc_auc_difference(
     contribution of a row to the area follows from its rank among all rows and its rank within its
     class. Tied rows have the mean of their ranks, which counts a tied pair as one half.
 
-    The variance has that of one row more of the rarer label, which ranks by chance: see
+    The variance of one more row of the rarer label, which ranks by chance, is added: see
     ``intervals``.
 
     Args:
@@ -111,31 +145,50 @@ def roc_auc_difference(
 
     Returns:
         None with fewer than two rows of a class.
+
+    Example:
+        The first model ranks 5 of 6 pairs rightly, the second all.
+
+        >>> label = np.array([0, 0, 1, 1, 1])
+        >>> first, second = np.array([0.1, 0.6, 0.5, 0.7, 0.9]), np.array([0.1, 0.2, 0.5, 0.7, 0.9])
+        >>> found = roc_auc_difference(label=label, first=first, second=second)
+        >>> f"{found.value:.4f} {found.low:.4f} {found.high:.4f} {found.p_value:.4f}"
+        '0.1667 -0.5068 0.8401 0.6276'
     """
     positive = label == POSITIVE
-    num_positive, num_negative = int(positive.sum()), int((~positive).sum())
-    if min(num_positive, num_negative) < 2:
+    num_positive = int(positive.sum())
+    num_negative = int((~positive).sum())
+    rarer = min(num_positive, num_negative)
+    if rarer < 2:
         return None
-    of_first, of_second = (area_parts(np.asarray(p), positive) for p in (first, second))
-    of_positive, of_negative = (b - a for a, b in zip(of_first, of_second, strict=True))
+    first_of_positive, first_of_negative = area_parts(np.asarray(first), positive)
+    second_of_positive, second_of_negative = area_parts(np.asarray(second), positive)
+    of_positive = second_of_positive - first_of_positive
+    of_negative = second_of_negative - first_of_negative
     variance = of_positive.var(ddof=1) / num_positive + of_negative.var(ddof=1) / num_negative
-    step = 0.5 / min(num_positive, num_negative)
+    step = 0.5 / rarer
     bounded = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
-    return Difference(
-        bounded.value, max(-1.0, bounded.low), min(1.0, bounded.high), bounded.p_value
-    )
+    return replace(bounded, low=max(-1.0, bounded.low), high=min(1.0, bounded.high))
 
 
 def mean_difference(differences: np.ndarray, *, step: float) -> Difference | None:
     """Bound the mean of N rows' differences by ± z standard errors, with the normal test.
 
-    The variance has that of one row more that differs by ``step``: see ``intervals``. None with
-    fewer than two rows.
+    The z-test for pairs. The variance of one more row that differs by ``step`` is added: see
+    ``intervals``. None with fewer than two rows.
+
+    Example:
+        A mean of 0.2, with a variance of 0.02 / 4, and the step adds (0.2 / 4)².
+
+        >>> found = mean_difference(np.array([0.1, 0.1, 0.2, 0.4]), step=0.2)
+        >>> f"{found.value:.4f} {found.low:.4f} {found.high:.4f} {found.p_value:.4f}"
+        '0.2000 0.0303 0.3697 0.0209'
     """
     if len(differences) < 2:
         return None
-    error = math.hypot(float(differences.std(ddof=1)), step / math.sqrt(len(differences)))
-    return _normal(float(differences.mean()), error / math.sqrt(len(differences)))
+    root = math.sqrt(len(differences))
+    spread = math.hypot(float(differences.std(ddof=1)), step / root)
+    return _normal(float(differences.mean()), spread / root)
 
 
 def f1_macro_difference(
@@ -149,9 +202,9 @@ def f1_macro_difference(
 ) -> Difference | None:
     """Bound the difference of two models' macro F1, and test it.
 
-    The interval is difference ± z standard errors by the delta method, without the bias of few
-    rows; a class that does not occur is left out. The variance has that of one wrong row more (see
-    ``intervals``), so it is above 0 for models that do not differ on these rows.
+    The interval is difference ± z standard errors by the delta method (see ``intervals.MacroF1``),
+    without the bias of few rows; a class that does not occur is left out. The variance of one more
+    wrong row is added, so it is above 0 for models that do not differ on these rows.
 
     The test is approximate randomization (A. Yeh, "More accurate tests for the statistical
     significance of result differences", COLING 2000): if the models do not differ, each row's two
@@ -161,7 +214,7 @@ def f1_macro_difference(
     Args:
         label: N labels, from 0 to C - 1; at least one.
         first: N predictions, of the first model.
-        second: Likewise for the second model.
+        second: N predictions, of the second model.
         num_classes: C.
         num_resamples: How often predictions are exchanged; less often, but a thousand times or
             more, where there are thousands of cells.
@@ -169,31 +222,61 @@ def f1_macro_difference(
 
     Returns:
         None where F1 is undefined for the rows.
+
+    Example:
+        The first model has an F1 of 0.7 for both classes, the second of 0.8.
+
+        >>> label = np.repeat([0, 1], 50)
+        >>> first = np.tile(np.repeat([0, 1], [35, 15]), 2) ^ label
+        >>> second = np.tile(np.repeat([0, 1], [40, 10]), 2) ^ label
+        >>> found = f1_macro_difference(label=label, first=first, second=second)
+        >>> f"{found.value:.4f} {found.low:.4f} {found.high:.4f} {found.p_value:.4f}"
+        '0.1000 0.0371 0.1619 0.0017'
     """
-    triples, counts = np.unique(np.stack([label, first, second]), axis=1, return_counts=True)
+    cells = np.stack([label, first, second])
+    triples, counts = np.unique(cells, axis=1, return_counts=True)
     value = float(_subtract_f1(triples, counts[None], num_classes)[0])
     if math.isnan(value):
         return None
-    middle, effects, steps = 0.0, np.zeros(len(counts)), list[float]()
-    for sign, prediction in ((-1, first), (1, second)):
-        of_model = MacroF1.of(count_confusion(label, prediction, num_labels=num_classes))
-        middle += sign * float(of_model.corrected)
-        effects += sign * of_model.effects(triples[0], triples[1 if sign < 0 else 2])
-        steps.append(float(of_model.step))
-    reach = Z * math.sqrt((counts * effects**2).sum() + max(steps) ** 2)
-    rng, exchanged = np.random.default_rng(seed), []
-    num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // len(counts)))
-    size = max(1, _MAX_NUMBERS // len(counts))
+    of_first = MacroF1.of(count_confusion(label, first, num_labels=num_classes))
+    of_second = MacroF1.of(count_confusion(label, second, num_labels=num_classes))
+    middle = float(of_second.corrected) - float(of_first.corrected)
+    labels, *predictions = triples
+    effects = of_second.effects(labels, predictions[1]) - of_first.effects(labels, predictions[0])
+    step = max(float(of_first.step), float(of_second.step))
+    reach = Z * math.sqrt((counts * effects**2).sum() + step**2)
+    low = min(middle - reach, value)
+    high = max(middle + reach, value)
+    exchanged = _exchange(triples, counts, num_classes, num_resamples=num_resamples, seed=seed)
+    is_reached = ~(np.abs(exchanged) < abs(value) - _ROUNDING)  # NaN counts as reached
+    p_value = (int(is_reached.sum()) + 1) / (len(exchanged) + 1)
+    return Difference(value, low=max(-1.0, low), high=min(1.0, high), p_value=p_value)
+
+
+def _exchange(
+    triples: np.ndarray, counts: np.ndarray, num_classes: int, *, num_resamples: int, seed: int
+) -> np.ndarray:
+    """Exchange the two predictions of rows at random; return the differences of macro F1.
+
+    Args:
+        triples: ``(3, K)``: the label and the two predictions of each cell.
+        counts: K numbers of rows.
+        num_classes: C.
+        num_resamples: How often, where there are not too many cells.
+        seed: The same seed gives the same differences.
+    """
+    num_cells = len(counts)
+    rng = np.random.default_rng(seed)
+    num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // num_cells))
+    size = max(1, _MAX_NUMBERS // num_cells)
     both_ways = np.concatenate([triples, triples[[0, 2, 1]]], axis=1)
+    differences = []
     for start in range(0, num_resamples, size):
-        shape = (min(size, num_resamples - start), len(counts))
-        kept = rng.binomial(counts, 0.5, size=shape)
+        num_draws = min(size, num_resamples - start)
+        kept = rng.binomial(counts, 0.5, size=(num_draws, num_cells))
         draws = np.concatenate([kept, counts - kept], axis=1)
-        exchanged.append(_subtract_f1(both_ways, draws, num_classes))
-    num_reached = int((~(np.abs(np.concatenate(exchanged)) < abs(value) - _ROUNDING)).sum())
-    low, high = min(middle - reach, value), max(middle + reach, value)
-    p_value = (num_reached + 1) / (num_resamples + 1)
-    return Difference(value, max(-1.0, low), min(1.0, high), p_value)
+        differences.append(_subtract_f1(both_ways, draws, num_classes))
+    return np.concatenate(differences)
 
 
 def adjust(p_values: Sequence[float]) -> list[float]:
@@ -204,12 +287,15 @@ def adjust(p_values: Sequence[float]) -> list[float]:
     share rows. The method of Benjamini and Hochberg finds more and guarantees less.
 
     Example:
+        The lowest times 3, the next times 2, the highest times 1; none is below the one before.
+
         >>> adjust([0.02, 0.01, 0.5])
         [0.04, 0.03, 0.5]
     """
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    num_left = np.arange(len(p), 0, -1)
+    steps = np.maximum.accumulate(p[order] * num_left)
     adjusted = np.empty_like(p)
     adjusted[order] = np.minimum(steps, 1.0)
     return [float(value) for value in adjusted]
@@ -222,13 +308,16 @@ def write_p(p_value: float) -> str:
         >>> write_p(0.2134), write_p(0.0312), write_p(1e-9), write_p(1.0)
         ('p = 0.21', 'p = 0.031', 'p < 0.001', 'p = 1')
     """
-    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    if p_value < 0.001:
+        return "p < 0.001"
+    return f"p = {p_value:.2g}"
 
 
 def _normal(value: float, error: float) -> Difference:
     """Bound and test a difference, given its standard error."""
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
-    return Difference(value, value - Z * error, value + Z * error, p_value)
+    reach = Z * error
+    return Difference(value, low=value - reach, high=value + reach, p_value=p_value)
 
 
 def _subtract_f1(triples: np.ndarray, counts: np.ndarray, num_classes: int) -> np.ndarray:
@@ -239,12 +328,22 @@ def _subtract_f1(triples: np.ndarray, counts: np.ndarray, num_classes: int) -> n
         - counts: ``(R, K)``, the rows in each cell.
         - returns: ``(R,)``.
     """
-    ones, cells = np.ones(triples.shape[1]), np.arange(triples.shape[1])
-    of_class = [
-        sparse.csr_array((ones, (cells, codes)), (len(cells), num_classes)) for codes in triples
-    ]
-    labelled, *predicted = (np.asarray(counts @ each) for each in of_class)
-    right = [np.asarray((counts * (triples[0] == codes)) @ of_class[0]) for codes in triples[1:]]
-    with np.errstate(invalid="ignore"):
-        first, second = (2 * right[i] / (labelled + predicted[i]) for i in (0, 1))
-    return np.asarray(np.nanmean(second, axis=1) - np.nanmean(first, axis=1))
+    label, first, second = triples
+    num_cells = triples.shape[1]
+    ones = np.ones(num_cells)
+    cells = np.arange(num_cells)
+
+    def by_class(codes: np.ndarray) -> sparse.csr_array:
+        """Build the matrix ``(K, C)`` that adds cells up by class."""
+        return sparse.csr_array((ones, (cells, codes)), (num_cells, num_classes))
+
+    by_label = by_class(label)
+    labelled = np.asarray(counts @ by_label)
+    macro_f1 = []
+    for prediction in (first, second):
+        predicted = np.asarray(counts @ by_class(prediction))
+        right = np.asarray((counts * (label == prediction)) @ by_label)
+        with np.errstate(invalid="ignore"):
+            f1 = 2 * right / (labelled + predicted)
+        macro_f1.append(np.nanmean(f1, axis=1))
+    return np.asarray(macro_f1[1] - macro_f1[0])

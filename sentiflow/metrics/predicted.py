@@ -14,7 +14,22 @@ PROBABILITY_FLOOR = 1e-7
 
 @dataclass(frozen=True)
 class Predicted:
-    """N labelled rows, and what a model of C classes predicts for them; N is at least 1."""
+    """N labelled rows, and what a model of C classes predicts for them; N is at least 1.
+
+    Example:
+        >>> rows = Predicted(
+        ...     classes=("a", "b", "c"),
+        ...     label=np.array([0, 1, 2]),
+        ...     prediction=np.array([0, 1, 1]),
+        ...     probabilities=np.array([[0.8, 0.1, 0.1], [0.2, 0.5, 0.3], [0.0, 0.6, 0.4]]),
+        ... )
+        >>> rows.confusion.tolist(), rows.right.tolist(), rows.confidence.tolist()
+        ([[1, 0, 0], [0, 1, 0], [0, 1, 0]], [True, True, False], [0.8, 0.5, 0.6])
+        >>> rows.log_losses.round(4).tolist()  # -ln 0.8, -ln 0.5, -ln 0.4
+        [0.2231, 0.6931, 0.9163]
+        >>> rows.squared_errors.round(4).tolist()  # 0.2² + 0.1² + 0.1², and so on
+        [0.06, 0.38, 0.72]
+    """
 
     classes: tuple[str, ...]
     label: np.ndarray
@@ -33,7 +48,7 @@ class Predicted:
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
-        """Number the classes as in ``classes``; others than the model's get a probability of 0."""
+        """Number the classes as in ``classes``; classes new to the model get a probability of 0."""
         if classes == self.classes:
             return self
         code = np.array([classes.index(name) for name in self.classes], np.int8)
@@ -70,19 +85,19 @@ class Predicted:
 
     @property
     def outcome(self) -> np.ndarray:
-        """Return what ``probability`` is that of: positive labels, or right predictions."""
+        """Say where ``probability`` came true: positive labels, or right predictions."""
         return self.label if self.is_binary else self.right
 
     @property
     def probability(self) -> np.ndarray:
-        """Return the probability of positive; with other classes that of the prediction."""
+        """Return the probability of positive; with other classes, of the prediction."""
         return self.positive if self.is_binary else self.confidence
 
     @cached_property
     def areas(self) -> list[float | None]:
         """Measure the area under the ROC curve of each class against the others.
 
-        None where no row, or every row, has the label.
+        See :func:`measure_area`. None where no row, or every row, has the label.
         """
         if self.is_binary:  # each has the area of the other
             return [measure_area(self.positive, self.label == 1)] * 2
@@ -90,7 +105,11 @@ class Predicted:
 
     @property
     def log_losses(self) -> np.ndarray:
-        """Return -ln(probability of the label) of each row, clipped at ``PROBABILITY_FLOOR``."""
+        """Return -ln(probability of the label) of each row, clipped at ``PROBABILITY_FLOOR``.
+
+        The logarithmic score of I. J. Good, "Rational decisions", Journal of the Royal Statistical
+        Society B 14 (1952).
+        """
         of_label = np.float64(self.probabilities[np.arange(len(self.label)), self.label])
         return -np.log(of_label.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
 
@@ -98,7 +117,9 @@ class Predicted:
     def squared_errors(self) -> np.ndarray:
         """Return the squared difference of probability of positive and label of each row.
 
-        With other classes it is summed over them.
+        With other classes, the sum over them, as in G. W. Brier, "Verification of forecasts
+        expressed in terms of probability", Monthly Weather Review 78 (1950): with p the
+        probabilities and q that of the label, Σ p² - 2 q + 1.
         """
         if self.is_binary:
             return np.square(np.float64(self.positive) - self.label)
@@ -111,6 +132,10 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
     """Count rows by label and prediction: ``(num_labels, num_labels)``.
 
     scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
+
+    Example:
+        >>> count_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), num_labels=2).tolist()
+        [[1, 1], [0, 1]]
     """
     cells = np.int64(label) * num_labels + prediction
     return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
@@ -119,18 +144,39 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
 def macro_f1(confusion: np.ndarray) -> float | None:
     """Average the F1 of the classes that labels or predictions have, as scikit-learn does.
 
+    The mean of F1s, not the F1 of mean precision and mean recall: J. Opitz and S. Burst, "Macro F1
+    and Macro F1", arXiv:1911.03347 (2019).
+
     Args:
-        confusion: The counts of :func:`count_confusion`.
+        confusion: Result of :func:`count_confusion`.
 
     Returns:
-        None if there is none.
+        None if no class occurs.
+
+    Example:
+        >>> round(macro_f1(np.array([[40, 10], [20, 30]])), 4)  # (0.7273 + 0.6667) / 2
+        0.697
     """
     f1 = OneVsRest.of(confusion).f1
-    return None if np.isnan(f1).all() else float(np.nanmean(f1))
+    if np.isnan(f1).all():
+        return None
+    return float(np.nanmean(f1))
 
 
 def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each positive row, the share of negative rows below it, and the reverse."""
+    """Give, for each positive row, the share of negative rows below it, and the reverse.
+
+    DeLong's structural components, by ranks: X. Sun and W. Xu, "Fast implementation of DeLong's
+    algorithm", IEEE Signal Processing Letters 21 (2014). A tie counts as one half. The mean of
+    either is the area under the ROC curve.
+
+    Example:
+        >>> probability = np.array([0.1, 0.6, 0.5, 0.7, 0.9])
+        >>> positive = np.array([False, False, True, True, True])
+        >>> of_positive, of_negative = area_parts(probability, positive)
+        >>> of_positive.tolist(), of_negative.round(4).tolist()
+        ([0.5, 1.0, 1.0], [1.0, 0.6667])
+    """
     from scipy.stats import rankdata
 
     rank = rankdata(probability)
@@ -143,11 +189,25 @@ def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarra
 def measure_area(probability: np.ndarray, positive: np.ndarray) -> float | None:
     """Measure the area under the ROC curve, by ranks, so that no order of the rows matters.
 
-    scikit-learn's takes four times as long, for each class.
+    The share of pairs of a positive and a negative row that rank rightly: the statistic of Mann and
+    Whitney (J. A. Hanley and B. J. McNeil, Radiology 143, 1982). scikit-learn's takes four times as
+    long, for each class.
+
+    Returns:
+        None where no row is positive, or every row.
+
+    Example:
+        >>> probability = np.array([0.1, 0.6, 0.5, 0.7, 0.9])
+        >>> positive = np.array([False, False, True, True, True])
+        >>> round(measure_area(probability, positive), 4)  # 5 of 6 pairs
+        0.8333
     """
     from scipy.stats import rankdata
 
     num_positive = int(positive.sum())
     pairs = num_positive * (len(positive) - num_positive)
-    wins = rankdata(probability)[positive].sum() - num_positive * (num_positive + 1) / 2
-    return float(wins / pairs) if pairs else None
+    if pairs == 0:
+        return None
+    rank_sum = rankdata(probability)[positive].sum()
+    wins = rank_sum - num_positive * (num_positive + 1) / 2
+    return float(wins / pairs)

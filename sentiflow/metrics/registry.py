@@ -16,7 +16,20 @@ from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that ``metrics.json``, report, model card, MLflow and ``compare`` show."""
+    """A metric that ``metrics.json``, report, model card, MLflow and ``compare`` show.
+
+    The functions that a metric calls have the sources of its formulas.
+
+    Example:
+        >>> import numpy as np
+        >>> label = np.array([0, 1, 1, 1])
+        >>> rows = Predicted.of_positive(
+        ...     label=label, probability=np.array([0.5, 0.5, 0.9, 0.9]), prediction=label
+        ... )
+        >>> values = {metric.name: metric.value(rows) for metric in METRICS}
+        >>> round(values["log_loss"], 4), round(values["brier"], 4)  # -ln 0.45 / 2, 0.52 / 4
+        (0.3993, 0.13)
+    """
 
     name: str
     title: str
@@ -224,7 +237,11 @@ METRICS = (
         of_equal=lambda size: 1 - 1 / size,
     ),
 )
-"""The metrics of a whole model, in the order of the report."""
+"""The metrics of a whole model, in the order of the report.
+
+Accuracy, ROC AUC and macro F1: ``predicted``; Matthews correlation: ``intervals``. Average
+precision: Buckley and Voorhees (2000). Log loss: Good (1952). Brier score: Brier (1950).
+"""
 
 
 def _bound_f1(rows: OneVsRest) -> tuple[np.ndarray, np.ndarray]:
@@ -275,4 +292,8 @@ CLASS_METRICS = (
         of_probabilities=True,
     ),
 )
-"""The metrics of one class, in the order of the report."""
+"""The metrics of one class, in the order of the report.
+
+C. J. van Rijsbergen, Information Retrieval, 1979, chapter 7; F1 is the harmonic mean of precision
+and recall.
+"""

@@ -196,7 +196,6 @@ def estimate(
     of_all = _add_counted(sums, of_population)
     variance = np.where(is_counted, 0, of_all.variance)
     error = np.sqrt(variance + of_all.share * (1 - of_all.share) / rows)
-
     method = np.full(len(sums), UNLABELLED, dtype=object)
     method[num_labelled[:, 0] > 0] = POOLED
     method[is_large[:, 0]] = CORRECTED
