@@ -1,8 +1,13 @@
-"""Manual labels: rows are drawn to be labelled, read again, and found in a corpus with weights."""
+"""Manual labels: rows are drawn to be labelled, read again, and found in a corpus with weights.
+
+The weights are not in the files, where a spreadsheet may change them: the same sample is drawn
+again when its labels are read.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -11,7 +16,7 @@ import pyarrow as pa
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, lineage, manifest
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics import sampling
@@ -21,11 +26,11 @@ from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import training_rows
 
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
-"""What the column ``sample`` has: all that the draw depends on beside the corpus."""
+"""Values of the column ``sample``: all that the draw depends on beside the corpus."""
 _MAX_FOREIGN = 0.1
-"""Part of the rows of a sample that may not be drawn from a corpus again."""
+"""Largest share of a file's rows that may be missing when their sample is drawn again."""
 _IMPROBABLE = 0.01
-"""Labelled rows that differ so improbably from all rows are no random sample."""
+"""Labelled rows are no random sample if their difference from all rows has a lower p-value."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +42,12 @@ class Labels:
     probability with which the row was drawn, or 1 if all rows have the same; 0 if it was not drawn:
     then the label is only counted."""
     is_drawn: bool
-    """Whether they are of a sample of ours, or were chosen in another way."""
+    """Whether the rows are a sample that ``--sample`` drew, or were chosen in another way."""
     notes: list[str]
 
 
 def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     """Read the files of ``trends.labels``, and find the weights of their rows.
-
-    The weights are not in the files, where a spreadsheet may change them: the sample is drawn again
-    from the rows that had no label.
 
     Args:
         settings: Names the files.
@@ -53,58 +55,86 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
         uri: Their directory.
 
     Raises:
-        UserError: A file has not the columns, a label that is no class, a row twice, or no label;
+        UserError: A file lacks a column, has a label that is no class, a row twice, or no label;
             or its sample cannot be drawn again.
     """
-    uris, classes = settings.labels, manifest.find_classes(scored)
-    values = lineage.label_values(scored)
-    tables, missing = zip(*(_read_file(uri, classes, values) for uri in uris), strict=True)
-    labels = pd.concat(tables, ignore_index=True)
-    numbers = labels.astype({"row_id": str})
-    label_files.reject(numbers, numbers.duplicated("row_id"), "was named before", column="row_id")
+    name = display_uri(settings.labels[0])
+    labels, num_missing = _read_files(settings.labels, scored)
+    as_text = labels.astype({"row_id": str})
+    label_files.reject(as_text, as_text.duplicated("row_id"), "was named before", column="row_id")
     if not len(labels):
-        raise UserError(
-            f"{display_uri(uris[0])} has no label",
-            hint=f"write {name_any(classes)} in column label",
-        )
+        classes = manifest.find_classes(scored)
+        hint = f"write {name_any(classes)} in column label"
+        raise UserError(f"{name} has no label", hint=hint)
     sample = labels["sample"].iloc[0]
     label_files.reject(labels, labels["sample"] != sample, f"is not {sample!r}", column="sample")
-    notes = [f"{sum(missing):,} rows of trends.labels have no label yet"] * any(missing)
+    notes = []
+    if num_missing:
+        notes.append(f"{num_missing:,} rows of trends.labels have no label yet")
     table = labels.set_index("row_id")[["label"]]
     if not sample:
-        return Labels(table.assign(weight=1.0), False, notes)
+        return Labels(table=table.assign(weight=1.0), is_drawn=False, notes=notes)
+
     drawn_as = _SAMPLE.fullmatch(sample)
     if not drawn_as:
         raise UserError(f"{labels['place'][0]}: {sample!r} is no sample, such as '300 rows'")
-    grouping = settings.model_copy(update={"by": tuple(filter(None, [drawn_as["by"]]))})
-    rows.check_columns(grouping, scored, setting=f"{display_uri(uris[0])}: column sample")
+    by = (drawn_as["by"],) if drawn_as["by"] else ()
+    grouping = settings.model_copy(update={"by": by})
+    rows.check_columns(grouping, scored, setting=f"{name}: column sample")
     drawn = _draw(grouping, scored, uri, int(drawn_as["size"]), table.index.to_numpy())
     weight = drawn.set_index("row_id")["weight"].reindex(table.index)
-    if num_foreign := int(weight.isna().sum()):
-        line = (
-            f"{num_foreign:,} of {len(table):,} rows of trends.labels are not in the sample of "
-            f"{sample} of these predictions"
-        )
-        if num_foreign > _MAX_FOREIGN * len(table):
-            raise UserError(
-                line,
-                hint="the corpus has changed since, or they were not drawn by --sample: draw again",
-            )
-        notes.append(f"{line}: their labels measure no error of the model")
-    return Labels(table.assign(weight=weight.fillna(0)), True, notes)
+    num_foreign = int(weight.isna().sum())
+    if num_foreign:
+        notes.append(_describe_foreign(num_foreign, len(table), sample))
+    return Labels(table=table.assign(weight=weight.fillna(0)), is_drawn=True, notes=notes)
+
+
+def _read_files(uris: Sequence[str], scored: Manifest) -> tuple[pd.DataFrame, int]:
+    """Read the labelled rows of files; count the rows without a label."""
+    classes = manifest.find_classes(scored)
+    values = lineage.label_values(scored)
+    tables = []
+    num_missing = 0
+    for uri in uris:
+        table, num_empty = _read_file(uri, classes, values)
+        tables.append(table)
+        num_missing += num_empty
+    return pd.concat(tables, ignore_index=True), num_missing
 
 
 def _read_file(
     uri: str, classes: Sequence[str], values: Mapping[str, int]
 ) -> tuple[pd.DataFrame, int]:
-    """Read the rows with a label, the name of a class or a value of it; count those without."""
+    """Read the labelled rows of a file; count the rows without a label.
+
+    A label is the name of a class, or one of its ``values``.
+    """
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
     table = label_files.read(uri, setting="trends.labels", needs=("row_id", "label"), hint=hint)
     is_filled = table["label"] != ""
     num_missing = int((~is_filled & (table["row_id"] != "")).sum())
     table = table.assign(sample=table.get("sample", ""))[is_filled]
-    label, row_id = label_files.read_labels(table, classes, values), label_files.read_row_ids(table)
+    label = label_files.read_labels(table, classes, values)
+    row_id = label_files.read_row_ids(table)
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
+
+
+def _describe_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
+    """Say how many labelled rows were not drawn again.
+
+    Raises:
+        UserError: They are too many.
+    """
+    line = (
+        f"{num_foreign:,} of {num_rows:,} rows of trends.labels are not in the sample of "
+        f"{sample} of these predictions"
+    )
+    if num_foreign > _MAX_FOREIGN * num_rows:
+        raise UserError(
+            line,
+            hint="the corpus has changed since, or they were not drawn by --sample: draw again",
+        )
+    return f"{line}: their labels measure no error of the model"
 
 
 def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -118,20 +148,25 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
         UserError: There are no complete predictions, every row has a label, or there are no texts,
             neither in the predictions nor in the prepared data.
     """
-    settings, uri = config.trends, config.score.output_uri
+    settings = config.trends
+    uri = config.score.output_uri
     scored = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, scored)
-    prepared, has_text = lineage.corpus_of(scored), rows.find_text_column(scored) is not None
+    prepared = lineage.corpus_of(scored)
+    has_text = rows.find_text_column(scored) is not None
     if not has_text and not prepared:
         raise UserError(
             "the predictions have no text to label",
             hint="name text in score.keep_columns, and score again",
         )
-    table = _draw(settings, scored, uri, size, np.zeros(0, np.int64), with_text=has_text)
+    no_rows = np.zeros(0, np.int64)
+    table = _draw(settings, scored, uri, size, no_rows, with_text=has_text)
     if not has_text and prepared:
         row_ids = table["row_id"].to_numpy()
         table["text"] = lineage.read_prepared(scored, prepared, row_ids, [TEXT])[TEXT].to_pandas()
-    sample = f"{size} rows" + (f" by {settings.by[0]}" if settings.by else "")
+    sample = f"{size} rows"
+    if settings.by:
+        sample += f" by {settings.by[0]}"
     by = [name for name in settings.by if name not in ("row_id", "sample", "text", "label")]
     table = table.assign(sample=sample, label="")[["row_id", "sample", *by, "text", "label"]]
     return table, manifest.find_classes(scored)
@@ -157,7 +192,7 @@ def _draw(
         scored: Manifest of the predictions.
         uri: Their directory.
         size: Rows to draw.
-        labelled: Row numbers that count as unlabelled, as they have their label from the sample.
+        labelled: Row numbers that count as unlabelled, as their label comes from the sample.
         with_text: Read the texts, too.
 
     Returns:
@@ -167,9 +202,37 @@ def _draw(
     Raises:
         UserError: Every row has a label.
     """
-    group, counts = settings.by[0] if settings.by else rows.EVERY, pd.Series(dtype=np.int64)
+    group = settings.by[0] if settings.by else rows.EVERY
+    counts = _count_unlabelled(settings, scored, uri, labelled)
+    chances = _choose_chances(counts, size)
+    drawn = None
+    for batch in rows.read(settings, scored, uri, with_text=with_text):
+        is_open = _is_unlabelled(batch, labelled)
+        row_id = batch.row_id[is_open]
+        keys = batch.keys[is_open]
+        chance = chances.reindex(keys[group]).to_numpy()
+        text: str | np.ndarray = ""
+        if batch.text is not None:
+            text = batch.text.filter(pa.array(is_open)).to_pandas().to_numpy()
+        rank = sampling.rank_rows(chance, row_id)
+        new = keys.assign(row_id=row_id, weight=1 / chance, text=text, rank=rank)
+        drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
+    assert drawn is not None, "there are unlabelled rows"
+    return drawn.sample(frac=1, random_state=0, ignore_index=True)
+
+
+def _count_unlabelled(
+    settings: TrendsSettings, scored: Manifest, uri: str, labelled: np.ndarray
+) -> pd.Series:
+    """Count the unlabelled rows of each group, by the first of ``trends.by``.
+
+    Raises:
+        UserError: Every row has a label, or there are too many groups.
+    """
+    group = settings.by[0] if settings.by else rows.EVERY
+    counts = pd.Series(dtype=np.int64)
     for batch in rows.read(settings, scored, uri):
-        is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
+        is_open = _is_unlabelled(batch, labelled)
         of_batch = batch.keys[group][is_open].value_counts(dropna=False)
         counts = pd.concat([counts, of_batch]).groupby(level=0, dropna=False).sum()
         rows.check_number(counts, settings)
@@ -177,20 +240,11 @@ def _draw(
         raise UserError(
             "every row of the predictions has a label", hint="run without --sample: it counts them"
         )
-    chances, drawn = _choose_chances(counts, size), None
-    for batch in rows.read(settings, scored, uri, with_text=with_text):
-        is_open = (batch.label < 0) | np.isin(batch.row_id, labelled)
-        row_id, keys = batch.row_id[is_open], batch.keys[is_open]
-        chance = chances.reindex(keys[group]).to_numpy()
-        new = keys.assign(
-            row_id=row_id,
-            weight=1 / chance,
-            text=batch.text.filter(pa.array(is_open)).to_pandas().to_numpy() if batch.text else "",
-            rank=sampling.rank_rows(chance, row_id),
-        )
-        drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
-    assert drawn is not None, "there are unlabelled rows"
-    return drawn.sample(frac=1, random_state=0, ignore_index=True)
+    return counts
+
+
+def _is_unlabelled(batch: rows.PredictionBatch, labelled: np.ndarray) -> np.ndarray:
+    return np.asarray((batch.label < 0) | np.isin(batch.row_id, labelled))
 
 
 def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
@@ -199,12 +253,22 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
 
     num_rows = counts.to_numpy(float)
     if size >= num_rows.sum():
-        return counts * 0 + 1.0
+        return pd.Series(1.0, counts.index)
     relative = 1 / np.sqrt(num_rows)
-    rate = brentq(
-        lambda rate: (num_rows * np.minimum(relative * rate, 1)).sum() - size, 0, 1 / relative.min()
-    )
+
+    def count_too_many(rate: float) -> float:
+        return float((num_rows * np.minimum(relative * rate, 1)).sum() - size)
+
+    rate = brentq(count_too_many, 0, 1 / relative.min())
     return pd.Series(np.minimum(relative * rate, 1), counts.index)
+
+
+class _Seen(NamedTuple):
+    """What a model was trained on, sorted."""
+
+    row_ids: np.ndarray
+    texts: np.ndarray
+    """Hashes."""
 
 
 class LabelFinder:
@@ -220,29 +284,38 @@ class LabelFinder:
         self.notes: list[str] = []
         self.is_known = True
         """Whether all rows and texts that the model was trained on are known."""
-        self.seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        """By version the numbers of rows, and the texts, that the model was trained on."""
-        self.num_matched = self.num_seen = 0
-        """Rows of ``trends.labels`` in the predictions, and those that the model was trained on."""
-        has_text = bool(rows.find_text_column(scored))
+        self.num_matched = 0
+        """Rows of ``trends.labels`` in the predictions."""
+        self.num_seen = 0
+        """Rows of ``trends.labels`` that the model was trained on."""
+        self._seen: dict[str, _Seen] = {}
+        """What the model of each version was trained on."""
+        has_text = rows.find_text_column(scored) is not None
         for version, model in lineage.models_of(scored).items():
-            texts, _ = training_rows.find_texts([model] if has_text else [])
-            try:
-                row_ids, is_known = training_rows.find_row_ids(
-                    lineage.of_version(scored, version), name="the model"
-                )
-                self.is_known &= is_known
-            except UserError as error:
-                row_ids = np.zeros(0, np.int64)
-                if not has_text:
-                    self.notes.append(f"the correction may be too small: {error}")
-            self.seen[version] = row_ids, texts
+            self._seen[version] = self._find_seen(scored, version, model, has_text=has_text)
         if self.labels is not None:
             self.notes += self.labels.notes
 
+    def _find_seen(
+        self, scored: Manifest, version: str, model: ModelInput, *, has_text: bool
+    ) -> _Seen:
+        """Find the rows and texts that a model was trained on."""
+        texts, _ = training_rows.find_texts([model] if has_text else [])
+        try:
+            row_ids, is_known = training_rows.find_row_ids(
+                lineage.of_version(scored, version), name="the model"
+            )
+            self.is_known &= is_known
+        except UserError as error:
+            row_ids = np.zeros(0, np.int64)
+            if not has_text:
+                self.notes.append(f"the correction may be too small: {error}")
+        return _Seen(row_ids=row_ids, texts=texts)
+
     def find(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
         """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
-        label, weight = batch.label.astype(np.int64), np.ones(len(batch.label))
+        label = batch.label.astype(np.int64)
+        weight = np.ones(len(label))
         if self.labels is not None:
             manual = self.labels.table.reindex(batch.row_id)
             is_manual = manual["label"].notna().to_numpy()
@@ -250,12 +323,12 @@ class LabelFinder:
             weight = manual["weight"].fillna(0).to_numpy()
             self.num_matched += int(is_manual.sum())
         is_new = (label >= 0) & (weight > 0)
-        for version, (row_ids, texts) in self.seen.items():
+        for version, seen in self._seen.items():
             place = np.flatnonzero(is_new & (batch.keys[rows.VERSION] == version))
-            is_seen = np.isin(batch.row_id[place], row_ids, assume_unique=True)
-            if batch.text is not None and len(texts):
+            is_seen = np.isin(batch.row_id[place], seen.row_ids, assume_unique=True)
+            if batch.text is not None and len(seen.texts):
                 hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
-                is_seen |= np.isin(hashes, texts)
+                is_seen |= np.isin(hashes, seen.texts)
             is_new[place] = ~is_seen
         if self.labels is not None:
             self.num_seen += int(((weight > 0) & ~is_new).sum())
@@ -266,22 +339,26 @@ def describe_choice(cells: np.ndarray, size: float, classes: tuple[str, ...]) ->
     """Say how the labelled rows differ from all, if that is improbable in a random sample.
 
     Args:
-        cells: Those of ``sampling.count_cells``, of all rows and of the sample.
+        cells: Results of ``sampling.count_cells``, for all rows and for the sample.
         size: The effective size of the sample.
         classes: The classes.
     """
     p_values = sampling.check_randomness(cells[0], cells[1], size)
     if p_values.min() >= _IMPROBABLE:
         return []
-    of_classes, of_steps = (
-        cells.sum(axis=axis) / cells.sum(axis=(1, 2))[:, None] for axis in (2, 1)
-    )
-    at = int(np.abs(of_classes[1] - of_classes[0]).argmax())
-    what, (every, sample) = f"are predicted {classes[at]}", of_classes[:, at]
-    if p_values[1] < p_values[0]:
-        at = int(np.abs(np.diff(of_steps, axis=0).cumsum()).argmax()) + 1
-        what = f"have a probability of {at / sampling.NUM_STEPS:.2f} or more"
+    totals = cells.sum(axis=(1, 2))[:, None]
+    p_of_classes, p_of_steps = p_values
+    if p_of_steps < p_of_classes:
+        of_steps = cells.sum(axis=1) / totals
+        gaps = np.diff(of_steps, axis=0).cumsum()
+        at = int(np.abs(gaps).argmax()) + 1
         every, sample = of_steps[:, at:].sum(axis=1)
+        what = f"have a probability of {at / sampling.NUM_STEPS:.2f} or more"
+    else:
+        of_classes = cells.sum(axis=2) / totals
+        at = int(np.abs(of_classes[1] - of_classes[0]).argmax())
+        every, sample = of_classes[:, at]
+        what = f"are predicted {classes[at]}"
     return [
         f"the labelled texts are no random sample: {sample:.1%} of them {what}, of all "
         f"{every:.1%} ({write_p(p_values.min())}); the intervals hold only for texts like them, "

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -28,8 +28,16 @@ from sentiflow.metrics.shares import (
 from sentiflow.shares.rows import VERSION
 from sentiflow.shares.table import Breakdown, ShareTable
 
-Conclusion = tuple[str, str, str]
-"""A number, what it means, and the section of the page."""
+
+class Conclusion(NamedTuple):
+    """A result in words."""
+
+    number: str
+    meaning: str
+    """The rest of the sentence, after the number."""
+    section: str
+    """The section of the page that shows it."""
+
 
 _FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m"}
 MAX_OPEN = 20
@@ -40,7 +48,10 @@ MAX_ROWS = 500
 
 def choose_class(trends: ShareTable) -> str:
     """Choose the class that groups and periods are compared by: negative, else the largest."""
-    return BINARY[0] if BINARY[0] in trends.classes else str(trends.whole["share"].idxmax())
+    negative = BINARY[0]
+    if negative in trends.classes:
+        return negative
+    return str(trends.whole["share"].idxmax())
 
 
 def write_period(period: datetime, unit: str) -> str:
@@ -54,85 +65,117 @@ def write_period(period: datetime, unit: str) -> str:
 
 
 def tells_nothing(lines: Any) -> Any:
-    """Say whether an interval, or which of several, holds every share that there can be."""
+    """Say whether an interval, or which of several, goes from 0 to 1."""
     return (lines["low"] <= 0) & (lines["high"] >= 1)
 
 
 def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
     """List the results: the share of each class, the highest group, the change over time."""
     focus = choose_class(trends)
-    order = [focus, *(name for name in trends.classes if name != focus)]
-    if (num_more := len(order) - MOST_LISTED) > 0:
-        order = list(trends.whole["share"].nlargest(MOST_LISTED).index)
-    conclusions = [_describe_share(line) for _, line in trends.whole.loc[order].iterrows()]
-    if num_more > 0:
-        conclusions.append((f"{num_more}", "more classes are in the table", "shares"))
+    conclusions = _describe_shares(trends, focus)
     if trends.method == UNCORRECTED or not trends.is_random:
         return conclusions
     for item in trends.breakdowns[1:]:
         line = item.of(focus)
-        is_single = item.has_groups and not item.unit and "," not in item.by
-        told = line[~tells_nothing(line)].reset_index(drop=True)
-        if is_single and item.by != VERSION and len(told) > 1:
-            conclusions.append(_describe_highest(told, item.by))
+        if item.has_groups and not item.unit and "," not in item.by and item.by != VERSION:
+            told = line[~tells_nothing(line)].reset_index(drop=True)
+            if len(told) > 1:
+                conclusions.append(_describe_highest(told, item.by))
         if item.unit and not item.has_groups and len(line) > 1:
             conclusions.append(_describe_change(line, item.unit))
     return conclusions
 
 
+def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
+    """Say the share of each class, the most important class first; of many classes the largest."""
+    num_more = len(trends.classes) - MOST_LISTED
+    if num_more > 0:
+        order = list(trends.whole["share"].nlargest(MOST_LISTED).index)
+    else:
+        order = [focus, *(name for name in trends.classes if name != focus)]
+    conclusions = [_describe_share(line) for _, line in trends.whole.loc[order].iterrows()]
+    if num_more > 0:
+        conclusions.append(Conclusion(f"{num_more}", "more classes are in the table", "shares"))
+    return conclusions
+
+
 def _describe_share(line: pd.Series) -> Conclusion:
-    predicted, share, name = f"{line.predicted_share:.1%}", f"{line.share:.1%}", line["class"]
+    name = line["class"]
+    predicted = f"{line.predicted_share:.1%}"
+    share = f"{line.share:.1%}"
     if line.method == UNCORRECTED:
-        return predicted, f"of the texts are predicted {name}: uncorrected", "shares"
+        meaning = f"of the texts are predicted {name}: uncorrected"
+        return Conclusion(predicted, meaning, "shares")
     if line.method == COUNTED:
-        return share, f"of the texts are labelled {name}: all labels are known", "shares"
+        meaning = f"of the texts are labelled {name}: all labels are known"
+        return Conclusion(share, meaning, "shares")
     interval = f"95% interval {line.low:.1%} to {line.high:.1%}"
-    return share, f"of the texts are {name} ({interval}); {predicted} are predicted so", "shares"
+    meaning = f"of the texts are {name} ({interval}); {predicted} are predicted so"
+    return Conclusion(share, meaning, "shares")
 
 
 def _describe_highest(line: pd.DataFrame, by: str) -> Conclusion:
-    """Compare the group with the highest share of a class with each other one."""
-    name, top = line["class"][0], int(line["share"].argmax())
+    """Compare the group with the highest share of a class with each other group.
+
+    Args:
+        line: The groups' shares of a class, two or more.
+        by: The column of the groups.
+    """
+    name = line["class"][0]
+    top = int(line["share"].argmax())
+    share = f"{line['share'][top]:.1%}"
+    where = f"{by} {line['group'][top]}"
+    gap = _find_gap(line.iloc[top])
+    if gap:
+        meaning = f"is the highest estimate of {name}: {where}, but {gap}"
+        return Conclusion(share, meaning, "groups")
     p_values = compare_with(line["share"].to_numpy(), line["error"].to_numpy(), top)
-    share, where = f"{line['share'][top]:.1%}", f"{by} {line['group'][top]}"
-    if why := _find_gap(line.iloc[top]):
-        return share, f"is the highest estimate of {name}: {where}, but {why}", "groups"
-    if (p_value := float(np.nanmax(p_values))) < SURE:
-        return share, f"is the highest share of {name}: {where} ({write_p(p_value)})", "groups"
-    others = int((p_values >= SURE).sum())
-    also = f"{others} other group{'s' if others > 1 else ''} may have a higher share"
-    return share, f"is the highest estimate of {name}: {where}; {also}", "groups"
+    p_value = float(np.nanmax(p_values))
+    if p_value < SURE:
+        meaning = f"is the highest share of {name}: {where} ({write_p(p_value)})"
+        return Conclusion(share, meaning, "groups")
+    num_others = int((p_values >= SURE).sum())
+    groups = "groups" if num_others > 1 else "group"
+    others = f"{num_others} other {groups} may have a higher share"
+    meaning = f"is the highest estimate of {name}: {where}; {others}"
+    return Conclusion(share, meaning, "groups")
 
 
 def _find_gap(line: pd.Series) -> str:
-    """Say why nothing is claimed of a group or period: nobody has labelled it, or too few texts."""
-    too_few = "its labels are too few to tell" if tells_nothing(line) else ""
-    return (
-        "it has no labelled text that is new to the model" if line.method == UNLABELLED else too_few
-    )
+    """Say why nothing is claimed about a group or period; empty if something is."""
+    if line.method == UNLABELLED:
+        return "it has no labelled text that is new to the model"
+    if tells_nothing(line):
+        return "its labels are too few to tell"
+    return ""
 
 
 def _describe_change(line: pd.DataFrame, unit: str) -> Conclusion:
-    """Compare the last period with each earlier one."""
-    name, share, last = line["class"][0], line["share"].to_numpy(), len(line) - 1
+    """Compare the last period with each earlier one.
+
+    Args:
+        line: The periods' shares of a class, two or more.
+        unit: The unit of the periods.
+    """
+    name = line["class"][0]
+    share = line["share"].to_numpy()
+    last = len(line) - 1
     p_values = compare_with(share, line["error"].to_numpy(), last)[:last]
-    is_sure = np.array(adjust(p_values.tolist())) < SURE
     has_label = (line["method"] != UNLABELLED).to_numpy()
+    is_sure = np.array(adjust(p_values.tolist())) < SURE
     is_sure &= has_label[:last] & has_label[last]
     periods = [write_period(period, unit) for period in line["period"]]
     if not is_sure.any():
-        why = _find_gap(line.iloc[last])
-        text = f"of the texts of {periods[last]} are {name}"
-        text += f", but {why}" if why else ": no change beyond chance"
-        return f"{share[last]:.1%}", text, "periods"
+        meaning = f"of the texts of {periods[last]} are {name}"
+        gap = _find_gap(line.iloc[last])
+        meaning += f", but {gap}" if gap else ": no change beyond chance"
+        return Conclusion(f"{share[last]:.1%}", meaning, "periods")
     gaps = share[last] - share[:last]
     at = int(np.argmax(np.where(is_sure, np.abs(gaps), 0)))
     points = f"{100 * gaps[at]:+.1f}".replace("-", "\u2212")
-    text = (
-        f"points of {name} from {periods[at]} ({share[at]:.1%}) to {periods[last]} "
-        f"({share[last]:.1%})"
-    )
-    return points, text, "periods"
+    before = f"{periods[at]} ({share[at]:.1%})"
+    after = f"{periods[last]} ({share[last]:.1%})"
+    return Conclusion(points, f"points of {name} from {before} to {after}", "periods")
 
 
 @dataclass(frozen=True)
@@ -141,9 +184,10 @@ class Section:
 
     title: str
     lines: pd.DataFrame
-    """As ``Breakdown.of`` returns them, with ``name``, the group or period; ``is_corrected``,
-    whether there is an interval; and ``is_higher``, than in all other groups together, beyond
-    chance; and ``is_known``, whether its interval tells anything."""
+    """As ``Breakdown.of`` returns them, with four more columns: ``name``, the group or period;
+    ``is_corrected``, whether there is an interval; ``is_higher``, whether the share is higher than
+    in all other groups together, beyond chance; ``is_known``, whether its interval tells
+    anything."""
     num_left_out: int = 0
     reference: float = 0
     """The share in all rows; 0 for none."""
@@ -153,9 +197,13 @@ class Section:
     @property
     def axis(self) -> Axis:
         """Choose an axis that holds every share and interval."""
-        known = self.lines[self.lines["is_known"]] if self.lines["is_known"].any() else self.lines
-        ends = known[["share", "predicted_share", "low", "high"]]
-        return Axis(np.floor(10 * ends.min().min()) / 10, np.ceil(10 * ends.max().max()) / 10)
+        lines = self.lines
+        if lines["is_known"].any():
+            lines = lines[lines["is_known"]]
+        ends = lines[["share", "predicted_share", "low", "high"]]
+        low = np.floor(10 * ends.min().min()) / 10
+        high = np.ceil(10 * ends.max().max()) / 10
+        return Axis(low, high)
 
 
 def render(
@@ -176,8 +224,8 @@ def render(
 
     Args:
         trends: The shares.
-        plots: Those of ``charts.render``.
-        name: That of the experiment.
+        plots: Results of ``share_charts.render``.
+        name: The name of the experiment.
         created: In UTC.
         conclusions: The results in words.
         settings: The section ``trends``.
@@ -185,10 +233,13 @@ def render(
         corpus: The texts in a line.
     """
     focus = choose_class(trends)
-    methods = set(pd.concat(item.table["method"] for item in trends.breakdowns))
-    return open_template(
+    share = float(trends.whole["share"][focus])
+    breakdowns = trends.breakdowns[1:]
+    used = set(pd.concat(item.table["method"] for item in trends.breakdowns))
+    template = open_template(
         "trends.html.j2", package="sentiflow.shares", autoescape=True, lstrip_blocks=True
-    ).render(
+    )
+    return template.render(
         name=name,
         created=created,
         conclusions=conclusions,
@@ -201,24 +252,29 @@ def render(
         focus=focus,
         shares=Section("Shares", _mark(trends.whole, trends.whole["class"])),
         is_corrected=trends.method != UNCORRECTED,
-        sections=[
-            _list_groups(item, item.of(focus), float(trends.whole["share"][focus]))
-            for item in trends.breakdowns[1:]
-        ],
-        methods={name: text for name, text in METHODS.items() if name in methods},
+        sections=[_list_groups(item, item.of(focus), share) for item in breakdowns],
+        methods={method: meaning for method, meaning in METHODS.items() if method in used},
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
     )
 
 
 def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Section:
-    """List the groups with the highest shares, or the last periods."""
+    """List the groups with the highest shares, or the last periods.
+
+    Args:
+        item: A breakdown by column or time.
+        lines: Its shares of a class.
+        reference: The share of this class in all rows.
+    """
     names = lines["group"]
     if item.unit:
         periods = lines["period"].map(lambda period: write_period(period, item.unit))
         names = names + ", " + periods if item.has_groups else periods
     lines = _mark(lines, names, reference)
-    highest = lines.sort_values("share", ascending=False, kind="stable")
-    shown = lines.tail(MAX_ROWS) if item.unit else highest.head(MAX_ROWS)
+    if item.unit:
+        shown = lines.tail(MAX_ROWS)
+    else:
+        shown = lines.sort_values("share", ascending=False, kind="stable").head(MAX_ROWS)
     return Section(
         f"By {item.by.replace(', ', ' and ')}",
         shown,
@@ -229,8 +285,10 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
 
 
 def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.DataFrame:
-    is_higher = (lines["p_adjusted"] < SURE) & (lines["share"] > reference)
-    is_corrected = lines["method"] != UNCORRECTED
+    """Add the columns of ``Section.lines``."""
     return lines.assign(
-        name=names, is_corrected=is_corrected, is_higher=is_higher, is_known=~tells_nothing(lines)
+        name=names,
+        is_corrected=lines["method"] != UNCORRECTED,
+        is_higher=(lines["p_adjusted"] < SURE) & (lines["share"] > reference),
+        is_known=~tells_nothing(lines),
     )

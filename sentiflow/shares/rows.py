@@ -19,8 +19,9 @@ from sentiflow.progress import Progress
 EVERY = ""
 """A key that is the same for all rows."""
 VERSION = "model_version"
-"""A key that is always there: labels of rows that a model has scored tell its errors alone."""
+"""A key that is always there: the labels of rows tell the errors of the model that scored them."""
 MAX_GROUPS = 10_000
+"""Maximum number of groups."""
 
 
 @dataclass(frozen=True)
@@ -34,19 +35,31 @@ class PredictionBatch:
     probabilities: np.ndarray
     """``(N, C)``; 0 for classes that the model does not have."""
     keys: pd.DataFrame
-    """For each of ``trends.by`` the values, or the beginnings of the periods; ``EVERY``, and
+    """Columns: each of ``trends.by`` (values, or the beginnings of periods), ``EVERY``, and
     ``VERSION``."""
     author: np.ndarray | None
-    """Hashes of the names of N authors, where predictions have a column of users; a text without
-    one is the only one of its author."""
+    """Hashes of the names of N authors, where predictions have a column of users; a text without an
+    author counts as the only text of its author."""
     text: pa.Array | None
     """The texts, where predictions have them and they were asked for."""
 
 
 def find_text_column(scored: Manifest) -> str | None:
     """Name the column of predictions that has the text; None if it was not kept."""
-    named = (scored["settings"]["text_column"], TEXT)
-    return next((name for name in named if name in scored["settings"]["keep_columns"]), None)
+    kept = scored["settings"]["keep_columns"]
+    for name in (scored["settings"]["text_column"], TEXT):
+        if name in kept:
+            return str(name)
+    return None
+
+
+def _find_user_column(scored: Manifest, named: str | int | None) -> str | None:
+    """Name the column of predictions that has the authors; None if it was not kept."""
+    kept = scored["settings"]["keep_columns"]
+    for name in ("user", named):
+        if name and name in kept:
+            return str(name)
+    return None
 
 
 def check_columns(
@@ -60,11 +73,13 @@ def check_columns(
         setting: What names the columns, for messages.
 
     Raises:
-        UserError: They have not.
+        UserError: A column is missing, or is a time without a unit.
     """
-    kept = scored["settings"]["keep_columns"]
-    available = [*kept, "split", "predicted_label", *([VERSION] if "models" in scored else [])]
-    if missing := [column for column, _ in settings.keys if column not in available]:
+    available = [*scored["settings"]["keep_columns"], "split", "predicted_label"]
+    if "models" in scored:
+        available.append(VERSION)
+    missing = [column for column, _ in settings.keys if column not in available]
+    if missing:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "
             f"there are {', '.join(available)}",
@@ -92,27 +107,30 @@ def read(
     Raises:
         UserError: A file is gone or damaged, or a column to cut by time has no time.
     """
-    classes, of_model = manifest.find_classes(scored), lineage.classes_of_model(scored)
-    probabilities = [PROBABILITY + name for name in of_model]
-    text = find_text_column(scored) if with_text else None
+    probabilities = [PROBABILITY + name for name in lineage.classes_of_model(scored)]
+    every_probability = [PROBABILITY + name for name in manifest.find_classes(scored)]
     form = lineage.format_of(scored)
-    users = ("user", form.columns.user if form.columns else "")
-    user = next((str(name) for name in users if name in scored["settings"]["keep_columns"]), "")
-    versions = [*lineage.models_of(scored)]
-    columns = [
-        *("row_id", "label", "prediction", *probabilities),
-        *(name for name in (text, user) if name),
-        *(column for column, _ in settings.keys),
-        *([VERSION] if versions[1:] else []),
-    ]
-    tables = lineage.read_tables(uri, scored, ("predictions/",), list(dict.fromkeys(columns)))
+    text = find_text_column(scored) if with_text else None
+    user = _find_user_column(scored, form.columns.user if form.columns else None)
+    versions = list(lineage.models_of(scored))
+    has_versions = len(versions) > 1
+    columns = ["row_id", "label", "prediction", *probabilities]
+    if text:
+        columns.append(text)
+    if user:
+        columns.append(user)
+    columns += [column for column, _ in settings.keys]
+    if has_versions:
+        columns.append(VERSION)
+    once_each = list(dict.fromkeys(columns))
+    tables = lineage.read_tables(uri, scored, ("predictions/",), once_each)
     with Progress("trends", total=scored["counts"]["accepted"], unit="rows") as progress:
         for table in tables:
             rows = table.combine_chunks()
             keys = _read_keys(rows, settings, form.time_format)
-            keys[VERSION] = rows[VERSION].to_pandas() if versions[1:] else versions[0]
+            keys[VERSION] = rows[VERSION].to_pandas() if has_versions else versions[0]
             known = rows.select(probabilities).to_pandas()
-            matrix = known.reindex(columns=[PROBABILITY + name for name in classes], fill_value=0)
+            matrix = known.reindex(columns=every_probability, fill_value=0)
             yield PredictionBatch(
                 row_id=rows["row_id"].to_numpy(),
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
@@ -126,20 +144,22 @@ def read(
 
 
 def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
-    names = rows[column].cast(pa.string()).to_pandas()
-    hashes = pd.util.hash_array(names.fillna("").to_numpy(object))
-    return np.where(names.fillna("") == "", pd.util.hash_array(rows["row_id"].to_numpy()), hashes)
+    """Hash the author of each row, or its number where it has none."""
+    names = rows[column].cast(pa.string()).to_pandas().fillna("")
+    of_names = pd.util.hash_array(names.to_numpy(object))
+    of_rows = pd.util.hash_array(rows["row_id"].to_numpy())
+    return np.where(names == "", of_rows, of_names)
 
 
 def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None) -> pd.DataFrame:
+    """Read the group of each row by each of ``trends.by``."""
     keys = pd.DataFrame({EVERY: np.zeros(len(rows), np.int8)})
     for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
         values = rows[column].combine_chunks()
-        key = (
-            _cut(values, column, unit, time_format, settings.time_zone)
-            if unit
-            else values.cast(pa.string()).fill_null("(none)")
-        )
+        if unit:
+            key = _cut(values, column, unit, time_format, settings.time_zone)
+        else:
+            key = values.cast(pa.string()).fill_null("(none)")
         keys[by] = key.to_pandas()
     return keys
 
@@ -150,33 +170,41 @@ def _cut(values: pa.Array, name: str, unit: str, time_format: str | None, zone: 
     Raises:
         UserError: There is no time.
     """
-    moments = values
     if pa.types.is_date(values.type):
         return pc.floor_temporal(values.cast(pa.timestamp("us")), unit=unit)
+    moments = values
     if not pa.types.is_timestamp(values.type):
-        written = pc.fill_null(values.cast(pa.string()), "")
-        fault, is_wrong = times.find_fault(written, time_format)
-        if is_wrong:
-            raise UserError(
-                f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"
-            )
-        moments = times.read(written, time_format)
+        moments = _read_times(values, name, time_format)
     if len(moments) and moments.null_count == len(moments):
         raise UserError(
             f"trends.by: {name} holds no time, such as {values[0].as_py()!r}",
             hint=f"name {name} without :{unit}, or a column of times",
         )
-    local = pc.local_timestamp(
-        moments.cast(pa.timestamp("us", "UTC")).cast(pa.timestamp("us", zone))
-    )
-    return pc.floor_temporal(local, unit=unit)
+    in_utc = moments.cast(pa.timestamp("us", "UTC"))
+    in_zone = in_utc.cast(pa.timestamp("us", zone))
+    return pc.floor_temporal(pc.local_timestamp(in_zone), unit=unit)
+
+
+def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Array:
+    """Read written times.
+
+    Raises:
+        UserError: They are not written in the format.
+    """
+    written = pc.fill_null(values.cast(pa.string()), "")
+    fault, is_wrong = times.find_fault(written, time_format)
+    if is_wrong:
+        raise UserError(
+            f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"
+        )
+    return times.read(written, time_format)
 
 
 def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> None:
-    """Check that there are not too many groups, a row each.
+    """Check that there are not too many groups; each is a row.
 
     Raises:
-        UserError: There are.
+        UserError: There are more than ``MAX_GROUPS``.
     """
     if len(groups) > MAX_GROUPS:
         raise UserError(

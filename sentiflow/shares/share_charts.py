@@ -1,5 +1,7 @@
 """Shares -> plots, as PNG on white."""
 
+import math
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -12,17 +14,23 @@ from sentiflow.shares.page import choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, ShareTable
 
 MAX_BARS = 30
-"""Groups that are drawn, the largest."""
+"""Maximum number of groups that are drawn, the largest ones."""
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
+"""Colors of the classes that are drawn."""
 _STYLES = ("-", "--", "-.", ":")
-"""Of the classes that are drawn."""
-_MAX_NAME, _WIDTH = 24, 6.4
-"""Characters; inches."""
+"""Line styles of the classes that are drawn."""
+_MAX_NAME = 24
+"""Characters of the name of a group."""
+_WIDTH = 6.4
+"""Width of a plot in inches."""
+_MAX_MARKED = 40
+"""Periods up to which each point has a marker."""
 
 
 def render(trends: ShareTable) -> dict[str, bytes]:
     """Draw the plots, by file name: ``periods.png`` and ``groups.png``."""
-    focus, drawn = choose_class(trends), dict[str, Figure]()
+    focus = choose_class(trends)
+    drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
         for item in trends.breakdowns[1:]:
             if item.unit and not item.has_groups:
@@ -38,40 +46,44 @@ def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     axes = figure.add_subplot(ylabel="Share of the texts")
     others = trends.whole.drop(focus).sort_values("share", ascending=False, kind="stable")
     for name, color, style in zip([focus, *others.index], _COLORS, _STYLES, strict=False):
-        line = _known(item.of(name))
-        axes.fill_between(
-            line["period"], line["low"], line["high"], color=color, alpha=0.15, linewidth=0
-        )
+        line = _hide_unknown(item.of(name))
+        period = line["period"]
+        marker = "o" if len(line) <= _MAX_MARKED else ""
+        axes.fill_between(period, line["low"], line["high"], color=color, alpha=0.15, linewidth=0)
         axes.plot(
-            line["period"], line["share"], style, color=color, markersize=3, label=name,
-            marker="o" if len(line) <= 40 else "",
-        )  # fmt: skip
+            period, line["share"], style, color=color, marker=marker, markersize=3, label=name
+        )
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     periods = item.table["period"].drop_duplicates().sort_values()
-    marked = periods[:: -(-len(periods) // (6 if item.unit != "hour" else 4))]
+    max_ticks = 4 if item.unit == "hour" else 6
+    marked = periods[:: math.ceil(len(periods) / max_ticks)]
     axes.set_xticks(marked, [write_period(period, item.unit) for period in marked])
     axes.yaxis.set_major_formatter(percent)
-    axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.01), top=min(axes.get_ylim()[1], 1.01))
+    low, high = axes.get_ylim()
+    axes.set_ylim(bottom=max(low, -0.01), top=min(high, 1.01))
     return figure
 
 
-def _known(lines: pd.DataFrame) -> pd.DataFrame:
-    """Take out shares whose interval tells nothing."""
-    return lines.assign(**lines[["share", "low", "high"]].mask(tells_nothing(lines)))
+def _hide_unknown(lines: pd.DataFrame) -> pd.DataFrame:
+    """Replace shares whose interval tells nothing by NaN, which is not drawn."""
+    shown = lines[["share", "low", "high"]].mask(tells_nothing(lines))
+    return lines.assign(**shown)
 
 
 def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     """Draw a bar for each of the largest groups, the highest share first."""
     largest = item.of(focus).nlargest(MAX_BARS, "rows")
-    chosen = _known(largest.sort_values("share", ascending=False, kind="stable"))
+    chosen = _hide_unknown(largest.sort_values("share", ascending=False, kind="stable"))
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.34 * len(chosen)))
     axes = figure.add_subplot(xlabel=f"Share of {focus}")
-    share, place = chosen["share"], np.arange(len(chosen))
+    share = chosen["share"]
+    place = np.arange(len(chosen))
     axes.barh(place, share, color=BLUE, alpha=0.35, height=0.7)
-    reach = np.maximum(np.stack([share - chosen["low"], chosen["high"] - share]), 0)
-    name = COUNTED if (chosen["method"] == COUNTED).all() else CORRECTED
     if trends.method != UNCORRECTED:
-        axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=name)
+        reach = np.maximum(np.stack([share - chosen["low"], chosen["high"] - share]), 0)
+        is_counted = (chosen["method"] == COUNTED).all()
+        label = COUNTED if is_counted else CORRECTED
+        axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=label)
     axes.plot(chosen["predicted_share"], place, "d", color=ORANGE, markersize=5, label="predicted")
     axes.axvline(trends.whole["share"][focus], color=GRAY, linestyle="--", linewidth=1)
     axes.set_yticks(place, [shorten(name, _MAX_NAME) for name in chosen["group"]])

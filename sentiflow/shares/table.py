@@ -1,6 +1,7 @@
 """Predictions and labels -> a row for each group, period and class: shares with intervals."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,9 @@ from sentiflow.shares.rows import EVERY, VERSION
 ALL = "all"
 """Name of the table of all rows."""
 AUTHOR = "\0author"
-"""The key of labelled rows by their author."""
+"""The key of the author of a labelled row."""
 _MAX_PARTS = 16
-"""Batches whose sums are held at once: there may be as many as authors."""
+"""Batches whose sums are held at once: there may be as many sums as authors."""
 
 COLUMNS = pa.schema(
     [
@@ -45,16 +46,16 @@ class Breakdown:
     """The shares of C classes in groups that have no row in common."""
 
     by: str
-    """``all``, one of ``trends.by``, or both with a comma between."""
+    """``all``, one of ``trends.by``, both with a comma between, or ``model_version``."""
     unit: str
     """``hour``, ``day``, ``week`` or ``month``; empty without a time."""
     has_groups: bool
-    """Whether it is by a column that is no time."""
+    """Whether one of its columns is no time."""
     table: pd.DataFrame
-    """A row for each class and group, with the columns of ``COLUMNS``; ``share``, the corrected one
-    or, where there is none, that of predicted labels; and ``error``, the standard error by which
-    groups are compared. ``group`` are the values of columns that are no time, ``period`` the
-    beginnings of periods in ``trends.time_zone``."""
+    """A row for each class and group, with the columns of ``COLUMNS``, and two more: ``share``, the
+    corrected share or, where there is none, the share of predicted labels; and ``error``, the
+    standard error by which groups are compared. ``group`` are the values of columns that are no
+    time, ``period`` the beginnings of periods in ``trends.time_zone``."""
 
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of a class, numbered from 0."""
@@ -67,12 +68,12 @@ class ShareTable:
 
     classes: tuple[str, ...]
     breakdowns: list[Breakdown]
-    """Of all rows, by each of ``trends.by``, and by both."""
+    """Of all rows, by each of ``trends.by``, by both, and by model if there are several."""
     notes: list[str]
     """What a reader should know first."""
     num_rows: int
     num_sample: int
-    """Labelled rows that tell the errors of the model."""
+    """Labelled rows that measure the errors of the model."""
     num_counted: int
     """Other labelled rows."""
     is_random: bool
@@ -80,12 +81,12 @@ class ShareTable:
 
     @property
     def whole(self) -> pd.DataFrame:
-        """The shares in all rows, a row for each class."""
+        """Return the shares in all rows, a row for each class."""
         return self.breakdowns[0].table.set_index("class", drop=False)
 
     @property
     def method(self) -> str:
-        """How the shares in all rows were estimated: one of ``shares.METHODS``."""
+        """Say how the shares in all rows were estimated: one of ``shares.METHODS``."""
         return str(self.breakdowns[0].table["method"][0])
 
 
@@ -97,51 +98,119 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
             there are too many groups.
     """
     classes = manifest.find_classes(scored)
-    finder, sums = LabelFinder(scored, settings, uri), list[pd.DataFrame]()
-    is_drawn = finder.labels is not None and finder.labels.is_drawn
-    shape = (2, len(classes), sampling.NUM_STEPS)
-    cells = {version: np.zeros(shape) for version in lineage.models_of(scored)}
-    for batch in rows.read(settings, scored, uri, with_text=True):
-        label, weight = finder.find(batch)
-        predicted = {"prediction": batch.prediction, "probabilities": batch.probabilities}
-        in_sample, keys = weight * (label >= 0), batch.keys
-        for number, each in enumerate(((label < 0) | (weight > 0), in_sample)):
-            for version, of_version in cells.items():
-                weights = each * (keys[VERSION] == version)
-                of_version[number] += sampling.count_cells(**predicted, weight=weights)
-        if batch.author is not None and not is_drawn:
-            keys = keys.assign(**{AUTHOR: np.where(in_sample > 0, batch.author, 0)})
-        sums.append(sampling.add_up(keys, **predicted, label=label, weight=weight))
-        if len(sums) == _MAX_PARTS:
-            sums = [_merge(sums, settings)]
-    if not sums:
-        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    merged = _merge(sums, settings)
-    totals = merged.sum().groupby(level=0).sum()
-    if finder.labels and (num_missing := len(finder.labels.table) - finder.num_matched):
-        raise UserError(
-            f"trends.labels: {num_missing:,} row_id of {', '.join(settings.labels)} are not in the "
-            "predictions",
-            hint="the labels belong to another corpus, or the file was damaged",
-        )
+    finder = LabelFinder(scored, settings, uri)
+    collected = _collect(settings, scored, uri, finder)
+    _check_matched(settings, finder)
     if finder.num_seen:
         finder.notes.append(
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
             "their labels measure no error of it"
         )
-    differs, several = list[str](), len(cells) > 1
-    of_models = _group(merged, [VERSION])
-    for version, w, ww in zip(of_models.index, of_models["w", 0], of_models["ww", 0], strict=True):
-        found = describe_choice(cells[version], w**2 / ww, classes) if w else []
-        differs += [f"model version {version}: {line}" if several else line for line in found]
-    breakdowns = _break_down(settings, merged, classes, can_compare=not differs, several=several)
-    if several:
+    differs = _find_differences(collected, classes)
+    has_versions = len(collected.cells) > 1
+    breakdowns = _break_down(
+        settings, collected.sums, classes, can_compare=not differs, has_versions=has_versions
+    )
+    if has_versions:
         finder.notes += _describe_models(breakdowns, classes[0])
+    totals = collected.sums.sum().groupby(level=0).sum()
     if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
-    notes = [*differs, *finder.notes, *_note_gaps(settings, breakdowns)]
-    num_rows, num_sample, num_counted = map(int, totals[["rows", "labelled", "counted"]])
-    return ShareTable(classes, breakdowns, notes, num_rows, num_sample, num_counted, not differs)
+    return ShareTable(
+        classes=classes,
+        breakdowns=breakdowns,
+        notes=[*differs, *finder.notes, *_note_gaps(settings, breakdowns)],
+        num_rows=int(totals["rows"]),
+        num_sample=int(totals["labelled"]),
+        num_counted=int(totals["counted"]),
+        is_random=not differs,
+    )
+
+
+class _Collected(NamedTuple):
+    """What the predictions add up to."""
+
+    sums: pd.DataFrame
+    """Sums of ``sampling.add_up`` by all keys."""
+    cells: dict[str, np.ndarray]
+    """By version of the model ``(2, C, NUM_STEPS)``, results of ``sampling.count_cells``: for the
+    population, and for the sample."""
+
+
+def _collect(
+    settings: TrendsSettings, scored: Manifest, uri: str, finder: LabelFinder
+) -> _Collected:
+    """Read all predictions, find their labels, and add them up.
+
+    Raises:
+        UserError: There are no predictions, or too many groups.
+    """
+    num_classes = len(manifest.find_classes(scored))
+    cells = {}
+    for version in lineage.models_of(scored):
+        cells[version] = np.zeros((2, num_classes, sampling.NUM_STEPS))
+    is_drawn = finder.labels is not None and finder.labels.is_drawn
+    sums: list[pd.DataFrame] = []
+    for batch in rows.read(settings, scored, uri, with_text=True):
+        label, weight = finder.find(batch)
+        in_population = (label < 0) | (weight > 0)
+        in_sample = weight * (label >= 0)
+        for version, of_version in cells.items():
+            is_of = batch.keys[VERSION] == version
+            of_version[0] += _count_cells(batch, in_population * is_of)
+            of_version[1] += _count_cells(batch, in_sample * is_of)
+        keys = batch.keys
+        if batch.author is not None and not is_drawn:
+            author = np.where(in_sample > 0, batch.author, 0)
+            keys = keys.assign(**{AUTHOR: author})
+        of_batch = sampling.add_up(
+            keys,
+            prediction=batch.prediction,
+            probabilities=batch.probabilities,
+            label=label,
+            weight=weight,
+        )
+        sums.append(of_batch)
+        if len(sums) == _MAX_PARTS:
+            sums = [_merge(sums, settings)]
+    if not sums:
+        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
+    return _Collected(sums=_merge(sums, settings), cells=cells)
+
+
+def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:
+    return sampling.count_cells(batch.prediction, batch.probabilities, weight)
+
+
+def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
+    """Check that all rows of ``trends.labels`` are in the predictions.
+
+    Raises:
+        UserError: Some are not.
+    """
+    if finder.labels is None:
+        return
+    num_missing = len(finder.labels.table) - finder.num_matched
+    if num_missing:
+        raise UserError(
+            f"trends.labels: {num_missing:,} row_id of {', '.join(settings.labels)} are not in the "
+            "predictions",
+            hint="the labels belong to another corpus, or the file was damaged",
+        )
+
+
+def _find_differences(collected: _Collected, classes: tuple[str, ...]) -> list[str]:
+    """Say where the labelled rows of a model are no random sample of the rows that it scored."""
+    differences = []
+    by_model = _group(collected.sums, [VERSION])
+    for version, w, ww in zip(by_model.index, by_model["w", 0], by_model["ww", 0], strict=True):
+        if not w:
+            continue
+        for line in describe_choice(collected.cells[version], w**2 / ww, classes):
+            if len(collected.cells) > 1:
+                line = f"model version {version}: {line}"
+            differences.append(line)
+    return differences
 
 
 def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
@@ -161,10 +230,11 @@ def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 
     An author is one observation.
     """
-    keys = [*dict.fromkeys([*keys, VERSION])]
+    levels = keys if VERSION in keys else [*keys, VERSION]
     if AUTHOR not in sums.index.names:
-        return sums.groupby(level=keys).sum()
-    return sampling.join_clusters(sums.groupby(level=[*keys, AUTHOR]).sum(), AUTHOR)
+        return sums.groupby(level=levels).sum()
+    by_author = sums.groupby(level=[*levels, AUTHOR]).sum()
+    return sampling.join_clusters(by_author, AUTHOR)
 
 
 def _break_down(
@@ -173,94 +243,129 @@ def _break_down(
     classes: tuple[str, ...],
     *,
     can_compare: bool,
-    several: bool,
+    has_versions: bool,
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, by both, and by model if there are several."""
-    choices = [[EVERY], *([name] for name in settings.by)]
-    choices += [[*settings.by]] if len(settings.by) > 1 else []
-    choices += [[VERSION]] if several and VERSION not in settings.by else []
-    units = {name: unit for name, (_, unit) in zip(settings.by, settings.keys, strict=True) if unit}
+    choices = [[EVERY]]
+    choices += [[name] for name in settings.by]
+    if len(settings.by) > 1:
+        choices.append(list(settings.by))
+    if has_versions and VERSION not in settings.by:
+        choices.append([VERSION])
     breakdowns = []
     for chosen in choices:
-        time = next((name for name in chosen if name in units), None)
         of_groups = _group(sums, chosen)
         if len(of_groups):
-            columns = [name for name in chosen if name not in (EVERY, time)]
-            table = _estimate(of_groups, classes, columns, time)
-            if not can_compare:
-                table["p_adjusted"] = np.nan
-            by = ", ".join(chosen) if chosen != [EVERY] else ALL
-            breakdowns.append(Breakdown(by, units[time] if time else "", bool(columns), table))
+            breakdowns.append(
+                _estimate_by(settings, of_groups, classes, chosen, can_compare=can_compare)
+            )
     return breakdowns
 
 
-def _estimate(
+def _estimate_by(
+    settings: TrendsSettings,
     sums: pd.DataFrame,
     classes: tuple[str, ...],
-    columns: list[str],
-    time: str | None,
+    chosen: list[str],
+    *,
+    can_compare: bool,
+) -> Breakdown:
+    """Estimate the shares in groups by some keys."""
+    units = {}
+    for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
+        units[name] = unit
+    time = ""
+    columns = []
+    for name in chosen:
+        if units.get(name):
+            time = name
+        elif name != EVERY:
+            columns.append(name)
+    table = _estimate(sums, classes, columns, time)
+    if not can_compare:
+        table["p_adjusted"] = np.nan
+    by = ALL if chosen == [EVERY] else ", ".join(chosen)
+    return Breakdown(by=by, unit=units.get(time, ""), has_groups=bool(columns), table=table)
+
+
+def _estimate(
+    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], time: str
 ) -> pd.DataFrame:
-    """Estimate the shares in groups: a ``Breakdown.table``."""
+    """Estimate the shares in groups: a ``Breakdown.table``.
+
+    Args:
+        sums: By keys and model.
+        classes: The classes.
+        columns: The keys that are no time.
+        time: The key that is a time, or none.
+    """
     index = sums.index.to_frame(index=False)
     by = [name for name in index if name != VERSION or VERSION in columns]
-    number, keys = index.groupby(by).ngroup().to_numpy(), index[by].drop_duplicates()
-    keys = keys.reset_index(drop=True)
+    number = index.groupby(by).ngroup().to_numpy()
+    keys = index[by].drop_duplicates().reset_index(drop=True)
     groups = keys[columns].agg(", ".join, axis=1) if columns else None
     strata = []
     for version in index[VERSION].unique():
         place = np.flatnonzero(index[VERSION] == version)
-        pool = pd.Index(groups[number[place]]) if time and groups is not None else None
+        pool = None
+        if time and groups is not None:
+            pool = pd.Index(groups[number[place]])
         strata.append((number[place], shares.estimate(sums.iloc[place], pool=pool)))
-    of_groups = shares.join(strata)
-    p_adjusted = np.full(of_groups.share.shape, np.nan)
+    found = shares.join(strata)
+    p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
-        p_adjusted = shares.compare_with_others(of_groups)
-        p_adjusted[of_groups.method == shares.UNLABELLED] = np.nan
-    every = {
-        "group": groups,
-        "period": keys[time] if time else pd.NaT,
-        "rows": of_groups.rows.astype(np.int64),
-        "labelled": of_groups.labelled.astype(np.int64),
-        "method": of_groups.method,
-    }
-    of_classes = [
-        pd.DataFrame(
-            every
-            | {
-                "class": name,
-                "predicted_share": of_groups.predicted[:, number],
-                "corrected_share": of_groups.share[:, number],
-                "low": of_groups.low[:, number],
-                "high": of_groups.high[:, number],
-                "error": of_groups.error[:, number],
-                "p_adjusted": p_adjusted[:, number],
-            }
-        )
-        for number, name in enumerate(classes)
-    ]
-    table = pd.concat(of_classes, ignore_index=True)
+        p_adjusted = shares.compare_with_others(found)
+        p_adjusted[found.method == shares.UNLABELLED] = np.nan
+    tables = []
+    for code, name in enumerate(classes):
+        of_class = {
+            "group": groups,
+            "period": keys[time] if time else pd.NaT,
+            "rows": found.rows.astype(np.int64),
+            "labelled": found.labelled.astype(np.int64),
+            "method": found.method,
+            "class": name,
+            "predicted_share": found.predicted[:, code],
+            "corrected_share": found.share[:, code],
+            "low": found.low[:, code],
+            "high": found.high[:, code],
+            "error": found.error[:, code],
+            "p_adjusted": p_adjusted[:, code],
+        }
+        tables.append(pd.DataFrame(of_class))
+    table = pd.concat(tables, ignore_index=True)
     return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
 
 
 def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
-    """Say of each model how many rows it has scored, and how many labels there are."""
-    (item,) = (each for each in breakdowns if each.by == VERSION)
-    few = "; too few to measure its error: shares with its rows are not corrected"
-    return [
-        f"model version {line.group}: {line.rows:,} rows, {line.labelled:,} labelled"
-        + (few if line.method == shares.UNCORRECTED else "")
-        for line in item.of(name).itertuples()
-    ]
+    """Say of each model how many rows it has scored, and how many labels there are.
+
+    Args:
+        breakdowns: One of them is by model.
+        name: Any class: all have the same rows.
+    """
+    (by_model,) = (item for item in breakdowns if item.by == VERSION)
+    lines = []
+    for model in by_model.of(name).itertuples():
+        line = f"model version {model.group}: {model.rows:,} rows, {model.labelled:,} labelled"
+        if model.method == shares.UNCORRECTED:
+            line += "; too few to measure its error: shares with its rows are not corrected"
+        lines.append(line)
+    return lines
 
 
 def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[str]:
     """Say how many rows are in no period."""
-    sizes = {item.by: int(item.of(item.table["class"][0])["rows"].sum()) for item in breakdowns}
-    return [
-        f"{missing:,} rows have no time in {column} and are in no period"
-        for by, (column, unit) in zip(settings.by, settings.keys, strict=True)
-        if unit and (missing := sizes[ALL] - sizes.get(by, 0))
-    ]
+    num_rows = {}
+    for item in breakdowns:
+        first_class = item.table["class"][0]
+        num_rows[item.by] = int(item.of(first_class)["rows"].sum())
+    notes = []
+    for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
+        num_missing = num_rows[ALL] - num_rows.get(by, 0)
+        if unit and num_missing:
+            notes.append(f"{num_missing:,} rows have no time in {column} and are in no period")
+    return notes
 
 
 def tabulate(trends: ShareTable) -> pa.Table:

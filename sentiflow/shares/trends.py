@@ -17,8 +17,11 @@ from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "trends"
-TABLE, PAGE, PLOTS = "trends.parquet", "trends.html", "plots"
+TABLE = "trends.parquet"
+PAGE = "trends.html"
+PLOTS = "plots"
 OWNS = (TABLE, PAGE, PLOTS)
+"""Files and folders that a run of the stage replaces."""
 
 TRENDS_VERSION = 6
 """Changes whenever the same predictions would give other shares or another page."""
@@ -56,17 +59,16 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     spec = output.spec
     uri = spec.inputs["scored"]["uri"]
     scored = manifest.require(uri, stage="score", setting="")
-    files = [item["uri"] for item in spec.inputs.get("labels", {}).get("files", ())]
-    settings = config.trends.model_copy(update={"labels": tuple(files)})
+    label_files = spec.inputs.get("labels", {}).get("files", ())
+    labels = tuple(item["uri"] for item in label_files)
+    settings = config.trends.model_copy(update={"labels": labels})
     trends = table.measure(settings, scored, uri)
     output.begin()
     if trends.method == UNCORRECTED:
-        few = "fewer than 10 labelled texts that the model has not seen, or 10 authors of them"
-        why = few if trends.num_sample or trends.num_counted else "no labels"
-        way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
-        trends.notes.insert(0, f"{why}, no correction; to draw rows to label: {way}")
+        trends.notes.insert(0, _explain_uncorrected(trends))
         confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
-        trends.notes.extend(map(" ".join, compare_unseen(confusion, scored["inputs"]["model"])))
+        for share, meaning in compare_unseen(confusion, scored["inputs"]["model"]):
+            trends.notes.append(f"{share} {meaning}")
     conclusions = page.draw_conclusions(trends)
     plots = share_charts.render(trends)
     content = page.render(
@@ -79,21 +81,24 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
         corpus=lineage.name_corpus(scored),
     )
-    written = {f"{PLOTS}/{name}": image for name, image in plots.items()} | {PAGE: content.encode()}
-    entries = [output.write(name, one) for name, one in written.items()]
+    files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
+    files[PAGE] = content.encode()
+    entries = [output.write(name, data) for name, data in files.items()]
     shares = table.tabulate(trends)
     entries.append(output.write(TABLE, parquet.to_bytes(shares), rows=len(shares)))
-    _track(trends, conclusions, written, recorder)
+    _track(trends, conclusions, files, recorder)
     for note in trends.notes:
         say(STAGE, note)
     seconds = time.monotonic() - began
-    say(STAGE, f"{conclusions[0][0]} {conclusions[0][1]} ({seconds:.1f} s)")
+    first = conclusions[0]
+    say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
+    num_groups = sum(len(item.table) for item in trends.breakdowns) // len(trends.classes)
     return output.publish(
         counts={
             "rows": trends.num_rows,
             "sample": trends.num_sample,
             "counted": trends.num_counted,
-            "groups": sum(len(item.table) for item in trends.breakdowns) // len(trends.classes),
+            "groups": num_groups,
         },
         files=entries,
         seconds=seconds,
@@ -104,9 +109,18 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     )
 
 
+def _explain_uncorrected(trends: table.ShareTable) -> str:
+    """Say why the shares are not corrected, and what to do."""
+    why = "no labels"
+    if trends.num_sample or trends.num_counted:
+        why = "fewer than 10 labelled texts that the model has not seen, or 10 authors of them"
+    way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
+    return f"{why}, no correction; to draw rows to label: {way}"
+
+
 def _track(
     trends: table.ShareTable,
-    conclusions: list[tuple[str, str, str]],
+    conclusions: list[page.Conclusion],
     files: dict[str, bytes],
     recorder: Recorder,
 ) -> None:
@@ -118,6 +132,9 @@ def _track(
             f"trends/share_{name}_high": line["high"],
             f"trends/predicted_share_{name}": line["predicted_share"],
         }
-        recorder.log_metrics({key: None if isnan(v) else float(v) for key, v in logged.items()})
+        recorder.log_metrics(
+            {key: None if isnan(value) else float(value) for key, value in logged.items()}
+        )
     recorder.log_files(files)
-    recorder.set_note("\n".join(f"- **{number}** {meaning}" for number, meaning, _ in conclusions))
+    notes = [f"- **{conclusion.number}** {conclusion.meaning}" for conclusion in conclusions]
+    recorder.set_note("\n".join(notes))
