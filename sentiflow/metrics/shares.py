@@ -90,7 +90,7 @@ class _Samples:
         - label_mean, probability_mean: ``(G, C)``, over the sample.
         - label_variance, covariance, probability_variance: ``(G, C)``, of label y and probability p
           over the rows or clusters of the sample.
-        - tuning: ``(G, 1)``, the weight of the predictions, from 0 to 1.
+        - tuning: ``(G, 1)``, t: how much of the difference of the mean probabilities is added.
         - size, num_rows: ``(G, 1)``; the effective size of clusters and of rows: (Σ w)² / Σ w²
           (L. Kish, Survey Sampling, 1965).
         - left: ``(G, 1)``, the correction for a finite population: the part of it that is not in

@@ -41,14 +41,15 @@ def pairs_of(positive):
 
 
 def describe(rows, calibration):
+    """Measure a model before and after a calibration."""
     before = rows["probabilities"]
-    classes = ("negative", "positive", "neutral")[: before.shape[1]]
+    after = calibrate(before, calibration)
+    names = ("negative", "positive", "neutral")
+    classes = names[: before.shape[1]]
     return confidence.describe(
         calibration,
-        *(
-            Predicted(classes, rows["label"], each.argmax(axis=1), each)
-            for each in (before, calibrate(before, calibration))
-        ),
+        before=Predicted(classes, rows["label"], before.argmax(axis=1), before),
+        after=Predicted(classes, rows["label"], after.argmax(axis=1), after),
     )
 
 
@@ -183,7 +184,8 @@ def test_coverage_and_accuracy_equal_hand_counted_ones():
 
 def answers(num_rows, rng, *, accuracy=None):
     """Draw confidences, and which predictions are right: calibrated, or of one accuracy."""
-    confidence_ = np.maximum(share := 1 / (1 + np.exp(-rng.normal(0, 3, num_rows))), 1 - share)
+    share = 1 / (1 + np.exp(-rng.normal(0, 3, num_rows)))
+    confidence_ = np.maximum(share, 1 - share)
     return {"right": rng.random(num_rows) < (accuracy or confidence_), "confidence": confidence_}
 
 

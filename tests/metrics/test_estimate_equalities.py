@@ -83,14 +83,19 @@ def test_clusters_of_one_row_are_rows(rows):
 
 
 @settings(max_examples=50, deadline=None)
-@given(corpora(), st.floats(0.25, 50))
-def test_equal_weights_are_no_weights(rows, weight):
-    weights = np.full(len(rows["label"]), weight)
-    assert_equal(
-        shares.estimate(add_up(**rows, weight=weights)),
-        shares.estimate(add_up(**rows)),
-        atol=1e-6,  # the differences of sums of squares are roundings
-    )
+@given(corpora(), st.integers(-4, 9))
+def test_equal_weights_are_no_weights(rows, exponent):
+    weights = np.full(len(rows["label"]), 2.0**exponent)  # no rounding
+    weighted = shares.estimate(add_up(**rows, weight=weights))
+    assert_equal(weighted, shares.estimate(add_up(**rows)))
+
+
+def test_equal_weights_of_any_size_are_no_weights():
+    rows, _ = draw_corpus(200, 3000, num_groups=4)
+    for weight in (0.3, 3.7, 41.1):
+        weights = np.full(len(rows["label"]), weight)
+        weighted = shares.estimate(add_up(**rows, weight=weights))
+        assert_equal(weighted, shares.estimate(add_up(**rows)))
 
 
 @settings(max_examples=50, deadline=None)
@@ -133,6 +138,19 @@ def test_one_group_is_the_whole_and_a_pool_of_all_groups_is_no_pool(rows):
     assert_equal(shares.estimate(total), shares.estimate(whole))
     same_pool = pd.Index(["all"] * len(sums))
     assert_equal(shares.estimate(sums, pool=same_pool), shares.estimate(sums))
+
+
+def test_a_pool_is_estimated_as_if_there_were_no_other():
+    rows, _ = draw_corpus(150, 2000, num_groups=6)
+    is_odd = rows["group"] % 2 == 1
+    rows["probabilities"][is_odd] = rows["probabilities"][is_odd] ** 2
+    rows["probabilities"] /= rows["probabilities"].sum(axis=1, keepdims=True)
+    sums = add_up(**rows)
+    found = shares.estimate(sums, pool=pd.Index(["even", "odd"] * 3))
+    assert set(found.method) == {POOLED}
+    odd = shares.estimate(sums[1::2])
+    for name in NUMBERS:
+        np.testing.assert_allclose(getattr(found, name)[1::2], getattr(odd, name), err_msg=name)
 
 
 @settings(max_examples=50, deadline=None)

@@ -28,21 +28,25 @@ MODELS = [
 def list_pairs(share, model):
     """List pairs of a label and a probability, and how often each occurs."""
     if model[0] == "moderate":
+        _, quality, bias = model
         edges = np.linspace(-4, 4, 25)
-        often, score = np.diff(norm.cdf(edges)), (edges[1:] + edges[:-1]) / 2
+        often = np.diff(norm.cdf(edges))
+        score = (edges[1:] + edges[:-1]) / 2
         label = np.repeat([0, 1], len(score))
-        logit = model[1] * (np.tile(score, 2) + model[1] * (label - 0.5)) + model[2]
+        logit = quality * (np.tile(score, 2) + quality * (label - 0.5)) + bias
         often = np.tile(often / often.sum(), 2) * np.where(label, share, 1 - share)
         return often, label, 1 / (1 + np.exp(-logit))
     accuracy, errors, certainty = model
-    parts = {"one side": (0, 1), "other side": (1, 0), "both": (1 - share, share)}[errors]
+    parts = (1 - share, share)  # of the errors, by label
+    if errors == "one side":
+        parts = (0, 1)
+    elif errors == "other side":
+        parts = (1, 0)
     missed = np.minimum((1 - accuracy) * np.array(parts), [0.9 * (1 - share), 0.9 * share])
     often = np.array([1 - share - missed[0], missed[0], missed[1], share - missed[1]])
-    return (
-        often,
-        np.array([0, 0, 1, 1]),
-        np.array([0, 1, 0, 1]) * (2 * certainty - 1) + 1 - certainty,
-    )
+    label = np.array([0, 0, 1, 1])
+    prediction = np.array([0, 1, 0, 1])
+    return often, label, prediction * (2 * certainty - 1) + 1 - certainty
 
 
 SIMPLE = ((1.0, 1.0, 1.0),)

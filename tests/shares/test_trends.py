@@ -64,15 +64,17 @@ def test_each_column_is_taken_alone_and_both_together(outcome):
 def test_intervals_hold_the_truth_where_shares_of_predictions_are_far_off(corpus, outcome):
     rows = corpus[1]
     table = outcome[1]
+    rows["group"] = rows["airline"]
+    rows["period"] = rows["created"].dt.floor("D")
+    rows["negative"] = rows["truth"] == 0
     for by, keys in {
-        "airline": ["airline"], "created:day": ["created"],
-        "airline, created:day": ["airline", "created"],
-    }.items():  # fmt: skip
-        rows["negative"] = rows["truth"] == 0
-        truth = rows.assign(created=rows["created"].dt.floor("D")).groupby(keys)["negative"].mean()
+        "airline": ["group"],
+        "created:day": ["period"],
+        "airline, created:day": ["group", "period"],
+    }.items():
+        truth = rows.groupby(keys)["negative"].mean()
         found = table[(table["by"] == by) & (table["class"] == "negative")]
-        index = [found[{"airline": "group", "created": "period"}[key]] for key in keys]
-        found = found.set_index(index).sort_index()
+        found = found.set_index(keys).sort_index()
         assert len(found) == len(truth)
         inside = (found["low"] <= truth) & (truth <= found["high"])
         assert inside.mean() > 0.9, by
