@@ -85,7 +85,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     weight = drawn.set_index("row_id")["weight"].reindex(table.index)
     num_foreign = int(weight.isna().sum())
     if num_foreign:
-        notes.append(_describe_foreign(num_foreign, len(table), sample))
+        notes.append(_check_foreign(num_foreign, len(table), sample))
     return Labels(table=table.assign(weight=weight.fillna(0)), is_drawn=True, notes=notes)
 
 
@@ -119,8 +119,8 @@ def _read_file(
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 
-def _describe_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
-    """Say how many labelled rows were not drawn again.
+def _check_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
+    """Check that most labelled rows were drawn again; return a note about the others.
 
     Raises:
         UserError: They are too many.
