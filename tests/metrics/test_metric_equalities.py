@@ -14,7 +14,8 @@ from sentiflow.metrics import confidence, intervals, paired
 from sentiflow.metrics.calibration import calibration_test, expected_calibration_error
 from sentiflow.metrics.classification import compare_shares, find_intervals, measure
 from sentiflow.metrics.confidence import Calibration, calibrate
-from sentiflow.metrics.predicted import Predicted, count_confusion, label_shares, macro_f1
+from sentiflow.metrics.one_vs_rest import OneVsRest
+from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 from sentiflow.metrics.registry import METRICS
 
 COUNT = st.integers(1, 300)
@@ -87,12 +88,15 @@ def test_the_same_ranks_have_the_same_area():
 @settings(max_examples=30, deadline=None)
 @given(predictions())
 def test_a_class_against_the_others_is_the_binary_metric(rows):
-    of_all = label_shares(rows.confusion)
+    of_all = OneVsRest.of(rows.confusion)
     for code in range(len(rows.classes)):
         label = (rows.label == code).astype(int)
         prediction = (rows.prediction == code).astype(int)
         confusion = count_confusion(label, prediction, num_labels=2)
-        np.testing.assert_array_equal(label_shares(confusion)[:, 1], of_all[:, code])
+        alone = OneVsRest.of(confusion)
+        for name in ("precision", "recall", "f1"):
+            found = getattr(alone, name)[1]
+            np.testing.assert_array_equal(found, getattr(of_all, name)[code])
         positive = Predicted.of_positive(
             label=label, probability=rows.probabilities[:, code], prediction=prediction
         )
