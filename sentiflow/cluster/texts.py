@@ -83,10 +83,10 @@ def read_texts(
         )
     connection.start_until_exit()
     classes = text_format.classes
-    keep = tuple(keep_columns)
+    rules = RowRules.of_texts(text_format, keep=keep_columns, with_offsets=True)
 
     def read(block: pa.Table) -> pa.Table:
-        return _read(cloudpickle.loads(block["part"][0].as_py()), classes=classes, keep=keep)
+        return _read(cloudpickle.loads(block["part"][0].as_py()), classes=classes, rules=rules)
 
     rows = [{"part": cloudpickle.dumps(part)} for part in source.parts]
     parts_of_rows = ray.data.from_items(rows, override_num_blocks=len(rows))
@@ -128,9 +128,9 @@ def _make_folder() -> str:
     return folder
 
 
-def _read(part: parts.Part, *, classes: Sequence[str] | None, keep: Sequence[str]) -> pa.Table:
+def _read(part: parts.Part, *, classes: Sequence[str] | None, rules: RowRules) -> pa.Table:
     """Read a part, in a worker; without known classes, the written label is the class."""
-    table = parts.read(part, RowRules(keep=tuple(keep), with_offsets=True))
+    table = parts.read(part, rules)
     if classes is None:
         written = pc.utf8_trim_whitespace(table["unknown_label"])
         names = pc.if_else(pc.equal(written, UNLABELLED), None, written)

@@ -53,11 +53,6 @@ class CsvFormat:
     header: tuple[str, ...] = ()
     """Names of all columns in order; empty without a header."""
 
-    @property
-    def max_text_length(self) -> int | None:
-        """In characters; None: any length."""
-        return self.settings.max_text_length
-
     def position(self, name: str) -> int | None:
         """Find a column by its meaning; other columns by their name in the header."""
         if name in (*_MEANINGS, "tweet_id"):

@@ -42,7 +42,7 @@ class Part:
         return sum(piece.num_rows for piece in self.pieces)
 
 
-def read(part: Part, rules: row_checks.RowRules = row_checks.RowRules()) -> pa.Table:  # noqa: B008 - it is frozen
+def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
     """Read and check every row of a part, accepted or rejected, in order.
 
     Args:

@@ -2,13 +2,14 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.class_names import UNLABELLED, check_names, order_classes
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records, times
 from sentiflow.data.arrays import one_array
@@ -18,44 +19,29 @@ from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import UserError, few, shorten
 
-WRONG_COLUMNS = "wrong number of columns"
-UNKNOWN_LABEL = "unknown label"
-EMPTY_TEXT = "empty text"
-TEXT_TOO_LONG = "text too long"
-NO_USER = "no user"
-NO_TIME = "unreadable time"
-UNKNOWN_SPLIT = "unknown split"
-REASONS = (
-    *csv_records.FAULTS,
-    WRONG_COLUMNS,
-    UNKNOWN_LABEL,
-    EMPTY_TEXT,
-    TEXT_TOO_LONG,
-    NO_USER,
-    NO_TIME,
-    UNKNOWN_SPLIT,
-)
-"""Reasons for rejecting a row; the first that applies is recorded."""
-
 REPLACEMENT = "\ufffd"
-"""Stands in a text for bytes that are invalid in the encoding, and for U+0000."""
-_NUL = "\0"
+"""Replaces bytes of a text that are invalid in the encoding, and U+0000."""
 MAX_COUNTED = 200
-"""Values of unknown labels that are counted in a part: more than there can be classes."""
+"""Maximum number of values of unknown labels that are counted in a part: more than there can be
+classes."""
+
+_NUL = "\0"
 
 
 @dataclass(frozen=True)
 class RowRules:
-    """What a stage asks of each row, and what it reads of it."""
+    """What a stage requires of each row, and which columns it reads."""
 
     required: tuple[str, ...] = ()
     """Some of ``label``, ``user`` and ``time``; a row without one is rejected. An unknown value of
     the others becomes null."""
+    max_text_length: int | None = None
+    """Maximum length of a text in characters; None: any length."""
     split_column: str = ""
-    """The column that names the split of each row, if there is one; a row with a value that is none
-    of ``SPLIT_VALUES`` is rejected."""
+    """The column that names the split of each row, if there is one. A row is rejected if its value
+    is not one of ``SPLIT_VALUES``."""
     corrections: CorrectedRows | None = None
-    """Labels that replace those of some rows."""
+    """Labels that replace the labels of some rows."""
     keep: tuple[str, ...] = ()
     """Columns to add: ``user`` (string) and ``time`` (timestamp) if the format names them, and
     other columns by their name (strings of a CSV are null where empty)."""
@@ -65,16 +51,38 @@ class RowRules:
     """Find the offset of accepted records of a CSV, too, which takes time."""
 
     @classmethod
-    def of(cls, settings: PrepareSettings) -> "RowRules":
-        """Take the rules of labelled rows from the section ``prepare``."""
-        split = settings.split
-        needed = tuple(name for name in ("user", "time") if name == split.kind)
+    def of_texts(
+        cls,
+        form: FormatSettings,
+        *,
+        keep: Sequence[str] = (),
+        keep_raw: bool = True,
+        with_offsets: bool = False,
+    ) -> "RowRules":
+        """Take the rules of texts from a section ``format``; labels are optional."""
         return cls(
-            required=("label", *needed),
-            split_column=split.column or "",
-            keep=tuple(dict.fromkeys((*settings.keep_columns, *needed))),
-            keep_raw=settings.keep_raw,
+            max_text_length=form.max_text_length,
+            keep=tuple(keep),
+            keep_raw=keep_raw,
+            with_offsets=with_offsets,
         )
+
+    @classmethod
+    def of_labelled(cls, form: FormatSettings, settings: PrepareSettings) -> "RowRules":
+        """Take the rules of labelled rows from the sections ``format`` and ``prepare``."""
+        split = settings.split
+        required = ["label"]
+        keep = list(settings.keep_columns)
+        if split.kind in ("user", "time"):
+            required.append(split.kind)
+            if split.kind not in keep:
+                keep.append(split.kind)
+        rules = cls.of_texts(form, keep=keep, keep_raw=settings.keep_raw)
+        return replace(rules, required=tuple(required), split_column=split.column or "")
+
+
+_Columns = dict[str, pa.Array]
+"""The columns of some rows by name."""
 
 
 def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.Table:
@@ -85,7 +93,7 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     Args:
         rows: One or more rows of strings.
         form: How their values are written.
-        rules: What is asked of them.
+        rules: What is required of them.
 
     Columns:
         read: ``text``; ``label``, ``user``, ``time`` and ``split`` if present; ``row_id`` for
@@ -105,49 +113,83 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
         ([1, 0, None], [None, 'empty text', 'unknown label'])
     """
     columns = {name: one_array(rows[name]) for name in rows.column_names}
-    nulls = pa.nulls(len(rows), pa.string())
-    text, reason = columns["text"], columns.pop("reason", nulls)
-    if pc.any(pc.match_substring(text, _NUL)).as_py():
-        columns["text"] = text = pc.replace_substring(text, _NUL, REPLACEMENT)
-    written = columns.pop("label", nulls)
-    columns["label"], unknown = pa.nulls(len(rows), pa.int8()), pa.repeat(False, len(rows))
-    if "label" in rows.column_names:
-        columns["label"], unknown = _read_labels(written, form.labels)
-    unknown = pc.and_(unknown, reason.is_null())
-    if rules.corrections is not None:
-        is_corrected, label = rules.corrections.labels_of(columns["row_id"])
-        columns["label"] = pc.if_else(pa.array(is_corrected), label, columns["label"])
-        unknown = pc.and_not(unknown, pa.array(is_corrected))
-    if "label" in rules.required:
-        reason = _add(reason, UNKNOWN_LABEL, unknown)
-    is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
-    reason = _add(reason, EMPTY_TEXT, pc.fill_null(is_empty, True))
-    length = form.max_text_length
-    if length and (pc.max(pc.binary_length(text)).as_py() or 0) > length:
-        reason = _add(reason, TEXT_TOO_LONG, pc.greater(pc.utf8_length(text), length))
+    reason = columns.pop("reason", pa.nulls(len(rows), pa.string()))
+    columns["text"] = _replace_nul(columns["text"])
+    label, unknown_label = _read_labels(columns, form, rules, is_readable=reason.is_null())
+    columns["label"] = label
+    columns["unknown_label"] = unknown_label
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
         columns["time"] = times.read(columns["time"], form.time_format)
-    for name, missing in (("user", NO_USER), ("time", NO_TIME)):
-        if name in rules.required:
-            reason = _add(reason, missing, columns.get(name, nulls).is_null())
     if rules.split_column and "split" in columns:
-        value = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(columns["split"], "")))
-        place = pc.index_in(value, value_set=pa.array(list(SPLIT_VALUES), pa.string()))
-        columns["split"] = pa.array(list(SPLIT_VALUES.values()), pa.string()).take(place)
-        reason = _add(reason, UNKNOWN_SPLIT, place.is_null())
-    columns["unknown_label"] = pc.if_else(
-        unknown, pc.fill_null(written, ""), pa.scalar(None, pa.string())
-    )
+        columns["split"], columns[_IS_UNKNOWN_SPLIT] = _read_splits(columns["split"])
+    for name, find_faulty in _CHECKS.items():
+        is_faulty = find_faulty(columns, rules)
+        if is_faulty is not None:
+            reason = _add_reason(reason, name, is_faulty)
+    columns.pop(_IS_UNKNOWN_SPLIT, None)
     return pa.table(columns | {"reason": reason})
 
 
-def _add(reason: pa.Array, name: str, is_faulty: pa.Array) -> pa.Array:
-    """Record a fault of the rows that have none before."""
-    if not pc.any(is_faulty).as_py():
-        return reason
-    return pc.if_else(pc.and_(reason.is_null(), pc.fill_null(is_faulty, False)), name, reason)
+def _replace_nul(text: pa.Array) -> pa.Array:
+    """Replace U+0000 in texts, which few have."""
+    if not pc.any(pc.match_substring(text, _NUL)).as_py():
+        return text
+    return pc.replace_substring(text, _NUL, REPLACEMENT)
+
+
+def _read_labels(
+    columns: _Columns, form: CsvFormat | TableFormat, rules: RowRules, *, is_readable: pa.Array
+) -> tuple[pa.Array, pa.Array]:
+    """Read the labels of rows, and apply corrections.
+
+    Args:
+        columns: Has ``label``, unless all rows are unlabelled, and ``row_id`` for corrections.
+        form: The meaning of the written labels.
+        rules: Has the corrections.
+        is_readable: Whether the record of a row could be split; the label of others is not unknown.
+
+    Returns:
+        The labels (int8; null for none or an unknown one), and the written values of unknown labels
+        (string; null for all others).
+    """
+    num_rows = len(is_readable)
+    if "label" in columns:
+        written = columns["label"]
+        label, is_unknown = _convert_labels(written, form.labels)
+        is_unknown = pc.and_(is_unknown, is_readable)
+    else:
+        written = pa.nulls(num_rows, pa.string())
+        label = pa.nulls(num_rows, pa.int8())
+        is_unknown = pa.repeat(False, num_rows)
+    if rules.corrections is not None:
+        found, corrected = rules.corrections.labels_of(columns["row_id"])
+        is_corrected = pa.array(found)
+        label = pc.if_else(is_corrected, corrected, label)
+        is_unknown = pc.and_not(is_unknown, is_corrected)
+    none = pa.scalar(None, pa.string())
+    return label, pc.if_else(is_unknown, pc.fill_null(written, ""), none)
+
+
+def _convert_labels(
+    written: pa.Array, labels: Sequence[tuple[str, int | None]]
+) -> tuple[pa.Array, pa.Array]:
+    """Convert written labels to int8, null for none; also returns which are unknown."""
+    coded = pc.fill_null(written, "").dictionary_encode()
+    known = pa.array([value for value, _ in labels], pa.string())
+    meaning = pa.array([label for _, label in labels], pa.int8())
+    place = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=known)
+    place = place.take(coded.indices)
+    return meaning.take(place), place.is_null()
+
+
+def _read_splits(written: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Convert written splits to their names, null for train; also returns which are unknown."""
+    value = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(written, "")))
+    place = pc.index_in(value, value_set=pa.array(list(SPLIT_VALUES), pa.string()))
+    names = pa.array(list(SPLIT_VALUES.values()), pa.string())
+    return names.take(place), place.is_null()
 
 
 def null_if_empty(column: pa.Array) -> pa.Array:
@@ -155,16 +197,94 @@ def null_if_empty(column: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(column, ""), pa.scalar(None, pa.string()), column)
 
 
-def _read_labels(
-    column: pa.Array, labels: Sequence[tuple[str, int | None]]
-) -> tuple[pa.Array, pa.Array]:
-    """Convert written labels to int8, null for none; also returns which are unknown."""
-    coded = pc.fill_null(column, "").dictionary_encode()
-    written = pa.array([value for value, _ in labels], pa.string())
-    meaning = pa.array([label for _, label in labels], pa.int8())
-    place = pc.index_in(pc.utf8_trim_whitespace(coded.dictionary), value_set=written)
-    place = place.take(coded.indices)
-    return meaning.take(place), place.is_null()
+def _add_reason(reason: pa.Array, name: str, is_faulty: pa.Array) -> pa.Array:
+    """Record a reason for faulty rows that have none before."""
+    if not pc.any(is_faulty).as_py():
+        return reason
+    is_new = pc.and_(reason.is_null(), pc.fill_null(is_faulty, False))
+    return pc.if_else(is_new, name, reason)
+
+
+# The reasons to reject a row, each with its check. A check takes the columns of :func:`check` after
+# their values have been read, and marks the faulty rows; None: no row is faulty.
+
+WRONG_COLUMNS = "wrong number of columns"
+"""``csv_rows`` finds it while the records are split."""
+
+UNKNOWN_LABEL = "unknown label"
+
+
+def _has_unknown_label(columns: _Columns, rules: RowRules) -> pa.Array | None:
+    if "label" not in rules.required:
+        return None
+    return columns["unknown_label"].is_valid()
+
+
+EMPTY_TEXT = "empty text"
+
+
+def _has_empty_text(columns: _Columns, rules: RowRules) -> pa.Array | None:
+    text = columns["text"]
+    is_empty = pc.or_(pc.equal(pc.binary_length(text), 0), pc.utf8_is_space(text))
+    return pc.fill_null(is_empty, True)
+
+
+TEXT_TOO_LONG = "text too long"
+
+
+def _has_long_text(columns: _Columns, rules: RowRules) -> pa.Array | None:
+    text = columns["text"]
+    limit = rules.max_text_length
+    if limit is None:
+        return None
+    most_bytes = pc.max(pc.binary_length(text)).as_py() or 0
+    if most_bytes <= limit:  # a character has one byte or more
+        return None
+    return pc.greater(pc.utf8_length(text), limit)
+
+
+NO_USER = "no user"
+
+
+def _has_no_user(columns: _Columns, rules: RowRules) -> pa.Array | None:
+    return _is_missing("user", columns, rules)
+
+
+NO_TIME = "unreadable time"
+
+
+def _has_no_time(columns: _Columns, rules: RowRules) -> pa.Array | None:
+    return _is_missing("time", columns, rules)
+
+
+def _is_missing(name: str, columns: _Columns, rules: RowRules) -> pa.Array | None:
+    """Mark the rows without a value in a required column, which may be missing as a whole."""
+    if name not in rules.required:
+        return None
+    if name not in columns:
+        return pa.repeat(True, len(columns["text"]))
+    return columns[name].is_null()
+
+
+UNKNOWN_SPLIT = "unknown split"
+_IS_UNKNOWN_SPLIT = "is_unknown_split"
+"""Column of :func:`check` while it runs: null stands in ``split`` for train, too."""
+
+
+def _has_unknown_split(columns: _Columns, rules: RowRules) -> pa.Array | None:
+    return columns.get(_IS_UNKNOWN_SPLIT)
+
+
+_CHECKS: dict[str, Callable[[_Columns, RowRules], pa.Array | None]] = {
+    UNKNOWN_LABEL: _has_unknown_label,
+    EMPTY_TEXT: _has_empty_text,
+    TEXT_TOO_LONG: _has_long_text,
+    NO_USER: _has_no_user,
+    NO_TIME: _has_no_time,
+    UNKNOWN_SPLIT: _has_unknown_split,
+}
+REASONS = (*csv_records.FAULTS, WRONG_COLUMNS, *_CHECKS)
+"""Reasons for rejecting a row, in the order of their checks; the first that applies is recorded."""
 
 
 def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
@@ -229,7 +349,7 @@ def choose_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
     shown = "the column of the label is empty"
     if counts:
         shown = f"the values of the label are {list_unknown(counts)}"
-    hint = f"{shown}: set format.columns.label, or give those of each class in format.labels"
+    hint = f"{shown}: set format.columns.label, or list the values of each class in format.labels"
     try:
         check_names(names)
     except ValueError as error:

@@ -71,8 +71,6 @@ class TableFormat:
     labels: Labels = NUMBERED
     time_format: str | None = None
     """As for ``times.read``, if times are written as text."""
-    max_text_length: int | None = None
-    """In characters; None: any length."""
     has_row_ids: bool = True
     """Whether the files have their own ``row_id``. If not, rows are numbered over all files."""
     kept: tuple[tuple[str, pa.DataType], ...] = ()

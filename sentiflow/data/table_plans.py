@@ -70,8 +70,7 @@ def plan_scoring(
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
         classes: What the column ``label`` holds: their names, or positions among them.
-        settings: The section ``format``: the longest text, and the column of labels, by name, if
-            all files have it.
+        settings: The section ``format``: the column of labels, by name, if all files have it.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
@@ -97,7 +96,6 @@ def plan_scoring(
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,
-        max_text_length=settings.max_text_length,
         has_row_ids=why_not is None,
         kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
     )
@@ -175,7 +173,6 @@ def plan_preparation(
         columns=tuple(columns.items()),
         labels=csv_format.meanings(settings) if settings.labels else _NAMED,
         time_format=settings.time_format,
-        max_text_length=settings.max_text_length,
         has_row_ids=False,
         kept=_join_types(others, uris, schemas, setting="prepare.keep_columns"),
     )

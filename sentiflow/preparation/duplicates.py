@@ -1,7 +1,7 @@
 """Hashes of texts -> texts that repeat, leak between splits or have contradicting labels.
 
 Texts are compared by their hashes. A corpus whose hashes do not fit into one process is searched in
-groups, all rows of a text in the same group.
+groups; all rows of a text are in the same group.
 
 Two normalized texts are equal if both of their 64-bit hashes are equal. Among 10^9 different texts
 the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each with 2^-128.
@@ -38,12 +38,16 @@ DROPPED = pa.schema(
 )
 """Rows to leave out, in the order of ``row_id``; ``reason`` is one of ``REASONS``."""
 
-CONTRADICTING, REPEATED, HELD_OUT = "contradicting", "repeated", "held_out"
+CONTRADICTING = "contradicting"
+"""The text has several labels."""
+REPEATED = "repeated"
+"""Another row with the text is kept."""
+HELD_OUT = "held_out"
+"""A given validation or test row has the text, too."""
 REASONS = (CONTRADICTING, REPEATED, HELD_OUT)
-"""Reasons to leave a text out: it has several labels, it is there already, or it is also that of a
-validation or test row."""
+"""Reasons to leave a row out."""
 
-_PAIRS = [(earlier, later) for later in range(len(SPLITS)) for earlier in range(later)]
+_TEST = SPLITS.index("test")
 
 
 def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
@@ -79,61 +83,96 @@ def find(
             split: test before validation before train. Given test rows all stay, in any mode.
 
     Returns:
-        Their counts; those of several groups add up. The rows to leave out, as ``DROPPED``.
+        Their counts; the counts of several groups add up. The rows to leave out, as ``DROPPED``.
     """
-    num_rows = _count_rows(keys["split"].to_pandas())
-    is_repeated = keys["normalized"].to_pandas().duplicated(keep=False)  # most texts are unique
-    rows = keys.filter(pa.array(is_repeated)).to_pandas().sort_values("row_id", ignore_index=True)
+    rows = _repeated_rows(keys)
     text = rows.groupby(["normalized", "check"]).ngroup()
-    labels = rows["label"].groupby(text)
-    contradicts = labels.transform("min") < labels.transform("max")
     split = rows["split"]
-    stays = (split == SPLITS.index("test")) & ("test" in fixed)
-    is_held_out = (split < split.groupby(text).transform("max")) & bool(fixed)
-    labelled_first = (2 * is_held_out + rows["label"].isna()).sort_values(kind="stable").index
-    is_surplus = text[labelled_first].duplicated() & ~contradicts
-    reasons = {HELD_OUT: is_held_out} if fixed else {}
-    reasons |= {
-        CONTRADICTING: contradicts & (mode != "keep") & ~stays,
-        REPEATED: is_surplus & (mode == "drop") & ~stays,
-    }
-    reason = np.select(list(reasons.values()), list(reasons), "")
+    contradicts = _find_contradicting(rows["label"], text)
+    faulty = {}
+    is_held_out = pd.Series(False, index=rows.index)
+    if fixed:
+        is_held_out = split < split.groupby(text).transform("max")
+        faulty[HELD_OUT] = is_held_out
+    is_surplus = _find_surplus(rows["label"], text, is_held_out) & ~contradicts
+    may_go = pd.Series(True, index=rows.index)
+    if "test" in fixed:
+        may_go = split != _TEST
+    faulty[CONTRADICTING] = contradicts & may_go & (mode != "keep")
+    faulty[REPEATED] = is_surplus & may_go & (mode == "drop")
+    reason = np.select(list(faulty.values()), list(faulty), "")
     counts: DuplicateCounts = {
-        "rows": num_rows,
-        "normalized": _count(rows.groupby([text, "split"]).size()),
+        "rows": _count_by_split(keys["split"].to_pandas()),
+        "normalized": _count_texts(text, split),
         "contradicting": {
             "texts": text[contradicts].nunique(),
-            "rows": _count_rows(rows["split"][contradicts]),
+            "rows": _count_by_split(split[contradicts]),
         },
-        "dropped": {name: _count_rows(rows["split"][reason == name]) for name in reasons},
+        "dropped": {name: _count_by_split(split[reason == name]) for name in faulty},
     }
     dropped = pa.table([pa.array(rows["row_id"]), pa.array(reason)], schema=DROPPED)
     return counts, dropped.filter(pc.not_equal(dropped["reason"], ""))
 
 
-def _count(rows: pd.Series) -> TextCounts:
-    """Count repeated and leaked texts, given the number of rows by text and split."""
-    table = rows.unstack(fill_value=0).reindex(columns=range(len(SPLITS)), fill_value=0)
-    by_split = table.to_numpy()
+def _repeated_rows(keys: pa.Table) -> pd.DataFrame:
+    """Choose the rows whose text may be repeated, in the order of ``row_id``.
+
+    Most texts are unique, so what follows is done for few rows.
+    """
+    is_repeated = keys["normalized"].to_pandas().duplicated(keep=False)
+    rows = keys.filter(pa.array(is_repeated)).to_pandas()
+    return rows.sort_values("row_id", ignore_index=True)
+
+
+def _find_contradicting(label: pd.Series, text: pd.Series) -> pd.Series:
+    """Mark the rows whose text has several labels, given the number of the text of each row."""
+    labels = label.groupby(text)
+    return labels.transform("min") < labels.transform("max")
+
+
+def _find_surplus(label: pd.Series, text: pd.Series, is_held_out: pd.Series) -> pd.Series:
+    """Mark all rows of a text but the one to keep.
+
+    Args:
+        label: Labels in the order of ``row_id``, NaN for none.
+        text: Number of the text of each row.
+        is_held_out: Rows that are left out in any case; the row to keep is another one.
+
+    Returns:
+        In another order than the arguments, with their index.
+    """
+    # 0: a labelled row; 1: an unlabelled one; 2 and 3: the same, held out
+    rank = 2 * is_held_out + label.isna()
+    best_first = rank.sort_values(kind="stable").index
+    return text[best_first].duplicated()
+
+
+def _count_texts(text: pd.Series, split: pd.Series) -> TextCounts:
+    """Count repeated and leaked texts, given the number of the text and the split of each row."""
+    by_text = text.groupby([text, split]).size().unstack(fill_value=0)
+    by_split = by_text.reindex(columns=range(len(SPLITS)), fill_value=0).to_numpy()
+    leaked_rows = {}
+    for later, later_name in enumerate(SPLITS):
+        for earlier, earlier_name in enumerate(SPLITS[:later]):
+            is_in_both = by_split[:, earlier] > 0
+            num_rows = int(by_split[is_in_both, later].sum())
+            leaked_rows[f"{later_name}_in_{earlier_name}"] = num_rows
     return {
         **_count_repeats(by_split.sum(axis=1)),
         "within": {name: _count_repeats(by_split[:, i]) for i, name in enumerate(SPLITS)},
-        "leaked_rows": {
-            f"{SPLITS[later]}_in_{SPLITS[earlier]}": int(
-                by_split[by_split[:, earlier] > 0, later].sum()
-            )
-            for earlier, later in _PAIRS
-        },
+        "leaked_rows": leaked_rows,
     }
 
 
 def _count_repeats(rows_of_text: np.ndarray) -> RepeatCounts:
+    """Count repeated texts, given the number of rows of each text."""
     return {
         "repeated_texts": int(np.count_nonzero(rows_of_text > 1)),
         "surplus_rows": int(np.maximum(rows_of_text - 1, 0).sum()),
     }
 
 
-def _count_rows(split: pd.Series) -> dict[str, int]:
+def _count_by_split(split: pd.Series) -> dict[str, int]:
     """Count rows by split, given the split of each."""
-    return dict(zip(SPLITS, np.bincount(split, minlength=len(SPLITS)).tolist(), strict=True))
+    counts = np.bincount(split, minlength=len(SPLITS))
+    return dict(zip(SPLITS, counts.tolist(), strict=True))

@@ -94,7 +94,7 @@ def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
 
     Labels that are corrected are left out.
     """
-    rules = row_checks.RowRules.of(job.settings)
+    rules = row_checks.RowRules.of_labelled(job.format, job.settings)
     needed = tuple(name for name in rules.required if name != "label")
     rules = replace(rules, required=needed, keep_raw=False, corrections=load_corrections(job))
     return parts.accepted(parts.read(part, rules)).select(["unknown_label"])
@@ -112,7 +112,9 @@ def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
         A table as that of :func:`parts.read`; rows to leave out have a reason, too.
     """
     settings = job.settings
-    rules = replace(row_checks.RowRules.of(settings), corrections=load_corrections(job))
+    rules = replace(
+        row_checks.RowRules.of_labelled(job.format, settings), corrections=load_corrections(job)
+    )
     table = parts.read(texts.part, rules)
     return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
 
@@ -310,7 +312,9 @@ def _is_learnable(table: pa.Table, job: PrepareJob) -> pa.ChunkedArray:
 
 def read_unlabelled(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     """Read and check a part of unlabelled texts: no label, no split."""
-    table = parts.read(texts.part, row_checks.RowRules(keep_raw=job.settings.keep_raw))
+    form = job.settings.unlabelled.resolved_format
+    rules = row_checks.RowRules.of_texts(form, keep_raw=job.settings.keep_raw)
+    table = parts.read(texts.part, rules)
     split = pa.array(np.full(len(table), _TRAIN, np.int8))
     table = put_columns(table, {"label": pa.nulls(len(table), pa.int8()), "split": split})
     return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)

@@ -304,9 +304,14 @@ def _score_parts(
     num_gpus: float,
 ) -> list[RowCounts]:
     """Score the parts that have no completion marker; return the results of all."""
-    rules = row_checks.RowRules(
-        keep=tuple(tasks.list_kept(job.keep_columns)), keep_raw=config.prepare.keep_raw
-    )
+    kept = tuple(tasks.list_kept(job.keep_columns))
+    keep_raw = config.prepare.keep_raw
+    if score_inputs.reads_prepared(config.score):  # its rows have been checked
+        rules = row_checks.RowRules(keep=kept, keep_raw=keep_raw)
+    else:
+        form = config.score.format
+        assert form is not None, "settings are resolved"
+        rules = row_checks.RowRules.of_texts(form, keep=kept, keep_raw=keep_raw)
     run_key = manifest.fingerprint(
         [spec.settings, job.model_fingerprint, job.model_version, job.precision]
     )

@@ -31,7 +31,7 @@ def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
     assert [part.pieces[0].first_row for part in found.parts] == [0, 2]
     assert (found.num_rows, len(found.files["files"])) == (3, 4)
     assert [note.partition(" ")[2] for note in found.notes] == ["holds no record"] * 2
-    names = [parts.read(part)["text"].to_pylist() for part in found.parts]
+    names = [parts.read(part, RowRules())["text"].to_pylist() for part in found.parts]
     assert names == [["x", "y"], ["z"]]
 
 
@@ -45,7 +45,7 @@ def test_rows_of_utf_16_are_those_of_utf_8_and_so_are_the_offsets(tmp_path):
         found = corpus.open_csv(
             [str(tmp_path / encoding)], settings=form, rows_per_part=9, unpack_to=work
         )
-        read.append(parts.read(found.parts[0]).drop_columns("source").to_pylist())
+        read.append(parts.read(found.parts[0], RowRules()).drop_columns("source").to_pylist())
     assert read[0] == read[1]
     assert [row["text"] for row in read[1]] == ["naïve 🎉", None, "", "für\nzwei"]
     places = [row["offset"] for row in read[1]]

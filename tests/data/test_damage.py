@@ -10,6 +10,7 @@ from conftest import write_config
 
 from sentiflow.config import settings
 from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import corpus, csv_ranges, parts, row_checks
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.csv_rows import MAX_RAW_BYTES
@@ -212,7 +213,8 @@ def prepared(tmp_path_factory, dirty_csv, resources):
 
 def judge(found):
     """Judge the rows of all parts."""
-    tables = [parts.read(part, row_checks.RowRules(required=("label",))) for part in found]
+    rules = row_checks.RowRules.of_labelled(FormatSettings(), PrepareSettings())
+    tables = [parts.read(part, rules) for part in found]
     return (
         pa.concat_tables(map(parts.take_accepted, tables)),
         pa.concat_tables(map(parts.take_rejected, tables)),

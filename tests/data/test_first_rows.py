@@ -106,7 +106,8 @@ def test_the_rows_are_those_that_a_part_has(tmp_path_factory, lines):
     if not found.rows.num_rows:
         return
     source = corpus.open_csv([str(csv)], settings=settings, rows_per_part=100, unpack_to="")
-    rows = pa.concat_tables(parts.read(part) for part in source.parts)
+    rules = row_checks.RowRules.of_texts(settings)
+    rows = pa.concat_tables(parts.read(part, rules) for part in source.parts)
     assert found.column("text").to_pylist() == rows["text"].to_pylist()
     reasons = rows["reason"].to_pylist()
     assert [

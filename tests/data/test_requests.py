@@ -12,6 +12,7 @@ from tcp_proxy import Proxy
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus, input_files, table_plans
+from sentiflow.data.row_checks import RowRules
 from sentiflow.pipeline.preflight import previews
 from sentiflow.storage import filesystem
 
@@ -77,7 +78,8 @@ def test_csv_files_are_opened_twice_and_many_at_a_time(bucket, requests, tmp_pat
 def test_the_first_rows_of_a_few_files_take_a_request_each(bucket, requests):
     content = b"text\n" + b"so good\n" * 200_000
     uris = write(bucket, requests, "csv", [content] * NUM_FILES)
-    assert not list(previews.check("score.corpus", uris, FORM, text_column="text"))
+    rules = RowRules.of_texts(FORM)
+    assert not list(previews.check("score.corpus", uris, FORM, rules=rules, text_column="text"))
     assert requests.count("GET") == previews.MAX_FILES
     assert requests.most >= 3
 

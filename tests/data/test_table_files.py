@@ -77,9 +77,9 @@ def test_a_text_that_is_too_long_is_rejected_in_scoring_as_in_a_csv(tmp_path):
     pq.write_table(pa.table({"text": ["good", "bad"]}), path)
     files = input_files.as_found([str(path)])["files"]
     form = FormatSettings(max_text_length=3)
-    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=(), settings=form)
+    plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     (part,) = corpus.cut(plan, rows_per_part=10).parts
-    assert read_part(part)["reason"].to_pylist() == ["text too long", None]
+    assert read_part(part, RowRules.of_texts(form))["reason"].to_pylist() == ["text too long", None]
 
 
 def bounds_of(source):
@@ -104,7 +104,7 @@ def test_a_part_has_whole_row_groups_or_a_piece_of_a_large_one(
     table = write_groups(tmp_path / "a.parquet", 200, group_rows)
     source = open_groups(tmp_path / "a.parquet", rows_per_part)
     assert bounds_of(source) == [[pair] for pair in itertools.pairwise(bounds)]
-    rows = pa.concat_tables([read_part(part) for part in source.parts])
+    rows = pa.concat_tables([read_part(part, RowRules()) for part in source.parts])
     assert rows["text"].to_pylist() == table["text"].to_pylist()
     assert rows["row_id"].to_pylist() == rows["offset"].to_pylist() == list(range(200))
 
@@ -125,10 +125,10 @@ def test_a_part_reads_its_own_row_groups_alone(tmp_path):
     column = pq.ParquetFile(path).metadata.row_group(2).column(0)
     damage(path, 4, column.data_page_offset)
     damage(path, column.data_page_offset + column.total_compressed_size, path.stat().st_size - 900)
-    assert read_part(parts[2])["text"].to_pylist() == table["text"].to_pylist()[100:150]
+    assert read_part(parts[2], RowRules())["text"].to_pylist() == table["text"].to_pylist()[100:150]
     for number in (0, 1, 3):
         with pytest.raises(UserError, match="the file is damaged: create it again"):
-            read_part(parts[number])
+            read_part(parts[number], RowRules())
 
 
 def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypatch):
@@ -141,9 +141,9 @@ def test_a_piece_of_a_large_row_group_reads_nothing_behind_it(tmp_path, monkeypa
     damage(path, begin, column.data_page_offset + column.total_compressed_size)
     for number in (0, 1):
         expected = table["text"].to_pylist()[500 * number : 500 * number + 500]
-        assert read_part(parts[number])["text"].to_pylist() == expected
+        assert read_part(parts[number], RowRules())["text"].to_pylist() == expected
     with pytest.raises(UserError, match="the file is damaged: create it again"):
-        read_part(parts[3])
+        read_part(parts[3], RowRules())
 
 
 def test_invalid_utf8_is_replaced(tmp_path):

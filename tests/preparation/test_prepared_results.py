@@ -139,4 +139,4 @@ def test_written_labels_that_are_no_classes_are_refused_with_their_counts(parts,
     message = refusal(part_counts.choose_classes, parts)
     assert message.startswith("format.labels=auto: ")
     assert line in message
-    assert message.endswith("or give those of each class in format.labels")
+    assert message.endswith("or list the values of each class in format.labels")

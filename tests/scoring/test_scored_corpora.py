@@ -164,16 +164,22 @@ def test_what_pandas_writes_of_ids_and_labels_is_read_or_named(tmp_path, model, 
 def test_rejected_rows_and_unknown_labels_are_counted_and_reported(
     tmp_path, model, resources, said
 ):
-    rows = pa.table({"text": ["good", "", None, "bad"], "label": [0, 1, 1, 4]})
+    texts = ["good", "", None, "bad", "so good"]
+    rows = pa.table({"text": texts, "label": [0, 1, 1, 4, 0]})
     pq.write_table(rows, tmp_path / "a.parquet")
-    config = configure(tmp_path, model, tmp_path / "a.parquet")
+    form = {"max_text_length": 4}
+    config = configure(tmp_path, model, tmp_path / "a.parquet", format=form)
     score(config)
-    assert f"2 rows rejected (2 empty text): see {tmp_path}/run/scored/rejected" in said.text
+    assert (
+        f"3 rows rejected (2 empty text, 1 text too long): see {tmp_path}/run/scored/rejected"
+        in said.text
+    )
     assert "1 unknown label becomes null: 1 '4'" in said.text
-    (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n')
+    (tmp_path / "b.csv").write_text('9,1,d,q,u,good\n"4","2","d","q","u","bad"\n0,3,d,q,u,so good')
     said.clear()
     score(config, f"score.corpus={tmp_path}/b.csv", f"score.output_uri={tmp_path}/b")
     assert "1 unknown label becomes null" in said.text
+    assert "1 row rejected (1 text too long)" in said.text
 
 
 def test_a_corpus_without_a_readable_row_is_refused(tmp_path, model, resources):

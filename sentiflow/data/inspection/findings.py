@@ -200,10 +200,9 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
         required = ("label",)
-    form = table_files.TableFormat(
-        labels=csv_format.meanings(settings), max_text_length=settings.max_text_length
-    )
-    checked = row_checks.check(pa.table(rows), form, row_checks.RowRules(required=required))
+    form = table_files.TableFormat(labels=csv_format.meanings(settings))
+    rules = replace(row_checks.RowRules.of_texts(settings), required=required)
+    checked = row_checks.check(pa.table(rows), form, rules)
     reasons = checked["reason"].drop_null().to_pylist()
     return dict(Counter(reasons).most_common())
 

@@ -101,6 +101,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
             "prepare.unlabelled.files",
             settings.unlabelled.files,
             settings.unlabelled.resolved_format,
+            rules=RowRules.of_texts(settings.unlabelled.resolved_format),
             max_rejected_fraction=settings.max_rejected_fraction,
         )
     yield from _check_labelled(config, "csv", settings.csv)
@@ -118,7 +119,7 @@ def _check_labelled(config: Config, name: str, files: Sequence[str]) -> Iterator
         files,
         config.format,
         lambda plan, source: corpus.check_preparation(plan, settings, source=source),
-        rules=RowRules.of(settings),
+        rules=RowRules.of_labelled(config.format, settings),
         max_rejected_fraction=settings.max_rejected_fraction,
     ):
         if result.check == "labels" and settings.corrections:
@@ -190,12 +191,13 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         yield from find_problem("input", require_prepared, config, verbs, "score")
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
         return
+    form = settings.format or config.format
     yield from previews.check(
         "score.corpus",
         settings.corpus,
-        settings.format or config.format,
+        form,
         lambda plan, source: corpus.check_columns(plan.columns, settings.keep_columns),
-        rules=RowRules(keep=settings.keep_columns),
+        rules=RowRules.of_texts(form, keep=settings.keep_columns),
         text_column=settings.text_column,
     )
 

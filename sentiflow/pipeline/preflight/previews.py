@@ -95,7 +95,7 @@ def check(
     form: FormatSettings,
     check_columns: Callable[[corpus.Plan, str], object] = lambda plan, source: None,
     *,
-    rules: row_checks.RowRules = row_checks.RowRules(),  # noqa: B008 - it is frozen
+    rules: row_checks.RowRules,
     text_column: str | None = None,
     max_rejected_fraction: float = 1,
 ) -> Iterator[CheckResult]:
@@ -244,10 +244,7 @@ def _plan(
     if text_column is None:
         plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:
-        longest = FormatSettings(max_text_length=settings.max_text_length)
-        plan = table_plans.plan_scoring(
-            [file], text_column=text_column, keep_columns=(), settings=longest
-        )
+        plan = table_plans.plan_scoring([file], text_column=text_column, keep_columns=())
     return plan.table_format, plan
 
 
