@@ -18,17 +18,19 @@ PartJson = dict[str, Any]
 """Some fields of :class:`PartCounts` as JSON, as a completion marker keeps them."""
 LabelCounts = dict[str, dict[str, int]]
 """Rows by split and label name; ``unlabelled`` counts rows without a label."""
+ClassRows = dict[str, dict[str, int]]
+"""Rows by class and split."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartCounts:
-    """What has become of the rows of a part in one map stage, or of those of several parts.
+    """Row counts of one part in one map stage, or of several parts.
 
     Reading a part sets the first fields, encoding it the last four.
     """
 
     peak_memory_bytes: int
-    """Most memory that a process has taken so far."""
+    """Peak memory of a process so far."""
     files: list[FileEntry]
     left_out: dict[str, int] = field(default_factory=dict)
     """Rows that are left out, by reason: ``steps.LEFT_OUT``."""
@@ -45,15 +47,15 @@ class PartCounts:
     labels: LabelCounts = field(default_factory=dict)
     """Accepted rows."""
     corrected: int = 0
-    """Rows among them whose label is one of ``prepare.corrections``."""
+    """Accepted rows with a label of ``prepare.corrections``."""
     encoded: int = 0
-    """Rows that were encoded: unlabelled ones, or those of a class that can be learned."""
+    """Rows that were encoded: unlabelled rows, or rows of a class that can be learned."""
     without_token: int = 0
-    """Rows among them in which the vocabulary knows no token."""
+    """Encoded rows without any token of the vocabulary."""
     cut: int = 0
-    """Rows among them with more tokens than ``prepare.max_length``."""
+    """Encoded rows with more tokens than ``prepare.max_length``."""
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By split: ``tokens``, and those ``unknown`` to the vocabulary."""
+    """By split: ``tokens``, and how many of them are ``unknown`` to the vocabulary."""
 
     @classmethod
     def of(cls, parts: Sequence[PartJson]) -> "PartCounts":
@@ -69,7 +71,8 @@ class PartCounts:
     @property
     def labelled(self) -> int:
         """Accepted rows with a label."""
-        return self.accepted - sum(counts.get(UNLABELLED, 0) for counts in self.labels.values())
+        unlabelled = sum(counts.get(UNLABELLED, 0) for counts in self.labels.values())
+        return self.accepted - unlabelled
 
     @property
     def rejected(self) -> int:
@@ -91,25 +94,28 @@ def check_rejected(
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    judged, unknown_labels = (
-        counts.accepted + counts.rejected,
-        counts.reasons.get(row_checks.UNKNOWN_LABEL, 0),
-    )
-    share = unknown_labels / max(1, counts.labelled + unknown_labels)
-    if counts.accepted and max(counts.rejected / judged, share) <= max_rejected_fraction:
-        return
-    problem = "too many rows were rejected" if counts.accepted else "no row was accepted"
+    judged = counts.accepted + counts.rejected
+    num_unknown = counts.reasons.get(row_checks.UNKNOWN_LABEL, 0)
+    unknown_share = num_unknown / max(1, counts.labelled + num_unknown)
+    if counts.accepted:
+        rejected_share = counts.rejected / judged
+        if max(rejected_share, unknown_share) <= max_rejected_fraction:
+            return
+        problem = "too many rows were rejected"
+    else:
+        problem = "no row was accepted"
     reasons = row_checks.list_reasons(counts.reasons) or "no rows"
-    also, way_out = "", f"correct the CSV or the section {section}"
+    problem += f": {counts.rejected:,} of {judged:,} rejected ({reasons})"
+    way_out = f"correct the CSV or the section {section}"
     if counts.unknown_labels:
         unknown = row_checks.list_unknown(counts.unknown_labels)
-        also = f", {share:.1%} of the labels; labels that format.labels does not name: {unknown}"
+        problem += (
+            f", {unknown_share:.1%} of the labels; labels that format.labels does not name: "
+            f"{unknown}"
+        )
         way_out = f"name them there, as a class or as unlabelled, {way_out}"
     examples = "".join(f"\n  {example}" for example in counts.examples[:NUM_EXAMPLES])
-    raise UserError(
-        f"{problem}: {counts.rejected:,} of {judged:,} rejected ({reasons}){also}",
-        hint=f"{way_out}, or raise prepare.max_rejected_fraction{examples}",
-    )
+    raise UserError(problem, hint=f"{way_out}, or raise prepare.max_rejected_fraction{examples}")
 
 
 def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]:
@@ -121,14 +127,19 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
     Raises:
         UserError: Too many are rejected, or none is accepted.
     """
-    rejected, accepted = counts.rejected_test, sum(counts.labels["test"].values())
-    if rejected > max_rejected_fraction * (rejected + accepted) or not accepted:
+    rejected = counts.rejected_test
+    accepted = sum(counts.labels["test"].values())
+    judged = rejected + accepted
+    if not accepted or rejected > max_rejected_fraction * judged:
+        reasons = row_checks.list_reasons(counts.reasons) or "none"
         raise UserError(
-            f"too many test rows were rejected: {rejected:,} of {rejected + accepted:,} "
-            f"(of all rows: {row_checks.list_reasons(counts.reasons) or 'none'})",
+            f"too many test rows were rejected: {rejected:,} of {judged:,} "
+            f"(of all rows: {reasons})",
             hint="correct them, or raise prepare.max_rejected_fraction",
         )
-    return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"] if rejected else []
+    if not rejected:
+        return []
+    return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"]
 
 
 def choose_classes(
@@ -145,8 +156,9 @@ def choose_classes(
     """
     counts = Counter(merge_counts(labels))
     written = {name.casefold(): name for name in counts}
-    for name, number in (corrected or {}).items():
-        counts[written.setdefault(name.casefold(), name)] += number
+    for name, num_rows in (corrected or {}).items():
+        class_name = written.setdefault(name.casefold(), name)
+        counts[class_name] += num_rows
     return row_checks.choose_classes(counts)
 
 
@@ -162,7 +174,7 @@ def check_classes(
 
     Args:
         counts: The counts of all parts.
-        learned: Classes that a model is to learn; one without any row to learn is none of them.
+        learned: Classes that a model should learn. It does not learn a class without rows.
         are_named: Whether the settings name them. Otherwise a class of fewer than
             ``MIN_CLASS_ROWS`` rows is left out.
         has_fixed_test: Whether the test rows are given: then they do not count.
@@ -176,42 +188,71 @@ def check_classes(
             train split has none of a class.
     """
     splits = SPLITS[:2] if has_fixed_test else SPLITS
-    rows = {name: [counts.labels[split].get(name, 0) for split in splits] for name in learned}
-    present, missing = [n for n in rows if any(rows[n])], [n for n in rows if not any(rows[n])]
+    rows: ClassRows = {}
+    for name in learned:
+        rows[name] = {split: counts.labels[split].get(name, 0) for split in splits}
+    totals = {name: sum(by_split.values()) for name, by_split in rows.items()}
+    missing = [name for name in rows if not totals[name]]
+    present = [name for name in rows if totals[name]]
     if len(present) < 2:
-        raise UserError(
-            f"none of the {counts.accepted:,} accepted rows is {' or '.join(few(missing))}",
-            hint="a classifier needs two classes or more; is the CSV cut short"
-            f"{', or has it the texts of prepare.test' if has_fixed_test else ''}?",
-        )
-    rare = [name for name in present if sum(rows[name]) < MIN_CLASS_ROWS]
-    shown = ", ".join(few([f"{name} ({sum(rows[name])})" for name in rare]))
+        problem = f"none of the {counts.accepted:,} accepted rows is {' or '.join(few(missing))}"
+        hint = "a classifier needs two classes or more; is the CSV cut short"
+        if has_fixed_test:
+            hint += ", or has it the texts of prepare.test"
+        raise UserError(problem, hint=f"{hint}?")
+    rare = [name for name in present if totals[name] < MIN_CLASS_ROWS]
+    shown = ", ".join(few([f"{name} ({totals[name]})" for name in rare]))
     if rare and (are_named or len(present) - len(rare) < 2):
         raise UserError(
             f"a class needs {MIN_CLASS_ROWS} rows or more, and {len(rare)} of {len(rows)} have "
             f"fewer: {shown}",
             hint="add rows, or leave them out: name the others in train.classes",
         )
-    texts = {
-        f"no row to learn is {' or '.join(few(missing))}, so that a model does not learn "
-        "it": missing,
-        f"classes of fewer than {MIN_CLASS_ROWS} rows are not learned, and their rows count as "
-        f"mistakes: {shown}": rare,
-    }
-    notes = [text for text, classes in texts.items() if classes]
+    notes = []
+    if missing:
+        listed = " or ".join(few(missing))
+        notes.append(f"no row to learn is {listed}, so that a model does not learn it")
+    if rare:
+        notes.append(
+            f"classes of fewer than {MIN_CLASS_ROWS} rows are not learned, and their rows count as "
+            f"mistakes: {shown}"
+        )
     enough = {name: rows[name] for name in present if name not in rare}
-    for name, numbers in enough.items():
-        if not numbers[0]:
-            listed = ", ".join(f"{n:,} {s}" for s, n in zip(splits, numbers, strict=True))
-            raise UserError(
-                f"the {SPLITS[0]} split has no {name} row ({listed})",
-                hint="use more rows, another prepare.split.kind, or leave it out: name the others "
-                "in train.classes",
-            )
-    for number, split in enumerate(splits):
-        lacking = [name for name in enough if not enough[name][number]]
-        if lacking and (split not in empty or len(lacking) < len(enough)):
-            notes.append(f"the {split} split has no row of {', '.join(few(lacking))}")
+    return notes + _check_splits(enough, empty)
+
+
+def _check_splits(rows: ClassRows, empty: Sequence[str]) -> list[str]:
+    """Check that the train split has rows of all classes; note the classes that other splits lack.
+
+    Args:
+        rows: The rows of the classes to learn.
+        empty: Splits that the settings want empty: they may lack all classes.
+
+    Returns:
+        Notes for the user.
+
+    Raises:
+        UserError: The train split has no row of a class.
+    """
+    lacking: dict[str, list[str]] = {}
+    for name, by_split in rows.items():
+        for split, num_rows in by_split.items():
+            if not num_rows:
+                lacking.setdefault(split, []).append(name)
+    if "train" in lacking:
+        name = lacking["train"][0]
+        listed = ", ".join(f"{num_rows:,} {split}" for split, num_rows in rows[name].items())
+        raise UserError(
+            f"the train split has no {name} row ({listed})",
+            hint="use more rows, another prepare.split.kind, or leave it out: name the others in "
+            "train.classes",
+        )
+    notes = []
+    for split in SPLITS:
+        names = lacking.get(split, [])
+        is_wanted = split in empty and len(names) == len(rows)
+        if names and not is_wanted:
+            notes.append(f"the {split} split has no row of {', '.join(few(names))}")
     return notes
 
 
@@ -236,15 +277,22 @@ def count_rows(counts: PartCounts, num_rows: int) -> Counts:
 
 
 def count_encoded(read: PartCounts, encoded: PartCounts, num_labels: int) -> Counts:
-    """Count rows by label, encoded rows, and those with one of ``num_labels`` corrected labels."""
-    counts = {
+    """Count rows by label, encoded rows, and corrected rows for the manifest.
+
+    Args:
+        read: The counts of reading all parts.
+        encoded: The counts of encoding all parts.
+        num_labels: Number of corrected labels; 0: there are no corrections.
+    """
+    counts: Counts = {
         "labels": read.labels,
         "encoded": encoded.encoded,
         "encoded_without_token": encoded.without_token,
         "encoded_cut": encoded.cut,
     }
-    corrections = {"labels": num_labels, "rows": read.corrected}
-    return counts | ({"corrections": corrections} if num_labels else {})
+    if num_labels:
+        counts["corrections"] = {"labels": num_labels, "rows": read.corrected}
+    return counts
 
 
 def describe_tokens(counts: PartCounts) -> dict[str, Counts]:

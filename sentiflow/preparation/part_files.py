@@ -1,9 +1,10 @@
 """Table of a part -> its files, and back: the first and the last steps of preparation.
 
-A part is read, and written once the words of all parts are known. In between, ``_work`` holds its
-tokens; its words with their counts; and the hashes of its texts. What writes returns JSON, for the
-completion markers. Unlabelled texts pass the same steps in one map stage: they have no split, and
-their words are not counted. Ray is not imported, so that workers start fast.
+A part is read first. It is encoded and written once the words of all parts are known. In between,
+``_work`` holds its tokens, its words with their counts, and the hashes of its texts. The functions
+that write return JSON, for the completion markers. Unlabelled texts pass the same steps in one map
+stage: they have no split, and their words are not counted. Ray is not imported, so that workers
+start fast.
 """
 
 import functools
@@ -32,11 +33,13 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
 VOCABULARY = "vocabulary.parquet"
-_KNOWN = "known"
-
 CORRECTED_ROWS = "corrected"
 """Table of the rows whose labels ``prepare.corrections`` replaces."""
-_TRAIN, _, _TEST = range(len(schema.SPLITS))
+
+_KNOWN = "known"
+"""Table of the texts that unlabelled texts must not repeat."""
+_TRAIN = schema.SPLITS.index("train")
+_TEST = schema.SPLITS.index("test")
 
 
 @dataclass(frozen=True)
@@ -53,9 +56,9 @@ class PrepareJob:
     key: str
     """Identifies the settings and the content of the input."""
     fixed_splits: tuple[str, ...] = ()
-    """Splits that have files of their own."""
+    """Splits with their own files."""
     prefix: str = ""
-    """What the names of the files that are needed until the stage is complete begin with."""
+    """Prefix of the names of files that are needed until the stage is complete."""
 
     def work_file(self, name: str, number: int) -> str:
         """Name a file that is needed until the stage is complete."""
@@ -84,24 +87,32 @@ def load_corrections(job: PrepareJob) -> CorrectedRows | None:
     if not job.settings.corrections:
         return None
     table = load_table(job.work_file(CORRECTED_ROWS, 0), job.key)
-    codes = {name.casefold(): code for code, name in enumerate(job.format.classes or ())}
-    label = [codes.get(name.casefold(), -1) for name in table["label"].to_pylist()]
+    classes = job.format.classes or ()
+    positions = {name.casefold(): position for position, name in enumerate(classes)}
+    label = [positions.get(name.casefold(), -1) for name in table["label"].to_pylist()]
     return CorrectedRows(table["row_id"].to_numpy(), np.array(label, np.int8))
 
 
-def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
-    """Read a part before its classes are known: every written label is an unknown one.
-
-    Labels that are corrected are left out.
-    """
+def _labelled_rules(job: PrepareJob) -> row_checks.RowRules:
+    """Make the rules of labelled rows, with the corrections."""
     rules = row_checks.RowRules.of_labelled(job.format, job.settings)
-    needed = tuple(name for name in rules.required if name != "label")
-    rules = replace(rules, required=needed, keep_raw=False, corrections=load_corrections(job))
-    return parts.accepted(parts.read(part, rules)).select(["unknown_label"])
+    return replace(rules, corrections=load_corrections(job))
+
+
+def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
+    """Read a part before its classes are known: every written label is unknown.
+
+    Corrected labels are left out.
+    """
+    rules = _labelled_rules(job)
+    required = tuple(name for name in rules.required if name != "label")
+    rules = replace(rules, required=required, keep_raw=False)
+    rows = parts.read(part, rules)
+    return parts.accepted(rows).select(["unknown_label"])
 
 
 def write_labels(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
-    """Count the rows by written label, see ``tweets.count_unknown``."""
+    """Count the rows by written label, see ``row_checks.count_unknown``."""
     return row_checks.count_unknown(table)
 
 
@@ -109,14 +120,10 @@ def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     """Read and check a part, with the columns that the split needs and those to keep.
 
     Returns:
-        A table as that of :func:`parts.read`; rows to leave out have a reason, too.
+        The table of :func:`parts.read`; rows to leave out have a reason, too.
     """
-    settings = job.settings
-    rules = replace(
-        row_checks.RowRules.of_labelled(job.format, settings), corrections=load_corrections(job)
-    )
-    table = parts.read(texts.part, rules)
-    return steps.leave_out(table, every_nth=settings.every_nth, repeated=texts.repeated)
+    table = parts.read(texts.part, _labelled_rules(job))
+    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
 
 
 def write_splits(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
@@ -140,29 +147,22 @@ def write_keys(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
 
 def write_texts(table: pa.Table, part: Label, *, job: PrepareJob, writes_keys: bool) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
-    kept, keep = parts.accepted(table), job.settings.keep_columns
-    rows = parts.take_accepted(kept, keep=keep).drop_columns(["split"])
+    kept = parts.accepted(table)
+    rows = parts.take_accepted(kept, keep=job.settings.keep_columns).drop_columns(["split"])
     files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part.number), tokens)
     filesystem.write_arrow(job.work_file("words", part.number), _count_words(kept, job))
     if writes_keys:
         write_keys(kept, part, job=job)
-    checked = write_rejected(table, f"rejected/{part.name_file()}", job=job)
-    return checked | {
-        "files": checked["files"] + files,
-        "labels": count_labels(kept, (*(job.format.classes or ()), UNLABELLED)),
-        **_count_corrected(kept, job),
-    }
-
-
-def _count_corrected(kept: pa.Table, job: PrepareJob) -> PartJson:
-    """Count accepted rows with a corrected label."""
+    counts = write_rejected(table, f"rejected/{part.name_file()}", job=job)
+    counts["files"] += files
+    counts["labels"] = count_labels(kept, (*(job.format.classes or ()), UNLABELLED))
     corrections = load_corrections(job)
-    if corrections is None:
-        return {}
-    is_corrected, _ = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
-    return {"corrected": int(is_corrected.sum())}
+    if corrections is not None:
+        is_corrected, _ = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
+        counts["corrected"] = int(is_corrected.sum())
+    return counts
 
 
 def write_rejected(table: pa.Table, path: str, *, job: PrepareJob) -> PartJson:
@@ -173,24 +173,25 @@ def write_rejected(table: pa.Table, path: str, *, job: PrepareJob) -> PartJson:
         path: The file.
         job: Arguments of all tasks.
     """
-    is_left_out = pc.is_in(table["reason"], value_set=pa.array(steps.LEFT_OUT))
-    rejected = parts.take_rejected(table.filter(pc.invert(is_left_out)))
-    is_unknown = pc.equal(table["reason"], row_checks.UNKNOWN_LABEL)
-    reasons = Counter(table["reason"].drop_null().to_pylist())
-    is_test = pc.equal(table["split"], _TEST)
-    is_rejected = pc.and_not(table["reason"].is_valid(), is_left_out)
-    holds_damage = pc.match_substring(parts.accepted(table)["text"], row_checks.REPLACEMENT)
+    reason = table["reason"]
+    reasons = Counter(reason.drop_null().to_pylist())
+    left_out = {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons}
+    is_left_out = pc.is_in(reason, value_set=pa.array(steps.LEFT_OUT))
+    is_rejected = pc.and_not(reason.is_valid(), is_left_out)
+    is_rejected_test = pc.and_(is_rejected, pc.equal(table["split"], _TEST))
+    is_unknown = pc.equal(reason, row_checks.UNKNOWN_LABEL)
+    unknown = table.select(["unknown_label"]).filter(is_unknown)
+    is_damaged = pc.match_substring(parts.accepted(table)["text"], row_checks.REPLACEMENT)
+    rejected = parts.take_rejected(table.filter(is_rejected))
     return {
         "peak_memory_bytes": memory.peak_bytes(),
-        "left_out": {name: reasons.pop(name) for name in steps.LEFT_OUT if name in reasons},
+        "left_out": left_out,
         "reasons": dict(reasons),
-        "rejected_test": pc.sum(pc.and_(is_rejected, is_test)).as_py() or 0,
+        "rejected_test": pc.sum(is_rejected_test).as_py() or 0,
         "examples": _examples(rejected),
         "files": parquet.write_part(job.root, path, rejected),
-        "unknown_labels": row_checks.count_unknown(
-            table.select(["unknown_label"]).filter(is_unknown)
-        ),
-        "damaged": pc.sum(holds_damage).as_py() or 0,
+        "unknown_labels": row_checks.count_unknown(unknown),
+        "damaged": pc.sum(is_damaged).as_py() or 0,
     }
 
 
@@ -244,61 +245,65 @@ def write_encoded(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
     """Write the token ids of a part."""
     ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
     files = _write_by_split("encoded", part, ids, table["split"].to_numpy(), job.root)
-    return count_encoded(table) | {"peak_memory_bytes": memory.peak_bytes(), "files": files}
+    counts = count_encoded(table)
+    counts["peak_memory_bytes"] = memory.peak_bytes()
+    counts["files"] = files
+    return counts
 
 
 def count_encoded(table: pa.Table) -> PartJson:
-    """Count encoded rows, cut ones, and by split their tokens and those that are unknown."""
+    """Count encoded rows, cut rows, and by split all tokens and the unknown tokens."""
     split = table["split"].to_numpy()
-    tokens = np.diff(steps.tokens_of(table).offsets)
-    unknown = table["num_unknown"].to_numpy()
+    num_tokens = np.diff(steps.tokens_of(table).offsets)
+    num_unknown = table["num_unknown"].to_numpy()
+    tokens = {}
+    for number, name in enumerate(schema.SPLITS):
+        is_of_split = split == number
+        tokens[name] = {
+            "tokens": int(num_tokens[is_of_split].sum()),
+            "unknown": int(num_unknown[is_of_split].sum()),
+        }
     return {
         "encoded": table.num_rows,
         "without_token": pc.sum(pc.equal(table["length"], 0)).as_py() or 0,
         "cut": pc.sum(table["is_cut"]).as_py() or 0,
-        "tokens": {
-            name: {
-                "tokens": int(tokens[split == number].sum()),
-                "unknown": int(unknown[split == number].sum()),
-            }
-            for number, name in enumerate(schema.SPLITS)
-        },
+        "tokens": tokens,
     }
 
 
 def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
-    """Count rows by split and label; the last name is that of a null label."""
-    values = pc.fill_null(table["label"], len(names) - 1).to_numpy()
-    cells = values + len(names) * table["split"].to_numpy().astype(np.int64)
-    counts = np.bincount(cells, minlength=len(names) * len(schema.SPLITS)).reshape(
-        len(schema.SPLITS), -1
-    )
-    return {
-        s: dict(zip(names, c.tolist(), strict=True))
-        for s, c in zip(schema.SPLITS, counts, strict=True)
-    }
+    """Count rows by split and label; the last of the names is for rows without a label."""
+    label = pc.fill_null(table["label"], len(names) - 1).to_numpy()
+    split = table["split"].to_numpy()
+    counts = {}
+    for number, split_name in enumerate(schema.SPLITS):
+        rows = np.bincount(label[split == number], minlength=len(names))
+        counts[split_name] = dict(zip(names, rows.tolist(), strict=True))
+    return counts
 
 
 def _count_words(table: pa.Table, job: PrepareJob) -> pa.Table:
     """Count the words of a part in training rows."""
-    tokens, is_train = steps.tokens_of(table), table["split"].to_numpy() == _TRAIN
-    count = tokens.count(_is_learnable(table, job).to_numpy() & is_train)
-    return pa.table({"word": tokens.words, "count": count})
+    tokens = steps.tokens_of(table)
+    is_train = table["split"].to_numpy() == _TRAIN
+    is_learned = _is_learnable(table, job).to_numpy() & is_train
+    return pa.table({"word": tokens.words, "count": tokens.count(is_learned)})
 
 
 def _examples(rejected: pa.Table) -> list[str]:
     """Show some rejected rows; unknown labels are listed by value instead."""
-    rejected = rejected.filter(pc.not_equal(rejected["reason"], row_checks.UNKNOWN_LABEL))
-    return [
-        f"{row['source']}, byte {row['offset']}, row {row['row_id']}: {row['reason']}: "
-        f"{row['raw'][:60]!r}"
-        for row in rejected[:NUM_EXAMPLES].to_pylist()
-    ]
+    has_other_reason = pc.not_equal(rejected["reason"], row_checks.UNKNOWN_LABEL)
+    examples = []
+    for row in rejected.filter(has_other_reason)[:NUM_EXAMPLES].to_pylist():
+        place = f"{row['source']}, byte {row['offset']}, row {row['row_id']}"
+        examples.append(f"{place}: {row['reason']}: {row['raw'][:60]!r}")
+    return examples
 
 
 def _write_by_split(
     kind: str, part: Label, table: pa.Table, split: np.ndarray, root: str
 ) -> list[FileEntry]:
+    """Write the rows of each split to a file, given the split of each row."""
     files = []
     for number, name in enumerate(schema.SPLITS):
         path = f"{kind}/split={name}/{part.name_file()}"
@@ -307,6 +312,7 @@ def _write_by_split(
 
 
 def _is_learnable(table: pa.Table, job: PrepareJob) -> pa.ChunkedArray:
+    """Mark the rows whose class can be learned."""
     return pc.fill_null(pc.less(table["label"], len(job.format.learnable)), False)
 
 
@@ -323,7 +329,7 @@ def read_unlabelled(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
 def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
     """Write the texts of labelled rows that unlabelled texts must not repeat.
 
-    Those of validation and test rows; with ``duplicates: drop`` also those of train rows.
+    These are the texts of validation and test rows; with ``duplicates: drop`` also of train rows.
 
     Args:
         uris: Files of :func:`write_keys`.
@@ -336,11 +342,15 @@ def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
 
     def read(uri: str) -> tuple[np.ndarray, np.ndarray]:
         keys = filesystem.read_arrow(uri)
-        hashes, is_train = keys["normalized"].to_numpy(), keys["split"].to_numpy() == _TRAIN
-        return hashes[~is_train], hashes[is_train & drops]
+        hashes = keys["normalized"].to_numpy()
+        is_train = keys["split"].to_numpy() == _TRAIN
+        train = hashes[is_train] if drops else hashes[:0]
+        return hashes[~is_train], train
 
     hashes = filesystem.map_files(read, uris)
-    held_out, train = (np.concatenate(some) for some in zip(*hashes, strict=True))
+    held_out = np.concatenate([of_file for of_file, _ in hashes])
+    train = np.concatenate([of_file for _, of_file in hashes])
+    # the first occurrence decides: a text of both is held out
     known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
     reason = np.where(first < len(held_out), duplicates.HELD_OUT, duplicates.REPEATED)
     table = pa.table({"normalized": known, "reason": pa.array(reason, pa.string())})
@@ -350,13 +360,14 @@ def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
 def leave_out_known(table: pa.Table, *, job: PrepareJob) -> pa.Table:
     """Set the reason of texts that labelled rows have, too.
 
-    Texts are compared by one 64-bit hash. Of 10 million unlabelled texts and 3 million known ones,
+    Texts are compared by one 64-bit hash. Of 10 million unlabelled texts and 3 million known texts,
     the probability that any text is left out by mistake is 2e-6; none is kept by mistake.
     """
     known = load_table(job.work_file(_KNOWN, 0), job.key)
     is_known, place = find_sorted(known["normalized"].to_numpy(), table["normalized"].to_numpy())
-    why = one_array(known["reason"]).take(pa.array(place, mask=~is_known))
-    return put_columns(table, {"reason": pc.coalesce(one_array(table["reason"]), why)})
+    new_reason = one_array(known["reason"]).take(pa.array(place, mask=~is_known))
+    reason = pc.coalesce(one_array(table["reason"]), new_reason)
+    return put_columns(table, {"reason": reason})
 
 
 def write_unlabelled(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
@@ -364,9 +375,7 @@ def write_unlabelled(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJs
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
     files = parquet.write_part(job.root, f"unlabelled/{part.name_file()}", ids)
-    checked = write_rejected(table, f"rejected/unlabelled-{part.name_file()}", job=job)
-    return checked | {
-        "files": checked["files"] + files,
-        "labels": count_labels(rows, [UNLABELLED]),
-        **count_encoded(rows),
-    }
+    counts = write_rejected(table, f"rejected/unlabelled-{part.name_file()}", job=job)
+    counts["files"] += files
+    counts["labels"] = count_labels(rows, [UNLABELLED])
+    return counts | count_encoded(rows)

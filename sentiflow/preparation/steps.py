@@ -1,7 +1,7 @@
-"""Table of texts -> the same with a further column: the steps of preparation.
+"""Table of texts -> the same table with one more column: the steps of preparation.
 
-Each is a function of an Arrow table, and can be called on one by itself. A row with a ``reason`` is
-refused or left out; it stays in the table until the files are written.
+Each step is a function of an Arrow table, and can be called alone. A row with a ``reason`` is
+rejected or left out; it stays in the table until the files are written.
 """
 
 import numpy as np
@@ -16,10 +16,12 @@ from sentiflow.errors import UserError
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.preparation import duplicates
 
-_TRAIN, _VALIDATION, _TEST = range(len(SPLITS))
+_TRAIN = SPLITS.index("train")
+_VALIDATION = SPLITS.index("validation")
+_TEST = SPLITS.index("test")
 EVERY_NTH = "every_nth"
 LEFT_OUT = (EVERY_NTH, *duplicates.REASONS)
-"""Reasons of rows that are left out; they are not rejected."""
+"""Reasons to leave out a row, which is not rejected."""
 
 
 def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None = None) -> pa.Table:
@@ -27,16 +29,18 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None 
 
     Args:
         table: Has ``row_id`` and ``reason``.
-        every_nth: Rows stay whose number is a multiple of this.
+        every_nth: A row stays if its number is a multiple of this.
         repeated: Rows that ``prepare.duplicates`` leaves out, with the columns of
             ``duplicates.DROPPED``.
     """
-    reason, row_id = one_array(table["reason"]), one_array(table["row_id"])
+    reason = one_array(table["reason"])
+    row_id = one_array(table["row_id"])
     if repeated is not None and len(repeated):
         place = pc.index_in(row_id, value_set=one_array(repeated["row_id"]))
         reason = pc.coalesce(reason, one_array(repeated["reason"]).take(place))
     if every_nth > 1:
-        reason = pc.if_else(pa.array(row_id.to_numpy() % every_nth != 0), EVERY_NTH, reason)
+        is_skipped = pa.array(row_id.to_numpy() % every_nth != 0)
+        reason = pc.if_else(is_skipped, EVERY_NTH, reason)
     return put_columns(table, {"reason": reason})
 
 
@@ -64,16 +68,18 @@ def assign_splits(
         seconds = pc.fill_null(table["time"].cast(pa.int64()), 0).to_numpy()
         split = assign_by_time(seconds, bounds=time_bounds)
     else:
-        hashes = table["normalized"].to_numpy()
         if rule.kind == "user":
-            hashes = hash_strings(normalize_text(pc.fill_null(one_array(table["user"]), "")))
+            user = pc.fill_null(one_array(table["user"]), "")
+            hashes = hash_strings(normalize_text(user))
+        else:
+            hashes = table["normalized"].to_numpy()
         split = assign_by_hash(
             hashes,
             validation_fraction=rule.validation_fraction,
             test_fraction=rule.test_fraction,
         )
-    fixed = pc.index_in(one_array(table["split"]), value_set=pa.array(SPLITS)).cast(pa.int8())
-    return put_columns(table, {"split": pc.coalesce(fixed, pa.array(split))})
+    fixed = pc.index_in(one_array(table["split"]), value_set=pa.array(SPLITS))
+    return put_columns(table, {"split": pc.coalesce(fixed.cast(pa.int8()), pa.array(split))})
 
 
 def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
@@ -123,7 +129,7 @@ def tokens_of(table: pa.Table) -> tokenizer.Tokens:
 def assign_by_hash(
     hashes: np.ndarray, *, validation_fraction: float, test_fraction: float
 ) -> np.ndarray:
-    """Assign rows by the stable hash of their normalized text, or of the name of their user.
+    """Assign rows by a stable hash of their normalized text or of their user's name.
 
     Equal texts are always in the same split, and the split of a text does not depend on other
     texts: adding data moves no row.
@@ -150,7 +156,8 @@ def assign_by_row_number(row_id: np.ndarray) -> np.ndarray:
         >>> assign_by_row_number(np.arange(5)).tolist()
         [0, 0, 0, 2, 1]
     """
-    return np.array([_TRAIN, _TRAIN, _TRAIN, _TEST, _VALIDATION], np.int8)[row_id % 5]
+    split_of_remainder = np.array([_TRAIN, _TRAIN, _TRAIN, _TEST, _VALIDATION], np.int8)
+    return split_of_remainder[row_id % 5]
 
 
 def assign_by_time(seconds: np.ndarray, *, bounds: tuple[int, int]) -> np.ndarray:
@@ -158,7 +165,8 @@ def assign_by_time(seconds: np.ndarray, *, bounds: tuple[int, int]) -> np.ndarra
 
     Args:
         seconds: Time of each row, int64.
-        bounds: The last second of train and that of validation, by :func:`time_bounds`.
+        bounds: The last second of train and the last second of validation, by
+            :func:`time_bounds`.
 
     Returns:
         The index in ``schema.SPLITS`` of each row, int8.
@@ -175,9 +183,9 @@ def time_bounds(
 ) -> tuple[int, int]:
     """Choose where validation and test begin, so that each split has about its share of the rows.
 
-    Rows of the same time are always in the same split, so the shares are approximate. Among all
-    bounds without an empty split, the result has the smallest difference from the exact shares, in
-    rows, summed over both bounds.
+    Rows of the same time are always in the same split, so the shares are approximate. Of all bounds
+    without an empty split, the result is closest to the exact shares: the difference in rows,
+    summed over both bounds, is smallest.
 
     Args:
         seconds: Seconds since 1970, int64, in any order; counts of repeated times are added.
@@ -186,7 +194,7 @@ def time_bounds(
         test_fraction: Share for test.
 
     Returns:
-        The last second of train and that of validation.
+        The last second of train and the last second of validation.
 
     Raises:
         UserError: There are fewer than three distinct times.
@@ -200,9 +208,13 @@ def time_bounds(
     until = np.cumsum(np.bincount(index, weights=counts))
     off_first = np.abs(until - until[-1] * (1 - validation_fraction - test_fraction))
     off_second = np.abs(until - until[-1] * (1 - test_fraction))
-    first, second = int(np.argmin(off_first[:-2])), 1 + int(np.argmin(off_second[1:-1]))
-    if first == second:
-        before = off_first[first - 1] + off_second[first]
-        after = off_first[first] + off_second[first + 1]
-        first, second = (first - 1, first) if before <= after else (first, first + 1)
+    first = int(np.argmin(off_first[:-2]))
+    second = 1 + int(np.argmin(off_second[1:-1]))
+    if first == second:  # the validation split would be empty: move the nearer bound
+        if_first_moves = off_first[first - 1] + off_second[first]
+        if_second_moves = off_first[first] + off_second[first + 1]
+        if if_first_moves <= if_second_moves:
+            first -= 1
+        else:
+            second += 1
     return int(times[first]), int(times[second])
