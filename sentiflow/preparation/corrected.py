@@ -1,6 +1,6 @@
-"""Corrections + parts of the corpus -> the rows that they correct, before anything else is read.
+"""Corrections + parts of the corpus -> the corrected rows, found before any other step.
 
-Each part lists the rows that corrections name; then one table has the label of each.
+Each part lists the rows that corrections name. Then one table gets the label of each row.
 """
 
 import numpy as np
@@ -20,6 +20,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
 CANDIDATES = "corrected_rows"
+"""Table of the rows of a part that corrections name, by row id or text."""
 
 
 def read_rows(part: parts.Part, *, job: PrepareJob) -> pa.Table:
@@ -36,29 +37,29 @@ def write_candidates(
         table: All rows of the part.
         part: The part.
         job: Arguments of all tasks.
-        row_ids: Those of corrections without a text.
-        texts: Hashes of the texts of the others.
+        row_ids: Row ids of the corrections without a text.
+        texts: Hashes of the texts of the other corrections.
 
     Columns:
         written: ``row_id``, ``text`` (its hash).
     """
-    row_id, text = table["row_id"].to_numpy(), pc.fill_null(one_array(table["text"]), "")
-    hashes = hash_texts(text)
-    chosen = np.isin(row_id, row_ids) | np.isin(hashes, texts)
-    rows = pa.table({"row_id": row_id, "text": hashes})
-    filesystem.write_arrow(job.work_file(CANDIDATES, part.number), rows.filter(pa.array(chosen)))
+    row_id = table["row_id"].to_numpy()
+    text = hash_texts(pc.fill_null(one_array(table["text"]), ""))
+    is_named = np.isin(row_id, row_ids) | np.isin(text, texts)
+    rows = pa.table({"row_id": row_id, "text": text}).filter(pa.array(is_named))
+    filesystem.write_arrow(job.work_file(CANDIDATES, part.number), rows)
 
 
 def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> pd.DataFrame:
     """Decide which rows of the corpus are corrected.
 
-    A correction with a text is one of all rows with this text, normalized; one without a text is
-    that of its row id.
+    A correction with a text applies to all rows with this text, normalized. A correction without a
+    text applies to the row with its row id.
 
     Args:
-        rows: Those of :func:`label_files.read_corrections`.
+        rows: The corrections, see :func:`label_files.read_corrections`.
         corpus: The rows of all parts, see :func:`write_candidates`.
-        uris: The files.
+        uris: The files of the corrections.
 
     Returns:
         ``row_id`` in rising order, ``label`` (a name; empty: none).
@@ -71,32 +72,58 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     has_text = rows["has_text"]
     by_row = rows[~has_text].merge(corpus.drop(columns="text"), on="row_id")
     by_text = rows[has_text].drop(columns="row_id").merge(corpus, on="text")
-    every = pd.concat([by_row, by_text], ignore_index=True).sort_values(["row_id", "item"])
+    found = pd.concat([by_row, by_text], ignore_index=True).sort_values(["row_id", "item"])
+    _check_found(rows, found, uris)
+    _check_agreement(found)
+    return found.drop_duplicates("row_id")[["row_id", "label"]].reset_index(drop=True)
+
+
+def _check_found(rows: pd.DataFrame, found: pd.DataFrame, uris: tuple[str, ...]) -> None:
+    """Check that the corpus has the rows of corrections; say how many texts it lacks.
+
+    Raises:
+        UserError: It has nothing of a file, or lacks a row id.
+    """
     for number, uri in enumerate(uris):
-        if not (every["file"] == number).any():
+        if not (found["file"] == number).any():
             raise UserError(
                 f"{label_files.CORRECTIONS}: nothing in {display_uri(uri)} is in prepare.csv",
-                hint="is it of another corpus? Its texts have to be those of prepare.csv",
+                hint="is it of another corpus? Its texts have to be in prepare.csv",
             )
-    is_missing = ~rows["item"].isin(every["item"])
+    is_missing = ~rows["item"].isin(found["item"])
     label_files.reject(
         rows.astype({"row_id": str}),
-        is_missing & ~has_text,
+        is_missing & ~rows["has_text"],
         "is not in prepare.csv",
         column="row_id",
     )
-    if num_missing := is_missing.sum():
-        say("prepare", f"{num_missing:,} corrections have a text that prepare.csv lacks; the first "
-            f"is {rows.loc[is_missing, label_files.PLACE].iloc[0]}")  # fmt: skip
-    label = every["label"].str.casefold()
-    is_other = label != label.groupby(every["row_id"]).transform("first")
-    if is_other.any():
-        other = every[is_other].iloc[0]
-        first = every[every["row_id"] == other["row_id"]].iloc[0]
-        raise UserError(
-            f"{other[label_files.PLACE]}: label {other['label'] or UNLABELLED}, but "
-            f"{first[label_files.PLACE]} names the same row or text with label "
-            f"{first['label'] or UNLABELLED}",
-            hint="correct the file and run the same command again",
+    places = rows[label_files.PLACE][is_missing]
+    if len(places):
+        say(
+            "prepare",
+            f"{len(places):,} corrections have a text that prepare.csv lacks; the first is "
+            f"{places.iloc[0]}",
         )
-    return every.drop_duplicates("row_id")[["row_id", "label"]].reset_index(drop=True)
+
+
+def _check_agreement(found: pd.DataFrame) -> None:
+    """Check that all corrections of a row have the same label.
+
+    Args:
+        found: A row for each corrected row and correction, in the order of both.
+
+    Raises:
+        UserError: Two differ.
+    """
+    label = found["label"].str.casefold()
+    is_other = label != label.groupby(found["row_id"]).transform("first")
+    if not is_other.any():
+        return
+    other = found[is_other].iloc[0]
+    first = found[found["row_id"] == other["row_id"]].iloc[0]
+    raise UserError(
+        f"{other[label_files.PLACE]}: label {other['label'] or UNLABELLED}, but "
+        f"{first[label_files.PLACE]} names the same row or text with label "
+        f"{first['label'] or UNLABELLED}",
+        hint="correct the file and run the same command again",
+    )

@@ -21,12 +21,7 @@ from sentiflow.data.csv_format import meanings
 from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
-from sentiflow.preparation import (
-    corrected,
-    part_counts,
-    part_files,
-    steps,
-)
+from sentiflow.preparation import corrected, part_counts, part_files, steps
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 from sentiflow.words import word_vectors
@@ -40,7 +35,7 @@ _MAX_KEYS = 1 << 23
 """Texts that one task compares."""
 
 _FEW_VECTORS = 0.5
-"""A warning says so if a smaller share of the words has a vector."""
+"""A warning is logged if a smaller share of the words has a vector."""
 
 
 class Flow:
@@ -54,7 +49,9 @@ class Flow:
             parts: The corpus.
             maps: Runs the tasks.
         """
-        self.job, self.parts, self.maps = job, list(parts), maps
+        self.job = job
+        self.parts = list(parts)
+        self.maps = maps
         self.repeats: DuplicateCounts | None = None
         """Counts of repeated texts, once the parts are ingested."""
         self.corrected: Counter[str] = Counter()
@@ -64,28 +61,28 @@ class Flow:
 
     @property
     def texts(self) -> list[part_files.CorpusPart]:
-        """The parts, of which nothing is left out."""
+        """The parts, without rows to leave out."""
         return [part_files.CorpusPart(part) for part in self.parts]
 
     def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
-        """Find the rows whose labels are replaced, before anything is decided by labels.
+        """Find the rows whose labels are replaced, before any step uses labels.
 
         Args:
             rows: The corrections, see :func:`label_files.read_corrections`.
             uris: Their files.
         """
-        by_row, by_text = rows[~rows["has_text"]], rows[rows["has_text"]]
+        has_text = rows["has_text"]
         write = functools.partial(
             corrected.write_candidates,
-            row_ids=by_row["row_id"].to_numpy(),
-            texts=by_text["text"].to_numpy(),
+            row_ids=rows["row_id"][~has_text].to_numpy(),
+            texts=rows["text"][has_text].to_numpy(),
         )
         self._run("find_corrected", self.parts, corrected.read_rows, write=write)
-        corpus = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
-        rows_by_id = corrected.resolve(rows, corpus, uris)
-        table = pa.Table.from_pandas(rows_by_id, preserve_index=False)
+        candidates = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
+        labels = corrected.resolve(rows, candidates, uris)
+        table = pa.Table.from_pandas(labels, preserve_index=False)
         filesystem.write_arrow(self.job.work_file(part_files.CORRECTED_ROWS, 0), table)
-        self.corrected = Counter(name for name in rows_by_id["label"] if name)
+        self.corrected = Counter(name for name in labels["label"] if name)
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, and read the parts by them."""
@@ -93,26 +90,22 @@ class Flow:
             "find_classes", self.parts, part_files.read_labels, write=part_files.write_labels
         )
         classes = part_counts.choose_classes(counts, corrected=self.corrected)
-        named = self.job.format.name_classes(classes)
-        self.job = replace(self.job, format=named)
-        labels = meanings(named)
-        self.parts = [
-            replace(part, format=replace(part.format, labels=labels)) for part in self.parts
-        ]
+        form = self.job.format.name_classes(classes)
+        self.job = replace(self.job, format=form)
+        labels = meanings(form)
+        for number, part in enumerate(self.parts):
+            self.parts[number] = replace(part, format=replace(part.format, labels=labels))
 
     def ingest(self) -> part_counts.PartCounts:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
         rule = self.job.settings.split
         if rule.kind == "column":
-            named = self._run(
-                "count_splits", self.texts, part_files.read_texts, write=part_files.write_splits
-            )
-            self.fixed = tuple(split for split, rows in merge_counts(named).items() if rows)
-        given = {f"{split}_fraction": 0.0 for split in self.fixed}
-        bounds = self._find_time_bounds() if rule.kind == "time" else None
-        assign = functools.partial(
-            steps.assign_splits, rule=rule.model_copy(update=given), time_bounds=bounds
-        )
+            self.fixed = self._find_named_splits()
+        time_bounds = None
+        if rule.kind == "time":
+            time_bounds = self._find_time_bounds()
+        drawn = rule.model_copy(update={f"{split}_fraction": 0.0 for split in self.fixed})
+        assign = functools.partial(steps.assign_splits, rule=drawn, time_bounds=time_bounds)
         drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
         counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
@@ -122,11 +115,14 @@ class Flow:
 
     def encode(self) -> part_counts.PartCounts:
         """Encode all parts by the vocabulary."""
-        encode = functools.partial(part_files.encode_tokens, job=self.job)
-        numbers, read = range(len(self.parts)), part_files.read_tokens
-        return part_counts.PartCounts.of(
-            self._run("encode", numbers, read, encode, write=part_files.write_encoded)
+        results = self._run(
+            "encode",
+            range(len(self.parts)),
+            part_files.read_tokens,
+            functools.partial(part_files.encode_tokens, job=self.job),
+            write=part_files.write_encoded,
         )
+        return part_counts.PartCounts.of(results)
 
     def encode_unlabelled(self, labelled: "Flow") -> part_counts.PartCounts:
         """Read, check, tokenize, encode and write all parts of unlabelled texts.
@@ -149,15 +145,12 @@ class Flow:
     def count_words(self) -> pa.Table:
         """Sum the words of all parts, ``_MERGED`` files at a time."""
         uris = self.work_files("words")
-        total: list[pa.Table] = []
+        total = pa.table({"word": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
         for start in range(0, len(uris), _MERGED):
-            sums = (
-                pa.concat_tables([*total, _read_all(uris[start : start + _MERGED])])
-                .group_by("word")
-                .aggregate([("count", "sum")])
-            )
-            total = [sums.rename_columns({"count_sum": "count"})]
-        return total[0]
+            counts = pa.concat_tables([total, _read_all(uris[start : start + _MERGED])])
+            sums = counts.group_by("word").aggregate([("count", "sum")])
+            total = sums.rename_columns({"count_sum": "count"})
+        return total
 
     def _process(
         self,
@@ -168,7 +161,7 @@ class Flow:
         write: Callable[..., Any],
         drops: bool,
     ) -> part_counts.PartCounts:
-        """Read, hash, mark, tokenize and write all parts; repeated texts may be found before.
+        """Read, hash, mark, tokenize and write all parts.
 
         Args:
             name: Name of the map stage.
@@ -176,18 +169,28 @@ class Flow:
             mark: Sets the split of rows that have hashes, or a reason to leave them out.
             further: Steps after tokenizing.
             write: Writes a part, and returns fields of its counts.
-            drops: Leave out what ``prepare.duplicates`` says: then the parts are read twice.
+            drops: Find the rows that ``prepare.duplicates`` leaves out first: the parts are read
+                twice.
         """
         texts = self.texts
         if drops:
             self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
             texts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
-        return part_counts.PartCounts.of(
-            self._run(name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write)
+        results = self._run(
+            name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
         )
+        return part_counts.PartCounts.of(results)
+
+    def _find_named_splits(self) -> tuple[str, ...]:
+        """Find the splits, other than train, that a column names for some rows."""
+        counts = self._run(
+            "count_splits", self.texts, part_files.read_texts, write=part_files.write_splits
+        )
+        return tuple(split for split, num_rows in merge_counts(counts).items() if num_rows)
 
     def _find_time_bounds(self) -> tuple[int, int]:
+        """Find the last second of train and of validation, from the times of all rows."""
         self._run("count_times", self.texts, part_files.read_texts, write=part_files.write_times)
         times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
         return steps.time_bounds(
@@ -200,16 +203,20 @@ class Flow:
     def _leave_out_repeats(self) -> list[part_files.CorpusPart]:
         """Give each part the rows that it leaves out."""
         dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
-        starts = np.cumsum([0, *(part.num_rows for part in self.parts)])
-        bounds = np.searchsorted(dropped["row_id"].to_numpy(), starts)
-        return [
-            part_files.CorpusPart(part, dropped[start:stop])
-            for part, start, stop in zip(self.parts, bounds[:-1], bounds[1:], strict=True)
-        ]
+        row_ids = dropped["row_id"].to_numpy()
+        texts = []
+        next_row = 0
+        for part in self.parts:
+            first_row = next_row
+            next_row += part.num_rows
+            start, stop = np.searchsorted(row_ids, [first_row, next_row])
+            texts.append(part_files.CorpusPart(part, dropped[start:stop]))
+        return texts
 
     def _find_duplicates(self) -> list[str]:
         """Count repeated texts; return the URIs of the tables of rows to leave out."""
-        num_groups = math.ceil(sum(part.num_rows for part in self.parts) / _MAX_KEYS)
+        num_rows = sum(part.num_rows for part in self.parts)
+        num_groups = math.ceil(num_rows / _MAX_KEYS)
         find = functools.partial(
             part_files.find_duplicates,
             uris=self.work_files("keys"),
@@ -230,7 +237,7 @@ class Flow:
         *steps: Callable[[pa.Table], pa.Table],
         write: Callable[..., Any],
     ) -> list[Any]:
-        """Run a map stage over all parts of the corpus; what reads and writes gets the job."""
+        """Run a map stage over all parts of the corpus; ``read`` and ``write`` get the job."""
         return self.maps.run(
             f"{self.job.prefix}{name}",
             parts,
@@ -247,6 +254,7 @@ class Flow:
 
 
 def _read_all(uris: Sequence[str]) -> pa.Table:
+    """Read tables as one."""
     return pa.concat_tables(filesystem.map_files(filesystem.read_arrow, uris))
 
 
@@ -260,14 +268,16 @@ def fit_vocabulary(
     else:
         words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
     rows = vectors.find(words.words)
-    matrix = np.where((rows >= 0)[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
+    has_vector = rows >= 0
+    matrix = np.where(has_vector[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
+    num_with_vector = int(has_vector.sum())
+    num_words = len(words) - words.num_special
+    if num_with_vector < _FEW_VECTORS * num_words:
+        share = f"only {num_with_vector:,} of {num_words:,} words"
+        log.warning("%s have a vector in %s", share, display_uri(section.vectors))
     report: VocabularyReport = {
         "words": len(words),
-        "words_with_vector": int((rows >= 0).sum()),
+        "words_with_vector": num_with_vector,
         "tokens": {},
     }
-    num_words = len(words) - words.num_special
-    if report["words_with_vector"] < _FEW_VECTORS * num_words:
-        share = f"only {report['words_with_vector']:,} of {num_words:,} words"
-        log.warning("%s have a vector in %s", share, display_uri(section.vectors))
     return replace(words, vectors=matrix), report

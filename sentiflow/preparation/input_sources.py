@@ -16,7 +16,9 @@ from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import join
 
-STAGE, CORRECTED = "prepare", "corrections"
+STAGE = "prepare"
+CORRECTED = "corrections"
+"""Name of the corrections among the inputs."""
 
 
 @dataclass(frozen=True)
@@ -35,35 +37,46 @@ class InputSource:
         return tuple(itertools.chain.from_iterable(self.files.values()))
 
 
-def list_all(config: Config) -> tuple[InputSource, ...]:
-    """Name the files of labelled rows, of unlabelled texts and of corrections; some may be none.
+def list_all(config: Config) -> tuple[InputSource, InputSource, InputSource]:
+    """Name the files of labelled rows, of unlabelled texts and of corrections.
 
-    Labelled rows of fixed splits are first: they keep their numbers when the others change.
+    Of the last two there may be none. Labelled rows of fixed splits are first: they keep their
+    numbers when the other files change.
     """
-    settings, more = config.prepare, config.prepare.unlabelled
-    rows = {"prepare.test": settings.test, "prepare.validation": settings.validation}
+    settings = config.prepare
+    unlabelled = settings.unlabelled
+    labelled_files = {
+        "prepare.test": settings.test,
+        "prepare.validation": settings.validation,
+        "prepare.csv": settings.csv,
+    }
     return (
-        InputSource("csv", {**rows, "prepare.csv": settings.csv}, config.format),
-        InputSource("unlabelled", {"prepare.unlabelled.files": more.files}, more.resolved_format),
+        InputSource("csv", labelled_files, config.format),
+        InputSource(
+            "unlabelled",
+            {"prepare.unlabelled.files": unlabelled.files},
+            unlabelled.resolved_format,
+        ),
         InputSource(CORRECTED, {CORRECTIONS: settings.corrections}, config.format),
     )
 
 
 def find_splits(source: InputSource, files: Sequence[InputFile]) -> dict[str, str]:
-    """Find the split of each file that is of one, by URI."""
-    return {
-        item["uri"]: split
-        for split in SPLITS[1:]  # a file of both is one of test rows
-        for pattern in source.files.get(f"prepare.{split}", ())
-        for item in files
-        if input_files.matches(item["uri"], pattern)
-    }
+    """Find the split of each file of a fixed split, by URI."""
+    found = {}
+    for split in SPLITS[1:]:  # the test split is last: it wins if a file is named for both
+        for pattern in source.files.get(f"prepare.{split}", ()):
+            for item in files:
+                if input_files.matches(item["uri"], pattern):
+                    found[item["uri"]] = split
+    return found
 
 
 def describe(source: InputSource, *, earlier: Input | None) -> Input:
     """Describe the files; they are read only if they have changed since last time.
 
-    Those that are cut later are not read before, if there is no complete result.
+    Without a complete result they are not read here, since they are read when they are cut.
+    Corrections are not cut.
 
     Args:
         source: The files.
@@ -78,10 +91,9 @@ def describe(source: InputSource, *, earlier: Input | None) -> Input:
     for setting, patterns in source.files.items():
         # a glob may match a test file, too
         uris += [u for u in input_files.expand(patterns, setting=setting) if u not in uris]
-    is_read_now = earlier or source.name == CORRECTED
-    return (
-        input_files.describe(uris, earlier=earlier) if is_read_now else input_files.as_found(uris)
-    )
+    if earlier or source.name == CORRECTED:
+        return input_files.describe(uris, earlier=earlier)
+    return input_files.as_found(uris)
 
 
 def cut(
@@ -99,15 +111,16 @@ def cut(
     Raises:
         UserError: A column is missing, there is no record, or there are both CSV and Parquet.
     """
-    files, is_labelled = described["files"], source.name == "csv"
-    name, folder = ("read_files", "unpacked") if is_labelled else ("read_unlabelled", "more")
-    map_files = functools.partial(maps.map, name, key=manifest.fingerprint(files))
-    setting = " and ".join(filter(source.files.get, source.files))
+    files = described["files"]
+    is_labelled = source.name == "csv"
+    if is_labelled:
+        stage, folder, keep = "read_files", "unpacked", settings.read_columns
+    else:
+        stage, folder, keep = "read_unlabelled", "more", ()
+    setting = " and ".join(name for name, patterns in source.files.items() if patterns)
+    plan: corpus.Plan
     if corpus.are_tables([item["uri"] for item in files], setting=setting):
-        keep = settings.read_columns if is_labelled else ()
-        plan: corpus.Plan = table_plans.plan_preparation(
-            files, settings=source.format, keep_columns=keep
-        )
+        plan = table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
     else:
         plan = corpus.plan_csv(
             files,
@@ -120,7 +133,7 @@ def cut(
     cut = corpus.cut(
         plan,
         rows_per_part=settings.rows_per_file,
-        map_files=map_files,
+        map_files=functools.partial(maps.map, stage, key=manifest.fingerprint(files)),
         splits=find_splits(source, files),
     )
     if not cut.num_rows:

@@ -7,11 +7,11 @@ A corpus is cut into parts, and each part passes these steps, in one task of Ray
 2. Once the words of all parts have been counted and the vocabulary is fitted: read the tokens,
    encode, write.
 
-Repeated texts are counted in between. ``duplicates: drop`` has to know them before, and a split by
-time has to know all times: then the parts are read once more, first of all.
+Repeated texts are counted in between. ``duplicates: drop`` needs them before step 1, and a split by
+time needs all times: the parts are then read once more, before step 1.
 
-Files of ``prepare.unlabelled`` are other parts: read, encoded and written in one task each, last of
-all. Rows that ``prepare.corrections`` relabels are found before all (:mod:`corrected`).
+Rows that ``prepare.corrections`` relabels are found first (:mod:`corrected`). Files of
+``prepare.unlabelled`` are read, encoded and written last, each part in one task.
 A finished part leaves a completion marker, so that a killed preparation resumes.
 """
 
@@ -21,7 +21,7 @@ import concurrent.futures
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pyarrow.fs import FileType
 
@@ -31,7 +31,7 @@ from sentiflow.config.class_names import check_learned
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, label_files, manifest, row_checks
 from sentiflow.data.corpus import Corpus
-from sentiflow.data.manifest_types import Counts, Manifest
+from sentiflow.data.manifest_types import Counts, Input, Manifest
 from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import rows_are
@@ -52,6 +52,22 @@ OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
 RULES_VERSION = 2
 """Changes whenever the same files would give other rows, splits or words."""
 
+_NOT_DECISIVE = {
+    # inputs, identified by their content
+    "csv",
+    "test",
+    "validation",
+    "unlabelled",
+    "corrections",
+    # without effect on the result
+    "output_uri",
+    "num_workers",
+    "max_rejected_fraction",
+}
+"""Settings that are not compared with the settings of an earlier result."""
+_FEW_CUT = 0.01
+"""A line tells how many texts are cut if their share is larger."""
+
 
 def describe_output(config: Config) -> OutputSpec:
     """Describe the output of preparation; a CSV is read only if it has changed since last time.
@@ -62,40 +78,45 @@ def describe_output(config: Config) -> OutputSpec:
         UserError: A CSV does not exist.
     """
     settings = config.prepare
-    relevant = settings.model_dump(
-        exclude={
-            *("csv", "test", "validation", "unlabelled", "corrections"),
-            *("output_uri", "num_workers", "max_rejected_fraction"),
-        }
-    )
-    version, _ = TOKENIZERS[settings.tokenizer]
-    relevant |= {
-        "format": config.format.model_dump(),
-        "rules": {"preparation": RULES_VERSION, "tokenizer": version},
-    }
-    if config.format.kind == "csv":  # the order of the classes decides the labels
-        relevant["classes"] = config.format.classes
     record = manifest.read(settings.output_uri)
-    inputs = record["inputs"] if record else {}
-    labelled, unlabelled, *_ = every = input_sources.list_all(config)
-    described = {
-        source.name: input_sources.describe(source, earlier=inputs.get(source.name))
-        for source in every
-        if source.patterns or source is labelled
-    }
-    if files_of_split := input_sources.find_splits(labelled, described["csv"]["files"]):
-        relevant["fixed_files"] = list(files_of_split.values())
+    earlier = record["inputs"] if record else {}
+    sources = input_sources.list_all(config)
+    labelled, unlabelled, _ = sources
+    inputs = {}
+    for source in sources:
+        if source.patterns or source is labelled:
+            inputs[source.name] = input_sources.describe(source, earlier=earlier.get(source.name))
+    decisive = _list_decisive(config)
+    files_of_split = input_sources.find_splits(labelled, inputs["csv"]["files"])
+    if files_of_split:
+        decisive["fixed_files"] = list(files_of_split.values())
     if unlabelled.patterns:
-        relevant["unlabelled"] = {"format": unlabelled.format.model_dump()}
-    if not names_vectors(settings.vocabulary.vectors):
-        del relevant["vocabulary"]["vectors"]  # the content of the file counts, not its location
-        uri = str(word_vectors.locate(settings.vocabulary.vectors))
-        if filesystem.file_info(uri).type == FileType.Directory:
-            model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
-            described["vectors"] = manifest.reference(uri, model)
-        else:
-            described["vectors"] = input_files.describe([uri], earlier=inputs.get("vectors"))
-    return OutputSpec(input_sources.STAGE, settings.output_uri, relevant, described, owns=OWNS)
+        decisive["unlabelled"] = {"format": unlabelled.format.model_dump()}
+    if not names_vectors(settings.vocabulary.vectors):  # it is a file or a model
+        del decisive["vocabulary"]["vectors"]  # its content counts, not its location
+        inputs["vectors"] = _describe_vectors(settings.vocabulary.vectors, earlier.get("vectors"))
+    return OutputSpec(input_sources.STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+
+
+def _list_decisive(config: Config) -> dict[str, Any]:
+    """List the settings and rules that decide the result."""
+    settings = config.prepare
+    tokenizer_version, _ = TOKENIZERS[settings.tokenizer]
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
+    decisive["format"] = config.format.model_dump()
+    decisive["rules"] = {"preparation": RULES_VERSION, "tokenizer": tokenizer_version}
+    if config.format.kind == "csv":  # the order of the classes decides the labels
+        decisive["classes"] = config.format.classes
+    return decisive
+
+
+def _describe_vectors(vectors: str, earlier: Input | None) -> Input:
+    """Describe word vectors, a file or the package of a model."""
+    uri = str(word_vectors.locate(vectors))
+    if filesystem.file_info(uri).type == FileType.Directory:
+        model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
+        return manifest.reference(uri, model)
+    return input_files.describe([uri], earlier=earlier)
 
 
 def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -133,11 +154,8 @@ def _prepare(
     """Do all steps, report the metrics and publish the manifest."""
     corpora, vectors = _open_inputs(config, output, maps)
     inputs = output.spec.inputs | {name: corpus.files for name, corpus in corpora.items()}
-    key = manifest.identify(input_sources.STAGE, output.spec.settings, inputs)
-    fixed = output.spec.settings.get("fixed_files", ())
-    splits = tuple(split for split in SPLITS if split in fixed)
-    job = PrepareJob(config.prepare, config.format, output.parts_uri, output.uri, key, splits)
-    flow = Flow(job, corpora["csv"].parts, maps)
+    labelled = corpora["csv"]
+    flow = Flow(_make_job(config, output, inputs), labelled.parts, maps)
     num_labels = _correct(flow, output)
     if flow.job.format.classes is None:
         flow.find_classes()
@@ -147,32 +165,47 @@ def _prepare(
         say(input_sources.STAGE, note)
     words, report = fit_vocabulary(flow.count_words(), vectors, config.prepare)
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(words.to_table()), rows=len(words))
-    done = [read, flow.encode()]
-    report["tokens"] = part_counts.describe_tokens(done[1])
-    counts = part_counts.count_rows(read, corpora["csv"].num_rows)
-    counts |= part_counts.count_encoded(read, done[1], num_labels) | {"vocabulary_size": len(words)}
+    encoded = flow.encode()
+    report["tokens"] = part_counts.describe_tokens(encoded)
+    counts = part_counts.count_rows(read, labelled.num_rows)
+    counts |= part_counts.count_encoded(read, encoded, num_labels)
+    counts["vocabulary_size"] = len(words)
+    steps = [read, encoded]
     if "unlabelled" in corpora:
-        further, counts["unlabelled"] = _encode_unlabelled(flow, corpora["unlabelled"])
-        done.append(further)
-    files = [item for part in done for item in part.files]
-    usage = {
-        "peak_memory_bytes": max(part.peak_memory_bytes for part in done),
-        "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
-    }
+        unlabelled, counts["unlabelled"] = _encode_unlabelled(flow, corpora["unlabelled"])
+        steps.append(unlabelled)
     seconds = time.monotonic() - began
     for corpus in corpora.values():
         input_files.check_unchanged(corpus.files)
+    usage = {
+        "peak_memory_bytes": max(step.peak_memory_bytes for step in steps),
+        "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
+    }
     _report(counts, usage, seconds, recorder, max_length=config.prepare.max_length)
     return output.publish(
         inputs=inputs,
         counts=counts,
-        files=[*files, vocabulary_file],
+        files=[*(file for step in steps for file in step.files), vocabulary_file],
         seconds=seconds,
         run=recorder.describe(),
         classes=list(flow.job.format.classes or ()),
         fixed_splits=list(flow.fixed),
         duplicates=flow.repeats,
         vocabulary=report,
+    )
+
+
+def _make_job(config: Config, output: Output, inputs: Mapping[str, Any]) -> PrepareJob:
+    """Collect the arguments of all tasks for the labelled rows."""
+    decisive = output.spec.settings
+    fixed = decisive.get("fixed_files", ())
+    return PrepareJob(
+        settings=config.prepare,
+        format=config.format,
+        root=output.parts_uri,
+        work=output.uri,
+        key=manifest.identify(input_sources.STAGE, decisive, inputs),
+        fixed_splits=tuple(split for split in SPLITS if split in fixed),
     )
 
 
@@ -183,17 +216,20 @@ def _open_inputs(
 
     Unlabelled texts may be one of the inputs.
     """
-    inputs, settings = output.spec.inputs, config.prepare
+    inputs = output.spec.inputs
+    settings = config.prepare
     section = settings.vocabulary
     max_words = section.max_size if section.kind == "pretrained" else None
     word_vectors.download(section.vectors)  # before the others show their progress
+    corpora = {}
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)
-        corpora = {
-            source.name: input_sources.cut(source, inputs[source.name], settings, maps, output.uri)
-            for source in input_sources.list_all(config)
-            if source.name in inputs and source.name != input_sources.CORRECTED
-        }
+        for source in input_sources.list_all(config):
+            if source.name in inputs and source.name != input_sources.CORRECTED:
+                described = inputs[source.name]
+                corpora[source.name] = input_sources.cut(
+                    source, described, settings, maps, output.uri
+                )
         vectors = loading.result()
     if "vectors" in inputs:
         input_files.check_unchanged(inputs["vectors"])
@@ -201,29 +237,32 @@ def _open_inputs(
 
 
 def _check_rows(config: Config, flow: Flow, read: part_counts.PartCounts) -> list[str]:
-    """Check what has become of the labelled rows; return notes for the user.
+    """Check how many labelled rows were rejected, and their classes; return notes for the user.
 
     Raises:
         UserError: Too many are rejected, or their classes cannot be learned.
     """
-    most, named = config.prepare.max_rejected_fraction, config.train.classes
-    part_counts.check_rejected(read, max_rejected_fraction=most)
+    max_rejected = config.prepare.max_rejected_fraction
+    named = config.train.classes
+    split = config.prepare.split
+    has_fixed_test = "test" in flow.fixed
+    part_counts.check_rejected(read, max_rejected_fraction=max_rejected)
     notes = []
     if read.unknown_labels:
         unknown = row_checks.list_unknown(read.unknown_labels)
         notes.append(f"rows are rejected for labels that format.labels does not name: {unknown}")
-    is_given, split = "test" in flow.fixed, config.prepare.split
     notes += part_counts.check_classes(
         read,
         learned=named or flow.job.format.learnable,
         are_named=named is not None,
-        has_fixed_test=is_given,
+        has_fixed_test=has_fixed_test,
         empty=[name for name in SPLITS[1:] if not getattr(split, f"{name}_fraction")],
     )
-    if is_given:
-        notes += part_counts.check_test(read, max_rejected_fraction=most)
-    if held_out := read.left_out.get(HELD_OUT):
-        notes.append(f"{rows_are(held_out)} left out: {flow.fixed[-1]} rows have their text")
+    if has_fixed_test:
+        notes += part_counts.check_test(read, max_rejected_fraction=max_rejected)
+    num_held_out = read.left_out.get(HELD_OUT, 0)
+    if num_held_out:
+        notes.append(f"{rows_are(num_held_out)} left out: {flow.fixed[-1]} rows have their text")
     return notes
 
 
@@ -244,7 +283,7 @@ def _correct(flow: Flow, output: Output) -> int:
 
 
 def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.PartCounts, Counts]:
-    """Prepare the unlabelled texts; return what they became, and their counts for the manifest.
+    """Prepare the unlabelled texts; return the counts of all parts, and those for the manifest.
 
     Raises:
         UserError: Too many are rejected.
@@ -256,11 +295,11 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.Part
         max_rejected_fraction=job.settings.max_rejected_fraction,
         section=job.settings.unlabelled.resolved_format.section,
     )
-    return texts, part_counts.count_rows(texts, corpus.num_rows) | {
-        "without_token": texts.without_token,
-        "cut": texts.cut,
-        "tokens": part_counts.describe_tokens(texts)["train"],
-    }
+    counts = part_counts.count_rows(texts, corpus.num_rows)
+    counts["without_token"] = texts.without_token
+    counts["cut"] = texts.cut
+    counts["tokens"] = part_counts.describe_tokens(texts)["train"]
+    return texts, counts
 
 
 def _report(
@@ -272,35 +311,38 @@ def _report(
     max_length: int,
 ) -> None:
     """Tell the user what was done, and log the metrics."""
-    further = counts.get("unlabelled")
-    num_rows = counts["rows_read"] + (further["rows_read"] if further else 0)
+    unlabelled = counts.get("unlabelled")
+    corrections = counts.get("corrections")
+    num_rows = counts["rows_read"]
+    if unlabelled:
+        num_rows += unlabelled["rows_read"]
     rate = num_rows / seconds
-    say(
-        input_sources.STAGE,
-        f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
-        f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} words "
-        f"({seconds:.1f} s, {rate:,.0f} rows/s)",
-    )
     names = ("rows_read", "accepted", "rejected", "left_out", "encoded", "vocabulary_size")
     metrics = {**{name: counts[name] for name in names}, **usage, "rows_per_second": rate}
-    if corrected := counts.get("corrections"):
-        say(
-            input_sources.STAGE,
-            f"{corrected['labels']:,} corrections are the labels of {corrected['rows']:,} rows",
+    lines = [
+        f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
+        f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} words "
+        f"({seconds:.1f} s, {rate:,.0f} rows/s)"
+    ]
+    if corrections:
+        metrics["corrected"] = corrections["rows"]
+        lines.append(
+            f"{corrections['labels']:,} corrections are the labels of {corrections['rows']:,} rows"
         )
-        metrics["corrected"] = corrected["rows"]
-    if further:
-        say(
-            input_sources.STAGE,
-            f"{further['rows_read']:,} unlabelled texts read, {further['accepted']:,} accepted, "
-            f"{further['rejected']:,} rejected, {further['left_out']:,} left out",
+    if unlabelled:
+        for name in ("rows_read", "accepted", "rejected", "left_out"):
+            metrics[f"unlabelled_{name}"] = unlabelled[name]
+        lines.append(
+            f"{unlabelled['rows_read']:,} unlabelled texts read, {unlabelled['accepted']:,} "
+            f"accepted, {unlabelled['rejected']:,} rejected, {unlabelled['left_out']:,} left out"
         )
-        metrics |= {f"unlabelled_{name}": further[name] for name in names[:4]}
-    cut, encoded = counts["encoded_cut"], counts["encoded"]
-    if cut > 0.01 * encoded:
-        say(
-            input_sources.STAGE,
-            f"{cut:,} of {encoded:,} texts ({cut / encoded:.1%}) are cut at {max_length} tokens: "
-            "raise prepare.max_length",
+    num_cut = counts["encoded_cut"]
+    num_encoded = counts["encoded"]
+    if num_cut > _FEW_CUT * num_encoded:
+        lines.append(
+            f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%}) are cut at "
+            f"{max_length} tokens: raise prepare.max_length"
         )
+    for line in lines:
+        say(input_sources.STAGE, line)
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})
