@@ -1,4 +1,4 @@
-"""Footers of Parquet files -> what their columns mean in a preparation or a scoring."""
+"""Footers of Parquet files -> the meaning of their columns in a preparation or a scoring."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -52,6 +52,7 @@ _DEFAULT_COLUMNS = {
 }
 """Names of the column of each meaning, if ``format`` names none."""
 _STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+"""Types that are read as text; a column of nulls has no type yet."""
 
 
 def plan_scoring(
@@ -69,7 +70,7 @@ def plan_scoring(
         files: The files, as they were described.
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
-        classes: What the column ``label`` holds: their names, or positions among them.
+        classes: The classes that labels name, or whose positions labels are.
         settings: The section ``format``: the column of labels, by name, if all files have it.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
 
@@ -80,47 +81,54 @@ def plan_scoring(
     uris = [item["uri"] for item in files]
     footers = map_files(read_footer, [*earlier, *uris])
     tables = footers[len(earlier) :]
-    schemas = [table.arrow for table in tables]
-    for uri, arrow in zip(uris, schemas, strict=True):
-        check_text(uri, arrow, text_column, setting="score.text_column")
-    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
-    why_not = find_id_fault(footers)
-    has_ids = all(_has_readable(arrow, "tweet_id", meaning="tweet_id") for arrow in schemas)
-    settings = settings or FormatSettings()
-    label_column, labels = _find_labels(settings, classes, shared)
-    has_labels = all(_has_readable(arrow, label_column, meaning="label") for arrow in schemas)
+    for table in tables:
+        check_text(table.uri, table.arrow, text_column, setting="score.text_column")
+    shared = _find_shared(tables)
+    id_fault = find_id_fault(footers)
+    label_column, labels = _find_labels(settings or FormatSettings(), classes, shared)
+    has_labels = all(_has_readable(table, label_column, meaning="label") for table in tables)
+    has_ids = all(_has_readable(table, "tweet_id", meaning="tweet_id") for table in tables)
     columns = [("text", text_column)]
-    columns += [("label", label_column)] if has_labels else []
-    columns += [("tweet_id", "tweet_id")] if has_ids else []
+    if has_labels:
+        columns.append(("label", label_column))
+    if has_ids:
+        columns.append(("tweet_id", "tweet_id"))
+    notes = []
+    if id_fault:
+        notes.append(f"{id_fault}: rows are numbered over all files")
+    if not has_ids:
+        notes.append("tweet_id is neither a string nor an integer: it is left out")
+    if not has_labels:
+        notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
+    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,
-        has_row_ids=why_not is None,
-        kept=_join_types(others, uris, schemas, setting="score.keep_columns"),
+        has_row_ids=id_fault is None,
+        kept=_join_types(others, tables, setting="score.keep_columns"),
     )
-    notes = {
-        f"{why_not}: rows are numbered over all files": why_not,
-        "tweet_id is neither a string nor an integer: it is left out": not has_ids,
-        f"{label_column} is neither a string nor a number: all rows are unlabelled": not has_labels,
-    }
     return TablePlan(
-        tuple(files),
-        tuple(tables),
-        table_format,
+        files=tuple(files),
+        tables=tuple(tables),
+        table_format=table_format,
         columns=tuple(sorted(shared | {"row_id", "text"})),
-        notes=tuple(note for note, applies in notes.items() if applies),
+        notes=tuple(notes),
     )
+
+
+def _find_shared(tables: Sequence[TableFile]) -> set[str]:
+    """Find the columns that all files have."""
+    return set.intersection(*(set(table.arrow.names) for table in tables))
 
 
 def _find_labels(
     settings: FormatSettings, classes: Sequence[str], shared: Collection[str]
 ) -> tuple[str, Labels]:
-    """Find the column of labels of scored files, and what its values mean.
+    """Find the column of labels of scored files, and the meaning of its values.
 
-    That is ``format.columns.label`` with the values of ``format.labels``, if the files have it,
-    otherwise ``label``. The names of classes are values, too, and their positions, unless a
-    position is one of the values of ``format.labels``.
+    The column is ``format.columns.label`` with the values of ``format.labels``, if the files have
+    it, otherwise ``label``. The names of classes are values, too, and so are their positions,
+    unless a position is one of the values of ``format.labels``.
     """
     named = [(name, label) for label, name in enumerate(classes)]
     numbers = number_labels(len(classes))
@@ -128,13 +136,13 @@ def _find_labels(
     if not isinstance(column, str) or column not in shared:
         return "label", (*numbers, *named)
     names = settings.classes or ()
-    written: dict[str, int | None] = {
-        value: None if label is None else classes.index(names[label])
-        for value, label in csv_format.meanings(settings)
-    }
-    has_numbers = any(value in written for value, label in numbers if label is not None)
-    others = named if has_numbers else [*numbers, *named]
-    return column, tuple((dict(others) | written).items())
+    written: dict[str, int | None] = {}
+    for value, label in csv_format.meanings(settings):
+        written[value] = None if label is None else classes.index(names[label])
+    values = dict(named)
+    if not any(value in written for value, label in numbers if label is not None):
+        values = dict([*numbers, *named])
+    return column, tuple((values | written).items())
 
 
 def plan_preparation(
@@ -154,19 +162,19 @@ def plan_preparation(
     Raises:
         UserError: A file is not Parquet, lacks a column, or has one of a type that cannot be read.
     """
-    uris = [item["uri"] for item in files]
-    tables = map_files(read_footer, uris)
-    schemas = [table.arrow for table in tables]
-    shared = set.intersection(*(set(arrow.names) for arrow in schemas))
-    columns = _find_columns(settings, uris, schemas, shared)
-    for uri, arrow in zip(uris, schemas, strict=True):
-        check_text(uri, arrow, columns["text"], setting=f"{settings.section}.columns.text")
+    tables = map_files(read_footer, [item["uri"] for item in files])
+    shared = _find_shared(tables)
+    columns = _find_columns(settings, tables, shared)
+    setting = f"{settings.section}.columns"
+    for table in tables:
+        check_text(table.uri, table.arrow, columns["text"], setting=f"{setting}.text")
         for meaning, name in columns.items():
-            if not _has_readable(arrow, name, meaning=meaning):
+            if not _has_readable(table, name, meaning=meaning):
                 key = "id" if meaning == "tweet_id" else meaning
-                problem = f"{name} is of type {arrow.field(name).type} in {uri}"
+                kind = table.arrow.field(name).type
                 raise UserError(
-                    f"{settings.section}.columns.{key}: {problem}", hint="convert it to strings"
+                    f"{setting}.{key}: {name} is of type {kind} in {table.uri}",
+                    hint="convert it to strings",
                 )
     others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
     table_format = TableFormat(
@@ -174,61 +182,85 @@ def plan_preparation(
         labels=csv_format.meanings(settings) if settings.labels else _NAMED,
         time_format=settings.time_format,
         has_row_ids=False,
-        kept=_join_types(others, uris, schemas, setting="prepare.keep_columns"),
+        kept=_join_types(others, tables, setting="prepare.keep_columns"),
     )
-    return TablePlan(tuple(files), tuple(tables), table_format, tuple(sorted(shared)), ())
+    return TablePlan(
+        files=tuple(files),
+        tables=tuple(tables),
+        table_format=table_format,
+        columns=tuple(sorted(shared)),
+        notes=(),
+    )
 
 
 def _find_columns(
-    settings: FormatSettings,
-    uris: Sequence[str],
-    schemas: Sequence[pa.Schema],
-    shared: Collection[str],
+    settings: FormatSettings, tables: Sequence[TableFile], shared: Collection[str]
 ) -> dict[str, str]:
-    """Find the column of each meaning; all files must agree."""
+    """Find the column of each meaning.
+
+    Raises:
+        UserError: A file lacks a column, or files differ at the positions of the settings.
+    """
     if settings.columns is None:
-        for uri, arrow in zip(uris, schemas, strict=True):
-            if missing := [n for n in settings.default_columns if n not in arrow.names]:
-                listed = csv_format.list_names(arrow.names)
-                raise UserError(
-                    f"{uri} has no column {missing[0]}; its columns are {listed}",
-                    hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
-                    "labels: auto}",
-                )
-        return {
-            meaning: next(name for name in names if name in shared)
-            for meaning, names in _DEFAULT_COLUMNS.items()
-            if not {*names}.isdisjoint(shared)
-        }
-    meant: dict[str, str] = {}
-    for uri, arrow in zip(uris, schemas, strict=True):
-        places = csv_format.find_positions(settings, arrow.names, len(arrow.names), uri)
-        names = {key: arrow.names[at] for key, at in dict(places).items() if at is not None}
-        if meant and names != meant:
+        return _find_default_columns(settings, tables, shared)
+    columns: dict[str, str] = {}
+    for table in tables:
+        names = table.arrow.names
+        positions = csv_format.find_positions(settings, names, len(names), table.uri)
+        found = {key: names[at] for key, at in dict(positions).items() if at is not None}
+        if columns and found != columns:
             raise UserError(
-                f"{uri} has other names at the positions of {settings.section}.columns than "
-                f"{uris[0]}",
+                f"{table.uri} has other names at the positions of {settings.section}.columns than "
+                f"{tables[0].uri}",
                 hint="give the columns by their names",
             )
-        meant = names
-    return {"tweet_id" if key == "id" else key: name for key, name in meant.items()}
+        columns = found
+    return {"tweet_id" if key == "id" else key: name for key, name in columns.items()}
 
 
-def _has_readable(arrow: pa.Schema, name: str, *, meaning: str) -> bool:
-    """Say whether the values of a column can be read as what they mean; or there is none."""
-    if name not in arrow.names:
+def _find_default_columns(
+    settings: FormatSettings, tables: Sequence[TableFile], shared: Collection[str]
+) -> dict[str, str]:
+    """Find the column of each meaning by its default names.
+
+    Raises:
+        UserError: A file lacks a required one.
+    """
+    for table in tables:
+        names = table.arrow.names
+        missing = [name for name in settings.default_columns if name not in names]
+        if missing:
+            listed = csv_format.list_names(names)
+            raise UserError(
+                f"{table.uri} has no column {missing[0]}; its columns are {listed}",
+                hint="name the columns: format: {kind: csv, columns: {text: ..., label: ...}, "
+                "labels: auto}",
+            )
+    columns = {}
+    for meaning, defaults in _DEFAULT_COLUMNS.items():
+        present = [name for name in defaults if name in shared]
+        if present:
+            columns[meaning] = present[0]
+    return columns
+
+
+def _has_readable(table: TableFile, name: str, *, meaning: str) -> bool:
+    """Say whether a column can be read by its meaning, or is missing."""
+    if name not in table.arrow.names:
         return True
-    kind = _decoded(arrow.field(name).type)
+    kind = _decoded(table.arrow.field(name).type)
     if kind in _STRINGS or pa.types.is_integer(kind):
         return True
     if meaning == "label":
         return pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind) or pa.types.is_floating(kind)
-    return meaning == "time" and is_time
+    if meaning == "time":
+        is_time = pa.types.is_timestamp(kind) or pa.types.is_date(kind)
+        return is_time or pa.types.is_floating(kind)
+    return False
 
 
 def _decoded(kind: pa.DataType) -> pa.DataType:
-    """Return the type of the values of a dictionary, or of a column that is none."""
+    """Return the type of a column's values; a dictionary's values have their own."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -242,7 +274,7 @@ def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) ->
 
 
 def _join_types(
-    names: Sequence[str], uris: Sequence[str], schemas: Sequence[pa.Schema], *, setting: str
+    names: Sequence[str], tables: Sequence[TableFile], *, setting: str
 ) -> tuple[tuple[str, pa.DataType], ...]:
     """Find a common type for each of some columns of all files.
 
@@ -251,32 +283,37 @@ def _join_types(
     """
     joined = []
     for name in names:
-        kinds = [arrow.field(name).type for arrow in schemas]
+        kinds = [table.arrow.field(name).type for table in tables]
+        schemas = [pa.schema([(name, kind)]) for kind in kinds]
         try:
-            columns = [pa.schema([(name, kind)]) for kind in kinds]
-            kind = pa.unify_schemas(columns, promote_options="permissive").field(name).type
+            kind = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            examples = dict(zip(kinds, uris, strict=True))  # a file of each type
+            examples = {table.arrow.field(name).type: table.uri for table in tables}
             listed = ", ".join(f"{kind} in {uri}" for kind, uri in examples.items())
             raise UserError(
                 f"{setting}: {name} is {listed}",
                 hint="convert the column to one type, or leave it out",
             ) from error
-        joined.append((name, pa.string() if pa.types.is_null(kind) else kind))
+        if pa.types.is_null(kind):
+            kind = pa.string()
+        joined.append((name, kind))
     return tuple(joined)
 
 
 def find_id_fault(files: Sequence[TableFile]) -> str | None:
     """Say why the column ``row_id`` does not identify the rows of files; None if it does.
 
-    It does if all files have integers without nulls and duplicates. All ids are in memory together.
+    It does if it holds integers in all files, without nulls and duplicates. All ids are in memory
+    together.
 
     Returns:
         The fault; an empty string if no file has the column.
     """
     without = [file.uri for file in files if "row_id" not in file.arrow.names]
+    if len(without) == len(files):
+        return ""
     if without:
-        return f"{without[0]} has no row_id" if len(without) < len(files) else ""
+        return f"{without[0]} has no row_id"
     for file in files:
         kind = file.arrow.field("row_id").type
         if not pa.types.is_integer(kind):
