@@ -14,11 +14,9 @@ from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
 
-_OWN = (
-    *("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split"),
-    *("raw", "reason"),
-)
-"""Columns of :func:`read`; the kept ones are before the last two."""
+_FIRST = ("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split")
+_LAST = ("raw", "reason")
+"""The columns of :func:`read` before and after the kept ones."""
 LABEL_NAME = "label_name"
 """The column that ``read_texts`` adds."""
 
@@ -47,18 +45,18 @@ def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
 
     Args:
         part: The part, from a CSV or from Parquet files.
-        rules: What is asked of the rows, and what is read of them.
+        rules: What is required of the rows, and which columns are read.
 
     Columns:
         added: ``row_id`` (int64), ``source`` (dictionary<int32, string>: the URI), ``offset``
             (int64: the first byte of the record in the unpacked CSV, or the row in the Parquet
             file; null for accepted records unless ``with_offsets``), ``tweet_id`` (string),
             ``text`` (string), ``label`` (int8: null for none or an unknown one), ``unknown_label``
-            (string: the value as written if it is unknown, else null), ``split`` (string: that of
-            prepared data, of a file of one split, or by ``splits``; else null), the kept ones under
-            their :func:`kept_name`, ``raw`` (binary: null for an accepted row; the bytes of a
-            rejected record, cut to ``MAX_RAW_BYTES``; empty without ``keep_raw`` and for Parquet),
-            ``reason`` (string: one of ``tweets.REASONS``, null for an accepted row).
+            (string: the value as written if it is unknown, else null), ``split`` (string: the split
+            of prepared data, of a file of one split, or in ``rules.split_column``; else null), the
+            kept ones under their :func:`kept_name`, ``raw`` (binary: null for an accepted row; the
+            bytes of a rejected record, cut to ``MAX_RAW_BYTES``; empty without ``keep_raw`` and for
+            Parquet), ``reason`` (string: one of ``row_checks.REASONS``, null for an accepted row).
 
     Raises:
         UserError: A file is damaged, or was changed since it was described.
@@ -74,12 +72,7 @@ def _read(
     form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: row_checks.RowRules
 ) -> pa.Table:
     """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
-    stored = dict(form.kept) if isinstance(form, TableFormat) else {}  # as they are
-    needed = [
-        n for n in ("user", "time") if n in (*rules.required, *rules.keep) and n not in stored
-    ]
-    meanings = ["text", "label", "tweet_id", *needed]
-    others = [name for name in (*rules.keep, rules.split_column) if name and name not in needed]
+    meanings, others = _choose_columns(form, rules)
     content = b""
     if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
         content = piece.read()
@@ -90,7 +83,6 @@ def _read(
         columns, kept = table_files.read(piece, form, meanings, others)
     if rules.split_column:
         columns["split"] = kept[rules.split_column].cast(pa.string())
-    num_rows = piece.num_rows
     checked = row_checks.check(pa.table(columns), form, rules)
     is_rejected = checked["reason"].is_valid().combine_chunks()
     if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
@@ -98,23 +90,40 @@ def _read(
     else:
         offset = pa.array(np.arange(piece.start, piece.stop))
         raw = pc.if_else(is_rejected, pa.scalar(b"", pa.binary()), None)
-    nulls = pa.nulls(num_rows, pa.string())
-    first = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
-    split = pa.repeat(pa.scalar(piece.split, pa.string()), num_rows)
-    table = {name: checked[name] for name in checked.column_names} | {
-        "source": pa.DictionaryArray.from_arrays(first, pa.array([piece.source])),
-        "offset": offset,
-        "tweet_id": row_checks.null_if_empty(columns.get("tweet_id", nulls)),
-        "split": checked["split"] if rules.split_column else split,
-        "raw": raw,
-    }
-    table |= {kept_name(name): kept.get(name, table.get(name)) for name in rules.keep}
-    return pa.table(table).select((*_OWN[:-2], *map(kept_name, rules.keep), *_OWN[-2:]))
+    num_rows = piece.num_rows
+    source = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
+    tweet_id = columns.get("tweet_id", pa.nulls(num_rows, pa.string()))
+    table = {name: checked[name] for name in checked.column_names}
+    table["source"] = pa.DictionaryArray.from_arrays(source, pa.array([piece.source]))
+    table["offset"] = offset
+    table["tweet_id"] = row_checks.null_if_empty(tweet_id)
+    table["raw"] = raw
+    if not rules.split_column:
+        table["split"] = pa.repeat(pa.scalar(piece.split, pa.string()), num_rows)
+    for name in rules.keep:
+        table[kept_name(name)] = kept[name] if name in kept else table[name]
+    return pa.table(table).select((*_FIRST, *map(kept_name, rules.keep), *_LAST))
+
+
+def _choose_columns(
+    form: CsvFormat | TableFormat, rules: row_checks.RowRules
+) -> tuple[list[str], list[str]]:
+    """Choose the columns to read: by their meaning, and others by their name.
+
+    Prepared tweets have ``user`` and ``time`` as kept columns: they are read as they are.
+    """
+    stored = dict(form.kept) if isinstance(form, TableFormat) else {}
+    wanted = (*rules.required, *rules.keep)
+    needed = [name for name in ("user", "time") if name in wanted and name not in stored]
+    others = [name for name in rules.keep if name not in needed]
+    if rules.split_column and rules.split_column not in needed:
+        others.append(rules.split_column)
+    return ["text", "label", "tweet_id", *needed], others
 
 
 def kept_name(name: str) -> str:
-    """Name a kept column in the table of :func:`read`, which has columns of its own."""
-    return f"kept.{name}" if name in (*_OWN, LABEL_NAME) else name
+    """Name a kept column in the table of :func:`read`, apart from the table's other columns."""
+    return f"kept.{name}" if name in (*_FIRST, *_LAST, LABEL_NAME) else name
 
 
 def accepted(rows: pa.Table) -> pa.Table:
@@ -125,8 +134,11 @@ def accepted(rows: pa.Table) -> pa.Table:
 
 def accepted_texts(rows: pa.Table) -> pa.Array:
     """Return the text of each row, empty for rows with a reason."""
-    text, reason = one_array(rows["text"]), one_array(rows["reason"])
-    return text if reason.null_count == len(rows) else pc.if_else(pc.is_null(reason), text, "")
+    text = one_array(rows["text"])
+    reason = one_array(rows["reason"])
+    if reason.null_count == len(rows):
+        return text
+    return pc.if_else(pc.is_null(reason), text, "")
 
 
 def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
@@ -140,8 +152,10 @@ def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
         The columns of ``schema.TWEETS``, ``split``, and the kept ones under their own names.
     """
     rows = accepted(rows).select((*schema.TWEETS.names, "split", *map(kept_name, keep)))
-    types = zip(("split", *keep), rows.schema.types[len(schema.TWEETS) :], strict=True)
-    return pa.Table.from_arrays(rows.columns, schema=pa.schema([*schema.TWEETS, *types]))
+    fields = list(schema.TWEETS)
+    for name, kind in zip(("split", *keep), rows.schema.types[len(fields) :], strict=True):
+        fields.append(pa.field(name, kind))
+    return pa.Table.from_arrays(rows.columns, schema=pa.schema(fields))
 
 
 def take_rejected(rows: pa.Table) -> pa.Table:

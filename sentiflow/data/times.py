@@ -1,7 +1,5 @@
 """Times as they are written -> timestamps of UTC, and the formats that read them."""
 
-import itertools
-
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,7 +7,8 @@ import pyarrow.compute as pc
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
-"""As seconds before March 1973: they are days of a spreadsheet, or dates without marks."""
+"""As seconds these are times before March 1973: rather days of a spreadsheet, or dates without
+marks."""
 _DATES = (
     "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y",
     "%d/%m/%y", "%m/%d/%y", "%d%m%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y",
@@ -18,13 +17,17 @@ _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ",
 FORMATS = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
-    *map("".join, itertools.product(_DATES, _CLOCKS)),
+    *(date + clock for date in _DATES for clock in _CLOCKS),
 )
 """Formats other than ISO 8601 that are tried."""
 _MIN_READ = 0.98
 """Share of the times that a format must read."""
-_MAX_VALUES, _FIRST = 1000, 20
-"""Different values that are looked at, and those of which a format must read one."""
+_MAX_VALUES = 1000
+"""Maximum number of different values that are examined."""
+_NUM_TRIED = 20
+"""A format is tried on all values if it reads one of these first ones."""
+_FIRST_USUAL_YEAR = 1974
+"""Numbers of few digits that mean an earlier year are not meant as seconds."""
 
 
 def read(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -45,27 +48,29 @@ def read(written: pa.Array, time_format: str | None) -> pa.Array:
     times = pd.to_datetime(dates, format=time_format or "ISO8601", errors="coerce", utc=True)
     if time_format is None:
         numbers = pd.to_numeric(distinct.where(distinct.str.match(_SECONDS)), errors="coerce")
-        since = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
-        times = times.where(times.notna() & ~distinct.str.startswith("-"), since)
+        as_seconds = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
+        is_date = times.notna() & ~distinct.str.startswith("-")
+        times = times.where(is_date, as_seconds)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
     return pa.array(seconds, _TIME).take(coded.indices)
 
 
 def _are_read(values: pa.Array, time_format: str | None) -> pa.Array:
-    """Say which values a format reads, as times that are meant."""
+    """Say which values a format reads as plausible times."""
     times = read(values, time_format)
     if time_format is not None:
         return times.is_valid()
     is_number = pc.match_substring_regex(values, _FEW_DIGITS)
-    is_early = pc.less(pc.year(times), 1974)
-    return pc.and_not(times.is_valid(), pc.fill_null(pc.and_(is_number, is_early), False))
+    is_early = pc.less(pc.year(times), _FIRST_USUAL_YEAR)
+    is_doubtful = pc.fill_null(pc.and_(is_number, is_early), False)
+    return pc.and_not(times.is_valid(), is_doubtful)
 
 
 def find_formats(values: pa.Array) -> list[str | None]:
-    """Find the formats that read most of some written times, and nearly all.
+    """Find the formats that read nearly all of some written times, and more than other formats.
 
     Returns:
-        None for ISO 8601 or seconds; of other formats several where each day may be a month.
+        None for ISO 8601 or seconds; several other formats if each day may be a month.
 
     Example:
         >>> find_formats(pa.array(["31/01/2024", "01/02/2024"]))
@@ -73,27 +78,32 @@ def find_formats(values: pa.Array) -> list[str | None]:
         >>> find_formats(pa.array(["03/01/2024", "01/02/2024"]))
         ['%d/%m/%Y', '%m/%d/%Y']
     """
-    tried = [some for some in (None, *FORMATS) if pc.any(_are_read(values[:_FIRST], some)).as_py()]
-    counts = {some: pc.sum(_are_read(values, some)).as_py() for some in tried}
-    most = max(counts.values(), default=0)
-    return [some for some, n in counts.items() if n == most >= _MIN_READ * len(values)]
+    num_read: dict[str | None, int] = {}
+    for form in (None, *FORMATS):
+        if pc.any(_are_read(values[:_NUM_TRIED], form)).as_py():
+            num_read[form] = pc.sum(_are_read(values, form)).as_py()
+    most = max(num_read.values(), default=0)
+    if most < _MIN_READ * len(values):
+        return []
+    return [form for form, count in num_read.items() if count == most]
 
 
 def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> tuple[str, bool]:
-    """Say how a format misses the times of a column, and which one reads them.
+    """Say which times of a column a format does not read, and which format reads them.
 
     Args:
-        written: Strings; those without a digit are no times.
+        written: Strings; a string without a digit is not a time.
         time_format: As for :func:`read`.
 
     Returns:
-        The fault, empty if there is none; and whether it reads few of them, or another format reads
-        them and this one would change their months or lose them.
+        The fault, empty if there is none; and whether it is an error: the format reads few of the
+        times, or another format reads them, and this one would lose them or change their months.
     """
     values = pc.utf8_trim_whitespace(pc.drop_null(written).unique())
     values = values.filter(pc.match_substring_regex(values, r"\d"))[:_MAX_VALUES]
     is_read = _are_read(values, time_format)
-    num_read, num_values = pc.sum(is_read).as_py() or 0, len(values)
+    num_read = pc.sum(is_read).as_py() or 0
+    num_values = len(values)
     if num_read == num_values:
         return "", False
     example = values.filter(pc.invert(is_read))[0].as_py()
@@ -102,7 +112,10 @@ def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> 
         f"different times, not {example!r}"
     )
     fitting = find_formats(values)
-    if time_format in fitting or not fitting:
-        return fault if num_read < _MIN_READ * num_values else "", num_read < num_values / 2
-    best = " or ".join("null" if some is None else repr(some) for some in fitting)
-    return f"{fault}: write time_format: {best}", True
+    if fitting and time_format not in fitting:
+        best = " or ".join("null" if form is None else repr(form) for form in fitting)
+        return f"{fault}: write time_format: {best}", True
+    reads_few = num_read < num_values / 2
+    if num_read < _MIN_READ * num_values:
+        return fault, reads_few
+    return "", reads_few
