@@ -33,8 +33,10 @@ BLOCK_ROWS = 50_000
 _TWIN_INTERVAL = 500
 """One row in this many appears under both labels, with the same id, user and text."""
 
-_SPAM_FRACTION, _SPAM_COPIES = 0.004, 8
-"""Share of the rows that copy a text of their block, and average number of copies of a text."""
+_SPAM_FRACTION = 0.004
+"""Share of the rows that copy a text of their block."""
+_SPAM_COPIES = 8
+"""Average number of copies of a text."""
 
 _WORDLESS_FRACTION = 0.0025
 """Share of the rows that hold no word but mentions, links and non-letters."""
@@ -42,9 +44,16 @@ _WORDLESS_FRACTION = 0.0025
 _CASE_SHARES = (0.55, 0.42, 0.03)
 """Shares of the sentences in lower case, with a capital first letter, and in capitals."""
 
-_FIRST_ID, _FIRST_TIME = 1_467_810_369, np.datetime64("2009-04-06T22:19:45").astype(np.int64)
-_ID_SPAN, _SECOND_SPAN = 861_395_425, 6_869_323
-"""Id and time of the real file's first tweet, and the spans to its last one."""
+_FIRST_ID = 1_467_810_369
+"""Id of the real file's first tweet."""
+_ID_SPAN = 861_395_425
+"""Difference between its last and its first id."""
+_FIRST_TIME = np.datetime64("2009-04-06T22:19:45").astype(np.int64)
+"""Time of its first tweet, in seconds since 1970."""
+_SECOND_SPAN = 6_869_323
+"""Seconds between its first and its last tweet."""
+_TARGETS = (b"0", b"4")
+"""The column ``target`` of negative and positive rows."""
 
 _ANTONYMS = {"good": "bad", "happy": "sad", "love": "hate", "smile": "cry"}
 _ANTONYMS |= {bad: good for good, bad in _ANTONYMS.items()}
@@ -63,10 +72,11 @@ def generate(*, num_rows: int, seed: int) -> Iterator[bytes]:
         >>> [line[:4] for line in lines]
         [b'"0",', b'"4",', b'"4",']
     """
-    num_positive = num_rows - num_rows // 2
-    for label, count in enumerate((num_rows // 2, num_positive)):
-        for start in range(0, count, BLOCK_ROWS):
-            rows = np.arange(start, min(start + BLOCK_ROWS, count))
+    num_negative = num_rows // 2
+    num_positive = num_rows - num_negative
+    for label, num_of_label in enumerate((num_negative, num_positive)):
+        for start in range(0, num_of_label, BLOCK_ROWS):
+            rows = np.arange(start, min(start + BLOCK_ROWS, num_of_label))
             yield _block(rows, label=label, seed=seed, id_step=_ID_SPAN // num_positive)
 
 
@@ -90,7 +100,7 @@ def _block(rows: np.ndarray, *, label: int, seed: int, id_step: int) -> bytes:
     texts = _replace(texts, is_twin, twin_texts)
     users = _replace(users, is_twin, _grammar("users").draw(twin_rng, max_twins))
     offsets[is_twin] = id_step // 2
-    return _csv((b"0", b"4")[label], rows * id_step + offsets, users, texts)
+    return _csv(_TARGETS[label], rows * id_step + offsets, users, texts)
 
 
 def _csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array) -> bytes:
@@ -114,8 +124,10 @@ def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
         _grammar("endings").draw(rng, num_rows),
         _grammar("trails").draw(rng, num_rows),
     ]
+    texts = _join(*parts)
     is_wordless = rng.random(num_rows) < _WORDLESS_FRACTION
-    return _replace(_join(*parts), is_wordless, _grammar("wordless").draw(rng, is_wordless.sum()))
+    wordless = _grammar("wordless").draw(rng, is_wordless.sum())
+    return _replace(texts, is_wordless, wordless)
 
 
 def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
@@ -124,7 +136,9 @@ def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
     The template of a negative text has the number of the positive one plus their count.
     """
     grammar = _core_grammar()
-    numbers = grammar.choose(rng, len(negative)) + negative * (len(grammar.shares) // 2)
+    num_positive = len(grammar.shares) // 2
+    numbers = grammar.choose(rng, len(negative))
+    numbers[negative] += num_positive
     lower = grammar.fill(rng, numbers).cast(pa.string())
     cases = rng.choice(3, len(negative), p=_CASE_SHARES)
     return pc.choose(pa.array(cases), lower, pc.utf8_capitalize(lower), pc.utf8_upper(lower))
@@ -132,13 +146,19 @@ def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
 
 def _mirror(template: str) -> str:
     """Invert the meaning of a template: replace each slot by its antonym."""
-    return re.sub(r"{(\w+)}", lambda slot: f"{{{_ANTONYMS.get(slot[1], slot[1])}}}", template)
+
+    def invert(slot: re.Match[str]) -> str:
+        name = slot[1]
+        return "{" + _ANTONYMS.get(name, name) + "}"
+
+    return re.sub(r"{(\w+)}", invert, template)
 
 
 def _spam(rng: np.random.Generator, texts: pa.Array) -> pa.Array:
     """Replace some texts by copies of a few others."""
     num_rows = len(texts)
-    originals = rng.integers(num_rows, size=1 + int(num_rows * _SPAM_FRACTION / _SPAM_COPIES))
+    num_originals = 1 + int(num_rows * _SPAM_FRACTION / _SPAM_COPIES)
+    originals = rng.integers(num_rows, size=num_originals)
     is_copy = rng.random(num_rows) < _SPAM_FRACTION
     sources = np.where(is_copy, rng.choice(originals, num_rows), np.arange(num_rows))
     return texts.take(pa.array(sources))
@@ -177,56 +197,74 @@ class _Grammar:
 
 @cache
 def _grammar(name: str) -> _Grammar:
-    """Lay out what surrounds a sentence."""
+    """Lay out the texts around a sentence."""
     return _lay_out(_data()["surroundings"][name])
 
 
 @cache
 def _core_grammar() -> _Grammar:
     """Lay out the positive sentences, then the negative ones in the same order."""
-    groups = [(kind["share"], kind["texts"].splitlines()) for kind in _data()["templates"].values()]
-    return _lay_out([*groups, *((0.0, list(map(_mirror, group))) for _, group in groups)])
+    positive = []
+    negative = []
+    for kind in _data()["templates"].values():
+        texts = kind["texts"].splitlines()
+        positive.append((kind["share"], texts))
+        negative.append((0.0, [_mirror(text) for text in texts]))
+    return _lay_out([*positive, *negative])
 
 
 def _lay_out(groups: Sequence[tuple[float, Sequence[str]]]) -> _Grammar:
     """Lay out groups of templates; the templates of a group divide its share equally."""
-    templates = [_pieces(template) for _, group in groups for template in group]
-    num_pieces = max(map(len, templates))
-    filled = [
-        piece for pieces in templates for piece in pieces + [[""]] * (num_pieces - len(pieces))
-    ]
-    sizes = np.array([len(phrases) for phrases in filled])
-    starts = np.cumsum(sizes) - sizes
+    templates: list[list[list[str]]] = []
+    shares: list[float] = []
+    for share, group in groups:
+        for template in group:
+            templates.append(_pieces(template))
+            shares.append(share / len(group))
+    num_pieces = max(len(pieces) for pieces in templates)
+    phrases: list[bytes] = []
+    sizes: list[int] = []
+    for pieces in templates:
+        padding = [[""]] * (num_pieces - len(pieces))
+        for piece in pieces + padding:
+            phrases += [phrase.encode(errors="surrogateescape") for phrase in piece]
+            sizes.append(len(piece))
+    size_of_piece = np.array(sizes)
+    start_of_piece = np.cumsum(size_of_piece) - size_of_piece
     return _Grammar(
-        phrases=pa.array([p.encode(errors="surrogateescape") for ps in filled for p in ps]),
-        starts=starts.reshape(len(templates), num_pieces),
-        sizes=sizes.reshape(len(templates), num_pieces),
-        shares=np.array([share / len(group) for share, group in groups for _ in group]),
+        phrases=pa.array(phrases),
+        starts=start_of_piece.reshape(len(templates), num_pieces),
+        sizes=size_of_piece.reshape(len(templates), num_pieces),
+        shares=np.array(shares),
     )
 
 
 def _pieces(template: str) -> list[list[str]]:
     """Cut a template behind each slot, and fill the slot with each of its phrases."""
-    slots = re.findall(r"([^{}]*){(\w+)}", template)
-    pieces = [[literal + phrase for phrase in _lexicon()[slot]] for literal, slot in slots]
+    pieces = []
+    for literal, slot in re.findall(r"([^{}]*){(\w+)}", template):
+        pieces.append([literal + phrase for phrase in _lexicon()[slot]])
     tail = template.rpartition("}")[2]
-    return [*pieces, [tail]] if tail else pieces
+    if tail:
+        pieces.append([tail])
+    return pieces
 
 
 @cache
 def _data() -> dict[str, dict[str, Any]]:
     """Load the lexicon and the templates."""
-    return yaml.safe_load((resources.files("sentiflow.data") / "sample.yaml").read_text("utf-8"))
+    file = resources.files("sentiflow.data") / "sample.yaml"
+    return yaml.safe_load(file.read_text("utf-8"))
 
 
 @cache
 def _lexicon() -> dict[str, list[str]]:
     """List the phrases of each slot, the numeric slots included."""
     characters = string.digits + string.ascii_lowercase
-    return {slot: phrases.split(", ") for slot, phrases in _data()["lexicon"].items()} | {
-        "code": [a + b for a in characters for b in characters],
-        "number": [str(number) for number in range(1, 1000)],
-    }
+    lexicon = {slot: phrases.split(", ") for slot, phrases in _data()["lexicon"].items()}
+    lexicon["code"] = [a + b for a in characters for b in characters]
+    lexicon["number"] = [str(number) for number in range(1, 1000)]
+    return lexicon
 
 
 def _join(*columns: pa.Array | bytes) -> pa.Array:

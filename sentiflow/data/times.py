@@ -25,7 +25,7 @@ _MIN_READ = 0.98
 _MAX_VALUES = 1000
 """Maximum number of different values that are examined."""
 _NUM_TRIED = 20
-"""A format is tried on all values if it reads one of these first ones."""
+"""Number of first values; a format that reads none of them is not tried on the others."""
 _FIRST_USUAL_YEAR = 1974
 """Numbers of few digits that mean an earlier year are not meant as seconds."""
 
