@@ -27,7 +27,7 @@ from sentiflow.storage.uris import display_uri, join
 _CUT_HERE_BYTES = 1 << 28
 """Size of all files up to which they are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Types of columns of the tweets that Parquet does not keep as they were."""
+"""Types of kept columns that Parquet does not store as they were."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,14 @@ class PlannedFile:
     first_record: int = 0
     """Position of the first record, or of a blank line before it."""
     range_bytes: int = 0
-    """About the bytes of a part."""
+    """Approximate size of a part."""
     unpack_to: str = ""
     """Prefix of the URIs of the unpacked parts of a file that is compressed, or in UTF-16."""
 
 
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Does work on each file and yields the results in order, as ``map`` does; JSON can hold them."""
+"""Calls a function for each file and yields the results in order, as ``map`` does. The results are
+JSON."""
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,14 @@ def are_tables(uris: Sequence[str], *, setting: str) -> bool:
     Raises:
         UserError: There are both.
     """
-    names = {uri.lower().endswith(".parquet"): uri for uri in uris}
-    if len(names) > 1:
+    tables = [uri for uri in uris if uri.lower().endswith(".parquet")]
+    csvs = [uri for uri in uris if not uri.lower().endswith(".parquet")]
+    if tables and csvs:
         raise UserError(
-            f"{setting} mixes CSV and Parquet: {names[False]}, {names[True]}",
+            f"{setting} mixes CSV and Parquet: {csvs[-1]}, {tables[-1]}",
             hint="read CSV files and .parquet files into different directories",
         )
-    return True in names
+    return bool(tables)
 
 
 @dataclass(frozen=True)
@@ -93,15 +95,22 @@ class CsvPlan:
         """The files as they were described before they are read."""
         return tuple(file.described for file in self.planned)
 
+    @property
+    def _formats(self) -> list[CsvFormat]:
+        """The formats of all files that are not blank."""
+        return [file.csv_format for file in self.planned if file.csv_format]
+
     def has_column(self, name: str) -> bool:
         """Say whether every file has a column of this meaning, or with this name."""
-        return all(f.csv_format.position(name) is not None for f in self.planned if f.csv_format)
+        return all(form.position(name) is not None for form in self._formats)
 
     @property
     def columns(self) -> tuple[str, ...] | None:
-        """List the columns that ``score.keep_columns`` may name; None if all files are empty."""
-        names = [set(file.csv_format.names) for file in self.planned if file.csv_format]
-        return (*schema.TWEETS.names, *sorted(set.intersection(*names))) if names else None
+        """List the columns that ``score.keep_columns`` may name; None if all files are blank."""
+        if not self._formats:
+            return None
+        shared = set.intersection(*(set(form.names) for form in self._formats))
+        return (*schema.TWEETS.names, *sorted(shared))
 
 
 Plan = CsvPlan | table_plans.TablePlan
@@ -132,24 +141,12 @@ def cut(
         UserError: A CSV is damaged, or there is no record in any.
     """
     is_packed = any(compression.is_compressed(item["uri"]) for item in plan.files)
-    if not is_packed and sum(item["bytes"] for item in plan.files) <= _CUT_HERE_BYTES:
+    num_bytes = sum(item["bytes"] for item in plan.files)
+    if num_bytes <= _CUT_HERE_BYTES and not is_packed:
         map_files = filesystem.map_files  # needs no workers, which may not have started
     if isinstance(plan, CsvPlan):
         return _cut_csv(plan, map_files, first_row, splits or {})
-    trees = map_files(hashes.tree_sha256, [item["uri"] for item in plan.files])
-    described: dict[str, InputFile] = {
-        item["uri"]: {**item, "tree_sha256": tree}
-        for item, tree in zip(plan.files, trees, strict=True)
-    }
-    parts = [
-        Part(slices, plan.table_format, input_files.join([described[one.source] for one in slices]))
-        for slices in table_files.cut(
-            plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits or {}
-        )
-    ]
-    num_rows = sum(table.num_rows for table in plan.tables)
-    inputs = input_files.join(list(described.values()))
-    return Corpus(tuple(parts), num_rows, inputs, plan.columns, plan.table_format, plan.notes)
+    return _cut_tables(plan, map_files, rows_per_part, first_row, splits or {})
 
 
 def open_csv(
@@ -192,24 +189,59 @@ def plan_csv(
             head = content.read_block(0, csv_format.HEAD_BYTES)
             is_packed = content.packed_size > 0
         if csv_format.is_blank(head):
-            return PlannedFile(described, None)
+            return PlannedFile(described, csv_format=None)
         resolved, start = csv_format.resolve(
             settings, head, source=described["uri"], needs_all=needs_all
         )
         size = csv_ranges.range_size(
             head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
         )
-        unpacked = join(unpack_to, f"file-{number:05d}") if is_packed else ""
-        return PlannedFile(described, resolved, start, size, unpacked)
+        return PlannedFile(
+            described=described,
+            csv_format=resolved,
+            first_record=start,
+            range_bytes=size,
+            unpack_to=join(unpack_to, f"file-{number:05d}") if is_packed else "",
+        )
 
     return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
+
+
+def _cut_tables(
+    plan: table_plans.TablePlan,
+    map_files: MapFiles,
+    rows_per_part: int,
+    first_row: int,
+    splits: Mapping[str, str],
+) -> Corpus:
+    """Cut Parquet files as :func:`cut` does."""
+    described: dict[str, InputFile] = {}
+    trees = map_files(hashes.tree_sha256, [item["uri"] for item in plan.files])
+    for item, tree in zip(plan.files, trees, strict=True):
+        described[item["uri"]] = {**item, "tree_sha256": tree}
+    parts = []
+    for slices in table_files.cut(
+        plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits
+    ):
+        inputs = input_files.join([described[piece.source] for piece in slices])
+        parts.append(Part(slices, plan.table_format, inputs))
+    return Corpus(
+        parts=tuple(parts),
+        num_rows=sum(table.num_rows for table in plan.tables),
+        files=input_files.join(list(described.values())),
+        columns=plan.columns,
+        table_format=plan.table_format,
+        notes=plan.notes,
+    )
 
 
 def _cut_csv(
     plan: CsvPlan, map_files: MapFiles, first_row: int, splits: Mapping[str, str]
 ) -> Corpus:
+    """Cut CSV files as :func:`cut` does."""
     parts: list[Part] = []
-    described, notes = [], []
+    described: list[InputFile] = []
+    notes = []
     next_row = first_row
     for file, result in zip(plan.planned, map_files(cut_file, plan.planned), strict=True):
         item: InputFile = {**file.described, "tree_sha256": result["tree_sha256"]}
@@ -218,15 +250,22 @@ def _cut_csv(
             notes.append(f"{display_uri(item['uri'])} holds no record")
             continue
         assert file.csv_format, "a file with records has columns"
-        inputs, split = input_files.join([item]), splits.get(item["uri"])
-        for one in result["ranges"]:
-            cut = replace(csv_ranges.CsvRange(**one), first_row=next_row, split=split)
-            parts.append(Part((cut,), file.csv_format, inputs))
-            next_row += cut.num_rows
+        inputs = input_files.join([item])
+        split = splits.get(item["uri"])
+        for fields in result["ranges"]:
+            csv_range = csv_ranges.CsvRange(**fields)
+            csv_range = replace(csv_range, first_row=next_row, split=split)
+            parts.append(Part((csv_range,), file.csv_format, inputs))
+            next_row += csv_range.num_rows
     if not next_row:
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
-    num_rows, inputs = next_row - first_row, input_files.join(described)
-    return Corpus(tuple(parts), num_rows, inputs, plan.columns or (), notes=tuple(notes))
+    return Corpus(
+        parts=tuple(parts),
+        num_rows=next_row - first_row,
+        files=input_files.join(described),
+        columns=plan.columns or (),
+        notes=tuple(notes),
+    )
 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
@@ -240,40 +279,35 @@ def cut_file(file: PlannedFile) -> dict[str, Any]:
         delimiter=file.csv_format.settings.delimiter,
         unpack_to=file.unpack_to,
     )
-    return {"ranges": list(map(asdict, ranges)), "tree_sha256": tree}
+    return {"ranges": [asdict(csv_range) for csv_range in ranges], "tree_sha256": tree}
 
 
 def open_prepared(
     uri: str, record: Manifest, *, rows_per_part: int, keep_columns: Sequence[str]
 ) -> Corpus:
     """Open the tweets of all splits of a prepared directory as a corpus."""
-    splits = {
-        path: split
-        for split in schema.SPLITS
-        for path in manifest.list_tables(record, uri, [f"tweets/split={split}"])
-    }
+    splits = {}
+    for split in schema.SPLITS:
+        for path in manifest.list_tables(record, uri, [f"tweets/split={split}"]):
+            splits[path] = split
     files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]
-    inputs = manifest.reference(uri, record)
+    kept = []
+    for name in keep_columns:
+        if name in present:
+            kind = _KEPT.get(name, files[0].arrow.field(name).type)
+            kept.append((name, kind))
     table_format = table_files.TableFormat(
-        labels=table_files.number_labels(len(manifest.find_classes(record))),
-        kept=tuple(
-            (name, _KEPT.get(name, files[0].arrow.field(name).type))
-            for name in keep_columns
-            if name in present
-        ),
+        labels=table_files.number_labels(len(manifest.find_classes(record))), kept=tuple(kept)
     )
+    inputs = manifest.reference(uri, record)
+    pieces = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
     return Corpus(
-        tuple(
-            Part(slices, table_format, inputs)
-            for slices in table_files.cut(
-                files, rows_per_part=rows_per_part, first_row=0, splits=splits
-            )
-        ),
-        sum(file.num_rows for file in files),
-        inputs,
-        (*schema.TWEETS.names, *present),
-        table_format,
+        parts=tuple(Part(slices, table_format, inputs) for slices in pieces),
+        num_rows=sum(file.num_rows for file in files),
+        files=inputs,
+        columns=(*schema.TWEETS.names, *present),
+        table_format=table_format,
     )
 
 
@@ -287,33 +321,36 @@ def check_columns(
     """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
 
     Args:
-        columns: Those of the corpus; None if it has no row.
-        keep_columns: Those to keep.
-        classes: Those of the model, where they are known.
-        is_prepared: Whether the corpus are prepared tweets.
+        columns: The columns of the corpus; None if it has no row.
+        keep_columns: The columns to keep.
+        classes: The classes of the model, if they are known.
+        is_prepared: Whether the corpus consists of prepared tweets.
 
     Raises:
         UserError: The corpus lacks one, or predictions have their own column of that name.
     """
-    columns_of_all = schema.predictions(classes, has_unsure=True).names
-    reserved = {name.lower() for name in columns_of_all} | {"probability"}
+    reserved = {name.lower() for name in schema.predictions(classes, has_unsure=True).names}
+    reserved.add("probability")
     for name in keep_columns:
         if name.lower() in reserved and name not in schema.TWEETS.names:
             raise UserError(
                 f"score.keep_columns: predictions have their own column {name.lower()}",
                 hint="leave it out, or rename it in the corpus",
             )
-    missing = sorted(set(keep_columns).difference(columns or keep_columns))
-    if columns and missing:
-        also = "name it in prepare.keep_columns, too; " if is_prepared else ""
+    if not columns:
+        return
+    missing = sorted(set(keep_columns).difference(columns))
+    if missing:
+        hint = csv_format.suggest_column(missing[0], columns)
+        if is_prepared:
+            hint = f"name it in prepare.keep_columns, too; {hint}"
         raise UserError(
-            f"score.keep_columns: the corpus has no column {', '.join(missing)}",
-            hint=also + csv_format.suggest_column(missing[0], columns),
+            f"score.keep_columns: the corpus has no column {', '.join(missing)}", hint=hint
         )
 
 
 def check_kept_names(names: Sequence[str]) -> None:
-    """Check that ``prepare.keep_columns`` names no column that all tweets have.
+    """Check that ``prepare.keep_columns`` names no column that tweets always have.
 
     Raises:
         UserError: It does.
@@ -332,25 +369,28 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
     Args:
         plan: The files.
         settings: The section ``prepare``.
-        source: The file, if it is only one of all.
+        source: The file, if the plan has only one of all files.
 
     Raises:
-        UserError: They do not.
+        UserError: They lack one.
     """
-    kind = settings.split.kind
-    for name in sorted({"label", *settings.read_columns, *({kind} & {"user", "time"})}):
+    required = {"label"}
+    if settings.split.kind in ("user", "time"):
+        required.add(settings.split.kind)
+    for name in sorted(required.union(settings.read_columns)):
         if plan.has_column(name):
             continue
-        if name not in ("label", "user", "time"):
-            others = [other for other in plan.columns or () if other not in schema.TWEETS.names]
-            setting = "split.column" if name == settings.split.column else "keep_columns"
+        if name in ("label", "user", "time"):
+            hint = f"add format.columns.{name}"
+            if name not in required:
+                hint += f", or remove {name} from prepare.keep_columns"
             raise UserError(
-                f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
-                hint=csv_format.suggest_column(name, others),
+                f"format.columns does not name the column {name}, which preparation needs",
+                hint=hint,
             )
+        setting = "split.column" if name == settings.split.column else "keep_columns"
+        others = [other for other in plan.columns or () if other not in schema.TWEETS.names]
         raise UserError(
-            f"format.columns does not name the column {name}, which preparation needs",
-            hint=f"add format.columns.{name}"
-            if name in ("label", kind)
-            else f"add format.columns.{name}, or remove {name} from prepare.keep_columns",
+            f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
+            hint=csv_format.suggest_column(name, others),
         )
