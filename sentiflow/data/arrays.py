@@ -1,4 +1,4 @@
-"""Columns as arrays: without a copy, put into a table, looked up; texts normalized and hashed.
+"""Columns as arrays without a copy; looking up keys; normalizing and hashing texts.
 
 A hash is the same on every machine.
 """
@@ -13,10 +13,7 @@ SPLIT_KEY = "sentiflow-splits"
 """Key of the hash that decides the split of a text."""
 CHECK_KEY = "sentiflow-checks"
 """Key of a second hash; both hashes together identify a text."""
-UNSPACED = "".join(
-    rf"\p{{{script}}}"
-    for script in ("Han", "Hiragana", "Katakana", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan")
-)
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
 """Letters of scripts without blanks between words, in a class of RE2 (Unicode Annex 14, classes ID,
 CJ and SA)."""
 
@@ -33,38 +30,43 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
 
 
 def put_columns(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
-    """Add columns to a table; one of a name that it has replaces that column."""
+    """Add columns to a table, or replace its columns of the same names."""
     for name, column in columns.items():
-        at = table.schema.get_field_index(name)
-        table = table.append_column(name, column) if at < 0 else table.set_column(at, name, column)
+        place = table.schema.get_field_index(name)
+        if place < 0:
+            table = table.append_column(name, column)
+        else:
+            table = table.set_column(place, name, column)
     return table
 
 
 def string_buffers(text: pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """View a string array, or a slice of one, as its bytes and its rows' offsets into them."""
+    """View a string array, or a slice of one, as its bytes and the offsets of its rows."""
     assert text.type == pa.string(), "the offsets are read as int32"
     _, offsets_buffer, data_buffer = text.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int32)[text.offset : text.offset + len(text) + 1]
+    offsets = np.frombuffer(offsets_buffer, np.int32)
+    offsets = offsets[text.offset : text.offset + len(text) + 1]
     data = np.frombuffer(data_buffer or b"", np.uint8)
     return data[offsets[0] : offsets[-1]], offsets - offsets[0]
 
 
 def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find keys among known ones, which are distinct and in rising order.
+    """Find keys among known keys, which are distinct and in rising order.
 
     Returns:
-        Whether each is known, and its place among the known ones.
+        Whether each is known, and its place among the known keys (any place if it is not).
     """
-    place = np.searchsorted(known, keys).clip(max=max(0, len(known) - 1))
-    is_known = known[place] == keys if len(known) else np.zeros(len(keys), bool)
-    return is_known, place
+    if not len(known):
+        return np.zeros(len(keys), bool), np.zeros(len(keys), np.int64)
+    place = np.searchsorted(known, keys).clip(max=len(known) - 1)
+    return known[place] == keys, place
 
 
 def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.ndarray:
     """Hash strings to uint64, the same on every machine and in every run.
 
-    ``pandas.util.hash_array``: SipHash-2-4, its result mixed once more. Hashes under different
-    keys are independent of each other.
+    ``pandas.util.hash_array`` computes SipHash-2-4 and mixes the result once more. Hashes under
+    different keys are independent of each other.
 
     Args:
         strings: Without nulls. Pass an array of Python strings if the same strings are hashed under
@@ -77,9 +79,9 @@ def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.
 
 
 def hash_texts(text: pa.Array) -> np.ndarray:
-    """Hash texts; those that differ in case or white space alone have the same hash, uint64.
+    """Hash texts to uint64; texts that differ only in case or white space have the same hash.
 
-    Of 10 million texts and 100,000 others, the probability that any is taken for another is 5e-8.
+    Among 10 million texts and 100,000 others, the probability that any two are confused is 5e-8.
     """
     return hash_strings(normalize_text(text))
 
@@ -96,11 +98,11 @@ def normalize_text(text: pa.Array) -> pa.Array:
     if len(text) == 0:
         return text
     is_complex = pa.array(_is_complex(text))
-    decomposed = pc.utf8_lower(pc.utf8_normalize(text.filter(is_complex), form="NFKD"))
-    collapsed = pc.replace_substring_regex(decomposed, _SURPLUS_BLANKS, " ")
-    return pc.utf8_trim_whitespace(
-        pc.replace_with_mask(pc.ascii_lower(text), is_complex, collapsed)
-    )
+    decomposed = pc.utf8_normalize(text.filter(is_complex), form="NFKD")
+    lower = pc.utf8_lower(decomposed)
+    collapsed = pc.replace_substring_regex(lower, _SURPLUS_BLANKS, " ")
+    normalized = pc.replace_with_mask(pc.ascii_lower(text), is_complex, collapsed)
+    return pc.utf8_trim_whitespace(normalized)
 
 
 def _is_complex(text: pa.Array) -> np.ndarray:
@@ -109,7 +111,9 @@ def _is_complex(text: pa.Array) -> np.ndarray:
     A row that begins with a space may be marked because of the row before it.
     """
     data, offsets = string_buffers(text)
-    found = data - np.uint8(0x20) >= np.uint8(0x7F - 0x20)
-    space = data == ord(" ")
-    found[1:] |= space[1:] & space[:-1]
-    return np.diff(np.searchsorted(np.flatnonzero(found), offsets)) > 0
+    # unsigned: bytes below 0x20 wrap around, so one comparison finds those at both ends
+    is_found = data - np.uint8(0x20) >= np.uint8(0x7F - 0x20)
+    is_space = data == ord(" ")
+    is_found[1:] |= is_space[1:] & is_space[:-1]
+    num_before = np.searchsorted(np.flatnonzero(is_found), offsets)
+    return np.diff(num_before) > 0

@@ -1,4 +1,4 @@
-"""Range of a CSV -> its records as a table of strings, none of them checked yet."""
+"""Range of a CSV -> its records as columns of strings, not yet checked."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -12,6 +12,7 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 
 MAX_RAW_BYTES = 4096
+"""Bytes of a rejected record that are kept."""
 _BLOCK_BYTES = 1 << 15
 """Bytes that are repaired at a time."""
 
@@ -30,21 +31,26 @@ def read(
         csv_range: The range.
         csv_format: The meaning of the columns. With ``errors: ignore``, replacement characters
             U+FFFD that a text contains already are dropped too, if the range has invalid bytes.
-        meanings: Meanings of columns; what the CSV lacks is ignored.
+        meanings: Meanings of columns; a column that the CSV lacks is ignored.
         others: Names in the header.
 
     Returns:
         ``row_id``, ``reason`` (why a record cannot be split, else null), and the columns of the
         meanings: strings, null if the record cannot be split; and the others, null where empty.
     """
-    places = {name: csv_format.position(name) for name in (*meanings, *others)}
-    numbers = sorted({number for number in places.values() if number is not None})
-    columns, reason = split(content, csv_range, csv_format, numbers)
+    positions: dict[str, int] = {}
+    for name in (*meanings, *others):
+        position = csv_format.position(name)
+        if position is not None:
+            positions[name] = position
+    by_position, reason = split(content, csv_range, csv_format, sorted(set(positions.values())))
     first = csv_range.first_row
-    row_id = pa.array(np.arange(first, first + csv_range.num_rows))
-    meant = {name: columns[at] for name in meanings if (at := places[name]) is not None}
-    kept = {name: row_checks.null_if_empty(columns[places[name] or 0]) for name in others}
-    return {"row_id": row_id, "reason": reason, **meant}, kept
+    columns = {"row_id": pa.array(np.arange(first, first + csv_range.num_rows)), "reason": reason}
+    for name in meanings:
+        if name in positions:
+            columns[name] = by_position[positions[name]]
+    kept = {name: row_checks.null_if_empty(by_position[positions[name]]) for name in others}
+    return columns, kept
 
 
 def split(
@@ -55,30 +61,36 @@ def split(
     Returns:
         The columns with the given numbers, by number; and the reasons.
     """
-    delimiter = csv_format.settings.delimiter
+    settings = csv_format.settings
     reason = np.full(csv_range.num_rows, None, dtype=object)
-    is_regular = np.ones(csv_range.num_rows, bool)
+    is_split = np.ones(csv_range.num_rows, bool)
     if csv_range.has_malformed:
-        records, _ = csv_records.find_records(content, delimiter=delimiter)
-        is_regular = ~records.malformed
-        reason[records.malformed] = csv_records.name_faults(content, records, delimiter=delimiter)
-        spans = zip(records.starts[is_regular], records.stops[is_regular], strict=True)
+        records, _ = csv_records.find_records(content, delimiter=settings.delimiter)
+        is_split = ~records.malformed
+        faults = csv_records.name_faults(content, records, delimiter=settings.delimiter)
+        reason[records.malformed] = faults
+        spans = zip(records.starts[is_split], records.stops[is_split], strict=True)
         content = b"".join(content[start:stop] for start, stop in spans)
+    repaired = to_utf8(content, settings.encoding)
     skipped: list[int] = []
-    repaired = to_utf8(content, csv_format.settings.encoding)
     table = _read_csv(repaired, csv_format, numbers, on_invalid=skipped.append)
-    regular = np.flatnonzero(is_regular)
-    assert table.num_rows + len(skipped) == len(regular), "CSV reader and record finder disagree"
-    wrong = regular[np.array(skipped, np.int64)]
-    is_regular[wrong], reason[wrong] = False, row_checks.WRONG_COLUMNS
-    drops = csv_format.settings.errors == "ignore" and repaired != content
+    well_formed = np.flatnonzero(is_split)
+    assert table.num_rows + len(skipped) == len(well_formed), (
+        "CSV reader and record finder disagree"
+    )
+    has_wrong_columns = well_formed[np.array(skipped, np.int64)]
+    is_split[has_wrong_columns] = False
+    reason[has_wrong_columns] = row_checks.WRONG_COLUMNS
+    drops_damage = settings.errors == "ignore" and repaired != content
+    row_in_table = pa.array(np.cumsum(is_split) - 1, mask=~is_split)
     columns = {}
-    place = pa.array(np.cumsum(is_regular) - 1, mask=~is_regular)
     for number in numbers:
         column = table[str(number)].combine_chunks()
-        if drops:
+        if drops_damage:
             column = pc.replace_substring(column, "\ufffd", "")
-        columns[number] = column if is_regular.all() else column.take(place)
+        if not is_split.all():
+            column = column.take(row_in_table)
+        columns[number] = column
     return columns, pa.array(reason, pa.string())
 
 
@@ -96,17 +108,21 @@ def locate(
         (binary, null for accepted records; cut to ``MAX_RAW_BYTES``, or empty without
         ``rules.keep_raw``).
     """
-    num_rows, chosen = csv_range.num_rows, pc.indices_nonzero(is_rejected).to_numpy()
-    if not len(chosen) and not rules.with_offsets:
+    num_rows = csv_range.num_rows
+    rejected = pc.indices_nonzero(is_rejected).to_numpy()
+    if not len(rejected) and not rules.with_offsets:
         return pa.nulls(num_rows, pa.int64()), pa.nulls(num_rows, pa.binary())
     records, _ = csv_records.find_records(content, delimiter=csv_format.settings.delimiter)
-    accepted = None if rules.with_offsets else ~is_rejected.to_numpy(zero_copy_only=False)
     raw = np.full(num_rows, None, dtype=object)
-    for row in chosen:
-        start, stop = records.starts[row], records.stops[row]
-        cut = content[start : min(stop, start + MAX_RAW_BYTES)] if rules.keep_raw else b""
-        raw[row] = cut.rstrip(b"\r\n")
-    return pa.array(csv_range.start + records.starts, mask=accepted), pa.array(raw, pa.binary())
+    for row in rejected:
+        raw[row] = b""
+        if rules.keep_raw:
+            start = records.starts[row]
+            stop = min(records.stops[row], start + MAX_RAW_BYTES)
+            raw[row] = content[start:stop].rstrip(b"\r\n")
+    is_accepted = ~is_rejected.to_numpy(zero_copy_only=False)
+    mask = None if rules.with_offsets else is_accepted
+    return pa.array(csv_range.start + records.starts, mask=mask), pa.array(raw, pa.binary())
 
 
 def to_utf8(content: bytes, encoding: str) -> bytes:
@@ -119,17 +135,23 @@ def to_utf8(content: bytes, encoding: str) -> bytes:
         return content.decode(encoding, errors="replace").encode()
     if _is_utf8(content):
         return content
-    view, start = memoryview(content), 0
+    view = memoryview(content)
     blocks: list[bytes | memoryview] = []
-    while start < len(content):  # few blocks have invalid bytes
-        stop = content.find(b"\n", start + _BLOCK_BYTES) + 1 or len(content)
+    start = 0
+    while start < len(content):
+        line_end = content.find(b"\n", start + _BLOCK_BYTES)
+        stop = len(content) if line_end < 0 else line_end + 1
         block = view[start:stop]
-        blocks.append(block if _is_utf8(block) else str(block, "utf-8", "replace").encode())
+        if _is_utf8(block):  # as most blocks are
+            blocks.append(block)
+        else:
+            blocks.append(str(block, "utf-8", "replace").encode())
         start = stop
     return b"".join(blocks)
 
 
 def _is_utf8(content: bytes | memoryview) -> bool:
+    """Say whether all bytes are valid in UTF-8; Arrow finds out faster than decoding."""
     offsets = pa.array([0, len(content)], pa.int64()).buffers()[1]
     text = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(content)])
     try:
