@@ -81,7 +81,8 @@ def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.
 def hash_texts(text: pa.Array) -> np.ndarray:
     """Hash texts to uint64; texts that differ only in case or white space have the same hash.
 
-    Among 10 million texts and 100,000 others, the probability that any two are confused is 5e-8.
+    If 10 million texts are looked up among 100,000 others, the probability that any is found by
+    mistake is 5e-8.
     """
     return hash_strings(normalize_text(text))
 

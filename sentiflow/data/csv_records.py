@@ -9,7 +9,7 @@ The grammar is that of RFC 4180, slightly extended:
   is text.
 - If a line does not begin such a record (a quote is not closed, text follows a closing quote, or
   the record is longer than ``MAX_RECORD_BYTES``), this line alone is a malformed record, and the
-  next line begins a new record. So an unclosed quote affects its own line alone.
+  next line begins a new record. So an unclosed quote affects only its own line.
 
 Every byte belongs to exactly one record or blank line, and the records do not depend on the ranges.
 """
@@ -29,10 +29,15 @@ TOO_LONG = "record too long"
 FAULTS = (UNCLOSED_QUOTE, MISPLACED_QUOTE, TOO_LONG)
 """Reasons why a record is malformed."""
 
-_QUOTE, _NEWLINE, _RETURN = 0x22, 0x0A, 0x0D
 LINE_END = re.compile(rb"\r\n|\r|\n")
-_QUOTED = rb'"(?:[^"]|"")*+"'
+
+_QUOTE = ord('"')
+_NEWLINE = ord("\n")
+_RETURN = ord("\r")
 _BLANK = (b"\n", b"\r\n", b"\r")
+"""Lines that are not records."""
+_QUOTED = rb'"(?:[^"]|"")*+"'
+"""Pattern of a quoted text, whatever follows it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class Records:
 
 
 def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tuple[Records, int]:
-    """Find the records of a piece that begins at a record.
+    """Find the records of a piece of CSV that begins with a record.
 
     Args:
         piece: Bytes of CSV.
@@ -60,67 +65,93 @@ def find_records(piece: bytes, *, delimiter: str = ",", last: bool = True) -> tu
     Returns:
         The records, and the number of bytes of the records and the blank lines between them.
     """
-    return _find_regular(piece, delimiter, last) or _find_one_by_one(piece, delimiter, last)
+    found = _find_regular(piece, delimiter, last)
+    if found is None:
+        found = _find_one_by_one(piece, delimiter, last)
+    return found
 
 
 def name_faults(piece: bytes, records: Records, *, delimiter: str = ",") -> list[str]:
     """Name the fault of each malformed record of a piece: one of ``FAULTS``."""
-    chosen = np.flatnonzero(records.malformed)
-    return [_name_fault(piece[records.starts[i] : records.stops[i]], delimiter) for i in chosen]
+    faults = []
+    for number in np.flatnonzero(records.malformed):
+        line = piece[records.starts[number] : records.stops[number]]
+        faults.append(_name_fault(line, delimiter))
+    return faults
 
 
 def _name_fault(line: bytes, delimiter: str) -> str:
+    """Name the fault of a malformed record."""
     if len(line) > MAX_RECORD_BYTES:
         return TOO_LONG
-    fields, quoted = _parts(delimiter)
+    fields, quoted = _compile_fields(delimiter)
     valid = fields.match(line)
     assert valid is not None, "an empty sequence of fields matches, too"
-    return MISPLACED_QUOTE if quoted.match(line, valid.end()) else UNCLOSED_QUOTE
+    if quoted.match(line, valid.end()):
+        return MISPLACED_QUOTE
+    return UNCLOSED_QUOTE
 
 
 def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int] | None:
-    """Find records by the parity of quotes; None if a complete record has a misplaced quote.
+    """Find records by the parity of quotes.
 
     If every opening quote begins a field and every closing quote ends one, a line end is the end of
     a record exactly if an even number of quotes precedes it.
+
+    Returns:
+        As :func:`find_records`; None if a quote is misplaced or unclosed, or a record is too long.
     """
     data = np.frombuffer(piece, np.uint8)
     quotes = np.flatnonzero(data == _QUOTE)
-    line_ends = _line_ends(data, last) if b"\r" in piece else np.flatnonzero(data == _NEWLINE)
-    stops = line_ends[np.searchsorted(quotes, line_ends) % 2 == 0] + 1
+    line_ends = _find_line_ends(data, last) if b"\r" in piece else np.flatnonzero(data == _NEWLINE)
+    num_quotes_before = np.searchsorted(quotes, line_ends)
+    stops = line_ends[num_quotes_before % 2 == 0] + 1
     used = int(stops[-1]) if len(stops) else 0
-    if last and used < len(data):
+    if last and used < len(data):  # the last record has no line end
         if len(quotes) % 2:
             return None
-        stops, used = np.append(stops, len(data)), len(data)
+        used = len(data)
+        stops = np.append(stops, used)
     elif len(data) - used > MAX_RECORD_BYTES:
         return None
-    if not _are_well_placed(data[:used], quotes[: np.searchsorted(quotes, used)], delimiter):
+    used_quotes = quotes[: np.searchsorted(quotes, used)]
+    if not _are_well_placed(data[:used], used_quotes, delimiter):
         return None
     starts = np.concatenate([[0], stops[:-1]]) if len(stops) else stops
-    ends = stops - ((data[stops - 1] == _NEWLINE) | (data[stops - 1] == _RETURN))
-    ends -= (ends > starts) & (data[ends - 1] == _RETURN)
-    filled = ends > starts
-    starts, stops = starts[filled], stops[filled]
+    is_filled = _find_ends(data, starts, stops) > starts
+    starts = starts[is_filled]
+    stops = stops[is_filled]
     if (stops - starts > MAX_RECORD_BYTES).any():
         return None
     return Records(starts, stops, np.zeros(len(starts), bool)), used
 
 
-def _line_ends(data: np.ndarray, last: bool) -> np.ndarray:
+def _find_ends(data: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
+    """Find where lines end without their LF, CRLF or CR; ``stops`` includes it."""
+    last_bytes = data[stops - 1]
+    ends = stops - ((last_bytes == _NEWLINE) | (last_bytes == _RETURN))
+    has_return = (ends > starts) & (data[ends - 1] == _RETURN)
+    return ends - has_return
+
+
+def _find_line_ends(data: np.ndarray, last: bool) -> np.ndarray:
     """Find the last byte of each LF, CRLF and CR; a CR at the end may be half of a CRLF."""
-    ends = data == _NEWLINE
+    is_end = data == _NEWLINE
     returns = np.flatnonzero(data == _RETURN)
     if len(returns):
-        ends[returns[:-1]] = data[returns[:-1] + 1] != _NEWLINE
+        is_end[returns[:-1]] = data[returns[:-1] + 1] != _NEWLINE
         final = returns[-1]
-        ends[final] = last if final == len(data) - 1 else data[final + 1] != _NEWLINE
-    return np.flatnonzero(ends)
+        if final == len(data) - 1:
+            is_end[final] = last
+        else:
+            is_end[final] = data[final + 1] != _NEWLINE
+    return np.flatnonzero(is_end)
 
 
 def _are_well_placed(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bool:
     """Check that quotes alternately begin and end a field."""
-    opening, closing = quotes[0::2], quotes[1::2]
+    opening = quotes[0::2]
+    closing = quotes[1::2]
     is_edge = np.zeros(256, bool)
     is_edge[[ord(delimiter), _NEWLINE, _RETURN, _QUOTE]] = True
     before = data[opening[opening > 0] - 1]
@@ -137,16 +168,18 @@ def _field(delimiter: str) -> bytes:
 
 
 @cache
-def _parts(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+def _compile_fields(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Compile patterns of the well-formed fields at the start of a line, and of a quoted text."""
     comma = re.escape(delimiter).encode()
-    return re.compile(rb"(?:" + _field(delimiter) + comma + rb")*+"), re.compile(_QUOTED)
+    fields = rb"(?:" + _field(delimiter) + comma + rb")*+"
+    return re.compile(fields), re.compile(_QUOTED)
 
 
 @cache
-def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
+def _compile_record(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
     """Compile patterns of a well-formed record, and of one that may extend beyond the piece."""
-    comma, field = re.escape(delimiter).encode(), _field(delimiter)
+    comma = re.escape(delimiter).encode()
+    field = _field(delimiter)
     whole = field + rb"(?:" + comma + field + rb")*+(?:\r\n|\r|\n|\Z)"
     open_ended = rb"(?:" + field + comma + rb')*+"(?:[^"]|"")*+\Z'
     return re.compile(whole), re.compile(open_ended)
@@ -154,33 +187,44 @@ def _patterns(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
 
 def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records, int]:
     """Find records one after the other by regular expressions."""
-    record, open_ended = _patterns(delimiter)
-    records: list[tuple[int, int, bool]] = []
+    record, open_ended = _compile_record(delimiter)
+    starts = []
+    stops = []
+    malformed = []
     position = 0
     while position < len(piece):
         limit = min(len(piece), position + MAX_RECORD_BYTES)
         match = record.match(piece, position, limit)
-        if match and match.end() == limit < len(piece) and not _ends_line(piece, limit):
-            match = None
-        stop = match.end() if match else _line_end(piece, position)
-        ends_here = stop < len(piece) or piece[-1] == _NEWLINE
-        may_continue = not match and limit == len(piece) and open_ended.match(piece, position)
-        if not last and (not ends_here or may_continue):
-            break
+        if match and match.end() == limit < len(piece) and not _is_after_line(piece, limit):
+            match = None  # it matches the limit as if it were the end of the file
+        stop = match.end() if match else _find_next_line(piece, position)
+        if not last:
+            is_cut = stop == len(piece) and piece[-1] != _NEWLINE
+            may_continue = not match and limit == len(piece) and open_ended.match(piece, position)
+            if is_cut or may_continue:
+                break
         if piece[position:stop] not in _BLANK:
-            records.append((position, stop, match is None))
+            starts.append(position)
+            stops.append(stop)
+            malformed.append(match is None)
         position = stop
-    rows = np.array(records, np.int64).reshape(-1, 3)
-    return Records(rows[:, 0], rows[:, 1], rows[:, 2].astype(bool)), position
+    records = Records(
+        starts=np.array(starts, np.int64),
+        stops=np.array(stops, np.int64),
+        malformed=np.array(malformed, bool),
+    )
+    return records, position
 
 
-def _line_end(piece: bytes, position: int) -> int:
+def _find_next_line(piece: bytes, position: int) -> int:
+    """Find where the next line begins, or the end of the piece."""
     match = LINE_END.search(piece, position)
     return match.end() if match else len(piece)
 
 
-def _ends_line(piece: bytes, position: int) -> bool:
+def _is_after_line(piece: bytes, position: int) -> bool:
     """Say whether a line ends before ``position``."""
-    return piece[position - 1] == _NEWLINE or (
-        piece[position - 1] == _RETURN and piece[position] != _NEWLINE
-    )
+    before = piece[position - 1]
+    if before == _NEWLINE:
+        return True
+    return before == _RETURN and piece[position] != _NEWLINE

@@ -19,13 +19,12 @@ Labels = tuple[tuple[str, int | None], ...]
 
 def number_labels(num_classes: int) -> Labels:
     """Pair labels written as numbers with themselves; false and true mean 0 and 1."""
-    return (
-        *((str(label), label) for label in range(num_classes)),
-        *(("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None)),
-    )
+    numbers = [(str(label), label) for label in range(num_classes)]
+    return (*numbers, ("false", schema.NEGATIVE), ("true", schema.POSITIVE), ("", None))
 
 
 NUMBERED = number_labels(len(schema.LABEL_NAMES))
+"""Labels 0, 1 and 2."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class TableSlice:
 
 @dataclass(frozen=True)
 class TableFile:
-    """What is known of a Parquet file before its rows are read."""
+    """A Parquet file, as its footer describes it."""
 
     uri: str
     arrow: pa.Schema
@@ -65,12 +64,16 @@ class TableFile:
 class TableFormat:
     """How to read the rows of Parquet files; all files are read alike."""
 
-    columns: tuple[tuple[str, str], ...] = tuple((n, n) for n in ("text", "label", "tweet_id"))
+    columns: tuple[tuple[str, str], ...] = (
+        ("text", "text"),
+        ("label", "label"),
+        ("tweet_id", "tweet_id"),
+    )
     """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
-    ``time``. A file may lack the column of any but the text."""
+    ``time``. A file may lack any of the columns but the text."""
     labels: Labels = NUMBERED
     time_format: str | None = None
-    """As for ``times.read``, if times are written as text."""
+    """Format for ``times.read``, if times are written as text."""
     has_row_ids: bool = True
     """Whether the files have their own ``row_id``. If not, rows are numbered over all files."""
     kept: tuple[tuple[str, pa.DataType], ...] = ()
@@ -82,9 +85,9 @@ def cut(
 ) -> list[tuple[TableSlice, ...]]:
     """Cut files into parts of about ``rows_per_part`` rows, as one long table.
 
-    A part has whole row groups, so that none is read for a part of its rows. Only a group of more
-    than one and a half parts is divided: a part must fit into memory, and a file of one large group
-    would be the work of one core.
+    A part has whole row groups, so that no group is read twice. Only a group of more than one and a
+    half parts is divided: a part must fit into memory, and a file of one large group would be the
+    work of one core.
 
     Args:
         files: The files.
@@ -94,27 +97,35 @@ def cut(
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
-    row, held = first_row, 0
+    num_held = 0
+    next_row = first_row
     for file in files:
         for start, stop in _divide(file, rows_per_part):
-            if slices and held + stop - start - rows_per_part > rows_per_part - held:
+            num_new = stop - start
+            too_few = rows_per_part - num_held
+            too_many = num_held + num_new - rows_per_part
+            if slices and too_many > too_few:
                 parts.append(tuple(slices))
-                slices, held = [], 0
-            last = slices[-1] if slices else None
-            if last and last.source == file.uri:
-                slices[-1] = replace(last, stop=stop)
+                slices = []
+                num_held = 0
+            if slices and slices[-1].source == file.uri:
+                slices[-1] = replace(slices[-1], stop=stop)
             else:
-                slices.append(TableSlice(file.uri, start, stop, row, splits.get(file.uri)))
-            row, held = row + stop - start, held + stop - start
-    return [*parts, tuple(slices)] if slices else parts
+                split = splits.get(file.uri)
+                slices.append(TableSlice(file.uri, start, stop, first_row=next_row, split=split))
+            num_held += num_new
+            next_row += num_new
+    if slices:
+        parts.append(tuple(slices))
+    return parts
 
 
 def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of each row group; of a large one, of equal pieces."""
+    """Yield start and stop of each row group, or of equal pieces of a large one."""
     start = 0
     for num_rows in file.groups:
-        pieces = max(1, round(num_rows / rows_per_part))
-        bounds = [start + num_rows * i // pieces for i in range(pieces + 1)]
+        num_pieces = max(1, round(num_rows / rows_per_part))
+        bounds = [start + num_rows * i // num_pieces for i in range(num_pieces + 1)]
         for low, high in itertools.pairwise(bounds):
             if high > low:
                 yield low, high
@@ -129,7 +140,7 @@ def read(
     Args:
         piece: The slice.
         table_format: The meaning of the columns.
-        meanings: Meanings of columns; what the file lacks is ignored.
+        meanings: Meanings of columns; a column that the file lacks is ignored.
         others: Some of the columns in ``table_format.kept``.
 
     Returns:
@@ -140,23 +151,24 @@ def read(
         UserError: The file is damaged.
     """
     meant = {name: column for name, column in table_format.columns if name in meanings}
-    numbers = ["row_id"] if table_format.has_row_ids else []
-    names = list(dict.fromkeys((*numbers, *meant.values(), *others)))
+    wanted = [*meant.values(), *others]
+    if table_format.has_row_ids:
+        wanted.insert(0, "row_id")
+    names = list(dict.fromkeys(wanted))
     place = f"{piece.source}, rows {piece.start:,} to {piece.stop - 1:,}"
     with errors.as_fault_of(piece.source, place, hint="the file is damaged: create it again"):
         table = parquet.read_rows(piece.source, piece.start, piece.stop, columns=names)
-    columns = {
-        name: _as_written(one_array(table[column]))
-        for name, column in meant.items()
-        if column in table.column_names
-    }
-    columns["row_id"] = (
-        one_array(table["row_id"]).cast(pa.int64())
-        if table_format.has_row_ids
-        else pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
-    )
+    columns = {}
+    for meaning, name in meant.items():
+        if name in table.column_names:
+            columns[meaning] = _as_written(one_array(table[name]))
+    if table_format.has_row_ids:
+        columns["row_id"] = one_array(table["row_id"]).cast(pa.int64())
+    else:
+        columns["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     types = dict(table_format.kept)
-    return columns, {name: one_array(table[name]).cast(types[name]) for name in others}
+    kept = {name: one_array(table[name]).cast(types[name]) for name in others}
+    return columns, kept
 
 
 def has_text(kind: pa.DataType) -> bool:
@@ -167,11 +179,11 @@ def has_text(kind: pa.DataType) -> bool:
 
 def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
     """Read rows of any columns as texts, the columns named by their position in ``names``."""
-    places = tuple((str(place), name) for place, name in enumerate(names))
-    table_format = TableFormat(columns=places, has_row_ids=False)
+    meanings = [str(position) for position in range(len(names))]
+    table_format = TableFormat(columns=tuple(zip(meanings, names, strict=True)), has_row_ids=False)
     piece = TableSlice(uri, start, stop, first_row=0)
-    columns, _ = read(piece, table_format, dict(places), ())
-    return pa.table({place: columns[place].cast(pa.string()) for place, _ in places})
+    columns, _ = read(piece, table_format, meanings, ())
+    return pa.table({meaning: columns[meaning].cast(pa.string()) for meaning in meanings})
 
 
 def read_footer(uri: str) -> TableFile:
@@ -185,10 +197,12 @@ def read_footer(uri: str) -> TableFile:
         file = pq.ParquetFile(path, filesystem=file_system)
     with file:
         names = file.schema_arrow.names
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UserError(f"{uri} has several columns {twice[0]}", hint="rename or drop them")
-        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
-        return TableFile(uri, file.schema_arrow, tuple(group.num_rows for group in groups))
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise UserError(f"{uri} has several columns {repeated[0]}", hint="rename or drop them")
+        numbers = range(file.metadata.num_row_groups)
+        groups = tuple(file.metadata.row_group(number).num_rows for number in numbers)
+        return TableFile(uri, file.schema_arrow, groups)
 
 
 def _as_written(column: pa.Array) -> pa.Array:
