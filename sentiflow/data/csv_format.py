@@ -8,6 +8,7 @@ import io
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,6 +24,7 @@ SAMPLE_RECORDS = 500
 
 _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
+_SENTIMENT140_NUM_COLUMNS = 6
 _SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
 SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
 NO_COLUMNS = ColumnsSettings(text=0)
@@ -35,7 +37,11 @@ _OTHER_KINDS = {
     b"\x1f\x8b": ("compressed", "its name must end in .gz"),
     b"\x28\xb5\x2f\xfd": ("compressed", "its name must end in .zst"),
 }
-"""Beginnings of files that are no CSV in UTF-8: what they are, and what to do."""
+"""First bytes of files that are not CSV: the kind of file, and a hint."""
+_SIMILAR = 0.8
+"""Similarity from which on a missing column is taken for a typing mistake."""
+_SUGGESTED = 0.6
+"""Similarity from which on a column is suggested."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class CsvFormat:
     """Delimiter, encoding and the treatment of texts."""
     num_columns: int
     columns: ColumnsSettings
-    """The position of each column; None if there is no such column."""
+    """The position of the column of each meaning; None if there is none."""
     labels: tuple[tuple[str, int | None], ...] = ()
     """Pairs of written value and label; None: unlabelled."""
     time_format: str | None = None
@@ -54,18 +60,33 @@ class CsvFormat:
     """Names of all columns in order; empty without a header."""
 
     def position(self, name: str) -> int | None:
-        """Find a column by its meaning; other columns by their name in the header."""
-        if name in (*_MEANINGS, "tweet_id"):
-            return getattr(self.columns, name.removeprefix("tweet_"))
-        return self.header.index(name) if name in self.names else None
+        """Find a column by its meaning, or else by its name in the header."""
+        meaning = "id" if name == "tweet_id" else name
+        if meaning in _MEANINGS:
+            return getattr(self.columns, meaning)
+        if name in self.names:
+            return self.header.index(name)
+        return None
 
     @property
     def names(self) -> tuple[str, ...]:
         """List the names that :meth:`position` finds, other than text, label and id."""
-        meant = [name for name in ("user", "time") if self.position(name) is not None]
+        names = [name for name in ("user", "time") if self.position(name) is not None]
         reserved = {"", *_MEANINGS, *schema.TWEETS.names}
-        written = [n for n in self.header if n not in reserved and self.header.count(n) == 1]
-        return (*meant, *written)
+        for name in self.header:
+            if name not in reserved and self.header.count(name) == 1:
+                names.append(name)
+        return tuple(names)
+
+
+class FoundColumns(NamedTuple):
+    """The columns of a CSV, found at its beginning."""
+
+    names: list[str]
+    """Their names; none without a header."""
+    num_columns: int
+    start: int
+    """Position of the first data record, or of a blank line before it."""
 
 
 _MEANINGS = tuple(ColumnsSettings.model_fields)
@@ -93,20 +114,28 @@ def resolve(
     Raises:
         UserError: A column is missing from the header, or the file is not text.
     """
-    names, num_columns, start = find_columns(settings, head, source=source)
-    if settings.kind == "csv":
-        columns = find_positions(settings, names, num_columns, source, needs_all=needs_all)
-        time_format = settings.time_format
+    found = find_columns(settings, head, source=source)
+    if settings.kind == "sentiment140":
+        columns = _SENTIMENT140_COLUMNS
+        time_format: str | None = SENTIMENT140_TIME
     else:
-        columns, time_format = _SENTIMENT140_COLUMNS, SENTIMENT140_TIME
-    labels = meanings(settings)
-    return CsvFormat(settings, num_columns, columns, labels, time_format, tuple(names)), start
+        columns = find_positions(
+            settings, found.names, found.num_columns, source, needs_all=needs_all
+        )
+        time_format = settings.time_format
+    csv_format = CsvFormat(
+        settings=settings,
+        num_columns=found.num_columns,
+        columns=columns,
+        labels=meanings(settings),
+        time_format=time_format,
+        header=tuple(found.names),
+    )
+    return csv_format, found.start
 
 
-def find_columns(
-    settings: FormatSettings, head: bytes, *, source: str
-) -> tuple[list[str], int, int]:
-    """Find the names of the columns (none without a header), their number, and where data begin.
+def find_columns(settings: FormatSettings, head: bytes, *, source: str) -> FoundColumns:
+    """Find the columns of a CSV, see :func:`resolve`.
 
     Raises:
         UserError: The file is not text.
@@ -114,28 +143,31 @@ def find_columns(
     for mark, (kind, hint) in _OTHER_KINDS.items():
         if head.startswith(mark):
             raise UserError(f"{source} is {kind}", hint=hint)
-    begin = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
+    start = len(codecs.BOM_UTF8) if head.startswith(codecs.BOM_UTF8) else 0
     if settings.kind == "sentiment140":
-        return [], 6, begin
+        return FoundColumns([], _SENTIMENT140_NUM_COLUMNS, start)
     limit = 1 if settings.has_header else SAMPLE_RECORDS
     rows, records = split_first(
-        head[begin:], settings.delimiter, settings.encoding, max_records=limit
+        head[start:], settings.delimiter, settings.encoding, max_records=limit
     )
     if not len(records):
         raise UserError(f"{source} holds no record", hint="the file is empty: name another CSV")
-    stop = int(records.stops[0])
-    is_cut = settings.has_header and stop >= HEAD_BYTES - len(codecs.BOM_UTF8)
+    if not settings.has_header:
+        if not rows:
+            raise UserError(
+                f"{source} has no valid record at its beginning", hint="is it a CSV file?"
+            )
+        most_frequent = statistics.multimode([len(row) for row in rows])
+        return FoundColumns([], max(most_frequent), start)
+    header_stop = int(records.stops[0])
+    is_cut = header_stop >= HEAD_BYTES - len(codecs.BOM_UTF8)
     if not rows or is_cut:
-        problem = (
-            ": the header is too long, or a quote in it is unclosed or misplaced"
-            if settings.has_header
-            else " has no valid record at its beginning"
+        raise UserError(
+            f"{source}: the header is too long, or a quote in it is unclosed or misplaced",
+            hint="is it a CSV file?",
         )
-        raise UserError(f"{source}{problem}", hint="is it a CSV file?")
-    if settings.has_header:
-        return [name.strip() for name in rows[0]], len(rows[0]), begin + stop
-    # the most frequent number of columns; of several equally frequent ones the largest
-    return [], max(statistics.multimode(map(len, rows))), begin
+    names = [name.strip() for name in rows[0]]
+    return FoundColumns(names, len(names), start + header_stop)
 
 
 def split_first(
@@ -151,17 +183,18 @@ def split_first(
     Args:
         head: The beginning of the file.
         delimiter: The character between columns.
-        encoding: Of the text.
-        last: Whether this is the whole file, or the last record may be cut.
-        max_records: Records to split.
+        encoding: The encoding of the text.
+        last: Whether this is the whole file; if not, the last record may be cut.
+        max_records: Maximum number of records to split.
 
     Returns:
-        The fields of those that are well-formed; and all records of the head.
+        The fields of the well-formed ones; and all records of the head.
     """
     records, _ = find_records(head, delimiter=delimiter, last=last)
     rows = []
-    for i in np.flatnonzero(~records.malformed[:max_records]):
-        text = head[records.starts[i] : records.stops[i]].decode(encoding, "replace")
+    for number in np.flatnonzero(~records.malformed[:max_records]):
+        record = head[records.starts[number] : records.stops[number]]
+        text = record.decode(encoding, "replace")
         with contextlib.suppress(csv.Error):  # a field of 128 KiB
             rows.append(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)))
     return rows, records
@@ -179,30 +212,34 @@ def find_positions(
 
     Args:
         settings: Has names and positions.
-        names: Those in the file; empty if it names none.
-        num_columns: Their number.
+        names: The names in the file; empty if it has none.
+        num_columns: Number of columns in the file.
         source: The file, for messages.
-        needs_all: If not, any but the text may be missing, unless there is a similar name: that is
-            a typing mistake.
+        needs_all: If not, a named column other than the text may be missing. It may not if the file
+            has a similar name, since that is a typing mistake.
 
     Raises:
         UserError: A file has no such column, or several.
     """
     assert settings.columns is not None, "a kind that knows its columns needs no search"
-    prefix = f"{settings.section}.columns"
     positions: dict[str, int | None] = {}
-    for key, column in dict(settings.columns).items():
-        may_lack = not needs_all and key != "text" and isinstance(column, str)
-        if column is None or (may_lack and not difflib.get_close_matches(column, names, 1, 0.8)):
-            positions[key] = None
-        else:
-            positions[key] = _position(f"{prefix}.{key}", column, names, num_columns, source)
+    for meaning, column in dict(settings.columns).items():
+        positions[meaning] = None
+        if column is None:
+            continue
+        if isinstance(column, str) and meaning != "text" and not needs_all:
+            similar = difflib.get_close_matches(column, names, n=1, cutoff=_SIMILAR)
+            if not similar:
+                continue
+        key = f"{settings.section}.columns.{meaning}"
+        positions[meaning] = _find_position(key, column, names, num_columns, source)
     return settings.columns.model_copy(update=positions)
 
 
-def _position(
+def _find_position(
     key: str, column: int | str, names: Sequence[str], num_columns: int, source: str
 ) -> int:
+    """Find the position of a column that a setting names."""
     if isinstance(column, int):
         if column >= num_columns:
             raise UserError(
@@ -217,31 +254,32 @@ def _position(
             f"{key}: {source} has {names.count(column)} columns {column!r}",
             hint="give its position, counted from 0",
         )
-    raise UserError(
-        f"{key}: {source} has no column {column!r}",
-        hint=suggest_column(column, names),
-    )
+    raise UserError(f"{key}: {source} has no column {column!r}", hint=suggest_column(column, names))
 
 
 def suggest_column(wanted: str, names: Sequence[str]) -> str:
-    """List the columns that there are, and ask for the most similar one."""
+    """List the columns of a file for a hint, after the most similar one."""
     if len(names) == 1:
         return f"its only column is {shorten(names[0])!r}; is the delimiter right?"
-    close = difflib.get_close_matches(wanted.lower(), [n.lower() for n in names], n=1, cutoff=0.6)
-    meant = next((name for name in names if name.lower() in close), "")
-    asked = f"did you mean {shorten(meant)!r}? " if meant else ""
-    return f"{asked}its columns are {list_names(names)}"
+    hint = f"its columns are {list_names(names)}"
+    lower = [name.lower() for name in names]
+    similar = difflib.get_close_matches(wanted.lower(), lower, n=1, cutoff=_SUGGESTED)
+    if similar:
+        meant = names[lower.index(similar[0])]
+        hint = f"did you mean {shorten(meant)!r}? {hint}"
+    return hint
 
 
 def list_names(names: Sequence[str]) -> str:
-    """List the names of columns for a message; of many the first."""
+    """List the names of columns for a message; only the first of many."""
     return ", ".join(few([repr(shorten(name)) for name in names]))
 
 
 def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
-    """List the pairs of written value and label: a position in the classes, or None: unlabelled.
+    """List the pairs of written value and label.
 
-    With ``labels: auto``, any value but an empty one is unknown until the classes are found.
+    A label is a position in the classes, or None: unlabelled. With ``labels: auto``, any value but
+    an empty one is unknown until the classes are found.
     """
     if settings.kind == "sentiment140":
         return _SENTIMENT140_LABELS
@@ -249,5 +287,10 @@ def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
         return ()
     if settings.classes is None or settings.labels == "auto":
         return (("", None),)
-    meaning = {name: label for label, name in enumerate(settings.classes)}
-    return tuple((v, meaning.get(name)) for name, values in settings.labels.items() for v in values)
+    pairs = []
+    for name, values in settings.labels.items():
+        label = None
+        if name in settings.classes:
+            label = settings.classes.index(name)
+        pairs += [(value, label) for value in values]
+    return tuple(pairs)

@@ -1,7 +1,7 @@
 """CSV file -> record-aligned byte ranges with their first row number.
 
-A file is cut at every multiple of ``range_bytes``; a record belongs to the piece in which it
-begins. So the ranges depend on the file and ``range_bytes`` alone. Where a record begins depends on
+A file is cut at every multiple of ``range_bytes``; a record belongs to the range in which it
+begins. So the ranges depend only on the file and ``range_bytes``. Where a record begins depends on
 all quotes before it, so one worker reads a file from its beginning.
 """
 
@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,13 +21,14 @@ from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 
 MAX_RANGE_BYTES = 1 << 26
+"""Maximum distance of the places where a file is cut."""
 
 _READ_BYTES = 1 << 24
 """Bytes that are read, and hashed, at a time."""
 _SEARCH_BYTES = 1 << 20
-"""Bytes in which records are found at a time: they, and what is derived from them, stay in the
-cache of the processor."""
+"""Bytes that are searched for records at a time: few enough for the cache of the processor."""
 _MAX_UNFINISHED = 64 * csv_records.MAX_RECORD_BYTES
+"""Bytes that are read without finding the end of a record before the file is refused."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,8 @@ class CsvRange:
     source: str
     start: int
     stop: int
-    """``start`` and ``stop`` in bytes from the beginning of the file, of a packed one when it is
-    unpacked: of UTF-16 as UTF-8, without its mark."""
+    """``start`` and ``stop`` in bytes from the beginning of the file: of the unpacked content if it
+    is compressed, and of the same text in UTF-8 without a mark if it is UTF-16."""
     first_row: int
     """Number of the first record over all files."""
     num_rows: int
@@ -45,7 +47,7 @@ class CsvRange:
     unpacked: str = ""
     """URI of a copy of the range, if its file is compressed, or in UTF-16."""
     split: str | None = None
-    """The split of all its rows, if the file is of one."""
+    """The split of all its rows, if the file belongs to one."""
 
     def read(self) -> bytes:
         """Read the bytes of the range."""
@@ -54,6 +56,16 @@ class CsvRange:
         file_system, path = filesystem.locate(self.source)
         with file_system.open_input_file(path) as file:
             return bytes(file.read_at(self.stop - self.start, self.start))
+
+
+class _Piece(NamedTuple):
+    """Consecutive records of a file, from one search."""
+
+    position: int
+    """Of its first byte in the file."""
+    content: bytes
+    records: csv_records.Records
+    """Positions in ``content``."""
 
 
 def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
@@ -69,8 +81,8 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     """
     records, used = csv_records.find_records(head, delimiter=delimiter, last=False)
     mean_size = used / len(records) if len(records) else len(head)
-    num_leaves = round(rows_per_range * mean_size / hashes.LEAF_BYTES)
-    return min(max(1, num_leaves) * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
+    num_leaves = max(1, round(rows_per_range * mean_size / hashes.LEAF_BYTES))
+    return min(num_leaves * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
 
 
 def cut(
@@ -81,7 +93,7 @@ def cut(
     delimiter: str,
     unpack_to: str = "",
 ) -> tuple[list[CsvRange], str]:
-    """Cut a file into ranges, and hash its content; a part of it at a time is in memory.
+    """Cut a file into ranges, and hash its content; only a part of it is in memory at a time.
 
     Args:
         source: The file, plain or compressed.
@@ -97,41 +109,39 @@ def cut(
     Raises:
         UserError: A record does not end within 64 MiB, or a compressed file is damaged.
     """
-    leaves: list[concurrent.futures.Future[bytes]] = []
     with (
         concurrent.futures.ThreadPoolExecutor(1) as pool,
         closing(compression.read_blocks(source, _READ_BYTES)) as blocks,
     ):
-        packed = pool.submit(hashes.tree_sha256, source) if unpack_to else None
+        if unpack_to:  # the file as it is stored has other bytes than the blocks
+            hashing = pool.submit(hashes.tree_sha256, source)
+            pieces = _find(blocks, source, first_record, delimiter)
+            ranges = list(_join(pieces, source, first_record, range_bytes, unpack_to))
+            return ranges, hashing.result()
+        leaves: list[concurrent.futures.Future[bytes]] = []
 
-        def hashed() -> Iterator[bytes]:
+        def hash_blocks() -> Iterator[bytes]:
             for block in blocks:
-                if not packed:
-                    leaves.append(pool.submit(hashes.hash_leaves, block))
+                leaves.append(pool.submit(hashes.hash_leaves, block))
                 yield block
 
-        pieces = _find(hashed(), source, first_record, delimiter)
+        pieces = _find(hash_blocks(), source, first_record, delimiter)
         ranges = list(_join(pieces, source, first_record, range_bytes, unpack_to))
-        tree = (
-            packed.result()
-            if packed
-            else hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
-        )
-    return ranges, tree
+        tree = hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
+        return ranges, tree
 
 
 def _find(
     blocks: Iterable[bytes], source: str, first_record: int, delimiter: str
-) -> Iterator[tuple[int, bytes, csv_records.Records]]:
+) -> Iterator[_Piece]:
     """Find the records of a file in pieces that follow each other without a gap.
-
-    Yields:
-        The position and the bytes of a piece, and the records that begin and end in it.
 
     Raises:
         UserError: A record does not end.
     """
-    position, pending, least = first_record, b"", 0
+    position = first_record
+    pending = b""
+    least = 0  # bytes to wait for, so that no byte is searched many times
     skip = first_record
     for block in blocks:
         for begin in range(skip, len(block), _SEARCH_BYTES):
@@ -145,45 +155,47 @@ def _find(
                     f"{len(pending):,} bytes",
                     hint="is it a CSV file?",
                 )
-            least = 0 if used else 2 * len(pending)  # so that no byte is searched many times
-            yield position, pending[:used], records
-            position, pending = position + used, pending[used:]
+            least = 0 if used else 2 * len(pending)
+            yield _Piece(position, pending[:used], records)
+            position += used
+            pending = pending[used:]
         skip = max(0, skip - len(block))
     records, used = csv_records.find_records(pending, delimiter=delimiter)
-    yield position, pending[:used], records
+    yield _Piece(position, pending[:used], records)
 
 
 def _join(
-    pieces: Iterable[tuple[int, bytes, csv_records.Records]],
+    pieces: Iterable[_Piece],
     source: str,
     first_record: int,
     range_bytes: int,
     unpack_to: str,
 ) -> Iterator[CsvRange]:
     """Join the records of consecutive pieces to ranges, see :func:`cut`."""
-    # bytes of a compressed file that are in no range yet, and their position
-    held, held_from = bytearray(), first_record
+    held = bytearray()  # bytes of a compressed file that are in no range yet
+    held_from = first_record
 
     def split_all() -> Iterator[CsvRange]:
-        for position, content, records in pieces:
+        for piece in pieces:
             if unpack_to:
-                held.extend(content)
-            yield from _split(position, records, source, range_bytes)
+                held.extend(piece.content)
+            yield from _split(piece, source, range_bytes)
 
-    groups = itertools.groupby(split_all(), key=lambda some: some.start // range_bytes)
+    groups = itertools.groupby(split_all(), key=lambda part: part.start // range_bytes)
     first_row = 0
     for number, (_, group) in enumerate(groups):
-        some = list(group)
+        parts = list(group)
         joined = replace(
-            some[0],
-            stop=some[-1].stop,
+            parts[0],
+            stop=parts[-1].stop,
             first_row=first_row,
-            num_rows=sum(one.num_rows for one in some),
-            has_malformed=any(one.has_malformed for one in some),
+            num_rows=sum(part.num_rows for part in parts),
+            has_malformed=any(part.has_malformed for part in parts),
         )
         if unpack_to:
             joined = replace(joined, unpacked=f"{unpack_to}-{number:05d}")
-            start, stop = joined.start - held_from, joined.stop - held_from
+            start = joined.start - held_from
+            stop = joined.stop - held_from
             compression.write_unpacked(joined.unpacked, bytes(held[start:stop]))
             del held[:stop]
             held_from += stop
@@ -191,14 +203,18 @@ def _join(
         first_row += joined.num_rows
 
 
-def _split(
-    position: int, records: csv_records.Records, source: str, range_bytes: int
-) -> Iterator[CsvRange]:
+def _split(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:
     """Split the records of a piece where a range ends, with rows numbered from 0."""
-    starts, stops = position + records.starts, position + records.stops
+    starts = piece.position + piece.records.starts
+    stops = piece.position + piece.records.stops
     edges = np.flatnonzero(np.diff(starts // range_bytes)) + 1
-    for first, stop in itertools.pairwise([0, *edges.tolist(), len(starts)]):
-        if first < stop:
-            has_malformed = bool(records.malformed[first:stop].any())
-            start, end = int(starts[first]), int(stops[stop - 1])
-            yield CsvRange(source, start, end, 0, stop - first, has_malformed)
+    for first, end in itertools.pairwise([0, *edges.tolist(), len(starts)]):
+        if first < end:
+            yield CsvRange(
+                source=source,
+                start=int(starts[first]),
+                stop=int(stops[end - 1]),
+                first_row=0,
+                num_rows=end - first,
+                has_malformed=bool(piece.records.malformed[first:end].any()),
+            )

@@ -19,7 +19,7 @@ _BLOCK_BYTES = 1 << 16
 _TIMEOUTS = (15, 60)
 """Seconds until a connection is made, and without a byte on it."""
 _SAME_SIZE = 0.01
-"""By what share the size of a file may differ from that in :class:`Archive`, which is rounded."""
+"""Share by which the size of a file may differ from the rounded size in :class:`Archive`."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Archive:
     size: int
     sha256: str
     members: Mapping[str, int]
-    """The files to unpack, and about how many bytes each has."""
+    """The files to unpack, with their approximate sizes in bytes."""
 
     @property
     def name(self) -> str:
@@ -47,7 +47,7 @@ SENTIMENT140 = Archive(
         "testdata.manual.2009.06.14.csv": 74_000,
     },
 )
-"""Size and checksum are those of TensorFlow Datasets."""
+"""Size and checksum are from TensorFlow Datasets."""
 
 GLOVE = {
     "6B": Archive(
@@ -85,7 +85,7 @@ GLOVE = {
         members={"glove.840B.300d.txt": 5_646_000_000},
     ),
 }
-"""By NAME of ``torchtext:NAME.DIMd``. The checksums are those of torchtext 0.8."""
+"""By NAME of ``torchtext:NAME.DIMd``. The checksums are from torchtext 0.8."""
 
 
 def download(
@@ -117,21 +117,26 @@ def download(
     paths = [folder / name for name in names or archive.members]
     missing = [path for path in paths if overwrite or not _is_member(path, archive)]
     if not missing:
-        say("download", f"nothing to do: {' and '.join(map(str, paths))} complete")
+        shown = " and ".join(str(path) for path in paths)
+        say("download", f"nothing to do: {shown} complete")
         return paths
-    whole, part = folder / archive.name, folder / f"{archive.name}.part"
+    whole = folder / archive.name
+    part = folder / f"{archive.name}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not whole.exists():
+        if whole.exists():
+            packed = whole
+            hint = "delete it, and the same command downloads it"
+        else:
             _fetch(url or archive.url, part, archive.size)
-        packed = whole if whole.exists() else part
-        if (checksum := hashes.sha256(str(packed))) != archive.sha256:
+            packed = part
+            hint = "it was deleted; try once more"
+        checksum = hashes.sha256(str(packed))
+        if checksum != archive.sha256:
             part.unlink(missing_ok=True)
             raise UserError(
                 f"{packed} is not the archive: its SHA-256 is {checksum}, not {archive.sha256}",
-                hint="delete it, and the same command downloads it"
-                if packed == whole
-                else "it was deleted; try once more",
+                hint=hint,
             )
         _unpack(packed, missing)
         part.unlink(missing_ok=True)
@@ -152,7 +157,8 @@ def _is_member(path: Path, archive: Archive) -> bool:
     if not path.exists():
         return False
     size = path.stat().st_size
-    if abs(size - archive.members[path.name]) > _SAME_SIZE * archive.members[path.name]:
+    expected = archive.members[path.name]
+    if abs(size - expected) > _SAME_SIZE * expected:
         raise UserError(
             f"{path} has {size:,} bytes: it is not from {archive.name}",
             hint="move it away, or add --overwrite",
@@ -169,7 +175,8 @@ def _fetch(url: str, part: Path, size: int) -> None:
     """
     import requests  # takes long
 
-    shown, start = without_credentials(url), part.stat().st_size if part.exists() else 0
+    shown = without_credentials(url)
+    start = part.stat().st_size if part.exists() else 0
     say("download", f"{shown}: {size / 1e6:,.0f} MB")
     if start >= size:
         return
@@ -189,12 +196,12 @@ def _fetch(url: str, part: Path, size: int) -> None:
     except (requests.RequestException, ValueError) as error:
         # the message of the error may hold a proxy's password
         answer = getattr(error, "response", None)
-        problem = (
-            f"no connection ({type(error).__name__})"
-            if answer is None
-            else f"the server answers {answer.status_code}"
-        )
-        is_final = answer is not None and 400 <= answer.status_code < 500
+        if answer is None:
+            problem = f"no connection ({type(error).__name__})"
+            is_final = False
+        else:
+            problem = f"the server answers {answer.status_code}"
+            is_final = 400 <= answer.status_code < 500
         if part.exists() and not is_final:
             hint = "run the same command again to resume"
             raise JobError(f"cannot download {shown}: {problem}: {hint}") from error
@@ -209,7 +216,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
 def _unpack(packed: Path, paths: Sequence[Path]) -> None:
     """Write files of a verified archive, and nothing else of the archive.
 
-    What a killed process has left is deleted.
+    Temporary files of a killed process are deleted.
     """
     with zipfile.ZipFile(packed) as archive:
         for path in paths:

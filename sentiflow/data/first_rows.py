@@ -1,4 +1,4 @@
-"""Input file -> its first rows as a table of texts; bytes -> the encoding of a text."""
+"""Input file -> its first rows as a table of texts; bytes -> their encoding."""
 
 import codecs
 import re
@@ -30,13 +30,13 @@ class FirstRows:
     names: tuple[str, ...]
     """Names in the header of a CSV, or in Parquet; none if a CSV has no header."""
     faults: pa.Array
-    """For each row why its record cannot be split, one of ``tweets.REASONS``; null if it can."""
+    """For each row the reason why its record cannot be split; null if it can."""
     is_whole: bool
     """Whether the file has no more rows."""
     is_damaged: bool = False
     """Whether there are bytes that are invalid in the encoding: texts hold U+FFFD for them."""
     fitting_encoding: str = ""
-    """An encoding that fits the bytes better than that of the settings; empty if none does."""
+    """An encoding that fits the bytes better than the one in the settings; empty if none does."""
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
     """The columns of Parquet with their types."""
     head: bytes = field(default=b"", repr=False)
@@ -52,8 +52,8 @@ def read(uri: str, settings: FormatSettings) -> FirstRows:
 
     Args:
         uri: The file; Parquet by its name, otherwise CSV, plain or compressed.
-        settings: The section ``format``: delimiter, header, encoding. Which columns it names does
-            not matter.
+        settings: The section ``format``: delimiter, header, encoding. The columns it names do not
+            matter.
 
     Returns:
         The rows, of which there are none if the file is blank.
@@ -81,27 +81,40 @@ def read_piece(
     """
     head = piece[: csv_format.HEAD_BYTES]
     if csv_format.is_blank(head):
-        return FirstRows(uri, pa.table({}), (), pa.nulls(0, pa.string()), is_whole, head=head)
+        return FirstRows(
+            uri=uri,
+            rows=pa.table({}),
+            names=(),
+            faults=pa.nulls(0, pa.string()),
+            is_whole=is_whole,
+            head=head,
+        )
     names, num_columns, start = csv_format.find_columns(settings, head, source=uri)
     records, used = csv_records.find_records(
         piece[start:], delimiter=settings.delimiter, last=is_whole
     )
-    content = piece[start : start + used]
-    form = csv_format.CsvFormat(settings, num_columns, csv_format.NO_COLUMNS, header=tuple(names))
+    stop = start + used
     csv_range = CsvRange(
-        uri, start, start + used, 0, len(records), has_malformed=bool(records.malformed.any())
+        source=uri,
+        start=start,
+        stop=stop,
+        first_row=0,
+        num_rows=len(records),
+        has_malformed=bool(records.malformed.any()),
     )
+    form = csv_format.CsvFormat(settings, num_columns, csv_format.NO_COLUMNS, header=tuple(names))
+    content = piece[start:stop]
     columns, faults = csv_rows.split(content, csv_range, form, range(num_columns))
     column_names = names or [str(number) for number in range(num_columns)]
     is_damaged, fitting = judge_encoding(content, settings.encoding)
     return FirstRows(
-        uri,
-        pa.Table.from_arrays(list(columns.values()), names=column_names),
-        tuple(names),
-        faults,
-        is_whole,
-        is_damaged,
-        fitting,
+        uri=uri,
+        rows=pa.Table.from_arrays(list(columns.values()), names=column_names),
+        names=tuple(names),
+        faults=faults,
+        is_whole=is_whole,
+        is_damaged=is_damaged,
+        fitting_encoding=fitting,
         head=head,
     )
 
@@ -110,8 +123,8 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
     """Judge whether bytes are text of an encoding.
 
     Returns:
-        Whether some are invalid in it; and an encoding that fits them better, or an empty text: no
-        other one is named for UTF-8 with some damage.
+        Whether some are invalid in it; and an encoding that fits them better, or an empty text. For
+        UTF-8 with some damage no other encoding is named.
 
     Example:
         >>> judge_encoding("caf\u00e9".encode("latin-1"), "utf-8")
@@ -121,35 +134,42 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
     """
     if content.isascii():
         return False, ""
-    is_damaged, fitting = not decodes(content, encoding), find(content)
+    is_damaged = not decodes(content, encoding)
+    fitting = find(content)
     is_better = is_damaged if encoding == "utf-8" else fitting == "utf-8"
-    return is_damaged, fitting if is_better and fitting != encoding else ""
+    if fitting == encoding or not is_better:
+        fitting = ""
+    return is_damaged, fitting
 
 
 def _read_parquet(uri: str) -> FirstRows:
+    """Read the first rows of a Parquet file; see :func:`read`."""
     footer = table_files.read_footer(uri)
     names = [field.name for field in footer.arrow if table_files.has_text(field.type)]
     num_rows = min(_FIRST_ROWS, footer.num_rows)
     return FirstRows(
-        uri,
-        table_files.read_texts(uri, 0, num_rows, names).rename_columns(names),
-        tuple(footer.arrow.names),
-        pa.nulls(num_rows, pa.string()),
-        num_rows == footer.num_rows,
+        uri=uri,
+        rows=table_files.read_texts(uri, 0, num_rows, names).rename_columns(names),
+        names=tuple(footer.arrow.names),
+        faults=pa.nulls(num_rows, pa.string()),
+        is_whole=num_rows == footer.num_rows,
         schema=footer.arrow,
     )
 
 
-_HIGH = re.compile(rb"[\x80-\xff]+")
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
 _NO_LETTERS = re.compile(rb"[\x80-\x9f]")
-"""Bytes that latin-1 has no character for, and cp1252 quotes, dashes and the euro."""
+"""Bytes without a character in latin-1; in cp1252 they are quotes, dashes and the euro."""
+_MAX_RUN = 1.7
+"""Mean number of adjacent bytes beyond ASCII in a Latin text; in other alphabets there are more."""
 
 
 def find(content: bytes, *, is_cut: bool = False) -> str:
     """Find the encoding: ``utf-8``, ``cp1252``, ``latin-1``, or an empty text for any other one.
 
-    A text with some invalid bytes is UTF-8 if it has as many valid characters of several bytes.
-    Accents stand alone in Latin texts; in other alphabets nearly all letters are beyond ASCII.
+    A text with some invalid bytes is UTF-8 if it has at least as many valid characters of several
+    bytes. In Latin texts few accents are adjacent; in other alphabets nearly all letters are beyond
+    ASCII.
 
     Args:
         content: The text.
@@ -159,15 +179,20 @@ def find(content: bytes, *, is_cut: bool = False) -> str:
         >>> find("caf\u00e9".encode("latin-1")), find("\u20ac 5".encode("cp1252"))
         ('latin-1', 'cp1252')
     """
-    decoded = codecs.getincrementaldecoder("utf-8")("replace").decode(content, not is_cut)
-    invalid = decoded.count("\ufffd")
-    if not invalid or 2 * invalid <= sum(character > "\x7f" for character in decoded):
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    decoded = decoder.decode(content, final=not is_cut)
+    num_invalid = decoded.count("\ufffd")
+    if not num_invalid:
         return "utf-8"
-    runs = _HIGH.findall(content)
-    if sum(map(len, runs)) > 1.7 * len(runs):
+    num_valid = sum(character > "\x7f" for character in decoded) - num_invalid
+    if num_invalid <= num_valid:
+        return "utf-8"
+    runs = _BEYOND_ASCII.findall(content)
+    if len(b"".join(runs)) > _MAX_RUN * len(runs):
         return ""
-    is_cp1252 = bool(_NO_LETTERS.search(content)) and decodes(content, "cp1252")
-    return "cp1252" if is_cp1252 else "latin-1"
+    if _NO_LETTERS.search(content) and decodes(content, "cp1252"):
+        return "cp1252"
+    return "latin-1"
 
 
 def decodes(content: bytes, encoding: str) -> bool:

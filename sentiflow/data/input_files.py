@@ -1,4 +1,4 @@
-"""Names of files and globs -> the files, described as an input by size, time and content."""
+"""Files and globs -> the files that match, described as an input by size, time and content."""
 
 import fnmatch
 import glob
@@ -19,7 +19,7 @@ from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_me
 _CHECK = "check the path"
 _DOWNLOAD = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
 _hashes: dict[str, str] = {}
-"""Hashes of the files that this process has read, by :func:`_state_of`."""
+"""Hashes of the files that this process has read, by :func:`_identify_state`."""
 
 
 def expand(
@@ -35,45 +35,48 @@ def expand(
     Args:
         patterns: Files and globs.
         setting: The setting that names them, for messages.
-        earlier: The files of a complete result. If they are those of the setting, and none is there
-            any more, the list is empty.
+        earlier: The files of a complete result. If they match the patterns and all of them are
+            gone, the list is empty.
 
     Raises:
         UserError: A pattern matches nothing, a name is not a file, or a file is named twice.
     """
     places = [split_member(pattern) for pattern in patterns]
     try:
-        matched = filesystem.map_files(_expand_one, [archives for archives, _ in places])
-        uris = [
-            join_member(uri, member)
-            for (_, member), archives in zip(places, matched, strict=True)
-            for uri in archives
-        ]
+        matched = filesystem.map_files(_expand_one, [files for files, _ in places])
+        uris = []
+        for (_, member), found in zip(places, matched, strict=True):
+            uris += [join_member(uri, member) for uri in found]
         _check_distinct(uris)
     except UserError as error:
         if earlier and are_gone(earlier, patterns):
             return []
-        raise UserError(": ".join(filter(None, [setting, str(error)]))) from error
+        message = f"{setting}: {error}" if setting else str(error)
+        raise UserError(message) from error
     return uris
 
 
 def _expand_one(pattern: str) -> list[str]:
+    """List the files that match one pattern, without a member."""
     info = filesystem.file_info(pattern)
     if info.type == fs.FileType.Directory:
         raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
     if info.type == fs.FileType.File:
         return [pattern]
     if not any(mark in pattern for mark in "*?["):
-        is_published = pattern.endswith(f"/{next(iter(SENTIMENT140.members))}")
-        raise UserError(f"no such file: {pattern}", hint=_DOWNLOAD if is_published else _CHECK)
+        published, *_ = SENTIMENT140.members
+        hint = _DOWNLOAD if pattern.endswith(f"/{published}") else _CHECK
+        raise UserError(f"no such file: {pattern}", hint=hint)
     if is_local(pattern):
         names = glob.glob(absolute_uri(pattern), recursive=True)
         uris = sorted({name for name in names if os.path.isfile(name)})
     else:
-        root = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+        before_marks = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+        root = before_marks.rpartition("/")[0]
         below = pattern.removeprefix(f"{root}/")
         names = filesystem.listing(root, recursive="/" in below or "**" in below)
-        uris = [uri for name in names if matches(uri := f"{root}/{name}", pattern)]
+        found = [f"{root}/{name}" for name in names]
+        uris = [uri for uri in found if matches(uri, pattern)]
     if not uris:
         raise UserError(f"no file matches {pattern}", hint=_CHECK)
     return uris
@@ -90,42 +93,53 @@ def matches(uri: str, pattern: str) -> bool:
 
 
 def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
-    """Match the segments of a path or key as Python's ``glob`` does."""
+    """Match the parts of a path or key with the segments of a pattern, as ``glob`` does."""
     if not parts or not segments:
         return not parts and not segments
     is_hidden = parts[0].startswith(".")
     if segments[0] != "**":
+        if is_hidden and not segments[0].startswith("."):
+            return False
         fits = fnmatch.fnmatchcase(parts[0], segments[0])
-        is_visible = not is_hidden or segments[0].startswith(".")
-        return fits and is_visible and _matches(parts[1:], segments[1:])
+        return fits and _matches(parts[1:], segments[1:])
     if len(segments) == 1:
         return not any(part.startswith(".") for part in parts)
-    return _matches(parts, segments[1:]) or (not is_hidden and _matches(parts[1:], segments))
+    if _matches(parts, segments[1:]):  # it stands for no directory
+        return True
+    return not is_hidden and _matches(parts[1:], segments)
 
 
 def _check_distinct(uris: Sequence[str]) -> None:
     """Check that all files differ, whatever the names and links that lead to them."""
     seen: dict[str, str] = {}
     for uri in uris:
-        archive, member = split_member(uri)
-        file = os.path.realpath(archive) if is_local(archive) else archive
-        first = seen.setdefault(join_member(file, member), uri)
-        if first is not uri:
-            again = "is named twice" if first == uri else f"is also {first}"
+        file, member = split_member(uri)
+        if is_local(file):
+            file = os.path.realpath(file)
+        real = join_member(file, member)
+        if real in seen:
+            again = "is named twice" if seen[real] == uri else f"is also {seen[real]}"
             raise UserError(f"{uri} {again}", hint="name each file once")
+        seen[real] = uri
 
 
 def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
-    """Say whether files that were read before are those of a setting, and none is there any more.
+    """Say whether all files that were read before match a setting, and are gone.
 
     Args:
         earlier: Their description.
-        patterns: Files and globs.
+        patterns: Files and globs of the setting. Each must match a file.
     """
     uris = [item["uri"] for item in earlier.get("files", [])]
-    is_same = all(any(matches(uri, p) for p in patterns) for uri in uris)
-    is_same &= all(any(matches(uri, p) for uri in uris) for p in patterns)
-    return bool(uris) and is_same and not any(filesystem.map_files(filesystem.exists, uris))
+    if not uris:
+        return False
+    for uri in uris:
+        if not any(matches(uri, pattern) for pattern in patterns):
+            return False
+    for pattern in patterns:
+        if not any(matches(uri, pattern) for uri in uris):
+            return False
+    return not any(filesystem.map_files(filesystem.exists, uris))
 
 
 def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
@@ -137,32 +151,37 @@ def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
-    described = earlier["files"] if earlier else []
-    digests = _hashes | {_state_of(i): i["tree_sha256"] for i in described if i["tree_sha256"]}
+    known = dict(_hashes)
+    for item in earlier["files"] if earlier else []:
+        if item["tree_sha256"]:
+            known[_identify_state(item)] = item["tree_sha256"]
     files = as_found(uris)["files"]
-    missing = {item["uri"]: item for item in files if _state_of(item) not in digests}
-    if missing:
-        sizes = {uri: item["bytes"] for uri, item in missing.items()}
+    unknown = {item["uri"]: item for item in files if _identify_state(item) not in known}
+    if unknown:
+        sizes = {uri: item["bytes"] for uri, item in unknown.items()}
         with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
             trees = hashes.hash_files(sizes, advance=progress.advance)
-        _hashes.update({_state_of(missing[uri]): tree for uri, tree in trees.items()})
-    digests |= _hashes
-    return join([{**item, "tree_sha256": digests[_state_of(item)]} for item in files])
+        for uri, tree in trees.items():
+            _hashes[_identify_state(unknown[uri])] = tree
+    known |= _hashes
+    return join([{**item, "tree_sha256": known[_identify_state(item)]} for item in files])
 
 
 def check_unchanged(described: Input) -> None:
-    """Check after reading that input files are still those that were described before it.
+    """Check after reading that input files have not changed since they were described.
 
-    A file of another time is compared by its content.
+    If only the time of a file has changed, its content is compared.
 
     Raises:
         UserError: A file was changed, replaced or deleted while it was read.
     """
-    old = described.get("files", [])
-    for item, now in zip(old, as_found([item["uri"] for item in old])["files"], strict=True):
+    files = described.get("files", [])
+    found = as_found([item["uri"] for item in files])["files"]
+    for item, now in zip(files, found, strict=True):
         is_same = now["bytes"] == item["bytes"]
         if is_same and now["modified_ns"] != item["modified_ns"]:
-            is_same = describe([item["uri"]])["files"][0]["tree_sha256"] == item["tree_sha256"]
+            read_again = describe([item["uri"]])["files"][0]
+            is_same = read_again["tree_sha256"] == item["tree_sha256"]
         if not is_same:
             raise UserError(
                 f"{item['uri']} was changed while it was read",
@@ -171,11 +190,11 @@ def check_unchanged(described: Input) -> None:
 
 
 def check_part(described: Input, sources: Collection[str]) -> None:
-    """Check after reading a part that it was read from what the job has described.
+    """Check after reading a part that its files have not changed since the job described them.
 
     Args:
-        described: An input, a finished directory or files.
-        sources: Those of the files from which the part was read.
+        described: An input: files, or a finished directory.
+        sources: URIs of the files from which the part was read.
 
     Raises:
         UserError: A file was changed, replaced or deleted.
@@ -188,8 +207,8 @@ def check_part(described: Input, sources: Collection[str]) -> None:
         raise JobError(f"{described['uri']} was replaced while it was read: run again")
 
 
-def _state_of(item: InputFile) -> str:
-    """Identify a file and its state, without its content."""
+def _identify_state(item: InputFile) -> str:
+    """Identify a file and its state, without reading its content."""
     return manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
 
 
@@ -202,25 +221,30 @@ def add(earlier: Input, uris: Sequence[str]) -> Input | None:
         The description; None if ``uris`` do not begin with the files of ``earlier``, or if these
         have changed.
     """
-    files, old = as_found(uris)["files"], earlier["files"]
+    old = earlier["files"]
+    files = as_found(uris)["files"]
+    new = files[len(old) :]
     without_hash = [{**item, "tree_sha256": ""} for item in old]
-    return join(old + files[len(old) :]) if files[: len(old)] == without_hash else None
+    if files[: len(old)] != without_hash:
+        return None
+    return join(old + new)
 
 
 def as_found(uris: Sequence[str]) -> Input:
     """Describe input files without reading their content: by URI, size and time.
 
-    Size and time of a member of an archive are those of the archive.
+    A member of an archive has the size and the time of the archive.
     """
-    infos = zip(uris, filesystem.map_files(filesystem.file_info, uris), strict=True)
-    files: list[InputFile] = [
-        {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "tree_sha256": ""}
-        for uri, info in infos
-    ]
+    files: list[InputFile] = []
+    infos = filesystem.map_files(filesystem.file_info, uris)
+    for uri, info in zip(uris, infos, strict=True):
+        files.append(
+            {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "tree_sha256": ""}
+        )
     return {"fingerprint": manifest.fingerprint(files), "files": files}
 
 
 def join(files: Sequence[InputFile]) -> Input:
-    """Combine described files; the fingerprint depends on their contents, in order, alone."""
+    """Combine described files; the fingerprint depends only on their contents, in order."""
     contents = [manifest.identify_file(item) for item in files]
     return {"fingerprint": manifest.fingerprint(contents), "files": list(files)}

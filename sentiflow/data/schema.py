@@ -6,17 +6,30 @@ import pyarrow as pa
 
 from sentiflow.config.class_names import BINARY as BINARY
 
-NEGATIVE, POSITIVE, NEUTRAL = 0, 1, 2
 LABEL_NAMES = ("negative", "positive", "neutral")
+NEGATIVE = 0
+POSITIVE = 1
+NEUTRAL = 2
+"""Positions in ``LABEL_NAMES``."""
 
 SPLITS = ("train", "validation", "test")
 SPLIT_VALUES: dict[str, str | None] = {
-    **dict.fromkeys(("train", "training")),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development"), "validation"),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation", "holdout", "heldout"), "test"),
+    "train": None,
+    "training": None,
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "development": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+    "evaluation": "test",
+    "holdout": "test",
+    "heldout": "test",
 }
-"""The split that a value of ``prepare.split.column`` names, in lower case; None for train, of which
-others may be drawn."""
+"""The split that a value of ``prepare.split.column`` names, in lower case. None: train, from which
+other splits may be drawn."""
 
 TWEETS = pa.schema(
     [
@@ -56,10 +69,10 @@ TAUGHT = pa.schema(
         pa.field("teacher", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Rows that a distilled network learns. ``label`` is a position in its classes, or -1 of an excerpt
-and of text n of ``prepare.unlabelled``, whose ``row_id`` is -1 - n; ``teacher`` has the mean
-probability of each class over the teachers that have answered the row, and where none has, 1 for
-its label."""
+"""Rows that a distilled network learns. ``label`` is a position in its classes; it is -1 for an
+excerpt, and for text n of ``prepare.unlabelled``, whose ``row_id`` is -1 - n. ``teacher`` has the
+probability of each class, the mean over the teachers that have answered the row; if none has, it
+is 1 for the label."""
 
 HELD_OUT = pa.schema(
     [
@@ -67,7 +80,7 @@ HELD_OUT = pa.schema(
         pa.field("teacher", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""The teachers' answers to validation and test rows, for the evaluation alone."""
+"""The teachers' answers to validation and test rows, only for the evaluation."""
 
 REJECTED = pa.schema(
     [
@@ -88,29 +101,36 @@ def predictions(classes: Sequence[str], *, has_unsure: bool = False) -> pa.Schem
     """Describe scored rows.
 
     Args:
-        classes: Those of the model. ``label`` and ``prediction`` are positions in the list of these
-            and of those that only the corpus has. ``confidence`` is the probability of the
-            prediction, ``probability`` that of positive, if the model has this class;
-            ``num_tokens`` counts the known tokens; ``model_version`` is the number of the model in
-            the registry, or the fingerprint of a package that is not from there.
+        classes: The classes of the model.
         has_unsure: Whether the model leaves some texts to people.
+
+    Columns:
+        ``label`` and ``prediction``: positions in the list of the model's classes and of further
+            classes that only the corpus has.
+        ``confidence``: the probability of the prediction.
+        ``probability``: the probability of positive, if the model has this class.
+        ``num_tokens``: the number of known tokens.
+        ``model_version``: the number of the model in the registry, or the fingerprint of a package
+            that is not from there.
     """
-    names = ["confidence", *(["probability"] if BINARY[POSITIVE] in classes else [])]
-    names += [f"probability_{name}" for name in classes]
-    return pa.schema(
-        [
-            pa.field("row_id", pa.int64(), nullable=False),
-            pa.field("tweet_id", pa.string()),
-            pa.field("split", pa.string()),
-            pa.field("label", pa.int8()),
-            pa.field("prediction", pa.int8(), nullable=False),
-            pa.field("predicted_label", pa.string(), nullable=False),
-            *(pa.field(name, pa.float32(), nullable=False) for name in names),
-            pa.field("num_tokens", pa.int32(), nullable=False),
-            *([pa.field("unsure", pa.bool_(), nullable=False)] if has_unsure else []),
-            pa.field("model_version", pa.string(), nullable=False),
-        ]
-    )
+    fields = [
+        pa.field("row_id", pa.int64(), nullable=False),
+        pa.field("tweet_id", pa.string()),
+        pa.field("split", pa.string()),
+        pa.field("label", pa.int8()),
+        pa.field("prediction", pa.int8(), nullable=False),
+        pa.field("predicted_label", pa.string(), nullable=False),
+        pa.field("confidence", pa.float32(), nullable=False),
+    ]
+    if BINARY[POSITIVE] in classes:
+        fields.append(pa.field("probability", pa.float32(), nullable=False))
+    for name in classes:
+        fields.append(pa.field(f"probability_{name}", pa.float32(), nullable=False))
+    fields.append(pa.field("num_tokens", pa.int32(), nullable=False))
+    if has_unsure:
+        fields.append(pa.field("unsure", pa.bool_(), nullable=False))
+    fields.append(pa.field("model_version", pa.string(), nullable=False))
+    return pa.schema(fields)
 
 
 VOCABULARY = pa.schema(

@@ -139,10 +139,12 @@ def _find_labels(
     written: dict[str, int | None] = {}
     for value, label in csv_format.meanings(settings):
         written[value] = None if label is None else classes.index(names[label])
-    values = dict(named)
+    values: dict[str, int | None] = {}
     if not any(value in written for value, label in numbers if label is not None):
-        values = dict([*numbers, *named])
-    return column, tuple((values | written).items())
+        values |= numbers
+    values |= named
+    values |= written
+    return column, tuple(values.items())
 
 
 def plan_preparation(
