@@ -28,7 +28,8 @@ def pack(**members: bytes) -> bytes:
 TWEETS = random.Random(0).randbytes(300_000)
 MEMBERS = {"tweets.csv": TWEETS, "few.csv": b"0,bad\n4,good\n"}
 CONTENT = pack(tweets_csv=TWEETS, few_csv=MEMBERS["few.csv"])
-SIZE, HALF = len(CONTENT), 2 << 16
+SIZE = len(CONTENT)
+HALF = 2 << 16
 """A multiple of the block size, because an incomplete block is not written."""
 
 
@@ -89,7 +90,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.answers, self.requests = [serve()], []
+        self.answers = [serve()]
+        self.requests = []
         self.address = f"http://127.0.0.1:{self.server_port}"
         self.url = f"{self.address}/tweets.zip"
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()

@@ -90,13 +90,16 @@ def _end_of_quoted(content, place):
 
 def triples(records, offset=0):
     """List start, stop and malformed of each record."""
-    starts, stops = (records.starts + offset).tolist(), (records.stops + offset).tolist()
-    return list(zip(starts, stops, records.malformed.tolist(), strict=True))
+    starts = records.starts + offset
+    stops = records.stops + offset
+    return list(zip(starts.tolist(), stops.tolist(), records.malformed.tolist(), strict=True))
 
 
 def find_in_pieces(content, sizes):
-    """Find records in pieces of these sizes, each begun with what the one before left over."""
-    found, position, end = [], 0, 0
+    """Find records in pieces of these sizes; bytes left over by one begin the next."""
+    found = []
+    position = 0
+    end = 0
     for size in sizes:
         end = min(len(content), end + size)
         records, used = find_records(content[position:end], last=False)

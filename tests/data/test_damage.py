@@ -141,9 +141,12 @@ def good_row(rng, number, size=0):
 def dirty_records():
     """Lay damage at random places among good rows, and wherever ranges of 64 KiB meet."""
     rng = random.Random(11)
-    kinds = [name for name in KINDS for _ in range(1 if name == "line too long" else 7)]
+    kinds = []
+    for name in KINDS:
+        kinds += [name] * (1 if name == "line too long" else 7)
     rng.shuffle(kinds)
-    found, place = [], 0
+    found = []
+    place = 0
     for kind in kinds:
         pieces = KINDS[kind] if isinstance(KINDS[kind], list) else [KINDS[kind]]
         good = [good_row(rng, len(found) + i) for i in range(rng.randrange(1, 8))]
@@ -165,18 +168,20 @@ CONTENT = b"".join(record.written + record.end for record in RECORDS)
 
 def expected(errors="replace"):
     """Say what should become of the file: accepted rows, and refused ones but for their source."""
-    kept, refused_rows, place = [], [], 0
+    kept = []
+    refused_rows = []
+    place = 0
     for number, record in enumerate(RECORDS):
-        forgiven = errors == "ignore" and record.ignored is not None
-        if reason := record.ignored if forgiven else record.reason:
+        reason = record.reason
+        if errors == "ignore" and record.ignored is not None:
+            reason = record.ignored
+        if reason:
             raw = record.written[:MAX_RAW_BYTES]
             refused_rows.append({"row_id": number, "offset": place, "raw": raw, "reason": reason})
         else:
-            text, label = (
-                record.text.decode("utf-8", errors).replace("\0", "\ufffd"),
-                record.label.strip(b" \t\xff"),
-            )
-            kept.append({"row_id": number, "text": text, "label": LABELS[label]})
+            text = record.text.decode("utf-8", errors).replace("\0", "\ufffd")
+            label = LABELS[record.label.strip(b" \t\xff")]
+            kept.append({"row_id": number, "text": text, "label": label})
         place += len(record.written) + len(record.end)
     return kept, refused_rows
 

@@ -1,7 +1,9 @@
 """Every row of a dirty CSV is accepted as it was written, or refused with a reason."""
 
+import re
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -59,7 +61,8 @@ BLANKS = st.sampled_from([b"", b" ", b"\t \n", "\u00a0\u2003".encode()])
 @st.composite
 def judged_rows(draw):
     """Make a row whose fate is known."""
-    label, tweet_id = draw(st.sampled_from([b"0", b"2", b"4"])), draw(st.sampled_from([b"", b"9"]))
+    label = draw(st.sampled_from([b"0", b"2", b"4"]))
+    tweet_id = draw(st.sampled_from([b"", b"9"]))
     text = b"x" + draw(TEXTS)
     kind = draw(st.sampled_from(["good", "good", "good", *KINDS]))
     fields = [label, tweet_id, b"date", b"", b"user,name", text]
@@ -218,6 +221,12 @@ def test_columns_and_labels_follow_the_format(path):
         {"row_id": 1, "tweet_id": None, "text": "bad day", "label": 0},
     ]
     assert checked.rejected["reason"].to_pylist() == [row_checks.UNKNOWN_LABEL]
+
+
+def test_the_page_lists_the_reasons_in_their_order():
+    page = (Path(__file__).parents[2] / "docs/outputs.md").read_text()
+    section = page.partition("## Why a row is rejected")[2].partition("\n## ")[0]
+    assert tuple(re.findall(r"^\| `(.+?)` \|", section, re.MULTILINE)) == row_checks.REASONS
 
 
 def test_a_nul_in_a_text_is_damage():

@@ -65,7 +65,8 @@ def name_labels(rows):
     ("suffix", "duplicates"), [(".csv", "keep"), (".parquet", "drop_contradicting")]
 )
 def test_labels_are_those_of_a_plain_program(tmp_path, labelled, resources, suffix, duplicates):
-    corpus, first = labelled.with_suffix(suffix), len(LABELLED)
+    corpus = labelled.with_suffix(suffix)
+    first = len(LABELLED)
     one = write(tmp_path / "a.csv", [(3, "", "NEUTRAL"), (first, "", "p"), (0, "", "n")])
     other = write(tmp_path / "b.csv", [("", "an unknown  LABEL", "n"), ("", "nowhere", "n")])
     fixes_by_row = {3: "neutral", first: "positive", 0: "negative"}

@@ -49,31 +49,25 @@ def dropped_by(keys, mode):
 
 def count_plainly(rows):
     """Count what :func:`find` counts of the texts, by a dictionary of lists."""
-    texts = defaultdict(list)
+    splits_of_text = defaultdict(list)
     for text, split, _ in rows:
-        texts[normalize(text)].append(SPLITS[split])
+        splits_of_text[normalize(text)].append(SPLITS[split])
 
-    def repeats(occurrences):
+    def repeats(counts):
         return {
-            "repeated_texts": sum(len(places) > 1 for places in occurrences),
-            "surplus_rows": sum(len(places) - 1 for places in occurrences if places),
+            "repeated_texts": sum(count > 1 for count in counts),
+            "surplus_rows": sum(count - 1 for count in counts if count),
         }
 
-    return {
-        **repeats(list(texts.values())),
-        "within": {
-            name: repeats(
-                [[place for place in places if place == name] for places in texts.values()]
-            )
-            for name in SPLITS
-        },
-        "leaked_rows": {
-            f"{other}_in_{one}": sum(
-                places.count(other) for places in texts.values() if one in places
-            )
-            for one, other in PAIRS
-        },
-    }
+    within = {}
+    for name in SPLITS:
+        within[name] = repeats([splits.count(name) for splits in splits_of_text.values()])
+    leaked_rows = {}
+    for one, other in PAIRS:
+        shared = [splits.count(other) for splits in splits_of_text.values() if one in splits]
+        leaked_rows[f"{other}_in_{one}"] = sum(shared)
+    total = repeats([len(splits) for splits in splits_of_text.values()])
+    return {**total, "within": within, "leaked_rows": leaked_rows}
 
 
 def find_plainly(rows, mode):
@@ -81,27 +75,32 @@ def find_plainly(rows, mode):
     texts = defaultdict(list)
     for row_id, (text, split, label) in enumerate(rows):
         texts[normalize(text)].append((row_id, SPLITS[split], label))
-    contradicting, dropped = [], {}
+    num_contradicting = 0
+    splits_of_contradicting = []
+    dropped = {}
     for same in texts.values():
         labelled = [row for row in same if row[2] is not None]
         if len({row[2] for row in labelled}) > 1:
-            contradicting.append(same)
-            dropped |= {row[0]: "contradicting" for row in same if mode != "keep"}
+            num_contradicting += 1
+            splits_of_contradicting += [row[1] for row in same]
+            if mode != "keep":
+                dropped |= {row[0]: "contradicting" for row in same}
         elif mode == "drop":
             kept = (labelled or same)[0]
             dropped |= {row[0]: "repeated" for row in same if row != kept}
-    return {
+    splits_of_dropped = {"contradicting": [], "repeated": []}
+    for row_id, reason in dropped.items():
+        splits_of_dropped[reason].append(SPLITS[rows[row_id][1]])
+    counts = {
         "rows": name_splits(SPLITS[split] for _, split, _ in rows),
         "normalized": count_plainly(rows),
         "contradicting": {
-            "texts": len(contradicting),
-            "rows": name_splits(row[1] for same in contradicting for row in same),
+            "texts": num_contradicting,
+            "rows": name_splits(splits_of_contradicting),
         },
-        "dropped": {
-            reason: name_splits(SPLITS[rows[i][1]] for i in dropped if dropped[i] == reason)
-            for reason in ("contradicting", "repeated")
-        },
-    }, dropped
+        "dropped": {reason: name_splits(splits) for reason, splits in splits_of_dropped.items()},
+    }
+    return counts, dropped
 
 
 def normalize(text):

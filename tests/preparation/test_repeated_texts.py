@@ -22,7 +22,8 @@ REPEATS = [
 ]  # fmt: skip
 """Of each five rows three are in train, one in test and one in validation; the last is refused."""
 
-CONTRADICTING, REPEATED = [10, 11, 12, 15], [3, 4, 6, 8, 14, 16]
+CONTRADICTING = [10, 11, 12, 15]
+REPEATED = [3, 4, 6, 8, 14, 16]
 
 REPORT = yaml.safe_load("""
   rows: {train: 12, validation: 4, test: 4}

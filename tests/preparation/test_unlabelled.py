@@ -71,7 +71,9 @@ def test_rows_are_those_of_a_plain_program(
     tmp_path, labelled_csv, alone, resources, suffix, duplicates
 ):
     known = known_texts(alone[0])
-    seen = [f"  {text.upper()} " for texts in known.values() for text in sorted(texts)]
+    seen = []
+    for of_split in known.values():
+        seen += [f"  {text.upper()} " for text in sorted(of_split)]
     texts = [*FURTHER, LONG, *seen, *FURTHER[:3], None]
     files = [
         write_further(tmp_path / f"{number}{suffix}", part)
@@ -89,7 +91,9 @@ def test_rows_are_those_of_a_plain_program(
     )
     table = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet", columns=["word", "id"])
     words = dict(zip(*table.to_pydict().values(), strict=True))
-    held_out, accepted, counts = known["validation"] | known["test"], [], Counter()
+    held_out = known["validation"] | known["test"]
+    accepted = []
+    counts = Counter()
     taken = known["train"].copy()
     for number, text in enumerate(texts):
         if not (text or "").strip():
