@@ -93,8 +93,8 @@ def normalize_text(text: pa.Array) -> pa.Array:
     The compatibility form is NFKD. Two texts are equal in NFKD exactly if they are equal in NFKC,
     which Arrow up to version 25 does not compute correctly (apache/arrow#51225).
 
-    Most tweets are ASCII with single spaces and need lower case alone, so Unicode normalization and
-    the regular expression are applied to the other texts.
+    Most tweets are ASCII with single spaces and only need lower case. Unicode normalization and the
+    regular expression are applied to the other texts.
     """
     if len(text) == 0:
         return text

@@ -1,6 +1,6 @@
 """CSV bytes -> the positions of its records.
 
-The grammar is that of RFC 4180, slightly extended:
+The grammar is RFC 4180, slightly extended:
 
 - A record consists of one or more fields, separated by the delimiter, up to a line end (LF, CRLF or
   CR) or the end of the file. Empty lines are not records.

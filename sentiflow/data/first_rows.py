@@ -43,7 +43,7 @@ class FirstRows:
     """The beginning of a CSV, for :func:`csv_format.resolve`."""
 
     def column(self, place: int | str) -> pa.Array:
-        """Return a column by its position, or by its name, of which there must be one."""
+        """Return a column by its position, or by its name if only one column has it."""
         return one_array(self.rows.column(place))
 
 
@@ -56,7 +56,7 @@ def read(uri: str, settings: FormatSettings) -> FirstRows:
             matter.
 
     Returns:
-        The rows, of which there are none if the file is blank.
+        The rows; none if the file is blank.
 
     Raises:
         UserError: The file is missing, damaged, or of another kind.

@@ -27,7 +27,7 @@ def expand(
 ) -> list[str]:
     """List the files that match ``patterns``, in the given order, matches of a glob sorted by name.
 
-    Patterns are those of Python's ``glob``: ``*`` and ``?`` match within one path segment, ``**``
+    Patterns are as in Python's ``glob``: ``*`` and ``?`` match within one path segment, ``**``
     any number of directories, and none of them a name that begins with a dot.
     ``archive.zip::member`` is a member of each archive that matches ``archive.zip``; whether the
     archive contains it is not checked.

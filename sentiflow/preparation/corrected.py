@@ -24,7 +24,7 @@ CANDIDATES = "corrected_rows"
 
 
 def read_rows(part: parts.Part, *, job: PrepareJob) -> pa.Table:
-    """Read all rows of a part as they are, also those that will be rejected."""
+    """Read all rows of a part as they are, rejected ones, too."""
     return parts.read(part, RowRules(keep_raw=False)).select(["row_id", "text"])
 
 

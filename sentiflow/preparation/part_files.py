@@ -52,7 +52,7 @@ class PrepareJob:
     root: str
     """Directory to write parts to."""
     work: str
-    """Directory for what is needed until the stage is complete."""
+    """Directory for files that are needed until the stage is complete."""
     key: str
     """Identifies the settings and the content of the input."""
     fixed_splits: tuple[str, ...] = ()
