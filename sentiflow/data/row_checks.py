@@ -343,7 +343,7 @@ def choose_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
         counts: Rows by value, of the most frequent ones at least.
 
     Raises:
-        UserError: There are too few or too many, or one is no name.
+        UserError: There are too few or too many, or one is not a valid name.
     """
     names = sorted(counts.keys() - {UNLABELLED})
     shown = "the column of the label is empty"

@@ -152,7 +152,7 @@ def choose_classes(
         corrected: Rows by corrected label, which may be written in another case.
 
     Raises:
-        UserError: There are too few or too many, or one is no name.
+        UserError: There are too few or too many, or one is not a valid name.
     """
     counts = Counter(merge_counts(labels))
     written = {name.casefold(): name for name in counts}
