@@ -11,7 +11,7 @@ cross-validation). `--taught` adds the same settings with a teacher that knows t
 (`train.distill: {teachers: ["encoder:use-multilingual"], hard_weight: 0.5}`, four epochs of five
 times the texts), which also answers the texts of `--unlabelled`; `--joint` adds one model of all
 these corpora, which then have the same labels.
-The table has macro F1 of all answered rows, and the 95 % interval of the paired difference in
+The table has macro F1 of all answered rows, and the 95% interval of the paired difference in
 points. Answers are kept in `--answers`, so a killed command goes on.
 """
 

@@ -151,7 +151,7 @@ def test_each_job_has_one_finished_mlflow_run_and_training_knows_the_test_accura
 def test_results_are_on_standard_output_and_progress_on_standard_error(finished_run):
     stdout = (finished_run / "stdout.txt").read_text()
     stderr = (finished_run / "stderr.txt").read_text()
-    for word in ("rows read", "accepted", "rejected", "test accuracy", "95 % interval", "Next:"):
+    for word in ("rows read", "accepted", "rejected", "test accuracy", "95% interval", "Next:"):
         assert word in stdout
     assert not any(line.endswith(" ") for line in stdout.splitlines())
     assert "epoch 6" in stderr

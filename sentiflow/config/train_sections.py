@@ -167,7 +167,7 @@ class UnsureSettings(Settings):
 
     max_error: float = Field(gt=0, lt=1)
     """Maximum share of wrong labels among the texts that the model answers, on other texts of the
-    same kind, with 95 % certainty. The other texts are marked ``unsure`` in the predictions. The
+    same kind, with 95% certainty. The other texts are marked ``unsure`` in the predictions. The
     required confidence is determined on rows that the model was not trained on: the folds if there
     are some, otherwise the validation rows. ``unsure: null``: off."""
 

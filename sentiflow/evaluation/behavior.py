@@ -104,7 +104,7 @@ class BehaviorResult:
     num_passed: int
     pass_rate: float
     low: float
-    """Lower end of the exact 95 % interval. The cases of a test resemble each other, so it is too
+    """Lower end of the exact 95% interval. The cases of a test resemble each other, so it is too
     narrow for other kinds of sentences."""
     high: float
     failures: tuple[Failure, ...]

@@ -312,7 +312,7 @@ def _write_verdict(
     accuracy = metrics.accuracy
     low = 100 * accuracy.low
     high = 100 * accuracy.high
-    interval = f"95 % interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"
+    interval = f"95% interval {low:+.2f} to {high:+.2f}, {num_rows:,} rows"
     points = f"{abs(100 * accuracy.value):.2f} percentage points"
     p_value = paired.write_p(metrics.mcnemar.p_value)
     is_higher = accuracy.value > 0

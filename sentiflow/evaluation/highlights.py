@@ -57,7 +57,7 @@ def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
     yield Highlight(
         number=f"{metrics.accuracy:.1%}",
         meaning=f"of the labelled texts get the right label, {folds.origin} "
-        f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         section="figures",
     )
     if not metrics.is_binary:
@@ -78,7 +78,7 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
     yield Highlight(
         number=f"{metrics.accuracy:.1%}",
         meaning=f"of {texts} are labelled correctly "
-        f"(95 % interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
         section="figures",
     )
     if not metrics.is_binary:
@@ -157,7 +157,7 @@ def _summarize_unsure(unsure: UnsureMetrics) -> Highlight:
     meaning = "of the texts are unsure, and left to people"
     if unsure.error is not None:
         meaning += (
-            f"; {unsure.error:.1%} of the answers to the others are wrong (95 % interval "
+            f"; {unsure.error:.1%} of the answers to the others are wrong (95% interval "
             f"{unsure.error_low:.1%} to {unsure.error_high:.1%}), {unsure.verdict}"
         )
     return Highlight(f"{unsure.fraction:.1%}", meaning, "certainty")

@@ -49,7 +49,7 @@ class UnsureMetrics:
     error: float | None
     """Share of wrong answers; it and its interval are None if nothing is answered."""
     error_low: float | None
-    """Lower end of the exact 95 % interval."""
+    """Lower end of the exact 95% interval."""
     error_high: float | None
 
     @property
@@ -98,7 +98,7 @@ class Measurements:
         ends = self.intervals[self.split].get(name)
         if ends:
             low, high = ends
-            return f"95 % interval {form.format(low)} to {form.format(high)}"
+            return f"95% interval {form.format(low)} to {form.format(high)}"
         return f"no interval: {self.no_intervals[self.split][name]}"
 
     @property

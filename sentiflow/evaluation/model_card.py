@@ -211,7 +211,7 @@ def _list_metrics(measured: Measurements) -> list[_MetricRow]:
             _MetricRow(
                 metric=metric,
                 value=metric.form.format(value),
-                interval=interval.removeprefix("95 % interval "),  # as the column says
+                interval=interval.removeprefix("95% interval "),  # as the column says
             )
         )
     return rows

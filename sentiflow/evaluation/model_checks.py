@@ -72,7 +72,7 @@ class TermResult:
     difference: float
     """Difference from the mean over all terms of the category."""
     low: float
-    """Lower end of the 95 % interval of the difference. Of twenty terms without a difference, one
+    """Lower end of the 95% interval of the difference. Of twenty terms without a difference, one
     is expected to have an interval that excludes 0."""
     high: float
 

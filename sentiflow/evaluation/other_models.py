@@ -142,7 +142,7 @@ class TeacherComparison(ModelComparison):
     agreement: float
     """Share of the rows with the same prediction."""
     agreement_low: float
-    """Lower end of the exact 95 % interval."""
+    """Lower end of the exact 95% interval."""
     agreement_high: float
 
     @property

@@ -50,7 +50,7 @@ def calibration_test(
 
     Example:
         Of 100 rows with a probability of 0.6 a half are positive: the error is 0.1. By the binomial
-        distribution 5.2 % of samples have at least this error; 2,000 simulations say 6.0 %.
+        distribution 5.2% of samples have at least this error; 2,000 simulations say 6.0%.
 
         >>> label = np.repeat([0, 1], 50)
         >>> found = calibration_test(label=label, probability=np.full(100, 0.6))

@@ -86,7 +86,7 @@ class Metrics:
 
     num_rows: int
     accuracy_low: float
-    """Lower end of the exact 95 % interval."""
+    """Lower end of the exact 95% interval."""
     accuracy_high: float
     values: dict[str, float | None]
     """The metrics of ``registry.METRICS`` that models of these classes have, by name."""
@@ -358,7 +358,7 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
         >>> confusion = {"a": {"a": 28, "b": 2}, "b": {"a": 20, "b": 50}}
         >>> print(*compare_shares(confusion, "texts")[0])  # doctest: +NORMALIZE_WHITESPACE
         48.0% of the texts are predicted a, but 30.0% are:
-        18.0 points too many (95 % interval 8.9 to 26.4)
+        18.0 points too many (95% interval 8.9 to 26.4)
     """
     counts = pd.DataFrame(confusion).T
     names = list(dict.fromkeys([*counts.index, *counts.columns]))
@@ -394,7 +394,7 @@ def _describe_gap(name: str, share: float, gap: Difference, texts: str) -> str:
     many = "many" if gap.value > 0 else "few"
     return (
         f"of the {texts} are predicted {name}, but {share - gap.value:.1%} are: "
-        f"{100 * abs(gap.value):.1f} points too {many} (95 % interval {low:.1f} to {high:.1f})"
+        f"{100 * abs(gap.value):.1f} points too {many} (95% interval {low:.1f} to {high:.1f})"
     )
 
 

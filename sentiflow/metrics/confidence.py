@@ -387,7 +387,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     Fixed-sequence testing, as in Angelopoulos et al., "Learn then Test: Calibrating predictive
     algorithms to achieve risk control", Annals of Applied Statistics 19 (2025). The thresholds are
     quantiles of the confidence, which no error decides. Each is tested, the strictest first. A
-    threshold fails if the exact upper bound of Clopper and Pearson (95 %, one-sided) for the error
+    threshold fails if the exact upper bound of Clopper and Pearson (95%, one-sided) for the error
     above it is larger than ``max_error``. The last one before the first failure is chosen. So in at
     most 1 of 20 samples of rows its error on other texts of the same kind is larger.
 
@@ -405,7 +405,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
 
     Example:
         Of 200 rows the 100 with a confidence above 0.75 are right, of the others half. With an
-        error of 10 % the chance of at most 4 errors in 108 rows is 0.0135; of at most 6 in 112 it
+        error of 10% the chance of at most 4 errors in 108 rows is 0.0135; of at most 6 in 112 it
         is 0.0609, which is too large.
 
         >>> confidence = np.linspace(1, 0.5, 201)[:-1]

@@ -1,4 +1,4 @@
-"""Labels, predictions and probabilities -> 95 % intervals, for few rows and accurate models too.
+"""Labels, predictions and probabilities -> 95% intervals, for few rows and accurate models too.
 
 Every interval is the interval of a share of rows. A metric that is no such share counts as a share
 of its *effective* rows: as many as would give a share the metric's variance (E. L. Korn and B. I.
@@ -29,12 +29,12 @@ Interval = tuple[float, float]
 
 
 def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
-    """Bound the share behind ``successes`` out of ``total`` (95 %), which is at least 1.
+    """Bound the share behind ``successes`` out of ``total`` (95%), which is at least 1.
 
     The exact interval of C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits
-    illustrated in the case of the binomial", Biometrika 26 (1934). It holds the share in 95 % of
+    illustrated in the case of the binomial", Biometrika 26 (1934). It holds the share in 95% of
     samples or more, whatever the share and the number of rows. Wilson's, which is narrower, holds
-    shares such as 99.7 % of 50 rows in 84 %. Takes numbers, or arrays of them.
+    shares such as 99.7% of 50 rows in 84%. Takes numbers, or arrays of them.
 
     Example:
         >>> low, high = share_interval(8, 10)
@@ -63,7 +63,7 @@ class Accuracy:
     num_rows: int
     accuracy: float
     low: float
-    """Lower end of the exact 95 % interval."""
+    """Lower end of the exact 95% interval."""
     high: float
 
     @classmethod

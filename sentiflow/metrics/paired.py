@@ -1,4 +1,4 @@
-"""Predictions of two models on the same rows -> differences, their 95 % intervals, and tests."""
+"""Predictions of two models on the same rows -> differences, their 95% intervals, and tests."""
 
 import math
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ _MAX_DRAWN = 1 << 24
 _FEWEST = 1000
 """Fewest draws."""
 Z = NormalDist().inv_cdf(0.975)
-"""Half the width of a 95 % interval, in standard errors."""
+"""Half the width of a 95% interval, in standard errors."""
 _ROUNDING = 1e-12
 """Differences of metrics that are this near count as equal."""
 
@@ -34,7 +34,7 @@ class Difference:
     value: float
     low: float
     high: float
-    """Bounds of the 95 % interval."""
+    """Bounds of the 95% interval."""
     p_value: float | None = None
     """Two-sided, for the hypothesis that both are equal; None where the interval has no test."""
 
@@ -282,7 +282,7 @@ def _exchange(
 def adjust(p_values: Sequence[float]) -> list[float]:
     """Adjust the p-values of several tests by the step-down method of S. Holm (1979).
 
-    Scandinavian Journal of Statistics 6. With a probability of at least 95 %, no adjusted value
+    Scandinavian Journal of Statistics 6. With a probability of at least 95%, no adjusted value
     below 0.05 is due to chance. This holds for dependent tests too, such as those of slices that
     share rows. The method of Benjamini and Hochberg finds more and guarantees less.
 

@@ -40,7 +40,7 @@ class Metric:
     value: Callable[[Predicted], float | None]
     """None where it is undefined."""
     interval: Callable[[Predicted], intervals.Interval | str]
-    """Its 95 % interval, or why it has none."""
+    """Its 95% interval, or why it has none."""
     difference: Callable[[Predicted, Predicted], paired.Difference | None] | None = None
     """The second model's metric minus the first's; None: ``compare`` does not show it. It gives
     None where the metric is undefined."""
@@ -70,7 +70,7 @@ class ClassMetric:
     value: Callable[[OneVsRest], np.ndarray]
     """By class; NaN where it is undefined."""
     interval: Callable[[OneVsRest], tuple[np.ndarray, np.ndarray]] | None = None
-    """Its 95 % intervals, by class; None: it has none."""
+    """Its 95% intervals, by class; None: it has none."""
     is_main: bool = False
     """Whether tables of classes show its interval, and the metric also on a narrow screen."""
     of_probabilities: bool = False

@@ -65,7 +65,7 @@ class Shares:
     Shape: (G groups, C classes)
         - rows, labelled, method: ``(G,)``; ``method`` is one of ``METHODS``.
         - predicted: ``(G, C)``, the uncorrected share: that of predicted labels.
-        - share, low, high: ``(G, C)``, the corrected share and the bounds of its 95 % interval; NaN
+        - share, low, high: ``(G, C)``, the corrected share and the bounds of its 95% interval; NaN
           without any labelled row.
         - error: ``(G, C)``, its standard error if the rows are a sample of further texts: with it
           groups are compared.
@@ -425,14 +425,14 @@ def _vary_between(members: _Samples, pool: _Samples) -> tuple[np.ndarray, int]:
     within = (pool.residual(pool.tuning) * total - squares) / (total - freedom - 1)
     usual_size = (total - (sizes**2).sum() / total) / freedom
     # Few groups tell little of the variance between groups; its unbiased estimate is too small in
-    # more than half of all cases, and often 0. The true variance is below this one with 70 %.
+    # more than half of all cases, and often 0. The true variance is below this one with 70%.
     lowest = special.chdtri(max(freedom, 1), 0.7)
     variance = np.maximum(squares / lowest - np.maximum(within, 0), 0) / usual_size
     return np.nan_to_num(variance, posinf=0), freedom
 
 
 def _quantile(freedom: np.ndarray) -> np.ndarray:
-    """Return the quantile of Student's t for a 95 % interval."""
+    """Return the quantile of Student's t for a 95% interval."""
     return np.asarray(special.stdtrit(np.maximum(freedom, 1), 0.975))
 
 
@@ -466,8 +466,8 @@ def compare_with_others(shares: Shares) -> np.ndarray:
     the other shares weighted by rows. NaN where there is no other group, or no corrected share.
 
     Example:
-        Shares of 60 %, 50 % and 52 % of groups of the same size. The first differs from the mean of
-        the others, 51 %, by 9 points; the standard error is √(3² + (4² + 4²) / 4) = 4.12 points:
+        Shares of 60%, 50% and 52% of groups of the same size. The first differs from the mean of
+        the others, 51%, by 9 points; the standard error is √(3² + (4² + 4²) / 4) = 4.12 points:
         p = 0.029, times 3.
 
         >>> of_class = np.array([[0.6], [0.5], [0.52]])
@@ -508,7 +508,7 @@ def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
         one: The number of the group.
 
     Example:
-        Shares of 60 % and 50 % with standard errors of 3 and 4 points differ by two of their
+        Shares of 60% and 50% with standard errors of 3 and 4 points differ by two of their
         standard errors, √(3² + 4²) = 5.
 
         >>> compare_with(np.array([0.6, 0.5]), np.array([0.03, 0.04]), 0).round(4).tolist()

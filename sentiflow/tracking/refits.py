@@ -207,7 +207,7 @@ def describe_figures(record: RefitRecord) -> str:
         low = metrics.get(f"{split}/accuracy_low")
         high = metrics.get(f"{split}/accuracy_high")
         if low is not None and high is not None:
-            text += f" (95 % interval {low:.4f} to {high:.4f})"
+            text += f" (95% interval {low:.4f} to {high:.4f})"
         return text
     return f"{name_run(record)} was not measured either"
 

@@ -122,7 +122,7 @@ def _describe_unsure(unsure: Unsure, origin: str) -> str:
         return (
             f"texts with a confidence up to {unsure['threshold']:.4f} are unsure; of {num_rows:,} "
             f"rows that the model has not seen {unsure['answered_fraction']:.1%} are answered, and "
-            f"{promise} is shown for others like them (95 % certainty){origin}"
+            f"{promise} is shown for others like them (95% certainty){origin}"
         )
     least = confidence.count_least(unsure["max_error"])
     if num_rows < least:

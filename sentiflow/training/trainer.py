@@ -379,7 +379,7 @@ def rate_factor(schedule: str, step: int, num_steps: int) -> float:
     """Compute the factor on the learning rate of a step, counted from 0.
 
     ``constant``: 1. ``cosine``: along half a cosine from 1 down to 1e-5 (Loshchilov and Hutter
-    2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30 % of
+    2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30% of
     the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR except for
     the last step).
     """

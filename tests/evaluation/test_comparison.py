@@ -239,7 +239,7 @@ def test_a_worse_run_fails_with_exit_code_3_and_names_what_is_worse(runs, tmp_pa
     failed = invoke(good, bad, "--fail-if-worse")
     assert failed.exit_code == 3
     text = " ".join(failed.stdout.split())
-    assert "worse rows first second difference 95 % interval accuracy 60 1.0000 0.6667" in text
+    assert "worse rows first second difference 95% interval accuracy 60 1.0000 0.6667" in text
     assert "p is adjusted for 2 checks (Holm)." in text
     for arguments in (
         (bad, good, "--fail-if-worse"),

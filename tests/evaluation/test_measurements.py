@@ -156,7 +156,7 @@ def test_each_part_gives_the_line_that_a_reader_wants():
     )
     assert lines["certainty"] == (
         "20.0% of the texts are unsure, and left to people; 4.0% of the answers to the others are "
-        "wrong (95 % interval 3.0% to 6.0%), as promised, at most 5.0%"
+        "wrong (95% interval 3.0% to 6.0%), as promised, at most 5.0%"
     )
     assert lines["slices"] == (
         "75.0% is the accuracy of the worst slice beyond chance: question (1,200 texts; p = 0.004)"
@@ -244,7 +244,7 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
     assert found.to_json()["accuracy"] == found.metrics.accuracy
     first, second = highlights.summarize(MEASURED, ModelChecks(), folds=found)[:2]
     assert first[0] == f"{found.metrics.accuracy:.1%}"
-    assert "cross-validated over 2 folds, 90 rows (95 % interval" in first.meaning
+    assert "cross-validated over 2 folds, 90 rows (95% interval" in first.meaning
     assert second[0] == f"{found.metrics.f1_macro:.3f}"
     assert headline_split(["test", "cross-validated"]) == "cross-validated"
 

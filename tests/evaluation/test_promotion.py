@@ -159,7 +159,7 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "  version 2: test accuracy 0.8750, 8 rows",
         "  version 1: test accuracy 0.1250, the same rows",
         "  right only by version 2: 7 rows; only by version 1: 1 (McNemar's test: p = 0.07)",
-        "  gain +0.7500 (95 % interval +0.1042 to +1.0000)",
+        "  gain +0.7500 (95% interval +0.1042 to +1.0000)",
         "  test rows are left out, as the settings of a training leave out their classes: "
         "neutral 1",
         "  the training texts of models:/test_a_better_candidate_becomes_champion/2 and "

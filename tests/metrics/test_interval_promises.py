@@ -5,8 +5,8 @@ Draws of rows from populations whose metrics are known; ``make soak``, or this f
     pytest -m soak -s tests/metrics/test_interval_promises.py
 
 It prints the tables of ``docs/evaluation.md``. A cell is a population and a number of rows, and has
-5,000 draws (those of probabilities 1,000): a coverage of 95 % is seen as 94.4 to 95.6 % (two
-standard errors). Cells that show an interval in less than 2 % of the draws are left out.
+5,000 draws (those of probabilities 1,000): a coverage of 95% is seen as 94.4 to 95.6% (two
+standard errors). Cells that show an interval in less than 2% of the draws are left out.
 """
 
 from collections import defaultdict

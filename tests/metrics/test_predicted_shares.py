@@ -11,7 +11,7 @@ OFTEN = {"schlecht": {"schlecht": 30, "gut": 2}, "gut": {"schlecht": 23, "gut": 
 def test_a_class_that_is_predicted_too_often_is_told_with_its_interval():
     lines = dict(compare_shares(OFTEN, "test texts"))
     assert lines["53.0%"] == (
-        "of the test texts are predicted schlecht, but 32.0% are: 21.0 points too many (95 % "
+        "of the test texts are predicted schlecht, but 32.0% are: 21.0 points too many (95% "
         "interval 11.4 to 29.7)"
     )
     assert "predicted gut, but 68.0% are: 21.0 points too few" in lines["47.0%"]

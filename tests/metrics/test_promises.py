@@ -4,8 +4,8 @@ Simulated samples of models whose truth is known; ``make soak``, or this file al
 
     pytest -m soak -s tests/metrics/test_promises.py
 
-It prints the table of ``docs/evaluation.md``. Most lines are 1,000 samples: a coverage of 95 % is
-seen as 93.6 to 96.4 %, a level of 5 % as 3.6 to 6.4 % (two standard errors).
+It prints the table of ``docs/evaluation.md``. Most lines are 1,000 samples: a coverage of 95% is
+seen as 93.6 to 96.4%, a level of 5% as 3.6 to 6.4% (two standard errors).
 """
 
 from collections import defaultdict
@@ -131,7 +131,7 @@ def test_the_intervals_of_the_report_hold_the_truth():
             interval = share_interval(int(chosen.sum()), len(chosen))
             shares.add_interval(name, *interval, expected)
         point = confidence.accuracy_by_coverage(right=found, confidence=certainty + 0.5)[4]
-        name = "accuracy of the most certain 80 %"
+        name = "accuracy of the most certain 80%"
         shares.add_interval(name, point.low, point.high, top)
         intervals = find(Predicted.of_positive(**rows))
         for name, ends in intervals.items():
@@ -193,11 +193,11 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
         accuracy = found["accuracy"]
         test = promotion.ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy)
         shares.add(
-            "promote: a champion is replaced (at most 2.5 %)", not promotion.find_objection(test)
+            "promote: a champion is replaced (at most 2.5%)", not promotion.find_objection(test)
         )
-    shares.print("false alarms of compare and promote, at most 5 %")
+    shares.print("false alarms of compare and promote, at most 5%")
     shares.check(0, 0.05)
-    assert np.mean(shares.found["promote: a champion is replaced (at most 2.5 %)"]) < 0.04
+    assert np.mean(shares.found["promote: a champion is replaced (at most 2.5%)"]) < 0.04
 
 
 def test_p_values_of_the_report_raise_few_false_alarms():
@@ -228,7 +228,7 @@ def test_p_values_of_the_report_raise_few_false_alarms():
         found = measure_groups(sample)
         shares.add("a category of groups, unadjusted", found[0].p_value < 0.05)
         shares.add("any of 4 categories of groups (Holm)", any(g.p_adjusted < 0.05 for g in found))
-    shares.print("false alarms of the report, at most 5 %")
+    shares.print("false alarms of the report, at most 5%")
     shares.check(0, 0.05)
 
 
@@ -237,7 +237,7 @@ def test_a_search_for_slices_says_little_by_chance_and_finds_what_is_there():
     for sample in samples(NUM_FEW):
         found = search_slices(sample, tokens, np.full(NUM_TEXTS, 0.8))
         shares.add("a slice is found, though none is worse", bool(found))
-    shares.print("false alarms of the search for slices, at most 5 %")
+    shares.print("false alarms of the search for slices, at most 5%")
     shares.check(0, 0.05)
     power, has = Shares(), [has_word(tokens, word) for word in range(200)]
     pairs = {

@@ -112,7 +112,7 @@ def test_equal_groups_do_not_differ():
     sure = measure_claims(0, 300, 20, 100, 0.05, (0.99, "both", 0.7))
     moderate = measure_claims(1, 300, 2, 100, 0.3, ("moderate", 1.0, 0.0))
     assert sure.max() < 0.03
-    assert moderate.max() < 0.08  # 5 % are allowed
+    assert moderate.max() < 0.08  # 5% are allowed
 
 
 def test_groups_that_differ_are_told():

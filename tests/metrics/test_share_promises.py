@@ -5,7 +5,7 @@ alone::
 
     pytest -m soak -s tests/metrics/test_share_promises.py
 
-It prints the table of ``docs/trends.md``. A coverage of 95 % is seen as 94.0 to 96.0 % in 2,000
+It prints the table of ``docs/trends.md``. A coverage of 95% is seen as 94.0 to 96.0% in 2,000
 draws (two standard errors). Errors that are added to those of few labels make intervals wider than
 theory says: only those of 300 labels and more are compared with it.
 """
