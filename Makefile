@@ -8,7 +8,7 @@ READY_AUDIT := .venv/.ready-audit
 # on synthetic data; the others need files that are named to them
 BENCHMARKS := $(filter-out $(addprefix benchmarks/,published.py retrained.py serving.py words.py),$(wildcard benchmarks/*.py))
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not soak"
-ALL_TESTS := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --durations 30
+ALL_TESTS := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 30
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
