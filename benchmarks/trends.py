@@ -91,8 +91,9 @@ def run_trends(output: Path) -> measuring.Figures:
 
     given = {"name": "benchmark", "output_uri": output, "trends": {"by": ["time:hour"]}}
     config = settings.load(given)
-    with open_output(trends.describe_output(config), overwrite=True) as target:
-        seconds = trends.run(config, target, Recorder())["seconds"]
+    plan = trends.resolve(config)
+    with open_output(plan.spec, overwrite=True) as target:
+        seconds = trends.run(plan, target, Recorder())["seconds"]
     return {"seconds": seconds, "MB": measuring.peak_mb()}
 
 

@@ -238,6 +238,11 @@ def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
     assert not (tmp_path / "run/prepared").exists()
 
 
+def plan_preparation(config, uri):
+    """Plan a preparation that has no input."""
+    return types.SimpleNamespace(config=config, spec=OutputSpec("prepare", uri, {}, {}))
+
+
 @pytest.fixture
 def happened(monkeypatch):
     """Note, in place of Ray, the store and a stage, when each of them is asked for something."""
@@ -256,10 +261,7 @@ def happened(monkeypatch):
         return lambda *_, **__: notes.append(what) or answer
 
     stage = types.SimpleNamespace(
-        describe_output=lambda config: OutputSpec("prepare", config.prepare.output_uri, {}, {}),
-        resolve=lambda config: types.SimpleNamespace(
-            config=config, spec=stage.describe_output(config)
-        ),
+        resolve=lambda config: plan_preparation(config, config.prepare.output_uri),
         run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
@@ -298,7 +300,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
     def refuse(config):
         raise UserError("no such file")
 
-    stages._stage("prepare").describe_output = refuse
+    stages._stage("prepare").resolve = refuse
     with pytest.raises(UserError):
         run(tmp_path, sample_csv)
     assert happened == []
@@ -307,7 +309,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
 def test_a_whole_run_starts_ray_once(tmp_path, sample_csv, happened):
     config = settings.load(write_config(tmp_path, sample_csv), ())
     stage = stages._stage("prepare")
-    stage.describe_output = lambda _: OutputSpec("prepare", f"{tmp_path}/{len(happened)}", {}, {})
+    stage.resolve = lambda config: plan_preparation(config, f"{tmp_path}/{len(happened)}")
     stages.run(config, stages.VERBS)
     assert happened.count("the stage runs") == len(stages.VERBS)
     assert happened.count("Ray starts") == 1

@@ -169,7 +169,7 @@ def check_given(config: Config, command: str, *, source: str) -> None:
     if command in ("prepare", "run") and not prepare.csv:
         missing.append("prepare.csv")
     if command == "score" and not prepare.csv:
-        has_corpus = score.corpus != ("prepared",) or score.prepared_uri or prepare.output_uri
+        has_corpus = not score.reads_prepared or score.prepared_uri or prepare.output_uri
         if not has_corpus:
             missing.append("score.corpus")
         if not score.model_uri and "train" not in config.model_fields_set:
@@ -195,7 +195,7 @@ def check_slices(config: Config, *, source: str) -> None:
     slices = config.evaluate.slices
     if config.evaluate.scored_uri != score.output_uri:
         return
-    are_prepared = score.corpus == ("prepared",)
+    are_prepared = score.reads_prepared
     columns = [*score.keep_columns, *PREDICTED]
     section = "score"
     if are_prepared:

@@ -188,6 +188,11 @@ class ScoreSettings(Settings):
     """Share of a GPU for a part. 0: no GPU. ``auto``: a quarter or more if there are GPUs."""
 
     @property
+    def reads_prepared(self) -> bool:
+        """Whether prepared data are scored, instead of files."""
+        return self.corpus == ("prepared",)
+
+    @property
     def model_uris(self) -> tuple[str, ...]:
         """The models in ``model_uri``."""
         models = self.model_uri or ()

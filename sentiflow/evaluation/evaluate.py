@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -87,8 +88,21 @@ class _Files(NamedTuple):
     """With the names of classes; empty without texts."""
 
 
-def describe_output(config: Config) -> OutputSpec:
-    """Describe the output of the evaluation.
+@dataclass(frozen=True)
+class EvaluatePlan:
+    """An evaluation as it will run."""
+
+    config: Config
+    """The experiment."""
+    spec: OutputSpec
+    """The output. Its input are the predictions."""
+    scored: Manifest
+    """Manifest of the predictions. If they are replaced meanwhile, the evaluation is not
+    published (:meth:`Output.publish`)."""
+
+
+def resolve(config: Config) -> EvaluatePlan:
+    """Plan an evaluation.
 
     Raises:
         UserError: There are no complete predictions, or they lack a column of
@@ -102,11 +116,12 @@ def describe_output(config: Config) -> OutputSpec:
         **settings.model_dump(exclude={"scored_uri", "output_uri"}),
         "report_version": REPORT_VERSION,
     }
-    scored = manifest.reference(settings.scored_uri, record)
-    return OutputSpec(STAGE, settings.output_uri, decisive, {"scored": scored}, owns=OWNS)
+    inputs = {"scored": manifest.reference(settings.scored_uri, record)}
+    spec = OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return EvaluatePlan(config, spec, scored=record)
 
 
-def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
+def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     """Evaluate predictions and render the report; return the manifest.
 
     Raises:
@@ -114,10 +129,10 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
             ``evaluate.slices`` matches no text.
     """
     began = time.monotonic()
-    spec = output.spec
-    scored_uri = spec.inputs["scored"]["uri"]
-    record = manifest.require(scored_uri, stage="score", setting="")
-    scored, by_version, of_versions = _choose_model(scored_uri, record)
+    config = plan.config
+    spec = plan.spec
+    scored_uri = config.evaluate.scored_uri
+    scored, by_version, of_versions = _choose_model(scored_uri, plan.scored)
     measured = _measure(config.evaluate, scored_uri, scored)
     output.begin()
     model = scored["inputs"]["model"]

@@ -83,7 +83,7 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
 def _count_rows(verb: str, config: Config) -> _Rows:
     """Count the rows of a stage by the prepared data, or guess them by the bytes of its files."""
     patterns = config.prepare.csv
-    if verb == "score" and config.score.corpus != ("prepared",):
+    if verb == "score" and not config.score.reads_prepared:
         patterns = config.score.corpus
     elif verb != "prepare":
         prepared = manifest.read(config.train.prepared_uri)

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import yaml
 
@@ -86,7 +86,7 @@ def run(
             left = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()
-            planned = _plan_stage(verb, config)
+            planned = _resolve(verb, config)
             config = session.config = planned.config
             spec = planned.spec
             strict = replace(spec, follows="")
@@ -130,7 +130,7 @@ def _find_state(config: Config, left: Sequence[Verb], overwrite: bool) -> tuple[
     is_new = manifest.read(getattr(config, verb).output_uri) is None
     if is_new:
         _check(config, left)
-    planned = _plan_stage(verb, config)
+    planned = _resolve(verb, config)
     config = planned.config
     spec = planned.spec
     status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
@@ -153,7 +153,7 @@ def _describe_status(status: outputs.Status, overwrite: bool) -> str:
 
 def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:
     """Leave out the evaluation of a refit in a whole run, if no test row is left."""
-    is_refit = config.train.refit and config.score.corpus == ("prepared",)
+    is_refit = config.train.refit and config.score.reads_prepared
     if tuple(verbs) != VERBS or not is_refit:
         return verbs
     prepared = manifest.read(config.score.prepared_uri)
@@ -178,32 +178,26 @@ def _stage(verb: Verb) -> ModuleType:
     return importlib.import_module(_MODULES[verb])
 
 
-@dataclass(frozen=True)
-class _PlannedStage:
-    """A stage that can run."""
+class StagePlan(Protocol):
+    """A stage as it will run: everything that its settings refer to, looked up once."""
 
-    config: Config
-    """The experiment. In a refit the section ``train`` is that of the run to repeat."""
-    spec: OutputSpec
-    run: Callable[..., Manifest]
-    """Takes the output, the recorder, and the resources if the stage needs Ray."""
+    @property
+    def config(self) -> Config:
+        """The experiment. In a refit the section ``train`` is that of the run to repeat."""
+
+    @property
+    def spec(self) -> OutputSpec:
+        """The output, with the settings and inputs that decide it."""
 
 
-def _plan_stage(verb: Verb, config: Config) -> _PlannedStage:
-    """Describe the output of a stage.
-
-    A training and a sweep are planned in the same step: they run as they were described.
-    """
-    stage = _stage(verb)
-    if verb in ("train", "sweep"):
-        plan = stage.resolve(config)
-        return _PlannedStage(plan.config, plan.spec, functools.partial(stage.run, plan))
-    spec = stage.describe_output(config)
-    return _PlannedStage(config, spec, functools.partial(stage.run, config))
+def _resolve(verb: Verb, config: Config) -> StagePlan:
+    """Plan a stage; it runs as it was planned."""
+    planned: StagePlan = _stage(verb).resolve(config)
+    return planned
 
 
 def _run_stage(
-    planned: _PlannedStage,
+    planned: StagePlan,
     left: Sequence[Verb],
     output: Output,
     recorder: "Recorder",
@@ -226,7 +220,8 @@ def _run_stage(
             from sentiflow.cluster import nodes
 
             nodes.check_shared(f"{verb}.output_uri", uri)
-    return planned.run(output, recorder, **options)
+    record: Manifest = _stage(verb).run(planned, output, recorder, **options)
+    return record
 
 
 class _Session(contextlib.ExitStack):

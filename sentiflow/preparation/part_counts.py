@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED
+from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import row_checks
 from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, few, rows_are
+from sentiflow.preparation.duplicates import HELD_OUT
 
 NUM_EXAMPLES = 3
 """Rejected rows that a message shows."""
@@ -78,6 +80,48 @@ class PartCounts:
     def rejected(self) -> int:
         """Rejected rows."""
         return sum(self.reasons.values())
+
+
+def check_labelled(
+    read: PartCounts,
+    *,
+    settings: PrepareSettings,
+    named: Sequence[str] | None,
+    learnable: Sequence[str],
+    fixed_splits: Sequence[str],
+) -> list[str]:
+    """Check how many labelled rows were rejected, and their classes; return notes for the user.
+
+    Args:
+        read: The counts of all parts.
+        settings: The section ``prepare``.
+        named: The classes that the settings name.
+        learnable: The classes that a model can learn.
+        fixed_splits: Splits whose rows are given.
+
+    Raises:
+        UserError: Too many are rejected, or their classes cannot be learned.
+    """
+    max_rejected = settings.max_rejected_fraction
+    has_fixed_test = "test" in fixed_splits
+    check_rejected(read, max_rejected_fraction=max_rejected)
+    notes = []
+    if read.unknown_labels:
+        unknown = row_checks.list_unknown(read.unknown_labels)
+        notes.append(f"rows are rejected for labels that format.labels does not name: {unknown}")
+    notes += check_classes(
+        read,
+        learned=named or learnable,
+        are_named=named is not None,
+        has_fixed_test=has_fixed_test,
+        empty=[name for name in SPLITS[1:] if not getattr(settings.split, f"{name}_fraction")],
+    )
+    if has_fixed_test:
+        notes += check_test(read, max_rejected_fraction=max_rejected)
+    num_held_out = read.left_out.get(HELD_OUT, 0)
+    if num_held_out:
+        notes.append(f"{rows_are(num_held_out)} left out: {fixed_splits[-1]} rows have their text")
+    return notes
 
 
 def check_rejected(

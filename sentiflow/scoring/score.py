@@ -21,39 +21,28 @@ import numpy as np
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import input_files, manifest, parts, row_checks, schema
+from sentiflow.config.sections import ScoreSettings
+from sentiflow.data import input_files, manifest, parts, row_checks
 from sentiflow.data.arrays import hash_strings
-from sentiflow.data.corpus import Corpus, Plan, check_columns, cut
+from sentiflow.data.corpus import Corpus, Plan, cut
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest, ModelInput, Scoring
-from sentiflow.data.outputs import Output, OutputSpec, list_result
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
-from sentiflow.models import drift, package_files
+from sentiflow.models import drift
 from sentiflow.progress import say
 from sentiflow.scoring import score_inputs, summary, tasks
-from sentiflow.scoring.score_inputs import STAGE, Copy
+from sentiflow.scoring.score_inputs import Copy
+from sentiflow.scoring.score_plan import STAGE, ScorePlan
+from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
 from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
-from sentiflow.tracking import model_sources
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
-
-OWNS = ("predictions", "rejected", MODEL)
-
-_NOT_DECISIVE = {
-    "corpus",
-    "prepared_uri",
-    "model_uri",
-    "output_uri",
-    "num_workers",
-    "gpus_per_worker",
-}
-"""Settings that do not decide the result by themselves."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,38 +100,14 @@ class _Earlier:
         )
 
 
-def describe_output(config: Config) -> OutputSpec:
-    """Describe the output of scoring; files of a corpus are read only if they have changed.
-
-    Raises:
-        UserError: The corpus or the model does not exist, or several models have no average.
-        JobError: MLflow cannot be reached.
-    """
-    settings = config.score
-    assert settings.model_uri, "settings are resolved"
-    model = model_sources.describe(
-        settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
-    )
-    corpus = score_inputs.describe_corpus(settings)
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
-    decisive["keep_raw"] = config.prepare.keep_raw
-    decisive["corpus"] = "files"
-    if score_inputs.reads_prepared(settings):
-        decisive["corpus"] = score_inputs.PREPARED
-    decisive["predictions_version"] = schema.PREDICTIONS_VERSION
-    return OutputSpec(
-        stage=STAGE,
-        uri=settings.output_uri,
-        settings=decisive,
-        inputs={"model": model, "corpus": corpus},
-        owns=OWNS,
-        grows="corpus",
-        follows=score_inputs.follow(settings, model),
-    )
-
-
-def run(config: Config, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
+def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Score a corpus; resume a killed scoring, or add files that are new since the last one.
+
+    Args:
+        plan: The scoring.
+        output: Its output.
+        recorder: Its run in MLflow.
+        resources: The cluster.
 
     Returns:
         The manifest.
@@ -152,36 +117,39 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         JobError: A part failed; finished parts are kept for the next run.
     """
     began = time.monotonic()
-    settings = config.score
-    spec = output.spec
+    settings = plan.settings
     previous = output.previous
-    model = spec.inputs["model"]
-    earlier = _Earlier.of(previous, model)
-    files = _find_files(spec.inputs["corpus"], num_old=earlier.num_files)
+    earlier = _Earlier.of(previous, plan.model)
+    files = _find_files(plan.corpus, num_old=earlier.num_files)
     if previous and files.are_all_old:
         return previous
 
-    plan, labels = _plan(settings, files, model, unpack_to=join(output.uri, "unpacked"))
+    rows, labels = score_inputs.inspect(
+        plan,
+        files.distinct,
+        num_previous=files.num_old_distinct,
+        unpack_to=join(output.uri, "unpacked"),
+    )
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     precision = tasks.choose_precision(
         settings.precision, earlier=earlier.precision, on_gpu=num_gpus > 0
     )
-    if previous and isinstance(plan, TablePlan):
-        check_compatible(previous, plan)
+    if previous and isinstance(rows, TablePlan):
+        check_compatible(previous, rows)
 
     output.begin()
     maps = MapStages(
         output,
         num_workers=settings.num_workers,
-        max_wait_minutes=config.cluster.max_wait_minutes,
+        max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
     with output.rolled_back_if_refused():
-        source = _cut(plan, settings, maps, first_row=earlier.counts.rows_read)
-        model_uri = score_inputs.fetch_model(config, output)
-    _announce(spec, source)
+        source = _cut(rows, settings, maps, first_row=earlier.counts.rows_read)
+        model_uri = score_inputs.fetch_model(plan, output)
+    _announce(plan.model, source)
 
     job = _describe_job(
-        settings,
+        plan,
         output,
         earlier,
         model_uri=model_uri,
@@ -189,11 +157,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         precision=precision,
         on_gpu=num_gpus > 0,
     )
-    of_parts = _score_parts(config, spec, source, maps, job, num_gpus)
+    of_parts = _score_parts(plan, source, maps, job, num_gpus)
 
-    has_row_ids = isinstance(plan, TablePlan) and plan.table_format.has_row_ids
+    has_row_ids = isinstance(rows, TablePlan) and rows.table_format.has_row_ids
     may_repeat = len(files.distinct) > 1 and not has_row_ids
-    new = _sum_up(output, source, earlier.counts, of_parts, may_repeat=may_repeat)
+    new = _sum_up(plan.model, output, source, earlier.counts, of_parts, may_repeat=may_repeat)
     total = RowCounts.sum([earlier.counts, new])
     _check(output, source, new, total)
 
@@ -202,11 +170,11 @@ def run(config: Config, output: Output, recorder: Recorder, *, resources: Resour
         total=total,
         num_scored=sum(of_parts[number].accepted for number in maps.fresh),
         seconds=time.monotonic() - began,
-        drift=summary.find_drift(total, model),
+        drift=summary.find_drift(total, plan.model),
     )
-    summary.tell(done, model, uri=spec.uri)
+    summary.tell(done, plan.model, uri=plan.spec.uri)
     summary.log_metrics(done, recorder)
-    return _publish(output, source, job, done, files, earlier, recorder)
+    return _publish(plan, output, source, job, done, files, earlier, recorder)
 
 
 def _find_files(corpus: Input, *, num_old: int) -> _Files:
@@ -221,55 +189,39 @@ def _find_files(corpus: Input, *, num_old: int) -> _Files:
     return _Files(listed=listed, num_old=num_old, copies=copies)
 
 
-def _plan(
-    settings: ScoreSettings, files: _Files, model: ModelInput, *, unpack_to: str
-) -> score_inputs.Planned:
-    """Inspect the new files, and check that they have the columns to keep."""
-    classes = package_files.classes_of(model)
-    planned = score_inputs.plan(
-        settings,
-        files.distinct,
-        classes=classes,
-        num_previous=files.num_old_distinct,
-        unpack_to=unpack_to,
-    )
-    check_columns(planned.plan.columns, settings.keep_columns, classes=classes)
-    return planned
-
-
 def _cut(
-    plan: Plan | Corpus, settings: ScoreSettings, maps: MapStages, *, first_row: int
+    rows: Plan | Corpus, settings: ScoreSettings, maps: MapStages, *, first_row: int
 ) -> Corpus:
     """Cut new files into parts; prepared data are cut already.
 
     Args:
-        plan: The files.
+        rows: The files, or prepared data.
         settings: The settings of the stage.
         maps: Does the work on each file.
         first_row: Number of the first row: the number of rows that were scored before.
     """
-    if isinstance(plan, Corpus):
-        return plan
+    if isinstance(rows, Corpus):
+        return rows
     return cut(
-        plan,
+        rows,
         rows_per_part=settings.rows_per_file,
-        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(plan.files)),
+        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(rows.files)),
         first_row=first_row,
     )
 
 
-def _announce(spec: OutputSpec, source: Corpus) -> None:
+def _announce(model: ModelInput, source: Corpus) -> None:
     """Tell the user which model scores how many rows, and what to know about both."""
-    say(STAGE, f"{score_inputs.name_model(spec)} on {source.num_rows:,} rows")
+    say(STAGE, f"{score_inputs.name_model(model)} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
-    members = (spec.inputs["model"]["settings"] or {}).get("members", ())
+    members = (model["settings"] or {}).get("members", ())
     if any(member.get("unsure") for member in members):
         say(STAGE, "averaged models have no guarantee for unsure texts: no text is left to people")
 
 
 def _describe_job(
-    settings: ScoreSettings,
+    plan: ScorePlan,
     output: Output,
     earlier: _Earlier,
     *,
@@ -279,10 +231,10 @@ def _describe_job(
     on_gpu: bool,
 ) -> ScoreJob:
     """Describe what all tasks do; further classes of the corpus follow the model's classes."""
-    model: ModelInput = output.spec.inputs["model"]
-    classes = tuple(dict.fromkeys([*package_files.classes_of(model), *labels]))
+    model = plan.model
+    classes = tuple(dict.fromkeys([*plan.classes, *labels]))
     return ScoreJob(
-        keep_columns=settings.keep_columns,
+        keep_columns=plan.settings.keep_columns,
         classes=classes,
         labels=tuple(classes.index(name) for name in labels),
         precision=precision,
@@ -296,8 +248,7 @@ def _describe_job(
 
 
 def _score_parts(
-    config: Config,
-    spec: OutputSpec,
+    plan: ScorePlan,
     source: Corpus,
     maps: MapStages,
     job: ScoreJob,
@@ -305,15 +256,15 @@ def _score_parts(
 ) -> list[RowCounts]:
     """Score the parts that have no completion marker; return the results of all."""
     kept = tuple(tasks.list_kept(job.keep_columns))
-    keep_raw = config.prepare.keep_raw
-    if score_inputs.reads_prepared(config.score):  # its rows have been checked
+    keep_raw = plan.config.prepare.keep_raw
+    if plan.prepared:  # its rows have been checked
         rules = row_checks.RowRules(keep=kept, keep_raw=keep_raw)
     else:
-        form = config.score.format
+        form = plan.settings.format
         assert form is not None, "settings are resolved"
         rules = row_checks.RowRules.of_texts(form, keep=kept, keep_raw=keep_raw)
     run_key = manifest.fingerprint(
-        [spec.settings, job.model_fingerprint, job.model_version, job.precision]
+        [plan.spec.settings, job.model_fingerprint, job.model_version, job.precision]
     )
     results = maps.run(
         STAGE,
@@ -328,6 +279,7 @@ def _score_parts(
 
 
 def _sum_up(
+    model: ModelInput,
     output: Output,
     source: Corpus,
     before: RowCounts,
@@ -338,6 +290,7 @@ def _sum_up(
     """Add up the new rows, without statistics for drift if the model has learned some of them.
 
     Args:
+        model: The model.
         output: The output.
         source: The new rows.
         before: Counts of the rows that were scored before.
@@ -345,7 +298,7 @@ def _sum_up(
         may_repeat: Whether a row of an earlier file may have the same ``tweet_id``.
     """
     new = RowCounts.sum(parts)
-    learned_files = score_inputs.find_learned_files(source.files, output.spec.inputs["model"])
+    learned_files = score_inputs.find_learned_files(source.files, model)
     if learned_files:
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         new = replace(new, profile=drift.Profile())
@@ -411,6 +364,7 @@ def _check(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> 
 
 
 def _publish(
+    plan: ScorePlan,
     output: Output,
     source: Corpus,
     job: ScoreJob,
@@ -422,6 +376,7 @@ def _publish(
     """Complete the output, together with the previous predictions.
 
     Args:
+        plan: The scoring.
         output: The output.
         source: The new rows, with a description of their files as they were read.
         job: Arguments of the tasks.
@@ -447,9 +402,9 @@ def _publish(
     }
     unknown_values = Counter(done.total.unknown_values).most_common(row_checks.MAX_COUNTED)
     return output.publish(
-        inputs=output.spec.inputs | {"corpus": _describe_corpus(source, files)},
+        inputs=plan.spec.inputs | {"corpus": _describe_corpus(source, files)},
         files=[*done.total.files, *_list_average(output)],
-        models={**earlier.models, job.model_version: output.spec.inputs["model"]},
+        models={**earlier.models, job.model_version: plan.model},
         scorings=[*earlier.scorings, scoring],
         peak_memory_bytes=done.total.peak_memory_bytes,
         num_parts=job.first_part + len(source.parts),

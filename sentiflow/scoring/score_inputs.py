@@ -1,26 +1,19 @@
-"""Score settings -> the model and the corpus: described; the corpus planned and cut into parts."""
+"""Plan of a scoring -> the model where all nodes find it, and the corpus as it is to be cut."""
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
-from sentiflow.config.sections import Config, ScoreSettings
+from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import Input, InputFile, ModelInput
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.manifest_types import Input, InputFile, Manifest, ModelInput
+from sentiflow.data.outputs import Output
 from sentiflow.data.parts import Part
+from sentiflow.scoring.score_plan import VERSION, ScorePlan
 from sentiflow.storage.uris import display_uri, join, split_member
 from sentiflow.tracking import model_sources, refits
-
-STAGE = "score"
-PREPARED = "prepared"
-"""The value of ``score.corpus`` for prepared data, instead of files."""
-
-_VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
-_ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
 
 
 class Copy(NamedTuple):
@@ -32,21 +25,16 @@ class Copy(NamedTuple):
     """URI of the first file with this content."""
 
 
-class Planned(NamedTuple):
+class Inspected(NamedTuple):
     """A corpus before it is cut."""
 
-    plan: corpus.Plan | corpus.Corpus
+    rows: corpus.Plan | corpus.Corpus
     """New files, or prepared data, which are cut already."""
     labels: tuple[str, ...]
     """Names of its classes: labels are positions among them."""
 
 
-def reads_prepared(settings: ScoreSettings) -> bool:
-    """Say whether prepared data are scored, instead of files."""
-    return settings.corpus == (PREPARED,)
-
-
-def fetch_model(config: Config, output: Output) -> str:
+def fetch_model(plan: ScorePlan, output: Output) -> str:
     """Return a directory of the model that all nodes can read.
 
     A model in MLflow is downloaded for the time of the scoring. Several models are averaged into
@@ -56,28 +44,20 @@ def fetch_model(config: Config, output: Output) -> str:
         UserError: The model is damaged.
         JobError: MLflow cannot be reached.
     """
-    model = output.spec.inputs["model"]
-    tracking = config.tracking.uri
+    model = plan.model
+    tracking = plan.config.tracking.uri
     work = join(output.uri, "downloaded")
-    if isinstance(config.score.model_uri, str):
+    if isinstance(plan.settings.model_uri, str):
         return model_sources.download(model, to=work, tracking=tracking)
     if output.previous:
         return join(output.spec.uri, MODEL)
     return model_sources.gather(model, to=join(output.uri, MODEL), work=work, tracking=tracking)
 
 
-def name_model(spec: OutputSpec) -> str:
+def name_model(model: ModelInput) -> str:
     """Name the model, or all members of an average, for a line."""
-    model: ModelInput = spec.inputs["model"]
     uris = [display_uri(member["uri"]) for member in model.get("members", [model])]
     return uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
-
-
-def follow(settings: ScoreSettings, model: ModelInput) -> str:
-    """Return the beginning of the URIs of all versions of a model, if an alias names it."""
-    version = _VERSION.fullmatch(model["uri"])
-    is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
-    return version[1] if version and is_alias else ""
 
 
 def name_version(model: ModelInput, models: Mapping[str, ModelInput]) -> str:
@@ -94,7 +74,7 @@ def name_version(model: ModelInput, models: Mapping[str, ModelInput]) -> str:
     for name, other in models.items():
         if other["fingerprint"] == model["fingerprint"]:
             return name
-    version = _VERSION.fullmatch(model["uri"])
+    version = VERSION.fullmatch(model["uri"])
     if version and version[2] not in models:
         return version[2]
     return model["fingerprint"]
@@ -141,72 +121,47 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
     return [display_uri(item["uri"]) for item in files]
 
 
-def describe_corpus(settings: ScoreSettings) -> Input:
-    """Describe the corpus as an input; files that were not scored before are not read.
-
-    If all files of a complete result are gone, they are described as they were.
-
-    Raises:
-        UserError: It does not exist.
-    """
-    if reads_prepared(settings):
-        record = manifest.require(
-            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
-        )
-        return manifest.reference(settings.prepared_uri, record)
-    scored = manifest.read(settings.output_uri)
-    earlier: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus", earlier=earlier)
-    if earlier and not uris:
-        return earlier
-    if not earlier or "files" not in earlier:
-        return input_files.as_found(uris)
-    return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)
-
-
-def plan(
-    settings: ScoreSettings,
-    files: Sequence[InputFile],
-    *,
-    classes: tuple[str, ...],
-    num_previous: int,
-    unpack_to: str,
-) -> Planned:
-    """Inspect the corpus before anything is written.
+def inspect(
+    plan: ScorePlan, files: Sequence[InputFile], *, num_previous: int, unpack_to: str
+) -> Inspected:
+    """Inspect the corpus before anything is written, and check that it has the columns to keep.
 
     Args:
-        settings: The settings of the stage.
-        files: Its files without copies; none if prepared data are scored.
-        classes: The classes of the model. Files that do not name their classes are assumed to have
-            these, and neutral beside negative and positive.
+        plan: The scoring.
+        files: The files of the corpus without copies; none if prepared data are scored.
         num_previous: Number of files at its beginning that were scored before.
         unpack_to: Directory for the content of compressed files.
 
     Raises:
-        UserError: It mixes CSV and Parquet, or cannot be read.
+        UserError: It mixes CSV and Parquet, cannot be read, or has no such column.
     """
-    if reads_prepared(settings):
-        return _open_prepared(settings)
-    assumed = SENTIMENT140 if classes == BINARY else classes
-    if corpus.are_tables([item["uri"] for item in files], setting="score.corpus"):
-        return _plan_tables(settings, files, assumed, num_previous)
-    return _plan_csv(settings, files[num_previous:], assumed, unpack_to)
+    settings = plan.settings
+    # Files that do not name their classes are assumed to have the model's, and neutral beside
+    # negative and positive.
+    assumed = SENTIMENT140 if plan.classes == BINARY else plan.classes
+    if plan.prepared:
+        inspected = _open_prepared(settings, plan.prepared)
+    elif corpus.are_tables([item["uri"] for item in files], setting="score.corpus"):
+        inspected = _plan_tables(settings, files, assumed, num_previous)
+    else:
+        inspected = _plan_csv(settings, files[num_previous:], assumed, unpack_to)
+    corpus.check_columns(inspected.rows.columns, settings.keep_columns, classes=plan.classes)
+    return inspected
 
 
-def _open_prepared(settings: ScoreSettings) -> Planned:
-    record = manifest.require(settings.prepared_uri, stage="prepare", setting="score.prepared_uri")
+def _open_prepared(settings: ScoreSettings, record: Manifest) -> Inspected:
     prepared = corpus.open_prepared(
         settings.prepared_uri,
         record,
         rows_per_part=settings.rows_per_file,
         keep_columns=settings.keep_columns,
     )
-    return Planned(prepared, manifest.find_classes(record))
+    return Inspected(prepared, manifest.find_classes(record))
 
 
 def _plan_tables(
     settings: ScoreSettings, files: Sequence[InputFile], assumed: tuple[str, ...], num_previous: int
-) -> Planned:
+) -> Inspected:
     assert settings.format is not None, "settings are resolved"
     labels = tuple(dict.fromkeys((*assumed, *(settings.format.classes or ()))))
     tables = table_plans.plan_scoring(
@@ -217,12 +172,12 @@ def _plan_tables(
         settings=settings.format,
         earlier=[item["uri"] for item in files[:num_previous]],
     )
-    return Planned(tables, labels)
+    return Inspected(tables, labels)
 
 
 def _plan_csv(
     settings: ScoreSettings, files: Sequence[InputFile], assumed: tuple[str, ...], unpack_to: str
-) -> Planned:
+) -> Inspected:
     form = settings.format
     assert form is not None, "settings are resolved"
     labels = form.classes or assumed
@@ -236,7 +191,7 @@ def _plan_csv(
         unpack_to=unpack_to,
         needs_all=False,
     )
-    return Planned(csvs, labels)
+    return Inspected(csvs, labels)
 
 
 def name_part(part: Part, run_key: str) -> str:

@@ -12,7 +12,7 @@ from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.models import drift
 from sentiflow.progress import say
-from sentiflow.scoring.score_inputs import STAGE
+from sentiflow.scoring.score_plan import STAGE
 from sentiflow.scoring.tasks import RowCounts
 from sentiflow.storage.uris import display_uri
 

@@ -1,11 +1,11 @@
 """Predictions -> shares of the classes by column and time, a table and a page."""
 
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isnan
-from typing import Any
 
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output, OutputSpec
@@ -27,8 +27,23 @@ TRENDS_VERSION = 6
 """Changes whenever the same predictions would give other shares or another page."""
 
 
-def describe_output(config: Config) -> OutputSpec:
-    """Describe the output of the stage.
+@dataclass(frozen=True)
+class TrendsPlan:
+    """An estimate of shares as it will run."""
+
+    config: Config
+    """The experiment."""
+    spec: OutputSpec
+    """The output. Its inputs are the predictions and, if there are any, the files of labels."""
+    scored: Manifest
+    """Manifest of the predictions. If they are replaced meanwhile, the result is not published
+    (:meth:`Output.publish`)."""
+    settings: TrendsSettings
+    """The section ``trends``, with the files of labels in place of globs."""
+
+
+def resolve(config: Config) -> TrendsPlan:
+    """Plan the stage.
 
     Raises:
         UserError: There are no complete predictions, they lack a column of ``trends.by``, or a file
@@ -42,27 +57,29 @@ def describe_output(config: Config) -> OutputSpec:
         **settings.model_dump(exclude={"output_uri", "labels"}),
         "trends_version": TRENDS_VERSION,
     }
-    inputs: dict[str, Any] = {"scored": manifest.reference(uri, record)}
+    inputs = {"scored": manifest.reference(uri, record)}
     if settings.labels:
         uris = input_files.expand(settings.labels, setting="trends.labels")
         inputs["labels"] = input_files.describe(uris)
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+        settings = settings.model_copy(update={"labels": tuple(uris)})
+    return TrendsPlan(
+        config=config,
+        spec=OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS),
+        scored=record,
+        settings=settings,
+    )
 
 
-def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
+def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     """Measure the shares and render the page; return the manifest.
 
     Raises:
         UserError: A file of labels is wrong, or there are too many groups.
     """
     began = time.monotonic()
-    spec = output.spec
-    uri = spec.inputs["scored"]["uri"]
-    scored = manifest.require(uri, stage="score", setting="")
-    label_files = spec.inputs.get("labels", {}).get("files", ())
-    labels = tuple(item["uri"] for item in label_files)
-    settings = config.trends.model_copy(update={"labels": labels})
-    trends = table.measure(settings, scored, uri)
+    config = plan.config
+    scored = plan.scored
+    trends = table.measure(plan.settings, scored, config.score.output_uri)
     output.begin()
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))
@@ -77,7 +94,7 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
         name=config.name,
         created=datetime.now(UTC).replace(microsecond=0),
         conclusions=conclusions,
-        settings=settings,
+        settings=plan.settings,
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
         corpus=lineage.name_corpus(scored),
     )

@@ -72,10 +72,11 @@ def list_owned(uri):
 
 def run_stage(stage, config, recorder, *, overwrite=False, **options):
     """Run the module of a stage as the pipeline does, without a run in MLflow."""
-    with open_output(stage.describe_output(config), overwrite=overwrite) as output:
+    plan = stage.resolve(config)
+    with open_output(plan.spec, overwrite=overwrite) as output:
         if output.is_complete:
             return output.status.record
-        return stage.run(config, output, recorder, **options)
+        return stage.run(plan, output, recorder, **options)
 
 
 def mark_unfinished(spec):

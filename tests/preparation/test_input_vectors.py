@@ -43,13 +43,13 @@ def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vector
     raw["vocabulary"]["vectors"] = str(moved)
     whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state == "other"
+    assert find_status(preparation.resolve(config).spec).state == "other"
     raw["vocabulary"].pop("min_count")
     config = settings.resolve(settings.validate(whole, source="test"))
-    assert find_status(preparation.describe_output(config)).state == "complete"
+    assert find_status(preparation.resolve(config).spec).state == "complete"
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
     with pytest.raises(UserError, match=r"another vectors: .*/moved\.txt"):
-        look(preparation.describe_output(config))
+        look(preparation.resolve(config).spec)
 
 
 def test_vectors_come_from_a_model_package(tmp_path, resources):

@@ -191,7 +191,7 @@ def test_another_order_of_the_classes_is_another_preparation(tmp_path):
         columns = {"text": "text", "label": "label"}
         raw["format"] = {"kind": "csv", "columns": columns, "labels": labels}
         config = settings.resolve(settings.validate(raw, source="test"))
-        return preparation.describe_output(config).fingerprint
+        return preparation.resolve(config).spec.fingerprint
 
     joy_first = identify({"joy": "j", "fear": "f"})
     assert joy_first == identify({"joy": "j", "unlabelled": "", "fear": "f"})

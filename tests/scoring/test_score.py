@@ -135,7 +135,7 @@ def wait_for(folder, number, is_over):
 def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only(
     tmp_path, corpora, scored, other
 ):
-    spec = scoring.describe_output(settings.load(scored))
+    spec = scoring.resolve(settings.load(scored)).spec
     changed = spec.inputs | {other: spec.inputs[other] | {"fingerprint": "other"}}
     if other == "corpus":
         changed["corpus"] = input_files.as_found([f"{corpora}/day-1.csv"])

@@ -241,15 +241,16 @@ def test_a_stage_that_does_not_describe_its_run_cannot_be_imported(output):
 def make_stage() -> types.SimpleNamespace:
     """Make a stage that logs and publishes."""
 
-    def describe_output(config):
-        return OutputSpec("evaluate", config.evaluate.output_uri, {}, {})
+    def resolve(config):
+        spec = OutputSpec("evaluate", config.evaluate.output_uri, {}, {})
+        return types.SimpleNamespace(config=config, spec=spec)
 
-    def run(config, output, recorder):
+    def run(plan, output, recorder):
         output.begin()
         recorder.log_metrics({"test/accuracy": 0.5})
         return output.publish(counts={}, files=[], seconds=1, run=recorder.describe())
 
-    return types.SimpleNamespace(describe_output=describe_output, run=run)
+    return types.SimpleNamespace(resolve=resolve, run=run)
 
 
 def test_a_job_that_ran_without_the_store_is_imported_later(

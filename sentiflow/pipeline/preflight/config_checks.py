@@ -18,7 +18,6 @@ from sentiflow.models import package_files
 from sentiflow.pipeline.preflight import previews
 from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
 from sentiflow.progress import say
-from sentiflow.scoring.score_inputs import reads_prepared
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local
 from sentiflow.tracking import model_sources, refits
@@ -57,7 +56,7 @@ def choose_stages(config: Config) -> tuple[str, ...]:
         return STAGES
     prepared = config.prepare.output_uri
     trains = config.train.prepared_uri != prepared
-    scores = not reads_prepared(config.score) or config.score.prepared_uri != prepared
+    scores = not config.score.reads_prepared or config.score.prepared_uri != prepared
     evaluates = scores or config.evaluate.scored_uri != config.score.output_uri
     described = {"train": trains, "score": scores, "evaluate": evaluates}
     return tuple(name for name, is_described in described.items() if is_described)
@@ -187,7 +186,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         yield from find_problem(
             "model", describe, models if len(models) > 1 else models[0], setting=name
         )
-    if reads_prepared(settings):
+    if settings.reads_prepared:
         yield from find_problem("input", require_prepared, config, verbs, "score")
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
         return
@@ -222,7 +221,7 @@ def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None
     """
     uri = getattr(config, section).prepared_uri
     will_be_made = "prepare" in verbs and uri == config.prepare.output_uri
-    is_read = section == "train" or reads_prepared(config.score)
+    is_read = section == "train" or config.score.reads_prepared
     if is_read and not will_be_made:
         manifest.require(uri, stage="prepare", setting=f"{section}.prepared_uri")
 

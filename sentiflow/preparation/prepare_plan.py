@@ -1,0 +1,125 @@
+"""Config -> the plan of a preparation: its input files and decisive settings, looked up once.
+
+The plan is made when the output is described, and the preparation works from it alone. Files that
+are changed meanwhile are found when they are cut, and before the result is published.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyarrow.fs import FileType
+
+from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.data import input_files, manifest
+from sentiflow.data.manifest_types import Input
+from sentiflow.data.outputs import OutputSpec
+from sentiflow.models.tokenizer import TOKENIZERS
+from sentiflow.preparation import input_sources
+from sentiflow.preparation.input_sources import STAGE, CorpusFiles
+from sentiflow.preparation.part_files import VOCABULARY
+from sentiflow.storage import filesystem
+from sentiflow.storage.uris import names_vectors
+from sentiflow.words import word_vectors
+
+OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
+RULES_VERSION = 2
+"""Changes whenever the same files would give other rows, splits or words."""
+
+_NOT_DECISIVE = {
+    # inputs, identified by their content
+    "csv",
+    "test",
+    "validation",
+    "unlabelled",
+    "corrections",
+    # without effect on the result
+    "output_uri",
+    "num_workers",
+    "max_rejected_fraction",
+}
+"""Settings that are not compared with the settings of an earlier result."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparePlan:
+    """A preparation as it will run."""
+
+    config: Config
+    """The experiment."""
+    spec: OutputSpec
+    """The output. Its inputs are the files below: ``csv`` and, where the settings name them,
+    ``unlabelled``, ``corrections`` and ``vectors``."""
+    labelled: CorpusFiles
+    """The files of labelled rows."""
+    unlabelled: CorpusFiles | None
+    """The files of unlabelled texts, if there are any."""
+    corrections: Input | None
+    """The files of ``prepare.corrections``, if there are any."""
+    vectors: Input | None
+    """The file or the model of the word vectors; None: published vectors, which have a name."""
+
+    @property
+    def settings(self) -> PrepareSettings:
+        """The section ``prepare``."""
+        return self.config.prepare
+
+
+def resolve(config: Config) -> PreparePlan:
+    """Plan a preparation; a CSV is read only if it has changed since last time.
+
+    Files of a complete result that are gone are described as they were.
+
+    Raises:
+        UserError: A CSV does not exist.
+    """
+    settings = config.prepare
+    record = manifest.read(settings.output_uri)
+    earlier = record["inputs"] if record else {}
+    labelled = input_sources.find_labelled(config, earlier.get("csv"))
+    unlabelled = input_sources.find_unlabelled(config, earlier.get("unlabelled"))
+    corrections = input_sources.find_corrections(config, earlier.get("corrections"))
+    vectors = _describe_vectors(settings.vocabulary.vectors, earlier.get("vectors"))
+
+    inputs = {"csv": labelled.described}
+    decisive = _list_decisive(config)
+    if labelled.splits:
+        decisive["fixed_files"] = list(labelled.splits.values())
+    if unlabelled:
+        inputs["unlabelled"] = unlabelled.described
+        decisive["unlabelled"] = {"format": unlabelled.format.model_dump()}
+    if corrections:
+        inputs["corrections"] = corrections
+    if vectors:
+        inputs["vectors"] = vectors
+        del decisive["vocabulary"]["vectors"]  # its content counts, not its location
+    return PreparePlan(
+        config=config,
+        spec=OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS),
+        labelled=labelled,
+        unlabelled=unlabelled,
+        corrections=corrections,
+        vectors=vectors,
+    )
+
+
+def _list_decisive(config: Config) -> dict[str, Any]:
+    """List the settings and rules that decide the result."""
+    settings = config.prepare
+    tokenizer_version, _ = TOKENIZERS[settings.tokenizer]
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
+    decisive["format"] = config.format.model_dump()
+    decisive["rules"] = {"preparation": RULES_VERSION, "tokenizer": tokenizer_version}
+    if config.format.kind == "csv":  # the order of the classes decides the labels
+        decisive["classes"] = config.format.classes
+    return decisive
+
+
+def _describe_vectors(vectors: str, earlier: Input | None) -> Input | None:
+    """Describe word vectors that are a file or the package of a model."""
+    if names_vectors(vectors):
+        return None
+    uri = str(word_vectors.locate(vectors))
+    if filesystem.file_info(uri).type == FileType.Directory:
+        model = manifest.require(uri, stage="model", setting="prepare.vocabulary.vectors")
+        return manifest.reference(uri, model)
+    return input_files.describe([uri], earlier=earlier)

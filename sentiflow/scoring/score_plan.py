@@ -1,0 +1,129 @@
+"""Config -> the plan of a scoring: model and corpus, looked up once.
+
+The plan is made when the output is described, and the scoring works from it alone. If prepared data
+are replaced while a scoring reads them, its output is not published (:meth:`Output.publish`).
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sentiflow.config.sections import Config, ScoreSettings
+from sentiflow.data import input_files, manifest, schema
+from sentiflow.data.manifest import MODEL
+from sentiflow.data.manifest_types import Input, Manifest, ModelInput
+from sentiflow.data.outputs import OutputSpec
+from sentiflow.models import package_files
+from sentiflow.storage.uris import join
+from sentiflow.tracking import model_sources
+
+STAGE = "score"
+OWNS = ("predictions", "rejected", MODEL)
+
+_NOT_DECISIVE = {
+    "corpus",
+    "prepared_uri",
+    "model_uri",
+    "output_uri",
+    "num_workers",
+    "gpus_per_worker",
+}
+"""Settings that do not decide the result by themselves."""
+VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
+"""The URI of a version in the registry."""
+_ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScorePlan:
+    """A scoring as it will run."""
+
+    config: Config
+    """The experiment."""
+    spec: OutputSpec
+    """The output. Its inputs are ``model`` and ``corpus``."""
+    model: ModelInput
+    classes: tuple[str, ...]
+    """The classes of the model."""
+    corpus: Input
+    """The corpus as it was found: new files are read when they are cut."""
+    prepared: Manifest | None
+    """Manifest of the prepared data, if these are the corpus."""
+
+    @property
+    def settings(self) -> ScoreSettings:
+        """The section ``score``."""
+        return self.config.score
+
+
+def resolve(config: Config) -> ScorePlan:
+    """Plan a scoring; files of a corpus are read only if they have changed.
+
+    Raises:
+        UserError: The corpus or the model does not exist, or several models have no average.
+        JobError: MLflow cannot be reached.
+    """
+    settings = config.score
+    assert settings.model_uri, "settings are resolved"
+    model = model_sources.describe(
+        settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
+    )
+    prepared = None
+    if settings.reads_prepared:
+        uri = settings.prepared_uri
+        prepared = manifest.require(uri, stage="prepare", setting="score.prepared_uri")
+        corpus = manifest.reference(uri, prepared)
+    else:
+        corpus = _describe_files(settings)
+    spec = OutputSpec(
+        stage=STAGE,
+        uri=settings.output_uri,
+        settings=_list_decisive(config),
+        inputs={"model": model, "corpus": corpus},
+        owns=OWNS,
+        grows="corpus",
+        follows=_follow(settings, model),
+    )
+    return ScorePlan(
+        config=config,
+        spec=spec,
+        model=model,
+        classes=package_files.classes_of(model),
+        corpus=corpus,
+        prepared=prepared,
+    )
+
+
+def _list_decisive(config: Config) -> dict[str, Any]:
+    """List the settings and rules that decide the result."""
+    settings = config.score
+    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
+    decisive["keep_raw"] = config.prepare.keep_raw
+    decisive["corpus"] = "prepared" if settings.reads_prepared else "files"
+    decisive["predictions_version"] = schema.PREDICTIONS_VERSION
+    return decisive
+
+
+def _describe_files(settings: ScoreSettings) -> Input:
+    """Describe the files of a corpus; files that were not scored before are not read.
+
+    If all files of a complete result are gone, they are described as they were.
+
+    Raises:
+        UserError: One does not exist.
+    """
+    scored = manifest.read(settings.output_uri)
+    earlier: Input | None = scored["inputs"].get("corpus") if scored else None
+    uris = input_files.expand(settings.corpus, setting="score.corpus", earlier=earlier)
+    if earlier and not uris:
+        return earlier
+    if not earlier or "files" not in earlier:
+        return input_files.as_found(uris)
+    return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)
+
+
+def _follow(settings: ScoreSettings, model: ModelInput) -> str:
+    """Return the beginning of the URIs of all versions of a model, if an alias names it."""
+    version = VERSION.fullmatch(model["uri"])
+    is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
+    return version[1] if version and is_alias else ""
