@@ -20,7 +20,7 @@ STAGE = "prepare"
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusFiles:
+class InputSource:
     """The files of a corpus: of the labelled rows, or of the unlabelled texts."""
 
     described: Input
@@ -32,7 +32,7 @@ class CorpusFiles:
     """The split of each file of a fixed split, by URI."""
 
 
-def find_labelled(config: Config, earlier: Input | None) -> CorpusFiles:
+def find_labelled(config: Config, earlier: Input | None) -> InputSource:
     """Describe the files of labelled rows, see :func:`_describe`.
 
     Rows of fixed splits are first: they keep their numbers when the other files change.
@@ -44,7 +44,7 @@ def find_labelled(config: Config, earlier: Input | None) -> CorpusFiles:
         "prepare.csv": settings.csv,
     }
     described = _describe(patterns, earlier)
-    return CorpusFiles(
+    return InputSource(
         described=described,
         setting=" and ".join(name for name, globs in patterns.items() if globs),
         format=config.format,
@@ -53,13 +53,13 @@ def find_labelled(config: Config, earlier: Input | None) -> CorpusFiles:
     )
 
 
-def find_unlabelled(config: Config, earlier: Input | None) -> CorpusFiles | None:
+def find_unlabelled(config: Config, earlier: Input | None) -> InputSource | None:
     """Describe the files of unlabelled texts, if there are any, see :func:`_describe`."""
     section = config.prepare.unlabelled
     if not section.files:
         return None
     setting = "prepare.unlabelled.files"
-    return CorpusFiles(
+    return InputSource(
         described=_describe({setting: section.files}, earlier),
         setting=setting,
         format=section.resolved_format,
@@ -116,7 +116,7 @@ def _find_splits(
 
 
 def cut(
-    source: CorpusFiles, settings: PrepareSettings, maps: MapStages, root: str
+    source: InputSource, settings: PrepareSettings, maps: MapStages, root: str
 ) -> corpus.Corpus:
     """Cut the files into parts, and check that they have the required columns.
 

@@ -15,7 +15,7 @@ from sentiflow.data.manifest_types import Input
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import input_sources
-from sentiflow.preparation.input_sources import STAGE, CorpusFiles
+from sentiflow.preparation.input_sources import STAGE, InputSource
 from sentiflow.preparation.part_files import VOCABULARY
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import names_vectors
@@ -49,9 +49,9 @@ class PreparePlan:
     spec: OutputSpec
     """The output. Its inputs are the files below: ``csv`` and, where the settings name them,
     ``unlabelled``, ``corrections`` and ``vectors``."""
-    labelled: CorpusFiles
+    labelled: InputSource
     """The files of labelled rows."""
-    unlabelled: CorpusFiles | None
+    unlabelled: InputSource | None
     """The files of unlabelled texts, if there are any."""
     corrections: Input | None
     """The files of ``prepare.corrections``, if there are any."""

@@ -21,20 +21,19 @@ import numpy as np
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import input_files, manifest, parts, row_checks
 from sentiflow.data.arrays import hash_strings
-from sentiflow.data.corpus import Corpus, Plan, cut
+from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, Input, InputFile, Manifest, ModelInput, Scoring
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models import drift
 from sentiflow.progress import say
-from sentiflow.scoring import score_inputs, summary, tasks
-from sentiflow.scoring.score_inputs import Copy
-from sentiflow.scoring.score_plan import STAGE, ScorePlan
+from sentiflow.scoring import corpus_files, score_inputs, summary, tasks
+from sentiflow.scoring.corpus_files import CorpusFiles
+from sentiflow.scoring.score_plan import STAGE, VERSION, ScorePlan
 from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
 from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
@@ -43,33 +42,6 @@ from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Files:
-    """The files of a corpus: those that were scored before, then new ones. Prepared data: none."""
-
-    listed: Sequence[InputFile]
-    """All files."""
-    num_old: int
-    """Files that were scored before: the first ones of ``listed``."""
-    copies: dict[str, Copy]
-    """Files with the content of an earlier one, by their URIs: they are not scored."""
-
-    @property
-    def distinct(self) -> list[InputFile]:
-        """The files without copies."""
-        return [item for item in self.listed if item["uri"] not in self.copies]
-
-    @property
-    def num_old_distinct(self) -> int:
-        """The number of files in ``distinct`` that were scored before."""
-        return sum(item["uri"] not in self.copies for item in self.listed[: self.num_old])
-
-    @property
-    def are_all_old(self) -> bool:
-        """Say whether all files were scored before, or are copies."""
-        return len(self.distinct) == self.num_old_distinct
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +71,21 @@ class _Earlier:
             scorings=previous["scorings"],
         )
 
+    def name_version(self, model: ModelInput) -> str:
+        """Name a model in the column ``model_version`` of predictions.
+
+        The name is the model's number in the registry, or else its fingerprint. A model that has
+        scored some of the rows keeps its name. A recreated registry reuses numbers: a number that
+        another model has is not used again.
+        """
+        for name, other in self.models.items():
+            if other["fingerprint"] == model["fingerprint"]:
+                return name
+        version = VERSION.fullmatch(model["uri"])
+        if version and version[2] not in self.models:
+            return version[2]
+        return model["fingerprint"]
+
 
 def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
     """Score a corpus; resume a killed scoring, or add files that are new since the last one.
@@ -120,16 +107,11 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     settings = plan.settings
     previous = output.previous
     earlier = _Earlier.of(previous, plan.model)
-    files = _find_files(plan.corpus, num_old=earlier.num_files)
-    if previous and files.are_all_old:
+    files = corpus_files.find(plan.corpus, num_old=earlier.num_files)
+    if previous and not files.new:
         return previous
 
-    rows, labels = score_inputs.inspect(
-        plan,
-        files.distinct,
-        num_previous=files.num_old_distinct,
-        unpack_to=join(output.uri, "unpacked"),
-    )
+    rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     precision = tasks.choose_precision(
         settings.precision, earlier=earlier.precision, on_gpu=num_gpus > 0
@@ -144,7 +126,7 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
     with output.rolled_back_if_refused():
-        source = _cut(rows, settings, maps, first_row=earlier.counts.rows_read)
+        source = score_inputs.cut(rows, settings, maps, first_row=earlier.counts.rows_read)
         model_uri = score_inputs.fetch_model(plan, output)
     _announce(plan.model, source)
 
@@ -177,42 +159,11 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     return _publish(plan, output, source, job, done, files, earlier, recorder)
 
 
-def _find_files(corpus: Input, *, num_old: int) -> _Files:
-    """List the files of the corpus, and tell the user which are copies of others."""
-    listed = corpus.get("files", [])
-    copies = score_inputs.find_copies(listed)
-    for uri, copy in copies.items():
-        say(
-            STAGE,
-            f"{display_uri(uri)} is a copy of {display_uri(copy.original)}: it is scored once",
-        )
-    return _Files(listed=listed, num_old=num_old, copies=copies)
-
-
-def _cut(
-    rows: Plan | Corpus, settings: ScoreSettings, maps: MapStages, *, first_row: int
-) -> Corpus:
-    """Cut new files into parts; prepared data are cut already.
-
-    Args:
-        rows: The files, or prepared data.
-        settings: The settings of the stage.
-        maps: Does the work on each file.
-        first_row: Number of the first row: the number of rows that were scored before.
-    """
-    if isinstance(rows, Corpus):
-        return rows
-    return cut(
-        rows,
-        rows_per_part=settings.rows_per_file,
-        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(rows.files)),
-        first_row=first_row,
-    )
-
-
 def _announce(model: ModelInput, source: Corpus) -> None:
     """Tell the user which model scores how many rows, and what to know about both."""
-    say(STAGE, f"{score_inputs.name_model(model)} on {source.num_rows:,} rows")
+    uris = [display_uri(member["uri"]) for member in model.get("members", [model])]
+    name = uris[0] if len(uris) == 1 else f"the average of {', '.join(uris)}"
+    say(STAGE, f"{name} on {source.num_rows:,} rows")
     for note in source.notes:
         say(STAGE, note)
     members = (model["settings"] or {}).get("members", ())
@@ -241,10 +192,23 @@ def _describe_job(
         on_gpu=on_gpu,
         model_uri=model_uri,
         model_fingerprint=model["fingerprint"],
-        model_version=score_inputs.name_version(model, earlier.models),
+        model_version=earlier.name_version(model),
         first_part=earlier.num_parts,
         root=output.parts_uri,
     )
+
+
+def _identify_parts(plan: ScorePlan, job: ScoreJob, source: Corpus) -> list[str]:
+    """Identify each part by what decides its predictions: model, settings, rows and files."""
+    run_key = manifest.fingerprint(
+        [plan.spec.settings, job.model_fingerprint, job.model_version, job.precision]
+    )
+    keys = []
+    for part in source.parts:
+        contents = [manifest.identify_file(item) for item in part.inputs.get("files", [])]
+        content = contents or part.inputs["fingerprint"]
+        keys.append(manifest.fingerprint([run_key, str(part), content]))
+    return keys
 
 
 def _score_parts(
@@ -263,16 +227,13 @@ def _score_parts(
         form = plan.settings.format
         assert form is not None, "settings are resolved"
         rules = row_checks.RowRules.of_texts(form, keep=kept, keep_raw=keep_raw)
-    run_key = manifest.fingerprint(
-        [plan.spec.settings, job.model_fingerprint, job.model_version, job.precision]
-    )
     results = maps.run(
         STAGE,
         source.parts,
         functools.partial(parts.read, rules=rules),
         write=functools.partial(tasks.score, job=job),
         sizes=[part.num_rows for part in source.parts],
-        keys=[score_inputs.name_part(part, run_key) for part in source.parts],
+        keys=_identify_parts(plan, job, source),
         num_gpus=num_gpus,
     )
     return [RowCounts.from_json(result) for result in results]
@@ -369,7 +330,7 @@ def _publish(
     source: Corpus,
     job: ScoreJob,
     done: Summary,
-    files: _Files,
+    files: CorpusFiles,
     earlier: _Earlier,
     recorder: Recorder,
 ) -> Manifest:
@@ -402,7 +363,7 @@ def _publish(
     }
     unknown_values = Counter(done.total.unknown_values).most_common(row_checks.MAX_COUNTED)
     return output.publish(
-        inputs=plan.spec.inputs | {"corpus": _describe_corpus(source, files)},
+        inputs=plan.spec.inputs | {"corpus": files.describe(source.files)},
         files=[*done.total.files, *_list_average(output)],
         models={**earlier.models, job.model_version: plan.model},
         scorings=[*earlier.scorings, scoring],
@@ -419,18 +380,6 @@ def _publish(
         seconds=done.seconds,
         run=recorder.describe(),
     )
-
-
-def _describe_corpus(source: Corpus, files: _Files) -> Input:
-    """Describe the corpus, with the files that were read as they were read."""
-    if not files.listed:
-        return source.files
-    described = {item["uri"]: item for item in files.listed}
-    for copy in files.copies.values():
-        described[copy.described["uri"]] = copy.described
-    for item in source.files.get("files", []):
-        described[item["uri"]] = item
-    return input_files.join([described[item["uri"]] for item in files.listed])
 
 
 def _list_average(output: Output) -> list[FileEntry]:

@@ -1,0 +1,104 @@
+"""Corpus as an input -> its files: scored before, new, and copies of others."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from sentiflow.data import input_files, manifest
+from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.progress import say
+from sentiflow.scoring.score_plan import STAGE
+from sentiflow.storage.uris import display_uri, split_member
+
+
+class Copy(NamedTuple):
+    """A file with the content of an earlier file."""
+
+    described: InputFile
+    """Its description, with the hash of its content."""
+    original: str
+    """URI of the first file with this content."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusFiles:
+    """The files of a corpus: those that were scored before, then new ones. Prepared data: none."""
+
+    listed: Sequence[InputFile]
+    """All files."""
+    num_old: int
+    """Files that were scored before: the first ones of ``listed``."""
+    copies: dict[str, Copy]
+    """Files with the content of an earlier one, by their URIs: they are not scored."""
+
+    @property
+    def distinct(self) -> list[InputFile]:
+        """The files without copies."""
+        return [*self.old, *self.new]
+
+    @property
+    def old(self) -> list[InputFile]:
+        """The files without copies that were scored before."""
+        return self._leave_out_copies(self.listed[: self.num_old])
+
+    @property
+    def new(self) -> list[InputFile]:
+        """The files without copies that follow."""
+        return self._leave_out_copies(self.listed[self.num_old :])
+
+    def _leave_out_copies(self, files: Sequence[InputFile]) -> list[InputFile]:
+        return [item for item in files if item["uri"] not in self.copies]
+
+    def describe(self, source: Input) -> Input:
+        """Describe the corpus after the scoring.
+
+        Args:
+            source: The new files as they were read.
+        """
+        if not self.listed:
+            return source
+        described = {item["uri"]: item for item in self.listed}
+        for copy in self.copies.values():
+            described[copy.described["uri"]] = copy.described
+        for item in source.get("files", []):
+            described[item["uri"]] = item
+        return input_files.join([described[item["uri"]] for item in self.listed])
+
+
+def find(corpus: Input, *, num_old: int) -> CorpusFiles:
+    """List the files of a corpus, and tell the user which are copies of others.
+
+    Args:
+        corpus: The corpus as it was found.
+        num_old: Number of files at its beginning that were scored before.
+    """
+    listed = corpus.get("files", [])
+    copies = _find_copies(listed)
+    for uri, copy in copies.items():
+        say(
+            STAGE,
+            f"{display_uri(uri)} is a copy of {display_uri(copy.original)}: it is scored once",
+        )
+    return CorpusFiles(listed=listed, num_old=num_old, copies=copies)
+
+
+def _find_copies(files: Sequence[InputFile]) -> dict[str, Copy]:
+    """Find files with the content of one before them, by URI.
+
+    A new file is read only if another one has its size.
+    """
+    kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
+    counts = Counter(kinds)
+    originals: dict[str, str] = {}
+    copies: dict[str, Copy] = {}
+    for item, kind in zip(files, kinds, strict=True):
+        if counts[kind] == 1:
+            continue
+        described = item
+        if not item["tree_sha256"]:
+            described = input_files.describe([item["uri"]])["files"][0]
+        original = originals.setdefault(manifest.identify_file(described), item["uri"])
+        if original != item["uri"]:
+            copies[item["uri"]] = Copy(described, original)
+    return copies
