@@ -33,6 +33,18 @@ class _Supply(NamedTuple):
     """The most that an autoscaler may provide; 0 if it does not say."""
 
 
+class TrainWorkers(NamedTuple):
+    """Training workers, and what each of them gets."""
+
+    number: int
+    cpus: int
+    """Cores reserved for a worker."""
+    gpus: int
+    """GPUs for a worker."""
+    threads: int
+    """Threads on which a worker computes."""
+
+
 @dataclass(frozen=True)
 class Resources:
     """Resources that the cluster has, and that an autoscaler may add."""
@@ -68,7 +80,7 @@ class Resources:
             UserError: The cluster has too few cores or GPUs, and cannot have more; the training
                 would wait for ever.
         """
-        cpus = 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker)
+        cpus = settings.min_cpus_per_worker
         gpus = self.gpus_per_train_worker(settings.gpus_per_worker)
         if settings.num_workers == "auto":
             num_workers = max(1, self.num_gpus if gpus else self.num_nodes)
@@ -109,6 +121,16 @@ class Resources:
         process uses one of the cores, training is ten times slower; a free core costs a sixth.
         """
         return max(1, self.cpus_per_train_worker(num_workers, setting) - 1)
+
+    def divide(self, settings: TrainSettings, num_workers: int) -> TrainWorkers:
+        """Divide the cluster among training workers."""
+        cpus = settings.cpus_per_worker
+        return TrainWorkers(
+            number=num_workers,
+            cpus=self.cpus_per_train_worker(num_workers, cpus),
+            gpus=self.gpus_per_train_worker(settings.gpus_per_worker),
+            threads=self.threads_per_train_worker(num_workers, cpus),
+        )
 
     def gpus_per_score_task(self, setting: float | str = "auto") -> float:
         """Share of a GPU for a scoring task; ``auto``: 0 if there are no GPUs.

@@ -287,6 +287,11 @@ class TrainSettings(Settings):
     unsure: UnsureSettings | None = None
     refit: RefitSettings | None = None
 
+    @property
+    def min_cpus_per_worker(self) -> int:
+        """Cores that a worker needs at least."""
+        return 1 if self.cpus_per_worker == "auto" else int(self.cpus_per_worker)
+
     def dump_decisive(self, *, only_given: bool = False) -> dict[str, Any]:
         """Return the settings that decide the model.
 

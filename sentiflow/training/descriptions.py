@@ -24,7 +24,7 @@ def describe_refit(plan: TrainPlan) -> str:
     refit = plan.refit
     if refit is None:
         return ""
-    num_rows = int(plan.learned.counts.sum())
+    num_rows = plan.learned.num_rows
     epochs = f"{refit.num_epochs} of {plan.settings.num_epochs} epochs"
     return f"{refits.describe(refit.record)} ({epochs}, {num_rows:,} rows)"
 

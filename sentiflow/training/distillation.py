@@ -24,7 +24,6 @@ from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
-from sentiflow.tracking import model_sources
 from sentiflow.training import encoder_teacher, excerpts, teachers, teaching_tasks
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.reports import TAUGHT, Taught
@@ -59,11 +58,7 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
         "columns": schema.TAUGHT.names,
         "folds": plan.settings.folds,
     }
-    inputs = {
-        name: value
-        for name, value in output.spec.inputs.items()
-        if name == "prepared" or name.startswith(model_sources.TEACHER)
-    }
+    inputs = {"prepared": plan.spec.inputs["prepared"], **plan.teachers}
     # other teachers never have the same directory
     path = join(TAUGHT, manifest.identify(STAGE, settings, inputs))
     spec = OutputSpec(STAGE, join(output.spec.uri, path), settings, inputs, owns=_OWNS)
@@ -102,7 +97,7 @@ def _ask(plan: TrainPlan, output: Output, resources: Resources) -> Manifest:
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
     made = excerpts.prepare(plan, output.uri)
-    parts = list_parts(plan.settings.prepared_uri, plan.prepared, made.to_learn)
+    parts = list_parts(plan.files, made.to_learn)
     found = teachers.fetch(plan, output, made.to_learn | made.to_ask, maps)
     results = _ask_about_parts(plan, output, resources, parts, found, maps)
     counts = _add_counts(parts, results)

@@ -25,7 +25,6 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.data.label_files import PROBABILITY, Answers
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import text_encoders
@@ -35,6 +34,7 @@ from sentiflow.storage.uris import absolute_uri, join
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses, choose, relabel
+from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.train_plan import TrainPlan
 
 VECTORS = "vectors"
@@ -140,7 +140,7 @@ def answer(
     """
     num_folds = plan.settings.folds
     fingerprint = output.spec.fingerprint
-    texts = _list_texts(plan.settings.prepared_uri, plan.prepared, excerpts)
+    texts = _list_texts(plan.files, excerpts)
     _, encoder = text_encoders.find(uri)
     num_tasks = maps.concurrency or connection.count_resources().num_cpus
     _tell_time(texts, encoder, num_tasks)
@@ -158,27 +158,22 @@ def answer(
         fit,
         texts=texts,
         vectors=vectors,
-        prepared=plan.prepared,
+        tokenizer=plan.prepared["settings"]["tokenizer"],
         learned=plan.learned,
-        num_folds=num_folds,
+        folds=Folds.of(plan.prepared, num_folds),
     )
     fits = [(number, join(output.uri, f"{name}-{number}.arrow")) for number in range(num_folds + 1)]
     return maps.map(f"fit_{name}", work, fits, key=fingerprint, unit="teachers")
 
 
-def _list_texts(uri: str, prepared: Manifest, excerpts: Mapping[str, int]) -> list[TextRange]:
+def _list_texts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[TextRange]:
     """List the texts to encode, in parts.
 
     Args:
-        uri: Directory of the prepared data.
-        prepared: Their manifest.
+        prepared: The files of the prepared data.
         excerpts: Files of further texts, with the rows of each.
     """
-    folders = {split: f"tweets/split={split}" for split in SPLITS} | {UNLABELLED: UNLABELLED}
-    tables = {
-        name: manifest.list_tables(prepared, uri, [folder]) for name, folder in folders.items()
-    }
-    tables[EXCERPTS] = dict(excerpts)
+    tables = {**prepared.tweets, UNLABELLED: prepared.unlabelled, EXCERPTS: excerpts}
     texts = list[TextRange]()
     for split, files in tables.items():
         step = 1
@@ -232,9 +227,9 @@ def fit(
     *,
     texts: Sequence[TextRange],
     vectors: Sequence[str],
-    prepared: Manifest,
+    tokenizer: str,
     learned: LearnedClasses,
-    num_folds: int,
+    folds: Folds,
 ) -> str:
     """Fit a teacher, and write its answers to all texts.
 
@@ -244,15 +239,14 @@ def fit(
             trained on.
         texts: The parts.
         vectors: For each part the file of :func:`encode`.
-        prepared: Manifest of the prepared data.
+        tokenizer: The tokenizer of the prepared data.
         learned: The classes that the network learns.
-        num_folds: Number of folds of the training.
+        folds: The folds of the training.
 
     Returns:
         The file.
     """
     fold, uri = part
-    folds = Folds.of(prepared, num_folds)
 
     def find_vectors(number: int, text: pa.Array) -> np.ndarray:
         table = parquet.read(vectors[number]).combine_chunks()
@@ -264,7 +258,6 @@ def fit(
         is_train, _ = folds.choose(folds.place(text), fold - 1)
         return is_train
 
-    tokenizer = prepared["settings"]["tokenizer"]
     if fold:
         asked = _ask(texts, find_vectors, tokenizer, learned, folds.splits, is_trained_on)
     else:
@@ -348,7 +341,7 @@ def write_answers(
     uri = absolute_uri(os.fspath(prepared_uri))
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
     learned = choose(prepared, TrainSettings())
-    texts = _list_texts(uri, prepared, {})
+    texts = _list_texts(PreparedFiles.of(prepared, uri), {})
     answered = _ask(
         texts,
         lambda _, text: text_encoders.encode(encoder, text.to_pylist()),

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import manifest, schema
+from sentiflow.data import schema
 from sentiflow.data.arrays import UNSPACED, hash_texts
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import tokenizer, vocabulary
@@ -83,11 +83,11 @@ def prepare(plan: TrainPlan, to: str) -> Excerpts:
 
 def _read_texts(plan: TrainPlan, splits: Sequence[str]) -> pa.Table:
     """Read the texts of some splits that have a class to learn, and their labels in the model."""
-    folders = [f"tweets/split={split}" for split in splits]
     form = pa.schema([schema.TAUGHT.field(name) for name in ("text", "label")])
     tables = [form.empty_table()]
-    for uri in manifest.list_tables(plan.prepared, plan.settings.prepared_uri, folders):
-        tables.append(parquet.read(uri, columns=form.names).cast(form))
+    for split in splits:
+        for uri in plan.files.tweets[split]:
+            tables.append(parquet.read(uri, columns=form.names).cast(form))
     return relabel(pa.concat_tables(tables), plan.learned.positions)
 
 

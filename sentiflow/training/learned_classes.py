@@ -29,6 +29,18 @@ class LearnedClasses:
     training rows; None if all are 1."""
     left_out: tuple[str, ...] = ()
     """See ``PackageSettings.left_out``."""
+    num_unlabelled: int = 0
+    """Unlabelled texts with a known word, which pretraining reads, too."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of an epoch of training."""
+        return int(self.counts.sum())
+
+    @property
+    def num_pretrained(self) -> int:
+        """Texts of an epoch of pretraining."""
+        return self.num_rows + self.num_unlabelled
 
     @property
     def priors(self) -> tuple[float, ...]:
@@ -77,6 +89,7 @@ def choose(
         positions=np.array(positions, np.int8),
         weights=_weigh(settings.class_weights, rows),
         left_out=tuple(left_out),
+        num_unlabelled=_count_unlabelled(prepared),
     )
 
 
@@ -133,19 +146,12 @@ def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
     return sum(int(prepared["counts"]["labels"].get(split, {}).get(name, 0)) for name in names)
 
 
-def count_unlabelled(prepared: Manifest) -> int:
-    """Count the unlabelled texts with a known word, which pretraining reads, too."""
+def _count_unlabelled(prepared: Manifest) -> int:
+    """Count the unlabelled texts with a known word."""
     counts = prepared["counts"].get("unlabelled")
     if not counts:
         return 0
     return counts["accepted"] - counts["without_token"]
-
-
-def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: LearnedClasses) -> int:
-    """Count the rows of all epochs of pretraining and training."""
-    num_rows = int(learned.counts.sum())
-    num_pretrained = num_rows + count_unlabelled(prepared)
-    return num_rows * settings.num_epochs + num_pretrained * settings.pretrain.num_epochs
 
 
 def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:

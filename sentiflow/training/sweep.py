@@ -126,14 +126,14 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
 
 def _teach(plan: SweepPlan, output: Output, resources: Resources) -> Taught | None:
     """Ask the teachers once for all trials, which have no folds; None if there are no teachers."""
-    settings = plan.training.settings
-    if not settings.distill.teachers:
+    training = plan.training
+    if not training.teachers:
         return None
     from sentiflow.training import distillation
 
-    without_folds = settings.model_copy(update={"folds": 0})
+    without_folds = training.settings.model_copy(update={"folds": 0})
     config = plan.config.model_copy(update={"train": without_folds})
-    return distillation.teach(replace(plan.training, config=config), output, resources=resources)
+    return distillation.teach(replace(training, config=config), output, resources=resources)
 
 
 def _publish(
@@ -178,7 +178,7 @@ def _divide(config: Config, resources: Resources) -> tuple[int, dict[str, float]
     Nodes that an autoscaler could add count if ``sweep.max_concurrent`` is a number.
     """
     limit = config.sweep.max_concurrent
-    cpus = 1 if config.train.cpus_per_worker == "auto" else int(config.train.cpus_per_worker)
+    cpus = config.train.min_cpus_per_worker
     num_cpus = resources.num_cpus
     num_gpus = resources.num_gpus
     if limit != "auto":

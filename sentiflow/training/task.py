@@ -266,8 +266,8 @@ class _Worker:
         """Count the rows of all epochs of pretraining."""
         num_rows = self.train_input.num_rows
         if self.job.taught:
-            num_rows = int(self.classes.counts.sum())
-        num_rows += learned_classes.count_unlabelled(self.job.prepared)
+            num_rows = self.classes.num_rows
+        num_rows += self.classes.num_unlabelled
         return num_rows * self.job.num_epochs[PRETRAIN]
 
     def _load_network(self, checkpoint: checkpoints.Checkpoint) -> None:

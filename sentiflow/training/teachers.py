@@ -35,7 +35,7 @@ def fetch(
 
     Args:
         plan: The training.
-        output: The output of the answers. Its inputs are the teachers and the prepared data.
+        output: The output of the answers.
         excerpts: Files of excerpts for sentence encoders, with the rows of each.
         maps: The map stages of the job.
 
@@ -44,7 +44,7 @@ def fetch(
         JobError: A task failed.
     """
     found = Teachers()
-    for name, teacher in output.spec.inputs.items():
+    for name, teacher in plan.teachers.items():
         to = join(output.uri, f"{name}_{teacher['fingerprint']}")
         if "files" in teacher:
             uris = [item["uri"] for item in teacher["files"]]
@@ -57,7 +57,7 @@ def fetch(
             )
             found.tables.append(first)
             found.of_folds.append(others)
-        elif name.startswith(model_sources.TEACHER):
+        else:
             uri = model_sources.download(teacher, to=to, tracking=plan.config.tracking.uri)
             found.models.append((uri, teacher["fingerprint"]))
     return found

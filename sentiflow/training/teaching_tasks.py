@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster.map_stages import Label
 from sentiflow.config.class_names import UNLABELLED
-from sentiflow.data import label_files, manifest, schema
+from sentiflow.data import label_files, schema
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import Answers
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.storage import parquet
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.learned_classes import relabel
+from sentiflow.training.prepared_files import PreparedFiles
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
@@ -39,27 +39,22 @@ class TextFile:
     """For train rows: the file of their tweets."""
 
 
-def list_parts(uri: str, prepared: Manifest, made: Mapping[str, int]) -> list[TextFile]:
+def list_parts(prepared: PreparedFiles, made: Mapping[str, int]) -> list[TextFile]:
     """List the files of rows: of the train split, held-out, unlabelled, and excerpts.
 
     Args:
-        uri: Directory of the prepared data.
-        prepared: Their manifest.
+        prepared: The files of the prepared data.
         made: The files of excerpts to learn, with the rows of each.
     """
-
-    def list_files(folder: str) -> dict[str, int]:
-        return manifest.list_tables(prepared, uri, [folder])
-
-    texts = {_find_number(path): path for path in list_files(f"tweets/split={_TRAIN}")}
+    texts = {_find_number(path): path for path in prepared.tweets[_TRAIN]}
     parts = [
         TextFile(_TRAIN, path, num_rows, texts_uri=texts[_find_number(path)])
-        for path, num_rows in list_files(f"encoded/split={_TRAIN}").items()
+        for path, num_rows in prepared.encoded.items()
     ]
-    tables = {UNLABELLED: list_files(UNLABELLED)}
+    tables = {UNLABELLED: prepared.unlabelled}
     for split in schema.SPLITS[1:]:
-        tables[split] = list_files(f"tweets/split={split}")
-    tables[EXCERPTS] = dict(made)
+        tables[split] = prepared.tweets[split]
+    tables[EXCERPTS] = made
     for split, files in tables.items():
         parts += [TextFile(split, path, num_rows) for path, num_rows in files.items()]
     return parts

@@ -60,11 +60,12 @@ def run(
     if resources.may_grow:
         resources = _wait_for_nodes(plan, resources, num_workers)
     output.begin()
-    if plan.settings.distill.teachers and taught is None:
+    if plan.teachers and taught is None:
         from sentiflow.training import distillation
 
         taught = distillation.teach(plan, output, resources=resources)
-    job = train_job.describe(plan, output, resources, num_workers, taught)
+    workers = resources.divide(plan.settings, num_workers)
+    job = train_job.describe(plan, output, workers, taught)
     amount = plan.count_texts(job.taught, job.num_epochs)
     run_workers = functools.partial(_run_workers, plan, output, resources)
     fold_files: Sequence[FileEntry] = ()
@@ -97,10 +98,9 @@ def run(
 def _wait_for_nodes(plan: TrainPlan, resources: Resources, num_workers: int) -> Resources:
     """Wait until the cluster has grown for the workers; return its resources then."""
     settings = plan.settings
-    cpus = 1 if settings.cpus_per_worker == "auto" else int(settings.cpus_per_worker)
     gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
     capacity = connection.Capacity(
-        {"CPU": cpus, "GPU": gpus},
+        {"CPU": settings.min_cpus_per_worker, "GPU": gpus},
         times=num_workers,
         max_wait_seconds=60 * plan.config.cluster.max_wait_minutes,
     )
@@ -212,13 +212,14 @@ def _run_workers(
     from sentiflow.training import task, workers
 
     settings = plan.settings
+    divided = resources.divide(settings, num_workers)
     return workers.train(
         task.run,
         job,
         num_workers=num_workers,
         min_workers=settings.min_workers,
-        cpus_per_worker=resources.cpus_per_train_worker(num_workers, settings.cpus_per_worker),
-        gpus_per_worker=resources.gpus_per_train_worker(settings.gpus_per_worker),
+        cpus_per_worker=divided.cpus,
+        gpus_per_worker=divided.gpus,
         resources=resources,
         storage_path=join(output.uri, RAY_RECORDS),
         max_failures=settings.max_failures,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentiflow.cluster.resources import Resources
+from sentiflow.cluster.resources import TrainWorkers
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
@@ -69,15 +69,14 @@ class TrainJob:
 
 
 def describe(
-    plan: TrainPlan, output: Output, resources: Resources, num_workers: int, taught: Taught | None
+    plan: TrainPlan, output: Output, workers: TrainWorkers, taught: Taught | None
 ) -> TrainJob:
     """Describe the training of a model for its workers.
 
     Args:
         plan: The training.
         output: Its output. A first model that is in MLflow is copied there.
-        resources: The cluster.
-        num_workers: Number of workers.
+        workers: The workers.
         taught: The answers of the teachers, if there are any.
     """
     spec = output.spec
@@ -99,8 +98,8 @@ def describe(
         claim=output.claim,
         prepared=plan.prepared,
         lineage=spec.inputs | {"training": {"uri": spec.uri, "fingerprint": spec.fingerprint}},
-        num_threads=resources.threads_per_train_worker(num_workers, settings.cpus_per_worker),
-        on_gpu=resources.gpus_per_train_worker(settings.gpus_per_worker) > 0,
+        num_threads=workers.threads,
+        on_gpu=workers.gpus > 0,
         taught=taught.files if taught else None,
         splits=plan.splits,
         refit=plan.refit,

@@ -22,6 +22,7 @@ from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.refits import Refit
 from sentiflow.training import learned_classes, rates
 from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.reports import CHECKPOINTS, FOLDS, MODEL, PRETRAIN, TAUGHT, TRAIN, Phase
 
 STAGE = "train"
@@ -70,6 +71,11 @@ class TrainPlan:
     """None: random weights."""
     refit: Refit | None
     """The run to repeat on all labelled rows, if this is a refit."""
+    teachers: Mapping[str, Any]
+    """The teachers of a distillation, if there are any: an ``Input`` for each name, with further
+    keys if it is a model or an encoder."""
+    files: PreparedFiles
+    """Files of the prepared data."""
 
     @property
     def settings(self) -> TrainSettings:
@@ -85,9 +91,8 @@ class TrainPlan:
             taught: Files with the answers of teachers, and the rows of each, if there are any.
             num_epochs: The epochs of each phase.
         """
-        num_labelled = int(self.learned.counts.sum())
-        num_rows = num_labelled if taught is None else sum(taught.values())
-        num_pretrained = num_labelled + learned_classes.count_unlabelled(self.prepared)
+        num_rows = self.learned.num_rows if taught is None else sum(taught.values())
+        num_pretrained = self.learned.num_pretrained
         linear = 0
         if self.has_linear:
             rate = rates.LINEAR_ROWS_PER_SECOND * rates.estimate_row(self.settings.model)
@@ -122,15 +127,18 @@ def resolve(config: Config) -> TrainPlan:
     first = _find_first(config, learned)
     if refit:
         _check_same_first(refit, first)
+    teachers = model_sources.describe_teachers(config, learned.names)
     return TrainPlan(
         config=config,
-        spec=_describe_output(config, prepared, learned, first, refit),
+        spec=_describe_output(config, prepared, first, refit, teachers),
         prepared=prepared,
         splits=splits,
         learned=learned,
         has_linear=decide_linear(settings, learned, refit),
         first=first,
         refit=refit,
+        teachers=teachers,
+        files=PreparedFiles.of(prepared, settings.prepared_uri),
     )
 
 
@@ -139,7 +147,7 @@ def decide_linear(settings: TrainSettings, learned: LearnedClasses, refit: Refit
     if refit and settings.linear == "auto":
         calibration = refit.package.get("calibration") or {}
         return "linear_weight" in calibration
-    return rates.has_linear(settings.linear, int(learned.counts.sum()))
+    return rates.has_linear(settings.linear, learned.num_rows)
 
 
 def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
@@ -177,9 +185,9 @@ def _check_same_first(refit: Refit, first: FirstModel | None) -> None:
 def _describe_output(
     config: Config,
     prepared: Manifest,
-    learned: LearnedClasses,
     first: FirstModel | None,
     refit: Refit | None,
+    teachers: Mapping[str, Any],
 ) -> OutputSpec:
     """Describe the output: its location, and the settings and inputs that decide the model."""
     settings = config.train
@@ -194,7 +202,7 @@ def _describe_output(
         }
     if refit:
         inputs["refit"] = refit.input
-    if settings.distill.teachers:
+    if teachers:
         decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
-        inputs |= model_sources.describe_teachers(config, learned.names)
+        inputs |= teachers
     return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)

@@ -8,13 +8,13 @@ are measured: benchmarks/LOG.md, "workers that pay".
 
 import math
 
-from sentiflow.cluster.resources import Resources
+from sentiflow.cluster.resources import Resources, TrainWorkers
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join
 from sentiflow.training import rates
-from sentiflow.training.learned_classes import LearnedClasses, count_all_rows
+from sentiflow.training.learned_classes import LearnedClasses
 
 _WAIT_SECONDS = 4e-3
 """Seconds of each step for the sums over the workers, divided by their number: the two messages,
@@ -45,7 +45,7 @@ def choose(
         return 1, ""
     if settings.num_workers != "auto":
         return most, ""
-    best = _estimate_best(settings, prepared, learned, resources, most)
+    best = _estimate_best(settings, prepared, learned, resources.divide(settings, most))
     number = min(most, max(best, settings.min_workers))
     if number == most:
         return number, ""
@@ -58,23 +58,30 @@ def _estimate_best(
     settings: TrainSettings,
     prepared: Manifest,
     learned: LearnedClasses,
-    resources: Resources,
-    most: int,
+    workers: TrainWorkers,
 ) -> int:
     """Estimate with how many workers the training is fastest, without a limit to their number.
 
     T threads of a worker are taken to be as fast as the root of T workers.
+
+    Args:
+        settings: The section ``train``.
+        prepared: The manifest of the prepared data.
+        learned: The classes, and their rows in the train split.
+        workers: As many workers as the cluster has room for.
     """
-    cpus = settings.cpus_per_worker
+    num_threads = workers.threads
     seconds = rates.CPU_SECONDS
-    if resources.gpus_per_train_worker(settings.gpus_per_worker):
-        cpus = 1
+    if workers.gpus:
+        num_threads = 1
         seconds = rates.GPU_SECONDS
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
     num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     tokens_per_row = num_tokens / sum(prepared["counts"]["labels"]["train"].values())
     row = rates.estimate_row(settings.model, vector_size, tokens_per_row, seconds)
-    row /= math.sqrt(resources.threads_per_train_worker(most, cpus))
-    if row * count_all_rows(prepared, settings, learned) < _MIN_SECONDS:
+    row /= math.sqrt(num_threads)
+    num_rows = learned.num_rows * settings.num_epochs
+    num_rows += learned.num_pretrained * settings.pretrain.num_epochs
+    if row * num_rows < _MIN_SECONDS:
         return 1
     return max(1, math.isqrt(int(row * settings.batching.global_batch_size / _WAIT_SECONDS)))

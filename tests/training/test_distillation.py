@@ -23,6 +23,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.training import task, teaching_tasks
 from sentiflow.training import train as training
+from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.train_job import TrainJob
 
 CLASSES = ("negative", "positive")
@@ -60,7 +61,8 @@ class TestSteps:
             (tmp_path / folder).mkdir(parents=True)
             files.append({"path": f"{folder}/{Label(0, 'ab').name_file()}", "rows": 4})
             pq.write_table(table, tmp_path / files[-1]["path"])
-        return teaching_tasks.list_parts(str(tmp_path), {"files": files}, {})
+        prepared = PreparedFiles.of({"files": files}, str(tmp_path))
+        return teaching_tasks.list_parts(prepared, {})
 
     def write(self, parts, *models, tables=()):
         """Do all steps; return the rows by split, and the counts."""

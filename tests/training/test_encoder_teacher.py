@@ -29,6 +29,7 @@ from sentiflow.training import encoder_teacher, linear_solver
 from sentiflow.training.encoder_teacher import TextRange
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.prepared_files import PreparedFiles
 
 TINY = "tests.training.tiny_encoder:Hashes"
 """As Ray's workers find it, too."""
@@ -75,7 +76,7 @@ def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
     monkeypatch.setattr(encoder_teacher, "_MAX_TRAIN_ROWS", 40)
     rows = {"tweets/split=train/a": 65, "tweets/split=train/b": 35, "unlabelled/c": 25}
     record = {"files": [{"path": path, "rows": number} for path, number in rows.items()]}
-    found = encoder_teacher._list_texts("u", record, {"e": 12})
+    found = encoder_teacher._list_texts(PreparedFiles.of(record, "u"), {"e": 12})
     assert [(each.split, each.uri[-1], each.num_rows) for each in found] == [
         ("train", "a", 10), ("train", "a", 10), ("train", "a", 2),
         ("train", "b", 10), ("train", "b", 2),
@@ -113,9 +114,9 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
         (fold, str(tmp_path / "answers")),
         texts=parts,
         vectors=paths,
-        prepared=prepared,
+        tokenizer="tweet",
         learned=two,
-        num_folds=3,
+        folds=Folds.of(prepared, 3),
     )
     is_learned = label < 2
     if fold:

@@ -17,7 +17,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem, parquet
 from sentiflow.training import checkpoints, linear_solver, task
 from sentiflow.training.initial_network import build
-from sentiflow.training.learned_classes import LearnedClasses, count_all_rows
+from sentiflow.training.learned_classes import LearnedClasses, choose
 from sentiflow.training.train_job import TrainJob
 
 NUM_ROWS = 90
@@ -194,8 +194,9 @@ def test_pretraining_goes_over_unlabelled_texts_and_training_does_not(make_pretr
     assert steps == plain_steps
     assert events[-1].rows_done == 2 * (num_labelled + num_rows) + 3 * num_labelled
     assert [e.rows_done for e in events] == sorted(e.rows_done for e in events)
-    learned = count_all_rows(with_them.prepared, with_them.settings, NINETY)
-    assert learned == 2 * (NUM_ROWS + num_rows) + 3 * NUM_ROWS
+    learned = choose(with_them.prepared, with_them.settings)
+    assert learned.num_rows == NUM_ROWS
+    assert learned.num_pretrained == NUM_ROWS + num_rows
 
 
 def test_unlabelled_texts_leave_the_validation_loss_as_it_is(make_pretraining, monkeypatch):
