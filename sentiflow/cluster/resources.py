@@ -33,16 +33,14 @@ class _Supply(NamedTuple):
     """The most that an autoscaler may provide; 0 if it does not say."""
 
 
-class TrainWorkers(NamedTuple):
-    """Training workers, and what each of them gets."""
+class WorkerShare(NamedTuple):
+    """What each training worker gets of the cluster."""
 
-    number: int
     cpus: int
-    """Cores reserved for a worker."""
+    """Cores that are reserved for it."""
     gpus: int
-    """GPUs for a worker."""
     threads: int
-    """Threads on which a worker computes."""
+    """Threads on which it computes."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +120,10 @@ class Resources:
         """
         return max(1, self.cpus_per_train_worker(num_workers, setting) - 1)
 
-    def divide(self, settings: TrainSettings, num_workers: int) -> TrainWorkers:
+    def divide(self, settings: TrainSettings, num_workers: int) -> WorkerShare:
         """Divide the cluster among training workers."""
         cpus = settings.cpus_per_worker
-        return TrainWorkers(
-            number=num_workers,
+        return WorkerShare(
             cpus=self.cpus_per_train_worker(num_workers, cpus),
             gpus=self.gpus_per_train_worker(settings.gpus_per_worker),
             threads=self.threads_per_train_worker(num_workers, cpus),

@@ -64,8 +64,8 @@ def run(
         from sentiflow.training import distillation
 
         taught = distillation.teach(plan, output, resources=resources)
-    workers = resources.divide(plan.settings, num_workers)
-    job = train_job.describe(plan, output, workers, taught)
+    share = resources.divide(plan.settings, num_workers)
+    job = train_job.describe(plan, output, share, taught)
     amount = plan.count_texts(job.taught, job.num_epochs)
     run_workers = functools.partial(_run_workers, plan, output, resources)
     fold_files: Sequence[FileEntry] = ()
@@ -212,14 +212,14 @@ def _run_workers(
     from sentiflow.training import task, workers
 
     settings = plan.settings
-    divided = resources.divide(settings, num_workers)
+    share = resources.divide(settings, num_workers)
     return workers.train(
         task.run,
         job,
         num_workers=num_workers,
         min_workers=settings.min_workers,
-        cpus_per_worker=divided.cpus,
-        gpus_per_worker=divided.gpus,
+        cpus_per_worker=share.cpus,
+        gpus_per_worker=share.gpus,
         resources=resources,
         storage_path=join(output.uri, RAY_RECORDS),
         max_failures=settings.max_failures,

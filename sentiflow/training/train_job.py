@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sentiflow.cluster.resources import TrainWorkers
+from sentiflow.cluster.resources import WorkerShare
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest
@@ -69,14 +69,14 @@ class TrainJob:
 
 
 def describe(
-    plan: TrainPlan, output: Output, workers: TrainWorkers, taught: Taught | None
+    plan: TrainPlan, output: Output, share: WorkerShare, taught: Taught | None
 ) -> TrainJob:
     """Describe the training of a model for its workers.
 
     Args:
         plan: The training.
         output: Its output. A first model that is in MLflow is copied there.
-        workers: The workers.
+        share: What each worker gets of the cluster.
         taught: The answers of the teachers, if there are any.
     """
     spec = output.spec
@@ -98,8 +98,8 @@ def describe(
         claim=output.claim,
         prepared=plan.prepared,
         lineage=spec.inputs | {"training": {"uri": spec.uri, "fingerprint": spec.fingerprint}},
-        num_threads=workers.threads,
-        on_gpu=workers.gpus > 0,
+        num_threads=share.threads,
+        on_gpu=share.gpus > 0,
         taught=taught.files if taught else None,
         splits=plan.splits,
         refit=plan.refit,

@@ -8,7 +8,7 @@ are measured: benchmarks/LOG.md, "workers that pay".
 
 import math
 
-from sentiflow.cluster.resources import Resources, TrainWorkers
+from sentiflow.cluster.resources import Resources, WorkerShare
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
@@ -58,7 +58,7 @@ def _estimate_best(
     settings: TrainSettings,
     prepared: Manifest,
     learned: LearnedClasses,
-    workers: TrainWorkers,
+    share: WorkerShare,
 ) -> int:
     """Estimate with how many workers the training is fastest, without a limit to their number.
 
@@ -68,11 +68,11 @@ def _estimate_best(
         settings: The section ``train``.
         prepared: The manifest of the prepared data.
         learned: The classes, and their rows in the train split.
-        workers: As many workers as the cluster has room for.
+        share: What each of as many workers gets as the cluster has room for.
     """
-    num_threads = workers.threads
+    num_threads = share.threads
     seconds = rates.CPU_SECONDS
-    if workers.gpus:
+    if share.gpus:
         num_threads = 1
         seconds = rates.GPU_SECONDS
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))

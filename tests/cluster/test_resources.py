@@ -36,6 +36,7 @@ def test_settings_override_rules():
     assert resources.threads_per_train_worker(2, 3) == 2
     assert resources.gpus_per_train_worker() == 1
     assert resources.gpus_per_train_worker(0) == 0
+    assert resources.divide(train(2, cpus=3, gpus=0), 2) == (3, 0, 2)
     assert resources.train_workers(train("auto", gpus=0)) == 2
     assert resources.gpus_per_score_task() == 1 / 4
     assert resources.gpus_per_score_task(0.5) == 0.5

@@ -20,11 +20,12 @@ from test_model_registry import register
 
 from sentiflow.config import settings
 from sentiflow.data import input_files, manifest, sample
-from sentiflow.errors import UserError
+from sentiflow.data.outputs import open_output
+from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
+from sentiflow.scoring import corpus_files, score_inputs, summary
 from sentiflow.scoring import score as scoring
-from sentiflow.scoring import summary
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -129,6 +130,25 @@ def wait_for(folder, number, is_over):
     while len(markers(folder)) < number:
         assert not is_over(), f"it was over before {number} parts were scored"
         time.sleep(0.002)
+
+
+def test_prepared_data_that_are_replaced_after_the_plan_are_not_published(finished_run, tmp_path):
+    copy = tmp_path / "prepared"
+    shutil.copytree(finished_run / "run/prepared", copy)
+    overrides = [f"score.prepared_uri={copy}", f"score.output_uri={tmp_path}/scored"]
+    plan = scoring.resolve(settings.load(finished_run / "config.yaml", overrides))
+    record = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps(record | {"fingerprint": "ab"}))
+    files = corpus_files.find(plan.corpus, num_old=0)
+    rows, _ = score_inputs.inspect(plan, files, unpack_to="")
+    corpus = files.describe(rows.files)
+    assert corpus == plan.corpus
+    with open_output(plan.spec) as output:
+        output.begin()
+        with pytest.raises(JobError, match="was replaced while it was read"):
+            output.publish(
+                inputs=plan.spec.inputs | {"corpus": corpus}, counts={}, files=[], seconds=1
+            )
 
 
 @pytest.mark.parametrize("other", ["model", "corpus"])

@@ -1,5 +1,6 @@
 """The stage: a scored corpus -> trends.parquet, with the truth beside it, and the page."""
 
+import json
 import re
 
 import numpy as np
@@ -12,7 +13,8 @@ from test_evaluated_rows import NUM_ROWS as NUM_PREPARED
 from test_evaluated_rows import TEXTS, Runs, by_tens
 
 from sentiflow.data import manifest
-from sentiflow.errors import UserError
+from sentiflow.data.outputs import open_output
+from sentiflow.errors import JobError, UserError
 from sentiflow.shares import table as shares_table
 from sentiflow.shares import trends
 from sentiflow.tracking.recording import Recorder
@@ -45,6 +47,18 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcome(corpus):
     return run(corpus[0], by=["airline", "created:day"])
+
+
+def test_predictions_that_are_replaced_after_the_plan_are_not_measured(tmp_path):
+    table, _ = draw(300)
+    score(tmp_path, table)
+    plan = trends.resolve(load(tmp_path))
+    path = tmp_path / "scored/manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "ab"}))
+    is_refused = pytest.raises(JobError, match="was replaced while it was read")
+    with open_output(plan.spec) as output, is_refused:
+        trends.run(plan, output, Recorder())
+    assert not (tmp_path / "trends/manifest.json").exists()
 
 
 def test_each_column_is_taken_alone_and_both_together(outcome):
