@@ -113,9 +113,6 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
 
     rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
-    precision = tasks.choose_precision(
-        settings.precision, earlier=earlier.precision, on_gpu=num_gpus > 0
-    )
     if previous and isinstance(rows, TablePlan):
         check_compatible(previous, rows)
 
@@ -136,7 +133,6 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         earlier,
         model_uri=model_uri,
         labels=labels,
-        precision=precision,
         on_gpu=num_gpus > 0,
     )
     of_parts = _score_parts(plan, source, maps, job, num_gpus)
@@ -178,12 +174,14 @@ def _describe_job(
     *,
     model_uri: str,
     labels: Sequence[str],
-    precision: str,
     on_gpu: bool,
 ) -> ScoreJob:
     """Describe what all tasks do; further classes of the corpus follow the model's classes."""
     model = plan.model
     classes = tuple(dict.fromkeys([*plan.classes, *labels]))
+    precision = tasks.choose_precision(
+        plan.settings.precision, earlier=earlier.precision, on_gpu=on_gpu
+    )
     return ScoreJob(
         keep_columns=plan.settings.keep_columns,
         classes=classes,

@@ -64,8 +64,7 @@ def run(
         from sentiflow.training import distillation
 
         taught = distillation.teach(plan, output, resources=resources)
-    share = resources.divide(plan.settings, num_workers)
-    job = train_job.describe(plan, output, share, taught)
+    job = train_job.describe(plan, output, resources.divide(plan.settings, num_workers), taught)
     amount = plan.count_texts(job.taught, job.num_epochs)
     run_workers = functools.partial(_run_workers, plan, output, resources)
     fold_files: Sequence[FileEntry] = ()
