@@ -70,7 +70,7 @@ def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Res
 
 
 def _get(call: Any, node: Mapping[str, Any]) -> NodeAnswer[Any]:
-    """Get the result of a call, or in one line why there is none."""
+    """Get the result of a call, or the reason why there is none, in one line."""
     try:
         return _answer(node, result=ray.get(call))
     except ray.exceptions.RayError as error:  # it failed, cannot be imported there, or has died
