@@ -95,7 +95,7 @@ def test_other_prepared_data_are_refused(run, tmp_path):
     record = json.loads((tmp_path / "prepared/manifest.json").read_text())
     (tmp_path / "prepared/manifest.json").write_text(json.dumps(record | {"fingerprint": "0"}))
     given = [f"train.refit.of={run}/run", f"train.prepared_uri={tmp_path}/prepared"]
-    with pytest.raises(UserError, match="are not the data of the run to repeat"):
+    with pytest.raises(UserError, match="is not the data of the run to repeat"):
         refits.apply(load(run, *given))
 
 

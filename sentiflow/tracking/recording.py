@@ -37,19 +37,19 @@ _SAMPLE_SECONDS = 5.0
 
 
 class Store:
-    """An MLflow store with the experiment of a job; a thread sends what the stages log, in order.
+    """An MLflow store with the experiment of a job; one thread sends all logged values, in order.
 
     MLflow's own asynchronous logging takes neither files nor the end of a run, and keeps calling a
-    dead store. Here, nothing more is sent after the first failure of the store.
+    store that does not answer. Here, nothing more is sent after the first failure of the store.
     """
 
     def __init__(self, uri: str, experiment: str, *, repair: str = "") -> None:
-        """Send nothing yet.
+        """Describe the store, without a connection.
 
         Args:
             uri: The store's address, without user and password.
             experiment: The name of the experiment.
-            repair: The command that adds later what the store has missed.
+            repair: The command that adds missing values later.
         """
         self.uri = uri
         self.experiment = experiment
@@ -61,7 +61,7 @@ class Store:
         self._queued: list[Future[object]] = []
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Pickle as None: Ray Tune stores its callbacks with their recorders, but uses no copy."""
+        """Pickle as None: Ray Tune stores callbacks with their recorders, but never loads them."""
         return type(None), ()
 
     def put(self, call: Callable[[MlflowClient], object]) -> None:
@@ -79,7 +79,7 @@ class Store:
         try:
             client = mlflow_store.make_client(self.uri)
             return mlflow_store.ask(lambda: call(client))
-        except Exception as error:  # MLflow fails no job
+        except Exception as error:  # an error of MLflow must not end a job
             log.debug("MLflow failed", exc_info=error)
             if mlflow_store.is_refusal(error):
                 self._warn_of_refusal(mlflow_store.first_line(error))
@@ -88,7 +88,7 @@ class Store:
         return None
 
     def _warn_of_refusal(self, reason: str) -> None:
-        """Warn once of each reason."""
+        """Log a warning, once for each reason."""
         if reason not in self._refusals:
             self._refusals.add(reason)
             log.warning("MLflow refuses a part of the run: %s", reason)
@@ -106,7 +106,7 @@ class Store:
         return run.info.run_id if run else ""
 
     def find_changes(self, settings: TrainSettings) -> str:
-        """Name what differs from the most similar recent training; empty if nothing."""
+        """Name the settings that differ from the most similar recent training; empty if none."""
         decisive = settings.model_dump(mode="json", exclude={*settings.NOT_DECISIVE})
         known = self.ask(
             lambda client: client.search_runs(
@@ -126,7 +126,7 @@ class Store:
         return self.is_available
 
     def fail(self, problem: str) -> None:
-        """Send nothing more, and say once how to add later what is missing."""
+        """Send nothing more; log once the problem and how to add the missing values later."""
         if self.is_available:
             self.is_available = False
             repair = f"; to add its runs later: {self._repair}" if self._repair else ""
@@ -161,8 +161,8 @@ class Store:
         try:
             yield recorder
         except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            recorder.end("KILLED" if killed else "FAILED", reason=mlflow_store.first_line(error))
+            is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            recorder.end("KILLED" if is_killed else "FAILED", reason=mlflow_store.first_line(error))
             raise
         else:
             recorder.end("FINISHED")
@@ -172,9 +172,9 @@ class Store:
 
 @dataclass
 class Recorder:
-    """Sends to MLflow what a stage logs, and keeps it for the stage's manifest.
+    """Sends a stage's settings, metrics, tags and files to MLflow, and keeps them for its manifest.
 
-    Logging does not wait for the store. Without a run, it is only kept for :meth:`describe`.
+    Logging does not wait for the store. Without a run, values are only kept for :meth:`describe`.
     """
 
     run_id: str = ""
@@ -183,9 +183,9 @@ class Recorder:
     about: RunRecord | None = None
     """Description of the run for the manifest of its stage; None for other runs."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Tags that the run began with."""
+    """Tags of the run at its start."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
-    """Logged metrics and tags, for the manifest."""
+    """Logged metrics and tags, for the manifest: a part of ``about``, or all of it."""
     measured: dict[str, str] = field(default_factory=dict, repr=False)
     """Model and data set of the next metrics, by :meth:`measure`."""
 
@@ -196,14 +196,18 @@ class Recorder:
 
     @property
     def registers_model(self) -> bool:
-        """Whether the model is to be registered by the stage."""
+        """Whether the stage registers the model."""
         return self.about is not None and self.about["registers_model"]
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Log metrics of the whole stage, or of an epoch; None (undefined) is left out."""
+        """Log metrics of the stage (step 0) or of an epoch; undefined metrics (None) are left out.
+
+        The manifest keeps metrics of the stage that are finite.
+        """
         if step == 0:
             values = runs.to_metrics(metrics)
-            self.kept["metrics"] |= {k: v for k, v in values.items() if math.isfinite(v)}
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            self.kept["metrics"] |= finite
         self.log_series([(step, metrics)])
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
@@ -246,8 +250,8 @@ class Recorder:
     def watching_system(self) -> Iterator[None]:
         """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
 
-        Off by default, as in MLflow: the charts would hide the model's. MLflow samples and sends in
-        its own thread, which ends when the store fails.
+        Off by default, as in MLflow: the charts would hide the charts of the model. MLflow samples
+        and sends in a thread, which ends when the store fails.
         """
         if not self.store or not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             yield
@@ -313,7 +317,7 @@ class Recorder:
         """Make a recorder for the run of the training that this stage evaluates.
 
         Args:
-            run_id: Empty if it is unknown; the training's manifest then leads to the run later.
+            run_id: The run; empty if it is unknown. The values are then only kept for the manifest.
         """
         part = RunPart(metrics={}, tags={})
         if self.about is not None:
@@ -347,13 +351,13 @@ class Recorder:
     ) -> dict[str, Any] | None:
         """Register a model if this stage does so, and describe its version.
 
-        Where the store is unavailable, it is done later from the manifest.
+        If the store is unavailable, ``sentiflow tracking import`` registers the model later.
 
         Args:
             package_uri: Its package.
             fingerprint: Fingerprint of the package, by which a registered model is found.
             run_id: The run that has logged it; empty if it is unknown.
-            text: The description of the version; empty: none.
+            text: The description of the version; empty: the version is not described.
             tags: Tags of the version.
             card: The model card, for the files of the version.
 
@@ -398,18 +402,19 @@ class Recorder:
         return run
 
     def _put(self, call: Callable[[MlflowClient], object]) -> None:
+        """Queue a call, if there is a run."""
         if self.store and self.run_id:
             self.store.put(call)
 
 
 def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -> Store:
-    """Connect to a store, made where it is a new SQLite file, and find or make the experiment.
+    """Connect to a store, and find or make the experiment; a missing SQLite file is made.
 
     Args:
-        uri: The store, with user and password if it needs them and they are in no variable.
+        uri: The store, with user and password unless they are in MLflow's variables.
         experiment: Name of the experiment.
         required: Whether the job fails if the store cannot be reached.
-        repair: The command that adds later what the store has missed.
+        repair: The command that adds missing values later.
 
     Raises:
         UnavailableError: It cannot be reached, and tracking is required.
@@ -421,7 +426,7 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
         store.experiment_id = mlflow_store.ask(
             lambda: mlflow_store.find_experiment(client, experiment, uri)
         )
-    except Exception as error:  # as Store.ask
+    except Exception as error:  # as in Store.ask
         problem = mlflow_store.unreachable(uri, error)
         if required:
             raise UnavailableError(problem) from error
