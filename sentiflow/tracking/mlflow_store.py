@@ -33,8 +33,8 @@ _FORMS = (
     "%40 for @"
 )
 _AT_ONCE_SECONDS = 2.0
-"""A call that fails sooner is repeated: the SQLite file was locked, another process has just made the
-same experiment, or a connection broke."""
+"""A call that fails sooner is repeated: the SQLite file was locked, another process has just made
+the same experiment, or a connection broke."""
 _REFUSALS = {
     "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST",
     "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
