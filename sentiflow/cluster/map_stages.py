@@ -35,10 +35,11 @@ _MAX_RETRIES = 4
 """How often a task is repeated if its worker or node has died; Ray Data's default: no limit."""
 
 
-class Label(NamedTuple):
-    """What a task knows of its part."""
+class PartId(NamedTuple):
+    """Number and key of a part, which a task gets with the part."""
 
     number: int
+    """Position of the part among the parts of its map stage."""
     key: str = ""
     """Hash of the part's settings and input."""
 
@@ -118,7 +119,7 @@ class MapStages:
         parts: Sequence[Any],
         read: Callable[[Any], pa.Table],
         *steps: Callable[[pa.Table], pa.Table],
-        write: Callable[[pa.Table, Label], Any],
+        write: Callable[[pa.Table, PartId], Any],
         sizes: Sequence[int],
         unit: str = "rows",
         keys: Sequence[str],
@@ -131,7 +132,7 @@ class MapStages:
             parts: The arguments of ``read``.
             read: Reads the table of a part.
             steps: Functions of a table, in order.
-            write: Takes the last table and the label of a part, and returns what JSON can hold.
+            write: Takes the last table and the id of a part, and returns what JSON can hold.
             sizes: For each part: its size in units of progress.
             unit: Unit of progress.
             keys: For each part: hash of its settings and input. A marker with another key does not
@@ -153,7 +154,7 @@ class MapStages:
                 f"{size_left:,} of {sum(sizes):,} {unit} are left",
             )
         done = process(
-            {Label(number, keys[number]): parts[number] for number in todo},
+            {PartId(number, keys[number]): parts[number] for number in todo},
             self._make_work(name, read, steps, write),
             name=name,
             max_wait_seconds=self.max_wait_seconds,
@@ -180,25 +181,25 @@ class MapStages:
         name: str,
         read: Callable[[Any], pa.Table],
         steps: Sequence[Callable[[pa.Table], pa.Table]],
-        write: Callable[[pa.Table, Label], Any],
-    ) -> Callable[[Any, Label], Any]:
+        write: Callable[[pa.Table, PartId], Any],
+    ) -> Callable[[Any, PartId], Any]:
         """Make the work of a task from the functions of :meth:`run`."""
         # Local names, so that the task does not get the output.
         root = self.output.spec.uri
         folder = self.output.uri
         claim = self.output.claim
 
-        def work(part: Any, label: Label) -> Any:
+        def work(part: Any, part_id: PartId) -> Any:
             """Do the work on a part while this job may write, and mark the part as done."""
             with filesystem.recording(lambda: lease.check(claim)) as written:
                 table = read(part)
                 for step in steps:
                     table = step(table)
-                result = write(table, label)
+                result = write(table, part_id)
                 files = {uri.removeprefix(f"{root}/"): size for uri, size in written.items()}
                 lease.check(claim)  # the job may have been killed, and another one have started
-                marker: Marker = {"key": label.key, "files": files, "result": result}
-                write_marker(folder, name, label.number, marker)
+                marker: Marker = {"key": part_id.key, "files": files, "result": result}
+                write_marker(folder, name, part_id.number, marker)
             return result
 
         return work
@@ -233,8 +234,8 @@ class MapStages:
 
 
 def process(
-    parts: Mapping[Label, Any],
-    work: Callable[[Any, Label], Any],
+    parts: Mapping[PartId, Any],
+    work: Callable[[Any, PartId], Any],
     *,
     name: str = "work",
     max_wait_seconds: float = 600,
@@ -247,8 +248,8 @@ def process(
     progress themselves.
 
     Args:
-        parts: The arguments of ``work``, by label.
-        work: Takes a part and its label, and returns what JSON can hold.
+        parts: The arguments of ``work``, by id.
+        work: Takes a part and its id, and returns what JSON can hold.
         name: Name of the work in Ray's dashboard.
         max_wait_seconds: How long the cluster may have no node with a core and the share of a GPU.
         concurrency: Parts at the same time; None: as many as there are cores.
@@ -312,7 +313,7 @@ def _make_context(capacity: Capacity) -> Any:
 
 
 def _make_step(
-    work: Callable[[Any, Label], Any], name: str, *, concurrency: int | None, num_gpus: float
+    work: Callable[[Any, PartId], Any], name: str, *, concurrency: int | None, num_gpus: float
 ) -> tuple[Any, Any]:
     """Make the function or class that Ray Data maps over parts, and its strategy: tasks or actors.
 
@@ -322,16 +323,16 @@ def _make_step(
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     def do(block: pa.Table) -> pa.Table:
-        label, part = cloudpickle.loads(block["part"][0].as_py())
+        part_id, part = cloudpickle.loads(block["part"][0].as_py())
         try:
             if ray_internals.count_retries() > _MAX_RETRIES:
                 raise JobError(f"a part was lost: its worker has died {1 + _MAX_RETRIES} times")
-            result = json.dumps(work(part, label))
+            result = json.dumps(work(part, part_id))
         except Exception as error:
             known = error if isinstance(error, UserError | JobError | OSError) else None
             line = f"{type(error).__name__}: {error}"
             raise PartError(Fault(known, line, traceback.format_exc())) from None
-        return pa.table({"number": [label.number], "result": [result]})
+        return pa.table({"number": [part_id.number], "result": [result]})
 
     do.__name__ = name
     if not num_gpus:

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrays import hash_texts, one_array
@@ -29,7 +29,7 @@ def read_rows(part: parts.Part, *, job: PrepareJob) -> pa.Table:
 
 
 def write_candidates(
-    table: pa.Table, part: Label, *, job: PrepareJob, row_ids: np.ndarray, texts: np.ndarray
+    table: pa.Table, part: PartId, *, job: PrepareJob, row_ids: np.ndarray, texts: np.ndarray
 ) -> None:
     """Write the rows of a part that have the row id or the text of a correction.
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
@@ -111,7 +111,7 @@ def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
     return parts.accepted(rows).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
+def write_labels(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
     """Count the rows by written label, see ``row_checks.count_unknown``."""
     return row_checks.count_unknown(table)
 
@@ -126,26 +126,26 @@ def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
 
 
-def write_splits(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
+def write_splits(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
     """Count the accepted rows of each fixed split."""
     counts = row_checks.count_values(parts.accepted(table)["split"].drop_null())
     return {split: counts.get(split, 0) for split in schema.SPLITS[1:]}
 
 
-def write_times(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
+def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Count the rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_arrow(job.work_file("times", part.number), seconds)
 
 
-def write_keys(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
+def write_keys(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Write the hashes of the texts."""
     keys = parts.accepted(table).select(duplicates.KEYS.names)
     filesystem.write_arrow(job.work_file("keys", part.number), keys)
 
 
-def write_texts(table: pa.Table, part: Label, *, job: PrepareJob, writes_keys: bool) -> PartJson:
+def write_texts(table: pa.Table, part: PartId, *, job: PrepareJob, writes_keys: bool) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
     kept = parts.accepted(table)
     rows = parts.take_accepted(kept, keep=job.settings.keep_columns).drop_columns(["split"])
@@ -241,7 +241,7 @@ def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
     return vocabulary.load(uri, with_vectors=False)
 
 
-def write_encoded(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
+def write_encoded(table: pa.Table, part: PartId, *, job: PrepareJob) -> PartJson:
     """Write the token ids of a part."""
     ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
     files = _write_by_split("encoded", part, ids, table["split"].to_numpy(), job.root)
@@ -301,7 +301,7 @@ def _examples(rejected: pa.Table) -> list[str]:
 
 
 def _write_by_split(
-    kind: str, part: Label, table: pa.Table, split: np.ndarray, root: str
+    kind: str, part: PartId, table: pa.Table, split: np.ndarray, root: str
 ) -> list[FileEntry]:
     """Write the rows of each split to a file, given the split of each row."""
     files = []
@@ -370,7 +370,7 @@ def leave_out_known(table: pa.Table, *, job: PrepareJob) -> pa.Table:
     return put_columns(table, {"reason": reason})
 
 
-def write_unlabelled(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
+def write_unlabelled(table: pa.Table, part: PartId, *, job: PrepareJob) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)

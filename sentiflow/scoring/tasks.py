@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
@@ -210,7 +210,7 @@ def list_kept(keep_columns: Sequence[str]) -> list[str]:
     return [name for name in keep_columns if name not in schema.TWEETS.names]
 
 
-def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
+def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
     """Score the accepted rows of a part; write their predictions, and the rejected rows.
 
     A worker process keeps the model for its next part.

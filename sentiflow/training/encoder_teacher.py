@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.cluster import connection
-from sentiflow.cluster.map_stages import Label, MapStages
+from sentiflow.cluster.map_stages import MapStages, PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
@@ -211,7 +211,7 @@ def read_texts(part: TextRange, *, columns: Sequence[str]) -> pa.Table:
     return rows.take(pa.array(np.arange(0, len(rows), part.step)))
 
 
-def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
+def encode(table: pa.Table, part_id: PartId, *, encoder: str, folder: str) -> str:
     """Encode each text of a part once, and write the vectors; return the file.
 
     Columns:
@@ -222,7 +222,7 @@ def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
     hashes, first = np.unique(hash_texts(text), return_index=True)
     vectors = text_encoders.encode(text_encoders.load(encoder), text.take(first).to_pylist())
     lists = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
-    uri = join(folder, label.name_file())
+    uri = join(folder, part_id.name_file())
     parquet.write(uri, pa.table({"text": hashes, "vector": lists}))
     return uri
 
