@@ -81,7 +81,7 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     Raises:
         UserError: There is no such package, it is damaged, or there is no such store.
         JobError: MLflow refuses.
-        UnavailableError: The store does not answer; the next call completes what is missing.
+        UnavailableError: The store does not answer; the next call does the missing steps.
     """
     for place in average_files.list_packages(package_uri):
         package_files.read(place)  # a manifest may name files outside of the package

@@ -144,20 +144,28 @@ class Store:
     ) -> Iterator["Recorder"]:
         """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
         name = name or f"{stage} {group[-4:]}"
-        code = {
+        code_tags = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": psutil.Process().username(),  # in a container it may be a number
             **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
         }
-        about: RunRecord = {
-            "experiment": self.experiment, "group": group, "name": name, "start": _now(),
-            "end": "", "params": {}, "tags": runs.to_tags(code), "metrics": {}, "artifacts": [],
-            "registers_model": registers_model, "mlflow_run_id": "",
-        }  # fmt: skip
-        all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code, **tags}
+        run_record: RunRecord = {
+            "experiment": self.experiment,
+            "group": group,
+            "name": name,
+            "start": _now(),
+            "end": "",
+            "params": {},
+            "tags": runs.to_tags(code_tags),
+            "metrics": {},
+            "artifacts": [],
+            "registers_model": registers_model,
+            "mlflow_run_id": "",
+        }
+        all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
         run_id = self.make_run(name, all_tags) if self.experiment_id else ""
-        recorder = Recorder(run_id, self, about=about, tags=all_tags, kept=about)
+        recorder = Recorder(run_id, self, run_record=run_record, tags=all_tags, kept=run_record)
         try:
             yield recorder
         except BaseException as error:
@@ -180,12 +188,12 @@ class Recorder:
     run_id: str = ""
     """Empty where MLflow has no run, or has not answered."""
     store: Store | None = field(default=None, repr=False)
-    about: RunRecord | None = None
+    run_record: RunRecord | None = None
     """Description of the run for the manifest of its stage; None for other runs."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of the run at its start."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
-    """Logged metrics and tags, for the manifest: a part of ``about``, or all of it."""
+    """Logged metrics and tags, for the manifest: a part of ``run_record``, or all of it."""
     measured: dict[str, str] = field(default_factory=dict, repr=False)
     """Model and data set of the next metrics, by :meth:`measure`."""
 
@@ -197,7 +205,7 @@ class Recorder:
     @property
     def registers_model(self) -> bool:
         """Whether the stage registers the model."""
-        return self.about is not None and self.about["registers_model"]
+        return self.run_record is not None and self.run_record["registers_model"]
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
         """Log metrics of the stage (step 0) or of an epoch; undefined metrics (None) are left out.
@@ -267,8 +275,8 @@ class Recorder:
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Log settings as parameters with dotted names; long values are cut."""
         params = runs.to_params(settings)
-        if self.about is not None:
-            self.about["params"] |= params
+        if self.run_record is not None:
+            self.run_record["params"] |= params
         self._put(lambda client: runs.log(client, self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
@@ -308,8 +316,8 @@ class Recorder:
             files: Their contents.
             are_outputs: Whether the stage's output has them, too, by the same paths.
         """
-        if self.about is not None and are_outputs:
-            self.about["artifacts"] += files
+        if self.run_record is not None and are_outputs:
+            self.run_record["artifacts"] += files
         contents = dict(files)
         self._put(lambda client: runs.add_files(client, self.run_id, contents))
 
@@ -320,8 +328,8 @@ class Recorder:
             run_id: The run; empty if it is unknown. The values are then only kept for the manifest.
         """
         part = RunPart(metrics={}, tags={})
-        if self.about is not None:
-            self.about["training"] = part
+        if self.run_record is not None:
+            self.run_record["training"] = part
         return Recorder(run_id, self.store, kept=part)
 
     def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
@@ -394,9 +402,9 @@ class Recorder:
 
     def describe(self) -> RunRecord | None:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
-        if self.about is None:
+        if self.run_record is None:
             return None
-        run = copy.deepcopy(self.about)  # more is logged later
+        run = copy.deepcopy(self.run_record)  # more is logged later
         run["end"] = _now()
         run["mlflow_run_id"] = self.run_id
         return run

@@ -26,14 +26,14 @@ def has_seen_test(record: Mapping[str, Any]) -> bool:
 
 
 def refuse_refit(scored: Manifest, *, name: str) -> None:
-    """Make sure that predictions can tell how good a model is.
+    """Refuse predictions of a refit for its own corpus: they do not show how good the model is.
 
     Args:
         scored: Manifest of the predictions.
         name: What to call them in a message.
 
     Raises:
-        UserError: The model is a refit, which was trained on the test rows of this corpus.
+        UserError: The model was trained on the test rows of this corpus.
     """
     model = scored["inputs"]["model"]
     if not has_seen_test(model):
@@ -187,7 +187,7 @@ def _choose_scored(files: list[InputFile], scored: Manifest) -> list[InputFile]:
 def _refuse_learned(
     files: Sequence[InputFile], training: Manifest, prepared: Manifest, name: str
 ) -> None:
-    """Make sure that a training has read none of the scored files.
+    """Check that a training has read none of the scored files.
 
     Raises:
         UserError: It has read one; in the prepared data the rows have other numbers.

@@ -185,8 +185,8 @@ def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
         publish=lambda **record: published.update(record),
     )
     monkeypatch.setattr(train_results, "list_result", lambda uri, record, path: [])
-    recorder = Recorder(about={"metrics": {}, "tags": {}, "artifacts": []})
-    recorder.kept = recorder.about
+    recorder = Recorder(run_record={"metrics": {}, "tags": {}, "artifacts": []})
+    recorder.kept = recorder.run_record
     train_results.publish(
         output,
         recorder,
