@@ -36,7 +36,7 @@ class LearnedClasses:
         return tuple((self.counts / self.counts.sum()).tolist())
 
     def describe(self) -> str:
-        """List the classes, of many the rarest, with their rows and, if any, their weights."""
+        """List the classes with their rows and weights. If there are many, list only the rarest."""
         order = list(range(len(self.names)))
         if len(order) > MOST_LISTED:
             order.sort(key=lambda place: self.counts[place])
@@ -68,7 +68,8 @@ def choose(
     counts = [sum(count_rows(prepared, split, [name]) for split in splits) for name in names]
     positions = [names.index(name) if name in names else -1 for name in classes]
     left_out = [name for name in classes if name not in names]
-    if not settings.classes:  # the other classes have too few rows
+    if not settings.classes:
+        # A class with too few rows is not left out: its rows count as mistakes.
         left_out = [name for name in left_out if name not in learnable]
     rows = np.array(counts)
     return LearnedClasses(
@@ -94,7 +95,8 @@ def _choose_names(
     unknown = [name for name in settings.classes or () if not counts.get(name)]
     if unknown:
         raise UserError(
-            f"train.classes: no row to learn is {' or '.join(few(unknown))}", hint=split_has
+            f"train.classes: no row to learn has the class {' or '.join(few(unknown))}",
+            hint=split_has,
         )
     chosen = settings.classes or manifest.list_learned(prepared)
     names = tuple(name for name in learnable if name in chosen)
@@ -130,7 +132,8 @@ def _replace(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
 
 def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
     """Count the rows of some classes in a split."""
-    return sum(int(prepared["counts"]["labels"].get(split, {}).get(name, 0)) for name in names)
+    counts = prepared["counts"]["labels"].get(split, {})
+    return sum(int(counts.get(name, 0)) for name in names)
 
 
 def count_unlabelled(prepared: Manifest) -> int:
@@ -149,11 +152,11 @@ def count_all_rows(prepared: Manifest, settings: TrainSettings, learned: Learned
 
 
 def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
-    """Check that ``folds`` and ``unsure``, if they are set, have rows that no model has seen.
+    """Check that the settings ``unsure`` and ``folds`` fit the splits of the prepared data.
 
     Raises:
-        UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by
-            text, as the splits were drawn otherwise.
+        UserError: ``unsure`` is set without validation rows or folds, so that no row is left to
+            decide it by; or ``folds`` is set, but the splits were not drawn by text.
     """
     num_rows = count_rows(prepared, "validation", learned.names)
     if settings.unsure and not settings.folds and not num_rows:

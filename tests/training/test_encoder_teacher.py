@@ -108,7 +108,7 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
     split = {"validation_fraction": 0.2, "test_fraction": 0}
     prepared = {"settings": {"tokenizer": "tweet", "split": split}}
     uri = encoder_teacher.fit(
-        (fold, str(tmp_path / "answers")),
+        encoder_teacher.TeacherFile(number=fold, uri=str(tmp_path / "answers")),
         texts=parts,
         vectors=paths,
         prepared=prepared,

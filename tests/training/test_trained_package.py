@@ -150,7 +150,7 @@ def test_the_linear_model_is_that_of_the_lowest_loss_beside_the_network():
 @pytest.mark.parametrize(
     ("step", "losses", "said"),
     [
-        (99, (0.9, 0.9), ["99 optimizer steps only: lower train.batching.global_batch_size"]),
+        (99, (0.9, 0.9), ["only 99 optimizer steps: lower train.batching.global_batch_size"]),
         (100, (0.9, 0.9), []),
         (
             400,
