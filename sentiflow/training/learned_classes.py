@@ -65,18 +65,19 @@ def choose(
     classes = manifest.find_classes(prepared)
     learnable = manifest.find_learnable(prepared)
     names = _choose_names(prepared, settings, learnable)
-    counts = [sum(count_rows(prepared, split, [name]) for split in splits) for name in names]
+    counts = np.zeros(len(names), np.int64)
+    for split in splits:
+        counts += [count_rows(prepared, split, [name]) for name in names]
     positions = [names.index(name) if name in names else -1 for name in classes]
     left_out = [name for name in classes if name not in names]
     if not settings.classes:
         # A class with too few rows is not left out: its rows count as mistakes.
         left_out = [name for name in left_out if name not in learnable]
-    rows = np.array(counts)
     return LearnedClasses(
         names=names,
-        counts=rows,
+        counts=counts,
         positions=np.array(positions, np.int8),
-        weights=_weigh(settings.class_weights, rows),
+        weights=_weigh(settings.class_weights, counts),
         left_out=tuple(left_out),
     )
 

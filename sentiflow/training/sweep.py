@@ -116,12 +116,26 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
         else:
             remaining.append(index)
     if remaining:
-        _tune(config, output, callback, remaining, num_concurrent, request)
+        _tune(
+            config,
+            output,
+            callback,
+            remaining=remaining,
+            num_concurrent=num_concurrent,
+            request=request,
+        )
     records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
     answers = taught.entries if taught else ()
-    return _publish(output, trials, records, recorder, answers, time.monotonic() - began)
+    return _publish(
+        output,
+        recorder,
+        trials=trials,
+        records=records,
+        answers=answers,
+        seconds=time.monotonic() - began,
+    )
 
 
 def _teach(plan: SweepPlan, output: Output, resources: Resources) -> Taught | None:
@@ -138,13 +152,23 @@ def _teach(plan: SweepPlan, output: Output, resources: Resources) -> Taught | No
 
 def _publish(
     output: Output,
+    recorder: Recorder,
+    *,
     trials: Sequence[sweep_trials.Trial],
     records: list[dict[str, Any]],
-    recorder: Recorder,
     answers: Sequence[FileEntry],
     seconds: float,
 ) -> Manifest:
-    """Write the table and the manifest; only trials with a model keep their directories."""
+    """Write the table and the manifest; only trials with a model keep their directories.
+
+    Args:
+        output: The output of the sweep.
+        recorder: Recorder of the sweep's run.
+        trials: All trials.
+        records: Their results, the best first, see :meth:`TrialCallback.end`.
+        answers: Files with the answers of the teachers.
+        seconds: How long the sweep took.
+    """
     table = to_csv(records)
     recorder.log_files({TABLE: table})
     best = records[0]
@@ -229,11 +253,21 @@ def _tune(
     config: Config,
     output: Output,
     callback: sweep_trials.TrialCallback,
+    *,
     remaining: list[int],
     num_concurrent: int,
     request: dict[str, float],
 ) -> None:
-    """Let Ray Tune run the remaining trials."""
+    """Let Ray Tune run the remaining trials.
+
+    Args:
+        config: The config of the sweep.
+        output: Its output.
+        callback: Has all trials, and takes their results.
+        remaining: Numbers of the trials to run, from 0.
+        num_concurrent: Number of trials at a time.
+        request: The ``cpu`` and ``gpu`` that each trial reserves.
+    """
     trials = callback.trials
     metric = config.train.selection.metric_name
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
