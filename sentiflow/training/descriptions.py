@@ -33,7 +33,7 @@ def describe_refit(plan: TrainPlan) -> str:
 def describe_plan(
     plan: TrainPlan, num_rows: int, num_workers: int, note: str, why: str
 ) -> Iterator[str]:
-    """Say what is trained, on what, and what was chosen.
+    """Describe the network, its texts and workers, and what the settings left open.
 
     Args:
         plan: The training.

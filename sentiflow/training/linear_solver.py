@@ -78,7 +78,7 @@ class _Texts:
     words: sparse.csr_array
     """``(W, A)``: how often each n-gram is in a word."""
     further: sparse.csr_array
-    """``(N, A)``: how often each n-gram of several words is in a text, divided likewise."""
+    """``(N, A)``: how often each n-gram of several words is in a text, divided as above."""
     targets: np.ndarray
     """``(N, C)``: the weight of each class in the loss of a text."""
 

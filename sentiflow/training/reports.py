@@ -109,7 +109,7 @@ class Event:
     pretraining: tuple[EpochResult, ...] = ()
     """Finished epochs of pretraining. The checkpoint of each is written."""
     history: tuple[EpochResult, ...] = ()
-    """Finished epochs of training, likewise."""
+    """Finished epochs of training. The checkpoint of each is written."""
     is_start: bool = False
     """Whether the workers have just begun, for the first time or after the loss of a worker."""
     metrics: dict[str, float] | None = None

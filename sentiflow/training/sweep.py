@@ -55,7 +55,7 @@ class SweepPlan:
     config: Config
     """The experiment."""
     spec: OutputSpec
-    """The output. Its inputs are those of a training."""
+    """The output. It has the same inputs as a training."""
     training: TrainPlan
     """The training with the settings of the config, without the values of a trial."""
     combinations: Sequence[search_space.Combination]

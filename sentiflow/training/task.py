@@ -48,7 +48,7 @@ PRETRAIN_LEARNING_RATE = 3e-3
 _NUM_NEGATIVES = 500
 """Negative words of the sampled softmax in pretraining."""
 _NUM_CHECKPOINTS = 2
-"""The last checkpoints that are kept, beside the checkpoint of the best epoch."""
+"""Number of the latest checkpoints that are kept, besides the checkpoint of the best epoch."""
 _REPORT_EVERY_SECONDS = 1.0
 """Shortest time between two reports of steps."""
 

@@ -36,7 +36,7 @@ class TrainJob:
     num_threads: int
     """Threads of each worker."""
     taught: dict[str, int] | None = None
-    """Files with the answers of teachers, and the rows of each, in place of the train split."""
+    """Files with the answers of teachers, which replace the train split, and the rows of each."""
     on_gpu: bool = False
     """Whether each worker was given a GPU. Without one a worker uses no GPU of its node."""
     splits: Sequence[str] = SPLITS[:1]
@@ -77,7 +77,7 @@ def describe(
 
     Args:
         plan: The training.
-        output: Its output. The downloaded model is there, too.
+        output: Its output, to which the first model is downloaded.
         resources: The cluster.
         num_workers: Number of workers.
         taught: The answers of the teachers, if there are any.

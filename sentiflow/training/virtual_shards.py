@@ -49,7 +49,7 @@ class VirtualShards:
     """Rows of all files up to and including each."""
     positions: np.ndarray | None = None
     """The label that replaces each label in the files, int8. Labelled rows that get -1 are left
-    out. None: all labels stay as they are."""
+    out. None: labels stay unchanged."""
     num_shards: int = NUM_VIRTUAL_SHARDS
 
     @classmethod
