@@ -170,7 +170,7 @@ FAULTS = {
     ),
     "two answers to a text": (
         lambda t: pd.concat([t, t[29:30].assign(predicted_label="neutral")]).drop(columns="row_id"),
-        "row 300: another prediction for a text",
+        "row 300: the text has another prediction above",
     ),
     "a row too few": (
         lambda t: t[~t["row_id"].isin([28, 8, 0])],
