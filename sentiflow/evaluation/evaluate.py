@@ -145,9 +145,8 @@ def run(config: Config, output: Output, recorder: Recorder) -> Manifest:
     registration.track(result, files, recorder, spec)
     registered = None
     if trained and is_prepared:
-        registered = registration.register(
-            result, scored, trained, recorder, spec, files[manifest.CARD]
-        )
+        card = files[manifest.CARD]
+        registered = registration.register(result, scored, trained, recorder, spec, card)
     figures = content["figures"]
     if folds:
         figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}

@@ -233,18 +233,13 @@ def measure(
     headline = headline_split(list(by_split))
     chosen = by_split[headline]
     of_headline = predicted[headline]
-    calibration = model.get("calibration")
-    if calibration and "temperature" in calibration:
-        calibration = {"bias": {}} | calibration
-    else:
-        calibration = None
     return Measurements(
         split=headline,
         figures=figures,
         intervals=intervals,
         no_intervals=no_intervals,
         calibration_error=calibration_error,
-        calibration=calibration,
+        calibration=_find_calibration(model),
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
         ),
@@ -260,6 +255,14 @@ def measure(
             with_words=with_words,
         ),
     )
+
+
+def _find_calibration(model: Settings) -> dict[str, Any] | None:
+    """Return the calibration of a model with its biases, if any; None if it is not known."""
+    calibration = model.get("calibration")
+    if not calibration or "temperature" not in calibration:
+        return None
+    return {"bias": {}} | calibration
 
 
 def _split(rows: pa.Table) -> dict[str, pa.Table]:

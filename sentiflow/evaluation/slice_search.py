@@ -195,11 +195,13 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
     wrong_size = np.ones(has_wrong.shape[0]) @ has_wrong
     in_both = (has.T @ has).toarray()
     wrong_in_both = (has_wrong.T @ has_wrong).toarray()
+    # Pairs of different slices, and each slice with itself, from the diagonal.
     first, second = np.nonzero(np.triu(in_both) >= MIN_ROWS)
     num_rows = in_both[first, second]
     num_wrong = wrong_in_both[first, second]
     gap = _compare(num_wrong, num_rows, wrong.sum() - num_wrong, len(wrong) - num_rows)
     is_worse = (gap.value >= MIN_GAP) & (gap.errors >= _WORSE)
+    # A pair is also worse than the other rows of each of its slices.
     is_single = first == second
     for part in (first, second):
         other_wrong = wrong_size[part] - num_wrong
