@@ -197,12 +197,12 @@ def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):
     ("text", "message"),
     [
         ("row_id,label\n1,good\n2,bad\n", "line 2: label 'good' is none of negative, positive"),
-        ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is no row number"),
+        ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is not a row number"),
         ("row_id,label\n1,negative\n1,positive\n", "line 3: row_id '1' was named before"),
         ("row_id,label,sample\n1,negative,x\n", "line 2: sample 'x' is not written as '300"),
         ("row_id,label,sample\n1,negative,\n2,negative,9 rows\n", "line 3: sample '9 rows' is not"),
         ("row_id,label\n1,\n", "has no label: write negative, positive or neutral in column label"),
-        ("row_id,text\n1,a\n", "has no column label; there are row_id, text"),
+        ("row_id,text\n1,a\n", "has no column label; its columns are row_id, text"),
         ("", "cannot be read as a table"),
     ],
 )

@@ -200,7 +200,7 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
         required = ("label",)
-    form = table_files.TableFormat(labels=csv_format.meanings(settings))
+    form = table_files.TableFormat(labels=csv_format.written_labels(settings))
     rules = replace(row_checks.RowRules.of_texts(settings), required=required)
     checked = row_checks.check(pa.table(rows), form, rules)
     reasons = checked["reason"].drop_null().to_pylist()

@@ -109,7 +109,7 @@ WRONG = {
         ["prepare.corrections={folder}/tickets.csv"],
         (
             "labels",
-            "tickets.csv has no column label and no column row_id or text; there are mood, ",
+            "tickets.csv has no column label and no column row_id or text; its columns are mood, ",
         ),
     ),
     "unlabelled texts": (
