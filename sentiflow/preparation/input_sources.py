@@ -1,4 +1,4 @@
-"""Prepare settings -> the corpora to read: described, then cut into parts."""
+"""Settings of prepare -> its input files: described first, then cut into parts."""
 
 import functools
 import itertools
@@ -11,7 +11,6 @@ from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.label_files import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import join
@@ -23,12 +22,12 @@ CORRECTED = "corrections"
 
 @dataclass(frozen=True)
 class InputSource:
-    """Input files of a preparation."""
+    """Input files of one kind: labelled rows, unlabelled texts, or corrections."""
 
     name: str
     """Name of the input in the manifest."""
     files: Mapping[str, tuple[str, ...]]
-    """Files and globs by the setting that names them, in the order of their rows."""
+    """Files and globs by the setting that names them, in the order in which rows are numbered."""
     format: FormatSettings
 
     @property
@@ -40,8 +39,8 @@ class InputSource:
 def list_all(config: Config) -> tuple[InputSource, InputSource, InputSource]:
     """Name the files of labelled rows, of unlabelled texts and of corrections.
 
-    Of the last two there may be none. Labelled rows of fixed splits are first: they keep their
-    numbers when the other files change.
+    The last two may be empty. Files of fixed splits come first: their rows keep their numbers when
+    the other files change.
     """
     settings = config.prepare
     unlabelled = settings.unlabelled
@@ -64,7 +63,7 @@ def list_all(config: Config) -> tuple[InputSource, InputSource, InputSource]:
 def find_splits(source: InputSource, files: Sequence[InputFile]) -> dict[str, str]:
     """Find the split of each file of a fixed split, by URI."""
     found = {}
-    for split in SPLITS[1:]:  # the test split is last: it wins if a file is named for both
+    for split in ("validation", "test"):  # test wins if a file is named for both
         for pattern in source.files.get(f"prepare.{split}", ()):
             for item in files:
                 if input_files.matches(item["uri"], pattern):
@@ -73,24 +72,25 @@ def find_splits(source: InputSource, files: Sequence[InputFile]) -> dict[str, st
 
 
 def describe(source: InputSource, *, earlier: Input | None) -> Input:
-    """Describe the files; they are read only if they have changed since last time.
+    """Describe the files; with a complete result, files that have changed since are hashed.
 
-    Without a complete result they are not read here, since they are read when they are cut.
-    Corrections are not cut.
+    Without a complete result, files are hashed later, when they are cut; only corrections are
+    hashed here, because they are not cut.
 
     Args:
         source: The files.
         earlier: Their description in a complete result.
 
     Raises:
-        UserError: One does not exist.
+        UserError: A file does not exist.
     """
     if earlier and input_files.are_gone(earlier, source.patterns):
         return earlier
     uris: list[str] = []
     for setting, patterns in source.files.items():
-        # a glob may match a test file, too
-        uris += [u for u in input_files.expand(patterns, setting=setting) if u not in uris]
+        for uri in input_files.expand(patterns, setting=setting):
+            if uri not in uris:  # a glob may match a test file, too
+                uris.append(uri)
     if earlier or source.name == CORRECTED:
         return input_files.describe(uris, earlier=earlier)
     return input_files.as_found(uris)
@@ -103,20 +103,23 @@ def cut(
 
     Args:
         source: The files.
-        described: Their description.
+        described: The files, as :func:`describe` returns them.
         settings: The section ``prepare``.
-        maps: Reads the files, unless they are small.
-        root: Has a folder for the content of compressed files.
+        maps: Runs the work on each file, unless the files are small.
+        root: Directory in which unpacked content of compressed files gets a folder.
 
     Raises:
         UserError: A column is missing, there is no record, or there are both CSV and Parquet.
     """
     files = described["files"]
     is_labelled = source.name == "csv"
+    stage = "read_unlabelled"
+    folder = "more"
+    keep: tuple[str, ...] = ()
     if is_labelled:
-        stage, folder, keep = "read_files", "unpacked", settings.read_columns
-    else:
-        stage, folder, keep = "read_unlabelled", "more", ()
+        stage = "read_files"
+        folder = "unpacked"
+        keep = settings.read_columns
     setting = " and ".join(name for name, patterns in source.files.items() if patterns)
     plan: corpus.Plan
     if corpus.are_tables([item["uri"] for item in files], setting=setting):
@@ -130,14 +133,14 @@ def cut(
         )
     if is_labelled:
         corpus.check_preparation(plan, settings)
-    cut = corpus.cut(
+    found = corpus.cut(
         plan,
         rows_per_part=settings.rows_per_file,
         map_files=functools.partial(maps.map, stage, key=manifest.fingerprint(files)),
         splits=find_splits(source, files),
     )
-    if not cut.num_rows:
+    if not found.num_rows:
         raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
-    for note in cut.notes:
+    for note in found.notes:
         say(STAGE, note)
-    return cut
+    return found

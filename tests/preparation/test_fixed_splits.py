@@ -116,7 +116,7 @@ def test_a_class_of_the_test_file_alone_is_no_class_to_learn(tmp_path, resources
     test = write(tmp_path / "test.csv", GIVEN[:-1])
     with caplog.at_level("INFO", logger="sentiflow"):
         record = prepare(tmp_path, csv, NAMES | {"labels": "auto"}, test=str(test))
-    assert "no row to learn is u, so that a model does not learn it" in caplog.text
+    assert "no row to learn is u, so a model does not learn it" in caplog.text
     assert record["counts"]["labels"]["test"]["u"] == 1
 
 
@@ -137,7 +137,7 @@ def test_few_rejected_test_rows_are_told_and_many_stop(tmp_path, resources, capl
         prepare(tmp_path, csv, NAMES, test=str(test))  # 3 of 423
     with caplog.at_level("INFO", logger="sentiflow"):
         prepare(tmp_path, csv, NAMES, test=str(test), max_rejected_fraction=0.2)
-    assert "3 test rows are rejected, and in no figure" in caplog.text
+    assert "3 test rows are rejected and do not count" in caplog.text
 
 
 @pytest.mark.parametrize(
