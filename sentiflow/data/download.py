@@ -207,9 +207,9 @@ def _fetch(url: str, part: Path, size: int) -> None:
             raise JobError(f"cannot download {shown}: {problem}: {hint}") from error
         raise UserError(
             f"cannot download {shown}: {problem}",
-            hint="is there a network, a proxy to name in HTTPS_PROXY, a certificate to name in "
-            f"REQUESTS_CA_BUNDLE? Or get it with a browser, put it at {part.with_suffix('')}, and "
-            "run the same command, which verifies and unpacks it",
+            hint="check the network, the proxy (HTTPS_PROXY) and the certificate "
+            "(REQUESTS_CA_BUNDLE). Or download the archive with a browser, save it as "
+            f"{part.with_suffix('')}, and run the same command, which verifies and unpacks it",
         ) from error
 
 

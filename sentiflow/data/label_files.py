@@ -62,20 +62,21 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
     places = _name_places(uri, table)
     for column, values in table.items():
         if str(column).startswith(PROBABILITY):
-            numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-            is_text = numbers.isna() & values.notna() & (values != "")
-            reject(
-                table.assign(**{PLACE: places}),
-                is_text,
-                "is not a number with a decimal point",
-                column=str(column),
-            )
-            table[column] = numbers
+            table[column] = _read_probabilities(table.assign(**{PLACE: places}), str(column))
         else:
             written = values.astype(object).where(values.notna(), "").astype(str)
             table[column] = written if column == "text" else written.str.strip()
     is_empty = table.isna() | (table == "")
     return table.assign(**{PLACE: places})[~is_empty.all(axis=1)]
+
+
+def _read_probabilities(table: pd.DataFrame, column: str) -> pd.Series:
+    """Convert a column of probabilities to float64; empty values become NaN."""
+    values = table[column]
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    is_text = numbers.isna() & values.notna() & (values != "")
+    reject(table, is_text, "is not a number with a decimal point", column=column)
+    return numbers
 
 
 def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint: str) -> None:

@@ -90,7 +90,7 @@ class VocabularyReport(TypedDict):
 
 
 class RefitRecord(TypedDict):
-    """The first run of a refit, which trains its model again on all rows except given test rows."""
+    """The first run of a refit. A refit repeats it on all labelled rows except given test rows."""
 
     splits: list[str]
     """The splits that the refit was trained on."""

@@ -101,10 +101,8 @@ def plan_scoring(
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
         notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
-    others = []
-    for name in keep_columns:
-        if name in shared and name not in schema.TWEETS.names:
-            others.append(name)
+    keepable = shared.difference(schema.TWEETS.names)
+    others = [name for name in keep_columns if name in keepable]
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,

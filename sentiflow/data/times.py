@@ -111,7 +111,7 @@ def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> 
     example = values.filter(pc.invert(is_read))[0].as_py()
     fault = (
         f"{time_format or 'ISO 8601 or seconds since 1970'} reads {num_read:,} of {num_values:,} "
-        f"different times, not {example!r}"
+        f"different times, but not {example!r}"
     )
     fitting = find_formats(values)
     if fitting and time_format not in fitting:
