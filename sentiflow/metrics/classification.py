@@ -108,7 +108,7 @@ class Metrics:
 
     @property
     def is_binary(self) -> bool:
-        """Say whether the classes are negative and positive."""
+        """Whether the classes are negative and positive."""
         return tuple(self.confusion) == BINARY
 
     @property
@@ -120,7 +120,7 @@ class Metrics:
 
     @property
     def has_many(self) -> bool:
-        """Say whether there are more classes than a summary lists."""
+        """Whether there are more classes than a summary lists."""
         return len(self.by_class) > MOST_LISTED
 
     @property
@@ -378,11 +378,11 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
             num_rows=num_rows,
         )
     adjusted = adjust([gap.p_value for gap in gaps.values() if gap.p_value is not None])
-    sure = [
-        name
-        for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True)
-        if p_value < SURE and 100 * abs(gap.value) >= _MIN_POINTS
-    ]
+    sure = []
+    for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True):
+        is_large = 100 * abs(gap.value) >= _MIN_POINTS
+        if is_large and p_value < SURE:
+            sure.append(name)
     sure.sort(key=lambda name: -abs(gaps[name].value))
     lines = []
     for name in sure[:_MAX_NAMED]:

@@ -137,7 +137,7 @@ class MacroF1:
     """
 
     corrected: np.ndarray
-    """The mean F1 plus its bias: with few rows, the F1 of a class is too low on average."""
+    """The mean F1, corrected for bias: with few rows, the F1 of a class is too low on average."""
     of_right: np.ndarray
     """What a row of each class adds if it is right, ``(..., C)``."""
     of_wrong: np.ndarray

@@ -63,7 +63,7 @@ class Predicted:
 
     @property
     def is_binary(self) -> bool:
-        """Say whether the classes are negative and positive."""
+        """Whether the classes are negative and positive."""
         return self.classes == BINARY
 
     @property

@@ -327,13 +327,13 @@ def _measure(sums: pd.DataFrame) -> _Samples:
     num_rows = np.where(n > 0, w**2 / of["square"], 0)
     left = np.maximum(1 - num_rows / total, 0)
 
-    # U includes L. PPI++ compares L with the other rows of U: its tuning is left · t, from 0 to 1.
     y = of["wy"] / w
     p = of["wp"] / w
     population_mean = of["p"] / total
     covariance = (of["wyp"] / w - y * p).sum(axis=1, keepdims=True)
     spread = (of["pp"] / total - population_mean**2) * total / (total - 1)
     spread = spread.sum(axis=1, keepdims=True)
+    # U includes L. PPI++ compares L with the other rows of U: its tuning is left · t, from 0 to 1.
     tuning = np.nan_to_num(np.clip(left * covariance / spread, 0, 1) / left)
 
     # Sums of w² (y - mean)² and so on; the mean and the tuning take two degrees of freedom.
@@ -416,12 +416,15 @@ def _measure_pools(
     pool_sums = sums.groupby(pool).sum()
     pools = _measure(pd.concat([pool_sums, sums.groupby(everything).sum()]))
     is_large = pools.size[pool, 0] >= min_labelled
-    chosen = np.where(is_large, pool, num_pools)  # the last row of ``pools`` is all groups together
+    # The last row of ``pools`` is all groups together.
+    chosen = np.where(is_large, pool, num_pools)
     between = np.zeros_like(samples.share)
     freedom = np.zeros((len(pool), 1))
     for number in np.unique(chosen):
         inside = chosen == number
-        is_member = pool == number if number < num_pools else np.ones(len(pool), bool)
+        is_member = pool == number
+        if number == num_pools:
+            is_member = np.ones(len(pool), bool)
         members = samples.take(np.flatnonzero(is_member))
         between[inside], freedom[inside] = _vary_between(members, pools.take(int(number)))
     return _Pools(sample=pools.take(chosen), between=between, freedom=freedom)
@@ -431,7 +434,7 @@ def _vary_between(members: _Samples, pool: _Samples) -> tuple[np.ndarray, int]:
     """Estimate the variance of the mean error between the groups of a pool, on the high side.
 
     The analysis of variance of one factor with unequal groups (S. R. Searle, G. Casella and C. E.
-    McCulloch, Variance Components, 1992, chapter 3).
+    McCulloch, Variance Components, 1992, chapter 3), by sums of squares between and within groups.
 
     Returns:
         The variance for each class, and the degrees of freedom.
@@ -440,14 +443,14 @@ def _vary_between(members: _Samples, pool: _Samples) -> tuple[np.ndarray, int]:
     mean = pool.label_mean - pool.tuning * pool.probability_mean
     sizes = members.size
     total = sizes.sum()
-    freedom = (sizes > 0).sum() - 1
+    freedom = (sizes > 0).sum() - 1  # groups with labels, minus 1
     squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
     within = (pool.residual(pool.tuning) * total - squares) / (total - freedom - 1)
-    usual_size = (total - (sizes**2).sum() / total) / freedom
+    mean_size = (total - (sizes**2).sum() / total) / freedom
     # With few groups, the unbiased estimate of the variance between groups is too small in more
     # than half of all cases, and often 0. This one is above the true variance in 70% of cases.
-    lowest = special.chdtri(max(freedom, 1), 0.7)
-    variance = np.maximum(squares / lowest - np.maximum(within, 0), 0) / usual_size
+    low_chi_square = special.chdtri(max(freedom, 1), 0.7)
+    variance = np.maximum(squares / low_chi_square - np.maximum(within, 0), 0) / mean_size
     return np.nan_to_num(variance, posinf=0), freedom
 
 
@@ -469,10 +472,10 @@ def _bound(sample: _Samples) -> tuple[np.ndarray, np.ndarray]:
     y = sample.label_mean
     share = np.clip(sample.share, 0, 1)
     label_variance = y * (1 - y) * size / (size - 1)
-    # The few rows of a rare class may have small weights by chance, and then a small variance. The
-    # second number of labels has these weights in both variances; the smaller one counts.
-    usual = sample.num_rows * sample.residual(np.zeros(1)) / size / sample.variance
-    labels = np.fmin(label_variance / sample.variance, usual)
+    # The few rows of a rare class may have small weights by chance, and then a small variance. So
+    # the labels are also counted by a label variance with these weights; the smaller count is used.
+    weighted_variance = sample.num_rows * sample.residual(np.zeros(1)) / size
+    labels = np.fmin(label_variance / sample.variance, weighted_variance / sample.variance)
     labels = np.where(label_variance > 0, labels, size)
     square = _quantile(size - 2) ** 2 / labels  # t² / n
     middle = (share + square / 2) / (1 + square)
