@@ -99,7 +99,7 @@ def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
 
 
 def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    """Compute the part ``(..., G)`` of the gates that depends on the inputs ``(..., D)``."""
+    """Compute the part of the gates from inputs and biases, ``(..., D)`` to ``(..., G)``."""
     scale = _scale_of(layer)
     state_bias = _state_bias_of(layer)
     if layer.mode == "GRU":  # the candidate's bias is multiplied by the reset gate in each step
