@@ -297,7 +297,7 @@ def test_files_that_differ_are_refused(tmp_path):
     for name, delimiter in (("a.csv", ","), ("b.csv", ";")):
         content = write(ROWS, header=("text", "label"), delimiter=delimiter)
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"b\.csv is written otherwise than "):
+    with pytest.raises(UserError, match=r"b\.csv is not written like "):
         findings.inspect([str(tmp_path / name) for name in ("a.csv", "b.csv")])
 
 

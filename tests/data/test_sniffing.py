@@ -29,15 +29,24 @@ def test_delimiter_header_and_encoding_are_found(file):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("UTF-16 without a mark", "odd.csv holds NUL bytes: it is no text, or UTF-16 or UTF-32 w"),
+        (
+            "UTF-16 without a mark",
+            "odd.csv holds NUL bytes: it is not text, or it is UTF-16 or UTF-32 without a byte "
+            "order mark: copy",
+        ),
         (
             "UTF-32",
-            "odd.csv holds NUL bytes: it is no text, or UTF-16 or UTF-32 without a mark: copy",
+            "odd.csv holds NUL bytes: it is not text, or it is UTF-16 or UTF-32 without a byte "
+            "order mark: copy",
         ),
-        ("Cyrillic cp1251", "odd.csv is cp1251, which is not read: convert it: iconv -f cp1251 "),
+        (
+            "Cyrillic cp1251",
+            "odd.csv is encoded in cp1251, which is not supported: convert it: iconv -f cp1251 ",
+        ),
         (
             "comment first",
-            "odd.csv begins with '# exported on Monday', which is no record like the others: ",
+            "odd.csv begins with '# exported on Monday', which has fewer columns than the other "
+            "records: ",
         ),
     ],
 )

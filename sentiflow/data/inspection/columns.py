@@ -1,4 +1,4 @@
-"""Columns of strings -> what their values look like, and which is the text, the label, a time..."""
+"""Columns of strings -> statistics of their values, and the meaning of each column."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ _SAMPLE = 5_000
 _MAX_COUNTED = 1_000
 """Maximum number of values in ``Column.counts``."""
 _MIN_LETTERS = 5
-"""Minimum average letters in texts of a script without spaces; names have fewer."""
+"""Minimum average number of letters in texts of a script without spaces; names have fewer."""
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
 _DATE = (
@@ -100,13 +100,13 @@ def describe(name: str | int, values: pa.Array) -> Column:
 
 
 def main_values(column: Column) -> dict[str, int]:
-    """Return the values of a label with their rows; values that are too rare are mistakes."""
+    """Return the rows of each value of a label, without rare values, which are mistakes."""
     min_rows = min(column.num_filled / 2000, MIN_CLASS_ROWS)
     return {value: rows for value, rows in column.counts.items() if rows >= min_rows}
 
 
 def classes_of(column: Column) -> dict[str, list[str]]:
-    """Name the classes of a column of labels, each with its values."""
+    """Group the values of a column of labels into named classes."""
     name = str(column.name).lower()
     is_sentiment = "sentiment" in name or "polarity" in name
     return name_classes(main_values(column), is_sentiment=is_sentiment)
@@ -169,13 +169,14 @@ def find_roles(
         UserError: No column, or several, may be the text or the label; the message names them.
     """
     roles: dict[str, Any] = {}
-    remaining = list(columns)
+    remaining = list(columns)  # columns without a meaning yet
 
     def take(meaning: str, column: Column | None) -> None:
         roles[meaning] = None if column is None else column.name
         remaining[:] = [other for other in remaining if other is not column]
 
-    take("split", next(filter(_is_split, remaining), None))
+    splits = [column for column in remaining if _is_split(column)]
+    take("split", splits[0] if splits else None)
     if label is not None:
         take("label", _find_named(columns, label, "--label", source))
     if text is not None:
@@ -193,27 +194,33 @@ def find_roles(
 
 
 def _find_named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
-    """Find a column that the user has named, or given by its position."""
-    chosen = [column for column in columns if str(column.name) == written]
-    if not chosen and written.isdigit():
-        chosen = list(columns[int(written) :][:1])
-    if not chosen:
-        raise UserError(
-            f"{option}: {source} has no column {written!r}",
-            hint=f"its columns are {_list(columns)}",
-        )
-    return chosen[0]
+    """Find the column that the user has given by its name or position.
+
+    Raises:
+        UserError: There is none.
+    """
+    for column in columns:
+        if str(column.name) == written:
+            return column
+    if written.isdigit() and int(written) < len(columns):
+        return columns[int(written)]
+    raise UserError(
+        f"{option}: {source} has no column {written!r}",
+        hint=f"its columns are {_list_names(columns)}",
+    )
 
 
-def _list(columns: Iterable[Column]) -> str:
+def _list_names(columns: Iterable[Column]) -> str:
     return ", ".join(brief(column.name) for column in columns)
 
 
 def _find_text(columns: Sequence[Column], source: str) -> Column:
-    """Find the column of texts: the one with the usual name, or with by far the longest values.
+    """Find the column of texts: it has the usual name, or by far the longest values.
+
+    If no column seems to hold texts, a column with the usual name is taken, or the only column.
 
     Raises:
-        UserError: None or several may be it.
+        UserError: No column, or several, may be the text.
     """
     candidates = [column for column in columns if _holds_texts(column)]
     filled = [column for column in columns if column.counts]
@@ -224,7 +231,7 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
     if not candidates:
         raise UserError(
             f"{source}: no column holds texts of several words",
-            hint=f"name one with --text; the columns are {_list(columns)}",
+            hint=f"name one with --text; the columns are {_list_names(columns)}",
         )
     candidates.sort(key=lambda column: column.mean_length, reverse=True)
     usual = [column for column in candidates if column.fits("text") == 2]
@@ -232,13 +239,13 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
     if len(best) == 1 or best[0].mean_length >= 2 * best[1].mean_length:
         return best[0]
     raise UserError(
-        f"{source}: several columns hold texts: {_list(best)}",
+        f"{source}: several columns hold texts: {_list_names(best)}",
         hint="choose one with --text COLUMN",
     )
 
 
 def _holds_texts(column: Column) -> bool:
-    """Say whether most values of a column are texts that differ, of several words."""
+    """Say whether most values of a column are different texts of several words."""
     is_long = column.mean_words >= 2 or column.mean_letters >= _MIN_LETTERS
     are_words = column.number_share < 0.5 and column.date_share < 0.5
     are_different = column.distinct_share >= 0.2 or column.fits("text") == 2
@@ -246,10 +253,10 @@ def _holds_texts(column: Column) -> bool:
 
 
 def _find_label(columns: Sequence[Column], source: str) -> Column | None:
-    """Find the column of labels: by its values, by its name, or because there is no other one.
+    """Find the column of labels: by its values, by its name, or because it is the only column.
 
     Raises:
-        UserError: Several may be it.
+        UserError: Several columns may be the label.
     """
     filled = [column for column in columns if column.counts]
     ranks = [_rank_label(column, is_only=len(filled) == 1) for column in filled]
@@ -271,46 +278,54 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
 
 
 def _show_values(column: Column) -> str:
-    """Write the name of a column, and its four most frequent values."""
+    """Write the name of a column and its four most frequent values."""
     values = [brief(value) for value in list(column.counts)[:4]]
     return f"{brief(column.name)} ({', '.join(values)})"
 
 
 def _rank_label(column: Column, *, is_only: bool) -> int:
-    """Rate a column as the label: 5 or 4 by its values, 3 or 2 by its name, 1 as the only one."""
+    """Rate how well a column fits as the label.
+
+    Returns:
+        5 or 4 by its values, 3 or 2 by its name, 1 as the only column; 0: it is not the label.
+    """
     values = main_values(column)
-    fit = column.fits("label")
-    max_values = MAX_CLASSES if fit == 2 else 20
-    is_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
-    if not 2 <= len(values) <= max_values or not is_repeated or column.mean_length > 40:
+    name_fit = column.fits("label")
+    max_values = MAX_CLASSES if name_fit == 2 else 20
+    are_few = 2 <= len(values) <= max_values
+    are_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
+    have_most_rows = sum(values.values()) >= 0.98 * column.num_filled
+    are_classes = are_few and are_repeated and have_most_rows
+    if not are_classes or column.mean_length > 40 or column.is_measure:
         return 0
-    if column.is_measure or sum(values.values()) < 0.98 * column.num_filled:
-        return 0
-    if sentiments := rate_sentiments(values):
-        return 3 + sentiments
-    if fit:
-        return 1 + fit
+    value_fit = rate_sentiments(values)
+    if value_fit:
+        return 3 + value_fit
+    if name_fit:
+        return 1 + name_fit
     return 1 if is_only else 0
 
 
 def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
-    """Find a column of times, and its format if it is neither ISO 8601 nor seconds.
+    """Find a column of times, and its format; None for ISO 8601 or seconds since 1970.
 
-    If several formats fit, the column is left out, and the user is told.
+    If several formats fit a column equally well, it is left out, and a message says so.
     """
     for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
-        values = pa.array(list(column.counts), pa.string())
         if column.date_share < 0.95 and not column.fits("time"):
             continue
+        values = pa.array(list(column.counts), pa.string())
         formats = times.find_formats(values)
-        if formats[:1] == [None] or len(formats) == 1:
+        if not formats:
+            continue
+        is_standard = formats[0] is None  # ISO 8601 or seconds
+        if is_standard or len(formats) == 1:
             return column, formats[0]
-        if formats:
-            say(
-                "init",
-                f"{column.name} is left out: in {values[0]}, is the day or the month first? "
-                "Set format.columns.time and format.time_format",
-            )
+        say(
+            "init",
+            f"{column.name} is left out: in {values[0]}, is the day or the month first? "
+            "Set format.columns.time and format.time_format",
+        )
     return None, None
 
 
@@ -324,18 +339,18 @@ def _is_split(column: Column) -> bool:
         if value.lower() in schema.SPLIT_VALUES:
             splits.add(schema.SPLIT_VALUES[value.lower()])
             rows += num_rows
-    has_train = None in splits
+    has_train = None in splits  # SPLIT_VALUES has None for train
     return has_train and len(splits) > 1 and rows >= 0.99 * column.num_filled
 
 
 def _find_usual(meaning: str, candidates: Iterable[Column]) -> Column | None:
-    """Find the column whose name fits a meaning best; a column without a name may do."""
+    """Find the column whose name fits a meaning best; a column without a name fits least."""
     usual = [c for c in candidates if c.fits(meaning) or isinstance(c.name, int)]
     return max(usual, key=lambda column: column.fits(meaning), default=None)
 
 
 def _may_be_id(column: Column) -> bool:
-    """Say whether the values of a column are different, and its name does not mean a user."""
+    """Say whether nearly all values of a column differ, and its name does not mean a user."""
     if column.distinct_share < 0.95 or column.filled_share < 0.95 or column.mean_words > 1:
         return False
     if isinstance(column.name, int):
@@ -344,13 +359,13 @@ def _may_be_id(column: Column) -> bool:
 
 
 def _may_be_user(column: Column) -> bool:
-    """Say whether a column has a name and short values that are no numbers."""
+    """Say whether a column has a name, and short values that are not numbers."""
     is_short = column.num_distinct > 1 and column.mean_words < 4
     return isinstance(column.name, str) and is_short and column.number_share < 0.9
 
 
 def _is_worth_keeping(column: Column) -> bool:
-    """Say whether a column has a name, and few values that are repeated, and is not a measure."""
+    """Say whether a column has a name, and few, repeated values that are not measurements."""
     if isinstance(column.name, int) or column.is_measure:
         return False
     name = column.name.lower()

@@ -37,7 +37,7 @@ class Inspection:
     roles: Roles
     is_sentiment140: bool
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """The values of each class, and under ``unlabelled`` those that mean no label."""
+    """The values of each class; ``unlabelled`` has the values that mean no label."""
     unnamed: Mapping[str, int] = field(default_factory=dict)
     """Values of the label column that are too rare for a class, with their rows."""
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -45,12 +45,12 @@ class Inspection:
 
     @property
     def scale(self) -> float:
-        """Rows of all files for each row of the sample."""
+        """Number of rows of all files for each row of the sample."""
         return self.sample.num_rows / max(1, len(self.sample.rows))
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """Rows of the sample by class; without unlabelled rows, and classes that have no row."""
+        """Rows of the sample by class, without unlabelled rows and without empty classes."""
         if self.roles.label is None:
             return {}
         rows_by_value = self.column(self.roles.label).counts
@@ -93,8 +93,8 @@ def inspect(
     source = display_uri(uris[0])
     sample = samples.read(uris)
     described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
-    is_free = text is None and label is None and not scores_only
-    if is_free and _is_sentiment140(sample, described):
+    is_any_format = text is None and label is None and not scores_only
+    if is_any_format and _is_sentiment140(sample, described):
         inspection = Inspection(
             sample=sample,
             columns=described,
@@ -106,12 +106,14 @@ def inspect(
         roles = columns.find_roles(
             described, source=source, text=text, label=label, finds_label=not scores_only
         )
-        inspection = Inspection(sample, described, roles, is_sentiment140=False)
+        inspection = Inspection(
+            sample=sample, columns=described, roles=roles, is_sentiment140=False
+        )
         if roles.label is not None:
             classes, unnamed = _find_classes(inspection.column(roles.label), source)
             inspection = replace(inspection, classes=classes, unnamed=unnamed)
     settings = FormatSettings.model_validate(to_format(inspection))
-    if sample.dialect is None:
+    if sample.dialect is None:  # check here what `prepare` checks first in Parquet files
         table_plans.plan_preparation(
             input_files.as_found(uris)["files"],
             settings=settings,
@@ -121,25 +123,26 @@ def inspect(
 
 
 def to_format(inspection: Inspection) -> dict[str, object]:
-    """Write the section ``format``; settings with their default value are left out."""
+    """Return the section ``format`` of the config, without settings that have their default."""
     if inspection.is_sentiment140:
         return {"kind": "sentiment140"}
     roles = inspection.roles
-    columns: dict[str, str | int] = {}
+    column_names: dict[str, str | int] = {}
     for meaning in ("text", "label", "id", "time", "user"):
-        place = getattr(roles, meaning)
-        if place is not None:
-            columns[meaning] = place
+        name = getattr(roles, meaning)
+        if name is not None:
+            column_names[meaning] = name
     section: dict[str, object] = {"kind": "csv"}
-    if dialect := inspection.sample.dialect:
+    dialect = inspection.sample.dialect
+    if dialect is not None:
         if dialect.delimiter != ",":
             section["delimiter"] = dialect.delimiter
         if dialect.encoding != "utf-8":
             section["encoding"] = dialect.encoding
-        has_names = any(isinstance(place, str) for place in columns.values())
+        has_names = any(isinstance(name, str) for name in column_names.values())
         if dialect.has_header and not has_names:
             section["header"] = True
-    section["columns"] = columns
+    section["columns"] = column_names
     if roles.time_format:
         section["time_format"] = roles.time_format
     if inspection.classes:
@@ -154,15 +157,15 @@ def _one_or_list(values: Sequence[str]) -> str | list[str]:
     return values[0] if len(values) == 1 else list(values)
 
 
-def _is_sentiment140(sample: samples.Sample, columns: Sequence[Column]) -> bool:
+def _is_sentiment140(sample: samples.Sample, described: Sequence[Column]) -> bool:
     """Say whether files are written as Sentiment140: six columns, no header, targets 0, 2 and 4."""
     dialect = sample.dialect
-    if not dialect or dialect.has_header or len(columns) != 6:
+    if dialect is None or dialect.has_header or len(described) != 6:
         return False
-    is_plain = (dialect.delimiter, dialect.encoding) == (",", "utf-8")
-    targets = set(columns[0].counts)
+    is_plain = dialect.delimiter == "," and dialect.encoding == "utf-8"
+    targets = set(described[0].counts)
     has_targets = bool(targets) and targets <= {"0", "2", "4"}
-    return is_plain and has_targets and columns[5].mean_words >= 2
+    return is_plain and has_targets and described[5].mean_words >= 2
 
 
 def _find_classes(column: Column, source: str) -> tuple[dict[str, list[str]], dict[str, int]]:
@@ -207,29 +210,29 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     return dict(Counter(reasons).most_common())
 
 
-_SMALL = 1000
-"""Rows from which on batches of 64 are as good as 32, and faster."""
-_MEDIUM = 20_000
-"""Rows above which batches of 128 are as good as 64, and faster."""
-_LARGE = 100_000
-"""Rows above which the config uses the preset ``best``, which pretrains."""
+_SMALL_ROWS = 1000
+"""Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
+_MEDIUM_ROWS = 20_000
+"""Above this number of rows, batches of 128 are as good as batches of 64, and faster."""
+_LARGE_ROWS = 100_000
+"""Above this number of rows, the config has the preset ``best``, which pretrains."""
+_MIN_FOLDLESS_ROWS = 3000
+"""Below this number of labelled rows, cross-validation is used: the test rows are too few."""
 _STEPS = 250
 """Optimizer steps that a network needs with any number of classes: see benchmarks/LOG.md."""
 _STEPS_PER_CLASS = 15
 """Additional optimizer steps for each class."""
-_MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
-"""Minimum number of days between first and last time for each unit of ``trends.by``."""
-_LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
-"""Words in the name of a column that holds the language of a text."""
 _MIN_EPOCHS = 4
 """Minimum of ``train.num_epochs``."""
 _MAX_EPOCHS = 20
 """Maximum of ``train.num_epochs``."""
-_FEW = 3000
-"""Labelled rows below which cross-validation is used: the test rows alone would be too few."""
+_MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
+"""Minimum number of days between first and last time for each unit of ``trends.by``."""
+_LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
+"""Words in the name of a column that holds the language of a text."""
 MAX_REJECTED = 0.2
 """Maximum share of rejected rows that the config allows."""
-_WORDS = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
+_WORD_CATEGORIES = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
 """Unicode categories of letters, digits, and marks of letters, which Python's ``\\w`` lacks."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
 
@@ -247,13 +250,13 @@ def name_after(uri: str) -> str:
     file_name = (member or archive).rpartition("/")[2]
     kept = ""
     for character in _SUFFIXES.sub("", file_name):
-        is_kept = character in ".-" or unicodedata.category(character) in _WORDS
+        is_kept = character in ".-" or unicodedata.category(character) in _WORD_CATEGORIES
         kept += character if is_kept else "_"
     return re.sub("_+", "_", kept).strip("_.-") or "messages"
 
 
 def count_rare(inspection: Inspection) -> dict[str, int]:
-    """Return the classes with too few rows to be learned, and their rows of the sample."""
+    """Return the rows of the sample of each class that has too few rows to be learned."""
     rare = {}
     for name, rows in inspection.label_counts.items():
         if rows * inspection.scale < MIN_CLASS_ROWS:
@@ -271,10 +274,10 @@ def render(
     test: Sequence[str] = (),
     max_length: int | None = None,
 ) -> str:
-    """Write the settings file.
+    """Return the text of a config that reads the inspected files.
 
     Args:
-        inspection: What was found out.
+        inspection: The inspected files.
         files: The input files as the user has typed them.
         name: Name of the experiment.
         origin: The first line, a comment.
@@ -318,7 +321,7 @@ def _load_template() -> jinja2.Template:
 
 
 def _name_times(inspection: Inspection, *, trains: bool) -> list[str]:
-    """Name the column of times in the predictions; none if there are no times."""
+    """List the name that the column of times has in the predictions; empty if there is none."""
     column = inspection.roles.time
     if column is None:
         return []
@@ -329,7 +332,7 @@ def _name_times(inspection: Inspection, *, trains: bool) -> list[str]:
 
 
 def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[str]:
-    """Choose ``trends.by``: the language, if there is one, and a unit that suits the times."""
+    """Choose ``trends.by``: the column of the language, if there is one, and a unit of time."""
     roles = inspection.roles
     if roles.time is None:
         return []
@@ -342,9 +345,12 @@ def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[
 
 
 def _choose_max_rejected(inspection: Inspection) -> float | None:
-    """Choose ``prepare.max_rejected_fraction``; None if the default is right, or will not do.
+    """Choose ``prepare.max_rejected_fraction``, with a margin for rows outside the sample.
 
     Rows with an unknown label do not count: many of them are a mistake in the config.
+
+    Returns:
+        None to keep the default, because few rows are rejected, or more than a config should allow.
     """
     rejected = {**inspection.rejected, row_checks.UNKNOWN_LABEL: 0}
     fraction = replace(inspection, rejected=rejected).rejected_fraction
@@ -357,22 +363,22 @@ def _choose_training(inspection: Inspection) -> dict[str, Any]:
     """Choose the settings of the training by the number of rows and classes."""
     counts = inspection.label_counts
     rare = count_rare(inspection)
-    learned = [rows for name, rows in counts.items() if name not in rare]
+    class_sizes = [rows for name, rows in counts.items() if name not in rare]
     num_rows = inspection.sample.num_rows
     batch_size = 64
-    if num_rows < _SMALL:
+    if num_rows < _SMALL_ROWS:
         batch_size = 32
-    if num_rows > _MEDIUM:
+    if num_rows > _MEDIUM_ROWS:
         batch_size = 128
     num_labelled = sum(counts.values()) * inspection.scale
-    num_steps = _STEPS + _STEPS_PER_CLASS * len(learned)
+    num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
     num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
     return {
-        "is_large": num_rows > _LARGE,
-        "has_folds": num_labelled < _FEW,
+        "is_large": num_rows > _LARGE_ROWS,
+        "has_folds": num_labelled < _MIN_FOLDLESS_ROWS,
         "batch_size": batch_size,
         "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
-        "is_unbalanced": bool(learned) and max(learned) >= 1.5 * min(learned),
+        "is_unbalanced": bool(class_sizes) and max(class_sizes) >= 1.5 * min(class_sizes),
     }
 
 
@@ -389,4 +395,4 @@ def _flow(value: Any) -> str:
     text = yaml.safe_dump(
         value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
     )
-    return text.removesuffix("...\n").strip()
+    return text.removesuffix("...\n").strip()  # YAML ends a single value with "..."
