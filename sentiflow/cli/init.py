@@ -59,19 +59,19 @@ def init(
     with reporting():
         if model is not None and test:
             raise UserError("--model trains nothing that --test could measure: leave one out")
-        from sentiflow.data.inspection import findings
+        from sentiflow.data.inspection import new_config
         from sentiflow.storage import filesystem
 
-        path = output or Path(f"{findings.name_after(files[0])}.yaml")
+        path = output or Path(f"{new_config.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         found = _inspect(files, text, label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
         tokens = _look_at_tokens(found)
-        config = findings.render(
+        config = new_config.render(
             found,
             files=files,
-            name=findings.name_after(str(path.with_suffix(""))),
+            name=new_config.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
             test=test or (),
@@ -182,7 +182,7 @@ def _to_text(
     has_test: bool,
 ) -> str:
     """Write the findings: the files, the columns, three rows, and what deserves attention."""
-    from sentiflow.data.inspection import findings
+    from sentiflow.data.inspection import findings, new_config
 
     rows = _list_rows(found)
     shown = align(rows, "<<") if rows else ""
@@ -201,7 +201,7 @@ def _to_text(
         rare=findings.count_rare(found),
         unnamed={_cut(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
-        are_many=found.rejected_fraction > findings.MAX_REJECTED,
+        are_many=found.rejected_fraction > new_config.MAX_REJECTED,
     )
 
 

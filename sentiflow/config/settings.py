@@ -265,7 +265,7 @@ def _check_outputs(config: Config) -> None:
     """Check that no stage writes to the directory of another stage.
 
     Raises:
-        UserError: One does.
+        UserError: The directory of a stage is, or is inside, the directory of another stage.
     """
     stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}

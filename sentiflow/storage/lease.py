@@ -55,7 +55,7 @@ class Owner:
     """Id of the host's last start, and of the container, which has its own process ids."""
     pid: int
     started: float
-    """Seconds from the start of the host to the start of the process, not a time of a clock."""
+    """Start of the process, in seconds after the start of the host: the clock may be set later."""
     job: str
     """For people: its stage or command, and its submission id on a cluster."""
     since: str

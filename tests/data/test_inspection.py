@@ -15,7 +15,7 @@ from test_sniffing import ODD_FILES, READ, named
 
 from sentiflow.config import settings, yaml_text
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data.inspection import columns, findings, samples
+from sentiflow.data.inspection import columns, findings, new_config, samples
 from sentiflow.data.inspection.column_names import name_classes
 from sentiflow.errors import UserError
 
@@ -318,5 +318,5 @@ def test_any_bytes_give_a_config_or_one_line(data):
             message = str(error)
     assert len(message.splitlines()) == 1
     if found:
-        text = findings.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+        text = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
         assert settings.validate(yaml_text.parse(text), source="a.yaml").name == "a"
