@@ -15,7 +15,7 @@ from test_sniffing import ODD_FILES, READ, named
 
 from sentiflow.config import settings, yaml_text
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data.inspection import columns, findings, new_config, samples
+from sentiflow.data.inspection import findings, new_config, roles, samples
 from sentiflow.data.inspection.column_names import name_classes
 from sentiflow.errors import UserError
 
@@ -235,9 +235,7 @@ def test_parquet_is_read_as_csv_is(tmp_path):
     table["brand"] = pd.Series(["north", "south", "east"] * 100).astype("category")
     table.to_parquet(tmp_path / "a.parquet")
     found = findings.inspect([str(tmp_path / "a.parquet")])
-    assert found.roles == columns.Roles(
-        text="message", label="mood", time="written", keep=("brand",)
-    )
+    assert found.roles == roles.Roles(text="message", label="mood", time="written", keep=("brand",))
     assert set(found.classes) == {"negative", "neutral", "positive"}
     assert not found.rejected
 

@@ -11,7 +11,8 @@ from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, input_files, row_checks, table_files, table_plans
 from sentiflow.data.inspection import columns, samples
-from sentiflow.data.inspection.columns import Column, Roles
+from sentiflow.data.inspection.columns import Column
+from sentiflow.data.inspection.roles import Roles, find_roles
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri
 
@@ -96,7 +97,7 @@ def inspect(
             classes=_SENTIMENT140_CLASSES,
         )
     else:
-        roles = columns.find_roles(
+        roles = find_roles(
             described, source=source, text=text, label=label, finds_label=not scores_only
         )
         inspection = Inspection(
