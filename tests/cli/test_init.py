@@ -160,11 +160,11 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     assert (small.linear, large.linear) == (True, "auto")
     assert (small.folds, large.folds) == (5, 5)
     assert settings.load("small.yaml").prepare.split.validation_fraction == 0
-    monkeypatch.setattr(new_config, "_MIN_FOLDLESS_ROWS", len(ROWS))
+    monkeypatch.setattr(new_config, "_MIN_ROWS_WITHOUT_FOLDS", len(ROWS))
     init("messages.csv", "--output", "enough.yaml")
     assert settings.load("enough.yaml").train.folds == 0
     assert settings.load("enough.yaml").prepare.split.validation_fraction == 0.1
-    monkeypatch.setattr(new_config, "_MIN_FOLDLESS_ROWS", 3000)
+    monkeypatch.setattr(new_config, "_MIN_ROWS_WITHOUT_FOLDS", 3000)
     (place / "test.csv").write_bytes(write(ROWS[:30], header=("text", "label")))
     init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
     assert settings.load("tested.yaml").train.folds == 5

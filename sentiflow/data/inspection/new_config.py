@@ -29,7 +29,7 @@ _MEDIUM_ROWS = 20_000
 """Above this number of rows, batches of 128 are as good as batches of 64, and faster."""
 _LARGE_ROWS = 100_000
 """Above this number of rows, the config has the preset ``best``, which pretrains."""
-_MIN_FOLDLESS_ROWS = 3000
+_MIN_ROWS_WITHOUT_FOLDS = 3000
 """Below this number of labelled rows, cross-validation is used: the test rows are too few."""
 _STEPS = 250
 """Optimizer steps that a network needs with any number of classes: see benchmarks/LOG.md."""
@@ -179,7 +179,7 @@ def _choose_training(inspection: Inspection) -> dict[str, Any]:
     num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
     return {
         "is_large": num_rows > _LARGE_ROWS,
-        "has_folds": num_labelled < _MIN_FOLDLESS_ROWS,
+        "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
         "batch_size": batch_size,
         "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
         "is_unbalanced": bool(class_sizes) and max(class_sizes) >= 1.5 * min(class_sizes),
