@@ -114,7 +114,8 @@ class Settings(BaseModel):
 def _check_column(value: Any) -> int | str | None:
     if value is None or (isinstance(value, str) and value):
         return value
-    if isinstance(value, int) and value is not True and value >= 0:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number and value >= 0:
         return value
     raise ValueError("must be a name in the header, or a position counted from 0")
 

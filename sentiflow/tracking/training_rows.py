@@ -75,7 +75,7 @@ def find_texts(
         UserError: Prepared rows are damaged.
     """
     hashes = [np.empty(0, np.uint64)]
-    read: set[tuple[str, tuple[str, ...]]] = set()
+    read: set[tuple[str, tuple[str, ...], bool]] = set()
     is_known = [True] * len(models)
     for number, model in enumerate(models):
         for training in _find_trainings(model):
@@ -83,10 +83,11 @@ def find_texts(
             if not training or not prepared:
                 is_known[number] = False
                 continue
-            folders = (training["inputs"]["prepared"]["uri"], name_learned_folders(training))
-            if prepared["fingerprint"] == other_than or folders in read:
+            uri = training["inputs"]["prepared"]["uri"]
+            rows = (uri, name_learned_folders(training), _is_taught(training))
+            if prepared["fingerprint"] == other_than or rows in read:
                 continue
-            read.add(folders)
+            read.add(rows)
             for table in _read_learned(training, prepared, "text"):
                 hashes.append(hash_texts(one_array(table["text"])))
     return np.unique(np.concatenate(hashes)), is_known
@@ -240,7 +241,12 @@ def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterat
     Unlabelled rows count only in a distillation.
     """
     uri = training["inputs"]["prepared"]["uri"]
-    is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
+    is_taught = _is_taught(training)
     folders = name_learned_folders(training)
     for table in lineage.read_tables(uri, prepared, folders, [column, "label"]):
         yield table if is_taught else table.filter(table["label"].is_valid())
+
+
+def _is_taught(training: Manifest) -> bool:
+    """Say whether a training has teachers, so that it has learned rows without a label, too."""
+    return any(name.startswith(TEACHER) for name in training["inputs"])

@@ -100,7 +100,7 @@ def _find_named(columns: Sequence[Column], written: str, option: str, source: st
     for column in columns:
         if str(column.name) == written:
             return column
-    if written.isdigit() and int(written) < len(columns):
+    if written.isdecimal() and int(written) < len(columns):
         return columns[int(written)]
     raise UserError(
         f"{option}: {source} has no column {written!r}",
