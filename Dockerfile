@@ -2,7 +2,7 @@
 #   docker build --tag sentiflow .
 #   docker run --rm --volume "$PWD:/work" sentiflow sentiflow demo
 
-# A digest pins it: SECURITY.md, "Dependencies".
+# A digest pins the image: SECURITY.md, "Dependencies".
 ARG PYTHON=python:3.11-slim
 FROM $PYTHON AS build
 # The build of PyTorch, here for CPUs: one for GPUs is five times as large.
@@ -22,7 +22,7 @@ RUN apt-get update \
     && useradd --uid 1000 --gid 100 --create-home ray \
     && install --directory --owner 1000 --group 100 /work
 COPY --from=build /opt/sentiflow /opt/sentiflow
-# What `ray job submit` and a RayJob run.
+# The scripts and configs that `ray job submit` and a RayJob run.
 COPY --from=build /build/jobs /home/ray/sentiflow/jobs
 COPY --from=build /build/configs /home/ray/sentiflow/configs
 ENV PATH=/opt/sentiflow/bin:$PATH RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true

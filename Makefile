@@ -1,18 +1,18 @@
-# Each target makes .venv first where it is missing or older than what it is made from.
+# Each target first makes .venv, if it is missing or older than pyproject.toml or constraints.txt.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
 READY_AUDIT := .venv/.ready-audit
-# on synthetic data; the others need files that are named to them
+# these run on synthetic data; the benchmarks left out need files as arguments
 BENCHMARKS := $(filter-out $(addprefix benchmarks/,published.py retrained.py serving.py words.py),$(wildcard benchmarks/*.py))
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not soak"
 ALL_TESTS := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 30
 
 export RAY_USAGE_STATS_ENABLED = 0
 export MLFLOW_DISABLE_TELEMETRY = true
-unexport PYTHONDONTWRITEBYTECODE # or every process would compile the package and the tests again
+unexport PYTHONDONTWRITEBYTECODE # otherwise every process would compile the package and the tests again
 
 .PHONY: demo test tests check lint docs bench soak audit clean
 

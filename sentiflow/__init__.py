@@ -1,7 +1,7 @@
 """Batch sentiment on Ray: CSV -> Parquet -> recurrent model -> scored corpus -> report.
 
-The names here are the Python interface; docs/python.md shows them at work. Each is imported when
-it is used, as Ray, PyTorch and MLflow take seconds.
+The names here are the Python interface; docs/python.md has examples. Each name is imported when it
+is used, as Ray, PyTorch and MLflow take seconds.
 """
 
 import os
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sentiflow.pipeline.tables import Table
     from sentiflow.training.encoder_teacher import write_answers
 
-# Ray and MLflow read these when they are imported: no command reports to anybody by default.
+# Ray and MLflow read these variables when they are imported: no usage is reported by default.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 

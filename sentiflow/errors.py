@@ -49,7 +49,7 @@ def shorten(text: str, length: int = 40) -> str:
 
 
 MOST_LISTED = 10
-"""Maximum of classes or other items that a line, or a table for a terminal, lists."""
+"""Maximum number of classes or other items in a line, or in a table for a terminal."""
 
 
 def few(items: Sequence[str], where: str = "") -> list[str]:

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 BLUE = "#0072b2"
-"""Of Okabe and Ito: the color-blind can distinguish it from ``ORANGE``."""
+"""From the palette of Okabe and Ito: color-blind people can distinguish it from ``ORANGE``."""
 ORANGE = "#d55e00"
-"""Their vermilion."""
+"""From the same palette, where it is called vermilion."""
 GRAY = "#8a9099"
 INK = "#23282f"
 
@@ -77,5 +77,5 @@ def draw_training_curve(curve: pd.DataFrame) -> Figure:
 
 
 def percent(share: float, _: float) -> str:
-    """Format a tick of an axis of shares; matplotlib calls this."""
+    """Format a tick of an axis of shares; matplotlib also passes the position of the tick."""
     return f"{100 * share:.4g}%"

@@ -15,6 +15,7 @@ from sentiflow.storage.uris import without_credentials
 log = logging.getLogger(__name__)
 
 LINE_EVERY_SECONDS = 5.0
+"""Seconds between two log lines of a progress without a bar."""
 
 _IS_NOTEBOOK = Console().is_jupyter
 console = Console(
@@ -25,8 +26,8 @@ console = Console(
 )
 """Console for progress and logs; results go to standard output.
 
-A notebook shows standard error in red, so there all goes to standard output, in lines without a
-bar."""
+A notebook shows standard error in red. There, progress and logs go to standard output, in lines
+without a bar."""
 
 
 class Progress:
@@ -44,7 +45,8 @@ class Progress:
         self.unit = unit
         self.later = later
         self.done = 0
-        self.before = 0
+        self.done_before = 0
+        """Units that were done before the clock started."""
         self.started = time.monotonic()
         self.last_line = self.started
         is_wanted = console.is_terminal and log.isEnabledFor(logging.INFO)
@@ -74,13 +76,14 @@ class Progress:
         self.started = time.monotonic()
         self.last_line = self.started
         self.advance(done - self.done)
-        self.before = done
+        self.done_before = done
 
     def advance(self, amount: int, note: str = "") -> None:
         """Add ``amount`` units; ``note`` is shown beside the progress."""
         self.done += amount
         now = time.monotonic()
-        rate = (self.done - self.before) / max(1e-9, now - self.started)
+        seconds = max(1e-9, now - self.started)
+        rate = (self.done - self.done_before) / seconds
         left = ""
         if rate:
             units_left = self.total + self.later - self.done
@@ -93,7 +96,8 @@ class Progress:
             self.last_line = now
             line = f"{self.label:<9} {self.done:,} of {self.total:,} {self.unit}"
             pace = f"{rate:,.0f}/s" if rate >= 1 else ""
-            log.info("%s", ", ".join(text for text in (line, pace, left, note) if text))
+            texts = [text for text in (line, pace, left, note) if text]
+            log.info("%s", ", ".join(texts))
 
 
 def to_words(seconds: float) -> str:
@@ -119,7 +123,8 @@ def say(label: str, message: str) -> None:
 
 def clean(message: str) -> str:
     """Remove passwords from lines for a terminal, and escape control characters."""
-    return "\n".join(map(printable, without_credentials(message).split("\n")))
+    lines = without_credentials(message).split("\n")
+    return "\n".join(printable(line) for line in lines)
 
 
 class LogHandler(logging.Handler):
@@ -127,7 +132,7 @@ class LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
-        with suppress(OSError):  # standard error is closed or full, which must not end a job
+        with suppress(OSError):  # a closed or full standard error must not end a job
             console.print(clean(self.format(record)), markup=False, soft_wrap=True)
 
 
@@ -135,8 +140,8 @@ class LogHandler(logging.Handler):
 def shown(*, verbose: bool = False) -> Iterator[None]:
     """Show the log and the progress of a call to the caller, in a notebook or on a terminal.
 
-    A program that has set the level of the logger ``sentiflow``, or of all loggers, has decided
-    what to show.
+    If the program has set the level of the logger ``sentiflow``, or of all loggers, nothing is
+    changed.
     """
     logger = logging.getLogger("sentiflow")
     if logger.level or logger.isEnabledFor(logging.INFO):

@@ -1,4 +1,4 @@
-"""What several tests share: a quiet environment, one Ray, and one finished run of the pipeline."""
+"""Shared by the tests: a quiet environment, one Ray, and one finished run of the pipeline."""
 
 import fcntl
 import functools
@@ -23,38 +23,40 @@ REAL_DATA = PROJECT.parent / "shared" / "data"
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-"""Small products take a multiple of their time while two processes have two threads each; jobs
-choose the number of their threads themselves."""
+"""One thread for each process: two test processes with two threads each are several times slower
+in small matrix products. Jobs choose their number of threads themselves."""
 
 hypothesis.settings.register_profile("patient", deadline=None)  # the machine may be busy
 hypothesis.settings.register_profile("same_examples", deadline=None, derandomize=True)
-"""For ``make test``, which must say the same of the same code; others look for new examples."""
+"""For ``make test``, which must give the same result for the same code; other test runs draw new
+examples."""
 hypothesis.settings.load_profile("patient")
 
 
 LONGEST = [
-    "test_job_client.py",  # it takes the token away, without which a Ray ends its process
+    "test_job_client.py",  # it removes Ray's token; a Ray that runs then would end the process
     "test_several_nodes.py", "test_outage.py", "test_servers.py", "test_pipeline.py",
     "test_cluster_checks.py", "test_scored_averages.py", "test_score.py", "test_startup.py",
     "test_pages.py", "test_security.py", "test_sweep.py", "test_prepare.py", "test_ui.py",
     "test_refitted_run.py", "test_submit.py", "test_repeated_texts.py", "test_promotion.py",
     "test_resume.py", "test_trainer.py", "test_site.py",
 ]  # fmt: skip
-"""The files that take longest, after one that no Ray may precede in its process.
+"""The test files that run first: the longest ones.
 
-While the next one starts a cluster, the two after it start no Ray.
+The first file must run before any Ray is started in its process. The second file starts a cluster;
+the two files after it start no Ray meanwhile.
 """
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest files, so that no process has one left when the others are done."""
+    """Begin with the longest files, so that all test processes end at about the same time."""
     order = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what is parsed once out of the user's own cache."""
+    """Use an empty cache instead of the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         path = tmp_path_factory.mktemp("cache_home")
         patch.setenv("XDG_CACHE_HOME", str(path))
@@ -81,7 +83,7 @@ def sample_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
-    """Start one local Ray for the whole session; what runs in this process uses it."""
+    """Start one local Ray for the whole session; all stages in this process use it."""
     from sentiflow.cluster import connection
 
     with connection.starting(verbose=False) as wait:
@@ -90,44 +92,46 @@ def resources() -> Iterator["cluster.Resources"]:  # noqa: F821
 
 @pytest.fixture(autouse=True)
 def _levels() -> None:
-    """Let each test have the levels of logging of a new process, whatever commands ran before."""
+    """Set the levels of logging to their values in a new process; earlier tests may change them."""
     logging.getLogger().setLevel(logging.WARNING)
     logging.getLogger("sentiflow").setLevel(logging.NOTSET)
 
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    """Hear what a stage that runs in this process says to the user."""
+    """Capture the messages to the user of a stage that runs in this process."""
     caplog.set_level("INFO", "sentiflow")
     return caplog
 
 
 @functools.cache
 def _empty_store() -> bytes:
-    """Return the file of an SQLite store that MLflow has made, once for each of its versions."""
-    made = PROJECT / f"build/mlflow-{importlib.metadata.version('mlflow')}.db"
-    if not made.exists():
+    """Return the content of an empty SQLite store, which is made once for each MLflow version."""
+    version = importlib.metadata.version("mlflow")
+    cached = PROJECT / f"build/mlflow-{version}.db"
+    if not cached.exists():
         from mlflow import MlflowClient
 
-        made.parent.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=made.parent) as folder:
+        cached.parent.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cached.parent) as folder:
             MlflowClient(f"sqlite:///{folder}/mlflow.db").search_experiments()
-            Path(folder, "mlflow.db").replace(made)
-    return made.read_bytes()
+            Path(folder, "mlflow.db").replace(cached)
+    return cached.read_bytes()
 
 
 def make_store(folder: Path, name: str = "mlflow.db") -> str:
-    """Put an MLflow store without runs into ``folder``, unless one is there; returns its address.
+    """Put an MLflow store without runs into ``folder``, unless one is there; return its URI.
 
-    It is a copy: MLflow itself needs seconds for the tables of each new file.
+    The store is a copy of an empty store: MLflow needs seconds to make the tables of a new one.
     """
-    if not (folder / name).exists():
-        (folder / name).write_bytes(_empty_store())
-    return f"sqlite:///{folder}/{name}"
+    path = folder / name
+    if not path.exists():
+        path.write_bytes(_empty_store())
+    return f"sqlite:///{path}"
 
 
 def without_token(path: object) -> str:
-    """Name a part without key and token: two runs of the same settings differ in the token."""
+    """Remove key and token from the name of a part: equal runs have different tokens."""
     return re.sub(r"(part-\d+)-[0-9a-f]*-[0-9a-f]{8}", r"\1", str(path))
 
 
@@ -157,7 +161,7 @@ def write_config(folder: Path, csv: Path, **sections: object) -> Path:
 
 @pytest.fixture(scope="session")
 def sentiflow() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line as a user does, in a process of its own."""
+    """Run the command line as a user does, in another process."""
 
     def run(*arguments: object, **options: object) -> subprocess.CompletedProcess[str]:
         program = [sys.executable, "-m", "sentiflow", *map(str, arguments)]
@@ -171,12 +175,15 @@ def sentiflow() -> Callable[..., subprocess.CompletedProcess[str]]:
 def finished_run(
     tmp_path_factory: pytest.TempPathFactory, sample_csv: Path, sentiflow: Callable[..., object]
 ) -> Path:
-    """Run the whole pipeline once for all processes of pytest-xdist; to be read only.
+    """Run the whole pipeline once for all processes of pytest-xdist; tests must not change it.
 
-    The folder holds ``config.yaml``, ``run``, ``mlflow.db``, and what was printed.
+    The folder has ``config.yaml``, ``run``, ``mlflow.db``, and the output of the command in
+    ``stdout.txt`` and ``stderr.txt``.
     """
     base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # the processes share this folder
+    folder = base / "finished"
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "stderr.txt").exists():
@@ -191,7 +198,7 @@ def finished_run(
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    """Start an S3 endpoint with one bucket, and let this process and its children know it."""
+    """Start an S3 endpoint with one bucket; the environment of this process names the endpoint."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -215,12 +222,12 @@ def bucket() -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the project as a clone has it, and add what lies in one that was worked in: 15 MB."""
+    """Copy the project like a clone, and add 15 MB of files that work leaves in a clone."""
     folder = tmp_path_factory.mktemp("clone") / "sentiflow"
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     listed = subprocess.run(command, cwd=PROJECT, capture_output=True, check=True, text=True)
-    for name in filter(None, listed.stdout.split("\0")):
-        if (PROJECT / name).is_file():
+    for name in listed.stdout.split("\0"):
+        if name and (PROJECT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(PROJECT / name, folder / name)
     for name in (".git/objects/pack", ".venv/lib/blob", "runs/x/blob", "data/tweets.csv", ".env"):
@@ -239,7 +246,7 @@ def new_package(
 ) -> "ModelPackage":  # noqa: F821
     """Make a small model package that was not trained; equal seeds give equal packages.
 
-    With ``sign=-1`` it gives the opposite answers.
+    With ``sign=-1`` its predictions are the opposite.
     """
     import pyarrow as pa
     import torch
@@ -257,6 +264,9 @@ def new_package(
     network = networks.build(
         model, vocabulary_size=len(known), embedding_dim=5, num_classes=len(classes)
     )
+    priors = (0.75, 0.25)
+    if len(classes) != 2:
+        priors = (1 / len(classes),) * len(classes)
     with torch.no_grad():
         for parameter in network.output.parameters():
             parameter *= sign
@@ -269,18 +279,18 @@ def new_package(
         tokenizer_version=TOKENIZERS["tweet"][0],
         max_length=20,
         classes=classes,
-        priors=(0.75, 0.25) if len(classes) == 2 else (1 / len(classes),) * len(classes),
+        priors=priors,
     )
     return ModelPackage(network.eval(), known, settings)
 
 
 @pytest.fixture(scope="session")
 def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Save a :func:`new_package`, and name its directory."""
+    """Save a :func:`new_package` with the given arguments; return its directory."""
 
-    def make(uri: str | None = None, **what: object) -> str:
+    def make(uri: str | None = None, **arguments: object) -> str:
         uri = uri or str(tmp_path_factory.mktemp("package"))
-        new_package(**what).save(uri, lineage={})
+        new_package(**arguments).save(uri, lineage={})
         return uri
 
     return make
@@ -288,13 +298,13 @@ def make_package(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]
 
 @pytest.fixture
 def folder(tmp_path):
-    """Where the stage under test writes."""
+    """Return the directory to which the stage under test writes."""
     return tmp_path / "made"
 
 
 @pytest.fixture
 def spec(folder):
-    """Make a spec to ``folder``; its settings and inputs can be varied."""
+    """Make the spec of an output in ``folder``; arguments change its settings and inputs."""
     from sentiflow.data.outputs import OutputSpec
 
     def make(*, stage="prepare", seed=0, csv="c5f0", **settings):

@@ -1,7 +1,6 @@
 """A run from a stranger among the reader's own files, and hostile changes to it."""
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -25,15 +24,19 @@ from sentiflow.data.outputs import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.tracking import model_registry, recording
 
-RUN, OTHER, MODEL = "shared/received/run", "shared/other/run", "trained/model"
+RUN = "shared/received/run"
+"""The run that was received, and that tests make hostile."""
+OTHER = "shared/other/run"
+"""Another run of the same name."""
+MODEL = "trained/model"
 NAME = "received"
 _WRITTEN = ("out/", "store/mlflow.db", "home/.ray")
-"""What commands write: their results, their runs, and Ray's token."""
+"""Paths that commands write: their results, their runs in MLflow, and Ray's token."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """A folder with all that a hostile run could reach."""
+    """A folder with everything that a hostile run could reach."""
 
     root: Path
     champion: Path
@@ -43,22 +46,26 @@ class Box:
         return self.root / path
 
     def look(self) -> dict[str, tuple[str, str]]:
-        """Describe all names, links and contents, but those that a command writes."""
+        """Return the kind and the content of each path, except paths that commands write."""
         found = {}
         for folder, folders, files in os.walk(self.root):
-            for path in (Path(folder, name) for name in (*folders, *files)):
-                what = ("folder", "")
+            for name in (*folders, *files):
+                path = Path(folder, name)
+                relative = str(path.relative_to(self.root))
+                if relative.startswith(_WRITTEN):
+                    continue
                 if path.is_symlink():
-                    what = ("link", os.readlink(path))
+                    found[relative] = ("link", os.readlink(path))
                 elif path.is_file():
-                    what = ("file", hashlib.sha256(path.read_bytes()).hexdigest())
-                found[str(path.relative_to(self.root))] = what
-        return {path: what for path, what in found.items() if not path.startswith(_WRITTEN)}
+                    found[relative] = ("file", hashlib.sha256(path.read_bytes()).hexdigest())
+                else:
+                    found[relative] = ("folder", "")
+        return found
 
 
 @pytest.fixture(scope="module")
 def received(tmp_path_factory) -> Box:
-    """Make two runs, register the models of both, and keep a copy of everything."""
+    """Make two runs, register their models, and copy the whole folder next to it."""
     root = tmp_path_factory.mktemp("hostile") / "box"
     lay(root)
     store = make_store(root / "store")
@@ -71,7 +78,8 @@ def received(tmp_path_factory) -> Box:
     source = Path(model_registry.resolve(f"models:/{NAME}/1", tracking_uri=store).source)
     shutil.copy(root / RUN / "scored/predictions/part-0.parquet", root / "victim")
     shutil.copy(root / RUN / MODEL / "weights.safetensors", root / "victim")
-    csv, labels = root / "shared/messages.csv", {"negative": ["bad"], "positive": ["good"]}
+    csv = root / "shared/messages.csv"
+    labels = {"negative": ["bad"], "positive": ["good"]}
     csv.write_text("text,label\n" + "so nice,good\nso sad,bad\n" * 50)
     prepared = {"prepared_uri": str(root / OTHER / "prepared")}
     config = {
@@ -97,8 +105,9 @@ def lay(root: Path) -> None:
 
 
 def make_run(run: Path, *, seed: int) -> None:
-    """Write what four stages leave behind, with a real package."""
-    runs, trained = Runs(run.parent), str(run / "trained")
+    """Write the outputs of the four stages of a run, with a real model package."""
+    runs = Runs(run.parent)
+    trained = str(run / "trained")
     prepared = runs.prepare("run")
     labels = {split: {"negative": 100, "positive": 100, "unlabelled": 0} for split in SPLITS}
     counts = {"rows_read": 600, "accepted": 600, "rejected": 0, "rejected_by_reason": {}}
@@ -137,19 +146,26 @@ def make_run(run: Path, *, seed: int) -> None:
 
 @pytest.fixture
 def box(received, monkeypatch, tmp_path_factory) -> Box:
-    """Restore the folder, and go to where commands may write."""
+    """Restore the folder from its copy, and go to the directory where commands may write."""
     copy = received.root.with_name("copy")
-    before, now = Box(copy, copy).look(), received.look()
-    for path in sorted(now.keys() - before.keys(), reverse=True):  # a folder after its files
-        where = received / path
-        where.rmdir() if where.is_dir() and not where.is_symlink() else where.unlink()
-    for path in sorted(name for name, what in before.items() if now.get(name) != what):
-        if before[path][0] == "folder":
-            (received / path).unlink(missing_ok=True)
-            (received / path).mkdir()
+    before = Box(copy, copy).look()
+    now = received.look()
+    new = now.keys() - before.keys()
+    for name in sorted(new, reverse=True):  # a folder after its files
+        path = received / name
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
         else:
-            (received / path).unlink(missing_ok=True)
-            shutil.copy(copy / path, received / path)
+            path.unlink()
+    changed = [name for name, content in before.items() if now.get(name) != content]
+    for name in sorted(changed):  # a folder before its files
+        path = received / name
+        path.unlink(missing_ok=True)
+        kind, _ = before[name]
+        if kind == "folder":
+            path.mkdir()
+        else:
+            shutil.copy(copy / name, path)
     shutil.rmtree(received / "out")
     (received / "out").mkdir()
     monkeypatch.chdir(received / "out")
@@ -161,34 +177,37 @@ def box(received, monkeypatch, tmp_path_factory) -> Box:
 
 MISSING = "(missing)"
 Change = Callable[[Box, Path], None]
-"""Of a box, at the directory of a package or of a run."""
+"""Changes a box, at the directory of a package or of a run."""
 
 
 def put(key: str, value: Any, at: str = "") -> Change:
-    """Set a dotted key of a manifest, with a fingerprint that fits, as any stranger can write it.
+    """Set a dotted key of a manifest, with the matching fingerprint, which anybody can compute.
 
-    ``{box}`` in a value is the box; :data:`MISSING` removes the key.
+    ``{box}`` in a value stands for the path of the box. The value :data:`MISSING` removes the key.
     """
 
     def change(box: Box | None, place: Path) -> None:
         path = place / at / "manifest.json"
         record = json.loads(path.read_text())
-        *outer, last = (int(name) if name.isdigit() else name for name in key.split("."))
-        item = functools.reduce(lambda item, name: item[name], outer, record)
+        *outer, last = [int(name) if name.isdigit() else name for name in key.split(".")]
+        item = record
+        for name in outer:
+            item = item[name]
         item[last] = value
         if value == MISSING:
             del item[last]
-        with contextlib.suppress(TypeError, KeyError, AttributeError):  # of another type
+        with contextlib.suppress(TypeError, KeyError, AttributeError):  # a value of a wrong type
             record["fingerprint"] = manifest.identify(
                 record["stage"], record["settings"], record["inputs"]
             )
-        path.write_text(json.dumps(record).replace("{box}", str(box.root) if box else ""))
+        root = str(box.root) if box else ""
+        path.write_text(json.dumps(record).replace("{box}", root))
 
     return change
 
 
 def set_up(**values: Any) -> Change:
-    """Change settings of a package, in both places, with checksums that fit."""
+    """Change settings of a package, in both of its files, with matching checksums."""
 
     def change(box: Box, package: Path) -> None:
         settings = json.loads((package / "settings.json").read_text()) | values
@@ -209,7 +228,7 @@ def rewrite(edit: Callable[[str], str], at: str = "manifest.json") -> Change:
 
 
 def link(name: str, to: str, *, key: str = "") -> Change:
-    """Replace a file or folder by a link; ``key`` gets the size of what it names."""
+    """Replace a file or folder by a link; set ``key`` of the manifest to the size of its target."""
 
     def change(box: Box, place: Path) -> None:
         path = place / name
@@ -224,19 +243,26 @@ def link(name: str, to: str, *, key: str = "") -> Change:
 
 
 def plant(what: Callable[[Box, Path, Path], None], at: str) -> Change:
-    """Plant the staging of a job that was killed in, above, below or beside what is read."""
+    """Plant the staging folders of a killed job in, above, below or next to a result.
+
+    Args:
+        what: One of the functions ``plant_…``: gets the box, the folder to plant in, and a
+            directory with a manifest.
+        at: The folder to plant in, relative to the result.
+    """
 
     def change(box: Box, place: Path) -> None:
         folder = Path(os.path.normpath(place / at))
         folder.mkdir(exist_ok=True)
-        results = (folder, place, place / MODEL)
-        what(box, folder, next(item for item in results if (item / "manifest.json").exists()))
+        places = (folder, place, place / MODEL)
+        results = [item for item in places if (item / "manifest.json").exists()]
+        what(box, folder, results[0])
 
     return change
 
 
 def plant_deletion(box: Box, folder: Path, result: Path) -> None:
-    """Wait for an exchange that deletes what it does not own."""
+    """Plant an unfinished exchange that would delete files outside the folder."""
     (folder / "_next").mkdir()
     shutil.copy(result / "manifest.json", folder / "_next")
     near = os.path.relpath(box / "victim/notes.txt", folder)
@@ -245,7 +271,7 @@ def plant_deletion(box: Box, folder: Path, result: Path) -> None:
 
 
 def plant_replacement(box: Box, folder: Path, result: Path) -> None:
-    """Wait for an exchange that moves a file through a link."""
+    """Plant an unfinished exchange that would move a file through a link."""
     (folder / "_next/d").mkdir(parents=True)
     (folder / "d").symlink_to(box / "home")
     (folder / "_next/d/.bashrc").write_text("theirs")
@@ -256,30 +282,33 @@ def plant_replacement(box: Box, folder: Path, result: Path) -> None:
 
 
 def plant_work(box: Box, folder: Path, result: Path) -> None:
-    """Wait for a job that takes over what a dead one has left, or tidies up after it."""
-    me = {"host": os.uname().nodename, "boot_id": "b", "pid": 2**22 + 1, "started": 1.0}
-    claim = me | {"job": "train", "since": "2026-11-26T09:00:00+00:00"}
+    """Plant the work of a dead job, which a new job might take over or delete."""
+    owner = {"host": os.uname().nodename, "boot_id": "b", "pid": 2**22 + 1, "started": 1.0}
+    claim = owner | {"job": "train", "since": "2026-11-26T09:00:00+00:00"}
     started = {"stage": "model", "owns": [str(box / "victim"), "../../victim"], "overwrite": True}
-    work, key = folder / "_work", uuid.uuid4().hex[:16]
-    for path, content in {
+    work = folder / "_work"
+    key = uuid.uuid4().hex[:16]
+    contents = {
         folder / f"_lease/{uuid.uuid4().hex}.json": claim,
         work / "started.json": started,
         work / key / "started.json": started,
         work / key / "model/manifest.json": json.loads((result / "manifest.json").read_text()),
         work / "receipts/0.json": {"files": [{"path": str(box / "victim/notes.txt"), "bytes": 1}]},
         folder / "_swap/manifest.json": started,
-    }.items():
+    }
+    for path, content in contents.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content))
     (work / key / "model/d").symlink_to(box / "home")
 
 
 def bait(key: str, at: str = "") -> Change:
-    """Name a folder, by a URI in a manifest, in which staging is planted."""
+    """Set a URI in a manifest to a folder with an unfinished exchange."""
 
     def change(box: Box, place: Path) -> None:
-        shutil.copytree(box / OTHER / "trained", box / "shared/bait")
-        plant_deletion(box, box / "shared/bait", box / "shared/bait")
+        folder = box / "shared/bait"
+        shutil.copytree(box / OTHER / "trained", folder)
+        plant_deletion(box, folder, folder)
         put(key, "{box}/shared/bait", at)(box, place)
 
     return change

@@ -25,7 +25,7 @@ class Server:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it, unless it runs, and wait until it answers."""
+        """Start the server unless it runs, and wait until it answers."""
         if self.process is None:
             command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1"]
             command += ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -39,20 +39,20 @@ class Server:
                 start_new_session=True,
             )
         while True:
-            assert self.process.poll() is None, "it has ended"
+            assert self.process.poll() is None, "the server has ended"
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{self.uri}/health", timeout=5).close()
                 return
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """Kill it and its worker, as a lost machine would."""
+        """Kill the server and its worker, as if the machine were lost."""
         if self.process is not None:
             self.signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def signal(self, number: int) -> None:
-        """Send a signal to it and its worker."""
-        assert self.process is not None, "it runs"
+        """Send a signal to the server and its worker."""
+        assert self.process is not None, "start the server first"
         os.killpg(self.process.pid, number)

@@ -1,4 +1,4 @@
-"""Calls a function in a process of its own, which begins with MLflow imported."""
+"""Calls a function in another process, in which MLflow is already imported."""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -14,9 +14,9 @@ _CONTEXT.set_forkserver_preload(["sentiflow.tracking.recording"])
 def calling(
     work: Callable[..., None], *arguments: object
 ) -> Iterator[tuple[ForkServerProcess, Connection]]:
-    """Call ``work(pipe, *arguments)`` elsewhere; give the process, and our end of the pipe.
+    """Call ``work(pipe, *arguments)`` in another process; yield it, and our end of the pipe.
 
-    The process is ended with the block.
+    The process is killed at the end of the ``with`` block.
     """
     here, there = _CONTEXT.Pipe()
     process = _CONTEXT.Process(target=work, args=(there, *arguments))

@@ -1,4 +1,4 @@
-"""A real Ray head on this machine, guarded by a token, which takes the jobs of tests."""
+"""A real Ray head on this machine that requires a token; tests submit jobs to it."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ _START_SECONDS = 120
 class Head:
     """A head node with two cores, a home directory for its token, and its dashboard on loopback.
 
-    It does not see the clone under test: a job runs the uploaded code, or the installed one.
+    It does not see the clone under test: a job runs the uploaded code or the installed package.
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None, *, num_cpus: int = 2) -> None:
@@ -31,7 +31,7 @@ class Head:
 
         Args:
             environment: Variables of the nodes, such as the keys of an object store.
-            num_cpus: Cores that it offers.
+            num_cpus: Number of cores that the head offers.
         """
         self.folder = Path(tempfile.mkdtemp(prefix="sfh", dir="/tmp"))  # sockets need a short path
         self.home = self.folder / "home"
@@ -47,7 +47,7 @@ class Head:
         path.chmod(0o600)
 
     def start(self) -> None:
-        """Start it, and wait until jobs can be submitted."""
+        """Start the head, and wait until jobs can be submitted."""
         self._ray_start(
             "--head", f"--port={self.port}", f"--temp-dir={self.folder}/ray",
             "--dashboard-host=127.0.0.1", f"--dashboard-port={self.dashboard_port}",
@@ -58,14 +58,14 @@ class Head:
         while True:
             assert self._processes[0].poll() is None, (self.folder / "start.log").read_text()
             assert time.monotonic() < deadline, (self.folder / "start.log").read_text()
-            with contextlib.suppress(OSError):  # the agent, which takes the jobs, comes last
+            with contextlib.suppress(OSError):  # the agent, which runs the jobs, starts last
                 self.get("/api/v0/cluster_metadata")
                 socket.create_connection(("127.0.0.1", self._agent_port), timeout=5).close()
                 return
             time.sleep(0.2)
 
     def add_node(self, *, num_cpus: int) -> psutil.Process:
-        """Start one more node on this machine; returns its process."""
+        """Start one more node on this machine; return its process."""
         (port,) = _free_ports(1)
         self._ray_start(
             f"--address=127.0.0.1:{self.port}", f"--dashboard-agent-listen-port={port}",
@@ -74,7 +74,7 @@ class Head:
         return psutil.Process(self._processes[-1].pid)
 
     def stop(self) -> None:
-        """Kill all of its processes, and remove its files."""
+        """Kill all processes of the head and of added nodes, and remove their files."""
         for process in self._processes:
             kill_tree(process.pid)
             process.wait()
@@ -82,16 +82,17 @@ class Head:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def client_environment(self, **variables: str) -> dict[str, str]:
-        """Give the variables of a user with the token in a file and no variables of Ray."""
-        bare = {
+        """Return the environment of a user with the token in a file and no variables of Ray."""
+        inherited = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith(("RAY_", "MLFLOW_TRACKING_"))
         }
-        return bare | {"HOME": str(self.home), "RAY_USAGE_STATS_ENABLED": "0"} | variables
+        own = {"HOME": str(self.home), "RAY_USAGE_STATS_ENABLED": "0"}
+        return inherited | own | variables
 
     def get(self, path: str) -> dict:
-        """Ask the dashboard."""
+        """Return the JSON at a path of the dashboard."""
         request = urllib.request.Request(
             f"{self.address}{path}", headers={"Authorization": f"Bearer {self.token}"}
         )

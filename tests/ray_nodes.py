@@ -1,4 +1,4 @@
-"""A real Ray cluster of several nodes on this machine, each with an environment of its own."""
+"""A real Ray cluster of several nodes on this machine, each with a different environment."""
 
 import functools
 import os
@@ -19,6 +19,7 @@ NAMESPACE = ["unshare", "--mount", "--propagation", "private"]
 
 
 def free_port() -> int:
+    """Find a free port on loopback."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
@@ -26,7 +27,7 @@ def free_port() -> int:
 
 @functools.cache
 def may_mount() -> bool:
-    """Say whether a process can mount file systems of its own: root often can."""
+    """Say whether a process can mount file systems in a new namespace: root often can."""
     if shutil.which("unshare") is None:
         return False
     trial = [*NAMESPACE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
@@ -37,11 +38,12 @@ class RayNodes:
     """Nodes started by ``ray start``, with their sessions in short paths."""
 
     def __init__(self, home: Path, **environment: str) -> None:
-        self.temp_dir = tempfile.mkdtemp(prefix="sfray")  # a socket's path is short
-        self.port, self.dashboard_port = free_port(), free_port()
+        self.temp_dir = tempfile.mkdtemp(prefix="sfray")  # the path of a socket must be short
+        self.port = free_port()
+        self.dashboard_port = free_port()
         self.dashboard = f"http://127.0.0.1:{self.dashboard_port}"
-        clean = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
-        self.environment = clean | {
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
+        self.environment = inherited | {
             "HOME": str(home),
             "PATH": f"{BIN}:{os.environ['PATH']}",
             "PYTHONPATH": str(PROJECT),
@@ -54,19 +56,19 @@ class RayNodes:
 
     @property
     def client_environment(self) -> dict[str, str]:
-        """What a command needs to find the cluster."""
+        """The environment of a command that uses the cluster."""
         return self.environment | {"RAY_ADDRESS": f"127.0.0.1:{self.port}"}
 
     def own_dir(self, number: int) -> str:
-        """Name the directory of a node: in a common one they would overwrite each other's jobs."""
+        """Return the directory of a node: in a shared one, nodes overwrite each other's jobs."""
         return f"{self.temp_dir}/{number}"
 
     def start_head(self, *options: str) -> None:
         """Start the head, and do not wait for it."""
-        own = ["--head", "--port", str(self.port)]
-        own += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
-        own += ["--ray-client-server-port", str(free_port())]
-        self._start([*own, *options], {}, "")
+        head = ["--head", "--port", str(self.port)]
+        head += ["--dashboard-host", "127.0.0.1", "--dashboard-port", str(self.dashboard_port)]
+        head += ["--ray-client-server-port", str(free_port())]
+        self._start([*head, *options], environment={}, before="")
 
     def start_node(
         self, *options: str, environment: Mapping[str, str] | None = None, before: str = ""
@@ -74,15 +76,16 @@ class RayNodes:
         """Start another node after the head has started.
 
         Args:
-            options: For ``ray start``.
+            options: Options of ``ray start``.
             environment: Variables that differ on this node.
-            before: Shell commands in a mount namespace of its own; for root only.
+            before: Shell commands to run first, in a new mount namespace; for root only.
         """
         self.wait_for_port(self.port)
         address = f"127.0.0.1:{self.port}"
-        self._start(["--address", address, *options], environment or {}, before)
+        self._start(["--address", address, *options], environment=environment or {}, before=before)
 
     def wait_for_port(self, port: int) -> None:
+        """Wait until a port accepts connections."""
         deadline = time.monotonic() + 90
         while True:
             self._restart_ended()
@@ -98,13 +101,16 @@ class RayNodes:
         """Wait until all nodes have started, and the dashboard listens."""
         self.wait_for_port(self.dashboard_port)
         deadline = time.monotonic() + 90
-        for log in [Path(f"{self.own_dir(n)}.log") for n in range(len(self.processes))]:
+        for number in range(len(self.processes)):
+            log = Path(f"{self.own_dir(number)}.log")
             while b"Ray runtime started" not in log.read_bytes():
                 self._restart_ended()
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
 
-    def _start(self, options: Sequence[str], environment: Mapping[str, str], before: str) -> None:
+    def _start(
+        self, options: Sequence[str], *, environment: Mapping[str, str], before: str
+    ) -> None:
         number = len(self.processes)
         Path(self.own_dir(number)).mkdir()
         command = ["ray", "start", "--block", "--disable-usage-stats", *options]
@@ -132,7 +138,7 @@ class RayNodes:
             )
 
     def _restart_ended(self) -> None:
-        """Start a node that has ended a second time: on a busy machine Ray's start gives up."""
+        """Start each node that has ended once more: on a busy machine ``ray start`` gives up."""
         for number, process in enumerate(self.processes):
             if process.poll() is not None:
                 assert number not in self.restarted, Path(f"{self.own_dir(number)}.log").read_text()
@@ -140,7 +146,7 @@ class RayNodes:
                 self.processes[number] = self.starts[number]()
 
     def kill(self) -> None:
-        """Kill all nodes; their processes end with them."""
+        """Kill all nodes, whose processes then end, too, and remove their files."""
         for process in self.processes:
             process.kill()
             process.wait()

@@ -14,15 +14,14 @@ IMPATIENT = {
     "RAY_health_check_timeout_ms": "5000",
     "RAY_health_check_failure_threshold": "4",
 }
-"""A dead node is noticed after two seconds; a slow one is not taken for dead. The head reads this
-when it starts."""
+"""Settings of Ray's head: it notices a dead node after two seconds, and gives a slow node time."""
 
 
 def own_address() -> str:
-    """Find the address by which others reach this machine, without sending anything.
+    """Find the address at which other machines reach this one, without sending anything.
 
-    If this process has started a Ray on loopback, the nodes would listen there as well, where
-    drivers do not find them.
+    If this process has started a Ray on loopback, nodes without an address would listen there, too,
+    and drivers would not find them.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         try:
@@ -48,7 +47,7 @@ class Nodes:
 
     @property
     def address(self) -> str:
-        """For ``RAY_ADDRESS``."""
+        """The value for ``RAY_ADDRESS``."""
         return self.cluster.address
 
     def add(self) -> None:
@@ -57,11 +56,11 @@ class Nodes:
         self.living.append(node)
 
     def kill(self) -> None:
-        """Kill the oldest node with all that runs on it, as if its machine were lost."""
+        """Kill the oldest node and all of its processes, as if its machine were lost."""
         node = self.living.pop(0)
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         for process in [raylet, *raylet.children(recursive=True)]:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it ended since it was listed
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                 process.kill()
 
     def have(self, number: int) -> None:
@@ -72,5 +71,5 @@ class Nodes:
             self.kill()
 
     def stop(self) -> None:
-        """End them all."""
+        """End all nodes."""
         self.cluster.shutdown()

@@ -1,10 +1,11 @@
-"""A program that stops itself before a visible step of its, and goes on when it is told to.
+"""Runs a program that stops itself before one of its steps in a folder, and can be continued.
 
 ``python stopped_process.py FOLDER N -m MODULE ...`` or ``... -c CODE`` runs a program that sends
-itself SIGSTOP right before its N-th step in a local folder: before a file is opened for writing,
-moved or deleted there, by Arrow or by Python, in any thread. A lease does not count.
+itself SIGSTOP right before step N in a local folder, counted from 0. In a step Arrow or Python, in
+any thread, opens a file there for writing, moves it or deletes it. Claims of a lease do not count.
 """
 
+import itertools
 import os
 import runpy
 import signal
@@ -17,58 +18,67 @@ from typing import Any
 from pyarrow import fs
 
 LEASE = "_lease"
-_BY_ARROW = ("move", "delete_file", "delete_dir", "delete_dir_contents", "open_output_stream")
-_BY_PYTHON = ("os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink")
+_ARROW_METHODS = ("move", "delete_file", "delete_dir", "delete_dir_contents", "open_output_stream")
+"""Methods of Arrow's local file system that are steps."""
+_PYTHON_EVENTS = ("os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink")
+"""Python's audit events that are steps."""
 
 
 class Job:
-    """Such a program, in a process of its own."""
+    """Such a program, in another process."""
 
     def __init__(self, folder: Path, after: int, *program: str, **options: Any) -> None:
-        """Start it; it stops before the step with the number ``after``, which counts from 0."""
+        """Start the program; it stops after the first ``after`` steps."""
         self.folder = folder
         command = [sys.executable, __file__, str(folder), str(after), *program]
         defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         self.process = subprocess.Popen(command, **(defaults | options))
 
     def wait(self) -> bool:
-        """Wait until it stops, or has ended; say whether it stopped."""
+        """Wait until the program stops or ends; say whether it has stopped."""
         ways = os.WSTOPPED | os.WEXITED | os.WNOWAIT
         found = os.waitid(os.P_PID, self.process.pid, ways)
         return found is not None and found.si_code == os.CLD_STOPPED
 
     def make_old(self) -> None:
-        """Let all claims to the folder be as old as those of dead jobs."""
+        """Make all claims to the folder so old that their jobs count as dead."""
         for claim in (self.folder / LEASE).glob("*.json"):
             os.utime(claim, (0, 0))
 
     def finish(self) -> tuple[int, str]:
-        """Let it go on to its end; return its exit code, and what it wrote to standard error."""
+        """Continue the program to its end; return its exit code and its standard error."""
         self.process.send_signal(signal.SIGCONT)
         _, errors = self.process.communicate(timeout=200)
         return self.process.returncode, errors
 
 
 def stop_before_step(folder: str, after: int) -> None:
-    """Let this process stop before a step in a folder."""
-    left = iter(range(after, -1, -1))
+    """Make this process stop before its next step in a folder, after ``after`` steps."""
+    numbers = itertools.count()  # several threads may draw from it
 
-    def step(path: Any) -> None:
+    def begin_step(path: Any) -> None:
         is_inside = isinstance(path, str) and f"{path}/".startswith(f"{folder}/")
-        if is_inside and LEASE not in path.split("/") and next(left, None) == 0:
+        if not is_inside or LEASE in path.split("/"):
+            return
+        if next(numbers) == after:
             os.kill(os.getpid(), signal.SIGSTOP)
 
     real = fs.LocalFileSystem
 
-    def before(name: str) -> Callable[..., Any]:
+    def count(name: str) -> Callable[..., Any]:
         def call(self: Any, path: str, *arguments: Any, **options: Any) -> Any:
-            step(path)
+            begin_step(path)
             return getattr(real, name)(self, path, *arguments, **options)
 
         return call
 
-    fs.LocalFileSystem = type("Stopping", (real,), {name: before(name) for name in _BY_ARROW})
-    sys.addaudithook(lambda event, given: step(given[0]) if event in _BY_PYTHON else None)
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in _PYTHON_EVENTS:
+            begin_step(arguments[0])
+
+    methods = {name: count(name) for name in _ARROW_METHODS}
+    fs.LocalFileSystem = type("Stopping", (real,), methods)
+    sys.addaudithook(audit)
 
 
 def main(folder: str, after: str, kind: str, program: str, *arguments: str) -> None:

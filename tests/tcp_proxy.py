@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that breaks its connections when it is told to."""
+"""A TCP proxy on loopback that tests can use to break connections."""
 
 import contextlib
 import socket
@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 
 class Proxy:
-    """Passes connections on to a port; each of them can be broken, and new ones refused."""
+    """Passes connections on to a port; can break open connections and refuse new ones."""
 
     def __init__(self, port: int, *, on_data: Callable[[bytes], None] = lambda data: None) -> None:
-        """Pass data on to a port; ``on_data`` gets what clients send, before it is passed on."""
-        self.target, self.on_data = port, on_data
+        """Pass data on to a port; ``on_data`` first gets each piece of data from a client."""
+        self.target = port
+        self.on_data = on_data
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -19,15 +20,16 @@ class Proxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def break_all(self) -> int:
-        """Break what is open, as a network does that is gone; how many there were."""
-        pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for end in pair:
-                _shut(end)
+        """Break all open connections, as if the network failed; return their number."""
+        pairs = self._pairs
+        self._pairs = []
+        for client, server in pairs:
+            _shut(client)
+            _shut(server)
         return len(pairs)
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections, and break the open ones."""
         _shut(self._listener)
         self.break_all()
 
@@ -40,11 +42,16 @@ class Proxy:
                     continue
                 server = socket.create_connection(("127.0.0.1", self.target))
                 self._pairs.append((client, server))
-                for pair in ((client, server, self.on_data), (server, client, lambda data: None)):
-                    threading.Thread(target=_pump, args=pair, daemon=True).start()
+                directions = (
+                    (client, server, self.on_data),
+                    (server, client, lambda data: None),
+                )
+                for arguments in directions:
+                    threading.Thread(target=_pump, args=arguments, daemon=True).start()
 
 
 def _pump(source: socket.socket, sink: socket.socket, on_data: Callable[[bytes], None]) -> None:
+    """Pass data on until a connection is broken, then break the other one."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
             on_data(data)

@@ -95,7 +95,7 @@ def test_other_prepared_data_are_refused(run, tmp_path):
     record = json.loads((tmp_path / "prepared/manifest.json").read_text())
     (tmp_path / "prepared/manifest.json").write_text(json.dumps(record | {"fingerprint": "0"}))
     given = [f"train.refit.of={run}/run", f"train.prepared_uri={tmp_path}/prepared"]
-    with pytest.raises(UserError, match="are not the data of the run to repeat"):
+    with pytest.raises(UserError, match="is not the data of the run to repeat"):
         refits.apply(load(run, *given))
 
 
@@ -144,7 +144,7 @@ def test_the_rows_that_it_was_trained_on_are_known_from_the_csv_too(run, tmp_pat
 def test_the_card_says_that_no_figure_belongs_to_it_and_shows_those_of_the_run(run):
     card = model_card.find(f"{run}/run/refit")
     tested = json.loads((run / "run/report/metrics.json").read_text())["figures"]["test"]
-    assert "No held-out figure belongs to these weights" in card
+    assert "These weights have no held-out figures" in card
     assert f"run has a test accuracy of {tested['accuracy']:.4f} (95% interval" in card
     assert "texts of all splits, epoch" in card
     assert "model-index" not in card

@@ -47,7 +47,7 @@ app.command()(demo.sample)
 
 def main() -> None:
     """Run the console script."""
-    jobs.skip_garbage_collection()
+    jobs.reduce_garbage_collection()
     exits.run(app)
 
 
@@ -66,7 +66,7 @@ def sentiflow_group(
         ),
     ] = False,
 ) -> None:
-    """Take the options that come before a command."""
+    """Declare the options that come before a command."""
 
 
 @app.command()
@@ -103,8 +103,9 @@ def predict(
 
         package = model_sources.load(settings.read_models(model_uri))
         if texts:
-            # bytes of the command line that are not UTF-8 are replaced
-            typed = [t.encode(errors="surrogateescape").decode(errors="replace") for t in texts]
+            # Bytes of the command line that are not UTF-8 are replaced.
+            raw = [text.encode(errors="surrogateescape") for text in texts]
+            typed = [text.decode(errors="replace") for text in raw]
             blocks = iter([lines.Block(pa.array(typed, pa.string()), more=False)])
         else:
             blocks = lines.read(sys.stdin.buffer)
@@ -214,7 +215,7 @@ def ui(
 ) -> None:
     """Show the runs in MLflow's web interface, on this machine only, until Ctrl-C.
 
-    Prints the address to open. The store is the store of CONFIG, else MLFLOW_TRACKING_URI, else
+    Prints the address to open. The store is the one in CONFIG, else MLFLOW_TRACKING_URI, else
     mlflow.db. If the store is a server, only its address is printed.
     """
     with exits.reporting(verbose):
@@ -235,14 +236,14 @@ def ui(
 
 
 def _serve(store: str, port: int, verbose: bool) -> NoReturn:
-    """Become MLflow's web server.
+    """Replace this process by MLflow's web server.
 
-    ``mlflow server`` would start the server as a second process, and watch it. If it were killed,
-    the server would stay, listening without a password.
+    ``mlflow server`` would start the server as a second process. If ``mlflow`` were killed, the
+    server would continue to listen, without a password.
     """
     os.environ["MLFLOW_TRACKING_URI"] = store
     os.environ["MLFLOW_REGISTRY_URI"] = store
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # no job of ours runs on it
+    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # we run no jobs on it
     python = [sys.executable, "-W", "ignore", "-m"]
     server = ["uvicorn", "mlflow.server.fastapi_app:app", "--workers", "1"]
     server += ["--host", "127.0.0.1", "--port", str(port)]
@@ -268,8 +269,11 @@ def import_outputs(
         from sentiflow.tracking import mlflow_store, rebuild
 
         store = mlflow_store.default_uri(tracking_uri)
-        stages = [stage for uri in output_uris for stage in rebuild.find(absolute_uri(uri))]
-        for stage, outcome in zip(stages, rebuild.send(stages, tracking_uri=store), strict=True):
+        stages: list[rebuild.FinishedStage] = []
+        for uri in output_uris:
+            stages += rebuild.find(absolute_uri(uri))
+        outcomes = rebuild.send(stages, tracking_uri=store)
+        for stage, outcome in zip(stages, outcomes, strict=True):
             say("tracking", f"{outcome:<8}  {stage.run['name']}")
         runs = "runs" if len(stages) > 1 else "run"
         say("tracking", f"{len(stages)} {runs} in {store}")
@@ -324,6 +328,7 @@ def sentiment140(
 
     paths = download.download(download.SENTIMENT140, to, url=url, overwrite=overwrite)
     if as_json:
-        print_json({"files": [{"path": str(p), "bytes": p.stat().st_size} for p in paths]})
+        files = [{"path": str(path), "bytes": path.stat().st_size} for path in paths]
+        print_json({"files": files})
     else:
         typer.echo("\n".join(map(str, paths)))

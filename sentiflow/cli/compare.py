@@ -124,24 +124,34 @@ def to_text(comparison: "Comparison", template: str = "comparison.txt.j2") -> st
 
 
 def _list_classes(comparison: "Comparison") -> list[tuple[str, tuple[float, float] | None]]:
-    """List both F1 of each class, the largest differences first; a remark counts the others."""
+    """List the classes whose F1 differs, with both F1, the largest differences first.
+
+    If there are many, the last row has no F1 and says how many more there are.
+    """
     first = comparison.first.figures.get("by_class", {})
     second = comparison.second.figures.get("by_class", {})
     f1: dict[str, tuple[float, float]] = {}
+    differences: dict[str, float] = {}
     for name in first:
-        if name in second:
-            before = first[name]["f1"]
-            after = second[name]["f1"]
-            if before is not None and after is not None and before != after:
-                f1[name] = (before, after)
-    moved = sorted(f1, key=lambda name: -abs(f1[name][1] - f1[name][0]))
-    return [(name, f1.get(name)) for name in few(moved, "with --json")]
+        if name not in second:
+            continue
+        before = first[name]["f1"]
+        after = second[name]["f1"]
+        if before is not None and after is not None and before != after:
+            f1[name] = (before, after)
+            differences[name] = abs(after - before)
+    largest_first = sorted(differences, key=lambda name: -differences[name])
+    return [(name, f1.get(name)) for name in few(largest_first, "with --json")]
 
 
 def _list_settings(comparison: "Comparison") -> list[tuple[str, str, str]]:
-    """List settings that differ, labels last; a remark counts the labels that are not listed."""
+    """List the settings that differ: key, value in the first run, value in the second run.
+
+    Settings of labels come last, as there is one for each class. If there are many, the last row
+    says how many more there are.
+    """
     rows = []
-    labels = {}  # one for each class
+    labels = {}
     for change in comparison.settings or ():
         row = (change.key, shorten(change.first), shorten(change.second))
         if ".labels." in change.key:

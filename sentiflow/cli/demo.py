@@ -54,6 +54,7 @@ def demo(
 
 
 def _write_sample(output: Path, rows: int, seed: int) -> None:
+    """Write a synthetic corpus, and show the progress."""
     from sentiflow.data import sample as corpus_sample
     from sentiflow.storage import filesystem
 
@@ -70,7 +71,7 @@ def _write_sample(output: Path, rows: int, seed: int) -> None:
 
 
 def write_config(folder: Path) -> str:
-    """Write the settings of ``configs/quickstart.yaml`` for another directory."""
+    """Return the settings of ``quickstart.yaml``, with the locations in ``folder``."""
     text = (resources.files("sentiflow.cli") / "quickstart.yaml").read_text("utf-8")
     if folder == Path(_FOLDER):
         return text

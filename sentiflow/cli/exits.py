@@ -31,7 +31,7 @@ def run(app: typer.Typer) -> None:
             try:
                 sys.stdout.flush()
             finally:
-                # Ray, still at work in a thread, would crash or keep the process.
+                # Ray may still work in a thread; it would crash, or keep the process alive.
                 os._exit(ended.code)
         raise
 
@@ -52,13 +52,13 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 
     Raises:
         typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output
-            could not be written. 130, 143, 129: it was interrupted, by SIGTERM, by the end of its
+            could not be written. 130: Ctrl-C interrupted it; 143: SIGTERM; 129: the end of its
             terminal.
     """
     _set_up_logging(verbose)
     received: list[int] = []
 
-    def note(number: int, frame: object) -> NoReturn:
+    def interrupt(number: int, frame: object) -> NoReturn:
         signal.signal(number, signal.SIG_IGN)  # shells send it again while the run ends
         received.append(number)
         _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
@@ -66,9 +66,9 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 
     # A signal that is ignored stays ignored, such as SIGHUP under nohup.
     candidates = (signal.SIGTERM, signal.SIGHUP)
-    endings = [number for number in candidates if signal.getsignal(number) == signal.SIG_DFL]
-    for number in endings:
-        signal.signal(number, note)
+    handled = [number for number in candidates if signal.getsignal(number) == signal.SIG_DFL]
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         yield
         sys.stdout.flush()
@@ -78,17 +78,19 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             _say_interrupted()
         raise typer.Exit(128 + received[0]) from None
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing more is written
+        # What is left in the buffer goes to nowhere, as it would raise the error again at exit.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
         raise typer.Exit(_explain(error)) from None
     finally:
-        for number in endings:
+        for number in handled:
             signal.signal(number, signal.SIG_DFL)
 
 
 def _set_up_logging(verbose: bool) -> None:
-    """Show the lines of sentiflow, and of other packages only errors, or with ``verbose`` all."""
+    """Show sentiflow's messages, and errors of other packages; with ``verbose`` all messages."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR,
         format="%(name)s: %(message)s" if verbose else "%(message)s",
@@ -101,7 +103,7 @@ def _set_up_logging(verbose: bool) -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print an error as one line, below its traceback if it is unexpected; return the exit code."""
+    """Print an error as one line, an unexpected one with its traceback; return the exit code."""
     explained = errors.explain(error) or error
     message = str(explained)
     if not isinstance(explained, UserError | JobError):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _CELL = 60
 """Characters of a column's values in the table."""
 _MAX_LISTED = 20
-"""Different values of a column up to which they are listed."""
+"""Maximum number of different values of a column to list them."""
 _NUM_ROWS = 3
 """Rows that are shown."""
 _MAX_LENGTH = 512
@@ -59,25 +59,25 @@ def init(
     with reporting():
         if model is not None and test:
             raise UserError("--model trains nothing that --test could measure: leave one out")
-        from sentiflow.data.inspection import findings
+        from sentiflow.data.inspection import new_config
         from sentiflow.storage import filesystem
 
-        path = output or Path(f"{findings.name_after(files[0])}.yaml")
+        path = output or Path(f"{new_config.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
         found = _inspect(files, text, label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
         tokens = _look_at_tokens(found)
-        config = findings.render(
+        config = new_config.render(
             found,
             files=files,
-            name=findings.name_after(str(path.with_suffix(""))),
+            name=new_config.name_after(str(path.with_suffix(""))),
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
             test=test or (),
             max_length=tokens.max_length,
         )
-        _check(config, path, model, has_test=bool(test))
+        _check_config(config, path, model, has_test=bool(test))
         summary = _to_text(
             found, tokens, files=files, scores_only=model is not None, has_test=bool(test)
         )
@@ -86,11 +86,11 @@ def init(
         typer.echo(f"\nwritten: {path}\nnext:    {_name_next(found, path, model)}")
 
 
-def _check(text: str, path: Path, model: str | None, *, has_test: bool) -> None:
+def _check_config(text: str, path: Path, model: str | None, *, has_test: bool) -> None:
     """Check the config as a job would, with the test files and the model that the user named.
 
     Raises:
-        UserError: It would fail.
+        UserError: The job would fail.
     """
     from sentiflow.config import settings, yaml_text
 
@@ -144,7 +144,7 @@ def _count_rows(found: "Inspection") -> str:
 
 
 class _Tokens(NamedTuple):
-    """What the tokens of the sample show."""
+    """Findings in the tokens of the sample."""
 
     max_length: int | None
     """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
@@ -153,7 +153,7 @@ class _Tokens(NamedTuple):
 
 
 def _look_at_tokens(found: "Inspection") -> _Tokens:
-    """Tokenize the sample, and see how long and of which scripts the texts are."""
+    """Tokenize the sample, and find the length and the script of the texts."""
     import numpy as np
     import pyarrow.compute as pc
 
@@ -168,7 +168,8 @@ def _look_at_tokens(found: "Inspection") -> _Tokens:
     longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
     max_length = None
     if longest > PrepareSettings.model_fields["max_length"].default:
-        max_length = min(_MAX_LENGTH, 16 * math.ceil(longest / 16))
+        multiple_of_16 = 16 * math.ceil(longest / 16)
+        max_length = min(_MAX_LENGTH, multiple_of_16)
     return _Tokens(max_length, is_unspaced=bool(num_letters > 0.1 * len(tokens.ids)))
 
 
@@ -180,8 +181,8 @@ def _to_text(
     scores_only: bool,
     has_test: bool,
 ) -> str:
-    """Say what was found: the files, the columns, three rows, and what deserves attention."""
-    from sentiflow.data.inspection import findings
+    """Write the findings: the files, the columns, three rows, and what deserves attention."""
+    from sentiflow.data.inspection import findings, new_config
 
     rows = _list_rows(found)
     shown = align(rows, "<<") if rows else ""
@@ -200,7 +201,7 @@ def _to_text(
         rare=findings.count_rare(found),
         unnamed={_cut(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
-        are_many=found.rejected_fraction > findings.MAX_REJECTED,
+        are_many=found.rejected_fraction > new_config.MAX_REJECTED,
     )
 
 
@@ -229,8 +230,8 @@ def _describe_values(found: "Inspection", column: "Column") -> str:
     for number in (5, 4, 3, 2):
         some = ", ".join(counted[:number]) + rest
         if len(some) <= _CELL:
-            break
-    return some
+            return some
+    return some  # the caller cuts it
 
 
 def _count_values(found: "Inspection", column: "Column") -> list[str]:
@@ -251,7 +252,7 @@ def _count_values(found: "Inspection", column: "Column") -> list[str]:
 def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
     """Show three rows, of different labels where there are labels."""
     texts = found.sample.column(found.roles.text).to_pylist()
-    labels: Sequence[Any] = range(len(texts))
+    labels: Sequence[Any] = range(len(texts))  # without labels, each row counts as different
     if found.roles.label is not None:
         labels = found.sample.column(found.roles.label).to_pylist()
     first_texts: dict[Any, str] = {}

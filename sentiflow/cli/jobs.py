@@ -1,4 +1,4 @@
-"""The job commands (``run``, the stages, ``sweep``): one call of the pipeline each."""
+"""The job commands (``run``, the stages, ``sweep``): each is one call of the pipeline."""
 
 import atexit
 import contextlib
@@ -48,12 +48,12 @@ JOBS = {
 
 def run_job(verb: str) -> None:
     """Run one job as a script, for ``jobs/<verb>.py``."""
-    skip_garbage_collection()
+    reduce_garbage_collection()
     exits.run_alone(make_command(verb), meaning=JOBS[verb])
 
 
-def skip_garbage_collection() -> None:
-    """Collect garbage rarely, and not at exit: it saves a second of a short command."""
+def reduce_garbage_collection() -> None:
+    """Collect garbage rarely, and not at exit: a short command takes a second less."""
     gc.set_threshold(50_000)
     atexit.register(gc.freeze)
 
@@ -63,7 +63,7 @@ def make_command(verb: str) -> Callable[..., None]:
     if verb == "trends":
         return trends
 
-    def command(
+    def job_command(
         config: ConfigPath,
         overrides: Overrides = None,
         overwrite: Overwrite = False,
@@ -82,7 +82,7 @@ def make_command(verb: str) -> Callable[..., None]:
                 as_json=as_json,
             )
 
-    return command
+    return job_command
 
 
 def run(
@@ -104,7 +104,7 @@ def run(
         show_settings(resolved)
         typer.echo("\n".join(stages.plan(resolved, verbs, overwrite=overwrite)))
         return
-    # Ray prints pages when a node is lost. The loss of this machine's own Ray we report ourselves.
+    # Ray prints pages when a node is lost. If Ray on this machine ends, sentiflow reports it.
     is_shown = verbose or os.environ.get("RAY_ADDRESS")
     with (
         open(os.devnull, "w") as nowhere,
@@ -112,7 +112,11 @@ def run(
     ):
         outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
     if as_json:
-        print_json({o.verb: {**o.record, "output_uri": o.uri, "ran": o.ran} for o in outcomes})
+        results = {}
+        for outcome in outcomes:
+            extra = {"output_uri": outcome.uri, "ran": outcome.ran}
+            results[outcome.verb] = {**outcome.record, **extra}
+        print_json(results)
         return
     text = render(verb, outcomes, config, overrides)
     if text:
@@ -160,7 +164,7 @@ def trends(
 def _draw_sample(
     resolved: Config, num_rows: int, *, config: Path, output: Path, uri: str, as_json: bool
 ) -> None:
-    """Write rows to label into a file, and say what to do with it."""
+    """Write a file of rows to label, and print the next steps."""
     from sentiflow.data import label_files
     from sentiflow.shares import labels
     from sentiflow.storage import filesystem
@@ -179,11 +183,10 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     """Check that a result can be written to a file, before the work begins; return its location.
 
     Raises:
-        UserError: It is not a file of this machine, is a directory, or exists and ``overwrite`` is
-            False.
+        UserError: It is not on this machine, is a directory, or exists and ``overwrite`` is False.
     """
     if not is_local(str(path)):
-        raise UserError(f"{option}{path} is no file of this machine", hint="name a path")
+        raise UserError(f"{option}{path} is not a file on this machine", hint="name a path")
     uri = absolute_uri(str(path), setting=option.strip())
     if path.is_dir():
         raise UserError(f"{option}{path} is a directory", hint="name a file to write")
@@ -209,7 +212,7 @@ def render(
         overrides: The settings that were changed.
 
     Returns:
-        Lines; nothing for a training, whose log has said all.
+        Lines; empty for a training, as its log has shown the results.
     """
     records: dict[str, Manifest] = {outcome.verb: outcome.record for outcome in outcomes}
     uris: dict[str, str] = {outcome.verb: display_uri(outcome.uri) for outcome in outcomes}
@@ -262,7 +265,7 @@ def _render_run(
 
 
 def command(*words: str) -> str:
-    """Write a command as the user can type it: by its path if it is not on PATH."""
-    beside = str(Path(sys.executable).parent / "sentiflow")
-    program = "sentiflow" if shutil.which("sentiflow") == beside else display_uri(beside)
+    """Write a sentiflow command as the user can type it: with its path if it is not on PATH."""
+    script = str(Path(sys.executable).parent / "sentiflow")
+    program = "sentiflow" if shutil.which("sentiflow") == script else display_uri(script)
     return shlex.join([program, *words])

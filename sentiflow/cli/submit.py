@@ -1,4 +1,4 @@
-"""`submit` command -> a job on a cluster, followed to its end."""
+"""The command ``submit``: a job on a cluster, followed to its end."""
 
 import functools
 import signal
@@ -81,7 +81,8 @@ def submit(
     """
     with exits.reporting(verbose):
         names_job = verb is not None and config is not None
-        if names_job == (attach is not None):  # both, or neither
+        attaches = attach is not None
+        if names_job == attaches:  # both, or neither
             raise UserError(
                 "give VERB and CONFIG, or a job to --attach",
                 hint="such as: sentiflow submit run configs/my.yaml",
@@ -106,15 +107,15 @@ def submit(
         url = job_client.choose_address(address)
         client = job_client.connect(url, verbose=verbose)
         name = _start(client, job, url) if job else str(attach)
-        follow_it = f"follow it: sentiflow submit --attach {name} --address {url}"
+        follow_hint = f"follow it: sentiflow submit --attach {name} --address {url}"
         if no_wait:
-            say("submit", follow_it)
+            say("submit", follow_hint)
             if as_json:
                 print_json({"job": name, "address": url})
             else:
                 typer.echo(name)
             return
-        code = _follow(client, name, as_json, follow_it)
+        code = _follow(client, name, as_json, follow_hint)
     if code:
         raise typer.Exit(code)
 
@@ -149,17 +150,20 @@ def _start(client: "JobSubmissionClient", job: submission.Submission, url: str) 
     return job.submission_id
 
 
-def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_it: str) -> int:
-    """Follow a job to its end, and say how it has ended; return its exit code."""
+def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_hint: str) -> int:
+    """Follow a job to its end, report its result, and return its exit code.
+
+    Ctrl-C and SIGTERM end only the following; the message then has ``follow_hint``.
+    """
     from sentiflow.cluster import job_client
 
     stream = sys.stderr if as_json else sys.stdout
-    signal.signal(signal.SIGTERM, exits.end)  # it detaches as Ctrl-C does
+    signal.signal(signal.SIGTERM, exits.end)  # as Ctrl-C
     try:
         write = functools.partial(print, end="", file=stream, flush=True)
         details = job_client.follow(client, job, write)
     except KeyboardInterrupt as interruption:
-        say("submit", f"detached; the job continues; {follow_it}; or end it: ray job stop {job}")
+        say("submit", f"detached; the job continues; {follow_hint}; or end it: ray job stop {job}")
         number = interruption.args[0] if interruption.args else signal.SIGINT
         return 128 + int(number)
     code, reason = job_client.explain_end(details)
@@ -178,5 +182,6 @@ def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_it: s
 
 
 def _describe_upload(job: submission.Submission) -> str:
+    """Say how many files and bytes are uploaded."""
     size = sum(path.stat().st_size for path in job.files.values())
     return f"{len(job.files)} files, {size / 1e6:,.1f} MB"

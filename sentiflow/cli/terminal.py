@@ -78,7 +78,7 @@ def align(rows: Sequence[Sequence[str]], sides: str) -> str:
 
 
 def columns(text: str, sides: str) -> str:
-    """Align lines whose cells are separated by ``|``.
+    """Align lines whose cells are separated by ``|``: cells are counted from the left.
 
     The last cell may contain ``|``, too. A line may have fewer cells.
     """
@@ -92,7 +92,10 @@ def columns(text: str, sides: str) -> str:
 
 
 def table(text: str, sides: str) -> str:
-    """Align lines whose cells are separated by ``|``; the first cell may contain ``|``, too."""
+    """Align lines whose cells are separated by ``|``: cells are counted from the right.
+
+    The first cell may contain ``|``, too. Each line has all cells.
+    """
     rows = []
     for line in text.splitlines():
         if line.strip():
@@ -102,6 +105,6 @@ def table(text: str, sides: str) -> str:
 
 
 def shorten(value: object) -> str:
-    """Write a value as JSON, or a string as it is, cut to ``MAX_VALUE`` characters."""
+    """Write a value as JSON, or a string without quotes, cut to ``MAX_VALUE`` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return errors.shorten(text, MAX_VALUE)

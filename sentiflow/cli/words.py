@@ -1,4 +1,4 @@
-"""The `words` commands: one call of word geometry each, printed as lines or JSON.
+"""The ``words`` commands: each is one call of word geometry, printed as lines or JSON.
 
 With ``--json`` a command prints one object: ``vectors``, the source; ``words``, the words of the
 query; and ``results``, a list of ``{"word": ..., "value": ...}``, or the command's own keys.
@@ -64,6 +64,7 @@ ExcludeQuery = Annotated[
 
 _DEFAULT = "package:glove.6B.50d"
 _NUMBERS_A_LINE = 10
+"""Numbers of a vector in a line."""
 _FEW_WORDS = 10
 """Fewer words along a direction are listed in one column instead of two."""
 
@@ -294,10 +295,11 @@ def bias(
     Example: sentiflow words bias --pair young:old --pair youth:age --word wise --word fast
     """
     chosen = []
+    named = []
     for pair in pairs or ():
         first, _, second = pair.partition(":")
         chosen.append((first, second))
-    named = [word for pair in chosen for word in pair]
+        named += [first, second]
     if not all(named):
         raise UserError(f"--pair {' '.join(pairs or ())}", hint="write two words like he:she")
     vectors = _load(source, max_words)
@@ -315,11 +317,20 @@ def bias(
 def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
     """List the words in two columns, the lowest and the highest first; few words in one column."""
     cells = [(each.word, f"{each.cosine:+.3f}") for each in direction.projections]
+    empty = ("", "")
+    rows: list[tuple[str, ...]] = []
     if len(cells) < _FEW_WORDS:
-        return [("lowest first", "", "", ""), *((*cell, "", "") for cell in cells)]
+        rows.append(("lowest first", "", "", ""))
+        for cell in cells:
+            rows.append(cell + empty)
+        return rows
     half = (len(cells) + 1) // 2
-    sides = zip_longest(cells[:half], cells[half:][::-1], fillvalue=("", ""))
-    return [("lowest first", "", "highest first", ""), *(left + right for left, right in sides)]
+    lowest_first = cells[:half]
+    highest_first = reversed(cells[half:])
+    rows.append(("lowest first", "", "highest first", ""))
+    for left, right in zip_longest(lowest_first, highest_first, fillvalue=empty):
+        rows.append(left + right)
+    return rows
 
 
 def _load(source: str, max_words: int | None) -> "WordVectors":
@@ -337,6 +348,7 @@ def _load(source: str, max_words: int | None) -> "WordVectors":
 
 
 def _check_number(words: Sequence[str], least: int, most: int | None = None) -> None:
+    """Check the number of words; a command with a maximum has the same minimum."""
     if len(words) < least or (most and len(words) > most):
         number = f"{least} or more words" if most is None else f"exactly {least}"
         raise UserError(f"{len(words)} given: {' '.join(words)}", hint=f"name {number}")
@@ -346,7 +358,10 @@ def _align(values: Sequence[tuple[str, float]]) -> list[str]:
     """Write words and values in two columns."""
     words = [printable(word) for word, _ in values]
     width = max(map(len, words), default=0)
-    return [f"{word:<{width}} {value:.4f}" for word, (_, value) in zip(words, values, strict=True)]
+    lines = []
+    for word, (_, value) in zip(words, values, strict=True):
+        lines.append(f"{word:<{width}} {value:.4f}")
+    return lines
 
 
 def _to_json(neighbors: Sequence["Neighbor"]) -> list[dict[str, Any]]:

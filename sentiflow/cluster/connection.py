@@ -15,14 +15,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# Ray reads these when it is imported or started. The token mode is not set where Ray has been
-# imported before: it would take effect in part only. Ray then chooses the same when it starts.
+# Ray reads these variables when it is imported or started.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-# Ray Train counts on a lost node for a while; this is how long it waits for workers there.
+# For a while Ray Train does not know that a node is lost. It waits this long for workers there.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
-os.environ.setdefault("RAY_task_oom_retries", "4")  # Ray's default: for ever
+os.environ.setdefault("RAY_task_oom_retries", "4")  # Ray's default: no limit
 # At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
+# Where Ray has been imported before, the token mode is not set: it would take effect only in part.
+# Ray itself chooses the same mode when it starts.
 if "ray" not in sys.modules and (
     not os.environ.get("RAY_ADDRESS") or (Path.home() / ".ray" / "auth_token").is_file()
 ):
@@ -64,11 +65,11 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
     connection = ExitStack()
-    thread = ThreadPoolExecutor(1, "ray")
-    patience = None
+    executor = ThreadPoolExecutor(1, "ray")
+    max_wait_seconds = None  # at the end of the block: as long as Ray takes
     is_over = threading.Event()
     threading.Thread(target=local_ray.end_with_ray, args=(is_over,), daemon=True).start()
-    connected = thread.submit(connection.enter_context, _connected(verbose))
+    connected = executor.submit(connection.enter_context, _connected(verbose))
 
     def wait_and_count() -> Resources:
         connected.result()
@@ -77,13 +78,13 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
     try:
         yield wait_and_count
     except BaseException:
-        patience = local_ray.END_SECONDS  # Ray may still be starting: nothing can interrupt that
+        max_wait_seconds = local_ray.END_SECONDS  # nothing can interrupt a start of Ray
         raise
     finally:
-        closed = thread.submit(connection.close)
-        wait([closed], patience)
+        closed = executor.submit(connection.close)
+        wait([closed], max_wait_seconds)
         is_over.set()
-        thread.shutdown(wait=closed.done())
+        executor.shutdown(wait=closed.done())
         if closed.done():
             closed.result()
 
@@ -171,14 +172,14 @@ def name_address() -> str:
 def count_resources() -> Resources:
     """Count the resources of the running cluster, and those that an autoscaler may add."""
     nodes = _node_resources()
-    cpus_by_node = [int(node.get("CPU", 0)) for node in nodes]
-    cpus = [number for number in cpus_by_node if number]
+    all_cpus = [int(node.get("CPU", 0)) for node in nodes]
+    cpus_by_node = [cpus for cpus in all_cpus if cpus]  # a head node may have none
     most = ray_internals.max_resources()
     return Resources(
-        num_cpus=max(1, sum(cpus)),
+        num_cpus=max(1, sum(cpus_by_node)),
         num_gpus=sum(int(node.get("GPU", 0)) for node in nodes),
-        num_nodes=len(cpus),
-        min_node_cpus=min(cpus, default=1),
+        num_nodes=len(cpus_by_node),
+        min_node_cpus=min(cpus_by_node, default=1),
         is_one_machine=len(nodes) == 1,
         may_grow=name_address() != "local",
         max_cpus=int(most.get("CPU", 0)),
@@ -194,7 +195,7 @@ def _node_resources() -> list[Mapping[str, float]]:
 class Capacity:
     """Resources that some work needs, on one node or on several, and how long to wait for them.
 
-    Ray itself waits for ever, even if the last node that has them is gone.
+    Ray itself waits without limit, even if the last node that has them is gone.
     """
 
     def __init__(
@@ -205,7 +206,7 @@ class Capacity:
         Args:
             need: Amount by resource of Ray, all on one node: ``{"CPU": 1, "GPU": 0.25}``.
             times: How many times the need occurs, on one node or on several.
-            max_wait_seconds: How long the cluster may be without it.
+            max_wait_seconds: How long the cluster may lack these resources.
         """
         self.times = times
         self.need = {name: number for name, number in need.items() if number}
@@ -214,11 +215,12 @@ class Capacity:
         self._missing_since: float | None = None
 
     def is_met(self) -> bool:
-        """Say whether the living nodes have it, busy or not."""
-        found = 0.0
+        """Say whether the living nodes have these resources, busy or not."""
+        total = 0.0
         for node in _node_resources():
-            found += min(node.get(name, 0) // number for name, number in self.need.items())
-        return found >= self.times
+            times_by_resource = [node.get(name, 0) // each for name, each in self.need.items()]
+            total += min(times_by_resource)
+        return total >= self.times
 
     def wait_for_nodes(self) -> Resources:
         """Ask the autoscaler for the nodes, and wait for them, ``max_wait_seconds`` at most.
@@ -240,7 +242,7 @@ class Capacity:
         """Check the living nodes, at most every two seconds.
 
         Raises:
-            JobError: The cluster has been without it for ``max_wait_seconds``.
+            JobError: The cluster has lacked these resources for ``max_wait_seconds``.
         """
         now = time.monotonic()
         if now - self._checked_at < POLL_SECONDS:

@@ -25,6 +25,8 @@ _DELAY_SECONDS = 1.0
 _DELAY_PER_CHARACTER = 1e-6
 """Additional delay in seconds for each character of the log, as each request returns all of it."""
 _NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+_CLIENT_ERROR = "status code 4"
+"""Part of the message of Ray's client for an answer from 400 to 499: the request is wrong."""
 _FAILURES = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
 """Errors of Ray's client: ``RuntimeError`` for an answer that is an error."""
 
@@ -37,9 +39,9 @@ def choose_address(option: str | None) -> str:
     Raises:
         UserError: It is not the address of a dashboard.
     """
-    of_jobs = os.environ.pop("RAY_API_SERVER_ADDRESS", "")
-    of_cluster = os.environ.pop("RAY_ADDRESS", "")
-    address = option or of_jobs or of_cluster or "http://127.0.0.1:8265"
+    dashboard = os.environ.pop("RAY_API_SERVER_ADDRESS", "")
+    cluster = os.environ.pop("RAY_ADDRESS", "")
+    address = option or dashboard or cluster or "http://127.0.0.1:8265"
     if holds_credentials(address) or not address.startswith(("http://", "https://")):
         raise UserError(
             f"{without_credentials(address)} is not the address of a dashboard",
@@ -77,7 +79,7 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
             hint="put the token of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the "
             "file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token",
         ) from error
-    except (*_FAILURES, ValueError, KeyError) as error:  # or something else answers
+    except (*_FAILURES, ValueError, KeyError) as error:  # the last two: it is no dashboard of Ray
         raise UserError(
             f"no cluster answers at {address}",
             hint="name its dashboard by --address, and forward its port 8265: "
@@ -116,8 +118,8 @@ def submit(client: JobSubmissionClient, job: Submission) -> None:
             )
     except _FAILURES as error:
         raise JobError(
-            f"the cluster did not take {job.submission_id}: {_last_line(error)}; if the connection "
-            f"broke, it may run: sentiflow submit --attach {job.submission_id}"
+            f"the cluster did not accept {job.submission_id}: {_last_line(error)}; if the "
+            f"connection broke, the job may run: sentiflow submit --attach {job.submission_id}"
         ) from error
 
 
@@ -133,7 +135,7 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
 
     Raises:
         UserError: There is no such job, or the token is refused.
-        JobError: The server stays away; the job may still run.
+        JobError: The cluster no longer answers; the job may still run.
     """
     num_written = num_failures = 0
     while True:
@@ -141,7 +143,7 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
             details = client.get_job_info(job)
             text = client.get_job_logs(job)
         except _FAILURES as error:
-            if isinstance(error, AuthenticationError) or "status code 4" in str(error):
+            if isinstance(error, AuthenticationError) or _CLIENT_ERROR in str(error):
                 raise UserError(
                     _last_line(error), hint="`ray job list` shows the jobs of a cluster"
                 ) from error
@@ -160,7 +162,7 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
 
 
 def explain_end(details: JobDetails) -> tuple[int, str]:
-    """Return the exit code of a job that has ended, and in one line why it failed.
+    """Return the exit code of a job that has ended, and the reason if it failed, in one line.
 
     A job has no exit code if it was stopped, could not start, or was lost: the code is 1 then.
     """
@@ -168,11 +170,11 @@ def explain_end(details: JobDetails) -> tuple[int, str]:
         return 0, ""
     code = details.driver_exit_code or 1
     reason = (details.message or "Ray gives no reason").strip().partition("\n")[0]
-    if code < 0:  # a signal ended it
+    if code < 0:  # a signal ended it: the code of a shell
         code = 128 - code
     return code, reason
 
 
 def _last_line(error: Exception) -> str:
-    """Return the last line of a message: a failed request has a traceback of the server."""
+    """Return the last line of a message; the lines above it may be a traceback of the server."""
     return str(error).strip().rpartition("\n")[2].strip()[:300] or type(error).__name__

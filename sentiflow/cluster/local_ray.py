@@ -1,10 +1,10 @@
-"""A Ray on this machine: its private folder, its processes, and the end of one of them.
+"""Ray on this machine: its private folder, its start and end, a watch over its processes.
 
-Nothing here concerns a Ray that was joined. Import it after :mod:`connection`, which sets what Ray
-reads when it is imported.
+Nothing here concerns a cluster that was joined. Import this module after :mod:`connection`, which
+sets the variables that Ray reads when it is imported.
 
-Ray lets everybody write to its sessions (mode 0777): sockets, logs, code of jobs. Who can reach the
-sockets can disturb a run or take it over. So the sessions are in a folder of mode 0700.
+Ray lets everybody write to its sessions (mode 0777): sockets, logs, code of jobs. A user who can
+reach the sockets can disturb a run or take it over. So the sessions are in a folder of mode 0700.
 """
 
 import logging
@@ -31,14 +31,14 @@ _WATCH_SECONDS = 0.2
 """How often a thread looks for the end of Ray."""
 
 _GRACE_SECONDS = 2.0
-"""A signal may have ended Ray and this command: it has this time to end by itself."""
+"""How long this process may take to end by itself, as one signal may have ended it and Ray."""
 
 _processes: dict[str, psutil.Process] = {}
-"""The processes of a Ray that was started here, by the name of the program; empty if none was."""
+"""Processes of the Ray that was started here, by the name of the program; empty if none was."""
 
 
 def choose_folder() -> Path:
-    """Name the folder: ``RAY_TMPDIR``, or the user's own in the folder that Ray would use."""
+    """Name the folder for sessions: ``RAY_TMPDIR``, or this user's folder in Ray's default one."""
     named = os.environ.get(_VARIABLE)
     if named:
         return Path(named).absolute()
@@ -111,10 +111,11 @@ def start(**options: Any) -> None:
 
 
 def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process]:
-    """Find the processes of Ray that this process has started, without ``before``."""
+    """Find the programs of Ray among this process's children, without the children ``before``."""
     folder = str(Path(ray.__file__).parent)
+    started = set(psutil.Process().children()).difference(before)
     found = {}
-    for process in {*psutil.Process().children()} - {*before}:
+    for process in started:
         with suppress(psutil.Error):
             programs = [part for part in process.cmdline() if part.startswith(folder)]
             if programs:
@@ -123,7 +124,7 @@ def _find_programs(before: Sequence[psutil.Process]) -> dict[str, psutil.Process
 
 
 def leave() -> None:
-    """Leave Ray, and end one that was started here."""
+    """Leave Ray, and end it if it was started here."""
     if "monitor.py" in _processes:  # it ignores SIGTERM, and Ray would wait a second for it
         with suppress(psutil.Error):
             _processes["monitor.py"].kill()
@@ -134,7 +135,7 @@ def leave() -> None:
 def end_with_ray(is_over: threading.Event) -> None:
     """Watch a Ray that was started here; if it ends before ``is_over``, end this process.
 
-    Ray itself would end the process without a word, or let it wait for ever.
+    Ray itself would end the process without a message, or let it wait without limit.
     """
     while not is_over.wait(_WATCH_SECONDS):
         if _has_ended("raylet") or _has_ended("gcs_server"):
@@ -149,7 +150,7 @@ def end_with_ray(is_over: threading.Event) -> None:
 
 
 def _kill_processes() -> None:
-    """Kill the rest of Ray, which would stay for long."""
+    """Kill the other processes of Ray, which would stay for a long time."""
     for process in _processes.values():
         with suppress(psutil.Error):
             for descendant in process.children(recursive=True):
@@ -158,6 +159,7 @@ def _kill_processes() -> None:
 
 
 def _has_ended(name: str) -> bool:
+    """Say whether a program of Ray has ended: a child stays as a zombie until it is waited for."""
     process = _processes.get(name)
     if process is None:
         return False

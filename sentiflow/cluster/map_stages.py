@@ -1,8 +1,8 @@
-"""Parts -> their results in the map stages of a job: one task of Ray Data does one part, once.
+"""Parts of a corpus -> their results: in a map stage, a task of Ray Data does each part once.
 
-A finished part leaves a completion marker with its result, so that the next run adopts its files
-and does not repeat it. Only the result of a part travels to the driver. With GPUs the parts are
-done in actors, which keep what they have loaded.
+A finished part leaves a completion marker with its result, so that the next run keeps its files
+and does not repeat the work. Only the result of a part travels to the driver. With GPUs, actors do
+the parts: they keep the models that they have loaded.
 """
 
 import json
@@ -32,13 +32,14 @@ from ray import cloudpickle
 log = logging.getLogger(__name__)
 
 _MAX_RETRIES = 4
-"""How often a task is repeated if its worker or node has died; Ray Data's default is for ever."""
+"""How often a task is repeated if its worker or node has died; Ray Data's default: no limit."""
 
 
-class Label(NamedTuple):
-    """What a task knows of its part."""
+class PartId(NamedTuple):
+    """Number and key of a part, which a task gets with the part."""
 
     number: int
+    """Position of the part among the parts of its map stage."""
     key: str = ""
     """Hash of the part's settings and input."""
 
@@ -62,6 +63,9 @@ class Marker(TypedDict):
     """The result of the work: JSON can hold it."""
 
 
+_MARKER = TypeAdapter(Marker)
+
+
 class Done(NamedTuple):
     """A part that was done."""
 
@@ -69,21 +73,18 @@ class Done(NamedTuple):
     result: Any
 
 
-_MARKER = TypeAdapter(Marker)
-
-
 class Fault(NamedTuple):
     """The error of a part, as it travels from the task to the driver."""
 
     known: Exception | None
-    """The error itself, if it is of a known kind: another one may be impossible to unpickle."""
+    """The error, if its type can be unpickled: ``UserError``, ``JobError`` or ``OSError``."""
     line: str
     """The error in one line."""
     traceback: str
 
 
 class PartError(Exception):
-    """What a task raises if its part fails.
+    """The error that a task raises if its part fails.
 
     The first argument is the :class:`Fault`. Ray Data adds further arguments.
     """
@@ -118,7 +119,7 @@ class MapStages:
         parts: Sequence[Any],
         read: Callable[[Any], pa.Table],
         *steps: Callable[[pa.Table], pa.Table],
-        write: Callable[[pa.Table, Label], Any],
+        write: Callable[[pa.Table, PartId], Any],
         sizes: Sequence[int],
         unit: str = "rows",
         keys: Sequence[str],
@@ -131,7 +132,7 @@ class MapStages:
             parts: The arguments of ``read``.
             read: Reads the table of a part.
             steps: Functions of a table, in order.
-            write: Takes the last table and the label of a part, and returns what JSON can hold.
+            write: Takes the last table and the id of a part, and returns what JSON can hold.
             sizes: For each part: its size in units of progress.
             unit: Unit of progress.
             keys: For each part: hash of its settings and input. A marker with another key does not
@@ -153,7 +154,7 @@ class MapStages:
                 f"{size_left:,} of {sum(sizes):,} {unit} are left",
             )
         done = process(
-            {Label(number, keys[number]): parts[number] for number in todo},
+            {PartId(number, keys[number]): parts[number] for number in todo},
             self._make_work(name, read, steps, write),
             name=name,
             max_wait_seconds=self.max_wait_seconds,
@@ -180,25 +181,25 @@ class MapStages:
         name: str,
         read: Callable[[Any], pa.Table],
         steps: Sequence[Callable[[pa.Table], pa.Table]],
-        write: Callable[[pa.Table, Label], Any],
-    ) -> Callable[[Any, Label], Any]:
+        write: Callable[[pa.Table, PartId], Any],
+    ) -> Callable[[Any, PartId], Any]:
         """Make the work of a task from the functions of :meth:`run`."""
         # Local names, so that the task does not get the output.
         root = self.output.spec.uri
         folder = self.output.uri
         claim = self.output.claim
 
-        def work(part: Any, label: Label) -> Any:
+        def work(part: Any, part_id: PartId) -> Any:
             """Do the work on a part while this job may write, and mark the part as done."""
             with filesystem.recording(lambda: lease.check(claim)) as written:
                 table = read(part)
                 for step in steps:
                     table = step(table)
-                result = write(table, label)
+                result = write(table, part_id)
                 files = {uri.removeprefix(f"{root}/"): size for uri, size in written.items()}
                 lease.check(claim)  # the job may have been killed, and another one have started
-                marker: Marker = {"key": label.key, "files": files, "result": result}
-                write_marker(folder, name, label.number, marker)
+                marker: Marker = {"key": part_id.key, "files": files, "result": result}
+                write_marker(folder, name, part_id.number, marker)
             return result
 
         return work
@@ -233,8 +234,8 @@ class MapStages:
 
 
 def process(
-    parts: Mapping[Label, Any],
-    work: Callable[[Any, Label], Any],
+    parts: Mapping[PartId, Any],
+    work: Callable[[Any, PartId], Any],
     *,
     name: str = "work",
     max_wait_seconds: float = 600,
@@ -247,17 +248,17 @@ def process(
     progress themselves.
 
     Args:
-        parts: The arguments of ``work``, by label.
-        work: Takes a part and its label, and returns what JSON can hold.
-        name: Its name in Ray's dashboard.
-        max_wait_seconds: How long the cluster may be without a core, and its share of a GPU.
+        parts: The arguments of ``work``, by id.
+        work: Takes a part and its id, and returns what JSON can hold.
+        name: Name of the work in Ray's dashboard.
+        max_wait_seconds: How long the cluster may have no node with a core and the share of a GPU.
         concurrency: Parts at the same time; None: as many as there are cores.
-        num_gpus: Share of a GPU for each part, which is then done in an actor.
+        num_gpus: Share of a GPU for each part; with a share, actors do the parts.
 
     Raises:
         UserError: The work on a part raised it.
-        JobError: It failed otherwise, and its traceback is logged; a part ended its worker again
-            and again; or no node is left that could do the work.
+        JobError: The work failed in another way, and its traceback is logged; a part ended its
+            worker too often; or no node is left that could do the work.
     """
     if not parts:
         return
@@ -312,23 +313,26 @@ def _make_context(capacity: Capacity) -> Any:
 
 
 def _make_step(
-    work: Callable[[Any, Label], Any], name: str, *, concurrency: int | None, num_gpus: float
+    work: Callable[[Any, PartId], Any], name: str, *, concurrency: int | None, num_gpus: float
 ) -> tuple[Any, Any]:
-    """Make what Ray Data maps over the parts, and its strategy: tasks, or actors on GPUs."""
+    """Make the function or class that Ray Data maps over parts, and its strategy: tasks or actors.
+
+    Each block has one row with one pickled part.
+    """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
     def do(block: pa.Table) -> pa.Table:
-        label, part = cloudpickle.loads(block["part"][0].as_py())
+        part_id, part = cloudpickle.loads(block["part"][0].as_py())
         try:
             if ray_internals.count_retries() > _MAX_RETRIES:
                 raise JobError(f"a part was lost: its worker has died {1 + _MAX_RETRIES} times")
-            result = json.dumps(work(part, label))
+            result = json.dumps(work(part, part_id))
         except Exception as error:
             known = error if isinstance(error, UserError | JobError | OSError) else None
             line = f"{type(error).__name__}: {error}"
             raise PartError(Fault(known, line, traceback.format_exc())) from None
-        return pa.table({"number": [label.number], "result": [result]})
+        return pa.table({"number": [part_id.number], "result": [result]})
 
     do.__name__ = name
     if not num_gpus:
@@ -356,20 +360,19 @@ def _find_cause(error: Any) -> Exception:
     return JobError(line)
 
 
-def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:
+def read_markers(root: str, run_uri: str, name: str) -> dict[int, Marker]:
     """Read the sound completion markers of a map stage by part, in the order of the parts.
 
     A marker that cannot be read, or names a file that is missing or has another size, is unsound.
-    A file may have been put in place already, from the folder of the run.
 
     Args:
         root: The output.
-        work: Folder of the run in it, which has the markers.
+        run_uri: Folder of the run in it, which has the markers.
         name: Name of the map stage.
     """
     sizes = filesystem.sizes(root)
-    run = f"{work.removeprefix(f'{root}/')}/"
-    pattern = re.compile(rf"{re.escape(run)}{MARKERS}/{re.escape(name)}-([0-9]{{6,}})\.json")
+    run_folder = f"{run_uri.removeprefix(f'{root}/')}/"
+    pattern = re.compile(rf"{re.escape(run_folder)}{MARKERS}/{re.escape(name)}-([0-9]{{6,}})\.json")
     paths = {}
     for path in sizes:
         match = pattern.fullmatch(path)
@@ -378,7 +381,8 @@ def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:
     contents = filesystem.map_files(filesystem.read_bytes, paths.values())
 
     def is_there(path: str, size: int) -> bool:
-        return size in (sizes.get(path), sizes.get(path.removeprefix(run)))
+        published = path.removeprefix(run_folder)  # the file may have been moved there already
+        return size in (sizes.get(path), sizes.get(published))
 
     markers = {}
     for part, content in sorted(zip(paths, contents, strict=True)):
@@ -388,13 +392,14 @@ def read_markers(root: str, work: str, name: str) -> dict[int, Marker]:
     return markers
 
 
-def write_marker(work: str, name: str, part: int, marker: Marker) -> None:
+def write_marker(run_uri: str, name: str, part: int, marker: Marker) -> None:
     """Mark a part as done, after all files of the part are stored."""
-    path = join(work, MARKERS, f"{name}-{part:06d}.json")
+    path = join(run_uri, MARKERS, f"{name}-{part:06d}.json")
     filesystem.write_bytes(path, json.dumps(marker).encode())
 
 
 def _parse(content: bytes) -> Marker | None:
+    """Parse a marker; None if it is unsound."""
     try:
         return _MARKER.validate_python(json.loads(content), strict=True)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Freed memory and models that a process keeps for its next arrays and its next part."""
+"""The memory of a process: what it keeps for its next part, its peak, and the lack of it."""
 
 import ctypes
 import functools
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 _OUT_OF_MEMORY = re.compile(
     r"Memory on the node \(IP: (?P<node>[^,)]+).*?\) was (?P<used>\S+) used / (?P<limit>\S+) limit"
 )
+# Parameters of glibc's mallopt
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_MMAP_MAX = -4
-"""Parameters of glibc's ``mallopt``."""
 
 
 def keep_freed() -> None:
@@ -40,8 +40,8 @@ def keep_freed() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return
-    mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
+    mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # 32 MiB
+    mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)  # almost 2 GiB
     if threading.current_thread() is threading.main_thread():
         mallopt(_M_MMAP_MAX, 0)
         pa.set_memory_pool(pa.system_memory_pool())
@@ -74,7 +74,7 @@ def load_models(
     Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
 
     Args:
-        models: The directory of each package, and the fingerprint that it must still have.
+        models: Directory and fingerprint of each package.
         on_gpu: Whether tasks have a share of a GPU.
         setting: The setting that names them, for messages.
 
@@ -95,7 +95,7 @@ def load_models(
     packages = []
     for uri, fingerprint in models:
         packages.append(ModelPackage.load(uri, setting=setting).to(device))
-        # after reading, as it may also have been replaced meanwhile
+        # After the loading, as the package may have been replaced meanwhile.
         record = manifest.require(uri, stage="model", setting=setting)
         if record["fingerprint"] != fingerprint:
             raise JobError(

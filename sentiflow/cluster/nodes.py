@@ -70,7 +70,7 @@ def on_each(work: Callable[..., Result], *arguments: Any) -> list[NodeAnswer[Res
 
 
 def _get(call: Any, node: Mapping[str, Any]) -> NodeAnswer[Any]:
-    """Get the result of a call, or in one line why there is none."""
+    """Get the result of a call, or the reason why there is none, in one line."""
     try:
         return _answer(node, result=ray.get(call))
     except ray.exceptions.RayError as error:  # it failed, cannot be imported there, or has died
@@ -90,9 +90,9 @@ def _answer(node: Mapping[str, Any], *, result: Any = None, problem: str = "") -
 
 
 def check_shared(setting: str, uri: str) -> str:
-    """Check that each node can read a small file of this node, and write another one beside it.
+    """Check that each node can read a small file of this node, and write one in the same directory.
 
-    If the directory does not exist, the files are in the nearest one above.
+    If the directory does not exist, the nearest one above is used.
 
     Args:
         setting: Name of the setting, for the message.
@@ -102,7 +102,7 @@ def check_shared(setting: str, uri: str) -> str:
         A line for the user.
 
     Raises:
-        UserError: A node cannot write there, or does not see the file.
+        UserError: A node cannot read the file, or cannot write there.
     """
     folder = filesystem.find_existing(uri) if is_local(uri) else uri
     file = join(folder, f".sentiflow-{secrets.token_hex(6)}")

@@ -43,7 +43,7 @@ def connect_to_jobs(
 ) -> "JobSubmissionClient":
     """Connect Ray's client for jobs, and limit the time of each of its requests.
 
-    Why: it would wait for ever for a server that does not answer.
+    Why: it would wait without limit for a server that does not answer.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -57,7 +57,7 @@ def connect_to_jobs(
 def count_retries() -> int:
     """Count how often the task that runs here was started before, and lost with its worker.
 
-    Why: Ray Data repeats such a task for ever, and its option for that goes in Ray 2.64.
+    Why: Ray Data repeats such a task without limit, and Ray 2.64 removes its option for that.
     """
     from ray._private.worker import global_worker
 
@@ -80,8 +80,8 @@ def speed_up_data() -> None:
 def callbacks_of_data(check: Callable[[], None]) -> list[type]:
     """Make callbacks that let Ray Data call a function again and again while it works.
 
-    Why: Ray Data waits for ever for a core that no node has any more. An error of ``check`` ends
-    that. The setting that takes callbacks is public, their base class is not.
+    Why: Ray Data waits without limit for a core that no node has any more. An error of ``check``
+    ends that. The setting that takes callbacks is public, their base class is not.
     """
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 

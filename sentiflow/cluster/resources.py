@@ -75,8 +75,7 @@ class Resources:
         setting is a number: they cost money.
 
         Raises:
-            UserError: The cluster has too few cores or GPUs, and cannot have more; the training
-                would wait for ever.
+            UserError: The cluster has too few cores or GPUs, and cannot get more.
         """
         cpus = settings.min_cpus_per_worker
         gpus = self.gpus_per_train_worker(settings.gpus_per_worker)
@@ -108,7 +107,10 @@ class Resources:
         if setting != "auto":
             return int(setting)
         share = min(self.num_cpus // num_workers, self.min_node_cpus)
-        while share > 1 and self.num_nodes * (self.min_node_cpus // share) < num_workers:
+        while share > 1:
+            workers_on_node = self.min_node_cpus // share
+            if self.num_nodes * workers_on_node >= num_workers:
+                break
             share -= 1
         return max(1, share)
 

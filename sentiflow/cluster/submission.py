@@ -19,6 +19,7 @@ OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for a user who attaches to it."""
 
 _STORE = "MLFLOW_TRACKING_URI"
+"""Variable with the address of the MLflow store."""
 _PASSED = (
     _STORE,
     "AWS_ENDPOINT_URL",
@@ -37,6 +38,7 @@ _PINNED = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
+"""Ray's option ``pip`` for the packages of constraints.txt."""
 _UPLOADED = (
     "pyproject.toml",
     "constraints.txt",
@@ -47,7 +49,7 @@ _UPLOADED = (
     "sentiflow/**/*.css",
     "sentiflow/models/requirements-predict.txt",
 )
-"""What jobs import and read, besides the settings file; nothing else of a clone is uploaded."""
+"""Files of a clone that jobs import or read; with the settings file, all that is uploaded."""
 _MAX_NAME = 40
 """Characters of the config's name in the id of a job."""
 
@@ -101,7 +103,7 @@ def prepare(
     """Describe a job for a cluster, and check that it could run there.
 
     Args:
-        verb: ``jobs/<verb>.py`` will run.
+        verb: The job; ``jobs/<verb>.py`` will run.
         config: The settings file.
         overrides: ``section.key=value``.
         folder: A clone of sentiflow; its code is uploaded.
@@ -110,8 +112,8 @@ def prepare(
         installs: Install the packages of constraints.txt for the job.
 
     Raises:
-        UserError: The settings are wrong, or would be in a submitted job; there is no such job; a
-            variable is not set, or given with its value.
+        UserError: The settings are wrong, or would be wrong on the cluster; there is no such job; a
+            variable is not set, or is given with its value.
     """
     resolved = settings.load(config, overrides, command=verb, submitted=True)
     passed = _pass_addresses()
@@ -123,13 +125,14 @@ def prepare(
     files = _list_code(folder, verb)
     uploaded = f"configs/{config.name}"
     files[uploaded] = config.absolute()
+    section = getattr(resolved, verb, resolved)  # a whole run has no section
     return Submission(
         submission_id=_choose_id(verb, resolved.name),
         entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
         variables=passed,
         named=named,
         files=files,
-        output_uri=getattr(resolved, verb, resolved).output_uri,
+        output_uri=section.output_uri,
         installs=installs,
     )
 

@@ -1,6 +1,6 @@
-"""CSV or Parquet files -> a dataset of Ray Data, with a row for each record, checked.
+"""CSV or Parquet files -> a dataset of Ray Data with a checked row for each record.
 
-It is the public function :func:`sentiflow.read_texts`.
+The public function is :func:`sentiflow.read_texts`.
 """
 
 import atexit
@@ -50,7 +50,7 @@ def read_texts(
             or in UTF-16; it is not removed. By default, on one machine, a temporary one.
 
     Returns:
-        A row for each record, with the columns
+        A dataset with a row for each record, and the columns
 
         - ``row_id`` (int64),
         - ``source`` (string): the file,
@@ -89,8 +89,8 @@ def read_texts(
         return _read(cloudpickle.loads(block["part"][0].as_py()), classes=classes, rules=rules)
 
     rows = [{"part": cloudpickle.dumps(part)} for part in source.parts]
-    parts_of_rows = ray.data.from_items(rows, override_num_blocks=len(rows))
-    return parts_of_rows.map_batches(read, batch_size=1, batch_format="pyarrow")
+    pickled_parts = ray.data.from_items(rows, override_num_blocks=len(rows))
+    return pickled_parts.map_batches(read, batch_size=1, batch_format="pyarrow")
 
 
 def _validate_format(section: Mapping[str, Any]) -> FormatSettings:
@@ -129,14 +129,17 @@ def _make_folder() -> str:
 
 
 def _read(part: parts.Part, *, classes: Sequence[str] | None, rules: RowRules) -> pa.Table:
-    """Read a part, in a worker; without known classes, the written label is the class."""
+    """Read a part in a worker.
+
+    Without known classes (``labels: auto``) the class is the label as the file has it.
+    """
     table = parts.read(part, rules)
     if classes is None:
         written = pc.utf8_trim_whitespace(table["unknown_label"])
         names = pc.if_else(pc.equal(written, UNLABELLED), None, written)
     else:
         names = pa.array(classes, pa.string()).take(table["label"].combine_chunks())
-    place = table.column_names.index("unknown_label")
-    table = table.set_column(place, parts.LABEL_NAME, names).drop_columns("split")
-    source = table.column_names.index("source")
-    return table.set_column(source, "source", table["source"].cast(pa.string()))
+    position = table.column_names.index("unknown_label")
+    table = table.set_column(position, parts.LABEL_NAME, names).drop_columns("split")
+    position = table.column_names.index("source")
+    return table.set_column(position, "source", table["source"].cast(pa.string()))

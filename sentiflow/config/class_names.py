@@ -1,4 +1,4 @@
-"""Labels as the settings write them -> classes in their order."""
+"""Labels as written in the settings -> classes in their order."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal
@@ -40,7 +40,7 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_names(names: Sequence[str]) -> Sequence[str]:
-    """Check the names of all classes, which become names of columns and metrics; return them.
+    """Check and return the names of all classes, which become names of columns and metrics.
 
     Raises:
         ValueError: There are too few or too many classes, or a name cannot be used.
@@ -70,7 +70,7 @@ def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> No
     """Check that the data have the classes that ``train.classes`` names.
 
     Raises:
-        UserError: They lack one.
+        UserError: The data lack a class.
     """
     unknown = [name for name in learned or () if name not in learnable]
     if unknown:
@@ -81,7 +81,11 @@ def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> No
 
 
 def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:
-    """Check the values of each class; by default only an empty value is ``unlabelled``."""
+    """Check and return the values of each class; by default only an empty value is ``unlabelled``.
+
+    Raises:
+        ValueError: A name or a value cannot be used, or a value belongs to two classes.
+    """
     if value == "auto":
         return "auto"
     if not isinstance(value, Mapping):
@@ -106,7 +110,11 @@ def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:
 
 
 def _list_values(name: Any, value: Any) -> tuple[str, ...]:
-    """List the values of a class, one or several, as a CSV has them."""
+    """List the values of a class, one or several, without white space at their ends.
+
+    Raises:
+        ValueError: A value is not a text or an integer.
+    """
     values = value if isinstance(value, list | tuple) else (value,)
     for item in values:
         if not _is_text_or_integer(item):

@@ -1,4 +1,4 @@
-"""Faults in settings, and missing settings -> a line for each: where, what, and the way out."""
+"""Faults in settings, and missing settings -> one line each: where, what, and the way out."""
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ _SYNONYMS = {
     "separator": "delimiter",
     "workers": "num_workers",
 }
-"""Names that other programs give to a setting, and the setting."""
+"""Names of settings in other programs, and our name of each."""
 
 PREDICTED = (
     "row_id",
@@ -51,9 +51,9 @@ PREDICTED = (
 """Columns of all predictions. There is also a column ``probability_<class>`` for each class."""
 
 Location = tuple[int | str, ...]
-"""Place of a setting as pydantic gives it: names, positions in a list, and kinds of a section."""
+"""Place of a setting in an error of pydantic: names, positions in a list, kinds of a section."""
 Path = tuple[str, ...]
-"""Names of the sections of a setting, then the name of the setting."""
+"""Names of the sections that a setting is in, then the name of the setting."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class SettingsSource:
     """Where the overrides were typed."""
 
     def locate(self, location: Location) -> str:
-        """Name the place of a setting; if it is missing, the place of its section.
+        """Return the place of a setting; if it is missing, the place of its section.
 
         Example:
             >>> lines = {("train",): 3, ("train", "seed"): 4}
@@ -90,14 +90,19 @@ class SettingsSource:
 
 
 def _path_of(location: Location) -> Path:
-    """List the names of a location, without the kinds of a section."""
-    *sections, last = map(str, location)
+    """Return the path of a setting: its location without kinds of a section."""
+    *sections, last = [str(part) for part in location]
     names = [section for section in sections if section not in KINDS]
     return (*names, last)
 
 
 def explain(fault: Any, source: SettingsSource) -> str:
-    """Describe a fault that pydantic has found in one line."""
+    """Describe a fault in one line.
+
+    Args:
+        fault: One of the faults of a :class:`pydantic.ValidationError`.
+        source: Where the settings were typed.
+    """
     location = tuple(fault["loc"])
     key = ".".join(_path_of(location))
     place = source.locate(location)
@@ -114,32 +119,35 @@ def explain(fault: Any, source: SettingsSource) -> str:
 
 
 def _suggest(location: Location) -> str:
-    """Name the setting that was probably meant, or else all settings of the section."""
-    *sections, name = map(str, location)
+    """Suggest the setting that was probably meant, or else list all settings of the section."""
+    *sections, name = [str(part) for part in location]
     if sections and sections[-1] in KINDS:
         for kind, section in KINDS.items():
             if name in section.model_fields:
                 return f"it belongs to kind: {kind}"
-    path = _path_of(location)[:-1]
-    keys = sorted(dict.fromkeys(key for key, _ in walk()), key=len)  # outer settings first
-    below = [key for key in keys if key[: len(path)] == path]
-    name = _SYNONYMS.get(name.lower(), name).lower()
-    meant = _find_close(name, below, cutoff=0.6) or _find_close(name, keys, cutoff=0.8)
-    if meant:
+    parent = _path_of(location)[:-1]
+    distinct = dict.fromkeys(path for path, _ in walk())
+    paths = sorted(distinct, key=len)  # outer settings first
+    below = [path for path in paths if path[: len(parent)] == parent]
+    similar_to = _SYNONYMS.get(name.lower(), name).lower()
+    meant = _find_close(similar_to, below, cutoff=0.6)
+    if meant is None:
+        meant = _find_close(similar_to, paths, cutoff=0.8)
+    if meant is not None:
         return f"did you mean {'.'.join(meant)}?"
-    here = [key[-1] for key in below if len(key) == len(path) + 1]
+    here = [path[-1] for path in below if len(path) == len(parent) + 1]
     return f"known here: {', '.join(here)}"
 
 
-def _find_close(name: str, keys: Sequence[Path], *, cutoff: float) -> Path | None:
-    """Find the setting whose name is most similar to ``name``, if the similarity is enough."""
-    names = [key[-1] for key in keys]
+def _find_close(name: str, paths: Sequence[Path], *, cutoff: float) -> Path | None:
+    """Find the setting whose name is most similar to ``name``; None if none is similar enough."""
+    names = [path[-1] for path in paths]
     close = difflib.get_close_matches(name, names, n=1, cutoff=cutoff)
-    return keys[names.index(close[0])] if close else None
+    return paths[names.index(close[0])] if close else None
 
 
 def walk(section: type[Settings] = Config, path: Path = ()) -> Iterator[tuple[Path, FieldInfo]]:
-    """Go through every section and its settings, in the order of the source."""
+    """Yield the path and the field of every section and setting, in the order of the source."""
     for name, info in section.model_fields.items():
         yield (*path, name), info
         for kind in sections_in(info):
@@ -147,7 +155,7 @@ def walk(section: type[Settings] = Config, path: Path = ()) -> Iterator[tuple[Pa
 
 
 def sections_in(info: FieldInfo) -> list[type[Settings]]:
-    """List the section of a field, or the kinds of section that it accepts; none for a value."""
+    """List the types of section that a field accepts; empty if the field is a value."""
     sections = []
     for annotation in (info.annotation, *get_args(info.annotation)):
         arguments = get_args(annotation)  # of Annotated[RnnSettings, Tag("rnn")]
@@ -188,19 +196,19 @@ def check_slices(config: Config, *, source: str) -> None:
     Predictions that another config makes are not checked.
 
     Raises:
-        UserError: They will not have them.
+        UserError: A column or the texts will be missing.
     """
     prepare = config.prepare
     score = config.score
     slices = config.evaluate.slices
     if config.evaluate.scored_uri != score.output_uri:
         return
-    are_prepared = score.reads_prepared
+    scores_prepared = score.reads_prepared
     columns = [*score.keep_columns, *PREDICTED]
     section = "score"
-    if are_prepared:
+    if scores_prepared:
         if not prepare.csv or score.prepared_uri != prepare.output_uri:
-            return
+            return  # another config prepares the tweets
         columns = [*prepare.keep_columns, *columns]
         section = "prepare"
     missing = []
@@ -214,7 +222,7 @@ def check_slices(config: Config, *, source: str) -> None:
             hint=f"name the column in {section}.keep_columns, too",
         )
     has_texts = "text" in score.keep_columns or score.text_column in score.keep_columns
-    if slices.patterns and not are_prepared and not has_texts:
+    if slices.patterns and not scores_prepared and not has_texts:
         raise UserError(
             f"{source}: evaluate.slices.patterns need the texts, which predictions will not have",
             hint="name text in score.keep_columns, too",

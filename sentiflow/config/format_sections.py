@@ -39,16 +39,16 @@ class FormatSettings(Settings):
 
     kind: Literal["sentiment140", "csv"] = "sentiment140"
     """Format of the input files. ``sentiment140``: the columns target, id, date, flag, user, text
-    without a header, and the targets 0, 2 and 4; of Parquet files the columns text, label, tweet_id
-    (or id), user and time, and the labels 0, 1, 2 or negative, positive, neutral. ``csv``: as
-    described by ``columns``, ``labels``, ``header`` and ``delimiter``, Parquet files, too."""
+    without a header, and the targets 0, 2 and 4. Parquet files have the columns text, label,
+    tweet_id (or id), user and time, and the labels 0, 1, 2 or negative, positive, neutral. ``csv``:
+    files, also Parquet, that ``columns``, ``labels``, ``header`` and ``delimiter`` describe."""
     columns: ColumnsSettings | None = None
     """``csv``: the column of each meaning."""
     labels: Labels | None = None
     """``csv``: the written values of each class, one or a list: ``{negative: [n, neg], positive:
     p}``, with any names. ``unlabelled`` lists the values that mean no label; default: an empty one.
     Unlabelled rows are scored, but never trained on. Rows with any other value are rejected.
-    ``auto``: every value but an empty one is the name of a class. Surrounding white space is
+    ``auto``: every value except an empty one is the name of a class. Surrounding white space is
     ignored."""
     header: bool | None = None
     """``csv``: whether the first record holds the names of the columns. Default: true if
@@ -60,18 +60,18 @@ class FormatSettings(Settings):
     """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
     8601 (``20240131`` is a date), or else seconds since 1970."""
     encoding: Encoding = "utf-8"
-    """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, by any of the names
-    that Python knows, such as ``latin1`` or ``windows-1252``. UTF-16 is known by its byte order
-    mark, and needs no setting."""
+    """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, or another name that
+    Python has for one of them, such as ``latin1`` or ``windows-1252``. UTF-16 is recognized by its
+    byte order mark and needs no setting."""
     errors: Literal["replace", "ignore"] = "replace"
     """Treatment of bytes that are invalid in ``encoding``: ``replace`` them by U+FFFD, or
-    ``ignore`` (drop) them."""
+    ``ignore`` them, that is, drop them."""
     max_text_length: int = Field(default=10_000, ge=1)
     """Maximum length of a text in characters. Rows with a longer text are rejected."""
 
     @property
     def classes(self) -> tuple[str, ...] | None:
-        """The names of all classes in order; empty without labels, None for ``auto``."""
+        """The names of all classes in order; empty without labels; None for ``auto``."""
         if self.kind == "sentiment140":
             return SENTIMENT140
         if self.labels == "auto":
@@ -80,13 +80,13 @@ class FormatSettings(Settings):
 
     @property
     def learnable(self) -> tuple[str, ...]:
-        """The classes whose rows are encoded: all, but of Sentiment140 only the first two."""
+        """The classes whose rows are encoded: all, except for Sentiment140 only the first two."""
         if self.kind == "sentiment140":
             return BINARY
         return self.classes or ()
 
     def name_classes(self, names: Iterable[str]) -> "FormatSettings":
-        """Replace ``labels: auto`` by classes whose written values are their names."""
+        """Replace ``labels: auto`` by classes whose values are their names."""
         labels: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
         labels[UNLABELLED] = ("", UNLABELLED)
         return self.model_copy(update={"labels": labels})
@@ -100,7 +100,7 @@ class FormatSettings(Settings):
 
     @property
     def _column_names(self) -> list[str]:
-        """The columns that are given by their name."""
+        """The columns that are given by name, not by position."""
         columns = dict(self.columns or {}).values()
         return [column for column in columns if isinstance(column, str)]
 
@@ -136,7 +136,7 @@ class UnlabelledFormat(FormatSettings):
     @model_validator(mode="before")
     @classmethod
     def _leave_columns_out(cls, value: Any) -> Any:
-        """Remove the default columns for a kind that has its own."""
+        """Remove the default columns for ``sentiment140``, which has fixed columns."""
         if isinstance(value, dict) and value.get("kind") == "sentiment140":
             return {"columns": None} | value
         return value

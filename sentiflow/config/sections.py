@@ -90,8 +90,9 @@ class PrepareSettings(Settings):
 
     csv: Locations = ()
     """Input files, CSV or Parquet (.parquet): a URI, a glob (``**``: any directories), or a list of
-    them; their order decides the row numbers. Files ending in .gz, .zst and .zip are unpacked;
-    ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and ``run``."""
+    URIs and globs; their order decides the row numbers. Files ending in .gz, .zst and .zip are
+    unpacked; ``x.zip::member.csv`` names a file in an archive. Required by ``prepare`` and
+    ``run``."""
     test: Locations = ()
     """Files of test rows, in the format of ``csv``. They are the whole test split, and no model is
     trained or chosen on them. Rows of ``csv`` with the same text are left out. Test rows are
@@ -110,8 +111,8 @@ class PrepareSettings(Settings):
     data."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
-    ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop these,
-    and all but one row of every other repeated text."""
+    ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop
+    these rows, too, and keep one row of every other repeated text."""
     corrections: Locations = ()
     """Files of corrected labels, CSV or Parquet, with ``row_id`` or ``text``, and ``label``: the
     name of a class, or a value of ``format.labels``. They replace the labels of rows of ``csv``; a
@@ -241,8 +242,8 @@ class TrendsSettings(Settings):
     both together. ``created:week`` groups the times in the column ``created`` by week; other units
     are ``hour``, ``day`` and ``month``."""
     time_zone: TimeZone = "UTC"
-    """Time zone of these hours, days, weeks and months, such as ``Europe/Berlin``. A time without
-    an offset is in UTC."""
+    """Time zone in which ``by`` groups times, such as ``Europe/Berlin``. A time without an offset
+    is in UTC."""
     labels: Locations = ()
     """Files of manual labels, CSV or Parquet, with the columns ``row_id`` and ``label``; and
     ``sample``, if the rows were drawn with ``sentiflow trends --sample``. Default: the labels of
@@ -277,7 +278,7 @@ class SweepSettings(Settings):
     """Search space: for each setting, such as ``train.model.hidden_size``, a list of values or a
     range, ``{low: 1.0e-4, high: 1.0e-2, log: true}``."""
     num_trials: int | None = Field(default=None, ge=1)
-    """Number of different combinations to draw at random. Default: a grid, which is every
+    """Number of different combinations to draw at random. Default: a grid, that is, every
     combination of the lists."""
     grace_epochs: int = Field(default=1, ge=1)
     """Epochs of each trial before it may be stopped early (ASHA, Li et al. 2020). About a third of
@@ -333,7 +334,7 @@ class Config(Settings):
 
     @property
     def trains(self) -> bool:
-        """Whether a whole run trains: an average of only other models needs no training."""
+        """Whether ``sentiflow run`` trains; not if it only averages models of other runs."""
         uris = self.score.model_uris
         if len(uris) < 2:
             return True

@@ -1,10 +1,10 @@
-"""YAML file + dotted overrides -> one validated, frozen settings object."""
+"""YAML file and dotted overrides -> one validated, frozen settings object."""
 
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import ValidationError
@@ -23,7 +23,7 @@ from sentiflow.storage.uris import (
 )
 
 REFIT = "refit"
-"""Folder of a refit in the directory of the config's run; the refit is another run on its data."""
+"""Folder of a refit in ``output_uri``: a refit is another run on the same prepared data."""
 ConfigLike = str | os.PathLike[str] | Mapping[str, Any]
 """A settings file, or the settings as nested dictionaries."""
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -44,19 +44,20 @@ def load(
         path: The YAML file, or the settings.
         overrides: ``section.key=value`` with a value in YAML, such as
             ``prepare.csv=[a.csv,b.csv]`` or ``score.model_uri=null``.
-        command: The command that will use the settings: the settings that it requires are checked.
+        command: The command that will use the settings; the ones that it requires must be given.
         base: Directory of relative locations. Default: the working directory.
         submitted: Whether this is a job submitted to a cluster. Default: detected.
 
     Raises:
-        UserError: The file is missing or not YAML, or settings are wrong: a line for each.
+        UserError: The file is missing or not YAML, or settings are wrong; there is a line for each
+            fault.
     """
     raw = read(path, overrides)
     source = _locate(path, overrides)
     config = validate(raw, source=source)
     faults.check_given(config, command, source=source.name)
     resolved = resolve(config, base=base, submitted=submitted)
-    if command != "evaluate":  # it reads the columns of existing predictions itself
+    if command != "evaluate":  # evaluate checks the columns of the existing predictions
         faults.check_slices(resolved, source=source.name)
     return resolved
 
@@ -102,7 +103,7 @@ def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -
 
 
 def _is_section(key: str) -> bool:
-    return any(setting.startswith(f"{key}.") for setting, _, _ in describe())
+    return any(setting.key.startswith(f"{key}.") for setting in describe())
 
 
 def put(raw: dict[str, Any], key: str, value: Any) -> None:
@@ -129,10 +130,10 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
 
 
 def read_models(value: Any) -> str | tuple[str, ...]:
-    """Read a model, or several as a list or as a list in YAML: ``[runs/a, runs/b]``.
+    """Read one model or several: a string, a list, or a list in YAML, ``[runs/a, runs/b]``.
 
     Raises:
-        UserError: It is neither.
+        UserError: The value is neither a model nor a list of different models.
     """
     try:
         if isinstance(value, str) and value.startswith("["):
@@ -140,16 +141,20 @@ def read_models(value: Any) -> str | tuple[str, ...]:
         models: str | tuple[str, ...] = check_models(value)
     except ValueError as error:
         raise UserError(
-            f"the list of models {error}", hint="name one, or several of them as '[runs/a, runs/b]'"
+            f"the list of models {error}", hint="name one model, or several as '[runs/a, runs/b]'"
         ) from error
     return models
 
 
 def validate(raw: dict[str, Any], *, source: str | faults.SettingsSource) -> Config:
-    """Check a settings dictionary.
+    """Fill in the preset and the inherited format, and check a settings dictionary.
+
+    Args:
+        raw: The settings, as :func:`read` returns them.
+        source: Where the settings were typed, for messages.
 
     Raises:
-        UserError: Settings are wrong. A line for each names the place, the key and a way out.
+        UserError: Settings are wrong. A line for each fault names the place, the key and a way out.
     """
     if isinstance(source, str):
         source = faults.SettingsSource(source)
@@ -189,10 +194,10 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
     config = _change_locations(config, make_absolute)
     root = config.output_uri
-    below = join(root, REFIT) if config.train.refit else root
+    run_root = join(root, REFIT) if config.train.refit else root
     prepared = config.prepare.output_uri or join(root, "prepared")
-    trained = config.train.output_uri or join(below, "trained")
-    scored = config.score.output_uri or join(below, "scored")
+    trained = config.train.output_uri or join(run_root, "trained")
+    scored = config.score.output_uri or join(run_root, "scored")
     sections: dict[str, dict[str, Any]] = {
         "prepare": {"output_uri": prepared},
         "train": {
@@ -208,21 +213,21 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
         },
         "evaluate": {
             "scored_uri": config.evaluate.scored_uri or scored,
-            "output_uri": config.evaluate.output_uri or join(below, "report"),
+            "output_uri": config.evaluate.output_uri or join(run_root, "report"),
         },
         "trends": {"output_uri": config.trends.output_uri or join(root, "trends")},
         "sweep": {"output_uri": config.sweep.output_uri or join(root, "sweep")},
     }
     resolved_sections = {}
-    for name, locations in sections.items():
-        resolved_sections[name] = getattr(config, name).model_copy(update=locations)
+    for name, values in sections.items():
+        resolved_sections[name] = getattr(config, name).model_copy(update=values)
     resolved = config.model_copy(update=resolved_sections)
     _check_outputs(resolved)
     return resolved
 
 
 def _is_name(key: str, uri: str) -> bool:
-    """Say whether the value of a setting of locations is a name instead."""
+    """Say whether the value of a setting that holds locations is a name, not a location."""
     if key == "score.corpus" and uri == "prepared":
         return True
     if key == "train.distill.teachers" and names_encoder(uri):
@@ -236,9 +241,9 @@ Section = TypeVar("Section", bound=Settings)
 def _change_locations(
     section: Section, change: Callable[[str, str], str], prefix: str = ""
 ) -> Section:
-    """Replace each location in a section by ``change(key, location)``.
+    """Replace each location in a section, and in its sections, by ``change(key, location)``.
 
-    Only settings whose value changes are set, so that the others do not count as given.
+    Only settings whose value changes are set, because a setting that is set counts as given.
     """
     changed: dict[str, Any] = {}
     for name, field in type(section).model_fields.items():
@@ -257,7 +262,11 @@ def _change_locations(
 
 
 def _check_outputs(config: Config) -> None:
-    """Check that no stage writes to the directory of another stage."""
+    """Check that no stage writes to the directory of another stage.
+
+    Raises:
+        UserError: The directory of a stage is, or is inside, the directory of another stage.
+    """
     stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
     for name, uri in outputs.items():
@@ -286,7 +295,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def list_own(train: TrainSettings) -> list[str]:
-    """List the settings in which a config differs from its ``train.preset``."""
+    """List the dotted keys of settings that differ from the preset of ``train``."""
     if train.preset is None:
         return []
     own = flatten(train.model_dump(mode="json"))
@@ -298,19 +307,29 @@ _LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")
 """Sections that have the settings of ``format``."""
 
 
-def describe() -> list[tuple[str, str, str]]:
-    """List every setting: its dotted key, its default in YAML (or ``required``), its meaning.
+class Description(NamedTuple):
+    """A setting, described for people."""
 
-    A setting that several kinds of a section have is listed once: with the default of the first
-    kind, and the meanings of all.
+    key: str
+    """The dotted key."""
+    default: str
+    """The default in YAML, or ``required``."""
+    meaning: str
+
+
+def describe() -> list[Description]:
+    """Describe every setting.
+
+    A setting that several kinds of a section have is listed once, with the default of the first
+    kind and the meanings of all kinds. A section like ``format`` is listed as one setting.
     """
     defaults: dict[str, str] = {}
     meanings: dict[str, str] = {}
-    inside_like_format = tuple(f"{section}." for section in _LIKE_FORMAT)
+    in_like_format = tuple(f"{section}." for section in _LIKE_FORMAT)
     for path, field in faults.walk():
         key = ".".join(path)
         is_section = bool(faults.sections_in(field)) and key not in _LIKE_FORMAT
-        if is_section or key.startswith(inside_like_format):
+        if is_section or key.startswith(in_like_format):
             continue
         meaning = " ".join((field.description or "").split())
         if key not in defaults:
@@ -318,16 +337,18 @@ def describe() -> list[tuple[str, str, str]]:
             meanings[key] = meaning
         elif meaning not in meanings[key]:
             meanings[key] += f" {meaning}"
-    return [(key, default, meanings[key]) for key, default in defaults.items()]
+    return [Description(key, default, meanings[key]) for key, default in defaults.items()]
 
 
 def _to_yaml(value: Any) -> str:
+    """Write a value as YAML in one line."""
     plain = list(value) if isinstance(value, tuple) else value
-    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+    text = yaml.safe_dump(plain, default_flow_style=True)
+    return text.removesuffix("...\n").strip()  # YAML ends a single value with "..."
 
 
 def _texts(value: Any) -> list[str]:
-    """List the texts in a value, nested ones included."""
+    """List the texts in a value and in its nested lists."""
     if isinstance(value, str):
         return [value]
     texts = []
@@ -342,6 +363,11 @@ _TABLE = re.compile(r"\.(csv|tsv|parquet)(\.(?!ya?ml$)\w+)?$", re.IGNORECASE)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    """Read a settings file.
+
+    Raises:
+        UserError: It is missing or a table, or is not YAML with sections.
+    """
     if not path.is_file():
         raise UserError(
             f"no such settings file: {path}", hint="sentiflow init FILE writes one, see configs/"
@@ -373,6 +399,11 @@ def _locate(config: ConfigLike, overrides: Overrides) -> faults.SettingsSource:
 
 
 def _apply(raw: dict[str, Any], override: str) -> None:
+    """Put the value of ``section.key=value`` into a settings dictionary.
+
+    Raises:
+        UserError: The override cannot be read, or a section in its key is a value.
+    """
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")

@@ -22,7 +22,7 @@ class NetworkSettings(Settings):
 
     kind: str
     vectors: Literal["tuned", "frozen"] = "tuned"
-    """Whether the word vectors are trained (``tuned``) or stay as they are (``frozen``)."""
+    """Whether the word vectors are trained (``tuned``) or do not change (``frozen``)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
     """Dropout of the word vectors and between layers; a feature is dropped in all tokens of a text
     at once."""
@@ -88,6 +88,7 @@ KINDS: dict[str, type[Settings]] = {"rnn": RnnSettings, "bag_of_embeddings": Bag
 
 
 def _kind_of(model: Any) -> Any:
+    """Return the kind of a ``train.model`` section, as written or already checked."""
     if isinstance(model, dict):
         return model.get("kind", "rnn")
     return getattr(model, "kind", None)
@@ -166,10 +167,10 @@ class UnsureSettings(Settings):
     """Which texts are left to people."""
 
     max_error: float = Field(gt=0, lt=1)
-    """Maximum share of wrong labels among the texts that the model answers, on other texts of the
-    same kind, with 95% certainty. The other texts are marked ``unsure`` in the predictions. The
-    required confidence is determined on rows that the model was not trained on: the folds if there
-    are some, otherwise the validation rows. ``unsure: null``: off."""
+    """Maximum share of wrong labels among the texts that the model answers. It holds for new texts
+    of the same kind with 95% certainty. Texts that the model does not answer are marked ``unsure``
+    in the predictions. The required confidence is determined on rows that the model was not trained
+    on: the folds if there are any, otherwise the validation rows. ``unsure: null``: off."""
 
 
 class CheckpointSettings(Settings):
@@ -232,12 +233,11 @@ class TrainSettings(Settings):
     at least 10 labelled rows."""
     class_weights: Literal["sqrt", "balanced"] | None = None
     """Weight of the rows of each class in the loss. ``balanced``: the inverse of the class's
-    frequency. ``sqrt``: the square root of that. The weights are scaled to a mean of 1 over the
-    training rows. Default: equal weights."""
+    frequency. ``sqrt``: the square root of this inverse. The weights are scaled to a mean of 1 over
+    the training rows. Default: equal weights."""
     preset: Literal["fast", "balanced", "best"] | None = None
-    """One word for many settings of a recurrent network: model, batches, epochs, pretraining and
-    learning rate. Settings that the config names take precedence. Default: the defaults of this
-    table."""
+    """Defaults for many settings of a recurrent network: model, batches, epochs, pretraining and
+    learning rate. Settings that the config names take precedence. Default: no preset."""
     model: ModelSettings = RnnSettings()
     batching: BatchingSettings = BatchingSettings()
     pretrain: PretrainSettings = PretrainSettings()

@@ -1,4 +1,4 @@
-"""Value as written in a settings file -> checked value."""
+"""Types of settings: they check values as written in a settings file, and convert them."""
 
 import codecs
 import itertools
@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 LOCATION = "location"
-"""Marks a setting whose values are locations: they are made absolute."""
+"""Marks a setting whose values are locations, which are made absolute."""
 Location = Annotated[str, LOCATION]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -26,15 +26,15 @@ def _as_tuple(value: Any) -> Any:
 
 
 Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
-"""Strings; a single one may be written without a list."""
+"""Strings; a single string may be written without a list."""
 Locations = Annotated[Strings, LOCATION]
 
 
 def check_models(value: Any) -> Any:
-    """Check one model or several; a list of one model becomes that model.
+    """Check one model or a list of models; a list of one model becomes that model.
 
     Raises:
-        ValueError: It is neither.
+        ValueError: It is neither, or the list is empty or has a model twice.
     """
     models = [value] if isinstance(value, str) else value
     if not isinstance(models, list | tuple) or not all(isinstance(each, str) for each in models):
@@ -84,11 +84,11 @@ _ENCODINGS = {
     "cp1252": "cp1252",
 }
 """Value of the setting for each encoding, by Python's name of the encoding. ASCII is a subset of
-UTF-8. UTF-16 is detected by its byte order mark and decoded before."""
+UTF-8. UTF-16 is detected by its byte order mark and converted to UTF-8 when it is read."""
 
 
 def _check_encoding(value: Any) -> str:
-    """Find an encoding by any of its names in Python."""
+    """Return the value of the setting for any name of an encoding in Python."""
     try:
         return _ENCODINGS[codecs.lookup(value).name]
     except (LookupError, TypeError) as error:
@@ -114,7 +114,8 @@ class Settings(BaseModel):
 def _check_column(value: Any) -> int | str | None:
     if value is None or (isinstance(value, str) and value):
         return value
-    if isinstance(value, int) and value is not True and value >= 0:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if is_number and value >= 0:
         return value
     raise ValueError("must be a name in the header, or a position counted from 0")
 
@@ -182,7 +183,7 @@ def _check_choices(value: Any) -> Any:
     """Read a list of values or a range.
 
     Raises:
-        ValueError: It is neither; or the first problem of the range.
+        ValueError: It is neither, or the range is wrong; only its first fault is named.
     """
     if isinstance(value, list | tuple) and value:
         return tuple(value)
@@ -193,12 +194,12 @@ def _check_choices(value: Any) -> Any:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         message = fault["msg"].removeprefix("Value error, ")
-        place = [str(part) for part in fault["loc"]]
-        raise ValueError(": ".join([*place, message])) from error
+        names = [str(part) for part in fault["loc"]]
+        raise ValueError(": ".join([*names, message])) from error
 
 
 def _flatten_space(value: Any, prefix: str = "") -> Any:
-    """Flatten sections to dotted names; if a setting is named twice, the later one counts."""
+    """Flatten nested sections to dotted names; of a repeated setting, the later one counts."""
     if not isinstance(value, dict):
         return value
     flat: dict[str, Any] = {}

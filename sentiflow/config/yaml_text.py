@@ -1,4 +1,4 @@
-"""YAML text -> settings as written and their lines; fills in presets and an inherited format."""
+"""YAML text -> settings as written, and their lines; fills in presets and ``score.format``."""
 
 import functools
 from importlib import resources
@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
+"""YAML's tag of a date or a time."""
 
 
 def parse(text: str) -> Any:
     """Read YAML: a date is a text, and a repeated key is an error.
 
     Raises:
-        ValueError: It is not such YAML; the message is one line.
+        ValueError: The text is not YAML, or a key is repeated; the message is one line.
 
     Example:
         >>> parse("{seed: 10, name: 2024-01-31}")
@@ -26,7 +27,7 @@ def parse(text: str) -> Any:
 
 
 def find_lines(text: str) -> dict[tuple[str, ...], int]:
-    r"""Find the line of each key of YAML that :func:`parse` reads, by the path of keys to it.
+    r"""Find the line of each key in YAML, by the key and the keys of its sections.
 
     Example:
         >>> find_lines("train:\n  seed: 1\\n")
@@ -35,7 +36,7 @@ def find_lines(text: str) -> dict[tuple[str, ...], int]:
     lines: dict[tuple[str, ...], int] = {}
     to_visit: list[tuple[tuple[str, ...], Any]] = [((), yaml.compose(text, Loader=_Loader))]
     seen = set()  # a few aliases can stand for millions of nodes
-    for path, node in to_visit:  # grows meanwhile
+    for path, node in to_visit:  # the loop appends to this list
         if not isinstance(node, yaml.MappingNode) or node in seen:
             continue
         seen.add(node)
@@ -47,7 +48,7 @@ def find_lines(text: str) -> dict[tuple[str, ...], int]:
 
 
 def _without_dates(resolvers: Any) -> dict[str, list[Any]]:
-    """Leave out the rules of YAML that make dates of texts."""
+    """Leave out the rules of YAML that turn texts into dates."""
     kept = {}
     for first_letter, rules in resolvers.items():
         kept[first_letter] = [(tag, pattern) for tag, pattern in rules if tag != _TIMESTAMP]
@@ -55,7 +56,7 @@ def _without_dates(resolvers: Any) -> dict[str, list[Any]]:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates and repeated keys."""
+    """Loads YAML: dates are texts, and repeated keys are errors."""
 
     yaml_implicit_resolvers = _without_dates(yaml.SafeLoader.yaml_implicit_resolvers)
 
@@ -73,7 +74,7 @@ class _Loader(yaml.SafeLoader):
 
 
 def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the settings that ``score.format`` lacks from ``format``, if both have the same kind.
+    """Fill in settings that ``score.format`` lacks from ``format``, if both have the same kind.
 
     ``columns`` is inherited only as a whole, because two files may have different columns.
     ``labels`` is inherited only if there is a column of labels.
@@ -82,27 +83,28 @@ def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     score = raw.get("score")
     if not isinstance(base, dict) or not isinstance(score, dict):
         return raw
-    scored = score.get("format")
-    if not isinstance(scored, dict):
+    score_format = score.get("format")
+    if not isinstance(score_format, dict):
         return raw
-    if scored.get("kind", base.get("kind")) != base.get("kind"):
+    kind = score_format.get("kind", base.get("kind"))
+    if kind != base.get("kind"):
         return raw
     inherited = dict(base)
-    columns = scored.get("columns")
+    columns = score_format.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
         inherited.pop("labels", None)
-    return raw | {"score": score | {"format": inherited | scored}}
+    return raw | {"score": score | {"format": inherited | score_format}}
 
 
 @functools.cache
 def read_presets() -> dict[str, dict[str, Any]]:
-    """Read the settings of each preset, as in the section ``train``."""
+    """Read the settings of the section ``train`` for each preset."""
     text = (resources.files("sentiflow.config") / "presets.yaml").read_text("utf-8")
     return dict(parse(text))
 
 
 def fill_preset(raw: dict[str, Any]) -> dict[str, Any]:
-    """Fill in the settings of ``train.preset`` that ``train`` lacks."""
+    """Fill in the settings of the preset that the section ``train`` lacks."""
     train = raw.get("train")
     if not isinstance(train, dict) or not isinstance(train.get("preset"), str):
         return raw

@@ -20,8 +20,8 @@ CJ and SA)."""
 _BLANK = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]"
 _BLANK_OTHER_THAN_SPACE = r"[\t-\r\x{1C}-\x{1F}\x{85}\x{1680}\x{2028}\x{2029}]"
 _SURPLUS_BLANKS = f" {_BLANK}+|{_BLANK_OTHER_THAN_SPACE}{_BLANK}*"
-"""Every run of white space except a single space, which RE2 would replace by itself at seven times
-the cost. NFKD replaces the remaining white space of Unicode by spaces."""
+"""Every run of white space except a single space. Replacing single spaces by themselves would make
+RE2 seven times slower. NFKD turns the other white space of Unicode into spaces."""
 
 
 def one_array(column: pa.ChunkedArray) -> pa.Array:
@@ -54,7 +54,7 @@ def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.nda
     """Find keys among known keys, which are distinct and in rising order.
 
     Returns:
-        Whether each is known, and its place among the known keys (any place if it is not).
+        For each key: whether it is known, and its place among the known keys (any place if not).
     """
     if not len(known):
         return np.zeros(len(keys), bool), np.zeros(len(keys), np.int64)
@@ -73,7 +73,7 @@ def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.
             several keys: it avoids repeated conversion.
         key: 16 ASCII characters.
     """
-    import pandas as pd  # takes long
+    import pandas as pd  # slow to import
 
     return pd.util.hash_array(np.asarray(strings), hash_key=key, categorize=False)
 
@@ -112,7 +112,7 @@ def _is_complex(text: pa.Array) -> np.ndarray:
     A row that begins with a space may be marked because of the row before it.
     """
     data, offsets = string_buffers(text)
-    # unsigned: bytes below 0x20 wrap around, so one comparison finds those at both ends
+    # unsigned: bytes below 0x20 wrap around, so one comparison finds too small and too large bytes
     is_found = data - np.uint8(0x20) >= np.uint8(0x7F - 0x20)
     is_space = data == ord(" ")
     is_found[1:] |= is_space[1:] & is_space[:-1]

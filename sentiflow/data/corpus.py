@@ -1,4 +1,7 @@
-"""CSV or Parquet files -> a corpus: its parts, the units of work; settings that fit its columns."""
+"""CSV or Parquet files -> a corpus: its parts, which are the units of work.
+
+Settings that name columns are checked here, too.
+"""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -25,9 +28,9 @@ from sentiflow.storage import compression, filesystem, hashes
 from sentiflow.storage.uris import display_uri, join
 
 _CUT_HERE_BYTES = 1 << 28
-"""Size of all files up to which they are cut in this process."""
+"""Maximum total size of files that are cut in this process."""
 _KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
-"""Types of kept columns that Parquet does not store as they were."""
+"""Types to which kept columns of prepared data are cast back; Parquet may store another type."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +38,19 @@ class PlannedFile:
     """A CSV file before it is cut."""
 
     described: InputFile
-    """The file as it was described before it is read."""
+    """The file, as described before it is read."""
     csv_format: CsvFormat | None
-    """None if it has neither a header nor a record."""
+    """None if the file is blank: it has neither a header nor a record."""
     first_record: int = 0
     """Position of the first record, or of a blank line before it."""
     range_bytes: int = 0
-    """Approximate size of a part."""
+    """Approximate size of a part in bytes."""
     unpack_to: str = ""
-    """Prefix of the URIs of the unpacked parts of a file that is compressed, or in UTF-16."""
+    """For a file that is compressed or in UTF-16: prefix of the URIs of its unpacked parts."""
 
 
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Calls a function for each file and yields the results in order, as ``map`` does. The results are
+"""Calls a function for each file and yields the results in order, like ``map``. The results are
 JSON."""
 
 
@@ -92,7 +95,7 @@ class CsvPlan:
 
     @property
     def files(self) -> tuple[InputFile, ...]:
-        """The files as they were described before they are read."""
+        """The files, as described before they are read."""
         return tuple(file.described for file in self.planned)
 
     @property
@@ -128,14 +131,14 @@ def cut(
 
     Args:
         plan: The files.
-        rows_per_part: Approximate number of rows in a part of Parquet files; a plan of CSV files
-            has it.
-        map_files: Does the work on each file, unless they are small.
+        rows_per_part: Approximate number of rows in a part, for Parquet files only: the plan of CSV
+            files already has their range sizes.
+        map_files: Runs the work on each file. Small files are cut in this process instead.
         first_row: Number of the first row, if the files have no ``row_id``.
-        splits: The split of all rows of a file, by URI.
+        splits: URIs of files whose rows are all in one split, with the split.
 
     Returns:
-        The corpus; a CSV without a record adds no row, and a note.
+        The corpus. A CSV without a record adds no rows, but a note.
 
     Raises:
         UserError: A CSV is damaged, or there is no record in any.
@@ -143,7 +146,7 @@ def cut(
     is_packed = any(compression.is_compressed(item["uri"]) for item in plan.files)
     num_bytes = sum(item["bytes"] for item in plan.files)
     if num_bytes <= _CUT_HERE_BYTES and not is_packed:
-        map_files = filesystem.map_files  # needs no workers, which may not have started
+        map_files = filesystem.map_files  # avoids waiting for the start of workers
     if isinstance(plan, CsvPlan):
         return _cut_csv(plan, map_files, first_row, splits or {})
     return _cut_tables(plan, map_files, rows_per_part, first_row, splits or {})
@@ -269,8 +272,8 @@ def _cut_csv(
 
 
 def cut_file(file: PlannedFile) -> dict[str, Any]:
-    """Cut a file; the work of a task, whose result is JSON."""
-    if file.csv_format is None:  # it is blank
+    """Cut a file in a task; the result is JSON, with the fields of ``CsvRange``."""
+    if file.csv_format is None:  # the file is blank
         return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.described["uri"])}
     ranges, tree = csv_ranges.cut(
         file.described["uri"],
@@ -318,7 +321,7 @@ def check_columns(
     classes: Sequence[str] = (),
     is_prepared: bool = False,
 ) -> None:
-    """Check ``score.keep_columns``; names are compared without case, as DuckDB and Spark do.
+    """Check ``score.keep_columns``; upper and lower case are equal, as in DuckDB and Spark.
 
     Args:
         columns: The columns of the corpus; None if it has no row.
@@ -327,7 +330,7 @@ def check_columns(
         is_prepared: Whether the corpus consists of prepared tweets.
 
     Raises:
-        UserError: The corpus lacks one, or predictions have their own column of that name.
+        UserError: The corpus lacks a column, or predictions have their own column of that name.
     """
     reserved = {name.lower() for name in schema.predictions(classes, has_unsure=True).names}
     reserved.add("probability")
@@ -369,10 +372,10 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
     Args:
         plan: The files.
         settings: The section ``prepare``.
-        source: The file, if the plan has only one of all files.
+        source: The file, if the plan has only one file.
 
     Raises:
-        UserError: They lack one.
+        UserError: A column is missing.
     """
     required = {"label"}
     if settings.split.kind in ("user", "time"):

@@ -39,9 +39,9 @@ _OTHER_KINDS = {
 }
 """First bytes of files that are not CSV: the kind of file, and a hint."""
 _SIMILAR = 0.8
-"""Similarity from which on a missing column is taken for a typing mistake."""
+"""Minimum similarity of a column in the file for a missing one to be a typing mistake."""
 _SUGGESTED = 0.6
-"""Similarity from which on a column is suggested."""
+"""Minimum similarity of a column in the file to be suggested in a hint."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,16 @@ class CsvFormat:
     """Delimiter, encoding and the treatment of texts."""
     num_columns: int
     columns: ColumnsSettings
-    """The position of the column of each meaning; None if there is none."""
+    """The position of the column of each meaning: text, label, id, user, time; None if missing."""
     labels: tuple[tuple[str, int | None], ...] = ()
-    """Pairs of written value and label; None: unlabelled."""
+    """Pairs of written value and label, see :func:`written_labels`."""
     time_format: str | None = None
     header: tuple[str, ...] = ()
-    """Names of all columns in order; empty without a header."""
+    """Names of all columns in order; empty if the file has no header."""
 
     def position(self, name: str) -> int | None:
-        """Find a column by its meaning, or else by its name in the header."""
-        meaning = "id" if name == "tweet_id" else name
+        """Return the position of a column by its meaning, or else by its name in the header."""
+        meaning = "id" if name == "tweet_id" else name  # our tables name the column tweet_id
         if meaning in _MEANINGS:
             return getattr(self.columns, meaning)
         if name in self.names:
@@ -70,7 +70,10 @@ class CsvFormat:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """List the names that :meth:`position` finds, other than text, label and id."""
+        """List ``user``, ``time`` and the columns of the header that may be kept.
+
+        A column of the header may be kept if its name is unique and not the name of a meaning.
+        """
         names = [name for name in ("user", "time") if self.position(name) is not None]
         reserved = {"", *_MEANINGS, *schema.TWEETS.names}
         for name in self.header:
@@ -86,7 +89,7 @@ class FoundColumns(NamedTuple):
     """Their names; none without a header."""
     num_columns: int
     start: int
-    """Position of the first data record, or of a blank line before it."""
+    """Position of the first data record in bytes, or of a blank line before it."""
 
 
 _MEANINGS = tuple(ColumnsSettings.model_fields)
@@ -127,7 +130,7 @@ def resolve(
         settings=settings,
         num_columns=found.num_columns,
         columns=columns,
-        labels=meanings(settings),
+        labels=written_labels(settings),
         time_format=time_format,
         header=tuple(found.names),
     )
@@ -188,15 +191,17 @@ def split_first(
         max_records: Maximum number of records to split.
 
     Returns:
-        The fields of the well-formed ones; and all records of the head.
+        The fields of each well-formed record among the first ``max_records``; and the positions of
+        all records.
     """
     records, _ = find_records(head, delimiter=delimiter, last=last)
     rows = []
     for number in np.flatnonzero(~records.malformed[:max_records]):
         record = head[records.starts[number] : records.stops[number]]
         text = record.decode(encoding, "replace")
-        with contextlib.suppress(csv.Error):  # a field of 128 KiB
-            rows.append(next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)))
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        with contextlib.suppress(csv.Error):  # the csv module refuses fields above 128 KiB
+            rows.append(next(reader))
     return rows, records
 
 
@@ -211,15 +216,15 @@ def find_positions(
     """Replace the names of columns by their positions.
 
     Args:
-        settings: Has names and positions.
+        settings: The section ``format``, with the name or position of each column.
         names: The names in the file; empty if it has none.
         num_columns: Number of columns in the file.
         source: The file, for messages.
-        needs_all: If not, a named column other than the text may be missing. It may not if the file
-            has a similar name, since that is a typing mistake.
+        needs_all: Whether the file must have all columns. If not, it may lack named columns other
+            than the text. A similar name in the file is still an error: a typing mistake.
 
     Raises:
-        UserError: A file has no such column, or several.
+        UserError: The file lacks a required column, or has several of this name.
     """
     assert settings.columns is not None, "a kind that knows its columns needs no search"
     positions: dict[str, int | None] = {}
@@ -275,11 +280,11 @@ def list_names(names: Sequence[str]) -> str:
     return ", ".join(few([repr(shorten(name)) for name in names]))
 
 
-def meanings(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
-    """List the pairs of written value and label.
+def written_labels(settings: FormatSettings) -> tuple[tuple[str, int | None], ...]:
+    """List the values that the label column may have, each with its label.
 
-    A label is a position in the classes, or None: unlabelled. With ``labels: auto``, any value but
-    an empty one is unknown until the classes are found.
+    A label is a position in the classes, or None: unlabelled. With ``labels: auto``, only the empty
+    value is known until the classes are found.
     """
     if settings.kind == "sentiment140":
         return _SENTIMENT140_LABELS

@@ -1,8 +1,10 @@
 """CSV file -> record-aligned byte ranges with their first row number.
 
 A file is cut at every multiple of ``range_bytes``; a record belongs to the range in which it
-begins. So the ranges depend only on the file and ``range_bytes``. Where a record begins depends on
-all quotes before it, so one worker reads a file from its beginning.
+begins. So the ranges depend only on the file and ``range_bytes``.
+
+Where a record begins depends on all quotes before it, so one worker reads the whole file in order:
+blocks of bytes -> pieces (records found in one search) -> ranges.
 """
 
 from __future__ import annotations
@@ -21,12 +23,12 @@ from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 
 MAX_RANGE_BYTES = 1 << 26
-"""Maximum distance of the places where a file is cut."""
+"""Maximum distance between two cuts."""
 
 _READ_BYTES = 1 << 24
 """Bytes that are read, and hashed, at a time."""
 _SEARCH_BYTES = 1 << 20
-"""Bytes that are searched for records at a time: few enough for the cache of the processor."""
+"""Bytes that are searched for records at a time: they fit into the cache of the processor."""
 _MAX_UNFINISHED = 64 * csv_records.MAX_RECORD_BYTES
 """Bytes that are read without finding the end of a record before the file is refused."""
 
@@ -38,16 +40,16 @@ class CsvRange:
     source: str
     start: int
     stop: int
-    """``start`` and ``stop`` in bytes from the beginning of the file: of the unpacked content if it
-    is compressed, and of the same text in UTF-8 without a mark if it is UTF-16."""
+    """``start`` and ``stop`` count bytes from the beginning of the file. For a compressed file they
+    count unpacked bytes; for a file in UTF-16, bytes of the same text in UTF-8 without a mark."""
     first_row: int
     """Number of the first record over all files."""
     num_rows: int
     has_malformed: bool
     unpacked: str = ""
-    """URI of a copy of the range, if its file is compressed, or in UTF-16."""
+    """URI of a copy of the range in plain UTF-8, if its file is compressed or in UTF-16."""
     split: str | None = None
-    """The split of all its rows, if the file belongs to one."""
+    """The split of all its rows, if the settings give the file a split."""
 
     def read(self) -> bytes:
         """Read the bytes of the range."""
@@ -62,17 +64,17 @@ class _Piece(NamedTuple):
     """Consecutive records of a file, from one search."""
 
     position: int
-    """Of its first byte in the file."""
+    """Position of its first byte in the file."""
     content: bytes
     records: csv_records.Records
     """Positions in ``content``."""
 
 
 def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
-    """Choose the bytes of a range so that it holds about ``rows_per_range`` records.
+    """Choose the size of a range in bytes, so that it has about ``rows_per_range`` records.
 
     Args:
-        head: The beginning of the file; its records are taken as typical.
+        head: The beginning of the file; its records have the typical size.
         rows_per_range: Records wanted.
         delimiter: The character between columns.
 
@@ -98,10 +100,10 @@ def cut(
     Args:
         source: The file, plain or compressed.
         first_record: Position of the first record, or of a blank line before it.
-        range_bytes: Distance of the places where the file is cut.
+        range_bytes: Distance between two cuts.
         delimiter: The character between columns.
-        unpack_to: Prefix of the URIs of the ranges of a file that is compressed, or in UTF-16: they
-            are written there.
+        unpack_to: For a file that is compressed or in UTF-16: prefix of the URIs to which its
+            ranges are written in plain UTF-8.
 
     Returns:
         The ranges, with rows numbered from 0; and the hash of the file as it is stored.
@@ -113,10 +115,10 @@ def cut(
         concurrent.futures.ThreadPoolExecutor(1) as pool,
         closing(compression.read_blocks(source, _READ_BYTES)) as blocks,
     ):
-        if unpack_to:  # the file as it is stored has other bytes than the blocks
+        if unpack_to:  # the blocks are unpacked, so the stored file is hashed separately
             hashing = pool.submit(hashes.tree_sha256, source)
-            pieces = _find(blocks, source, first_record, delimiter)
-            ranges = list(_join(pieces, source, first_record, range_bytes, unpack_to))
+            pieces = _find_pieces(blocks, source, first_record, delimiter)
+            ranges = list(_join_ranges(pieces, source, first_record, range_bytes, unpack_to))
             return ranges, hashing.result()
         leaves: list[concurrent.futures.Future[bytes]] = []
 
@@ -125,13 +127,13 @@ def cut(
                 leaves.append(pool.submit(hashes.hash_leaves, block))
                 yield block
 
-        pieces = _find(hash_blocks(), source, first_record, delimiter)
-        ranges = list(_join(pieces, source, first_record, range_bytes, unpack_to))
+        pieces = _find_pieces(hash_blocks(), source, first_record, delimiter)
+        ranges = list(_join_ranges(pieces, source, first_record, range_bytes, unpack_to))
         tree = hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
         return ranges, tree
 
 
-def _find(
+def _find_pieces(
     blocks: Iterable[bytes], source: str, first_record: int, delimiter: str
 ) -> Iterator[_Piece]:
     """Find the records of a file in pieces that follow each other without a gap.
@@ -141,12 +143,12 @@ def _find(
     """
     position = first_record
     pending = b""
-    least = 0  # bytes to wait for, so that no byte is searched many times
-    skip = first_record
+    min_pending = 0  # doubled while a record does not end, so that no byte is searched many times
+    skip = first_record  # bytes before the first record, perhaps more than a block has
     for block in blocks:
         for begin in range(skip, len(block), _SEARCH_BYTES):
             pending += block[begin : begin + _SEARCH_BYTES]
-            if len(pending) < least:
+            if len(pending) < min_pending:
                 continue
             records, used = csv_records.find_records(pending, delimiter=delimiter, last=False)
             if not used and len(pending) > _MAX_UNFINISHED:
@@ -155,7 +157,7 @@ def _find(
                     f"{len(pending):,} bytes",
                     hint="is it a CSV file?",
                 )
-            least = 0 if used else 2 * len(pending)
+            min_pending = 0 if used else 2 * len(pending)
             yield _Piece(position, pending[:used], records)
             position += used
             pending = pending[used:]
@@ -164,22 +166,25 @@ def _find(
     yield _Piece(position, pending[:used], records)
 
 
-def _join(
+def _join_ranges(
     pieces: Iterable[_Piece],
     source: str,
     first_record: int,
     range_bytes: int,
     unpack_to: str,
 ) -> Iterator[CsvRange]:
-    """Join the records of consecutive pieces to ranges, see :func:`cut`."""
-    held = bytearray()  # bytes of a compressed file that are in no range yet
-    held_from = first_record
+    """Split pieces at the cuts, and join the parts between two cuts to one range.
+
+    With ``unpack_to``, the bytes of each range are written there.
+    """
+    held = bytearray()  # unpacked bytes that are not written yet
+    held_from = first_record  # their position in the file
 
     def split_all() -> Iterator[CsvRange]:
         for piece in pieces:
             if unpack_to:
                 held.extend(piece.content)
-            yield from _split(piece, source, range_bytes)
+            yield from _split_piece(piece, source, range_bytes)
 
     groups = itertools.groupby(split_all(), key=lambda part: part.start // range_bytes)
     first_row = 0
@@ -203,8 +208,8 @@ def _join(
         first_row += joined.num_rows
 
 
-def _split(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:
-    """Split the records of a piece where a range ends, with rows numbered from 0."""
+def _split_piece(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:
+    """Split the records of a piece at the cuts; ``first_row`` is not known yet and is 0."""
     starts = piece.position + piece.records.starts
     stops = piece.position + piece.records.stops
     edges = np.flatnonzero(np.diff(starts // range_bytes)) + 1

@@ -11,7 +11,8 @@ The grammar is RFC 4180, slightly extended:
   the record is longer than ``MAX_RECORD_BYTES``), this line alone is a malformed record, and the
   next line begins a new record. So an unclosed quote affects only its own line.
 
-Every byte belongs to exactly one record or blank line, and the records do not depend on the ranges.
+Every byte belongs to exactly one record or blank line. The records do not depend on the ranges in
+which a file is read.
 """
 
 import re
@@ -127,9 +128,10 @@ def _find_regular(piece: bytes, delimiter: str, last: bool) -> tuple[Records, in
 
 
 def _find_ends(data: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
-    """Find where lines end without their LF, CRLF or CR; ``stops`` includes it."""
+    """Find where lines end without their LF, CRLF or CR, given where they end with it."""
     last_bytes = data[stops - 1]
-    ends = stops - ((last_bytes == _NEWLINE) | (last_bytes == _RETURN))
+    has_line_end = (last_bytes == _NEWLINE) | (last_bytes == _RETURN)
+    ends = stops - has_line_end
     has_return = (ends > starts) & (data[ends - 1] == _RETURN)
     return ends - has_return
 
@@ -159,29 +161,29 @@ def _are_well_placed(data: np.ndarray, quotes: np.ndarray, delimiter: str) -> bo
     return bool(is_edge[before].all() and is_edge[after].all())
 
 
-def _field(delimiter: str) -> bytes:
-    """Write the pattern of a well-formed field."""
-    comma = re.escape(delimiter).encode()
-    quoted = _QUOTED + rb"(?=" + comma + rb"|\r|\n|\Z)"
-    plain = rb'[^"\r\n' + comma + rb"][^\r\n" + comma + rb"]*+"
+def _write_field(delimiter: str) -> bytes:
+    """Write the pattern of a well-formed field, quoted or not, without the delimiter after it."""
+    separator = re.escape(delimiter).encode()
+    quoted = _QUOTED + rb"(?=" + separator + rb"|\r|\n|\Z)"
+    plain = rb'[^"\r\n' + separator + rb"][^\r\n" + separator + rb"]*+"
     return rb"(?>" + quoted + rb"|" + plain + rb"|)"
 
 
 @cache
 def _compile_fields(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Compile patterns of the well-formed fields at the start of a line, and of a quoted text."""
-    comma = re.escape(delimiter).encode()
-    fields = rb"(?:" + _field(delimiter) + comma + rb")*+"
+    """Compile two patterns: the well-formed fields at the start of a line, and a quoted text."""
+    separator = re.escape(delimiter).encode()
+    fields = rb"(?:" + _write_field(delimiter) + separator + rb")*+"
     return re.compile(fields), re.compile(_QUOTED)
 
 
 @cache
 def _compile_record(delimiter: str) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """Compile patterns of a well-formed record, and of one that may extend beyond the piece."""
-    comma = re.escape(delimiter).encode()
-    field = _field(delimiter)
-    whole = field + rb"(?:" + comma + field + rb")*+(?:\r\n|\r|\n|\Z)"
-    open_ended = rb"(?:" + field + comma + rb')*+"(?:[^"]|"")*+\Z'
+    """Compile two patterns: a well-formed record, and one that may continue after the piece."""
+    separator = re.escape(delimiter).encode()
+    field = _write_field(delimiter)
+    whole = field + rb"(?:" + separator + field + rb")*+(?:\r\n|\r|\n|\Z)"
+    open_ended = rb"(?:" + field + separator + rb')*+"(?:[^"]|"")*+\Z'
     return re.compile(whole), re.compile(open_ended)
 
 
@@ -195,10 +197,12 @@ def _find_one_by_one(piece: bytes, delimiter: str, last: bool) -> tuple[Records,
     while position < len(piece):
         limit = min(len(piece), position + MAX_RECORD_BYTES)
         match = record.match(piece, position, limit)
-        if match and match.end() == limit < len(piece) and not _is_after_line(piece, limit):
-            match = None  # it matches the limit as if it were the end of the file
+        ends_at_limit = match is not None and match.end() == limit and limit < len(piece)
+        if ends_at_limit and not _is_after_line(piece, limit):
+            match = None  # the pattern takes the limit for the end of the file
         stop = match.end() if match else _find_next_line(piece, position)
         if not last:
+            # a CR at the end is cut, too: it may be half of a CRLF
             is_cut = stop == len(piece) and piece[-1] != _NEWLINE
             may_continue = not match and limit == len(piece) and open_ended.match(piece, position)
             if is_cut or may_continue:
@@ -223,7 +227,7 @@ def _find_next_line(piece: bytes, position: int) -> int:
 
 
 def _is_after_line(piece: bytes, position: int) -> bool:
-    """Say whether a line ends before ``position``."""
+    """Say whether a line ends directly before ``position``."""
     before = piece[position - 1]
     if before == _NEWLINE:
         return True

@@ -1,4 +1,4 @@
-"""Range of a CSV -> its records as columns of strings, not yet checked."""
+"""Byte range of a CSV -> its records as columns of strings, not yet checked."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -29,21 +29,23 @@ def read(
     Args:
         content: The bytes of the range.
         csv_range: The range.
-        csv_format: The meaning of the columns. With ``errors: ignore``, replacement characters
-            U+FFFD that a text contains already are dropped too, if the range has invalid bytes.
-        meanings: Meanings of columns; a column that the CSV lacks is ignored.
-        others: Names in the header.
+        csv_format: The meaning of the columns. With ``errors: ignore``, a range with invalid bytes
+            also loses the characters U+FFFD that its texts already contain.
+        meanings: Columns to read by meaning, such as ``text``; one that the CSV lacks is ignored.
+        others: Columns to read by their name in the header.
 
     Returns:
-        ``row_id``, ``reason`` (why a record cannot be split, else null), and the columns of the
-        meanings: strings, null if the record cannot be split; and the others, null where empty.
+        Two dictionaries of columns. The first has ``row_id``, ``reason`` (why a record cannot be
+        split, else null) and the columns of the meanings: strings, null if the record cannot be
+        split. The second has the other columns by name, null where empty.
     """
     positions: dict[str, int] = {}
     for name in (*meanings, *others):
         position = csv_format.position(name)
         if position is not None:
             positions[name] = position
-    by_position, reason = split(content, csv_range, csv_format, sorted(set(positions.values())))
+    distinct = sorted(set(positions.values()))
+    by_position, reason = split(content, csv_range, csv_format, distinct)
     first = csv_range.first_row
     columns = {"row_id": pa.array(np.arange(first, first + csv_range.num_rows)), "reason": reason}
     for name in meanings:
@@ -54,12 +56,15 @@ def read(
 
 
 def split(
-    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, numbers: Sequence[int]
+    content: bytes, csv_range: CsvRange, csv_format: CsvFormat, positions: Sequence[int]
 ) -> tuple[dict[int, pa.Array], pa.Array]:
     """Split the records of a range as :func:`read` does.
 
+    Malformed records are cut out before Arrow reads the others. Arrow skips records with a wrong
+    number of columns. Rows of both kinds become null in the result.
+
     Returns:
-        The columns with the given numbers, by number; and the reasons.
+        The columns at the given positions, by position; and the reasons.
     """
     settings = csv_format.settings
     reason = np.full(csv_range.num_rows, None, dtype=object)
@@ -73,7 +78,7 @@ def split(
         content = b"".join(content[start:stop] for start, stop in spans)
     repaired = to_utf8(content, settings.encoding)
     skipped: list[int] = []
-    table = _read_csv(repaired, csv_format, numbers, on_invalid=skipped.append)
+    table = _read_csv(repaired, csv_format, positions, on_invalid=skipped.append)
     well_formed = np.flatnonzero(is_split)
     assert table.num_rows + len(skipped) == len(well_formed), (
         "CSV reader and record finder disagree"
@@ -84,13 +89,13 @@ def split(
     drops_damage = settings.errors == "ignore" and repaired != content
     row_in_table = pa.array(np.cumsum(is_split) - 1, mask=~is_split)
     columns = {}
-    for number in numbers:
-        column = table[str(number)].combine_chunks()
+    for position in positions:
+        column = table[str(position)].combine_chunks()
         if drops_damage:
             column = pc.replace_substring(column, "\ufffd", "")
         if not is_split.all():
             column = column.take(row_in_table)
-        columns[number] = column
+        columns[position] = column
     return columns, pa.array(reason, pa.string())
 
 
@@ -101,7 +106,7 @@ def locate(
     is_rejected: pa.Array,
     rules: row_checks.RowRules,
 ) -> tuple[pa.Array, pa.Array]:
-    """Find the position in the file, and the bytes, of rejected records.
+    """Find the offset in the file and the bytes of rejected records.
 
     Returns:
         The offsets (int64, null for accepted records unless ``rules.with_offsets``), and the bytes
@@ -121,15 +126,16 @@ def locate(
             stop = min(records.stops[row], start + MAX_RAW_BYTES)
             raw[row] = content[start:stop].rstrip(b"\r\n")
     is_accepted = ~is_rejected.to_numpy(zero_copy_only=False)
-    mask = None if rules.with_offsets else is_accepted
-    return pa.array(csv_range.start + records.starts, mask=mask), pa.array(raw, pa.binary())
+    is_null = None if rules.with_offsets else is_accepted
+    offsets = pa.array(csv_range.start + records.starts, mask=is_null)
+    return offsets, pa.array(raw, pa.binary())
 
 
 def to_utf8(content: bytes, encoding: str) -> bytes:
-    """Convert bytes to UTF-8, invalid ones to U+FFFD; quotes, delimiters and line ends stay.
+    """Convert bytes to UTF-8, and invalid bytes to U+FFFD; quotes, delimiters and line ends stay.
 
-    An invalid sequence never includes an ASCII byte. Dropping the bytes here would be wrong: the
-    next character could become the beginning of a field, or the line empty.
+    An invalid sequence never includes an ASCII byte. Invalid bytes are not dropped here: without
+    them, another character could begin the field, or the line could be empty.
     """
     if encoding != "utf-8":
         return content.decode(encoding, errors="replace").encode()
@@ -142,7 +148,7 @@ def to_utf8(content: bytes, encoding: str) -> bytes:
         line_end = content.find(b"\n", start + _BLOCK_BYTES)
         stop = len(content) if line_end < 0 else line_end + 1
         block = view[start:stop]
-        if _is_utf8(block):  # as most blocks are
+        if _is_utf8(block):  # true for most blocks
             blocks.append(block)
         else:
             blocks.append(str(block, "utf-8", "replace").encode())
@@ -151,7 +157,7 @@ def to_utf8(content: bytes, encoding: str) -> bytes:
 
 
 def _is_utf8(content: bytes | memoryview) -> bool:
-    """Say whether all bytes are valid in UTF-8; Arrow finds out faster than decoding."""
+    """Say whether all bytes are valid UTF-8; Arrow checks this faster than Python decodes."""
     offsets = pa.array([0, len(content)], pa.int64()).buffers()[1]
     text = pa.Array.from_buffers(pa.large_string(), 1, [None, offsets, pa.py_buffer(content)])
     try:
@@ -164,24 +170,25 @@ def _is_utf8(content: bytes | memoryview) -> bool:
 def _read_csv(
     content: bytes,
     csv_format: CsvFormat,
-    numbers: Sequence[int],
+    positions: Sequence[int],
     *,
     on_invalid: Callable[[int], None],
 ) -> pa.Table:
-    """Read the wanted columns of well-formed records, as strings, each named by its number.
+    """Read the columns at some positions of well-formed records, as strings named by position.
 
     A record with a wrong number of columns is left out; ``on_invalid`` gets its 0-based number.
     """
-    names = [str(number) for number in range(csv_format.num_columns)]
+    names = [str(position) for position in range(csv_format.num_columns)]
+    wanted = [str(position) for position in positions]
     if not content:
-        return pa.table({str(number): pa.array([], pa.string()) for number in numbers})
+        return pa.table({name: pa.array([], pa.string()) for name in wanted})
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         on_invalid(row.number - 1)
         return "skip"
 
     return pyarrow.csv.read_csv(
-        pa.BufferReader(b"\n" + content),  # after a blank line a byte order mark is text
+        pa.BufferReader(b"\n" + content),  # Arrow would drop a byte order mark at the start
         read_options=pyarrow.csv.ReadOptions(
             column_names=names, use_threads=False, block_size=len(content) + 2
         ),
@@ -191,7 +198,7 @@ def _read_csv(
             invalid_row_handler=skip,
         ),
         convert_options=pyarrow.csv.ConvertOptions(
-            include_columns=[str(number) for number in numbers],
+            include_columns=wanted,
             column_types={name: pa.string() for name in names},
             strings_can_be_null=False,
         ),

@@ -1,7 +1,7 @@
-"""Published archives: downloaded, verified by checksum and unpacked.
+"""Download published archives, verify them by checksum, and unpack them.
 
-While an archive is downloaded it is called ``ARCHIVE.zip.part``, and the same command resumes it.
-Once it is unpacked it is deleted. A file gets its name when it is complete.
+During the download an archive is named ``ARCHIVE.zip.part``; the same command resumes the download.
+The archive is deleted after it is unpacked. A file gets its name when it is complete.
 """
 
 import shutil
@@ -17,9 +17,9 @@ from sentiflow.storage.uris import without_credentials
 
 _BLOCK_BYTES = 1 << 16
 _TIMEOUTS = (15, 60)
-"""Seconds until a connection is made, and without a byte on it."""
+"""Maximum seconds to connect, and to wait for the next byte."""
 _SAME_SIZE = 0.01
-"""Share by which the size of a file may differ from the rounded size in :class:`Archive`."""
+"""Maximum relative difference between the size of a file and its rounded size in an archive."""
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,14 @@ def download(
 ) -> list[Path]:
     """Download and unpack files of an archive, unless the folder has them already.
 
-    An archive that lies in the folder is verified, used and kept.
+    If the folder already has the archive, it is verified, used and kept.
 
     Args:
         archive: The archive that the files are in.
-        folder: Where the files go; created if missing.
-        names: Names of the files; all by default.
+        folder: Where the files are written; created if missing.
+        names: Names of the files. Default: all.
         url: Another address of the same archive.
-        overwrite: Replace files that have these names.
+        overwrite: Replace existing files of these names.
 
     Returns:
         The paths of the files.
@@ -149,10 +149,10 @@ def download(
 
 
 def _is_member(path: Path, archive: Archive) -> bool:
-    """Say whether a file is there.
+    """Say whether a file of the archive exists already.
 
     Raises:
-        UserError: It has another size than in the archive.
+        UserError: There is a file of this name with another size.
     """
     if not path.exists():
         return False
@@ -173,7 +173,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
         UserError: The archive cannot be downloaded from there.
         JobError: The server broke off.
     """
-    import requests  # takes long
+    import requests  # slow to import
 
     shown = without_credentials(url)
     start = part.stat().st_size if part.exists() else 0
@@ -207,9 +207,9 @@ def _fetch(url: str, part: Path, size: int) -> None:
             raise JobError(f"cannot download {shown}: {problem}: {hint}") from error
         raise UserError(
             f"cannot download {shown}: {problem}",
-            hint="is there a network, a proxy to name in HTTPS_PROXY, a certificate to name in "
-            f"REQUESTS_CA_BUNDLE? Or get it with a browser, put it at {part.with_suffix('')}, and "
-            "run the same command, which verifies and unpacks it",
+            hint="check the network, the proxy (HTTPS_PROXY) and the certificate "
+            "(REQUESTS_CA_BUNDLE). Or download the archive with a browser, save it as "
+            f"{part.with_suffix('')}, and run the same command, which verifies and unpacks it",
         ) from error
 
 

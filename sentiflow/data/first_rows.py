@@ -13,9 +13,15 @@ from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.storage import compression
 
 FIRST_BYTES = 1 << 20
-"""Bytes of a CSV that are read, unpacked ones if it is compressed."""
+"""Bytes of a CSV that are read; unpacked bytes if it is compressed."""
 _FIRST_ROWS = 5_000
 """Rows of a Parquet file that are read."""
+
+_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
+_NO_LETTERS = re.compile(rb"[\x80-\x9f]")
+"""Bytes without a character in latin-1; in cp1252 they are quotes, dashes and the euro."""
+_MAX_RUN = 1.7
+"""Maximum mean number of adjacent bytes beyond ASCII in a Latin text; other alphabets have more."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +30,17 @@ class FirstRows:
 
     uri: str
     rows: pa.Table
-    """All columns as texts, named as in the file, or by their position if it names none; two may
-    have the same name. A record that cannot be split is a row of nulls. Of Parquet, columns that
-    hold lists or bytes are left out."""
+    """All columns as texts, under their names in the file; in a CSV without a header, under their
+    positions. Two columns of a CSV may have the same name. A record that cannot be split is a row
+    of nulls. Parquet columns of lists or bytes are left out."""
     names: tuple[str, ...]
-    """Names in the header of a CSV, or in Parquet; none if a CSV has no header."""
+    """All names in the file; none if a CSV has no header."""
     faults: pa.Array
     """For each row the reason why its record cannot be split; null if it can."""
     is_whole: bool
     """Whether the file has no more rows."""
     is_damaged: bool = False
-    """Whether there are bytes that are invalid in the encoding: texts hold U+FFFD for them."""
+    """Whether some bytes are invalid in the encoding: texts have U+FFFD in their place."""
     fitting_encoding: str = ""
     """An encoding that fits the bytes better than the one in the settings; empty if none does."""
     schema: pa.Schema = field(default_factory=lambda: pa.schema([]))
@@ -51,9 +57,8 @@ def read(uri: str, settings: FormatSettings) -> FirstRows:
     """Read the first rows of a file: a megabyte of CSV, or some thousand rows of Parquet.
 
     Args:
-        uri: The file; Parquet by its name, otherwise CSV, plain or compressed.
-        settings: The section ``format``: delimiter, header, encoding. The columns it names do not
-            matter.
+        uri: The file: Parquet if its name ends in ``.parquet``, otherwise CSV, plain or compressed.
+        settings: The section ``format``; only delimiter, header and encoding are used.
 
     Returns:
         The rows; none if the file is blank.
@@ -123,8 +128,9 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
     """Judge whether bytes are text of an encoding.
 
     Returns:
-        Whether some are invalid in it; and an encoding that fits them better, or an empty text. For
-        UTF-8 with some damage no other encoding is named.
+        Whether some bytes are invalid in the encoding; and an encoding that fits the bytes better,
+        or an empty text. A better one than UTF-8 is named only if some bytes are invalid, a better
+        one than others only if it is UTF-8.
 
     Example:
         >>> judge_encoding("caf\u00e9".encode("latin-1"), "utf-8")
@@ -136,7 +142,9 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
         return False, ""
     is_damaged = not decodes(content, encoding)
     fitting = find(content)
-    is_better = is_damaged if encoding == "utf-8" else fitting == "utf-8"
+    is_better = fitting == "utf-8"
+    if encoding == "utf-8":
+        is_better = is_damaged
     if fitting == encoding or not is_better:
         fitting = ""
     return is_damaged, fitting
@@ -157,23 +165,16 @@ def _read_parquet(uri: str) -> FirstRows:
     )
 
 
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
-_NO_LETTERS = re.compile(rb"[\x80-\x9f]")
-"""Bytes without a character in latin-1; in cp1252 they are quotes, dashes and the euro."""
-_MAX_RUN = 1.7
-"""Mean number of adjacent bytes beyond ASCII in a Latin text; in other alphabets there are more."""
-
-
 def find(content: bytes, *, is_cut: bool = False) -> str:
-    """Find the encoding: ``utf-8``, ``cp1252``, ``latin-1``, or an empty text for any other one.
+    """Find the encoding: ``utf-8``, ``cp1252``, ``latin-1``, or an empty text for another one.
 
-    A text with some invalid bytes is UTF-8 if it has at least as many valid characters of several
-    bytes. In Latin texts few accents are adjacent; in other alphabets nearly all letters are beyond
-    ASCII.
+    A text with invalid bytes still counts as UTF-8 if it has at least as many valid characters
+    beyond ASCII. Latin texts have few adjacent accents; in other alphabets nearly all letters are
+    beyond ASCII.
 
     Args:
         content: The text.
-        is_cut: Whether it may end within a character.
+        is_cut: Whether the text may end within a character.
 
     Example:
         >>> find("caf\u00e9".encode("latin-1")), find("\u20ac 5".encode("cp1252"))

@@ -1,4 +1,4 @@
-"""Files and globs -> the files that match, described as an input by size, time and content."""
+"""Files and globs -> the matching files, described by size, time and content as a stage's input."""
 
 import fnmatch
 import glob
@@ -17,7 +17,7 @@ from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_member
 
 _CHECK = "check the path"
-_DOWNLOAD = "get it by sentiflow download sentiment140, or a similar one by sentiflow sample"
+_DOWNLOAD = "get it with sentiflow download sentiment140, or make a similar one: sentiflow sample"
 _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_identify_state`."""
 
@@ -25,12 +25,12 @@ _hashes: dict[str, str] = {}
 def expand(
     patterns: Sequence[str], *, setting: str = "", earlier: Input | None = None
 ) -> list[str]:
-    """List the files that match ``patterns``, in the given order, matches of a glob sorted by name.
+    """List the files that match some patterns, in the order of the patterns.
 
-    Patterns are as in Python's ``glob``: ``*`` and ``?`` match within one path segment, ``**``
-    any number of directories, and none of them a name that begins with a dot.
-    ``archive.zip::member`` is a member of each archive that matches ``archive.zip``; whether the
-    archive contains it is not checked.
+    The matches of a glob are sorted by name. Patterns are as in Python's ``glob``: ``*`` and ``?``
+    match within one path segment, ``**`` matches any number of directories, and none of them
+    matches a name that begins with a dot. ``archive.zip::member`` is a member of each archive that
+    matches ``archive.zip``; whether the archive contains it is not checked.
 
     Args:
         patterns: Files and globs.
@@ -64,8 +64,8 @@ def _expand_one(pattern: str) -> list[str]:
     if info.type == fs.FileType.File:
         return [pattern]
     if not any(mark in pattern for mark in "*?["):
-        published, *_ = SENTIMENT140.members
-        hint = _DOWNLOAD if pattern.endswith(f"/{published}") else _CHECK
+        training_file = next(iter(SENTIMENT140.members))
+        hint = _DOWNLOAD if pattern.endswith(f"/{training_file}") else _CHECK
         raise UserError(f"no such file: {pattern}", hint=hint)
     if is_local(pattern):
         names = glob.glob(absolute_uri(pattern), recursive=True)
@@ -104,13 +104,13 @@ def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
         return fits and _matches(parts[1:], segments[1:])
     if len(segments) == 1:
         return not any(part.startswith(".") for part in parts)
-    if _matches(parts, segments[1:]):  # it stands for no directory
+    if _matches(parts, segments[1:]):  # ** may stand for no directory at all
         return True
     return not is_hidden and _matches(parts[1:], segments)
 
 
 def _check_distinct(uris: Sequence[str]) -> None:
-    """Check that all files differ, whatever the names and links that lead to them."""
+    """Check that no file is named twice, also not by another name or through a link."""
     seen: dict[str, str] = {}
     for uri in uris:
         file, member = split_member(uri)
@@ -124,11 +124,12 @@ def _check_distinct(uris: Sequence[str]) -> None:
 
 
 def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
-    """Say whether all files that were read before match a setting, and are gone.
+    """Say whether all files of an earlier run are gone, while the setting still names them.
 
     Args:
-        earlier: Their description.
-        patterns: Files and globs of the setting. Each must match a file.
+        earlier: The files, as they were described.
+        patterns: Files and globs of the setting. Each file must match one, and each must match a
+            file.
     """
     uris = [item["uri"] for item in earlier.get("files", [])]
     if not uris:
@@ -145,8 +146,8 @@ def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
 def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     """Describe input files: size, time and a hash of the content.
 
-    A file whose size and time are the same as in ``earlier``, an earlier description, is not read.
-    Each of the other files is read once in a process.
+    A file with the same size and time as in ``earlier``, an earlier description, is not read again.
+    Other files are read once in a process.
 
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.
@@ -213,9 +214,9 @@ def _identify_state(item: InputFile) -> str:
 
 
 def add(earlier: Input, uris: Sequence[str]) -> Input | None:
-    """Describe input files that begin with the files of an earlier description.
+    """Add new files to an earlier description without reading any content.
 
-    No content is read: new files have no hash yet.
+    The new files have no hash yet.
 
     Returns:
         The description; None if ``uris`` do not begin with the files of ``earlier``, or if these

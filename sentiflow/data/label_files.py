@@ -1,7 +1,8 @@
-"""Tables of labelled rows, CSV as spreadsheets write it or Parquet -> row ids, texts and labels.
+"""Files of labelled rows (Parquet, or CSV from a spreadsheet) -> row ids, texts and labels.
 
-The labels are manual (``prepare.corrections``, ``trends.labels``), or predictions of any program,
-such as a large language model. Predictions of teachers become a table to look texts up in.
+The labels are manual (``prepare.corrections``, ``trends.labels``), or predictions of another
+program, such as a large language model. Predictions of teachers become :class:`Answers`, a table in
+which texts are looked up.
 """
 
 import io
@@ -24,32 +25,33 @@ from sentiflow.storage.uris import display_uri
 TEACHERS = "train.distill.teachers"
 CORRECTIONS = "prepare.corrections"
 PLACE = "place"
-"""Column that :func:`read` adds for messages: the file, and the line of a CSV or row of Parquet,
-counted from 0."""
+"""Column that :func:`read` adds for messages: the file, and the line of a CSV (from 1, with the
+header) or the row of Parquet (from 0)."""
 PROBABILITY = "probability_"
 """Prefix of probability columns."""
 NO_ROW = -1
 """Value of ``row_id`` in a row that has none."""
 _TOLERANCE = 0.02
-"""Maximum distance of the sum of a row from 1: a program may write few digits."""
+"""Maximum difference between the sum of a row's probabilities and 1: programs may round them."""
 _FORMULA = r"'*[=+\-@\t\r]"
-"""Beginning of a text that a spreadsheet takes for a formula, perhaps after quotes against that."""
+"""Beginning of a text that a spreadsheet takes for a formula. It may have quotes before it, since
+:func:`to_csv` adds one."""
 _WHOLE = r"[0-9]{1,19}(?:\.0?)?"
 """A row number in a spreadsheet. ``1.000`` is not one: it may mean a thousand."""
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
-    """Read the rows of a file that are not empty.
+    """Read all rows of a file except empty ones.
 
     Args:
         uri: The file.
-        setting: The setting that names it.
-        needs: The columns that it must have; one may be written ``row_id or text``.
-        hint: What to do if it lacks one.
+        setting: The setting that names it, for messages.
+        needs: The columns that it must have. ``row_id or text`` means that one of both is enough.
+        hint: What to do if a column is missing.
 
     Returns:
-        Its columns, and ``PLACE``. Probabilities are float64. Other columns are strings: empty in
-        place of null, and without surrounding white space except in ``text``.
+        Its columns, and ``PLACE``. Probabilities are float64. Other columns are strings: null
+        becomes an empty string, and white space at both ends is removed, except in ``text``.
 
     Raises:
         UserError: There is no such table, or it lacks a column.
@@ -60,15 +62,7 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
     places = _name_places(uri, table)
     for column, values in table.items():
         if str(column).startswith(PROBABILITY):
-            numbers = pd.to_numeric(values, errors="coerce").astype("float64")
-            is_text = numbers.isna() & values.notna() & (values != "")
-            reject(
-                table.assign(**{PLACE: places}),
-                is_text,
-                "is no number with a decimal point",
-                column=str(column),
-            )
-            table[column] = numbers
+            table[column] = _read_probabilities(table.assign(**{PLACE: places}), str(column))
         else:
             written = values.astype(object).where(values.notna(), "").astype(str)
             table[column] = written if column == "text" else written.str.strip()
@@ -76,8 +70,17 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
     return table.assign(**{PLACE: places})[~is_empty.all(axis=1)]
 
 
+def _read_probabilities(table: pd.DataFrame, column: str) -> pd.Series:
+    """Convert a column of probabilities to float64; empty values become NaN."""
+    values = table[column]
+    numbers = pd.to_numeric(values, errors="coerce").astype("float64")
+    is_text = numbers.isna() & values.notna() & (values != "")
+    reject(table, is_text, "is not a number with a decimal point", column=column)
+    return numbers
+
+
 def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint: str) -> None:
-    """Check that a table has the columns that it must have, and labels that are names."""
+    """Check that a table has the needed columns, and that its labels are names."""
     columns = [str(column) for column in table.columns]
     missing = []
     for needed in needs:
@@ -86,26 +89,30 @@ def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint
             missing.append(needed)
     if missing:
         problem = f"{name} has no column {' and no column '.join(missing)}"
-        raise UserError(f"{problem}; there are {', '.join(columns)}", hint=hint)
+        raise UserError(f"{problem}; its columns are {', '.join(columns)}", hint=hint)
     are_numbers = "label" in needs and pd.api.types.is_integer_dtype(table["label"])
     if are_numbers and "prediction" in table:
         raise UserError(
             f"{name}: its labels are the numbers of a model's classes",
-            hint="write their names; sentiflow evaluate CONFIG --overwrite writes mistakes.parquet "
-            "with names",
+            hint="write the names of the classes; sentiflow evaluate CONFIG --overwrite writes "
+            "mistakes.parquet with names",
         )
 
 
 def _name_places(uri: str, table: pd.DataFrame) -> pd.Series:
     """Name the place of each row, for messages."""
-    unit, first = "line", 2  # the header is line 1
     if uri.endswith(".parquet"):
-        unit, first = "row", 0
+        unit = "row"
+        first = 0
+    else:
+        unit = "line"
+        first = 2  # the header is line 1
     numbers = pd.Series(range(first, first + len(table)), table.index)
     return f"{display_uri(uri)}: {unit} " + numbers.astype(str)
 
 
 def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
+    """Read a file: strings of a CSV, whose delimiter is the most frequent one in its header."""
     try:
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
@@ -122,7 +129,7 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
         raise UserError(f"{setting}: there is no {name}") from error
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{name} is no text in UTF-8", hint="save it as CSV UTF-8 in the spreadsheet"
+            f"{name} is not text in UTF-8", hint="save it as CSV UTF-8 in the spreadsheet"
         ) from error
     except (ValueError, pa.ArrowInvalid) as error:
         raise UserError(
@@ -133,7 +140,13 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
 def reject(
     table: pd.DataFrame, wrong: "pd.Series | np.ndarray", problem: str, *, column: str = ""
 ) -> None:
-    """Reject a file that has wrong rows: name the first, and its value in ``column``.
+    """Reject a file if some of its rows are wrong; name the first one, and its value in ``column``.
+
+    Args:
+        table: The rows, with ``PLACE``.
+        wrong: Whether each row is wrong, bool.
+        problem: What is wrong, as the end of a sentence.
+        column: The column with the wrong values, if there is one.
 
     Raises:
         UserError: There is a wrong row.
@@ -155,12 +168,12 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
     """Convert the column ``row_id`` to int64; spreadsheets may write ``7.0`` for 7.
 
     Raises:
-        UserError: A value is no row number.
+        UserError: A value is not a row number.
     """
     is_whole = table["row_id"].str.fullmatch(_WHOLE)
     digits = table["row_id"].str.replace(r"\..*", "", regex=True)
     wrong = ~is_whole | (digits.str.zfill(19) > str((1 << 63) - 1))
-    reject(table, wrong, "is no row number", column="row_id")
+    reject(table, wrong, "is not a row number", column="row_id")
     return digits.astype("int64")
 
 
@@ -173,12 +186,13 @@ def read_labels(
 ) -> pd.Series:
     """Convert labels to positions of classes.
 
-    A label is a written value, as it is or in lower case, or the name of a class in any case.
+    A label is one of ``values``, also in another case if the value is in lower case, or the name of
+    a class in any case.
 
     Args:
         table: Rows with a label.
         classes: The names in their order.
-        values: The position in ``classes`` of each written value; None: it means no label.
+        values: Written values, each with its position in ``classes``; None: no label.
         column: Column with the labels.
 
     Returns:
@@ -206,12 +220,14 @@ def read_labels(
 
 
 def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:
-    """Write rows to label for a spreadsheet; a quote before a formula makes it a text.
+    """Write rows as a CSV for people to label in a spreadsheet.
+
+    A text that a spreadsheet would take for a formula gets a quote at its beginning.
 
     Args:
         table: The rows.
-        is_wide: Write tabs and UTF-16 instead of commas and UTF-8. Spreadsheets in any language
-            read that as "Unicode text".
+        is_wide: Write tabs and UTF-16 instead of commas and UTF-8: the "Unicode text" that
+            spreadsheets in any language read.
     """
     safe = {}
     for name, values in table.items():
@@ -233,10 +249,10 @@ class CorrectedRows:
     """N positions in the classes; -1: the row has no label."""
 
     def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
-        """Look up the rows of a part.
+        """Look up the rows of a part by their ids.
 
         Returns:
-            Whether each row is corrected, bool; its label, int8, null if it has none.
+            Whether each row is corrected, bool; and its new label, int8, null if it has none.
         """
         is_corrected, place = find_sorted(self.row_id, row_id.to_numpy())
         label = np.full(len(is_corrected), -1)
@@ -257,17 +273,18 @@ def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
         row_id: ``NO_ROW`` if there is none.
         has_text: Whether the row has a text.
         text: Hash of the normalized text.
-        label: The name of a class; with ``labels: auto`` as it is written. Empty: the row has no
-            label.
+        label: The name of a class; with ``labels: auto`` the written label. Empty: the label of the
+            row is removed.
 
     Raises:
-        UserError: A file lacks a column or any label, or a label is unknown.
+        UserError: A file lacks a column, has no label at all, or a label is unknown.
     """
     tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
     return pd.concat(tables, ignore_index=True)
 
 
 def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
+    """Read the labelled rows of one file, see :func:`read_corrections`."""
     hint = "corrections have row_id or text, and label"
     table = read(uri, setting=CORRECTIONS, needs=("label", "row_id or text"), hint=hint)
     table = table[table["label"] != ""]
@@ -277,14 +294,14 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
     empty = pd.Series("", table.index)
     number = table.get("row_id", empty)
     text = table.get("text", empty)
-    if not uri.endswith(".parquet"):  # undo what to_csv puts before a formula
+    if not uri.endswith(".parquet"):  # remove the quote that to_csv puts before a formula
         text = text.str.replace(f"^'(?={_FORMULA})", "", regex=True)
     has_text = text.str.strip() != ""
     has_number = number != ""
     reject(
         table,
         ~has_text & ~has_number,
-        "is of no row: it has neither row_id nor text",
+        "belongs to no row: it has neither row_id nor text",
         column="label",
     )
     row_id = pd.Series(NO_ROW, table.index, dtype="int64")
@@ -296,14 +313,14 @@ def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
 
 
 def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
-    """Name the class of each correction; empty: the row gets no label."""
+    """Name the class of each correction; empty: the label of the row is removed."""
     if form.classes is None:  # labels: auto
         is_named = table["label"].str.casefold() != UNLABELLED
         return table["label"].where(is_named, "")
     values: dict[str, int | None] = {}
     if form.kind == "sentiment140":
         values.update(table_files.NUMBERED)
-    values.update(csv_format.meanings(form))
+    values.update(csv_format.written_labels(form))
     values[UNLABELLED] = None
     names = dict(enumerate(form.classes)) | {-1: ""}
     return read_labels(table, form.classes, values).map(names)
@@ -319,11 +336,11 @@ class Answers:
     """(N, C) float32; each row sums to 1."""
 
     def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Look M hashes up.
+        """Look up M hashes.
 
         Returns:
-            Whether there is a prediction, M bool; its probabilities, (M, C) float32, 0 where there
-            is none.
+            Whether each text has a prediction, M bool; and its probabilities, (M, C) float32, which
+            are 0 if it has none.
         """
         is_known, place = find_sorted(self.keys, keys)
         probabilities = np.zeros((len(keys), self.probabilities.shape[1]), np.float32)
@@ -331,7 +348,7 @@ class Answers:
         return is_known, probabilities
 
     def to_table(self) -> pa.Table:
-        """Return a table for :meth:`from_table`."""
+        """Return the predictions as a table that :meth:`from_table` reads."""
         num_classes = self.probabilities.shape[1]
         flat = pa.array(self.probabilities.ravel(), pa.float32())
         lists = pa.FixedSizeListArray.from_arrays(flat, num_classes)
@@ -351,7 +368,7 @@ class Answers:
 
     @classmethod
     def load(cls, uri: str) -> "Answers":
-        """Read a file of :meth:`save`."""
+        """Read a file that :meth:`save` has written."""
         return cls.from_table(filesystem.read_arrow(uri))
 
 
@@ -363,16 +380,16 @@ def add_answers(
     Args:
         table: The rows, with ``label``: -1, or one of C classes.
         is_answered: Whether the teachers have answered each row, N bool.
-        answers: Their probabilities, ``(N, C)``.
-        keep_labels: Keep rows with a label but no answer: their label has probability 1.
+        answers: The probabilities of the classes, ``(N, C)``.
+        keep_labels: Keep rows with a label but no answer; their label gets probability 1.
 
     Columns:
         added: ``teacher`` (list<float>).
     """
     labels = table["label"].to_numpy()
     num_classes = answers.shape[1]
-    hard = np.eye(num_classes)[np.maximum(labels, 0)]
-    taught = np.where(is_answered[:, None], answers, hard).astype(np.float32)
+    one_hot = np.eye(num_classes)[np.maximum(labels, 0)]
+    taught = np.where(is_answered[:, None], answers, one_hot).astype(np.float32)
     offsets = pa.array(np.arange(len(table) + 1, dtype=np.int32) * num_classes)
     lists = pa.ListArray.from_arrays(offsets, pa.array(taught.ravel()))
     is_kept = is_answered
@@ -386,8 +403,8 @@ def read_answers(uris: Sequence[str], classes: Sequence[str]) -> Answers:
 
     Args:
         uris: The files.
-        classes: The C classes. Probabilities of other classes are left out, and the remaining ones
-            scaled to a sum of 1. If nothing remains of a prediction, it does not count.
+        classes: The C classes. Probabilities of other classes are left out, and the others are
+            scaled to a sum of 1. A prediction whose others sum to 0 does not count.
 
     Raises:
         UserError: A file is not Parquet or lacks a column, a probability is not from 0 to 1, the
@@ -404,7 +421,7 @@ def read_answers(uris: Sequence[str], classes: Sequence[str]) -> Answers:
 
 
 def _read_answers(uri: str, classes: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """Read the probabilities of the classes, (N, C) float64, by the hashes of the texts."""
+    """Yield tables of the classes' probabilities, (N, C) float64, indexed by the texts' hashes."""
     arrow = table_files.read_footer(uri).arrow
     table_plans.check_text(uri, arrow, "text", setting=TEACHERS)
     columns = [name for name in arrow.names if name.startswith(PROBABILITY)]

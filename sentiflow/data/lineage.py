@@ -1,4 +1,4 @@
-"""Manifest of predictions -> the corpus, the prepared data, the models and trainings behind it."""
+"""Manifest of predictions -> their models and trainings, their corpus and its prepared data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,14 +18,14 @@ from sentiflow.storage.uris import join
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _MAX_NAMED = 3
-"""Input files that are named; the others are counted."""
+"""Maximum number of input files that are named; the others are counted."""
 
 
 # Models
 
 
 def models_of(scored: Manifest) -> dict[str, ModelInput]:
-    """List the models that made the predictions, by version; the last one used comes first."""
+    """List the models that made the predictions, by version; the last used model comes first."""
     newest_first = reversed(scored.get("scorings", []))
     versions = dict.fromkeys(scoring["model_version"] for scoring in newest_first)
     models = {name: scored["models"][name] for name in versions if name in scored["models"]}
@@ -33,9 +33,12 @@ def models_of(scored: Manifest) -> dict[str, ModelInput]:
 
 
 def of_version(scored: Manifest, version: str) -> Manifest:
-    """Describe the predictions of one model as if there were no others; files and rows stay."""
+    """Make a manifest that names only one of the models; its files and counts are unchanged."""
     model = models_of(scored)[version]
-    scorings = [s for s in scored.get("scorings", ()) if s["model_version"] == version]
+    scorings = []
+    for scoring in scored.get("scorings", ()):
+        if scoring["model_version"] == version:
+            scorings.append(scoring)
     return {
         **scored,
         "inputs": {**scored["inputs"], "model": model},
@@ -51,7 +54,7 @@ def is_one_of_several(scored: Manifest) -> bool:
 
 
 def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """List the models that a model averages: only itself, if it is no average."""
+    """List the models that a model averages; only the model itself if it is not an average."""
     return model.get("members") or [model]
 
 
@@ -61,7 +64,7 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
 
 
 def left_out_of(model: Mapping[str, Any]) -> set[str]:
-    """Name the classes that the training of a model, or of any averaged model, leaves out."""
+    """Name the classes that the training of a model left out; for an average, of any of them."""
     names: set[str] = set()
     for settings in _settings_of_members(model["settings"]):
         names.update(settings.get("left_out", ()))
@@ -69,7 +72,7 @@ def left_out_of(model: Mapping[str, Any]) -> set[str]:
 
 
 def describe_model(settings: Settings) -> str:
-    """Describe a model in a line, by the settings of its package."""
+    """Describe a model in one line, given the settings of its package."""
     members = _settings_of_members(settings)
     different = dict.fromkeys(_describe_member(member) for member in members)
     described = " and ".join(different)
@@ -79,7 +82,7 @@ def describe_model(settings: Settings) -> str:
 
 
 def _settings_of_members(settings: Settings) -> Sequence[Settings]:
-    """List the settings of each averaged model: only the given ones, if it is no average."""
+    """List the settings of each averaged model; only the given settings if it is not an average."""
     members: Sequence[Settings] = settings.get("members", [settings])
     return members
 
@@ -111,20 +114,22 @@ def training_of(model: Mapping[str, Any]) -> Manifest | None:
 
 def is_of_training(scored: Manifest, training: Manifest | None) -> bool:
     """Say whether a scored corpus is the prepared data of a training."""
-    corpus = scored["inputs"]["corpus"]["fingerprint"]
-    return training is not None and training["inputs"]["prepared"]["fingerprint"] == corpus
+    if training is None:
+        return False
+    corpus = scored["inputs"]["corpus"]
+    return training["inputs"]["prepared"]["fingerprint"] == corpus["fingerprint"]
 
 
 # Corpora
 
 
 def corpus_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the prepared data; None if files were scored, or they are gone."""
+    """Find the manifest of the scored prepared data; None if files were scored or it is gone."""
     return manifest.read_input(scored["inputs"], "corpus")
 
 
 def input_files_of(scored: Manifest) -> Input | None:
-    """Find the input files whose rows a scored corpus numbers; None if they are unknown."""
+    """Find the input files to which the row ids of a scored corpus refer; None if unknown."""
     corpus: Input = scored["inputs"]["corpus"]
     if "files" in corpus:
         return corpus
@@ -140,11 +145,11 @@ def given_test_files_of(scored: Manifest) -> list[str]:
     files = prepared["inputs"]["csv"]["files"]
     splits = prepared["settings"].get("fixed_files", [])
     pairs = zip(files, splits, strict=False)  # files without a given split come last
-    return [manifest.identify_file(file) for file, split in pairs if split == SPLITS[2]]
+    return [manifest.identify_file(file) for file, split in pairs if split == "test"]
 
 
 def name_corpus(scored: Manifest) -> str:
-    """Name the input files of a scored corpus, or its location where they are unknown."""
+    """Name the input files of a scored corpus, or its location if they are unknown."""
     files = input_files_of(scored)
     uris = [item["uri"] for item in files["files"]] if files else []
     return name_files(uris or [scored["inputs"]["corpus"]["uri"]])
@@ -166,8 +171,8 @@ def name_files(uris: Sequence[str]) -> str:
 
 def format_of(scored: Manifest) -> FormatSettings:
     """Return the format of the input files of a scored corpus."""
-    read_by = corpus_of(scored) or scored
-    return FormatSettings.model_validate(read_by["settings"].get("format") or {})
+    reader = corpus_of(scored) or scored  # the stage that has read the files
+    return FormatSettings.model_validate(reader["settings"].get("format") or {})
 
 
 def label_values(scored: Manifest) -> dict[str, int]:
@@ -176,7 +181,7 @@ def label_values(scored: Manifest) -> dict[str, int]:
     names = manifest.find_classes(scored)
     written = form.classes or ()
     values = {}
-    for value, code in csv_format.meanings(form):
+    for value, code in csv_format.written_labels(form):
         if code is not None and written[code] in names:
             values[value] = names.index(written[code])
     return values
@@ -205,7 +210,11 @@ def read_prepared(
     """Read columns of some rows of the prepared data behind predictions, in this order."""
     uri = scored["inputs"]["corpus"]["uri"]
     tables = read_tables(uri, prepared, name_folders(splits), ["row_id", *columns])
-    rows = pa.concat_tables(t.filter(np.isin(t["row_id"].to_numpy(), row_ids)) for t in tables)
+    found = []
+    for table in tables:
+        is_wanted = np.isin(table["row_id"].to_numpy(), row_ids)
+        found.append(table.filter(is_wanted))
+    rows = pa.concat_tables(found)
     place = pc.index_in(pa.array(row_ids), value_set=rows["row_id"].combine_chunks())
     return rows.take(place)
 

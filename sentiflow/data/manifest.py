@@ -26,7 +26,6 @@ from sentiflow.data.manifest_types import (
     Manifest,
     Settings,
 )
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, printable, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_inside, join, join_member, split_member
@@ -52,7 +51,7 @@ _NEEDED = (
     "inputs.corpus",
     "inputs.model.settings.classes",
 )
-"""Keys that a manifest of predictions must have, beside the keys of every manifest."""
+"""Keys that a manifest of predictions must have, in addition to the keys of every manifest."""
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
@@ -80,7 +79,7 @@ def describe(
     seconds: float = 0,
     **details: Any,
 ) -> Manifest:
-    """Make the manifest of a result whose files are written.
+    """Make the manifest of a result after its files are written.
 
     Args:
         stage: The stage.
@@ -131,7 +130,7 @@ def read(uri: str, *, stage: str = "") -> Manifest | None:
         content = filesystem.read_bytes(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except ValueError:  # no directory can have this name
+    except ValueError:  # not a possible name of a directory
         return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -164,7 +163,7 @@ def parse(content: bytes, path: str) -> Manifest:
             raise UserError(
                 f"{path} lists {shorten(ascii(item['path']), 80)}, which is no path below its "
                 "directory",
-                hint="do not use what this directory holds: it was changed by hand",
+                hint="do not use this directory: its manifest was changed by hand",
             )
     return record
 
@@ -201,7 +200,8 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         for key in _NEEDED:
             if not _has_key(record, key):
                 raise UserError(f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS)
-    if damaged := find_damaged(uri, record, filesystem.sizes(uri)):
+    damaged = find_damaged(uri, record, filesystem.sizes(uri))
+    if damaged:
         raise UserError(f"{setting}: {join(uri, damaged)} is missing or damaged", hint=way_out)
     return record
 
@@ -219,8 +219,8 @@ def _has_key(record: Manifest, key: str) -> bool:
 def find_package(uri: str) -> str:
     """Find the model package in the directory of a run or of its training; else return ``uri``.
 
-    Every setting and command that names a model accepts these directories, too. In a run that only
-    scores, the package is the average of models that it has scored with.
+    So every setting and command that names a model also accepts these directories. A run that only
+    scores has a package if it has scored with an average of models.
     """
     for place in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
         if read(place, stage="model"):
@@ -291,13 +291,13 @@ def identify_file(item: InputFile) -> str:
 def identify_learned_files(prepared: Manifest) -> set[str]:
     """Identify the input files of prepared data by content, without files of given test rows."""
     files = prepared["inputs"]["csv"]["files"]
-    splits = prepared["settings"].get("fixed_files", [])  # of the first files
+    splits = prepared["settings"].get("fixed_files", [])  # only the first files have a given split
     pairs = itertools.zip_longest(files, splits)
     return {identify_file(item) for item, split in pairs if split != "test"}
 
 
 def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
-    """List the files of some folders of a finished directory in order, with their rows."""
+    """List the files of some folders of a finished directory in order, with their row counts."""
     files = sorted(record["files"], key=lambda item: item["path"])
     tables = {}
     for folder in folders:
@@ -331,7 +331,7 @@ def find_classes(record: Manifest) -> tuple[str, ...]:
 def find_learnable(record: Manifest) -> tuple[str, ...]:
     """Return the classes whose rows are encoded, in the order of :func:`find_classes`.
 
-    These are all classes; of Sentiment140 only negative and positive.
+    These are all classes; for Sentiment140 only negative and positive.
     """
     if record["settings"]["format"]["kind"] == "sentiment140":
         return BINARY
@@ -341,16 +341,16 @@ def find_learnable(record: Manifest) -> tuple[str, ...]:
 def list_learned(record: Manifest) -> tuple[str, ...]:
     """Return the classes of prepared data that a model learns unless the settings name others.
 
-    A class needs enough rows; given test rows do not count. Negative and positive of Sentiment140
-    are always learned.
+    A class needs ``MIN_CLASS_ROWS`` rows, not counting given test rows. Negative and positive of
+    Sentiment140 are always learned.
     """
     learnable = find_learnable(record)
     if learnable == BINARY:
         return learnable
     rows_by_class = dict.fromkeys(learnable, 0)
-    has_given_test_rows = SPLITS[2] in record.get("fixed_splits", [])
+    has_given_test_rows = "test" in record.get("fixed_splits", [])
     for split, rows in record["counts"]["labels"].items():
-        if split == SPLITS[2] and has_given_test_rows:
+        if split == "test" and has_given_test_rows:
             continue
         for name in learnable:
             rows_by_class[name] += rows.get(name, 0)

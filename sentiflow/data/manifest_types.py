@@ -1,4 +1,4 @@
-"""The keys of a manifest, their types and meanings: pydantic validates a manifest by them.
+"""The keys of a manifest with their types and meanings; pydantic validates manifests by them.
 
 Counts of parts are merged here, too.
 """
@@ -73,33 +73,33 @@ class DuplicateCounts(TypedDict):
     normalized: TextCounts
     """Texts without differences in case, compatibility forms and white space."""
     contradicting: Counts
-    """Normalized texts that have more than one label: their number ``texts``, and all their
-    ``rows`` by split, with unlabelled rows."""
+    """Normalized texts with more than one label: ``texts`` is their number, ``rows`` counts their
+    rows by split, unlabelled ones included."""
     dropped: dict[str, dict[str, int]]
     """Rows to leave out, by reason and split."""
 
 
 class VocabularyReport(TypedDict):
-    """How well the vocabulary covers the corpus, and the pretrained vectors the vocabulary."""
+    """How many tokens of the corpus are in the vocabulary, and how many words have a vector."""
 
     words: int
     words_with_vector: int
     tokens: dict[str, Counts]
-    """By split: number of ``tokens``, of ``unknown`` tokens, which are not in the vocabulary, and
-    the ``unknown_fraction``."""
+    """By split: the number of ``tokens``, how many of them are ``unknown`` to the vocabulary, and
+    their share ``unknown_fraction``."""
 
 
 class RefitRecord(TypedDict):
-    """The run that a refit repeats, on all labelled rows but given test rows."""
+    """The first run of a refit. A refit repeats it on all labelled rows except given test rows."""
 
     splits: list[str]
     """The splits that the refit was trained on."""
     of: Input
-    """The model package of the run."""
+    """The model package of the first run."""
     prepared: Input
-    """The prepared data of the run and the refit."""
+    """The prepared data of both."""
     metrics: dict[str, float]
-    """Metrics of the run, not of the refit, as MLflow names them: ``test/accuracy``."""
+    """Metrics of the first run, not of the refit, as MLflow names them: ``test/accuracy``."""
 
 
 class ProfileCounts(TypedDict):
@@ -116,14 +116,14 @@ class ProfileCounts(TypedDict):
 
 
 class Unsure(TypedDict):
-    """When a model is unsure, and the rows that this was decided by."""
+    """When a model is unsure, and the rows from which the threshold was chosen."""
 
     max_error: Annotated[float, Field(gt=0, lt=1)]
     """``train.unsure.max_error``."""
     threshold: Annotated[float, Field(ge=0, le=1)]
-    """A prediction whose confidence is not above it is unsure."""
+    """A prediction is unsure unless its confidence is above this."""
     num_rows: Count
-    """Rows that decided it: the model has not seen them in training."""
+    """Rows from which the threshold was chosen: the model has not seen them in training."""
     answered_fraction: Annotated[float, Field(ge=0, le=1)]
     """Share of these rows whose confidence is above the threshold."""
 
@@ -132,7 +132,7 @@ class CalibrationRecord(TypedDict, total=False):
     """The calibration of a model; an average has none."""
 
     temperature: Annotated[float, Field(ge=0.01, le=100)]
-    """The logits are divided by it."""
+    """The logits are divided by the temperature."""
     bias: dict[str, Annotated[float, Field(ge=-100, le=100)]]
     """Added to the logit of each class after the division by the temperature; empty if there is
     none. The bias of the network's output layer includes it."""
@@ -145,16 +145,16 @@ class CalibrationRecord(TypedDict, total=False):
     before: dict[str, Number | None]
     """Log loss, Brier score and calibration error without temperature and bias."""
     after: dict[str, Number | None]
-    """The same with temperature and bias."""
+    """The same metrics with temperature and bias."""
     unsure: Unsure
     """Present if ``train.unsure`` is set."""
 
 
 class ModelInput(Input, total=False):
-    """A model as an input, with entries of its package's manifest; None: the manifest lacks it."""
+    """A model as an input, with keys of its package's manifest; None: the manifest lacks it."""
 
     members: list["ModelInput"]
-    """Of an average of models: the models, each with its ``training`` and ``settings``. The
+    """Only for an average of models: the models, each with its ``training`` and ``settings``. The
     ``settings`` of the average are the settings of the first model."""
     models: list["ModelInput"]
     """The same, in the manifest of the average itself."""
@@ -163,11 +163,11 @@ class ModelInput(Input, total=False):
     calibration: CalibrationRecord | None
     settings: Settings | None
     refit: RefitRecord
-    """Only of a refit."""
+    """Only for a refit."""
 
 
 class Scoring(TypedDict):
-    """The parts that one job has added to predictions: consecutive, of consecutive files."""
+    """The parts that one job has added to predictions: consecutive parts of consecutive files."""
 
     model_version: str
     """The model, a key of ``models``."""
@@ -218,7 +218,7 @@ class RunRecord(RunPart):
     mlflow_run_id: str
     """Empty if MLflow did not answer."""
     training: NotRequired[RunPart]
-    """evaluate: what it adds to the run of the training, about the training's own test rows."""
+    """evaluate: metrics and tags of the training's own test rows, for the run of the training."""
 
 
 class Manifest(TypedDict, total=False):
@@ -239,7 +239,7 @@ class Manifest(TypedDict, total=False):
     versions: Required[dict[str, str]]
     """Versions of sentiflow and of libraries."""
     run: RunRecord | None
-    """In every manifest that a command has written, except in the trials of a sweep."""
+    """Written by every command, except for the trials of a sweep."""
 
     classes: ClassNames
     """prepare: the names of all classes; a label is a position in this list. score: the classes of
@@ -296,7 +296,7 @@ class Manifest(TypedDict, total=False):
     notes: list[str]
 
     refit: RefitRecord
-    """train, a model package: only of a refit."""
+    """train, a model package: only for a refit."""
     metrics: dict[str, float]
     """A model package: validation metrics of the chosen epoch, with the bias of the calibration;
     empty for a refit."""
@@ -326,7 +326,7 @@ PRETRAINING_METRICS = {
     "pretrain/validation_loss": "validation_loss",
     "pretrain/epoch_seconds": "seconds",
 }
-"""The same of an epoch of pretraining."""
+"""The same for an epoch of pretraining."""
 
 
 def merge_counts(counts: Sequence[Any]) -> Any:

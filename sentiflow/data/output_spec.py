@@ -35,10 +35,10 @@ class OutputSpec:
     owns: tuple[str, ...] = ()
     """Names in the directory that the stage writes, and deletes when it starts over."""
     grows: str = ""
-    """Name of an input of files. If files were added at its end, the result is extended."""
+    """Name of an input of files. The result is extended when files are added at the end of it."""
     follows: str = ""
-    """If an alias names the model: prefix of the URIs of its versions, ``models:/name/``. Then
-    predictions of other versions with the same classes stay. Empty: one model makes the result."""
+    """If an alias names the model: prefix of the URIs of all versions, ``models:/name/``. Then
+    predictions by other versions with the same classes stay valid. Empty: only one model counts."""
 
     @property
     def fingerprint(self) -> str:
@@ -50,7 +50,7 @@ class OutputSpec:
 
         Args:
             run: The run, complete or not.
-            may_grow: Whether files may have been added at the end of the growing input.
+            may_grow: Whether new files at the end of the input ``grows`` are no difference.
         """
         changes = _compare_settings(run["settings"], self.settings)
         for name in sorted(run["inputs"].keys() | self.inputs.keys()):
@@ -68,7 +68,7 @@ class OutputSpec:
         return changes
 
     def _compare_models(self, models: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Name the first model of an existing run whose predictions are not part of the result."""
+        """Name the first model of an existing run whose predictions cannot stay in the result."""
         here = self.inputs.get("model", {})
         for there in models:
             if not self._may_stay(there):
@@ -79,7 +79,7 @@ class OutputSpec:
         return []
 
     def _may_stay(self, model: Mapping[str, Any]) -> bool:
-        """Say whether the predictions of a model are part of the result."""
+        """Say whether predictions by this model can stay in the result."""
         here = self.inputs.get("model", {})
         if model.get("fingerprint") == here.get("fingerprint"):
             return True
@@ -101,7 +101,7 @@ def _compare_settings(there: Settings, here: Settings) -> list[str]:
 
 
 def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFile]) -> list[str]:
-    """Name the first file of an input that differs; without files the input as a whole differs."""
+    """Name the first file of an input that differs; the input itself if it has no files."""
     if not there and not here:
         return [f"another {name}"]
     for old, new in zip_longest(there, here):

@@ -1,4 +1,4 @@
-"""Output directory of a stage: its state; a result is begun, resumed, published or rolled back.
+"""Output directory of a stage: its state, and how a result is begun, resumed and published.
 
 A directory without a manifest is unfinished, and no job reads it.
 
@@ -7,8 +7,8 @@ their places, and the manifest is written: this is the commit. Then files that t
 list are deleted. Before each of these steps the job checks that it is still the only writer.
 
 The names of parts are never used again, so an earlier result stays complete until its manifest is
-replaced. Other files keep their names and replace the files of an earlier result. In this case its
-manifest is removed first, because a directory without a manifest is unfinished.
+replaced. Other files have fixed names and replace the files of an earlier result. Then the earlier
+manifest is removed first: the directory is unfinished until the new manifest is written.
 """
 
 import contextlib
@@ -68,7 +68,7 @@ class Status:
     leftovers: tuple[str, ...] = field(default=(), compare=False)
     """Files of the stage that the manifest does not list, and folders of unfinished runs."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether there are no leftovers, or another command may resume them."""
+    """Whether there is nothing to delete: no leftovers, or another command may resume them."""
 
 
 def find_status(spec: OutputSpec) -> Status:
@@ -77,7 +77,8 @@ def find_status(spec: OutputSpec) -> Status:
     Raises:
         UserError: The directory holds foreign files, or a link, which leads a writer elsewhere.
     """
-    if link := filesystem.find_link(spec.uri):
+    link = filesystem.find_link(spec.uri)
+    if link:
         raise UserError(
             f"{display_uri(link)} is a link, and a job writes nothing outside of its output",
             hint="remove it, or choose an empty or new directory",
@@ -89,20 +90,12 @@ def find_status(spec: OutputSpec) -> Status:
     changes_of_runs = {name: spec.find_changes(run, may_grow=True) for name, run in runs.items()}
     resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
     leftovers = find_leftovers(spec, record, sizes)
-    state: State = "complete"
+    state: State = "new"
     problem = ""
-    if record is None:
-        state = "new"
-        if not resumable:
-            problem = _find_unfinished(changes_of_runs, leftovers, sizes)
-    elif changes := spec.find_changes(record):
-        state = "extended"
-        if spec.find_changes(record, may_grow=True):
-            problem = f"belongs to other settings ({'; '.join(changes)})"
-    if record and not problem:
-        damaged = manifest.find_damaged(spec.uri, record, sizes)
-        if damaged:
-            problem = f"is incomplete: {damaged} is missing or damaged"
+    if record is not None:
+        state, problem = _compare_result(spec, record, sizes)
+    elif not resumable:
+        problem = _find_unfinished(changes_of_runs, leftovers, sizes)
     if problem:
         state = "other"
     has_other_runs = bool(runs.keys() - {resumable})
@@ -116,16 +109,37 @@ def find_status(spec: OutputSpec) -> Status:
     )
 
 
+def _compare_result(
+    spec: OutputSpec, record: Manifest, sizes: Mapping[str, int]
+) -> tuple[State, str]:
+    """Compare a result that has a manifest with the spec.
+
+    Returns:
+        ``complete`` or ``extended``; and a problem, which makes the state ``other``, or an empty
+        text.
+    """
+    state: State = "complete"
+    changes = spec.find_changes(record)
+    if changes:
+        state = "extended"
+        if spec.find_changes(record, may_grow=True):
+            return state, f"belongs to other settings ({'; '.join(changes)})"
+    damaged = manifest.find_damaged(spec.uri, record, sizes)
+    if damaged:
+        return state, f"is incomplete: {damaged} is missing or damaged"
+    return state, ""
+
+
 def _check_files_are_ours(
     spec: OutputSpec,
     record: Manifest | None,
     runs: Mapping[str, Description],
     sizes: Mapping[str, int],
 ) -> None:
-    """Check that the manifest and the unfinished runs of a directory are of this stage.
+    """Check that the manifest and the unfinished runs of a directory belong to this stage.
 
-    A directory without any is accepted if it has a work folder and no files but the stage's: a task
-    of a killed job may have written last.
+    A directory with neither is accepted if it is empty, or if it has a work folder and otherwise
+    only files of the stage: a task of a killed job may have written last.
 
     Raises:
         UserError: There are files of another stage or program.
@@ -134,8 +148,10 @@ def _check_files_are_ours(
     if record is not None:
         stages.add(record["stage"])
     names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
-    is_ours = WORK in names and names <= {*spec.owns, WORK}
-    if stages - {spec.stage} or (names and not stages and not is_ours):
+    has_other_stage = bool(stages - {spec.stage})
+    is_known = bool(stages) or not names
+    is_of_killed_job = WORK in names and names <= {*spec.owns, WORK}
+    if has_other_stage or not (is_known or is_of_killed_job):
         raise UserError(
             f"{spec.uri} holds files that are not from {spec.stage}",
             hint="choose an empty or new directory",
@@ -165,7 +181,7 @@ def _find_unfinished(
 def find_leftovers(
     spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """List files that the stage owns in its directory, but that its manifest does not list.
+    """List the files of the stage that its manifest does not list.
 
     Unfinished runs are listed as whole folders.
 
@@ -212,7 +228,7 @@ class Output:
             spec: The output.
             status: State of the directory.
             overwrite: Replace an existing result.
-            claim: The claim of this job to the directory; empty if nobody else can write there.
+            claim: URI of this job's claim to the directory; empty if no other job can write there.
 
         Raises:
             UserError: There is a result of other settings, and ``overwrite`` is off.
@@ -245,7 +261,7 @@ class Output:
         return self.status.record if self.status.state == "extended" else None
 
     def begin(self) -> None:
-        """Write the description of this run, and remove unfinished runs that are not resumed."""
+        """Write the description of this run; unless it resumes a run, delete all leftovers."""
         started: Description = {
             "stage": self.spec.stage,
             "settings": self.spec.settings,
@@ -257,7 +273,7 @@ class Output:
             self._delete(self.status.leftovers)
 
     def write(self, path: str, content: bytes, *, rows: int | None = None) -> FileEntry:
-        """Write a file that keeps its name to the staging folder; :meth:`publish` moves it."""
+        """Write a file to the staging folder; :meth:`publish` moves it to the same path."""
         return filesystem.write_file(self.uri, path, content, rows=rows)
 
     def publish(
@@ -301,11 +317,13 @@ class Output:
         self._check(record, sizes | staged)
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner_manifests = {path for path in staged if path.endswith(f"/{MANIFEST}")}
-        if staged.keys() & sizes.keys():  # an earlier result ends here
-            # keep its manifest as proof of ownership, in case this job dies before the commit
-            self._move({MANIFEST} & sizes.keys(), uri, join(self.uri, "replaced"))
+        replaces_files = bool(staged.keys() & sizes.keys())
+        if replaces_files:  # from here on the earlier result is incomplete
+            if MANIFEST in sizes:
+                # keep it as proof of ownership, in case this job dies before the commit
+                self._move({MANIFEST}, uri, join(self.uri, "replaced"))
             self._change(filesystem.delete, [join(uri, path) for path in inner_manifests])
-        # a manifest follows its files
+        # a manifest is moved after its files
         self._move(staged.keys() - inner_manifests, self.uri, uri)
         self._move(inner_manifests, self.uri, uri)
         self._move({MANIFEST}, self.uri, uri)
@@ -319,13 +337,20 @@ class Output:
             if sizes.get(item["path"]) != item["bytes"]:
                 path = join(self.spec.uri, item["path"])
                 raise JobError(f"{path} is missing or damaged: run the same command again")
+        if not self.claim:
+            return
         for name, value in record["inputs"].items():
-            is_output = self.claim and value.keys() == {"uri", "fingerprint"}
-            if is_output and not manifest.read_input(record["inputs"], name):
+            is_directory = value.keys() == {"uri", "fingerprint"}
+            if is_directory and not manifest.read_input(record["inputs"], name):
                 raise JobError(f"{value['uri']} was replaced while it was read: run again")
 
-    def _move(self, paths: Collection[str], place: str, to: str) -> None:
-        self._change(lambda path: filesystem.move(join(place, path), join(to, path)), paths)
+    def _move(self, paths: Collection[str], source: str, target: str) -> None:
+        """Move files from one directory to the same paths in another."""
+
+        def move(path: str) -> None:
+            filesystem.move(join(source, path), join(target, path))
+
+        self._change(move, paths)
 
     def _change(self, step: Callable[[str], None], names: Iterable[str]) -> None:
         """Do a step with each name, and check before each that this job is still the writer.
@@ -341,7 +366,7 @@ class Output:
         filesystem.map_files(check_and_step, names)
 
     def _delete(self, names: Collection[str]) -> None:
-        """Delete leftovers; unfinished runs come last: they prove who owns the other files."""
+        """Delete leftovers, the folders of runs last: they prove who owns the other files."""
         runs = {name for name in names if name.startswith(f"{WORK}/")}
         files = {*names} - runs
         self._change(filesystem.delete, [join(self.spec.uri, name) for name in files])
@@ -350,7 +375,7 @@ class Output:
         filesystem.delete_empty_folders(self.spec.uri)
 
     def roll_back(self) -> None:
-        """Remove the files of runs that were killed or cannot succeed; an earlier result stays."""
+        """Delete the files of unfinished runs; an earlier result stays."""
         sizes = filesystem.sizes(self.spec.uri)
         self._delete(find_leftovers(self.spec, self.status.record, sizes))
 
@@ -363,7 +388,7 @@ class Output:
         A storage error does not reject the input: finished parts stay.
 
         Args:
-            unless: Whether the block itself has finished work that must stay.
+            unless: Says whether the block has finished work that must stay.
         """
         try:
             yield
@@ -377,14 +402,14 @@ class Output:
 def open_output(
     spec: OutputSpec, *, overwrite: bool = False, before: Callable[[], None] = lambda: None
 ) -> Iterator[Output]:
-    """Find the state of an output; unless it is complete, hold its directory in the context.
+    """Find the state of an output; unless it is complete, lock its directory for this job.
 
     Leftovers of a killed run in a complete output are removed.
 
     Args:
         spec: The output.
         overwrite: Replace an existing result.
-        before: Called before the directory of an incomplete output is held.
+        before: Called before an incomplete output is locked.
 
     Raises:
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
@@ -397,12 +422,13 @@ def open_output(
     if not output.is_complete:
         before()
     job = spec.stage
-    if submission_id := ray_job.submission_id():
+    submission_id = ray_job.submission_id()
+    if submission_id:
         job += f", {submission_id}"
     try:
         with (
             lease.hold(spec.uri, job=job) as held,
-            # a process that was stopped for long may have lost its claim, and then its files
+            # a process that was paused for long may have lost the lock, and its files with it
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)
@@ -417,7 +443,7 @@ def open_output(
 
 
 def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:
-    """List the files of an inner result, and its manifest, for the manifest of the outer result.
+    """List the files and the manifest of an inner result, for the manifest of the outer result.
 
     Args:
         uri: The directory of the inner result.

@@ -15,8 +15,9 @@ from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
 
 _FIRST = ("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split")
+"""The columns of :func:`read` before the kept columns."""
 _LAST = ("raw", "reason")
-"""The columns of :func:`read` before and after the kept ones."""
+"""The columns of :func:`read` after the kept columns."""
 LABEL_NAME = "label_name"
 """The column that ``read_texts`` adds."""
 
@@ -32,7 +33,7 @@ class Part:
     """One range of a CSV file, or slices of Parquet files."""
     format: CsvFormat | TableFormat
     inputs: Input = field(repr=False)
-    """The files, or the directory with them, as described before they are read."""
+    """The files, or the directory with the files, as described before they are read."""
 
     @property
     def num_rows(self) -> int:
@@ -48,15 +49,19 @@ def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
         rules: What is required of the rows, and which columns are read.
 
     Columns:
-        added: ``row_id`` (int64), ``source`` (dictionary<int32, string>: the URI), ``offset``
-            (int64: the first byte of the record in the unpacked CSV, or the row in the Parquet
-            file; null for accepted records unless ``with_offsets``), ``tweet_id`` (string),
-            ``text`` (string), ``label`` (int8: null for none or an unknown one), ``unknown_label``
-            (string: the value as written if it is unknown, else null), ``split`` (string: the split
-            of prepared data, of a file of one split, or in ``rules.split_column``; else null), the
-            kept ones under their :func:`kept_name`, ``raw`` (binary: null for an accepted row; the
-            bytes of a rejected record, cut to ``MAX_RAW_BYTES``; empty without ``keep_raw`` and for
-            Parquet), ``reason`` (string: one of ``row_checks.REASONS``, null for an accepted row).
+        ``row_id`` (int64).
+        ``source`` (dictionary<int32, string>): the URI.
+        ``offset`` (int64): the first byte of the record in the unpacked CSV, or the row in the
+            Parquet file; null for accepted CSV records unless ``with_offsets``.
+        ``tweet_id``, ``text`` (string).
+        ``label`` (int8): null for no label or an unknown one.
+        ``unknown_label`` (string): the written value of an unknown label, else null.
+        ``split`` (string): the split of prepared data, of a file of one split, or in
+            ``rules.split_column``; else null.
+        The kept columns, under their :func:`kept_name`.
+        ``raw`` (binary): the bytes of a rejected record, cut to ``MAX_RAW_BYTES``; empty without
+            ``keep_raw`` and for Parquet; null for an accepted row.
+        ``reason`` (string): one of ``row_checks.REASONS``; null for an accepted row.
 
     Raises:
         UserError: A file is damaged, or was changed since it was described.
@@ -87,20 +92,20 @@ def _read(
     is_rejected = checked["reason"].is_valid().combine_chunks()
     if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
         offset, raw = csv_rows.locate(content, piece, form, is_rejected, rules)
-    else:
+    else:  # rows of Parquet have a number, but no bytes
         offset = pa.array(np.arange(piece.start, piece.stop))
         raw = pc.if_else(is_rejected, pa.scalar(b"", pa.binary()), None)
     num_rows = piece.num_rows
-    source = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
+    source_index = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
     tweet_id = columns.get("tweet_id", pa.nulls(num_rows, pa.string()))
     table = {name: checked[name] for name in checked.column_names}
-    table["source"] = pa.DictionaryArray.from_arrays(source, pa.array([piece.source]))
+    table["source"] = pa.DictionaryArray.from_arrays(source_index, pa.array([piece.source]))
     table["offset"] = offset
     table["tweet_id"] = row_checks.null_if_empty(tweet_id)
     table["raw"] = raw
     if not rules.split_column:
         table["split"] = pa.repeat(pa.scalar(piece.split, pa.string()), num_rows)
-    for name in rules.keep:
+    for name in rules.keep:  # user and time are not in kept, because they were checked
         table[kept_name(name)] = kept[name] if name in kept else table[name]
     return pa.table(table).select((*_FIRST, *map(kept_name, rules.keep), *_LAST))
 
@@ -108,9 +113,9 @@ def _read(
 def _choose_columns(
     form: CsvFormat | TableFormat, rules: row_checks.RowRules
 ) -> tuple[list[str], list[str]]:
-    """Choose the columns to read: by their meaning, and others by their name.
+    """Choose the columns to read by their meaning, and the columns to read by their name.
 
-    Prepared tweets have ``user`` and ``time`` as kept columns: they are read as they are.
+    Prepared tweets have ``user`` and ``time`` as kept columns; these are not converted again.
     """
     stored = dict(form.kept) if isinstance(form, TableFormat) else {}
     wanted = (*rules.required, *rules.keep)
@@ -122,12 +127,12 @@ def _choose_columns(
 
 
 def kept_name(name: str) -> str:
-    """Name a kept column in the table of :func:`read`, apart from the table's other columns."""
+    """Name a kept column in the table of :func:`read`, so that it differs from other columns."""
     return f"kept.{name}" if name in (*_FIRST, *_LAST, LABEL_NAME) else name
 
 
 def accepted(rows: pa.Table) -> pa.Table:
-    """Choose the rows without a reason."""
+    """Select the rows without a reason, with all columns."""
     reason = rows["reason"]
     return rows if reason.null_count == len(rows) else rows.filter(reason.is_null())
 
@@ -149,7 +154,7 @@ def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
         keep: Its kept columns.
 
     Returns:
-        The columns of ``schema.TWEETS``, ``split``, and the kept ones under their own names.
+        The columns of ``schema.TWEETS``, ``split``, and the kept columns under their own names.
     """
     rows = accepted(rows).select((*schema.TWEETS.names, "split", *map(kept_name, keep)))
     fields = list(schema.TWEETS)
@@ -159,6 +164,6 @@ def take_accepted(rows: pa.Table, *, keep: Sequence[str] = ()) -> pa.Table:
 
 
 def take_rejected(rows: pa.Table) -> pa.Table:
-    """Select the rejected rows of a table of :func:`read`, with the columns of REJECTED."""
+    """Select the rejected rows of a table of :func:`read`, with the columns of ``REJECTED``."""
     rows = rows.select(schema.REJECTED.names).filter(rows["reason"].is_valid())
     return rows.cast(schema.REJECTED)

@@ -1,4 +1,4 @@
-"""Rows as they were read -> checked rows: their labels and times, and why a row is rejected."""
+"""Rows of strings -> checked rows: their labels and times, and why a row is rejected."""
 
 import itertools
 from collections import Counter
@@ -20,9 +20,9 @@ from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import UserError, few, shorten
 
 REPLACEMENT = "\ufffd"
-"""Replaces bytes of a text that are invalid in the encoding, and U+0000."""
+"""Stands in a text for bytes that are invalid in the encoding, and for U+0000."""
 MAX_COUNTED = 200
-"""Maximum number of values of unknown labels that are counted in a part: more than there can be
+"""Maximum number of unknown labels that are counted in a part. It is above the maximum number of
 classes."""
 
 _NUL = "\0"
@@ -33,8 +33,8 @@ class RowRules:
     """What a stage requires of each row, and which columns it reads."""
 
     required: tuple[str, ...] = ()
-    """Some of ``label``, ``user`` and ``time``; a row without one is rejected. An unknown value of
-    the others becomes null."""
+    """Some of ``label``, ``user`` and ``time``; a row without a valid value is rejected. If one of
+    them is not required, its invalid values become null."""
     max_text_length: int | None = None
     """Maximum length of a text in characters; None: any length."""
     split_column: str = ""
@@ -43,12 +43,12 @@ class RowRules:
     corrections: CorrectedRows | None = None
     """Labels that replace the labels of some rows."""
     keep: tuple[str, ...] = ()
-    """Columns to add: ``user`` (string) and ``time`` (timestamp) if the format names them, and
-    other columns by their name (strings of a CSV are null where empty)."""
+    """Columns to add to the result: ``user`` (string) and ``time`` (timestamp) if the format names
+    them, and other columns by name. In those of a CSV, null stands for an empty string."""
     keep_raw: bool = True
     """Keep the bytes of rejected records."""
     with_offsets: bool = False
-    """Find the offset of accepted records of a CSV, too, which takes time."""
+    """Find the offsets of accepted CSV records, too, which takes time."""
 
     @classmethod
     def of_texts(
@@ -123,7 +123,9 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     if "time" in columns:
         columns["time"] = times.read(columns["time"], form.time_format)
     if rules.split_column and "split" in columns:
-        columns["split"], columns[_IS_UNKNOWN_SPLIT] = _read_splits(columns["split"])
+        split, is_unknown_split = _read_splits(columns["split"])
+        columns["split"] = split
+        columns[_IS_UNKNOWN_SPLIT] = is_unknown_split
     for name, find_faulty in _CHECKS.items():
         is_faulty = find_faulty(columns, rules)
         if is_faulty is not None:
@@ -148,7 +150,8 @@ def _read_labels(
         columns: Has ``label``, unless all rows are unlabelled, and ``row_id`` for corrections.
         form: The meaning of the written labels.
         rules: Has the corrections.
-        is_readable: Whether the record of a row could be split; the label of others is not unknown.
+        is_readable: Whether the record of each row could be split. If not, its label is null, but
+            not unknown.
 
     Returns:
         The labels (int8; null for none or an unknown one), and the written values of unknown labels
@@ -205,8 +208,8 @@ def _add_reason(reason: pa.Array, name: str, is_faulty: pa.Array) -> pa.Array:
     return pc.if_else(is_new, name, reason)
 
 
-# The reasons to reject a row, each with its check. A check takes the columns of :func:`check` after
-# their values have been read, and marks the faulty rows; None: no row is faulty.
+# The reasons to reject a row, each with its check. A check gets the columns after :func:`check` has
+# converted their values. It marks the faulty rows, or returns None if no row can be faulty.
 
 WRONG_COLUMNS = "wrong number of columns"
 """``csv_rows`` finds it while the records are split."""
@@ -258,7 +261,7 @@ def _has_no_time(columns: _Columns, rules: RowRules) -> pa.Array | None:
 
 
 def _is_missing(name: str, columns: _Columns, rules: RowRules) -> pa.Array | None:
-    """Mark the rows without a value in a required column, which may be missing as a whole."""
+    """Mark the rows without a value in a required column; all rows if there is no such column."""
     if name not in rules.required:
         return None
     if name not in columns:
@@ -268,7 +271,7 @@ def _is_missing(name: str, columns: _Columns, rules: RowRules) -> pa.Array | Non
 
 UNKNOWN_SPLIT = "unknown split"
 _IS_UNKNOWN_SPLIT = "is_unknown_split"
-"""Column of :func:`check` while it runs: null stands in ``split`` for train, too."""
+"""Temporary column of :func:`check`. A null in ``split`` may also mean train."""
 
 
 def _has_unknown_split(columns: _Columns, rules: RowRules) -> pa.Array | None:
@@ -303,20 +306,20 @@ def count_values(column: pa.Array | pa.ChunkedArray) -> dict[str, int]:
 
 
 def count_unknown(rows: pa.Table) -> dict[str, int]:
-    """Count the values of unknown labels among the rows of a part, the most frequent first.
+    """Count the rows of a part by unknown label, the most frequent label first.
 
     Args:
         rows: Has ``unknown_label``.
 
     Returns:
-        Rows by value, without white space around it; of many values the first ``MAX_COUNTED``.
+        Rows by label, without white space around it: at most ``MAX_COUNTED`` labels.
     """
     counts = count_values(rows["unknown_label"].drop_null())
     return dict(itertools.islice(counts.items(), MAX_COUNTED))
 
 
 def list_unknown(counts: Mapping[str, int]) -> str:
-    """List the values of unknown labels for a message, the most frequent first, ten at most.
+    """List unknown labels for a message, the most frequent first, at most ten.
 
     Example:
         >>> list_unknown({"mixed": 1203, "irrelevant": 88})
@@ -340,10 +343,10 @@ def choose_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
     """Take the written labels as the names of the classes, for ``labels: auto``.
 
     Args:
-        counts: Rows by value, of the most frequent ones at least.
+        counts: Rows by written label; rare labels may be missing.
 
     Raises:
-        UserError: There are too few or too many, or one is not a valid name.
+        UserError: There are too few or too many labels, or one is not a valid name.
     """
     names = sorted(counts.keys() - {UNLABELLED})
     shown = "the column of the label is empty"

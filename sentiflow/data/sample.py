@@ -6,11 +6,12 @@ properties of the real file:
 
 - The format: six quoted columns, no header, all negatives before all positives, ids ascending
   within a label, broken bytes, entities, mentions, links, spam, ids used twice.
-- Word order matters: a negation inverts a word, and of two clauses only one decides. Both labels
+- Word order matters: a negation inverts a word, and only one of two clauses decides. Both labels
   use every template equally often, so "not", "but" and "until" say nothing by themselves.
 - Label noise: in one row of twenty the text means the opposite of the label.
 """
 
+import itertools
 import re
 import string
 from collections.abc import Iterator, Sequence
@@ -36,10 +37,10 @@ _TWIN_INTERVAL = 500
 _SPAM_FRACTION = 0.004
 """Share of the rows that copy a text of their block."""
 _SPAM_COPIES = 8
-"""Average number of copies of a text."""
+"""Average number of copies of a spam text."""
 
 _WORDLESS_FRACTION = 0.0025
-"""Share of the rows that hold no word but mentions, links and non-letters."""
+"""Share of the rows without a word: they have only mentions, links and non-letters."""
 
 _CASE_SHARES = (0.55, 0.42, 0.03)
 """Shares of the sentences in lower case, with a capital first letter, and in capitals."""
@@ -83,22 +84,27 @@ def generate(*, num_rows: int, seed: int) -> Iterator[bytes]:
 def _block(rows: np.ndarray, *, label: int, seed: int, id_step: int) -> bytes:
     """Write one block: the rows of ``label`` with these consecutive numbers.
 
-    Row r of either label draws its id from the ``id_step`` ids from ``r * id_step`` on. Twins
-    have the middle id, and a random generator that does not know the label.
+    Row r of either label draws one of the ``id_step`` ids that begin at ``r * id_step``. Twins, the
+    rows that appear under both labels, have the middle id, and their random generator does not
+    depend on the label.
     """
     number = rows[0] // BLOCK_ROWS
     rng = np.random.default_rng([seed, label, number])
     is_noise = rng.random(len(rows)) < NOISE_FRACTION
-    texts = _spam(rng, _texts(rng, negative=is_noise ^ (label == 0)))
+    is_negative_text = is_noise ^ (label == 0)
+    texts = _texts(rng, negative=is_negative_text)
+    texts = _spam(rng, texts)
     users = _grammar("users").draw(rng, len(rows))
     offsets = rng.integers(id_step, size=len(rows))
 
     twin_rng = np.random.default_rng([seed, 2, number])
     is_twin = rows % _TWIN_INTERVAL == _TWIN_INTERVAL // 2
     max_twins = BLOCK_ROWS // _TWIN_INTERVAL
-    twin_texts = _texts(twin_rng, negative=twin_rng.random(max_twins) < 0.5)
+    is_negative_twin = twin_rng.random(max_twins) < 0.5
+    twin_texts = _texts(twin_rng, negative=is_negative_twin)
     texts = _replace(texts, is_twin, twin_texts)
-    users = _replace(users, is_twin, _grammar("users").draw(twin_rng, max_twins))
+    twin_users = _grammar("users").draw(twin_rng, max_twins)
+    users = _replace(users, is_twin, twin_users)
     offsets[is_twin] = id_step // 2
     return _csv(_TARGETS[label], rows * id_step + offsets, users, texts)
 
@@ -111,7 +117,8 @@ def _csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array
     lines = _join(
         b'"', target, b'","', ids, b'","', dates, b'","NO_QUERY","', users, b'","', texts, b'"\n'
     )
-    return pc.binary_join(pa.ListArray.from_arrays([0, len(lines)], lines), b"")[0].as_py()
+    one_list = pa.ListArray.from_arrays([0, len(lines)], lines)
+    return pc.binary_join(one_list, b"")[0].as_py()
 
 
 def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
@@ -131,9 +138,10 @@ def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
 
 
 def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
-    """Draw the sentences: first a template, whatever the meaning, then its words, then their case.
+    """Draw the sentences: a template that does not depend on the label, its words, and their case.
 
-    The template of a negative text has the number of the positive one plus their count.
+    :func:`_core_grammar` has all positive templates first, then their negative counterparts in the
+    same order.
     """
     grammar = _core_grammar()
     num_positive = len(grammar.shares) // 2
@@ -262,17 +270,18 @@ def _lexicon() -> dict[str, list[str]]:
     """List the phrases of each slot, the numeric slots included."""
     characters = string.digits + string.ascii_lowercase
     lexicon = {slot: phrases.split(", ") for slot, phrases in _data()["lexicon"].items()}
-    lexicon["code"] = [a + b for a in characters for b in characters]
+    lexicon["code"] = ["".join(pair) for pair in itertools.product(characters, repeat=2)]
     lexicon["number"] = [str(number) for number in range(1, 1000)]
     return lexicon
 
 
 def _join(*columns: pa.Array | bytes) -> pa.Array:
-    """Concatenate the columns row by row, as bytes; a ``bytes`` stands in each row."""
+    """Concatenate columns row by row, as bytes; a ``bytes`` is repeated in each row."""
+    separator = b""
     binary = [c if isinstance(c, bytes) else c.cast(pa.binary()) for c in columns]
-    return pc.binary_join_element_wise(*binary, b"")
+    return pc.binary_join_element_wise(*binary, separator)
 
 
 def _replace(column: pa.Array, mask: np.ndarray, values: pa.Array) -> pa.Array:
-    """Put the first of ``values``, in order, where ``mask`` is true."""
+    """Replace the rows where ``mask`` is true by the first of ``values``, in order."""
     return pc.replace_with_mask(column, pa.array(mask), values[: mask.sum()])

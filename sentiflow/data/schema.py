@@ -28,8 +28,8 @@ SPLIT_VALUES: dict[str, str | None] = {
     "holdout": "test",
     "heldout": "test",
 }
-"""The split that a value of ``prepare.split.column`` names, in lower case. None: train, from which
-other splits may be drawn."""
+"""Values of ``prepare.split.column`` in lower case, and the split that each names. None: train;
+splits that no row names are drawn from it."""
 
 TWEETS = pa.schema(
     [
@@ -69,10 +69,13 @@ TAUGHT = pa.schema(
         pa.field("teacher", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Rows that a distilled network learns. ``label`` is a position in its classes; it is -1 for an
-excerpt, and for text n of ``prepare.unlabelled``, whose ``row_id`` is -1 - n. ``teacher`` has the
-probability of each class, the mean over the teachers that have answered the row; if none has, it
-is 1 for the label."""
+"""Rows that a distilled network learns.
+
+- ``row_id``: as in ``TWEETS``; -1 - n for text n of ``prepare.unlabelled``.
+- ``label``: a position in the classes of the network; -1 for excerpts and unlabelled texts.
+- ``teacher``: the probability of each class, averaged over the teachers that have answered the row.
+  Without an answer the label has probability 1.
+"""
 
 HELD_OUT = pa.schema(
     [
@@ -80,7 +83,7 @@ HELD_OUT = pa.schema(
         pa.field("teacher", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""The teachers' answers to validation and test rows, only for the evaluation."""
+"""The teachers' answers to validation and test rows; only the evaluation reads them."""
 
 REJECTED = pa.schema(
     [
@@ -102,16 +105,16 @@ def predictions(classes: Sequence[str], *, has_unsure: bool = False) -> pa.Schem
 
     Args:
         classes: The classes of the model.
-        has_unsure: Whether the model leaves some texts to people.
+        has_unsure: Whether the model marks uncertain predictions in the column ``unsure``.
 
     Columns:
-        ``label`` and ``prediction``: positions in the list of the model's classes and of further
-            classes that only the corpus has.
+        ``label`` and ``prediction``: positions in one list: the model's classes, then classes that
+            only the corpus has.
         ``confidence``: the probability of the prediction.
         ``probability``: the probability of positive, if the model has this class.
         ``num_tokens``: the number of known tokens.
-        ``model_version``: the number of the model in the registry, or the fingerprint of a package
-            that is not from there.
+        ``model_version``: the version of the model in the registry, or the fingerprint of a package
+            that is not from a registry.
     """
     fields = [
         pa.field("row_id", pa.int64(), nullable=False),
@@ -140,5 +143,5 @@ VOCABULARY = pa.schema(
         pa.field("count", pa.int64()),
     ]
 )
-"""Words in the order of their ids; ``count`` is null if unknown. Prepared data have ``vector``:
-lists of float32, null if the word has no pretrained vector."""
+"""Words in the order of their ids; ``count`` is null if unknown. Prepared data also have the column
+``vector``: a list of float32, null if the word has no pretrained vector."""

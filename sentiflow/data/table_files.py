@@ -62,15 +62,15 @@ class TableFile:
 
 @dataclass(frozen=True)
 class TableFormat:
-    """How to read the rows of Parquet files; all files are read alike."""
+    """How to read the rows of Parquet files, the same for all files of a corpus."""
 
     columns: tuple[tuple[str, str], ...] = (
         ("text", "text"),
         ("label", "label"),
         ("tweet_id", "tweet_id"),
     )
-    """Pairs of meaning and column: ``text``, and some of ``label``, ``tweet_id``, ``user`` and
-    ``time``. A file may lack any of the columns but the text."""
+    """Pairs of meaning and column. The meanings are ``text`` and some of ``label``, ``tweet_id``,
+    ``user`` and ``time``. A file may lack any of the columns except the text."""
     labels: Labels = NUMBERED
     time_format: str | None = None
     """Format for ``times.read``, if times are written as text."""
@@ -83,17 +83,17 @@ class TableFormat:
 def cut(
     files: Iterable[TableFile], *, rows_per_part: int, first_row: int, splits: Mapping[str, str]
 ) -> list[tuple[TableSlice, ...]]:
-    """Cut files into parts of about ``rows_per_part`` rows, as one long table.
+    """Cut files, joined to one long table, into parts of about ``rows_per_part`` rows.
 
-    A part has whole row groups, so that no group is read twice. Only a group of more than one and a
-    half parts is divided: a part must fit into memory, and a file of one large group would be the
-    work of one core.
+    A part has whole row groups, so that no group is read twice. Only a group of at least one and a
+    half parts is divided: a part must fit into memory, and one core alone would have to do the work
+    of a file with one large group.
 
     Args:
         files: The files.
         rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
-        splits: The split of all rows of a file, by URI.
+        splits: URIs of files whose rows are all in one split, with the split.
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
@@ -102,9 +102,11 @@ def cut(
     for file in files:
         for start, stop in _divide(file, rows_per_part):
             num_new = stop - start
-            too_few = rows_per_part - num_held
-            too_many = num_held + num_new - rows_per_part
-            if slices and too_many > too_few:
+            num_missing = rows_per_part - num_held
+            num_surplus = num_held + num_new - rows_per_part
+            if (
+                slices and num_surplus > num_missing
+            ):  # without the new rows the part is nearer to it
                 parts.append(tuple(slices))
                 slices = []
                 num_held = 0
@@ -144,8 +146,8 @@ def read(
         others: Some of the columns in ``table_format.kept``.
 
     Returns:
-        ``row_id`` (int64) and the columns of the meanings (strings; a time may keep its type); and
-        the others.
+        Two dictionaries of columns: ``row_id`` (int64) with the columns of the meanings (strings,
+        but a time may keep its type); and the other columns.
 
     Raises:
         UserError: The file is damaged.
@@ -178,7 +180,7 @@ def has_text(kind: pa.DataType) -> bool:
 
 
 def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Table:
-    """Read rows of any columns as texts, the columns named by their position in ``names``."""
+    """Read rows of some columns as texts; the result names them by their position in ``names``."""
     meanings = [str(position) for position in range(len(names))]
     table_format = TableFormat(columns=tuple(zip(meanings, names, strict=True)), has_row_ids=False)
     piece = TableSlice(uri, start, stop, first_row=0)
@@ -187,7 +189,7 @@ def read_texts(uri: str, start: int, stop: int, names: Sequence[str]) -> pa.Tabl
 
 
 def read_footer(uri: str) -> TableFile:
-    """Read the footer of a file, and close it: there may be more files than can be open.
+    """Read the footer of a file, and close the file: there may be too many to keep open.
 
     Raises:
         UserError: It is not Parquet, or two of its columns have the same name.
@@ -206,11 +208,11 @@ def read_footer(uri: str) -> TableFile:
 
 
 def _as_written(column: pa.Array) -> pa.Array:
-    """Convert a column to strings, as they would be written; a date or a time stays one."""
+    """Convert a column to strings, as a CSV would have them; dates and times keep their type."""
     kind = column.type
     if pa.types.is_date(kind) or pa.types.is_timestamp(kind):
         return column
-    if pa.types.is_float16(kind):  # Arrow has no text for it
+    if pa.types.is_float16(kind):  # Arrow cannot convert it to strings
         column = column.cast(pa.float32())
     text = column.cast(pa.string())
     try:

@@ -1,4 +1,4 @@
-"""Footers of Parquet files -> the meaning of their columns in a preparation or a scoring."""
+"""Footers of Parquet files -> the meaning of their columns, for preparation or scoring."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -27,22 +27,22 @@ class TablePlan:
     """Schema and size of Parquet files, from their footers."""
 
     files: tuple[InputFile, ...]
-    """The files as they were described before they are read."""
+    """The files, as described before they are read."""
     tables: tuple[TableFile, ...]
-    """The row groups of each file."""
+    """Columns and row groups of each file."""
     table_format: TableFormat
     columns: tuple[str, ...]
     """Columns that ``score.keep_columns`` may name."""
     notes: tuple[str, ...]
-    """Remarks for the user about ids and labels that are not used."""
+    """Remarks for the user, such as ids or labels that cannot be used."""
 
     def has_column(self, name: str) -> bool:
         """Say whether there is a column of this meaning, or with this name to keep."""
         return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}
 
 
-_NAMED = (*NUMBERED, *((name, label) for label, name in enumerate(schema.LABEL_NAMES)))
-"""Labels as numbers or by name."""
+_NAMED: Labels = tuple((name, label) for label, name in enumerate(schema.LABEL_NAMES))
+"""Labels by name."""
 _DEFAULT_COLUMNS = {
     "text": ("text",),
     "label": ("label",),
@@ -53,6 +53,7 @@ _DEFAULT_COLUMNS = {
 """Names of the column of each meaning, if ``format`` names none."""
 _STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 """Types that are read as text; a column of nulls has no type yet."""
+_INVALID_IDS = "a row_id is missing, occurs twice or has more than 63 bits"
 
 
 def plan_scoring(
@@ -64,19 +65,19 @@ def plan_scoring(
     settings: FormatSettings | None = None,
     earlier: Sequence[str] = (),
 ) -> TablePlan:
-    """Inspect Parquet files before any of their rows is scored.
+    """Find the meaning of the columns of Parquet files that will be scored.
 
     Args:
         files: The files, as they were described.
         text_column: Name of the column with the texts.
         keep_columns: Columns to add; missing ones are ignored.
-        classes: The classes that labels name, or whose positions labels are.
-        settings: The section ``format``: the column of labels, by name, if all files have it.
+        classes: The classes of the model; labels are their names or positions.
+        settings: The section ``format``; its label column is used if all files have it.
         earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
-        UserError: A file is not Parquet, has no such column of strings, or the types of a kept
-            column cannot be combined.
+        UserError: A file is not Parquet, it has no such column of strings, or a kept column has
+            types that cannot be combined.
     """
     uris = [item["uri"] for item in files]
     footers = map_files(read_footer, [*earlier, *uris])
@@ -100,7 +101,8 @@ def plan_scoring(
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
         notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
-    others = [n for n in keep_columns if n in shared and n not in schema.TWEETS.names]
+    keepable = shared.difference(schema.TWEETS.names)
+    others = [name for name in keep_columns if name in keepable]
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,
@@ -126,9 +128,9 @@ def _find_labels(
 ) -> tuple[str, Labels]:
     """Find the column of labels of scored files, and the meaning of its values.
 
-    The column is ``format.columns.label`` with the values of ``format.labels``, if the files have
-    it, otherwise ``label``. The names of classes are values, too, and so are their positions,
-    unless a position is one of the values of ``format.labels``.
+    The column is ``format.columns.label`` if the files have it, otherwise ``label``. Its values are
+    the names of the classes and, for ``format.columns.label``, the values of ``format.labels``. The
+    positions of the classes are values, too, unless ``format.labels`` contains one of them.
     """
     named = [(name, label) for label, name in enumerate(classes)]
     numbers = number_labels(len(classes))
@@ -137,7 +139,7 @@ def _find_labels(
         return "label", (*numbers, *named)
     names = settings.classes or ()
     written: dict[str, int | None] = {}
-    for value, label in csv_format.meanings(settings):
+    for value, label in csv_format.written_labels(settings):
         written[value] = None if label is None else classes.index(names[label])
     values: dict[str, int | None] = {}
     if not any(value in written for value, label in numbers if label is not None):
@@ -153,12 +155,12 @@ def plan_preparation(
     settings: FormatSettings,
     keep_columns: Sequence[str] = (),
 ) -> TablePlan:
-    """Inspect Parquet files before any of their rows is prepared.
+    """Find the meaning of the columns of Parquet files that will be prepared.
 
     Args:
         files: The files, as they were described.
-        settings: The section ``format``. Without ``columns`` the files must have its
-            ``default_columns``; ``tweet_id`` (or ``id``), ``user`` and ``time`` may be there.
+        settings: The section ``format``. Without ``columns``, the files must have its
+            ``default_columns``, and may have ``tweet_id`` (or ``id``), ``user`` and ``time``.
         keep_columns: Columns to add, other than ``user`` and ``time``; missing ones are ignored.
 
     Raises:
@@ -179,9 +181,12 @@ def plan_preparation(
                     hint="convert it to strings",
                 )
     others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
+    labels: Labels = (*NUMBERED, *_NAMED)
+    if settings.labels:
+        labels = csv_format.written_labels(settings)
     table_format = TableFormat(
         columns=tuple(columns.items()),
-        labels=csv_format.meanings(settings) if settings.labels else _NAMED,
+        labels=labels,
         time_format=settings.time_format,
         has_row_ids=False,
         kept=_join_types(others, tables, setting="prepare.keep_columns"),
@@ -226,7 +231,7 @@ def _find_default_columns(
     """Find the column of each meaning by its default names.
 
     Raises:
-        UserError: A file lacks a required one.
+        UserError: A file lacks a required column.
     """
     for table in tables:
         names = table.arrow.names
@@ -247,7 +252,7 @@ def _find_default_columns(
 
 
 def _has_readable(table: TableFile, name: str, *, meaning: str) -> bool:
-    """Say whether a column can be read by its meaning, or is missing."""
+    """Say whether the type of a column fits its meaning; true if the column is missing."""
     if name not in table.arrow.names:
         return True
     kind = _decoded(table.arrow.field(name).type)
@@ -262,7 +267,7 @@ def _has_readable(table: TableFile, name: str, *, meaning: str) -> bool:
 
 
 def _decoded(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a column's values; a dictionary's values have their own."""
+    """Return the type of a column's values, for a dictionary column too."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
@@ -278,7 +283,7 @@ def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) ->
 def _join_types(
     names: Sequence[str], tables: Sequence[TableFile], *, setting: str
 ) -> tuple[tuple[str, pa.DataType], ...]:
-    """Find a common type for each of some columns of all files.
+    """Find a type for each column that fits its types in all files.
 
     Raises:
         UserError: There is none.
@@ -303,13 +308,14 @@ def _join_types(
 
 
 def find_id_fault(files: Sequence[TableFile]) -> str | None:
-    """Say why the column ``row_id`` does not identify the rows of files; None if it does.
+    """Say why the column ``row_id`` does not identify the rows of files.
 
-    It does if it holds integers in all files, without nulls and duplicates. All ids are in memory
-    together.
+    It identifies them if it has integers in all files, without nulls or duplicates. All ids are in
+    memory together.
 
     Returns:
-        The fault; an empty string if no file has the column.
+        None: it identifies the rows. Otherwise the fault; an empty text if no file has the column,
+        which needs no note.
     """
     without = [file.uri for file in files if "row_id" not in file.arrow.names]
     if len(without) == len(files):
@@ -325,7 +331,7 @@ def find_id_fault(files: Sequence[TableFile]) -> str | None:
         as_int64 = pa.schema([("row_id", pa.int64())])
         ids = pa.concat_tables([table.cast(as_int64) for table in tables])["row_id"]
     except pa.ArrowInvalid:  # more than 63 bits
-        ids = pa.nulls(1)
+        return _INVALID_IDS
     if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
-        return "a row_id is missing, occurs twice or has more than 63 bits"
+        return _INVALID_IDS
     return None

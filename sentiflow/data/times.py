@@ -1,4 +1,4 @@
-"""Times as they are written -> timestamps of UTC, and the formats that read them."""
+"""Written times -> timestamps in UTC; the formats that can read them."""
 
 import pandas as pd
 import pyarrow as pa
@@ -7,8 +7,8 @@ import pyarrow.compute as pc
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
-"""As seconds these are times before March 1973: rather days of a spreadsheet, or dates without
-marks."""
+"""Numbers that are probably not seconds since 1970, since they would be before March 1973. They may
+be the day numbers of a spreadsheet, or dates without separators."""
 _DATES = (
     "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y",
     "%d/%m/%y", "%m/%d/%y", "%d%m%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y",
@@ -27,7 +27,7 @@ _MAX_VALUES = 1000
 _NUM_TRIED = 20
 """Number of first values; a format that reads none of them is not tried on the others."""
 _FIRST_USUAL_YEAR = 1974
-"""Numbers of few digits that mean an earlier year are not meant as seconds."""
+"""A number of few digits that gives an earlier year is not taken as seconds."""
 
 
 def read(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -56,7 +56,7 @@ def read(written: pa.Array, time_format: str | None) -> pa.Array:
 
 
 def _are_read(values: pa.Array, time_format: str | None) -> pa.Array:
-    """Say which values a format reads as plausible times."""
+    """Mark the values that a format reads as plausible times."""
     times = read(values, time_format)
     if time_format is not None:
         return times.is_valid()
@@ -70,7 +70,8 @@ def find_formats(values: pa.Array) -> list[str | None]:
     """Find the formats that read nearly all of some written times, and more than other formats.
 
     Returns:
-        None for ISO 8601 or seconds; several other formats if each day may be a month.
+        The formats; None stands for ISO 8601 or seconds. There are several if each day may also be
+        a month.
 
     Example:
         >>> find_formats(pa.array(["31/01/2024", "01/02/2024"]))
@@ -89,15 +90,16 @@ def find_formats(values: pa.Array) -> list[str | None]:
 
 
 def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> tuple[str, bool]:
-    """Say which times of a column a format does not read, and which format reads them.
+    """Describe the times of a column that a format does not read, and name a better format.
 
     Args:
         written: Strings; a string without a digit is not a time.
         time_format: As for :func:`read`.
 
     Returns:
-        The fault, empty if there is none; and whether it is an error: the format reads few of the
-        times, or another format reads them, and this one would lose them or change their months.
+        The fault, empty if there is none; and whether it is an error. It is one if the format reads
+        less than half of the times, or if only other formats read nearly all of them: this one
+        would lose times, or swap days and months.
     """
     values = pc.utf8_trim_whitespace(pc.drop_null(written).unique())
     values = values.filter(pc.match_substring_regex(values, r"\d"))[:_MAX_VALUES]
@@ -109,13 +111,13 @@ def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> 
     example = values.filter(pc.invert(is_read))[0].as_py()
     fault = (
         f"{time_format or 'ISO 8601 or seconds since 1970'} reads {num_read:,} of {num_values:,} "
-        f"different times, not {example!r}"
+        f"different times, but not {example!r}"
     )
     fitting = find_formats(values)
     if fitting and time_format not in fitting:
         best = " or ".join("null" if form is None else repr(form) for form in fitting)
         return f"{fault}: write time_format: {best}", True
+    if num_read >= _MIN_READ * num_values:
+        return "", False
     reads_few = num_read < num_values / 2
-    if num_read < _MIN_READ * num_values:
-        return fault, reads_few
-    return "", reads_few
+    return fault, reads_few

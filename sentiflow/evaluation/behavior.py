@@ -57,11 +57,15 @@ class BehaviorTest:
     ``raise``, ``not lower``, ``not raise``."""
 
     def judge(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Say which cases pass, and how bad a failure each would be.
+        """Judge N cases.
 
         Args:
             before: The probability of each text.
             after: The probability of each changed text.
+
+        Returns:
+            Whether each case passes, N booleans; how bad its failure would be, N numbers, the worst
+            the largest.
         """
         change = after - before
         if self.kind == "minimum function":
@@ -132,14 +136,14 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
             if changed:
                 asked.append(changed)
     distinct = list(dict.fromkeys(asked))
-    of_text = dict(zip(distinct, score(distinct).tolist(), strict=True))
-    return [_check(test, of_text) for test in tests]
+    probabilities = dict(zip(distinct, score(distinct).tolist(), strict=True))
+    return [_check(test, probabilities) for test in tests]
 
 
-def _check(test: BehaviorTest, of_text: Mapping[str, float]) -> BehaviorResult:
-    """Compare the probabilities of a test's texts with its expectation."""
-    before = np.array([of_text[text] for text, _ in test.cases])
-    after = np.array([of_text[changed or text] for text, changed in test.cases])
+def _check(test: BehaviorTest, probabilities: Mapping[str, float]) -> BehaviorResult:
+    """Compare the probabilities of a test's texts, given by text, with its expectation."""
+    before = np.array([probabilities[text] for text, _ in test.cases])
+    after = np.array([probabilities[changed or text] for text, changed in test.cases])
     passed, badness = test.judge(before, after)
     failed = sorted(np.flatnonzero(~passed).tolist(), key=lambda case: -badness[case])
     failures = []
@@ -198,8 +202,8 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
         )
     real = [text for text in dict.fromkeys(texts) if text.strip()]
     if real:
-        yield from _change_meaningless(real, seed)
-        yield from _add_sentiment(real)
+        yield from _make_invariance_tests(real, seed)
+        yield from _make_directional_tests(real)
     for test in _DATA["directional_expectation"]:
         cases = []
         for pair in test["pairs"]:
@@ -216,13 +220,13 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
 
 
 def _make_sentences(test: Mapping[str, Any]) -> list[str]:
-    """Make the sentences of a minimum functionality test, of parts or of templates."""
+    """Make the sentences of a minimum functionality test, from parts or from templates."""
     if "endings" in test:
         return [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
     return _fill(test["templates"], test.get("words", ("",)))
 
 
-def _change_meaningless(texts: Sequence[str], seed: int) -> Iterator[BehaviorTest]:
+def _make_invariance_tests(texts: Sequence[str], seed: int) -> Iterator[BehaviorTest]:
     """Change real texts in ways that do not change the label."""
     generator = np.random.default_rng(seed)
     for name, what, change in (
@@ -245,18 +249,19 @@ def _change_meaningless(texts: Sequence[str], seed: int) -> Iterator[BehaviorTes
         )
 
 
-def _add_sentiment(texts: Sequence[str]) -> Iterator[BehaviorTest]:
+def _make_directional_tests(texts: Sequence[str]) -> Iterator[BehaviorTest]:
     """Add a sentence with a clear sentiment to real texts."""
-    for name, added, never in (
+    for name, added, wrong_effect in (
         ("added praise", "I love it", "lower"),
         ("added complaint", "I hate it", "raise"),
     ):
         yield BehaviorTest(
             kind="direction",
             name=name,
-            expectation=f'"{added}" at the end never {never}s the probability by over {TOLERANCE}.',
+            expectation=f'"{added}" at the end never {wrong_effect}s the probability by over '
+            f"{TOLERANCE}.",
             cases=[(text, f"{_end_sentence(text)} {added}") for text in texts],
-            expected=f"not {never}",
+            expected=f"not {wrong_effect}",
         )
 
 

@@ -27,8 +27,10 @@ from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import training_rows
 
-_COMPARED_SPLITS = (SPLITS[2], WHOLE)
-_HOW_TO_NAME = "name a scored directory, or the output_uri of a run, a tag of its MLflow runs"
+_TEST = SPLITS[2]
+_HOW_TO_NAME = (
+    "name a scored directory, or the output_uri of a run, which MLflow shows as a tag of the run"
+)
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ class ComparedRows:
     """N rows that both models have scored and neither was trained on."""
 
     table: pa.Table
-    """``row_id``, in rising order; ``text`` where one of the two runs has it; user-defined columns,
-    their names after ``OWN``."""
+    """``row_id``, in rising order; ``text`` where one of the two runs has it; the columns of
+    user-defined slices, with the prefix ``OWN``."""
     predicted: tuple[Predicted, Predicted]
     """Of both models; a class has the same number in both."""
     split: str
@@ -85,10 +87,10 @@ def find_pair(first: str, second: str) -> Pair:
         )
     if first_is_file:
         run = _find(second)
-        return _put_file(first, run), run
+        return _read_file(first, run), run
     run = _find(first)
     if second_is_file:
-        return run, _put_file(second, run)
+        return run, _read_file(second, run)
     return run, _find(second)
 
 
@@ -106,7 +108,7 @@ def _find(name: str) -> ScoredRun:
     )
 
 
-def _put_file(name: str, run: ScoredRun) -> ScoredRun:
+def _read_file(name: str, run: ScoredRun) -> ScoredRun:
     """Read a file of predictions for the test rows of a run."""
     file = prediction_files.read(absolute_uri(name), run.record)
     return replace(run, name=name, file=file)
@@ -120,13 +122,13 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
         columns: User-defined columns, which the first has.
 
     Raises:
-        UserError: The two number different rows, labels differ, there is no common row, or a file
-            is damaged.
+        UserError: A row number means different rows in the two, labels differ, there is no common
+            row, or a file is damaged.
     """
     _check_numbers(pair)
     tables = _read_tables(pair, columns)
     split = _find_split(pair, tables)
-    tables, notes_on_classes = _count_others(pair, tables, split)
+    tables, notes_on_classes = _prepare_rows(pair, tables, split)
     common = _find_common(pair, tables)
     first, second = (_take(table, common.row_ids) for table in tables)
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
@@ -231,10 +233,16 @@ def _note_versions(pair: Pair) -> list[str]:
     return notes
 
 
-def _count_others(
+def _prepare_rows(
     pair: Pair, tables: list[pa.Table], split: str
 ) -> tuple[list[pa.Table], list[str]]:
-    """Count rows of other classes as mistakes; leave out of both what one model leaves out.
+    """Prepare the rows of the compared split: their classes, and predictions of a file.
+
+    Rows of classes that a model does not know are its mistakes. Classes that one training leaves
+    out are left out of both tables.
+
+    Returns:
+        The rows of both; notes.
 
     Raises:
         UserError: The models have fewer than two classes in common, or labels are unknown.
@@ -248,18 +256,18 @@ def _count_others(
     left_out: set[str] = set()
     for scored in pair:
         left_out |= lineage.left_out_of(scored.record["inputs"]["model"])
-    counted = []
-    notes: dict[str, None] = {}
+    prepared = []
+    notes = []
     for name, scored, table in zip(names, pair, tables, strict=True):
         rows = table.filter(pc.equal(table["split"], split))
-        rows, notes_on_rows = evaluated_rows.count_others(rows, scored.record, left_out)
+        rows, notes_on_rows = evaluated_rows.add_unknown_classes(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
             rows = prediction_files.put(rows, scored.file)
         else:
-            notes |= dict.fromkeys(f"{name}: {note}" for note in notes_on_rows)
-        counted.append(rows)
-    return counted, [*notes]
+            notes += [f"{name}: {note}" for note in notes_on_rows]
+        prepared.append(rows)
+    return prepared, notes
 
 
 def _check_numbers(pair: Pair) -> None:
@@ -290,10 +298,11 @@ def _check_numbers(pair: Pair) -> None:
 def _have_same_corpus(first: Manifest, second: Manifest) -> bool:
     """Say whether two scorings read the same corpus, the same files, or the same given test rows.
 
-    Given test rows are numbered first, so they have the same numbers beside any other rows.
+    Given test rows are numbered first, so their numbers do not depend on the other rows.
     """
-    corpora = (first["inputs"]["corpus"], second["inputs"]["corpus"])
-    if corpora[0]["fingerprint"] == corpora[1]["fingerprint"]:
+    corpus = first["inputs"]["corpus"]
+    other_corpus = second["inputs"]["corpus"]
+    if corpus["fingerprint"] == other_corpus["fingerprint"]:
         return True
     files = lineage.input_files_of(first)
     others = lineage.input_files_of(second)
@@ -311,7 +320,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     """
     splits = []
     for scored, table in zip(pair, tables, strict=True):
-        labelled = [name for name in _COMPARED_SPLITS if len(of_split(table, name))]
+        labelled = [name for name in (_TEST, WHOLE) if len(of_split(table, name))]
         if not labelled:
             raise UserError(
                 f"{scored.name} has no labelled test row",
@@ -319,10 +328,11 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
             )
         splits.append(labelled[0])
     if splits[0] != splits[1]:
-        of_splits, of_whole = (pair[splits.index(name)].name for name in _COMPARED_SPLITS)
+        with_splits = pair[splits.index(_TEST)].name
+        without_splits = pair[splits.index(WHOLE)].name
         raise UserError(
-            f"{of_splits} has test rows, {of_whole} has no splits: it is unknown which rows "
-            "neither model was trained on",
+            f"{with_splits} has test rows, {without_splits} has no splits: it is unknown which "
+            "rows neither model was trained on",
             hint="score the same prepared data with both models",
         )
     return splits[0]

@@ -155,8 +155,8 @@ def compare(
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
 
-    Slices depend on the first model's tokenizer. There are none by unknown tokens, as these differ
-    between the models.
+    Slices depend on the first model's tokenizer. There are no slices by unknown tokens, as the
+    models know different tokens.
 
     Args:
         first: A scored directory, or a directory with ``scored/`` in it.
@@ -319,12 +319,13 @@ def _write_verdict(
     side = "higher" if is_higher else "lower"
     if metrics.mcnemar.p_value < paired.SURE:
         word = "better" if is_higher else "worse"
-        said = f"{second} is {word} than {first}: its accuracy is {points} {side}"
-        return f"{said} ({interval}, {p_value})."
-    said = f"the accuracy of {second} is {points} {side}"
-    if not accuracy.value:
-        said = "both have the same accuracy"
-    return f"No difference shown: {said} ({interval}); the difference may be chance: {p_value}."
+        result = f"{second} is {word} than {first}: its accuracy is {points} {side}"
+        return f"{result} ({interval}, {p_value})."
+    if accuracy.value:
+        result = f"the accuracy of {second} is {points} {side}"
+    else:
+        result = "both have the same accuracy"
+    return f"No difference shown: {result} ({interval}); the difference may be chance: {p_value}."
 
 
 # Settings
@@ -373,7 +374,7 @@ class _Value(NamedTuple):
 
 
 _ABSENT = _Value("(absent)", "(absent)")
-"""Stands for a setting that one of the models does not have, such as one of another network."""
+"""Stands for a setting that one of the models does not have, as its network is of another kind."""
 
 
 def _list_values(stage: str, record: Manifest) -> dict[str, _Value]:
@@ -433,10 +434,10 @@ def _list_checks(compared: Comparison) -> list[Check]:
 def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
     """Find the checks in which the second model is worse, beyond chance and a margin.
 
-    Without a margin, a check has the p-value of its difference. With a margin it has the p-value of
-    the normal approximation: how far the middle of the interval is from a drop by the margin, in
-    standard errors. All are adjusted for the number of checks, so of 20 comparisons with a model
-    that is no worse at most one fails.
+    Without a margin, a check has the p-value of its difference. With a margin, it has the p-value
+    of the normal approximation: the distance between the middle of the interval and a drop by the
+    margin, in standard errors. All are adjusted for the number of checks, so at most 1 of 20
+    comparisons with a model that is no worse fails.
 
     Args:
         checks: Their ``p_adjusted`` and ``is_worse`` are not used.
@@ -451,13 +452,13 @@ def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
 
 
 def _find_p(difference: paired.Difference, margin: float) -> float:
-    """Compute the two-sided p-value of a drop by the margin."""
+    """Compute the two-sided p-value for the hypothesis that the drop equals the margin."""
     if not margin:
         assert difference.p_value is not None, "every checked difference has a test"
         return difference.p_value
     middle = (difference.low + difference.high) / 2
-    error = (difference.high - difference.low) / (2 * paired.Z)
+    standard_error = (difference.high - difference.low) / (2 * paired.Z)
     distance = abs(middle + margin)
-    if not error:
+    if not standard_error:
         return float(distance == 0)
-    return math.erfc(distance / error / math.sqrt(2))
+    return math.erfc(distance / standard_error / math.sqrt(2))

@@ -43,6 +43,7 @@ PAGE = "report.html"
 MISTAKES = "mistakes.parquet"
 PLOTS = "plots"
 OWNS = (FIGURES, PAGE, manifest.CARD, MISTAKES, PLOTS)
+"""Files and folders that a run of the stage replaces."""
 
 REPORT_VERSION = 14
 """Changes whenever the same predictions would give another report."""
@@ -52,7 +53,7 @@ class _Measured(NamedTuple):
     """Labelled predictions that the model was not trained on, and what they show."""
 
     rows: pa.Table
-    """The headline split, as ``evaluated_rows.count_others`` returns its rows."""
+    """The headline split, as ``evaluated_rows.add_unknown_classes`` returns its rows."""
     measurements: Measurements
     is_unseen: bool
     """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
@@ -132,33 +133,35 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     config = plan.config
     spec = plan.spec
     scored_uri = config.evaluate.scored_uri
-    scored, by_version, of_versions = _choose_model(scored_uri, plan.scored)
+    chosen = _choose_model(scored_uri, plan.scored)
+    scored = chosen.scored
     measured = _measure(config.evaluate, scored_uri, scored)
     output.begin()
     model = scored["inputs"]["model"]
     trained = lineage.training_of(model)
-    of_one = None if "members" in model else trained
+    own_training = None if "members" in model else trained  # an average has no training
     is_prepared = lineage.is_of_training(scored, trained)
-    folds = measurements.measure_folds(of_one, scored) if of_one and is_prepared else None
-    result = _compare(config, scored, measured, folds, of_versions)
+    folds = None
+    if own_training and is_prepared:
+        folds = measurements.measure_folds(own_training, scored)
+    result = _make_result(config, scored, measured, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
-    files, worst = _render(config, result, measured.rows, scored, of_one, spec)
-    content = result.to_json() | {"model_versions": by_version}
+    files, worst = _render(config, result, measured.rows, scored, own_training, spec)
+    content = result.to_json() | {"model_versions": chosen.by_version}
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, each) for name, each in files.items()]
     if len(worst):
         written.append(output.write(MISTAKES, parquet.to_bytes(worst), rows=len(worst)))
     seconds = time.monotonic() - began
     say(STAGE, f"{result.highlights[0].number} {result.highlights[0].meaning} ({seconds:.1f} s)")
-    if of_one:
-        recorder.measure(of_one.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
+    if own_training:
+        recorder.measure(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.track(result, files, recorder, spec)
     registered = None
     if trained and is_prepared:
-        registered = registration.register(
-            result, scored, trained, recorder, spec, files[manifest.CARD]
-        )
+        card = files[manifest.CARD]
+        registered = registration.register(result, scored, trained, recorder, spec, card)
     figures = content["figures"]
     if folds:
         figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}
@@ -175,26 +178,27 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     )
 
 
-def _compare(
+def _make_result(
     config: Config,
     scored: Manifest,
     measured: _Measured,
+    *,
     folds: CrossValidated | None,
-    of_versions: list[str],
+    notes: list[str],
 ) -> EvaluationResult:
-    """Add to the measurements: checks of the model, other models, and what to remember."""
+    """Check the model, compare it with other models, and summarize; ``notes`` come first."""
     rows = measured.rows
-    probed = model_checks.check_model(config, scored, rows)
+    checks = model_checks.check_model(config, scored, rows)
     baselines, no_baseline = other_models.measure(rows, scored)
     split = measured.measurements.split
     teacher, no_teacher = other_models.compare_teachers(rows, scored, split=split)
     return EvaluationResult(
         name=config.name,
         measured=measured.measurements,
-        probed=probed,
+        checks=checks,
         is_unseen=measured.is_unseen,
-        notes=[*of_versions, *measured.notes],
-        highlights=summarize(measured.measurements, probed, baselines, teacher, folds),
+        notes=[*notes, *measured.notes],
+        highlights=summarize(measured.measurements, checks, baselines, teacher, folds),
         baselines=baselines,
         no_baseline=no_baseline,
         teacher=teacher,
@@ -241,12 +245,12 @@ def _measure(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _
     rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
     rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
     classes = evaluated_rows.classes_of(rows)
-    if not len(rows.filter(evaluated_rows.is_of(classes))):
+    if not len(rows.filter(evaluated_rows.has_label_of(classes))):
         raise UserError(
             f"{scored_uri} has no labelled row that the model was not trained on",
             hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
         )
-    rows, others = evaluated_rows.count_others(rows, scored)
+    rows, others = evaluated_rows.add_unknown_classes(rows, scored)
     notes = [*notes, *others]
     measured = measurements.measure(
         rows,
@@ -268,7 +272,7 @@ def _measure(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _
 
 
 def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
-    """Choose the newest model with labelled rows; measure each on the rows that it has scored."""
+    """Choose the newest model with labelled rows; measure each model on the rows it has scored."""
     versions = lineage.models_of(scored)
     if len(versions) <= 1:
         return _ChosenModel(scored, {}, [])
@@ -277,31 +281,41 @@ def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
     chosen = None
     for version in versions:
         one = lineage.of_version(scored, version)
-        rows = _leave_out_training_rows(evaluated_rows.read(uri, one), one).rows
-        rows, _ = evaluated_rows.count_others(rows, one)
-        rows = rows.filter(evaluated_rows.is_of(evaluated_rows.classes_of(rows)))
+        metrics = _measure_version(uri, one)
         num_scored = sum(scoring["rows"] for scoring in one["scorings"])
         by_version[version] = {"rows": num_scored}
         line = f"model version {version}: {num_scored:,} rows scored, "
-        if not len(rows):
+        if metrics is None:
             notes.append(f"{line}none with a label that it was not trained on")
             continue
-        metrics = classification.measure(evaluated_rows.predicted_of(rows))
         by_version[version] |= metrics.to_json()
-        chosen = chosen or one
+        if chosen is None:
+            chosen = one
         interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
         notes.append(
-            f"{line}{metrics.accuracy:.1%} of {len(rows):,} labelled ones are right ({interval})"
+            f"{line}right on {metrics.accuracy:.1%} of {metrics.num_rows:,} labelled rows "
+            f"({interval})"
         )
     chosen = chosen or scored
     notes.append(f"the report is about model version {next(iter(lineage.models_of(chosen)))}")
     return _ChosenModel(chosen, by_version, notes)
 
 
-def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
-    """Leave out rows of the training and validation splits, where predictions have no split.
+def _measure_version(uri: str, scored: Manifest) -> classification.Metrics | None:
+    """Measure one of several models on the rows that it has scored; None without labelled rows."""
+    rows = _leave_out_training_rows(evaluated_rows.read(uri, scored), scored).rows
+    rows, _ = evaluated_rows.add_unknown_classes(rows, scored)
+    rows = rows.filter(evaluated_rows.has_label_of(evaluated_rows.classes_of(rows)))
+    if not len(rows):
+        return None
+    return classification.measure(evaluated_rows.predicted_of(rows))
 
-    Given test rows, and predictions of several models, are also left out by their texts.
+
+def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
+    """Leave out rows that the model was trained on, or chosen by, where no split marks them.
+
+    Rows are found by their numbers. If test files were given, or several models have scored the
+    rows, they are also found by their texts.
     """
     model = scored["inputs"]["model"]
     is_one_of_several = lineage.is_one_of_several(scored)
@@ -309,14 +323,15 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
     try:
         seen, is_certain = training_rows.find_row_ids(scored, name="the model", by_splits=False)
     except UserError as error:
-        if not is_one_of_several or not has_text:
-            if "refit" in model:
-                raise
+        if is_one_of_several and has_text:  # the texts are enough
+            seen = np.empty(0, np.int64)
+            _, are_known = training_rows.find_texts([model])
+            is_certain = all(are_known)
+        elif "refit" in model:
+            raise
+        else:
             notes = [f"the metrics are too optimistic: {error}"]
             return _UnseenRows(rows=rows, is_certain=False, notes=notes)
-        _, are_known = training_rows.find_texts([model])
-        seen = np.empty(0, np.int64)
-        is_certain = all(are_known)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     notes = []
     refit = model.get("refit")

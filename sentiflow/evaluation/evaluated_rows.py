@@ -18,7 +18,7 @@ from sentiflow.metrics.predicted import Predicted
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
 FOLDS = "cross-validated"
-"""Name of the figures of all labelled rows, by models that have not seen them."""
+"""Name of the figures of all labelled rows, each predicted by a model that has not seen it."""
 EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
@@ -52,11 +52,13 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     settings = scored["settings"]
     classes = lineage.classes_of_model(scored)
-    texts = [n for n in settings["keep_columns"] if n in (settings["text_column"], TEXT)]
-    measured = [*(PROBABILITY + name for name in classes), *_name_unsure(scored)]
+    text_columns = (settings["text_column"], TEXT)
+    texts = [name for name in settings["keep_columns"] if name in text_columns]
+    probabilities = [PROBABILITY + name for name in classes]
+    measured = [*_COLUMNS, *probabilities, *_name_unsure(scored)]
     of_predictions = _list_columns_of_predictions(scored)
     kept = [name for name in columns if name in of_predictions]
-    kept_rows = _read_predictions(uri, scored, [*_COLUMNS, *measured, *texts, *kept])
+    kept_rows = _read_predictions(uri, scored, [*measured, *texts, *kept])
     added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}
     for name in kept:
         added[OWN + name] = kept_rows[name]
@@ -65,7 +67,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         is_text = str(column.type) in ("string", "large_string", "string_view")
         if is_text and not column.null_count:
             added.setdefault(TEXT, column.cast(pa.string()))
-    rows = put_columns(kept_rows.select([*_COLUMNS, *measured]), added).combine_chunks()
+    rows = put_columns(kept_rows.select(measured), added).combine_chunks()
     missing = [name for name in columns if name not in kept]
     if TEXT in added and not missing:
         return rows
@@ -90,7 +92,7 @@ def check_columns(
     Args:
         columns: Names.
         scored: Manifest of the predictions.
-        setting: What names them, for the message.
+        setting: The setting that names them, for the message.
 
     Raises:
         UserError: They do not. The message lists the columns that there are.
@@ -108,9 +110,9 @@ def check_columns(
 
 
 def list_searched(scored: Manifest) -> list[str]:
-    """List the kept columns that are searched for slices, without ids, texts, labels and the like.
+    """List the kept columns that are searched for slices.
 
-    Times and authors are left out, too.
+    Ids, texts, labels, times and authors are left out.
     """
     prepared = lineage.corpus_of(scored)
     of_stages = [scored["settings"]]
@@ -152,7 +154,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
-    """Name the classes of the model behind rows, then others, which :func:`count_others` adds."""
+    """Name the classes of rows: of the model, then others that :func:`add_unknown_classes` adds."""
     return tuple(
         name.removeprefix(PROBABILITY) for name in rows.column_names if name.startswith(PROBABILITY)
     )
@@ -187,9 +189,9 @@ def find_common_classes(
     return tuple(common), tuple(others)
 
 
-def spread(num_rows: int, most: int) -> np.ndarray:
-    """Choose at most ``most`` of the numbers of rows, at equal distances."""
-    return np.linspace(0, num_rows - 1, min(most, num_rows)).astype(np.int64)
+def choose_evenly(num_rows: int, max_rows: int) -> np.ndarray:
+    """Choose the positions of at most ``max_rows`` rows, at equal distances."""
+    return np.linspace(0, num_rows - 1, min(max_rows, num_rows)).astype(np.int64)
 
 
 def name_any(classes: Sequence[str]) -> str:
@@ -198,14 +200,14 @@ def name_any(classes: Sequence[str]) -> str:
     return f"{', '.join(first)} or {last}"
 
 
-def count_others(
+def add_unknown_classes(
     rows: pa.Table, scored: Manifest, left_out: Collection[str] = ()
 ) -> tuple[pa.Table, list[str]]:
-    """Make rows of classes that the model does not know mistakes; leave others out.
+    """Add the classes that the model does not know, so that their rows count as mistakes.
 
-    A class that the model does not know is added with probability 0: its recall and F1 are 0, and
-    the log loss of its rows comes from ``PROBABILITY_FLOOR``. Rows of classes that the settings of
-    the training leave out are left out here, too.
+    They get probability 0: their recall and F1 are 0, and the log loss of their rows comes from
+    ``PROBABILITY_FLOOR``. Rows of classes that the settings of the training leave out are left out
+    here, too.
 
     Args:
         rows: As :func:`read` returns them.
@@ -213,7 +215,7 @@ def count_others(
         left_out: Further classes to leave out.
 
     Returns:
-        The rows, whose ``label`` is a position in :func:`classes_of` them; notes.
+        The rows, with ``label`` as a position in :func:`classes_of` them; notes.
 
     Raises:
         UserError: Too many labels of the corpus are unknown.
@@ -224,37 +226,37 @@ def count_others(
     left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
     label = rows["label"].to_numpy()
     counts = np.bincount(label, minlength=len(names)).tolist()
-    others = {}
-    leaving = {}
+    unknown = {}
+    excluded = {}
     for name, count in zip(names, counts, strict=True):
         if count and name in left_out:
-            leaving[name] = count
+            excluded[name] = count
         elif count and name not in known:
-            others[name] = count
-    order = (*known, *others)
+            unknown[name] = count
+    classes = (*known, *unknown)
     code = np.full(len(names), -1, np.int8)
     for number, name in enumerate(names):
-        if name in order and name not in left_out:
-            code[number] = order.index(name)
+        if name in classes and name not in left_out:
+            code[number] = classes.index(name)
     added = {"label": pa.array(code[label])}
-    for name in others:
+    for name in unknown:
         added[PROBABILITY + name] = pa.array(np.zeros(len(rows), np.float32))
     rows = put_columns(rows, added).filter(pc.field("label") >= 0)
-    return rows, notes + _describe_others(others, leaving)
+    return rows, notes + _note_classes(unknown, excluded)
 
 
-def _describe_others(others: Mapping[str, int], leaving: Mapping[str, int]) -> list[str]:
-    """Say which classes the model does not know, and which are left out, with their rows."""
+def _note_classes(unknown: Mapping[str, int], excluded: Mapping[str, int]) -> list[str]:
+    """Say which classes the model does not know and which are left out, given their rows."""
     notes = []
-    if others:
+    if unknown:
         notes.append(
             "the model does not know these labels, and their rows count as mistakes: "
-            + _list_counts(others)
+            + _list_counts(unknown)
         )
-    if leaving:
+    if excluded:
         notes.append(
             "rows are left out, as the settings of the training leave out their classes: "
-            + _list_counts(leaving)
+            + _list_counts(excluded)
         )
     return notes
 
@@ -264,9 +266,12 @@ def _list_counts(counts: Mapping[str, int]) -> str:
 
 
 def _check_unknown(scored: Manifest) -> list[str]:
-    """Refuse a corpus with too many unknown labels; say how many are unknown.
+    """Say how many labels of the corpus are unknown.
 
-    Scoring makes them null, so that their rows are in no figure.
+    Scoring makes them null, so their rows are in no figure.
+
+    Raises:
+        UserError: They are more than ``MAX_UNKNOWN``.
     """
     num_unknown = scored["counts"].get("unknown_labels", 0)
     if not num_unknown:
@@ -283,20 +288,20 @@ def _check_unknown(scored: Manifest) -> list[str]:
     return [f"rows with an unknown label are in no figure: {what}"]
 
 
-def is_of(classes: Sequence[str]) -> pc.Expression:
-    """Select rows that are labelled with one of these classes, which have the first codes."""
+def has_label_of(classes: Sequence[str]) -> pc.Expression:
+    """Select rows that are labelled with one of these classes, which have the first numbers."""
     return pc.field("label") < len(classes)
 
 
 def headline_split(names: Sequence[str]) -> str:
-    """Choose the figures of the headline: of folds, of test, of all rows, else of validation."""
+    """Choose the split of the headline: folds, test, all rows, or else validation."""
     by_preference = (FOLDS, "test", WHOLE, "validation")
     return next(name for name in by_preference if name in names)
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
     """Choose the rows of a split that are labelled with one of the classes."""
-    return rows.filter((pc.field("split") == name) & is_of(classes_of(rows)))
+    return rows.filter((pc.field("split") == name) & has_label_of(classes_of(rows)))
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:

@@ -23,7 +23,7 @@ _MAX_NAMED = 3
 
 def summarize(
     measured: Measurements,
-    probed: ModelChecks,
+    checks: ModelChecks,
     baselines: Sequence[Baseline] = (),
     teacher: TeacherComparison | None = None,
     folds: CrossValidated | None = None,
@@ -48,7 +48,7 @@ def summarize(
         lines.append(_summarize_unsure(measured.unsure))
     lines.extend(_summarize_slices(measured.slices))
     lines.extend(_summarize_label_errors(measured))
-    lines.extend(_summarize_checks(probed))
+    lines.extend(_summarize_checks(checks))
     return lines
 
 
@@ -120,7 +120,7 @@ def _summarize_others(
 
 
 def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
-    """Of many classes, name those with the lowest F1 and the pairs that are confused most."""
+    """Name the classes with the lowest F1, and the most confused pairs, if there are many."""
     if not metrics.has_many:
         return
     worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
@@ -146,7 +146,7 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
 
 
 def _summarize_gaps(measured: Measurements) -> Iterator[Highlight]:
-    """Name the class that is predicted too often or too seldom most."""
+    """Name the class whose predicted share is furthest from its true share, if one is."""
     gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
     if gaps:
         share, meaning = gaps[0]
@@ -183,7 +183,7 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
 
 
 def _summarize_slices(slices: Sequence[SliceMetrics]) -> Iterator[Highlight]:
-    """Name the worst of the slices that have a name, and the worst that a search has found."""
+    """Name the worst of the named slices, and the worst of the slices found by a search."""
     for is_found in (False, True):
         worse = [item for item in slices if item.is_worse and item.is_found == is_found]
         if worse:
@@ -214,17 +214,17 @@ def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
     )
 
 
-def _summarize_checks(probed: ModelChecks) -> Iterator[Highlight]:
+def _summarize_checks(checks: ModelChecks) -> Iterator[Highlight]:
     """Name the behavior test with the lowest pass rate, and the widest gap between groups."""
-    if probed.behavior:
-        worst = min(probed.behavior, key=lambda test: test.pass_rate)
+    if checks.behavior:
+        worst = min(checks.behavior, key=lambda test: test.pass_rate)
         yield Highlight(
             number=f"{worst.pass_rate:.0%}",
-            meaning=f"is the lowest pass rate of {len(probed.behavior)} behavior tests, in "
+            meaning=f"is the lowest pass rate of {len(checks.behavior)} behavior tests, in "
             f"English: {worst.name}",
             section="behavior",
         )
-    beyond_chance = [bias for bias in probed.group_bias if bias.p_adjusted < paired.SURE]
+    beyond_chance = [bias for bias in checks.group_bias if bias.p_adjusted < paired.SURE]
     if beyond_chance:
         widest = max(beyond_chance, key=lambda bias: bias.spread)
         lowest = widest.terms[0].term

@@ -31,7 +31,7 @@ from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
 
 NUM_WORST = 20
-"""Classes of a confusion matrix that are drawn one by one: those with the lowest F1."""
+"""Number of classes that a confusion matrix shows one by one: the ones with the lowest F1."""
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class UnsureMetrics:
             return "nothing is answered"
         if self.error <= self.max_error:
             return f"as promised, at most {self.max_error:.1%}"
-        more = "beyond chance" if self.error_low > self.max_error else "within chance"
-        return f"{more} above the {self.max_error:.1%} that were promised"
+        excess = "beyond chance" if self.error_low > self.max_error else "within chance"
+        return f"more than the promised {self.max_error:.1%}, {excess}"
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,9 @@ class CrossValidated:
     """Answers of the models of all folds, each to the rows of its fold."""
 
     metrics: classification.Metrics
-    """Metrics of all answers. Macro F1 has no interval: a bootstrap of the rows does not include
-    how much the models differ, and held the macro F1 of a model in few samples
-    (benchmarks/LOG.md)."""
+    """Metrics of all answers. Macro F1 has no interval: a bootstrap of the rows ignores the
+    variation between trainings, and its interval missed the macro F1 of the model too often
+    (benchmarks/LOG.md, 2026-11-29)."""
     f1_of_folds: list[float]
     """Macro F1 of each fold."""
     baselines: Sequence[Baseline]
@@ -160,7 +160,7 @@ class EvaluationResult:
     name: str
     """Name of the experiment."""
     measured: Measurements
-    probed: ModelChecks
+    checks: ModelChecks
     is_unseen: bool
     """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
     notes: Sequence[str]
@@ -171,7 +171,7 @@ class EvaluationResult:
     no_baseline: str = ""
     """Why there is none; empty if there is one."""
     teacher: TeacherComparison | None = None
-    """The model beside its teachers, if it is distilled."""
+    """The model compared with its teachers, if it is distilled."""
     no_teacher: str = ""
     """Why a distilled model is not compared with its teachers."""
     cross_validated: CrossValidated | None = None
@@ -188,7 +188,7 @@ class EvaluationResult:
             },
             "is_unseen": self.is_unseen,
             "notes": self.notes,
-            **asdict(self.probed),
+            **asdict(self.checks),
             "most_frequent": self.measured.metrics.most_frequent,
             "baselines": [asdict(each) for each in self.baselines],
             "no_baseline": self.no_baseline,
@@ -211,7 +211,7 @@ def measure(
     """Measure labelled rows.
 
     Args:
-        rows: As ``evaluated_rows.count_others`` returns them; at least one has a class.
+        rows: As ``evaluated_rows.add_unknown_classes`` returns them; at least one has a class.
         model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
         patterns: User-defined slices: a regular expression by name.
         columns: User-defined slices: columns with a slice for each value.
@@ -233,14 +233,13 @@ def measure(
     headline = headline_split(list(by_split))
     chosen = by_split[headline]
     of_headline = predicted[headline]
-    calibration = model.get("calibration") or {}
     return Measurements(
         split=headline,
         figures=figures,
         intervals=intervals,
         no_intervals=no_intervals,
         calibration_error=calibration_error,
-        calibration={"bias": {}} | calibration if "temperature" in calibration else None,
+        calibration=_find_calibration(model),
         coverage=confidence.accuracy_by_coverage(
             right=of_headline.right, confidence=of_headline.confidence
         ),
@@ -258,8 +257,16 @@ def measure(
     )
 
 
+def _find_calibration(model: Settings) -> dict[str, Any] | None:
+    """Return the calibration of a model with its biases, if any; None if it is not known."""
+    calibration = model.get("calibration")
+    if not calibration or "temperature" not in calibration:
+        return None
+    return {"bias": {}} | calibration
+
+
 def _split(rows: pa.Table) -> dict[str, pa.Table]:
-    """Find the labelled rows of each evaluated split that has any."""
+    """Find the labelled rows of each evaluated split; leave out splits without any."""
     by_split = {split: of_split(rows, split) for split in EVALUATED}
     return {split: part for split, part in by_split.items() if len(part)}
 
@@ -332,7 +339,7 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
 
 
 def _draw_halves(rows: pa.Table) -> np.ndarray:
-    """Draw a number for each row: the same for copies of a text, whatever the order of the rows."""
+    """Draw a number for each row from its text, or its ``row_id``; copies have the same number."""
     if "text" in rows.column_names:
         texts = normalize_text(rows["text"].combine_chunks())
     else:
@@ -340,8 +347,8 @@ def _draw_halves(rows: pa.Table) -> np.ndarray:
     return hash_strings(texts, key="sentiflow-halves")
 
 
-def _measure_unsure(rows: pa.Table, right: np.ndarray, model: Settings) -> UnsureMetrics | None:
-    """Measure the rows that are answered; None if no row can be unsure."""
+def _measure_unsure(rows: pa.Table, right: np.ndarray, settings: Settings) -> UnsureMetrics | None:
+    """Measure the rows that are answered; None if the model leaves no text to people."""
     if "unsure" not in rows.column_names:
         return None
     answered = ~rows["unsure"].to_numpy()
@@ -352,8 +359,8 @@ def _measure_unsure(rows: pa.Table, right: np.ndarray, model: Settings) -> Unsur
         error = num_wrong / num_rows
         error_low, error_high = share_interval(num_wrong, num_rows)
     return UnsureMetrics(
-        max_error=model["unsure"]["max_error"],
-        threshold=model["unsure"]["threshold"],
+        max_error=settings["unsure"]["max_error"],
+        threshold=settings["unsure"]["threshold"],
         fraction=float(1 - answered.mean()),
         num_rows=num_rows,
         error=error,

@@ -119,8 +119,8 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
     """Estimate how many labels are wrong, by confident learning.
 
     After Northcutt, Jiang and Chuang, "Confident learning" (JAIR 2021). A row counts if another
-    class is predicted, and its probability is at least the mean probability of that class on the
-    rows that have it. The method trusts a confident model: its confident mistakes are counted as
+    class than its label is predicted, with at least the mean probability of this class on the rows
+    labelled with it. The method trusts a confident model: its confident mistakes are counted as
     wrong labels, so the estimate may be too high.
     """
     label = predicted.label
@@ -140,19 +140,23 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
 
 
 def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """Take the rows with a rarer label of each text with several labels, most frequent text first.
+    """Find the rows whose label is rarer than another label of the same text.
 
-    Where labels are equally frequent, take a row with a label that the model does not predict.
+    If all labels of a text are equally frequent, its rows with labels that the model does not
+    predict are taken.
+
+    Returns:
+        The rows, the most frequent text first, with ``why`` and ``num_rows`` of the text.
     """
     frame = frame[frame.groupby("same")["label"].transform("nunique") > 1]
     texts = frame.groupby("same")
-    with_label = frame.groupby(["same", "label"])["label"].transform("size")
-    by_model = texts["prediction"].transform(lambda values: values.mode().max())
-    most = with_label.groupby(frame["same"]).transform("max")
-    least = with_label.groupby(frame["same"]).transform("min")
-    is_rarer = with_label < most
-    is_tied = least == most
-    doubtful = frame[is_rarer | (is_tied & (frame["label"] != by_model))]
+    num_with_label = frame.groupby(["same", "label"])["label"].transform("size")
+    highest = num_with_label.groupby(frame["same"]).transform("max")
+    lowest = num_with_label.groupby(frame["same"]).transform("min")
+    is_rarer = num_with_label < highest
+    is_tied = lowest == highest
+    predicted = texts["prediction"].transform(lambda values: values.mode().max())
+    doubtful = frame[is_rarer | (is_tied & (frame["label"] != predicted))]
     num_rows = texts["label"].transform("size")
     doubtful = doubtful.assign(num_rows=num_rows[doubtful.index])
     counts = texts["label"].value_counts()

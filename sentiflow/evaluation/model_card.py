@@ -4,7 +4,6 @@ The card begins with metadata that the Hugging Face Hub reads. Names of files, c
 it are not trusted. It holds no text of the corpus and no location.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import MOST_LISTED, UserError
 from sentiflow.evaluation.measurements import EvaluationResult, Measurements, name_texts
-from sentiflow.evaluation.report import open_template
+from sentiflow.evaluation.report import open_template, write_setting
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, display_uri
@@ -37,11 +36,11 @@ _ASSIGNED_BY = {
     "tutorial": "their row number",
     "column": "a column of the corpus",
 }
-"""How texts came into the splits, by ``prepare.split.kind``."""
+"""What assigned texts to the splits, by ``prepare.split.kind``."""
 
 
-class _Markdown(str):
-    """Text that is printed as it is."""
+class _Unescaped(str):
+    """Text that is printed without escaping."""
 
 
 def render(
@@ -65,7 +64,7 @@ def render(
     template = open_template(
         "model_card.md.j2",
         {
-            "as_it_is": _Markdown,
+            "unescaped": _Unescaped,
             "choose_settings": _choose_settings,
             "teachers": _name_teachers,
         },
@@ -157,7 +156,7 @@ def _name_teachers(inputs: Mapping[str, Any]) -> list[str]:
 
 
 def find(place: str) -> str:
-    """Find the card of a model that was evaluated; write one of a model that was not.
+    """Return the card of an evaluated model; write one if the model was not evaluated.
 
     Args:
         place: The directory of a run, of its training or of a model package; or a model in MLflow.
@@ -170,7 +169,8 @@ def find(place: str) -> str:
     model_uri, package = model_sources.find(uri, tracking=None, setting="the model")
     evaluation = model_sources.find_evaluation(package, uri)
     if evaluation:
-        return manifest.read_file(*evaluation, manifest.CARD).decode()
+        evaluation_uri, record = evaluation
+        return manifest.read_file(evaluation_uri, record, manifest.CARD).decode()
     model = package_files.to_input(model_uri, package)
     try:
         return render(model, None, validation=package.get("metrics"))
@@ -182,8 +182,8 @@ def find(place: str) -> str:
 
 
 def _escape(value: object) -> str:
-    """Write a value so that Markdown shows it, and reads no table, tag, link or style in it."""
-    if isinstance(value, _Markdown):
+    """Escape a value, so that Markdown reads no table, tag, link or style in it."""
+    if isinstance(value, _Unescaped):
         return value
     printed = "".join(c if c.isprintable() else " " for c in str(value))
     line = re.sub(r"\s+", " ", printed)
@@ -236,6 +236,5 @@ def _choose_settings(trained: Manifest) -> list[tuple[str, str]]:
     chosen = []
     for key, value in flatten(trained["settings"]).items():
         if key in _MAIN_SETTINGS or value != defaults.get(key):
-            written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            chosen.append((f"train.{key}", written))
+            chosen.append((f"train.{key}", write_setting(value)))
     return chosen

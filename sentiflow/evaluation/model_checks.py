@@ -1,10 +1,11 @@
 """Model + texts -> behavior tests, and how much predictions depend on the group a sentence names.
 
-The same sentences are made with each term of a category (he, she, ...; my Hindu neighbor, my Jewish
-neighbor, ...), after Kiritchenko and Mohammad, "Examining Gender and Race Bias in Two Hundred
-Sentiment Analysis Systems", *SEM 2018, and Dixon et al., "Measuring and Mitigating Unintended Bias
-in Text Classification", AIES 2018. Their sentiment is in the other words, so a reader would give
-all of them the same label. Sentences and terms are in ``groups.yaml``.
+For groups, the same sentences are made with each term of a category (he, she, ...; my Hindu
+neighbor, my Jewish neighbor, ...). Their sentiment is in the other words, so a reader would give
+all of them the same label. The method follows Kiritchenko and Mohammad, "Examining Gender and Race
+Bias in Two Hundred Sentiment Analysis Systems", *SEM 2018, and Dixon et al., "Measuring and
+Mitigating Unintended Bias in Text Classification", AIES 2018. Sentences and terms are in
+``groups.yaml``.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import behavior
 from sentiflow.evaluation.behavior import BehaviorResult, Score, begin_with_capital
-from sentiflow.evaluation.evaluated_rows import spread
+from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.metrics import paired
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
@@ -47,8 +48,8 @@ _LONGEST_CHANGED = 1000
 """Their maximum length, in characters."""
 
 _TINY = 1e-12
-"""Above rounding errors; it keeps the probability of positive at one half where both classes have
-none."""
+"""Larger than rounding errors. Added to both probabilities, it makes the probability of positive
+one half where both are 0."""
 
 CAVEAT = (
     "These are a few made-up sentences. The numbers show how the model reacts to the words for a "
@@ -88,7 +89,7 @@ class GroupBias:
     terms: tuple[TermResult, ...]
     """The lowest difference first."""
     unknown: tuple[str, ...]
-    """Terms that are not measured, as the model does not know all their words."""
+    """Terms that are not measured: the model does not know all their words."""
     spread: float
     """The highest mean probability of a term minus the lowest. It is above 0 by chance alone, and
     grows with the number of terms: see ``chance_spread``."""
@@ -121,10 +122,11 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
     Args:
         config: Settings of the evaluation.
         scored: The manifest of the predictions.
-        rows: Texts of the corpus.
+        rows: Evaluated rows of the corpus, with texts if there are any.
 
     Returns:
-        Nothing but the reason, if the model is gone or ``evaluate.behavior`` is off.
+        The results; or only the reason why there are none, if the model is gone, has other classes,
+        or ``evaluate.behavior`` is false.
 
     Raises:
         JobError: The model is in MLflow, which cannot be reached.
@@ -149,9 +151,9 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
     """Load the model that made the predictions.
 
     Returns:
-        A function that gives the probability of positive. For a model of more classes, it is the
-        probability if the choice is between positive and negative. And a function that says
-        whether the model knows all words of a text.
+        Two functions. The first gives the probability of positive; for a model of more classes, the
+        probability if the choice is between positive and negative. The second says whether the
+        model knows all words of a text.
 
     Raises:
         UserError: The model is gone or was replaced.
@@ -186,7 +188,7 @@ def _choose_texts(rows: pa.Table) -> list[str]:
         return []
     rows = rows.filter(pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED))
     order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
-    chosen = order[spread(len(order), _NUM_CHANGED)]
+    chosen = order[choose_evenly(len(order), _NUM_CHANGED)]
     return rows["text"].take(pa.array(chosen)).to_pylist()
 
 
@@ -241,7 +243,14 @@ def _measure(
     terms: Terms,
     seed: int,
 ) -> GroupBias:
-    """Measure one category, ``probability`` by template, term and wording; adjust no p-value."""
+    """Measure one category; its p-value is not adjusted yet.
+
+    Args:
+        category: Its name.
+        probability: Probability of positive of each sentence, by template, term and wording.
+        terms: The measured terms.
+        seed: Seed of the permutations.
+    """
     by_term = probability.mean(axis=2)
     num_templates = len(by_term)
     means = by_term.mean(axis=0)
@@ -269,7 +278,12 @@ def _measure(
 
 
 def _measure_terms(by_term: np.ndarray, terms: Terms) -> list[TermResult]:
-    """Compare each term with the mean of all, given the mean probability by template and term."""
+    """Compare each term with the mean of all terms.
+
+    Args:
+        by_term: Mean probability, by template and term.
+        terms: The measured terms.
+    """
     from scipy.special import stdtrit
 
     num_templates = len(by_term)

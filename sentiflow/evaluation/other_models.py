@@ -1,4 +1,4 @@
-"""Evaluated rows -> figures of other models on them: TF-IDF, teachers of a distilled model."""
+"""Evaluated rows -> the model compared with others on them: TF-IDF, and teachers if distilled."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
-from sentiflow.evaluation.evaluated_rows import predicted_of, spread
+from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
@@ -53,7 +53,7 @@ _NUM_RESAMPLES = 1000
 
 @dataclass(frozen=True)
 class ModelComparison:
-    """Another model next to the model; differences are the model's metric minus the other's."""
+    """The model compared with another one; a difference is the model's metric minus the other's."""
 
     num_rows: int
     """Rows that both models are measured on."""
@@ -66,7 +66,7 @@ class ModelComparison:
 
     @property
     def points(self) -> tuple[float, float, float]:
-        """The difference of accuracy and the bounds of its interval, in points."""
+        """Return the difference of accuracy and the two ends of its interval, in points."""
         difference = self.accuracy_difference
         return 100 * difference.value, 100 * difference.low, 100 * difference.high
 
@@ -105,7 +105,7 @@ class ModelComparison:
 
 @dataclass(frozen=True)
 class Baseline(ModelComparison):
-    """A simple model next to the model."""
+    """The model compared with a simple one."""
 
     name: str
     num_train_rows: int
@@ -136,7 +136,7 @@ class Baseline(ModelComparison):
 
 @dataclass(frozen=True)
 class TeacherComparison(ModelComparison):
-    """The mean of the teachers beside a distilled model, on rows that a teacher has answered."""
+    """A distilled model compared with the mean of its teachers, on rows that they have answered."""
 
     num_teachers: int
     agreement: float
@@ -177,9 +177,9 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
         return [], "there are no texts"
     try:
         text, label = _read_train_rows(scored)
-        rows = rows.take(pa.array(spread(len(rows), MAX_ROWS)))
+        rows = rows.take(pa.array(choose_evenly(len(rows), MAX_ROWS)))
         began = time.monotonic()
-        chosen = spread(len(label), MAX_TRAIN_ROWS)
+        chosen = choose_evenly(len(label), MAX_TRAIN_ROWS)
         train_text = text.take(pa.array(chosen))
         prediction, c = predict(train_text, label[chosen], rows["text"].combine_chunks())
     except UserError as error:
@@ -209,7 +209,7 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
         The baseline, if the texts are there and every fold leaves enough of them.
     """
     began = time.monotonic()
-    chosen = spread(len(answers), MAX_TRAIN_ROWS)
+    chosen = choose_evenly(len(answers), MAX_TRAIN_ROWS)
     rows = answers.take(pa.array(chosen))
     is_measured = measured[chosen]
     fold = rows["fold"].to_numpy()
@@ -222,7 +222,7 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
         predicted_of(rows.filter(pa.array(is_measured))),
         prediction[is_measured],
         name=f"{_NAME} over the same folds",
-        num_train_rows=int((fold != fold[0]).sum()),
+        num_train_rows=int((fold != fold[0]).sum()),  # of one fold; others are of similar size
         num_train_rows_in_all=len(answers),
         max_train_rows=MAX_TRAIN_ROWS,
         c=c,
@@ -237,7 +237,7 @@ def _predict_folds(text: pa.Array, label: np.ndarray, fold: np.ndarray) -> tuple
     Returns:
         The predictions, and the ``C`` of the last fold.
     """
-    prediction = label.copy()
+    prediction = np.empty_like(label)
     c = 0.0
     for number in np.unique(fold):
         asked = fold == number
@@ -294,11 +294,13 @@ def _read_prepared(
     return prepared, lineage.read_tables(uri, prepared, folders, columns)
 
 
-def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.ndarray, float]:
-    """Train on labelled texts, and predict the labels of further texts.
+def predict(
+    train_text: pa.Array, label: np.ndarray, test_text: pa.Array
+) -> tuple[np.ndarray, float]:
+    """Train on labelled texts, and predict the labels of other texts.
 
     Returns:
-        The predictions, and ``C``.
+        The predictions for ``test_text``, and the ``C`` that was chosen.
 
     Raises:
         UserError: There are too few texts, they have one label, or no n-gram is in two of them.
@@ -307,14 +309,14 @@ def predict(text: pa.Array, label: np.ndarray, further: pa.Array) -> tuple[np.nd
         raise UserError(f"only {len(label)} texts of the train split are labelled")
     if len(np.unique(label)) < 2:
         raise UserError("the texts of the train split have one label")
-    features, features_of_further = _weigh(text, further)
-    c = _choose_c(features, label)
-    model = _make_model(_TOLERANCE).set_params(C=c).fit(features, label)
-    return model.predict(features_of_further), c
+    train_features, test_features = _weigh(train_text, test_text)
+    c = _choose_c(train_features, label)
+    model = _make_model(_TOLERANCE).set_params(C=c).fit(train_features, label)
+    return model.predict(test_features), c
 
 
 def _make_model(tolerance: float) -> "LogisticRegression":
-    """Make a model to fit, with a solver that needs no copy in float64."""
+    """Make a model to fit, with a solver that does not copy the features to float64."""
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(solver="saga", tol=tolerance, max_iter=1000, random_state=0)
@@ -327,48 +329,48 @@ def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
     """
     from sklearn.model_selection import GridSearchCV
 
-    some = spread(len(label), _MAX_CHOICE_ROWS)
-    num_rows_of_class = np.bincount(label[some])
-    some = some[num_rows_of_class[label[some]] >= _NUM_FOLDS]
-    if len(np.unique(label[some])) < 2:
-        return _C[1]
+    rows = choose_evenly(len(label), _MAX_CHOICE_ROWS)
+    num_rows_of_class = np.bincount(label[rows])
+    rows = rows[num_rows_of_class[label[rows]] >= _NUM_FOLDS]
+    if len(np.unique(label[rows])) < 2:
+        return _C[1]  # too few rows to choose: the middle one
     model = _make_model(_TOLERANCE_OF_CHOICE)
     search = GridSearchCV(model, {"C": _C}, cv=_NUM_FOLDS, refit=False)
-    search.fit(features[some], label[some])
+    search.fit(features[rows], label[rows])
     return search.best_params_["C"]
 
 
-def _weigh(text: pa.Array, further: pa.Array) -> "tuple[csr_matrix, csr_matrix]":
-    """Weigh the n-grams of texts by TF-IDF; n-grams of further texts get the same weights.
+def _weigh(train_text: pa.Array, test_text: pa.Array) -> "tuple[csr_matrix, csr_matrix]":
+    """Weigh the n-grams of train texts by TF-IDF, and of test texts with the same weights.
 
     Words and characters are scaled separately: there are ten times as many characters.
 
     Raises:
-        UserError: No n-gram is in two of the texts.
+        UserError: No n-gram is in two of the train texts.
     """
     from scipy.sparse import hstack, vstack
     from sklearn.feature_extraction.text import TfidfTransformer
 
-    weighed = []
-    weighed_further = []
+    train_features = []
+    test_features = []
     for kind in _NGRAMS:
-        blocks = list(_count(text, kind))
+        blocks = list(_count(train_text, kind))
         num_texts = sum(block.getnnz(axis=0) for block in blocks)
         common = np.flatnonzero(num_texts >= 2)
         if not len(common):
             continue
         counts = vstack([block[:, common] for block in blocks], format="csr")
         tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
-        weighed.append(tfidf.transform(counts, copy=False))
-        of_further = [tfidf.transform(block[:, common]) for block in _count(further, kind)]
-        weighed_further.append(vstack(of_further))
-    if not weighed:
+        train_features.append(tfidf.transform(counts, copy=False))
+        test_blocks = [tfidf.transform(block[:, common]) for block in _count(test_text, kind)]
+        test_features.append(vstack(test_blocks))
+    if not train_features:
         raise UserError("the texts of the train split have no word or characters in common")
-    return hstack(weighed, format="csr"), hstack(weighed_further, format="csr")
+    return hstack(train_features, format="csr"), hstack(test_features, format="csr")
 
 
 def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":
-    """Count the n-grams of each text, by their hashes: no dictionary of all n-grams is needed."""
+    """Count the n-grams of each text by their hashes, without a dictionary of all n-grams."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     counter = HashingVectorizer(
@@ -389,14 +391,15 @@ def compare_teachers(
         split: The split.
 
     Returns:
-        The comparison, if the model is distilled and no average; or why there is none.
+        The comparison, if there is one; otherwise why there is none: empty if the model is not
+        distilled, or is an average.
     """
     model = scored["inputs"]["model"]
     training = lineage.training_of(model)
     if training is None or "taught" not in training or "members" in model:
         return None, ""
     if not lineage.is_of_training(scored, training):
-        return None, "the teachers have answered the rows of the model's own prepared data alone"
+        return None, "the teachers have answered only the rows of the model's prepared data"
     try:
         answers = _read_answers(training["taught"], split)
     except UserError as error:
@@ -404,7 +407,7 @@ def compare_teachers(
     place = pc.index_in(one_array(rows["row_id"]), value_set=one_array(answers["row_id"]))
     rows = rows.filter(place.is_valid())
     if not len(rows):
-        return None, "no teacher has answered one of these texts"
+        return None, "no teacher has answered any of these texts"
     probabilities = _to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
     prediction = _predict_by(probabilities)
     predicted = predicted_of(rows)

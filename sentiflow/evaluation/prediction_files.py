@@ -15,8 +15,9 @@ from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
 
 _LABEL = "predicted_label"
 _KEY = "row_id or text"
+"""What ``label_files.read`` needs: one of these columns."""
 _CLOSE = 1e-4
-"""Largest difference of probabilities that count as the same."""
+"""Probabilities count as the same up to this difference."""
 SUFFIXES = (".parquet", ".csv", ".tsv")
 """Suffixes of a location that is a file of predictions and not a directory."""
 
@@ -73,7 +74,8 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
         probabilities[np.arange(len(keys)), code] = 1
     by_text = "row_id" not in table
     first = _find_first(table, keys, code, probabilities, by_text=by_text)
-    predicted = np.union1d(code, np.array(list(columns.values()), np.int64))
+    with_column = np.array(list(columns.values()), np.int64)
+    predicted = np.union1d(code, with_column)
     return PredictionFile(
         uri=uri,
         by_text=by_text,
@@ -124,10 +126,10 @@ def _read_probabilities(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
 
 
 def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
-    """Replace the predictions for N evaluated rows by those of a file.
+    """Replace the predictions for N evaluated rows by the predictions of a file.
 
     Args:
-        rows: As ``evaluated_rows.count_others`` returns them.
+        rows: As ``evaluated_rows.add_unknown_classes`` returns them.
         file: The predictions.
 
     Raises:
@@ -152,11 +154,12 @@ def _find_places(rows: pa.Table, file: PredictionFile) -> np.ndarray:
     """
     row_ids = rows["row_id"].to_numpy()
     hashes = hash_texts(one_array(rows[TEXT])) if TEXT in rows.column_names else None
-    keys = hashes if file.by_text else row_ids.astype(np.uint64)
-    if keys is None:
-        raise label_files.fault_in(
-            file.uri, "has no row_id, and the run has no texts", "add the row_id"
-        )
+    keys = row_ids.astype(np.uint64)
+    if file.by_text:
+        if hashes is None:
+            problem = "has no row_id, and the run has no texts"
+            raise label_files.fault_in(file.uri, problem, "add the row_id")
+        keys = hashes
     is_predicted, place = find_sorted(file.keys, keys)
     if not is_predicted.all():
         num_missing = int((~is_predicted).sum())
@@ -180,7 +183,7 @@ def _find_places(rows: pa.Table, file: PredictionFile) -> np.ndarray:
 
 
 def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the keys of N rows, and the hashes of their texts, None without texts."""
+    """Read the keys of N rows, and the hashes of their texts: None without texts."""
     texts = None
     if TEXT in table:
         label_files.reject(table, table[TEXT] == "", "has no text")
@@ -202,7 +205,7 @@ def _find_first(
     """Find the first row of each key, in the order of keys.
 
     Raises:
-        UserError: A row_id occurs twice, or rows of the same text have other predictions.
+        UserError: A row_id occurs twice, or rows of the same text have different predictions.
     """
     distinct, first, place = np.unique(keys, return_index=True, return_inverse=True)
     if len(distinct) == len(keys):
@@ -213,7 +216,7 @@ def _find_first(
         same_label = code == code[first_of_row]
         close = np.isclose(probabilities, probabilities[first_of_row], atol=_CLOSE)
         is_other = ~(same_label & close.all(axis=1))
-        label_files.reject(table, is_repeated & is_other, "another prediction for a text")
+        label_files.reject(table, is_repeated & is_other, "the text has another prediction above")
     else:
         label_files.reject(table, is_repeated, "was given before", column="row_id")
     return first

@@ -61,7 +61,8 @@ class ChampionTest:
     classes: tuple[str, ...] = ()
     """Classes that the models have."""
     other_classes: tuple[str, ...] = ()
-    """Classes that only one of the two has. Rows with such a label are mistakes of the other."""
+    """Classes that only one of the two models has; rows with their labels are mistakes of the
+    other."""
     unknown_classes: tuple[str, ...] = ()
     """Labels that neither model has: their rows are mistakes of both."""
     left_out: dict[str, int] = field(default_factory=dict)
@@ -69,11 +70,11 @@ class ChampionTest:
     difference: paired.Difference | None = None
     """The candidate's accuracy minus the champion's; None without a champion."""
     num_seen: int = 0
-    """Test rows that are left out: one of the models was trained on their text, or chosen by it."""
+    """Test rows that are left out: their text was used to train or choose one of the models."""
     unknown: tuple[str, ...] = ()
     """Models whose training texts are unknown, by URI."""
     num_judged: int = 1
-    """Versions that were judged by this test split so far, including these."""
+    """Versions that were compared on this test split so far, candidate and champion included."""
 
 
 _TEST = TypeAdapter(ChampionTest)
@@ -88,16 +89,16 @@ class Promotion:
     champion: int | None
     """The version before the promotion, if there was one."""
     comparison: ChampionTest | None
-    """None: the candidate is the champion already, or its refit; or it is forced."""
+    """None if the candidate is the champion already or its refit, or was promoted by force."""
     promoted: bool
     aliases: dict[str, int]
     """Versions by alias, after the promotion."""
     is_forced: bool = False
-    """Whether the candidate was promoted without a comparison."""
+    """Whether the candidate was promoted by force, without a comparison."""
     objection: str = ""
     """Why the candidate is not better than the champion; empty if it is, or there is none."""
     refits: tuple[int, ...] = ()
-    """Which of candidate and champion are refits: the run that each repeats was judged."""
+    """Versions among the two that are refits: the run that each repeats was judged in its place."""
 
     @property
     def refused(self) -> bool:
@@ -105,7 +106,7 @@ class Promotion:
         return self.comparison is not None and not self.promoted
 
     def __str__(self) -> str:
-        return to_text(self).replace("--force", "force=True")
+        return to_text(self).replace("--force", "force=True")  # as Python writes it
 
 
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
@@ -175,7 +176,8 @@ def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
     if model_registry.CANDIDATE not in aliases:
         raise UserError(
             f"{name} has no candidate",
-            hint="sentiflow run registers one, on its own test rows; or --version N",
+            hint="sentiflow run registers one, if it evaluates on its own test rows; or name a "
+            "version: --version N",
         )
     return aliases[model_registry.CANDIDATE]
 
@@ -290,7 +292,7 @@ def _find_repeated(refit: _Contender, tracking_uri: str) -> tuple[str, Manifest]
 
 
 def _find_or_judge(uri: str, contenders: Sequence[_Contender], tracking_uri: str) -> ChampionTest:
-    """Read the comparison from the tags of the candidate, or make it.
+    """Read the comparison from the tags of the candidate, or make it and tag it.
 
     Args:
         uri: The prepared data.
@@ -328,12 +330,12 @@ def _judge(
     is_seen = _find_seen(rows, seen, uri)
     rows = rows.filter(pa.array(~is_seen))
     names = manifest.find_classes(prepared)
-    every = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
-    label = _number_labels(rows, names, every)
-    predicted = [_predict(each.model, rows["text"], label, every) for each in models]
+    all_classes = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
+    label = _number_labels(rows, names, all_classes)
+    predicted = [_predict(each.model, rows["text"], label, all_classes) for each in models]
     _tag_accuracies(contenders, predicted, prepared, tracking_uri)
     candidate = predicted[0]
-    present = [every[code] for code in np.unique(label)]
+    present = [all_classes[code] for code in np.unique(label)]
     known = {*classes.common, *classes.others}
     test = ChampionTest(
         num_rows=len(label),
@@ -475,7 +477,9 @@ def _number_labels(rows: pa.Table, names: Sequence[str], classes: Sequence[str])
 def _predict(
     model: "Model", text: pa.ChunkedArray, label: np.ndarray, classes: tuple[str, ...]
 ) -> Predicted:
-    """Predict the labels of texts; labels alone decide, so probabilities are 1 for the prediction.
+    """Predict the labels of texts.
+
+    Only labels decide a promotion, so the probability of each predicted label is 1.
 
     Args:
         model: The model.

@@ -77,16 +77,16 @@ def _list_metrics(result: EvaluationResult) -> Iterator[dict[str, Any]]:
             "teacher/accuracy_difference": teacher.accuracy_difference.value,
             "teacher/f1_macro": teacher.f1_macro,
         }
-    yield _average_checks(result.probed)
+    yield _average_checks(result.checks)
 
 
-def _average_checks(probed: ModelChecks) -> dict[str, Any]:
+def _average_checks(checks: ModelChecks) -> dict[str, Any]:
     """Average the pass rates by kind: a metric for each test would make thirty charts in MLflow."""
     metrics = {}
-    for kind, tests in groupby(probed.behavior, lambda test: test.kind):
+    for kind, tests in groupby(checks.behavior, lambda test: test.kind):
         name = kind.replace(" ", "_")
         metrics[f"behavior/{name}"] = fmean(test.pass_rate for test in tests)
-    for bias in probed.group_bias:
+    for bias in checks.group_bias:
         metrics[f"bias/{bias.category}_spread"] = bias.spread
     return metrics
 

@@ -66,7 +66,7 @@ class Origin:
     counts: Mapping[str, int]
     """Rows by what became of them."""
     settings: Settings
-    """Of all stages, nested, as resolved."""
+    """Resolved settings of all stages, nested by stage."""
     lineage: Sequence[LineageStep]
     versions: Mapping[str, str]
     """Of libraries, by name."""
@@ -101,13 +101,13 @@ def render_page(
     return template.render(
         result=result,
         measured=measured,
-        probed=result.probed,
+        checks=result.checks,
         **_describe_origin(origin),
         **_describe_metrics(measured),
         **_describe_plots(measured, rows, plots),
         **_describe_slices(measured.slices),
         **_describe_mistakes(mistakes, num_examples),
-        **_describe_checks(result.probed),
+        **_describe_checks(result.checks),
         curve=curve.astype(object).where(curve.notna(), None).to_dict("records"),
         most_listed=MOST_LISTED,
         unit_axis=Axis(0, 1),
@@ -115,16 +115,13 @@ def render_page(
 
 
 def _describe_origin(origin: Origin) -> dict[str, Any]:
-    """Write the settings as the command line takes them."""
-    settings = []
-    for key, value in flatten(origin.settings).items():
-        written = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        settings.append((key, written))
+    """Return the fields of the origin, with each setting as a line of key and value."""
+    settings = [(key, write_setting(value)) for key, value in flatten(origin.settings).items()]
     return vars(origin) | {"settings": settings}
 
 
 def _describe_metrics(measured: Measurements) -> dict[str, Any]:
-    """Choose the metrics, intervals and classes of the headline split; list it before others."""
+    """Choose the metrics, intervals and classes of the headline split; list this split first."""
     split = measured.split
     metrics = measured.metrics
     return {
@@ -158,7 +155,7 @@ def _describe_plots(
 
 
 def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
-    """Group slices under titles; choose an axis for every slice of enough rows.
+    """Group slices under titles; choose an axis that holds every slice of enough rows.
 
     A slice of all texts is left out unless the user named it.
     """
@@ -182,12 +179,12 @@ def _describe_mistakes(mistakes: pa.Table, num_examples: int) -> dict[str, Any]:
     return {"mistakes": by_kind, "num_examples": num_examples, "max_shown": _MAX_SHOWN}
 
 
-def _describe_checks(probed: ModelChecks) -> dict[str, Any]:
-    by_kind = groupby(probed.behavior, lambda test: test.kind)
+def _describe_checks(checks: ModelChecks) -> dict[str, Any]:
+    by_kind = groupby(checks.behavior, lambda test: test.kind)
     return {
         "behavior": [(kind, list(tests)) for kind, tests in by_kind],
         "caveat": CAVEAT,
-        "group_axis": _choose_group_axis(probed.group_bias),
+        "group_axis": _choose_group_axis(checks.group_bias),
     }
 
 
@@ -211,13 +208,14 @@ def open_template(
     package: str = "sentiflow.evaluation",
     **options: Any,
 ) -> jinja2.Template:
-    """Open a template with our filters.
+    """Open a template with the filters of our pages.
 
     Args:
         name: File name of the template.
         filters: More filters, by name.
-        package: The package of the template. It may include templates of this package.
-        options: Of ``jinja2.Environment``.
+        package: The package of the template, which may include templates of
+            ``sentiflow.evaluation``.
+        options: Options of ``jinja2.Environment``.
     """
     packages = dict.fromkeys([package, "sentiflow.evaluation"])
     environment = jinja2.Environment(  # noqa: S701  not all are HTML
@@ -237,10 +235,17 @@ def open_template(
     return environment.get_template(name)
 
 
+def write_setting(value: object) -> str:
+    """Write the value of a setting as the command line takes it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
 def fill(form: str, values: object) -> str:
     """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
-    fields = values if isinstance(values, Mapping) else {n: getattr(values, n) for n in names}
+    fields = values
+    if not isinstance(fields, Mapping):
+        fields = {name: getattr(values, name) for name in names}
     if any(fields[name] is None for name in names):
         return "—"
     return form.format(**fields)

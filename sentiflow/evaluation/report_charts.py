@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.measurements import NUM_WORST, Measurements, UnsureMetrics
@@ -110,7 +111,16 @@ def _choose_font_size(num_names: int) -> int:
 def _join_best(
     counts: np.ndarray, names: list[str], best: Sequence[str]
 ) -> tuple[np.ndarray, list[str]]:
-    """Add up the rows and columns of a confusion matrix for some classes, behind the others."""
+    """Join the best classes of a confusion matrix in one row and one column, the last.
+
+    Args:
+        counts: Rows by label and prediction.
+        names: The classes, in the order of the counts.
+        best: The classes to join.
+
+    Returns:
+        The smaller matrix, and its names.
+    """
     if not best:
         return counts, names
     joined_name = f"{len(best)} others"
@@ -124,9 +134,10 @@ def _join_best(
 
 
 def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
-    """Draw the curve of positive, of the first of two other classes, or of each of several classes.
+    """Draw a ROC curve for each class.
 
-    Of many classes, the classes with the lowest areas are drawn.
+    Of two classes one is drawn: positive, or else the first. Of many classes, the classes with the
+    lowest areas are drawn.
     """
     from sklearn.metrics import roc_curve
 
@@ -136,7 +147,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
         axes.plot(false_positive_rate, metrics.scalars["recall_positive"], "o", color=INK)
     areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
     if len(predicted.classes) == 2:  # the curve of the other is its mirror
-        shown = [int(metrics.is_binary)]
+        shown = [POSITIVE if metrics.is_binary else 0]
         colors: Any = [BLUE]
     else:
         lowest = sorted(areas, key=lambda code: areas[code])[:MOST_LISTED]

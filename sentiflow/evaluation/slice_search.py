@@ -17,7 +17,7 @@ from sentiflow.models.tokenizer import Tokens
 
 MAX_CANDIDATES = 10
 MIN_GAP = 0.05
-"""A candidate's accuracy is lower than on the rest of the searched half by at least this."""
+"""A candidate's accuracy is at least this much lower than on the rest of the searched half."""
 MAX_ROWS = 400_000
 """Most rows of both halves together. Of more rows, this number is drawn."""
 MAX_WORDS = 2000
@@ -26,8 +26,8 @@ MAX_WORDS = 2000
 _WORSE = 2.0
 """Standard errors by which a candidate is worse than the rest of the searched half."""
 _WORSE_THAN_PARTS = 3.0
-"""Standard errors by which a pair is worse than the rows with only one of its two. A word is in so
-many pairs that one of them is much worse than the word by chance."""
+"""Standard errors by which a pair is worse than the other rows of each of its two slices. A word is
+in so many pairs that one of them is much worse than the word by chance."""
 _SAME = 0.8
 """Two slices count as one if this share of the rows in either is in both."""
 _MAX_LISTED = 300
@@ -35,7 +35,7 @@ _MAX_LISTED = 300
 
 
 class _Columns(NamedTuple):
-    """Slices that are searched: K of N rows."""
+    """K slices of N rows."""
 
     names: list[str]
     has: sparse.csr_array
@@ -47,7 +47,7 @@ class _Columns(NamedTuple):
 
 
 class _Pairs(NamedTuple):
-    """Slices, or pairs of them, by the numbers of their columns."""
+    """Pairs of slices, as two numbers of columns; a single slice is a pair with itself."""
 
     first: np.ndarray
     second: np.ndarray
@@ -59,7 +59,7 @@ class _Pairs(NamedTuple):
 
 
 class _Gap(NamedTuple):
-    """How much more often rows are wrong than other rows; arrays with one entry for each slice."""
+    """How much more often a slice is wrong than other rows; one entry for each slice."""
 
     value: np.ndarray
     """Difference of the shares of wrong rows."""
@@ -77,14 +77,15 @@ def search(
 ) -> list[SliceOfRows]:
     """Search words, slices, and pairs of them for candidates, in one half of N rows.
 
-    The clearest comes first. Each next one is also worse on the rows that are in none before it. A
-    pair is worse than each of its two alone. A named slice is searched in pairs only, as it is
-    measured anyway. Slices with nearly the same rows as a named one are left out.
+    The clearest candidate comes first. Each further candidate is also worse on its rows that no
+    earlier candidate has. A pair is worse than each of its two slices alone. A named slice is
+    searched in pairs only, as it is measured anyway. Slices with nearly the same rows as a named
+    one are left out.
 
     Args:
         named: Slices that are measured anyway.
         unnamed: Other slices, such as those by columns that no setting names.
-        tokens: Of the N texts; None: no words are searched.
+        tokens: Tokens of the N texts; None: no words are searched.
         right: N booleans: whether the prediction is right.
         draw: N uint64 that look random and decide about the half. Rows with the same number are
             copies of a text.
@@ -140,7 +141,7 @@ def _add_words(
 ) -> _Columns:
     """Add the most frequent words of the searched half, each a slice of the texts with the word.
 
-    Characters that are not printable could act on a terminal, so words with one are left out.
+    A character that is not printable could act on a terminal, so words with one are left out.
     """
     has = _count_words(tokens, used)
     support = is_searched.astype(np.float64) @ has
@@ -160,16 +161,16 @@ def _count_words(tokens: Tokens, used: np.ndarray) -> sparse.csr_array:
     is_used = np.zeros(len(lengths), bool)
     is_used[used] = True
     ids = tokens.ids[np.repeat(is_used, lengths)]
-    ends = np.append(0, np.cumsum(lengths[used]))
+    offsets = np.append(0, np.cumsum(lengths[used]))
     ones = np.ones(len(ids), np.int32)
-    has = sparse.csr_array((ones, ids, ends), shape=(len(used), len(tokens.words)))
+    has = sparse.csr_array((ones, ids, offsets), shape=(len(used), len(tokens.words)))
     has.sum_duplicates()
     has.data[:] = 1
     return has
 
 
 def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:
-    """List the named columns, and the others that do not have nearly the same rows as one."""
+    """List the named columns, and others without nearly the same rows as a named one."""
     named = has[:, :num_named]
     others = has[:, num_named:]
     in_both = (others.T @ named).toarray()
@@ -180,7 +181,12 @@ def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:
 
 
 def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
-    """List columns of ``has``, and pairs of them, that are worse than the rest, clearest first."""
+    """List slices, and pairs of them, that are worse than the rest; the clearest first.
+
+    Args:
+        has: Which of N rows are in which of K slices, ``(N, K)``.
+        wrong: N booleans.
+    """
     size = np.ones(len(wrong)) @ has
     listed = np.flatnonzero((size >= MIN_ROWS) & (size <= len(wrong) / 2))
     size = size[listed]
@@ -189,16 +195,19 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
     wrong_size = np.ones(has_wrong.shape[0]) @ has_wrong
     in_both = (has.T @ has).toarray()
     wrong_in_both = (has_wrong.T @ has_wrong).toarray()
+    # Pairs of different slices, and each slice with itself, from the diagonal.
     first, second = np.nonzero(np.triu(in_both) >= MIN_ROWS)
     num_rows = in_both[first, second]
     num_wrong = wrong_in_both[first, second]
     gap = _compare(num_wrong, num_rows, wrong.sum() - num_wrong, len(wrong) - num_rows)
     is_worse = (gap.value >= MIN_GAP) & (gap.errors >= _WORSE)
+    # A pair is also worse than the other rows of each of its slices.
+    is_single = first == second
     for part in (first, second):
         other_wrong = wrong_size[part] - num_wrong
         other_rows = size[part] - num_rows
         of_part = _compare(num_wrong, num_rows, other_wrong, other_rows)
-        is_worse &= (first == second) | (of_part.errors >= _WORSE_THAN_PARTS)
+        is_worse &= is_single | (of_part.errors >= _WORSE_THAN_PARTS)
     worse = np.flatnonzero(is_worse)
     clearest = np.argsort(-gap.errors[worse], kind="stable")[:_MAX_LISTED]
     return _Pairs(listed[first], listed[second]).take(worse[clearest])
@@ -211,7 +220,15 @@ def _members(has: sparse.csr_array, pairs: _Pairs) -> sparse.csr_array:
 
 
 def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
-    """Choose slices that are worse than the rest on rows that are in none chosen before."""
+    """Choose slices that are worse than the rest, also on the rows of no slice chosen before.
+
+    Args:
+        members: Which of N rows are in which slice, ``(slices, N)``.
+        wrong: N booleans.
+
+    Returns:
+        At most ``MAX_CANDIDATES`` numbers of slices, the clearest first.
+    """
     free = np.ones(len(wrong))
     chosen: list[int] = []
     while len(chosen) < MAX_CANDIDATES:
@@ -230,12 +247,13 @@ def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
 def _compare(
     wrong: np.ndarray, rows: np.ndarray, other_wrong: np.ndarray, other_rows: np.ndarray
 ) -> _Gap:
-    """Subtract the share of wrong rows among other rows; NaN without other rows.
+    """Compare the share of wrong rows in slices with the share among other rows.
 
-    The standard error assumes a common variance, as in the test of two shares.
+    The gap is NaN without other rows. The standard error assumes a common variance, as in the test
+    of two shares.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = wrong / rows - other_wrong / other_rows
         share = (wrong + other_wrong) / (rows + other_rows)
-        error = np.sqrt(share * (1 - share) * (1 / rows + 1 / other_rows))
-        return _Gap(gap, gap / error)
+        standard_error = np.sqrt(share * (1 - share) * (1 / rows + 1 / other_rows))
+        return _Gap(gap, gap / standard_error)

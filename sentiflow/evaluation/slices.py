@@ -24,7 +24,7 @@ MIN_ROWS = 30
 MAX_VALUES = 20
 """Most values of a column that are a slice each."""
 OWN = "own column "
-"""Prefix, in a table of rows, of the columns that slices are made of."""
+"""Prefix of the columns that slices are made of, in a table of rows."""
 
 _BEGIN = r"(?:^|\s)"
 _END = r"(?:$|[\s.,!?])"
@@ -50,7 +50,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "shouting": ("three words or more in capitals", r"(?:\b[A-Z]{2,}\b\W+){2}\b[A-Z]{2,}\b"),
     "question": ("a question mark", r"\?"),
 }
-"""By name: what the texts contain, and the pattern (RE2) that finds it."""
+"""What the texts of a slice contain, and the pattern (RE2) that finds it, by name of the slice."""
 
 
 class _Range(NamedTuple):
@@ -90,8 +90,8 @@ class SliceOfRows:
     is_own: bool = False
     """Whether the user named it."""
     among: np.ndarray | None = None
-    """N booleans: the rows that the slice is measured and compared among; None: all rows. For a
-    slice that a search has found, these are the rows that were not searched, without copies."""
+    """N booleans: the slice is measured and compared within these rows; None: all rows. For a slice
+    found by a search, they are the rows that were not searched, without copies."""
 
     @property
     def others(self) -> np.ndarray:
@@ -108,7 +108,7 @@ class SliceMetrics(Accuracy):
     name: str
     about: str
     fraction: float
-    """Share of all rows, or of those that were not searched."""
+    """Share of all rows; for a slice found by a search, of the rows that were not searched."""
     difference: float | None
     """Accuracy of the slice minus the accuracy on all other rows; None if there are no others."""
     positive_fraction: float | None
@@ -118,9 +118,9 @@ class SliceMetrics(Accuracy):
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
     p_adjusted: float | None = None
-    """p-value of Fisher's exact test against all other rows, adjusted by Holm: two-sided, adjusted
-    for all tested slices; of a slice that a search has found one-sided, adjusted for all
-    candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no other rows."""
+    """p-value of Fisher's exact test against all other rows, adjusted by Holm. It is two-sided and
+    adjusted for all tested slices; for a slice found by a search, it is one-sided and adjusted for
+    all candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no other rows."""
     is_found: bool = False
     """Whether a search has found it. Then all figures are of the half that was not searched."""
     f1_macro: float | None = None
@@ -145,7 +145,7 @@ class SliceMetrics(Accuracy):
 
     @property
     def title(self) -> str:
-        """Name its group of slices."""
+        """Name the group of slices that it is listed in."""
         if self.is_own:
             return "Your own"
         if self.is_found:
@@ -197,7 +197,8 @@ def find(
     listed = of_columns + _by_range(lengths, _LENGTHS)
     user_defined = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
     for name, (about, regex) in (PATTERNS | user_defined).items():
-        listed.append(SliceOfRows(name, about, matches(text, regex), name in user_defined))
+        is_own = name in user_defined
+        listed.append(SliceOfRows(name, about, matches(text, regex), is_own=is_own))
     if "num_tokens" in rows.column_names:
         known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
         unknown_fraction = np.where(known_fraction > 0, 1 - known_fraction, np.nan)
@@ -248,7 +249,7 @@ def measure(
     """Measure a model in each slice: user-defined slices, slices found by a search, then others.
 
     The least accurate comes first, slices of few rows come last. A candidate of a search is left
-    out unless it is worse than the rest beyond chance, also on the rows that no candidate before it
+    out unless it is worse than the rest beyond chance, also on its rows that no earlier candidate
     has.
 
     Args:
@@ -276,7 +277,7 @@ def measure(
         ]
         for number, p_adjusted in zip(tested, paired.adjust(p_values), strict=True):
             measured[number] = replace(measured[number], p_adjusted=p_adjusted)
-    return sorted(_drop_echoes(slices, measured, right), key=_order)
+    return sorted(_drop_redundant(slices, measured, right), key=_order)
 
 
 def _order(metrics: SliceMetrics) -> tuple[bool, bool, bool, float, str]:
@@ -285,10 +286,10 @@ def _order(metrics: SliceMetrics) -> tuple[bool, bool, bool, float, str]:
     return not metrics.is_own, not metrics.is_found, is_small, metrics.accuracy, metrics.name
 
 
-def _drop_echoes(
+def _drop_redundant(
     slices: list[SliceOfRows], measured: list[SliceMetrics], right: np.ndarray
 ) -> list[SliceMetrics]:
-    """Leave out candidates that are not worse, or only where they share rows with a clearer one."""
+    """Leave out candidates that are not worse, or not worse without the rows of earlier ones."""
     kept = []
     explained = np.zeros(len(right), bool)
     for item, metrics in zip(slices, measured, strict=True):
@@ -303,7 +304,7 @@ def _drop_echoes(
 
 
 def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, alternative: str) -> float:
-    """Test whether predictions are right as often on rows as on others."""
+    """Return the p-value of Fisher's exact test that rows are right as often as others."""
     from scipy.stats import fisher_exact
 
     table = [[int((right & each).sum()), int((~right & each).sum())] for each in (rows, others)]
@@ -358,7 +359,8 @@ def _share(classes: Sequence[str], counts: np.ndarray) -> dict[str, float]:
 def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
     """Find the rows of each value of columns, the most frequent value first.
 
-    Values of fewer than ``MIN_ROWS`` rows, and all but ``MAX_VALUES``, are one slice, *other*.
+    Values of fewer than ``MIN_ROWS`` rows, and values after the first ``MAX_VALUES``, are one
+    slice, *other*.
 
     Args:
         rows: With the columns, whose names begin with ``OWN``.

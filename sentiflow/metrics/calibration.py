@@ -7,25 +7,25 @@ import pandas as pd
 
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
-_PARTS = 16
-"""Parts of a bin. The rows of a part count as equally probable, which changes a variance by less
-than a thousandth."""
+_PARTS_PER_BIN = 16
+"""Parts of a bin. Each row of a part gets the part's mean probability, which raises the variance of
+the drawn labels by less than half a percent."""
 
 
 @dataclass(frozen=True)
 class CalibrationError:
     """The expected calibration error of N rows, and a test that the probabilities are calibrated.
 
-    The error is a mean of absolute gaps, so calibrated probabilities have one above 0, too: the
-    fewer the rows, the larger. A confidence interval would have to correct for a bias that is as
-    large as the error itself, so there is none.
+    The error is a mean of absolute gaps, so calibrated probabilities also have an error above 0:
+    the fewer the rows, the larger. A confidence interval would have to correct for a bias that is
+    as large as the error itself, so there is none.
     """
 
     value: float
     chance: float
-    """Calibrated probabilities have a larger error in 1 of 20 samples of so many rows."""
+    """The 95% quantile of the error that calibrated probabilities have in samples of N rows."""
     p_value: float
-    """Share of such samples that have at least this error."""
+    """Share of such samples with an error of at least ``value``."""
 
 
 def calibration_test(
@@ -37,10 +37,11 @@ def calibration_test(
 ) -> CalibrationError:
     """Test whether probabilities are calibrated, by drawing labels from them.
 
-    Consistency resampling (Bröcker and Smith, "Increasing the reliability of reliability diagrams",
-    Weather and Forecasting 22, 2007): each row gets the label 1 with its own probability, and the
-    error is measured again. The p-value counts the observed labels as one more simulation, which
-    makes it valid for any number of simulations.
+    Consistency resampling (J. Bröcker and L. A. Smith, "Increasing the reliability of reliability
+    diagrams", Weather and Forecasting 22, 2007): labels are drawn from the probabilities, and the
+    error is measured again. Bröcker and Smith also resample the probabilities; here they stay. The
+    p-value counts the observed labels as one more simulation, which makes it valid for any number
+    of simulations.
 
     Args:
         label: N labels, 0 or 1; at least one. With C classes: whether the prediction is right.
@@ -49,8 +50,8 @@ def calibration_test(
         seed: The same seed gives the same result.
 
     Example:
-        Of 100 rows with a probability of 0.6 a half are positive: the error is 0.1. By the binomial
-        distribution 5.2% of samples have at least this error; 2,000 simulations say 6.0%.
+        Half of 100 rows with a probability of 0.6 are positive: the error is 0.1. By the binomial
+        distribution 5.2% of samples have at least this error; 2,000 simulations give 6.0%.
 
         >>> label = np.repeat([0, 1], 50)
         >>> found = calibration_test(label=label, probability=np.full(100, 0.6))
@@ -60,18 +61,18 @@ def calibration_test(
     probability = np.asarray(probability, dtype=np.float64)
     error = expected_calibration_error(label=label, probability=probability)
 
-    # Rows of a part of a bin are drawn at once.
-    num_parts = NUM_CALIBRATION_BINS * _PARTS
+    # One draw for all rows of a part: how many of them have the label 1.
+    num_parts = NUM_CALIBRATION_BINS * _PARTS_PER_BIN
     part = bin_probabilities(probability, num_bins=num_parts)
-    key = bin_probabilities(probability) * num_parts + part
-    keys, member, size = np.unique(key, return_inverse=True, return_counts=True)
-    expected = np.bincount(member, probability)
+    part_of_bin = bin_probabilities(probability) * num_parts + part
+    occupied, place, size = np.unique(part_of_bin, return_inverse=True, return_counts=True)
+    expected = np.bincount(place, probability)
     rng = np.random.default_rng(seed)
     chance_of_1 = np.clip(expected / size, 0, 1)
     drawn = rng.binomial(size, chance_of_1, size=(num_simulations, len(size)))
 
-    # Gaps of the parts add up to the gap of their bin.
-    _, starts = np.unique(keys // num_parts, return_index=True)
+    # The gap of a bin is the sum of the gaps of its parts.
+    _, starts = np.unique(occupied // num_parts, return_index=True)
     gaps = np.add.reduceat(drawn - expected, starts, axis=1)
     simulated = np.abs(gaps).sum(axis=1) / len(label)
     num_reached = int((simulated >= error * (1 - 1e-9)).sum())
@@ -85,10 +86,11 @@ def calibration_test(
 def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) -> float:
     """Average the gap between the probability of positive and the share of positive labels.
 
-    Over 15 equal bins of the probability of positive: the sum of n_b / n · |mean probability
-    in b - share of positive labels in b|. This is the estimator of Naeini et al. (AAAI 2015),
-    on the probability of one class; Guo et al. (ICML 2017) bin the probability of the
-    predicted class instead, which gives another number.
+    Over 15 equal bins b of the probability, with n_b of the n rows: the sum of n_b / n · |mean
+    probability in b - share of positive labels in b|. With the probability of positive this is the
+    estimator of M. P. Naeini et al. (AAAI 2015). C. Guo et al. (ICML 2017) bin the probability of
+    the predicted class, which gives another number: for that, ``label`` is whether the prediction
+    is right.
 
     Example:
         Two rows of 0.9, one of them positive, and two of 0.5: (2 · 0.4 + 2 · 0) / 4.
@@ -108,7 +110,7 @@ def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) ->
 def bin_probabilities(
     probability: np.ndarray, *, num_bins: int = NUM_CALIBRATION_BINS
 ) -> np.ndarray:
-    """Number the equal bin of each probability, from 0; the last bin holds 1 too.
+    """Return the bin of each probability, from 0; bins have equal width, the last one includes 1.
 
     Example:
         >>> bin_probabilities(np.array([0, 0.19, 0.2, 1]), num_bins=5).tolist()
@@ -121,7 +123,7 @@ def bin_probabilities(
 def reliability_bins(
     *, label: np.ndarray, probability: np.ndarray, num_bins: int = 10
 ) -> pd.DataFrame:
-    """Compare predicted with observed shares of positive in equal bins of the probability.
+    """Compare predicted and observed shares of positive in bins of the probability.
 
     The reliability diagram (A. H. Murphy and R. L. Winkler, "Reliability of subjective probability
     forecasts of precipitation and temperature", Applied Statistics 26, 1977), with the bins of
@@ -138,11 +140,11 @@ def reliability_bins(
         1         2              0.94                1.0
     """
     bins = bin_probabilities(probability, num_bins=num_bins)
-    _, number, num_rows = np.unique(bins, return_inverse=True, return_counts=True)
+    _, place, num_rows = np.unique(bins, return_inverse=True, return_counts=True)
     return pd.DataFrame(
         {
             "num_rows": num_rows,
-            "mean_probability": np.bincount(number, np.float64(probability)) / num_rows,
-            "positive_fraction": np.bincount(number, label) / num_rows,
+            "mean_probability": np.bincount(place, np.float64(probability)) / num_rows,
+            "positive_fraction": np.bincount(place, label) / num_rows,
         }
     )

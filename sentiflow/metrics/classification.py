@@ -1,6 +1,6 @@
-"""Labels, predictions and probabilities -> accuracy, F1, log loss and the like.
+"""Labels, predictions and probabilities -> accuracy, F1, log loss and other metrics.
 
-And lines that name the classes that are predicted too often or too seldom.
+It also writes a line for each class that is predicted too often or too seldom.
 """
 
 import math
@@ -25,7 +25,7 @@ from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 _MIN_POINTS = 3
 """Smallest gap between two shares, in points, that is worth a line."""
 _MAX_NAMED = 3
-"""Most classes with a line."""
+"""At most so many classes get a line."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Metrics:
     values: dict[str, float | None]
     """The metrics of ``registry.METRICS`` that models of these classes have, by name."""
     expected_calibration_error: float | None
-    """Of positive; with other classes of the one that is predicted (Guo et al. 2017)."""
+    """For the probability of positive; with other classes, of the prediction (Guo et al. 2017)."""
     by_class: dict[str, ClassMetrics]
     confusion: dict[str, dict[str, int]]
     """Rows by label, then by prediction."""
@@ -108,7 +108,7 @@ class Metrics:
 
     @property
     def is_binary(self) -> bool:
-        """Say whether the classes are negative and positive."""
+        """Whether the classes are negative and positive."""
         return tuple(self.confusion) == BINARY
 
     @property
@@ -120,7 +120,7 @@ class Metrics:
 
     @property
     def has_many(self) -> bool:
-        """Say whether there are more classes than a summary lists."""
+        """Whether there are more classes than a summary lists."""
         return len(self.by_class) > MOST_LISTED
 
     @property
@@ -129,7 +129,7 @@ class Metrics:
 
         def f1_or_last(name: str) -> float:
             f1 = self.by_class[name].f1
-            return 2.0 if f1 is None else f1
+            return 2.0 if f1 is None else f1  # 2 is above any F1
 
         return sorted(self.by_class, key=f1_or_last)
 
@@ -155,7 +155,7 @@ class Metrics:
 
     @property
     def scalars(self) -> dict[str, Any]:
-        """The metrics that are one number; the name of a class is the end of its metrics' names."""
+        """The metrics that are one number, by name; for a class the name is ``f1_<class>`` etc."""
         scalars: dict[str, Any] = {
             "num_rows": self.num_rows,
             "accuracy_low": self.accuracy_low,
@@ -254,11 +254,14 @@ def _measure_classes(predicted: Predicted, has_probabilities: bool) -> dict[str,
     values = {metric.name: metric.value(rows).tolist() for metric in CLASS_METRICS}
     by_class = {}
     for code, label in enumerate(predicted.classes):
-        of_class = {name: each[code] for name, each in values.items()}
+        of_class: dict[str, float | None] = {}
+        for name, by_code in values.items():
+            value = by_code[code]
+            of_class[name] = None if math.isnan(value) else value
         by_class[label] = ClassMetrics(
             num_rows=int(rows.labelled[code]),
             num_predicted=int(rows.predicted[code]),
-            values={n: None if math.isnan(value) else value for n, value in of_class.items()},
+            values=of_class,
         )
     return by_class
 
@@ -291,8 +294,8 @@ def find_intervals(
     """Bound all metrics that are defined.
 
     Returns:
-        Intervals by name of the metric, of a class as ``precision_<class>`` and so on; and by name
-        why there is none.
+        The intervals by name of the metric, such as ``accuracy`` or ``precision_<class>``; and, by
+        name, the reason why a metric has no interval.
 
     Example:
         Precision and recall are shares of rows, bounded as by Clopper and Pearson (1934).
@@ -321,7 +324,7 @@ def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, interval
     """Bound the metrics of each class that are defined and have an interval."""
     rows = OneVsRest.of(predicted.confusion)
     ends = {}
-    with np.errstate(invalid="ignore"):  # a share of nothing
+    with np.errstate(invalid="ignore"):  # 0 / 0 for a class without rows
         for metric in CLASS_METRICS:
             if metric.interval:
                 ends[metric.name] = metric.interval(rows)
@@ -340,7 +343,7 @@ def _include(value: float, low: float, high: float) -> intervals.Interval:
 
 
 def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> list[tuple[str, str]]:
-    """Tell the classes that a model predicts too often or too seldom, the largest gap first.
+    """Find the classes that a model predicts too often or too seldom, the largest gap first.
 
     Both shares are measured on the same rows, so only mistakes count. The test is McNemar's,
     adjusted by Holm over the classes; the interval is by Bonett and Price.
@@ -350,10 +353,10 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
         texts: What to call the rows.
 
     Returns:
-        For each class the predicted share, and what it means.
+        For each such class its predicted share, and the rest of the sentence about it.
 
     Example:
-        Of 100 rows 30 have the label a; 20 rows of b are predicted a, 2 rows of a are predicted b.
+        30 of 100 rows have the label a. 20 rows of b are predicted a, 2 rows of a are predicted b.
 
         >>> confusion = {"a": {"a": 28, "b": 2}, "b": {"a": 20, "b": 50}}
         >>> print(*compare_shares(confusion, "texts")[0])  # doctest: +NORMALIZE_WHITESPACE
@@ -375,11 +378,11 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
             num_rows=num_rows,
         )
     adjusted = adjust([gap.p_value for gap in gaps.values() if gap.p_value is not None])
-    sure = [
-        name
-        for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True)
-        if p_value < SURE and 100 * abs(gap.value) >= _MIN_POINTS
-    ]
+    sure = []
+    for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True):
+        is_large = 100 * abs(gap.value) >= _MIN_POINTS
+        if is_large and p_value < SURE:
+            sure.append(name)
     sure.sort(key=lambda name: -abs(gaps[name].value))
     lines = []
     for name in sure[:_MAX_NAMED]:
@@ -389,7 +392,8 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
 
 
 def _describe_gap(name: str, share: float, gap: Difference, texts: str) -> str:
-    """Say how far the share of the predictions of a class is from the share of its labels."""
+    """Say by how many points the predicted share of a class is above or below its true share."""
+    # Both bounds have the sign of the gap, because the gap is significant.
     low, high = sorted([100 * abs(gap.low), 100 * abs(gap.high)])
     many = "many" if gap.value > 0 else "few"
     return (
@@ -401,13 +405,18 @@ def _describe_gap(name: str, share: float, gap: Difference, texts: str) -> str:
 def compare_unseen(
     confusion: Mapping[str, Mapping[str, int]], model: ModelInput
 ) -> list[tuple[str, str]]:
-    """Compare the shares in the best texts that there are, see :func:`compare_shares`.
+    """Compare the shares of classes in texts that the model was not trained on.
+
+    Labelled rows of the corpus are best. Without them, the validation texts of the model are used.
+    An average has none, because its members may have different validation texts.
 
     Args:
-        confusion: Labelled rows of a corpus that the model has not seen, by label and prediction;
-            may be empty.
-        model: The model, which knows its validation texts. An average does not: its members have
-            other ones.
+        confusion: Labelled rows of the corpus that the model was not trained on, by label, then by
+            prediction; may be empty.
+        model: The model, with the statistics of its validation texts.
+
+    Returns:
+        As :func:`compare_shares`; empty if there are no such texts.
 
     Example:
         >>> reference = {"confusion": {"a": {"a": 28, "b": 2}, "b": {"a": 20, "b": 50}}}

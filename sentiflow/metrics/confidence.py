@@ -15,10 +15,10 @@ from sentiflow.metrics.classification import measure_probabilities
 from sentiflow.metrics.intervals import Accuracy
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
 
-LOWEST = 0.25
-"""Lowest temperature."""
-HIGHEST = 10.0
-"""Highest temperature; also the largest factor of logits."""
+MIN_TEMPERATURE = 0.25
+MAX_TEMPERATURE = 10.0
+_MAX_FACTOR = 10.0
+"""Largest factor of the logits of a network or a linear model, see :func:`fit_weight`."""
 MAX_BIAS = 10.0
 """Largest bias of a class, up or down."""
 
@@ -29,26 +29,27 @@ _PRIOR_BIAS = 0.3
 up to 1.2 points of macro F1: benchmarks/LOG.md."""
 _PRIOR_FACTORS = np.array([0.4, 1.0])
 """Mean of the normal prior of the factors for the logits of a network and a linear model."""
-_PRIOR_ROWS = 30.0
-"""Precision of that prior."""
-_NUM_PARTS = 10
-"""Parts of the cross-validation."""
-_MOST = 5000
-"""Rows that the cross-validation takes at most."""
-_SURE = 2.0
-"""Standard errors of a mean difference that convince."""
+_PRIOR_PRECISION = 30.0
+"""Precision of that prior: 1 / variance."""
+_NUM_FOLDS = 10
+"""Folds of the cross-validation."""
+_MAX_ROWS = 5000
+"""Maximum rows of the cross-validation."""
+_MIN_ERRORS = 2.0
+"""A mean difference of log losses counts if it is above so many of its standard errors."""
 _MIN_ROWS_PER_CLASS = 5
-"""On average, for a bias: Banking77 with 3.3 rows a class was worse with one."""
-_DIGITS = 3
-"""Digits of temperature and bias: far below their standard errors, and the same on every
+"""Rows per class, on average, from which a bias is fitted. Banking77 has 3.3, and a bias made its
+model worse."""
+_DECIMALS = 3
+"""Decimals of temperature and bias: far below their standard errors, and the same on every
 machine."""
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
-"""Shares of the texts that are answered, of the points of :func:`accuracy_by_coverage`."""
-_MISS = 0.05
-"""Chance that more errors are answered than was promised."""
-_NUM_TESTED = 50
-"""Thresholds that are tested."""
+"""Shares of answered texts at which :func:`accuracy_by_coverage` measures."""
+_SIGNIFICANCE = 0.05
+"""Chance that a threshold lets more errors through than was promised."""
+_NUM_QUANTILES = 50
+"""Quantiles of the confidence that may become the threshold."""
 
 
 class Calibration(NamedTuple):
@@ -60,7 +61,7 @@ class Calibration(NamedTuple):
 
     @classmethod
     def read(cls, record: Mapping[str, Any], classes: Sequence[str]) -> "Calibration | None":
-        """Read what a manifest says of a model of these classes; None if it says nothing.
+        """Read the calibration of a model of these classes from its manifest; None if it has none.
 
         Example:
             >>> Calibration.read({"temperature": 1.5, "bias": {"b": 0.25}}, ["a", "b"])
@@ -90,9 +91,8 @@ def calibrate(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray
     Temperature scaling (C. Guo et al., "On calibration of modern neural networks", ICML 2017), and
     a bias for each class (A. M. Alexandari et al., "Maximum likelihood with bias-corrected
     calibration is hard-to-beat at label shift adaptation", ICML 2020). A softmax does not change if
-    a number is added to all logits, so log p stands for them.
-    Probabilities are taken to be at least ``PROBABILITY_FLOOR``. A temperature changes no
-    prediction, a bias may.
+    a number is added to all logits of a row, so log p takes the place of the logits. Probabilities
+    below ``PROBABILITY_FLOOR`` are raised to it. A temperature changes no prediction, a bias may.
 
     Shape: (N rows, C classes)
         - probabilities: ``(N, C)``.
@@ -120,36 +120,37 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _log(probabilities: np.ndarray) -> np.ndarray:
-    """Take logarithms, of ``PROBABILITY_FLOOR`` at least."""
+    """Return log p; probabilities below ``PROBABILITY_FLOOR`` are raised to it."""
     return np.log(np.asarray(probabilities, dtype=np.float64).clip(PROBABILITY_FLOOR))
 
 
 def _scale(logits: np.ndarray, calibration: Calibration) -> np.ndarray:
     """Divide logits by the temperature, and add the biases."""
-    return logits / calibration.temperature + (calibration.bias or 0.0)
+    bias = calibration.bias or 0.0  # an empty tuple stands for zeros
+    return logits / calibration.temperature + bias
 
 
 def fit_calibration(*, label: np.ndarray, probabilities: np.ndarray) -> Calibration:
     """Find the temperature, and a bias for each class, that make the labels most probable.
 
     Temperature scaling (Guo et al., "On calibration of modern neural networks", ICML 2017) corrects
-    how sure a model is, and a bias for each class ("bias-corrected temperature scaling", Alexandari
-    et al., ICML 2020) how often it predicts each class. Normal priors around 1 and 0 keep both
-    small where rows are few.
+    how sure a model is. A bias for each class ("bias-corrected temperature scaling", Alexandari et
+    al., ICML 2020) corrects how often it predicts each class. Normal priors, around 0 for the log
+    temperature and for the biases, keep changes small where rows are few.
 
-    The bias is left out with fewer than ``_MIN_ROWS_PER_CLASS`` rows a class, and where
-    cross-validation shows that it does not pay: where the log loss of rows that it was not fitted
-    to is higher with it, by more than ``_SURE`` standard errors of the mean difference. Then the
-    temperature likewise. Networks need both so often that the lower of the two log losses decides
-    worse: benchmarks/LOG.md.
+    Cross-validation may reject the bias, and then the temperature: if it makes the log loss of
+    held-out rows higher by more than ``_MIN_ERRORS`` standard errors of the mean difference. With
+    fewer than ``_MIN_ROWS_PER_CLASS`` rows per class there is no bias. Choosing the lowest of the
+    log losses instead is worse, because networks nearly always need both: benchmarks/LOG.md.
 
     Args:
         label: N positions among the classes; rows with another number are left out.
         probabilities: ``(N, C)`` of a model that is not calibrated.
 
     Returns:
-        The temperature is within ``LOWEST`` and ``HIGHEST``. Nothing is changed where there are
-        fewer than ``_NUM_PARTS`` rows, or one label only. Numbers are rounded to 3 digits.
+        A calibration with a temperature from ``MIN_TEMPERATURE`` to ``MAX_TEMPERATURE``. It changes
+        nothing if there are fewer than ``_NUM_FOLDS`` rows or only one label. Numbers are rounded
+        to 3 decimals.
 
     Example:
         A model gives every label 0.9, but is right in 3 of 4 cases: the odds of 9 become 3 at a
@@ -164,21 +165,23 @@ def fit_calibration(*, label: np.ndarray, probabilities: np.ndarray) -> Calibrat
     is_known = (label >= 0) & (label < num_classes)
     label = label[is_known]
     logits = _log(probabilities[is_known])
-    if len(label) < _NUM_PARTS or len(np.unique(label)) < 2:
+    if len(label) < _NUM_FOLDS or len(np.unique(label)) < 2:
         return Calibration()
     losses = _cross_validate(logits, label)
-    is_bias_worse = _is_worse(losses.with_bias - losses.with_temperature) or _is_worse(
-        losses.with_bias - losses.unchanged
+    is_bias_rejected = (
+        len(label) < _MIN_ROWS_PER_CLASS * num_classes
+        or _is_above_zero(losses.with_bias - losses.with_temperature)
+        or _is_above_zero(losses.with_bias - losses.unchanged)
     )
-    if not is_bias_worse and len(label) >= _MIN_ROWS_PER_CLASS * num_classes:
+    if not is_bias_rejected:
         return _fit(logits, label, has_bias=True)
-    if _is_worse(losses.with_temperature - losses.unchanged):
+    if _is_above_zero(losses.with_temperature - losses.unchanged):
         return Calibration()
     return _fit(logits, label, has_bias=False)
 
 
 class _Losses(NamedTuple):
-    """The log loss of each row by three calibrations that were not fitted to it."""
+    """The log loss of each held-out row by three calibrations."""
 
     unchanged: np.ndarray
     with_temperature: np.ndarray
@@ -187,32 +190,37 @@ class _Losses(NamedTuple):
 
 
 def _cross_validate(logits: np.ndarray, label: np.ndarray) -> _Losses:
-    """Measure the log loss of rows by calibrations that were fitted to the other parts."""
-    num_rows = min(len(label), _MOST)
+    """Measure the log loss of the rows of each fold by calibrations fitted to the other folds."""
+    num_rows = min(len(label), _MAX_ROWS)
     rows = np.linspace(0, len(label) - 1, num_rows).astype(np.int64)
-    part = np.arange(num_rows) % _NUM_PARTS
+    fold = np.arange(num_rows) % _NUM_FOLDS
     losses = _Losses(np.zeros(num_rows), np.zeros(num_rows), np.zeros(num_rows))
-    for number in range(_NUM_PARTS):
-        inside = part == number
-        fitted = rows[~inside]
-        others = rows[inside]
-        temperature = _fit(logits[fitted], label[fitted], has_bias=False)
-        bias = _fit(logits[fitted], label[fitted], has_bias=True)
-        losses.unchanged[inside] = _measure_losses(logits[others], label[others], Calibration())
-        losses.with_temperature[inside] = _measure_losses(
-            logits[others], label[others], temperature
+    for number in range(_NUM_FOLDS):
+        is_held_out = fold == number
+        fitted = rows[~is_held_out]
+        held_out = rows[is_held_out]
+        with_temperature = _fit(logits[fitted], label[fitted], has_bias=False)
+        with_bias = _fit(logits[fitted], label[fitted], has_bias=True)
+        losses.unchanged[is_held_out] = _measure_losses(
+            logits[held_out], label[held_out], Calibration()
         )
-        losses.with_bias[inside] = _measure_losses(logits[others], label[others], bias)
+        losses.with_temperature[is_held_out] = _measure_losses(
+            logits[held_out], label[held_out], with_temperature
+        )
+        losses.with_bias[is_held_out] = _measure_losses(
+            logits[held_out], label[held_out], with_bias
+        )
     return losses
 
 
 def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Find the share of a linear model in the logits that makes the labels most probable.
 
-    The log loss of a · first + b · second is convex in both factors, which are 0 or more; the share
-    is b / (a + b). This is the logarithmic opinion pool (C. Genest and J. V. Zidek, "Combining
-    probability distributions", Statistical Science 1, 1986). A normal prior around the factors that
-    small corpora have keeps the share from depending on few rows: benchmarks/LOG.md.
+    With ``first`` and ``second`` the logits of a network and the linear model, the logits are
+    a · first + b · second, and the share is b / (a + b). The log loss is convex in both factors,
+    which are 0 or more. This is the logarithmic opinion pool (C. Genest and J. V. Zidek, "Combining
+    probability distributions", Statistical Science 1, 1986). A normal prior of the factors keeps
+    the share from depending on few rows; its mean is typical for small corpora: benchmarks/LOG.md.
 
     Args:
         label: N positions among the classes; rows with another number are left out.
@@ -220,7 +228,8 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
         second: The same of the linear model.
 
     Returns:
-        The share, from 0 to 1, rounded to 2 digits; and the log loss of the labels, summed.
+        The share, from 0 to 1, rounded to 2 decimals; and the sum of the rows' log losses with the
+        fitted factors.
 
     Example:
         Without rows the factors are the means of their priors, 0.4 and 1: 1 / 1.4 = 0.71.
@@ -242,10 +251,10 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
         losses = np.logaddexp.reduce(mixed, axis=1)
         gradient = (np.exp(mixed - losses[:, None]) * logits).sum(axis=(1, 2))
         surplus = factors - _PRIOR_FACTORS
-        prior = _PRIOR_ROWS * surplus
+        prior = _PRIOR_PRECISION * surplus
         return losses.sum() + (prior * surplus).sum() / 2, gradient + prior
 
-    bounds = [(0, HIGHEST), (0, HIGHEST)]
+    bounds = [(0, _MAX_FACTOR), (0, _MAX_FACTOR)]
     factors = optimize.minimize(loss, _PRIOR_FACTORS, jac=True, bounds=bounds, method="L-BFGS-B").x
     share = 0.5
     if factors.any():
@@ -254,10 +263,10 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
     return share, float(_measure_losses(mixed, label, Calibration()).sum())
 
 
-def _is_worse(differences: np.ndarray) -> bool:
-    """Say whether the mean difference of log losses is above 0 by more than chance."""
+def _is_above_zero(differences: np.ndarray) -> bool:
+    """Whether the mean difference is above 0 by more than ``_MIN_ERRORS`` standard errors."""
     error = differences.std(ddof=1) / math.sqrt(len(differences))
-    return bool(differences.mean() > _SURE * error)
+    return bool(differences.mean() > _MIN_ERRORS * error)
 
 
 def _measure_losses(logits: np.ndarray, label: np.ndarray, calibration: Calibration) -> np.ndarray:
@@ -267,47 +276,55 @@ def _measure_losses(logits: np.ndarray, label: np.ndarray, calibration: Calibrat
 
 
 def _fit(logits: np.ndarray, label: np.ndarray, *, has_bias: bool) -> Calibration:
-    """Minimize the log loss of some rows plus what the priors add; both are convex in 1 / T."""
+    """Find the most probable log temperature and biases, given their priors and the labels.
+
+    Minimizes the log loss, summed over the rows, plus half the square of each parameter divided by
+    its prior's standard deviation. With T the temperature, the log loss is convex in 1 / T and the
+    biases; the prior of log T is convex in 1 / T for T above 1 / e.
+    """
     from scipy import optimize
 
     num_rows, num_classes = logits.shape
     is_label = np.eye(num_classes)[label]
     deviations = [_PRIOR_LOG_TEMPERATURE]
-    bounds = [(math.log(LOWEST), math.log(HIGHEST))]
+    bounds = [(math.log(MIN_TEMPERATURE), math.log(MAX_TEMPERATURE))]
     if has_bias:
         deviations += [_PRIOR_BIAS] * num_classes
         bounds += [(-MAX_BIAS, MAX_BIAS)] * num_classes
-    prior = np.square(deviations)
+    prior_variances = np.square(deviations)
 
     def loss(values: np.ndarray) -> tuple[float, np.ndarray]:
-        """Compute the loss of a log temperature, and of the biases that follow it."""
+        """Compute loss and gradient, given the log temperature, which biases may follow."""
         scaled = logits * math.exp(-values[0])
         bias = values[1:] if has_bias else 0.0
         logs = scaled + bias
         logs -= np.logaddexp.reduce(logs, axis=1)[:, None]
         error = np.exp(logs) - is_label
         total = -logs[np.arange(num_rows), label].sum()
-        gradient = np.array([-(error * scaled).sum(), *error.sum(axis=0)])[: len(values)]
-        return total + (values**2 / prior).sum() / 2, gradient + values / prior
+        gradient = np.array([-(error * scaled).sum()])
+        if has_bias:
+            gradient = np.append(gradient, error.sum(axis=0))
+        prior = (values**2 / prior_variances).sum() / 2
+        return total + prior, gradient + values / prior_variances
 
     solution = optimize.minimize(
-        loss, np.zeros(len(prior)), jac=True, bounds=bounds, method="L-BFGS-B",
+        loss, np.zeros(len(deviations)), jac=True, bounds=bounds, method="L-BFGS-B",
         options={"ftol": 1e-12, "gtol": 1e-6},
     ).x  # fmt: skip
-    temperature = round(math.exp(solution[0]), _DIGITS)
+    temperature = round(math.exp(solution[0]), _DECIMALS)
     bias = solution[1:]
     if has_bias:
-        bias = (bias - bias.mean()).round(_DIGITS)
+        bias = (bias - bias.mean()).round(_DECIMALS)
     if not bias.any():
         return Calibration(temperature)
     return Calibration(temperature, tuple(bias.tolist()))
 
 
 def describe(calibration: Calibration, before: Predicted, after: Predicted) -> dict[str, Any]:
-    """Measure what a calibration changes; returns fields of ``manifest_types.CalibrationRecord``.
+    """Measure what a calibration changes; return fields of ``manifest_types.CalibrationRecord``.
 
     Args:
-        calibration: What was applied.
+        calibration: The calibration that was applied.
         before: Labelled rows with the probabilities of the model.
         after: The same rows with the calibrated probabilities.
 
@@ -332,15 +349,15 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     """Measure a model that answers only the texts of which it is most certain.
 
     The risk-coverage curve of R. El-Yaniv and Y. Wiener, "On the foundations of noise-free
-    selective classification", JMLR 11 (2010), with accuracy for 1 - risk. Texts are taken in the
-    order of their confidence; texts of equal confidence are taken together.
+    selective classification", JMLR 11 (2010); the accuracy is 1 - risk. The most certain texts are
+    answered first, and texts of equal confidence together.
 
     Args:
         right: Which of N predictions are right; at least one.
         confidence: Probability of each prediction.
 
     Returns:
-        A point for each of ``COVERAGES``, whose coverage is at least that.
+        For each of ``COVERAGES`` a point with at least this coverage.
 
     Example:
         The two texts above 0.7 are right, the other two are not.
@@ -353,7 +370,7 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     falling = np.sort(confidence)[::-1]
     points = []
     for coverage in COVERAGES:
-        num_answered = math.ceil(round(coverage * len(right), 6))
+        num_answered = math.ceil(round(coverage * len(right), 6))  # 0.55 · 100 is 55.00000000000001
         lowest = float(falling[num_answered - 1])
         answered = right[confidence >= lowest]
         point = CoveragePoint.of(
@@ -367,10 +384,10 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
 
 
 def count_least(max_error: float) -> int:
-    """Count the errorless rows from which :func:`choose_threshold` can answer anything.
+    """Return how many rows without an error :func:`choose_threshold` needs to answer any text.
 
-    The "rule of three" (J. A. Hanley and A. Lippman-Hand, JAMA 249, 1983) in its exact form: the
-    least n with (1 - max_error)ⁿ ≤ 0.05.
+    The "rule of three" (J. A. Hanley and A. Lippman-Hand, "If nothing goes wrong, is everything all
+    right?", JAMA 249, 1983) in its exact form: the least n with (1 - max_error)ⁿ ≤ 0.05.
 
     Example:
         0.95⁵⁸ = 0.0510, 0.95⁵⁹ = 0.0485
@@ -378,7 +395,7 @@ def count_least(max_error: float) -> int:
         >>> count_least(0.05)
         59
     """
-    return math.ceil(math.log(_MISS) / math.log1p(-max_error))
+    return math.ceil(math.log(_SIGNIFICANCE) / math.log1p(-max_error))
 
 
 def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: float) -> float:
@@ -386,27 +403,29 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
 
     Fixed-sequence testing, as in Angelopoulos et al., "Learn then Test: Calibrating predictive
     algorithms to achieve risk control", Annals of Applied Statistics 19 (2025). The thresholds are
-    quantiles of the confidence, which no error decides. Each is tested, the strictest first. A
-    threshold fails if the exact upper bound of Clopper and Pearson (95%, one-sided) for the error
-    above it is larger than ``max_error``. The last one before the first failure is chosen. So in at
-    most 1 of 20 samples of rows its error on other texts of the same kind is larger.
+    quantiles of the confidence, so they do not depend on the errors. They are tested in turn, the
+    strictest first. A threshold fails if the exact upper bound of Clopper and Pearson (95%,
+    one-sided) for the error above it is not below ``max_error``. The last one before the first
+    failure is chosen. In at most 1 of 20 samples of rows, its error on other texts of the same kind
+    is larger than ``max_error``.
 
-    The strictest threshold answers a quarter of the rows, but at least :func:`count_least` rows, as
-    fewer cannot pass, and at most three times as many. With fewer rows, one or two errors would end
-    the sequence. Texts of equal confidence are answered together.
+    The first threshold is the strictest quantile above which there are a quarter of the rows, or
+    three times :func:`count_least` rows if that is less; and always :func:`count_least` rows, as
+    fewer cannot pass. After fewer rows, one or two errors would end the sequence. Texts of equal
+    confidence are answered together.
 
     Args:
         right: Which of N predictions are right, for texts that the model was not trained on.
-        confidence: Probability of each prediction; 0 for those that are never given.
-        max_error: The largest share of wrong predictions among those above the threshold.
+        confidence: Probability of each prediction; 0 for a prediction that is never given.
+        max_error: Limit of the share of wrong predictions above the threshold.
 
     Returns:
         From 0 to 1, rounded down to 4 digits; 1 answers nothing.
 
     Example:
-        Of 200 rows the 100 with a confidence above 0.75 are right, of the others half. With an
-        error of 10% the chance of at most 4 errors in 108 rows is 0.0135; of at most 6 in 112 it
-        is 0.0609, which is too large.
+        100 of 200 rows have a confidence above 0.75 and are right; half of the others are. With an
+        error of 10%, the chance of at most 4 errors in 108 rows is 0.0135, and of at most 6 in 112
+        rows 0.0609, which is too large.
 
         >>> confidence = np.linspace(1, 0.5, 201)[:-1]
         >>> right = (np.arange(200) < 100) | (np.arange(200) % 2 == 0)
@@ -419,7 +438,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     size = len(right)
     least = count_least(max_error)
     strictest = np.clip(size / 4, least, 3 * least)
-    sizes = np.ceil(np.linspace(0, size, _NUM_TESTED, endpoint=False)).astype(np.int64)
+    sizes = np.ceil(np.linspace(0, size, _NUM_QUANTILES, endpoint=False)).astype(np.int64)
     tested = sizes[(sizes >= strictest) & (sizes < size)]
     falling = np.sort(confidence)[::-1]
     thresholds = np.floor(1e4 * falling[tested].astype(np.float64)) / 1e4
@@ -427,7 +446,7 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     for threshold in [*thresholds.tolist(), 0.0]:
         answered = right[confidence > threshold]
         num_errors = len(answered) - int(answered.sum())
-        if special.bdtr(num_errors, len(answered), max_error) >= _MISS:
+        if special.bdtr(num_errors, len(answered), max_error) >= _SIGNIFICANCE:
             break
         chosen = threshold
     return chosen

@@ -1,13 +1,14 @@
 """Labels, predictions and probabilities -> 95% intervals, for few rows and accurate models too.
 
 Every interval is the interval of a share of rows. A metric that is no such share counts as a share
-of its *effective* rows: as many as would give a share the metric's variance (E. L. Korn and B. I.
-Graubard, "Confidence intervals for proportions with small expected number of positive counts",
-Survey Methodology 24, 1998). Where rows show hardly a mistake their variance tells nothing, so the
-square of a *step* is added to each variance: how far one more row could change the metric.
+of its *effective* rows: the number of rows with which a share has the metric's variance (E. L. Korn
+and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
+counts estimated from survey data", Survey Methodology 24, 1998). If hardly a row is a mistake, the
+variance in the rows is too small. So the square of a *step* is added to each variance: how far one
+more row could change the metric.
 
-Variances are by the delta method: the variance of the sum of what each row adds to the metric, in a
-linear approximation (A. W. van der Vaart, Asymptotic Statistics, 1998, chapter 3).
+Variances are by the delta method: a metric is approximated by a sum of effects, one of each row (A.
+W. van der Vaart, Asymptotic Statistics, 1998, chapter 3).
 """
 
 from dataclasses import dataclass
@@ -18,12 +19,12 @@ import numpy as np
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, area_parts
 
 MAX_RARE_FRACTION = 0.25
-"""The macro F1 has no interval if more of the classes have fewer than ``FEWEST`` labelled rows."""
-FEWEST = 2
-"""Labelled rows of a class that is not rare."""
-_LEAST = 1e-300
-"""Stands for a count of 0, of which a beta function has no quantile: a share of 0 or 1 has only one
-bound."""
+"""The macro F1 has no interval if a larger share of the classes is rare."""
+MIN_CLASS_ROWS = 2
+"""A class with fewer labelled rows is rare."""
+_NEARLY_ZERO = 1e-300
+"""Stands for a count of 0, for which the beta distribution has no quantile; the bound is then 0 or
+1."""
 
 Interval = tuple[float, float]
 
@@ -32,9 +33,9 @@ def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
     """Bound the share behind ``successes`` out of ``total`` (95%), which is at least 1.
 
     The exact interval of C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits
-    illustrated in the case of the binomial", Biometrika 26 (1934). It holds the share in 95% of
-    samples or more, whatever the share and the number of rows. Wilson's, which is narrower, holds
-    shares such as 99.7% of 50 rows in 84%. Takes numbers, or arrays of them.
+    illustrated in the case of the binomial", Biometrika 26 (1934). In at least 95% of samples it
+    contains the share, whatever the share and the number of rows. Wilson's interval is narrower,
+    and with 50 rows it contains a share of 99.65% in only 84% of samples. Takes numbers or arrays.
 
     Example:
         >>> low, high = share_interval(8, 10)
@@ -45,10 +46,10 @@ def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
 
     share = successes / total
     failures = np.maximum(total - successes, 0)
-    low = betaincinv(np.maximum(successes, _LEAST), failures + 1, 0.025)
+    low = betaincinv(np.maximum(successes, _NEARLY_ZERO), failures + 1, 0.025)
     low = np.where(successes > 0, low, 0.0)
     low = np.minimum(low, share)
-    high = betaincinv(successes + 1, np.maximum(failures, _LEAST), 0.975)
+    high = betaincinv(successes + 1, np.maximum(failures, _NEARLY_ZERO), 0.975)
     high = np.where(failures > 0, high, 1.0)
     high = np.maximum(high, share)
     if np.ndim(share):
@@ -84,8 +85,9 @@ def metric_interval(value: Any, *, variance: Any, step: Any) -> tuple[Any, Any]:
     """Bound a metric from 0 to 1 as a share of its effective rows.
 
     Korn and Graubard (1998): with v the metric, a share of n rows has the variance v (1 - v) / n,
-    so the metric counts as n = v (1 - v) / variance rows. The step adds to the variance and moves v
-    towards one half, so that n is finite and above 0.
+    so the metric counts as a share of n = v (1 - v) / variance rows, at least 1. For n, v is
+    (value + step) / (1 + 2 step), and step² is added to the variance: so n stays above 0 and finite
+    where the value is 0 or 1.
 
     Example:
         The variance of a share of 0.8 of 10 rows is 0.016: the interval is that of 8 of 10.
@@ -100,10 +102,11 @@ def metric_interval(value: Any, *, variance: Any, step: Any) -> tuple[Any, Any]:
 
 
 def f1_interval(right: Any, wrong: Any) -> tuple[Any, Any]:
-    """Bound the F1 of a class, given rows that have both its label and its prediction, or one.
+    """Bound the F1 of a class, given its right and its wrong rows.
 
-    With J the share of rows that have both among rows that have either (P. Jaccard's coefficient,
-    1912), F1 = 2 J / (1 + J), which grows with J. So the bounds of J give the bounds of F1.
+    Right rows have its label and its prediction, wrong rows one of the two. With J the share of the
+    right ones among them (P. Jaccard's coefficient, 1912), F1 = 2 J / (1 + J), which grows with J.
+    So the bounds of J give the bounds of F1.
 
     Example:
         J is 8 of 10, from 0.4439 to 0.9748; the lower bound is 2 · 0.4439 / 1.4439.
@@ -118,14 +121,14 @@ def f1_interval(right: Any, wrong: Any) -> tuple[Any, Any]:
 
 @dataclass(frozen=True)
 class MacroF1:
-    """What the mean F1 of C classes owes to each row, by the delta method.
+    """The mean F1 of C classes, and the effect of each row on it, by the delta method.
 
-    As K. Takahashi et al., "Confidence interval for micro-averaged F1 and macro-averaged F1
+    As in K. Takahashi et al., "Confidence interval for micro-averaged F1 and macro-averaged F1
     scores", Applied Intelligence 52 (2022). Classes that have neither a label nor a prediction are
     left out of the mean. All fields may have leading axes, for several draws.
 
     Example:
-        Of 50 rows of each class 40 are right: each class has an F1 of 0.8. A wrong row takes
+        40 of the 50 rows of each class are right: each class has an F1 of 0.8. A wrong row takes
         0.8 / 100 / 2 from each of its two classes, times √(60 / 59) for the n - 1 of the variance.
 
         >>> found = MacroF1.of(np.array([[40, 10], [10, 40]]))
@@ -134,23 +137,27 @@ class MacroF1:
     """
 
     corrected: np.ndarray
-    """Without the bias: from few rows, a class's F1 is too low on average."""
+    """The mean F1, corrected for bias: with few rows, the F1 of a class is too low on average."""
     of_right: np.ndarray
     """What a row of each class adds if it is right, ``(..., C)``."""
     of_wrong: np.ndarray
-    """What a wrong row takes from the class of its label, and from that of its prediction."""
+    """What a wrong row takes from the mean through a class that is its label or prediction."""
     step: np.ndarray
     """What a wrong row takes from the mean at most."""
     num_absent: np.ndarray
+    """Classes that have neither a label nor a prediction."""
 
     @classmethod
     def of(cls, confusion: np.ndarray) -> "MacroF1":
-        """Count rows by label and prediction, and derive what each adds.
+        """Compute the mean and the effects, given rows by label and prediction.
 
-        A class has n rows with its label or prediction; J is the share of these that have both. The
-        variance of the class is too small by n / (n - 1), and the bias of its F1 is
-        -2 J (1 - J) / (n (1 + J)³), by the second derivative of F1 = 2 J / (1 + J). A single row
-        says nothing of J (1 - J): then the mean of the classes with more rows counts.
+        A class has n rows with its label or prediction; J is the share of these that have both. J
+        has the variance J (1 - J) / (n - 1), and the bias of F1 = 2 J / (1 + J) is
+        -2 J (1 - J) / ((n - 1) (1 + J)³), by the second derivative.
+
+        A class with n = 1 shows no variance: its effects are inflated as with n = 2. Its bias is
+        -J (1 - J) / (1 + J). There J (1 - J) is the mean over the classes with more rows, or 1/4,
+        and 1 + J is 1.5.
 
         Shape: confusion ``(..., C, C)``.
         """
@@ -181,7 +188,7 @@ class MacroF1:
         )
 
     def effects(self, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Say what rows of these labels and predictions add to the mean."""
+        """Return what rows with these labels and predictions add to the mean."""
         wrong = self.of_wrong[..., label] + self.of_wrong[..., prediction]
         return np.where(label == prediction, self.of_right[..., label], -wrong)
 
@@ -189,33 +196,32 @@ class MacroF1:
 def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
     """Bound the macro F1 of all C classes on other texts, given rows by label and prediction.
 
-    The delta method of :class:`MacroF1`. The F1 of a class that does not occur may be anything from
-    0 to 1.
+    The delta method of :class:`MacroF1`. A class that does not occur may have any F1 from 0 to 1.
 
     Returns:
-        Both bounds; and the number of classes with too few rows, see ``MAX_RARE_FRACTION``.
+        Both bounds; and the number of rare classes, see ``MAX_RARE_FRACTION``.
 
     Example:
         >>> low, high, num_rare = macro_f1_interval(np.array([[40, 10], [10, 40]]))
         >>> f"{low:.4f} {high:.4f} {num_rare}"
         '0.7067 0.8767 0'
     """
-    size = confusion.shape[-1]
+    num_classes = confusion.shape[-1]
     parts = MacroF1.of(confusion)
-    label, prediction = np.indices((size, size))
+    label, prediction = np.indices((num_classes, num_classes))
     effects = parts.effects(label, prediction)
     variance = (confusion * effects**2).sum(axis=(-2, -1))
     low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
-    present = 1 - parts.num_absent / size
-    num_rare = (confusion.sum(axis=-1) < FEWEST).sum(axis=-1)
+    present = 1 - parts.num_absent / num_classes
+    num_rare = (confusion.sum(axis=-1) < MIN_CLASS_ROWS).sum(axis=-1)
     return low * present, 1 - (1 - high) * present, num_rare
 
 
 def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
     """Bound the Matthews correlation of two classes, by the delta method.
 
-    Derivatives are taken with a quarter row more of each label and prediction, which keeps them
-    finite. The correlation, from -1 to 1, is bounded as a metric from 0 to 1.
+    The derivatives are differences. A quarter of a row is added to each of the four counts, which
+    keeps them finite. The correlation, from -1 to 1, is bounded as a metric from 0 to 1.
 
     Shape: confusion ``(..., 2, 2)``, rows by label and prediction.
 
@@ -239,7 +245,7 @@ def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
 
 
 def correlate(counts: np.ndarray) -> np.ndarray:
-    """Correlate labels with predictions, given rows by label and prediction, ``(..., 4)``.
+    """Compute the Matthews correlation, given rows by label and prediction, ``(..., 4)``.
 
     B. W. Matthews, Biochimica et Biophysica Acta 405 (1975): Pearson's correlation of two
     variables that are 0 or 1.
@@ -258,11 +264,11 @@ def correlate(counts: np.ndarray) -> np.ndarray:
 def area_interval(predicted: Predicted) -> Interval | str:
     """Bound the area under the ROC curve of two classes, or say why it has no interval.
 
-    The variance is that of E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44
-    (1988). The step is a row of the rarer label that ranks by chance.
+    The variance: E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988). The
+    step: one more row of the rarer label, which ranks at random.
 
     Example:
-        Positive rows rank above 2, 2 and 1 of the two negative rows: the area is 5 / 6.
+        The three positive rows rank above 1, 2 and 2 of the two negative rows: the area is 5 / 6.
 
         >>> positive = np.array([0.1, 0.6, 0.5, 0.7, 0.9])
         >>> label = np.array([0, 0, 1, 1, 1])
@@ -276,7 +282,7 @@ def area_interval(predicted: Predicted) -> Interval | str:
     positive = predicted.label == 1
     rarer = min(positive.sum(), (~positive).sum())
     if rarer < 2:
-        return "1 text has one of the labels"
+        return "one of the labels has only 1 text"
     parts = area_parts(predicted.positive, positive)
     variance = sum(part.var(ddof=1) / len(part) for part in parts)
     return metric_interval(float(parts[0].mean()), variance=variance, step=0.5 / rarer)
@@ -286,8 +292,8 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
     """Bound the average precision of positive, by the delta method.
 
     The average precision is the mean of the precision at each positive row (C. Buckley and E. M.
-    Voorhees, "Evaluating evaluation measure stability", SIGIR 2000). A row has an effect on the
-    precision at each positive row that does not rank above it. The step is a positive row that
+    Voorhees, "Evaluating evaluation measure stability", SIGIR 2000). A row changes the precision at
+    each positive row with the same or a lower probability. The step: one more positive row, which
     ranks last.
 
     Example:
@@ -300,12 +306,16 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
         >>> f"{low:.4f} {high:.4f}"
         '0.0673 1.0000'
     """
+    # By distinct probability, the highest first.
     distinct, place = np.unique(-predicted.positive, return_inverse=True)
     positive = np.bincount(place, predicted.label, len(distinct))
     reached = np.bincount(place).cumsum()
     num_positive = positive.sum()
     precision = positive.cumsum() / reached
     value = (positive * precision).sum() / num_positive
+
+    # A row adds (label - precision) / reached to the precision at each positive row from its place
+    # on, and a positive row adds its own precision to the sum.
     of_positive = np.cumsum((positive / reached)[::-1])[::-1]
     of_all = np.cumsum((positive * precision / reached)[::-1])[::-1]
     of_row = predicted.label * (precision - value + of_positive)[place]
@@ -314,10 +324,9 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
 
 
 def log_loss_step(predicted: Predicted) -> float:
-    """Return the log loss of a row that is wrong, at the usual confidence.
+    """Return the mean log loss that the rows would have if their predictions were wrong.
 
-    A wrong row's label has the mean probability of the classes that are not predicted; the mean is
-    over the rows.
+    The label of a wrong row then has the mean probability of the classes that are not predicted.
 
     Example:
         >>> probability = np.array([0.9, 0.2])
@@ -331,10 +340,10 @@ def log_loss_step(predicted: Predicted) -> float:
 
 
 def brier_step(predicted: Predicted) -> float:
-    """Return the Brier score of a row that is wrong for certain: the largest there is.
+    """Return the largest Brier score: a wrong prediction with a probability of 1.
 
-    G. W. Brier, Monthly Weather Review 78 (1950). Over C classes the sum of squares is 1 + 1.
-    Models of negative and positive have the square of positive alone.
+    G. W. Brier, Monthly Weather Review 78 (1950). The sum of squares over C classes is 1 + 1. For
+    models of negative and positive, only the square for positive counts.
 
     Example:
         >>> one = np.array([1])
@@ -345,7 +354,7 @@ def brier_step(predicted: Predicted) -> float:
 
 
 def mean_interval(values: np.ndarray, *, largest: float, step: float) -> Interval | str:
-    """Bound the mean of N values from 0 to ``largest``, one of which may be ``step``.
+    """Bound the mean of N values from 0 to ``largest``; one more row may have the value ``step``.
 
     The mean divided by ``largest`` is bounded as a metric from 0 to 1, with the variance of a mean.
 
@@ -357,7 +366,7 @@ def mean_interval(values: np.ndarray, *, largest: float, step: float) -> Interva
         '0.0297 0.5348'
     """
     if len(values) < 2:
-        return "there is 1 text"
+        return "there is only 1 text"
     low, high = metric_interval(
         float(values.mean()) / largest,
         variance=float(values.var(ddof=1)) / len(values) / largest**2,

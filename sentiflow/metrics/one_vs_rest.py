@@ -1,4 +1,4 @@
-"""Counts of a class against all others -> its precision, recall and F1."""
+"""Confusion matrix -> precision, recall and F1 of each class against all others."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -8,10 +8,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class OneVsRest:
-    """Rows of a class against the rows of all others.
+    """Counts of each of C classes against all others; each field is an array of C entries.
 
-    Each field is an array with one entry for each of several classes. Precision, recall and F1:
-    C. J. van Rijsbergen, Information Retrieval, 1979, chapter 7.
+    Precision, recall and F1: C. J. van Rijsbergen, Information Retrieval, 1979, chapter 7.
 
     Example:
         >>> rows = OneVsRest.of(np.array([[40, 10], [20, 30]]))
@@ -32,7 +31,12 @@ class OneVsRest:
 
     @classmethod
     def of(cls, confusion: np.ndarray, area: np.ndarray | None = None) -> Self:
-        """Take rows by label and prediction, ``(C, C)``; without areas they are undefined."""
+        """Count the rows of each class, given a confusion matrix ``(C, C)``.
+
+        Args:
+            confusion: Rows by label and prediction.
+            area: The area of each class. Default: all are undefined.
+        """
         labelled = confusion.sum(axis=1)
         return cls(
             num_rows=np.full_like(labelled, confusion.sum()),

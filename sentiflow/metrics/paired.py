@@ -13,23 +13,22 @@ from sentiflow.metrics.intervals import MacroF1
 from sentiflow.metrics.predicted import area_parts, count_confusion
 
 SURE = 0.05
-"""A difference with a p-value below it counts as one."""
+"""A difference with a p-value below this is significant."""
 
-_MAX_NUMBERS = 1 << 21
-"""Numbers of draws that are held at once."""
+_MAX_HELD = 1 << 21
+"""Random numbers of the randomization test held at once: one for each cell and exchange."""
 _MAX_DRAWN = 1 << 24
-"""Numbers of draws in all, unless there would be fewer draws than ``_FEWEST``."""
-_FEWEST = 1000
-"""Fewest draws."""
+"""Random numbers in all, unless there would be fewer exchanges than ``_MIN_RESAMPLES``."""
+_MIN_RESAMPLES = 1000
 Z = NormalDist().inv_cdf(0.975)
 """Half the width of a 95% interval, in standard errors."""
 _ROUNDING = 1e-12
-"""Differences of metrics that are this near count as equal."""
+"""Differences of metrics count as equal up to this rounding error."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric of the second model minus that of the first."""
+    """A metric of the second model minus the metric of the first."""
 
     value: float
     low: float
@@ -50,11 +49,11 @@ class McNemar:
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Test whether two models are right equally often; gives the two-sided p-value.
+    """Test whether two models are right equally often; return the two-sided p-value.
 
-    The exact form of Q. McNemar's test, Psychometrika 12 (1947): if both are right equally often,
-    each row that only one model gets right belongs to either with a probability of one half. The
-    test needs no minimum of rows. The p-value is 1.0 without any such row.
+    The exact form of Q. McNemar's test, Psychometrika 12 (1947): if both models are right equally
+    often, a row that only one of them gets right belongs to either with a probability of one half.
+    The test is valid for any number of rows. Without such rows the p-value is 1.
 
     Example:
         2 · (1 + 8) / 2⁸
@@ -80,8 +79,8 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 
         (p - q) ± z √((p + q - (p - q)²) / (n + 2))
 
-    It is valid for few such rows, and has a width above 0 if there are none. The p-value is that of
-    :func:`mcnemar`.
+    It is usable with few such rows, and has a width above 0 if there are none. The p-value comes
+    from :func:`mcnemar`.
 
     Example:
         p = 0.08, q = 0.02: 0.06 ± 1.96 · √((0.1 - 0.0036) / 100)
@@ -105,7 +104,7 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
     """Compare two models, given for each which of N rows it gets right; N is at least 1.
 
-    The interval is that of :func:`accuracy_difference`, the test that of :func:`mcnemar`.
+    See :func:`accuracy_difference` for the interval, and :func:`mcnemar` for the test.
 
     Example:
         >>> first = np.repeat([True, True, False], [90, 1, 7])
@@ -131,23 +130,20 @@ def roc_auc_difference(
     """Compare two models' areas under the ROC curve.
 
     E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988), in the form of
-    X. Sun and W. Xu, IEEE Signal Processing Letters 21 (2014), which takes O(n log n). The
-    contribution of a row to the area follows from its rank among all rows and its rank within its
-    class. Tied rows have the mean of their ranks, which counts a tied pair as one half.
-
-    The variance of one more row of the rarer label, which ranks by chance, is added: see
-    ``intervals``.
+    X. Sun and W. Xu, IEEE Signal Processing Letters 21 (2014), which takes O(n log n), see
+    :func:`predicted.area_parts`. The variance of one more row of the rarer label, which ranks at
+    random, is added: see ``intervals``.
 
     Args:
         label: N labels, 0 or 1.
         first: N probabilities of positive, of the first model.
-        second: Likewise for the second model.
+        second: N probabilities of positive, of the second model.
 
     Returns:
-        None with fewer than two rows of a class.
+        The difference with interval and normal test; None with fewer than two rows of a class.
 
     Example:
-        The first model ranks 5 of 6 pairs rightly, the second all.
+        The first model ranks 5 of 6 pairs correctly, the second model all 6.
 
         >>> label = np.array([0, 0, 1, 1, 1])
         >>> first, second = np.array([0.1, 0.6, 0.5, 0.7, 0.9]), np.array([0.1, 0.2, 0.5, 0.7, 0.9])
@@ -172,10 +168,10 @@ def roc_auc_difference(
 
 
 def mean_difference(differences: np.ndarray, *, step: float) -> Difference | None:
-    """Bound the mean of N rows' differences by ± z standard errors, with the normal test.
+    """Bound and test the mean of N rows' differences; None with fewer than two rows.
 
-    The z-test for pairs. The variance of one more row that differs by ``step`` is added: see
-    ``intervals``. None with fewer than two rows.
+    The z-test for pairs; the interval is ± z standard errors. The variance of one more row that
+    differs by ``step`` is added: see ``intervals``.
 
     Example:
         A mean of 0.2, with a variance of 0.02 / 4, and the step adds (0.2 / 4)².
@@ -202,22 +198,23 @@ def f1_macro_difference(
 ) -> Difference | None:
     """Bound the difference of two models' macro F1, and test it.
 
-    The interval is difference ± z standard errors by the delta method (see ``intervals.MacroF1``),
-    without the bias of few rows; a class that does not occur is left out. The variance of one more
-    wrong row is added, so it is above 0 for models that do not differ on these rows.
+    The interval is ± z standard errors by the delta method (see ``intervals.MacroF1``) around the
+    difference without the bias of few rows. It is widened if it leaves out the measured difference.
+    A class that does not occur is left out. The variance of one more wrong row is added, so the
+    interval has a width above 0 if the models do not differ on these rows.
 
     The test is approximate randomization (A. Yeh, "More accurate tests for the statistical
     significance of result differences", COLING 2000): if the models do not differ, each row's two
-    predictions may be exchanged. The p-value is the share of such exchanges with at least this
-    difference.
+    predictions may be exchanged. The p-value is the share of exchanges with at least this
+    difference, in either direction; the observed predictions count as one more exchange.
 
     Args:
         label: N labels, from 0 to C - 1; at least one.
         first: N predictions, of the first model.
         second: N predictions, of the second model.
         num_classes: C.
-        num_resamples: How often predictions are exchanged; less often, but a thousand times or
-            more, where there are thousands of cells.
+        num_resamples: How often predictions are exchanged; less often, but at least 1,000 times,
+            if there are thousands of distinct triples of label and predictions.
         seed: The same seed gives the same p-value.
 
     Returns:
@@ -233,16 +230,16 @@ def f1_macro_difference(
         >>> f"{found.value:.4f} {found.low:.4f} {found.high:.4f} {found.p_value:.4f}"
         '0.1000 0.0371 0.1619 0.0017'
     """
-    cells = np.stack([label, first, second])
-    triples, counts = np.unique(cells, axis=1, return_counts=True)
+    rows = np.stack([label, first, second])
+    triples, counts = np.unique(rows, axis=1, return_counts=True)
     value = float(_subtract_f1(triples, counts[None], num_classes)[0])
     if math.isnan(value):
         return None
     of_first = MacroF1.of(count_confusion(label, first, num_labels=num_classes))
     of_second = MacroF1.of(count_confusion(label, second, num_labels=num_classes))
     middle = float(of_second.corrected) - float(of_first.corrected)
-    labels, *predictions = triples
-    effects = of_second.effects(labels, predictions[1]) - of_first.effects(labels, predictions[0])
+    labels, firsts, seconds = triples
+    effects = of_second.effects(labels, seconds) - of_first.effects(labels, firsts)
     step = max(float(of_first.step), float(of_second.step))
     reach = Z * math.sqrt((counts * effects**2).sum() + step**2)
     low = min(middle - reach, value)
@@ -259,16 +256,17 @@ def _exchange(
     """Exchange the two predictions of rows at random; return the differences of macro F1.
 
     Args:
-        triples: ``(3, K)``: the label and the two predictions of each cell.
+        triples: ``(3, K)``: the label and the two predictions of each of K cells.
         counts: K numbers of rows.
         num_classes: C.
-        num_resamples: How often, where there are not too many cells.
+        num_resamples: How often, unless there are too many cells, see ``_MAX_DRAWN``.
         seed: The same seed gives the same differences.
     """
     num_cells = len(counts)
     rng = np.random.default_rng(seed)
-    num_resamples = min(num_resamples, max(_FEWEST, _MAX_DRAWN // num_cells))
-    size = max(1, _MAX_NUMBERS // num_cells)
+    num_resamples = min(num_resamples, max(_MIN_RESAMPLES, _MAX_DRAWN // num_cells))
+    size = max(1, _MAX_HELD // num_cells)
+    # Each cell, and then each cell with its predictions exchanged.
     both_ways = np.concatenate([triples, triples[[0, 2, 1]]], axis=1)
     differences = []
     for start in range(0, num_resamples, size):
@@ -283,11 +281,11 @@ def adjust(p_values: Sequence[float]) -> list[float]:
     """Adjust the p-values of several tests by the step-down method of S. Holm (1979).
 
     Scandinavian Journal of Statistics 6. With a probability of at least 95%, no adjusted value
-    below 0.05 is due to chance. This holds for dependent tests too, such as those of slices that
+    below 0.05 is due to chance. This also holds for dependent tests, such as tests of slices that
     share rows. The method of Benjamini and Hochberg finds more and guarantees less.
 
     Example:
-        The lowest times 3, the next times 2, the highest times 1; none is below the one before.
+        The lowest times 3, the next times 2, the highest times 1; in this order they never fall.
 
         >>> adjust([0.02, 0.01, 0.5])
         [0.04, 0.03, 0.5]
@@ -321,7 +319,7 @@ def _normal(value: float, error: float) -> Difference:
 
 
 def _subtract_f1(triples: np.ndarray, counts: np.ndarray, num_classes: int) -> np.ndarray:
-    """Subtract the macro F1 of the first model from that of the second; NaN where it is undefined.
+    """Return the macro F1 of the second model minus the first's; NaN where it is undefined.
 
     Shape: (K cells, R draws)
         - triples: ``(3, K)``: the label and the two predictions of each cell.

@@ -1,4 +1,4 @@
-"""Labelled rows and what a model predicts for them: what metrics are computed from."""
+"""Labelled rows and a model's predictions for them: the input of all metrics."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ PROBABILITY_FLOOR = 1e-7
 
 @dataclass(frozen=True)
 class Predicted:
-    """N labelled rows, and what a model of C classes predicts for them; N is at least 1.
+    """N labelled rows and the predictions of a model of C classes for them; N is at least 1.
 
     Example:
         >>> rows = Predicted(
@@ -35,7 +35,7 @@ class Predicted:
     label: np.ndarray
     """N positions in ``classes``."""
     prediction: np.ndarray
-    """N positions, taken as they are, whatever threshold made them."""
+    """N positions in ``classes``; they need not be the most probable classes."""
     probabilities: np.ndarray
     """``(N, C)``."""
 
@@ -43,12 +43,12 @@ class Predicted:
     def of_positive(
         cls, *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
     ) -> "Predicted":
-        """Take the probability of positive, of a model of negative and positive."""
+        """Make the rows of a model of negative and positive from its probability of positive."""
         positive = np.asarray(probability, np.float64)
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
-        """Number the classes as in ``classes``; classes new to the model get a probability of 0."""
+        """Return the rows by position in ``classes``, which has the model's classes and others."""
         if classes == self.classes:
             return self
         code = np.array([classes.index(name) for name in self.classes], np.int8)
@@ -63,7 +63,7 @@ class Predicted:
 
     @property
     def is_binary(self) -> bool:
-        """Say whether the classes are negative and positive."""
+        """Whether the classes are negative and positive."""
         return self.classes == BINARY
 
     @property
@@ -73,24 +73,27 @@ class Predicted:
 
     @property
     def right(self) -> np.ndarray:
-        """Say which predictions are right."""
+        """Whether each prediction is right."""
         return np.asarray(self.prediction == self.label)
 
     @property
     def confidence(self) -> np.ndarray:
-        """Return the probability of each prediction, as float64."""
+        """Return the probability of each prediction.
+
+        With negative and positive it is the larger of the two probabilities.
+        """
         if self.is_binary:
             return np.asarray(0.5 + np.abs(self.positive - 0.5))
         return self.probabilities[np.arange(len(self.label)), self.prediction].astype(np.float64)
 
     @property
     def outcome(self) -> np.ndarray:
-        """Say where ``probability`` came true: positive labels, or right predictions."""
+        """Return what :attr:`probability` is about: positive labels, or right predictions."""
         return self.label if self.is_binary else self.right
 
     @property
     def probability(self) -> np.ndarray:
-        """Return the probability of positive; with other classes, of the prediction."""
+        """Return the probability of positive; with other classes, of each prediction."""
         return self.positive if self.is_binary else self.confidence
 
     @cached_property
@@ -115,11 +118,11 @@ class Predicted:
 
     @property
     def squared_errors(self) -> np.ndarray:
-        """Return the squared difference of probability of positive and label of each row.
+        """Return (probability of positive - label)² of each row.
 
-        With other classes, the sum over them, as in G. W. Brier, "Verification of forecasts
-        expressed in terms of probability", Monthly Weather Review 78 (1950): with p the
-        probabilities and q that of the label, Σ p² - 2 q + 1.
+        With other classes, the sum of the squares over all classes, as in G. W. Brier,
+        "Verification of forecasts expressed in terms of probability", Monthly Weather Review 78
+        (1950). With p the probabilities and q the probability of the label, it is Σ p² - 2 q + 1.
         """
         if self.is_binary:
             return np.square(np.float64(self.positive) - self.label)
@@ -131,7 +134,7 @@ class Predicted:
 def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: int) -> np.ndarray:
     """Count rows by label and prediction: ``(num_labels, num_labels)``.
 
-    scikit-learn gets these counts instead of the rows, as it takes a second for a million rows.
+    scikit-learn's function takes a second for a million rows.
 
     Example:
         >>> count_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), num_labels=2).tolist()
@@ -142,7 +145,7 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
 
 
 def macro_f1(confusion: np.ndarray) -> float | None:
-    """Average the F1 of the classes that labels or predictions have, as scikit-learn does.
+    """Average the F1 of the classes that have a label or a prediction, as scikit-learn does.
 
     The mean of F1s, not the F1 of mean precision and mean recall: J. Opitz and S. Burst, "Macro F1
     and Macro F1", arXiv:1911.03347 (2019).
@@ -164,11 +167,15 @@ def macro_f1(confusion: np.ndarray) -> float | None:
 
 
 def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each positive row, the share of negative rows below it, and the reverse.
+    """Return what each row contributes to the area under the ROC curve: DeLong's components.
 
-    DeLong's structural components, by ranks: X. Sun and W. Xu, "Fast implementation of DeLong's
-    algorithm", IEEE Signal Processing Letters 21 (2014). A tie counts as one half. The mean of
-    either is the area under the ROC curve.
+    A row's component follows from its rank among all rows and its rank within its class: X. Sun and
+    W. Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21 (2014).
+
+    Returns:
+        For each positive row, the share of negative rows that rank below it; and for each negative
+        row, the share of positive rows above it. A tie counts as one half. The mean of either is
+        the area.
 
     Example:
         >>> probability = np.array([0.1, 0.6, 0.5, 0.7, 0.9])
@@ -180,18 +187,19 @@ def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarra
     from scipy.stats import rankdata
 
     rank = rankdata(probability)
-    above, below = rank[positive], rank[~positive]
-    of_positive = (above - rankdata(probability[positive])) / len(below)
-    of_negative = 1 - (below - rankdata(probability[~positive])) / len(above)
+    num_positive = np.count_nonzero(positive)
+    num_negative = len(positive) - num_positive
+    of_positive = (rank[positive] - rankdata(probability[positive])) / num_negative
+    of_negative = 1 - (rank[~positive] - rankdata(probability[~positive])) / num_positive
     return of_positive, of_negative
 
 
 def measure_area(probability: np.ndarray, positive: np.ndarray) -> float | None:
-    """Measure the area under the ROC curve, by ranks, so that no order of the rows matters.
+    """Measure the area under the ROC curve, by ranks.
 
-    The share of pairs of a positive and a negative row that rank rightly: the statistic of Mann and
-    Whitney (J. A. Hanley and B. J. McNeil, Radiology 143, 1982). scikit-learn's takes four times as
-    long, for each class.
+    The share of pairs of a positive and a negative row in which the positive row ranks higher; a
+    tie counts as one half. This is the statistic of Mann and Whitney (J. A. Hanley and B. J.
+    McNeil, Radiology 143, 1982). scikit-learn's function takes four times as long.
 
     Returns:
         None where no row is positive, or every row.

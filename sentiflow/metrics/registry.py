@@ -1,6 +1,6 @@
 """Every metric, of a whole model and of one class: name, title, value, interval.
 
-And how two models differ in a metric of the whole model.
+A metric of the whole model also has the difference between two models.
 """
 
 import math
@@ -18,7 +18,7 @@ from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 class Metric:
     """A metric that ``metrics.json``, report, model card, MLflow and ``compare`` show.
 
-    The functions that a metric calls have the sources of its formulas.
+    The source of a formula is in the function that computes it.
 
     Example:
         >>> import numpy as np
@@ -36,21 +36,23 @@ class Metric:
     meaning: str
     """In a few words."""
     form: str
-    """How its value is written."""
+    """The format of its value."""
     value: Callable[[Predicted], float | None]
     """None where it is undefined."""
     interval: Callable[[Predicted], intervals.Interval | str]
-    """Its 95% interval, or why it has none."""
+    """Its 95% interval, or the reason why it has none."""
     difference: Callable[[Predicted, Predicted], paired.Difference | None] | None = None
-    """The second model's metric minus the first's; None: ``compare`` does not show it. It gives
-    None where the metric is undefined."""
+    """The second model's metric minus the first's, or None where it is undefined. None instead of a
+    function: ``compare`` does not show the metric."""
     higher_is_better: bool = True
     of_two: bool = False
-    """Whether only models of negative and positive have it. Others are metrics of the training's
-    run in MLflow, too."""
+    """Whether only models of negative and positive have it. Metrics of all models are also logged
+    to the MLflow run of the training."""
     of_probabilities: bool = False
+    """Whether it needs probabilities."""
     of_equal: Callable[[int], float] | None = None
-    """Its value if all of C classes are equally probable."""
+    """Its value if all C classes are equally probable. The Brier score of negative and positive is
+    half of it."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,11 @@ class ClassMetric:
     meaning: str
     """In a few words, with ``{name}`` for the class."""
     explanation: str
-    """What the report says below the table of classes; empty: nothing."""
+    """The report's text about it below the table of classes; empty: none."""
     form: str
-    """How its value is written; in a table of classes as ``short_form``."""
+    """The format of its value."""
     short_form: str
+    """The format of its value in a table of classes."""
     value: Callable[[OneVsRest], np.ndarray]
     """By class; NaN where it is undefined."""
     interval: Callable[[OneVsRest], tuple[np.ndarray, np.ndarray]] | None = None
@@ -74,7 +77,8 @@ class ClassMetric:
     is_main: bool = False
     """Whether tables of classes show its interval, and the metric also on a narrow screen."""
     of_probabilities: bool = False
-    """Then the model card leaves it out, and so do the figures of negative and positive."""
+    """Whether it needs probabilities. Then the model card and the results of models of negative and
+    positive leave it out."""
 
 
 def _measure_accuracy(predicted: Predicted) -> float:
@@ -96,8 +100,8 @@ def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
         return low, high
     have = "has" if num_rare == 1 else "have"
     return (
-        f"{num_rare:,} of {len(counts):,} classes {have} fewer than {intervals.FEWEST} labelled "
-        "texts"
+        f"{num_rare:,} of {len(counts):,} classes {have} fewer than "
+        f"{intervals.MIN_CLASS_ROWS} labelled texts"
     )
 
 
@@ -149,8 +153,8 @@ def _bound_log_loss(predicted: Predicted) -> intervals.Interval | str:
 
 
 def _compare_log_loss(first: Predicted, second: Predicted) -> paired.Difference | None:
-    steps = intervals.log_loss_step(first), intervals.log_loss_step(second)
-    return paired.mean_difference(second.log_losses - first.log_losses, step=max(steps))
+    step = max(intervals.log_loss_step(first), intervals.log_loss_step(second))
+    return paired.mean_difference(second.log_losses - first.log_losses, step=step)
 
 
 def _bound_brier(predicted: Predicted) -> intervals.Interval | str:

@@ -1,7 +1,7 @@
-"""Rows of a corpus, some of them labelled -> a sample to label, the sums for shares, their test.
+"""Rows of a corpus, some of them labelled -> a sample to label, and sums by group.
 
-Rows are drawn to be labelled by hand, shares are estimated from sums by group (see :mod:`shares`),
-and labelled rows are tested for being a random sample.
+Rows are drawn for manual labels, and labelled rows are tested for being a random sample. Shares are
+estimated from the sums, see :mod:`shares`.
 """
 
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from sentiflow.metrics.paired import adjust
 _SEED = np.uint64(0x9E3779B97F4A7C15)
 """Added to row numbers before they are hashed."""
 NUM_STEPS = 50
-"""Steps of the probability of the predicted class, from 0 to 1."""
-_FEWEST = 10
-"""Rows that a cell of the test is expected to have in the sample."""
+"""Steps of equal width, from 0 to 1, of the highest probability of a row."""
+_MIN_EXPECTED = 10
+"""Minimum expected rows of the sample in a cell of the chi-square test."""
 
 
 def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
-    """Rank rows for a sample: the n rows of the lowest rank are drawn, each with about its chance.
+    """Rank rows for a sample: draw the n lowest ranks, and each row is drawn with about its chance.
 
     Pareto sampling (B. Rosén, "On sampling with probability proportional to size", Journal of
     Statistical Planning and Inference 62, 1997) draws exactly n rows in one pass. With u uniform in
@@ -29,7 +29,7 @@ def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
     hashes of the row numbers, so the same rows are drawn in any order.
 
     Args:
-        chance: Chance of each of N rows, from 0 to 1; they add up to n.
+        chance: Chance of each of N rows, above 0 and up to 1; they add up to n.
         row_id: N row numbers.
 
     Example:
@@ -47,13 +47,13 @@ def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
 def count_cells(
     prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
-    """Add up the weights of N rows by predicted class and its probability, for C classes.
+    """Add up the weights of N rows by predicted class and step of the highest probability.
 
     Returns:
-        ``(C, NUM_STEPS)``.
+        ``(C, NUM_STEPS)``, for C classes.
 
     Example:
-        Rows with a probability of 0.9 are in step 45 of 50.
+        Rows with a probability of 0.9 are in step 45, counted from 0.
 
         >>> probabilities = np.array([[0.9, 0.1], [0.25, 0.75], [0.9, 0.1]])
         >>> cells = count_cells(np.array([0, 1, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
@@ -69,12 +69,12 @@ def count_cells(
 
 
 def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) -> np.ndarray:
-    """Test whether a sample has the predictions of its population: two chi-square tests.
+    """Test whether the predictions in a sample are distributed as in its population.
 
-    K. Pearson's test (Philosophical Magazine 50, 1900) of shares observed in the sample against
-    those of the population. The effective size stands for the number of rows (J. N. K. Rao and
-    A. J. Scott, Journal of the American Statistical Association 76, 1981), with the correction for
-    a finite population.
+    Two chi-square tests compare shares in the sample and in the population (K. Pearson,
+    Philosophical Magazine 50, 1900). The effective size takes the place of the number of rows
+    (J. N. K. Rao and A. J. Scott, Journal of the American Statistical Association 76, 1981), with
+    the correction for a finite population.
 
     Args:
         population: Result of :func:`count_cells` for all rows.
@@ -85,7 +85,7 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
         The p-values of the predicted classes and of the probabilities, adjusted by Holm.
 
     Example:
-        Of 1,000,000 rows half are predicted 0, of a sample of 100 rows 60. Chi-square is
+        Half of 1,000,000 rows are predicted 0, and 60 of the 100 rows of a sample. Chi-square is
         100 · (0.1² / 0.5 + 0.1² / 0.5) = 4 with one degree of freedom: p = 0.0455, times 2.
 
         >>> population = np.zeros((2, NUM_STEPS))
@@ -108,19 +108,20 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
 
 
 def _test_shares(expected: np.ndarray, observed: np.ndarray, size: float, left: float) -> float:
-    """Test shares in a sample against shares in its population; gives the p-value.
+    """Test shares in a sample against shares in its population; return the p-value.
 
-    Neighbors are joined to cells that are expected to have enough rows.
+    Neighboring categories are joined to cells, so that most cells have ``_MIN_EXPECTED`` expected
+    rows or more.
 
     Args:
-        expected: K shares in the population.
-        observed: The same in the sample.
+        expected: The shares of K categories in the population.
+        observed: Their shares in the sample.
         size: The effective size of the sample.
-        left: The correction for a finite population.
+        left: The correction for a finite population: the part of it that is not in the sample.
     """
-    start = np.concatenate([[0.0], size * expected.cumsum()[:-1]])
-    last_cell = max(size // _FEWEST - 1, 0)
-    cell = np.minimum(start // _FEWEST, last_cell).astype(np.int64)
+    rows_before = np.concatenate([[0.0], size * expected.cumsum()[:-1]])  # each category
+    last_cell = max(size // _MIN_EXPECTED - 1, 0)
+    cell = np.minimum(rows_before // _MIN_EXPECTED, last_cell).astype(np.int64)
     expected = np.bincount(cell, expected)
     observed = np.bincount(cell, observed)
     is_used = expected > 0
@@ -140,27 +141,30 @@ def add_up(
 ) -> pd.DataFrame:
     """Add up N rows by group, for C classes; :func:`merge` adds the sums of further rows.
 
-    Some labelled rows are a *sample*: drawn at random, not seen by the model. Other labels, such as
-    those that it was trained on, say nothing of its errors: they are only *counted*. The sample
+    Some labelled rows are a *sample*: drawn at random, and not seen by the model. Other labels,
+    such as training labels, say nothing about its errors: they are only *counted*. The sample
     stands for all rows except the counted ones, the *population*. A weight w is the inverse of the
-    probability with which a row was drawn, or 1 if all rows have the same. y is 1 for rows of the
-    class and 0 for others, p their probability.
+    probability with which a row was drawn, or 1 if all rows have the same probability. y is 1 for
+    rows of the class and 0 for others, and p is the probability of the class.
 
     Args:
         keys: N rows; rows of a group have the same values.
         prediction: N positions among the C classes.
         probabilities: ``(N, C)``; 0 for classes that the model does not have.
         label: N positions among the classes; negative for none.
-        weight: Of labelled rows: the weight in the sample, 0 if the label is only counted.
+        weight: The weight of each labelled row; 0 if the label is only counted.
 
     Returns:
-        A row for each group, by its keys. Columns are pairs of a sum and a class. ``rows``,
-        ``population``, ``labelled`` (the size of the sample), ``square`` (of w²), ``clusters``,
-        ``w`` and ``ww`` have class 0 alone. ``predicted`` are rows with this prediction,
-        ``counted`` rows with this label outside of the population. ``p`` and ``pp`` (of p²) are
-        over the population; sums whose names begin with w are over the sample. Sums whose names
-        begin with ww are of products of two values of a row; :func:`join_clusters` replaces them by
-        products of two sums of a cluster.
+        A row for each group, indexed by its keys. Columns are pairs of a sum and a class:
+
+        - ``rows``, ``population``, ``labelled`` (rows of the sample), ``clusters`` (the same),
+          ``square`` (of w²), ``w`` and ``ww`` (of w²) do not depend on the class: class 0 only.
+        - ``predicted``: rows with this prediction. ``counted``: rows whose label, this class, is
+          only counted.
+        - ``p`` and ``pp`` (of p²), over the population.
+        - ``wy`` (of w y), ``wp``, ``wyp``, and ``wwy`` (of w² y), ``wwp``, ``wwyy``, ``wwyp``,
+          ``wwpp``, over the sample. :func:`join_clusters` replaces ``clusters`` and each ``ww``,
+          which become sums over clusters.
 
     Example:
         >>> sums = add_up(
@@ -250,17 +254,20 @@ def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
     """Make one observation of the rows of a cluster, such as the texts of an author.
 
-    Where all texts of some authors are labelled, and no texts of others, there are as many
-    observations as authors. The sums of an author take the place of the values of a row, so the
-    variance of :func:`estimate` is the variance by linearization of a cluster sample
+    If all texts of some authors are labelled, and no texts of others, there are only as many
+    observations as authors. The sums of an author take the place of the values of a row. So the
+    variance in :func:`shares.estimate` is the variance of a ratio of cluster sums, by linearization
     (W. G. Cochran, Sampling Techniques, 1977, section 11.8).
 
     Args:
         sums: Result of :func:`add_up`, by group and cluster.
         level: The key of the clusters.
 
+    Returns:
+        The sums by group, without this key.
+
     Example:
-        Two labelled texts of one author are one observation of weight 2.
+        Two labelled texts of an author are one observation of weight 2: 2² + 1² = 5.
 
         >>> keys = pd.DataFrame({"airline": ["Delta"] * 3, "author": ["ann", "ann", "bob"]})
         >>> label, probabilities = np.array([0, 1, 1]), np.full((3, 2), 0.5)

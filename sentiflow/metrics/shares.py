@@ -1,28 +1,29 @@
 """Predictions of all rows, labels of some -> the share of each class, with intervals and tests.
 
-The share of predicted labels is biased: a model errs more to one side, and most where a corpus has
-another share of classes than its training. Prediction-powered inference adds the mean error on
-labelled rows that the model has not seen: A. N. Angelopoulos et al., "Prediction-powered
+The share of predicted labels is biased: a model makes more errors in one direction, most of all if
+the shares of the classes differ from its training data. Prediction-powered inference adds the mean
+error on labelled rows that the model has not seen: A. N. Angelopoulos et al., "Prediction-powered
 inference", Science 382 (2023), with the tuning of A. N. Angelopoulos, J. C. Duchi and T. Zrnic,
-"PPI++" (2023). Surveys know it as the regression estimator. With L the sample, U the population, y
-the label and p the probability of a class, and means weighted by w,
+"PPI++: Efficient prediction-powered inference", arXiv:2311.01453 (2023). In surveys it is the
+regression estimator. With L the sample, U the population, y the label (1 or 0) and p the
+probability of a class, and means over L weighted by w,
 
     share = mean_L(y) + t (mean_U(p) - mean_L(p))
 
-The tuning t, one for all classes so that shares add up to 1, minimizes the sum of the classes'
-variances. The variance of a share is the variance of y - t p over the sample, by linearization,
-with the correction for a finite population: a group whose rows are all labelled has no error.
-Labels that are only counted are added as they are. If the sums are sums of clusters
-(``sampling.join_clusters``), so are variance and sample size.
+The tuning t minimizes the sum of the classes' variances. It is the same for all classes, so the
+shares add up to 1. The variance of a share is the variance of y - t p over the sample, by
+linearization, divided by the sample's size, with the correction for a finite population: a group
+whose rows are all labelled has no error. Rows that are only counted are added with their labels. If
+the sums are of clusters (``sampling.join_clusters``), so are the variance and the sample size.
 
-A group with few labels takes t and the mean error of its pool, or of all groups if the pool has
-few, too. Two parts are added to its variance: the variance between the groups of the pool, by the
-analysis of variance and rather too large, and the variance of its own rows.
+A group with few labels takes t and the mean error from its pool, or from all groups if the pool
+also has few. Two parts are added to its variance: the variance between the groups of the pool, by
+the analysis of variance and on the high side, and the variance of its own rows.
 
-The interval is Wilson's for as many labels as would have the same variance without predictions,
-with the quantile of Student's t: the normal interval covers rare classes too seldom. For a pooled
-error Student's t has Satterthwaite's degrees of freedom (F. E. Satterthwaite, Biometrics Bulletin
-2, 1946).
+The interval is Wilson's, with the number of labels that would have the same variance without
+predictions, and with the quantile of Student's t: the normal interval contains the share of a rare
+class too seldom. For a pooled error Student's t has Satterthwaite's degrees of freedom (F. E.
+Satterthwaite, Biometrics Bulletin 2, 1946).
 """
 
 from collections.abc import Sequence
@@ -44,18 +45,19 @@ METHODS = {
     CORRECTED: "mean probability, plus the mean error on labelled rows of the group",
     POOLED: "few labelled rows in the group: its mean probability, plus the mean error on the "
     "labelled rows of all groups, or of all periods of the group",
-    UNLABELLED: "no row of the group has a label to measure the error by: it takes that of all "
-    "groups, and is never said to be higher or lower",
+    UNLABELLED: "no row of the group has a label to measure the error by: the error of all groups "
+    "is used, and the group is never said to be higher or lower",
     COUNTED: "every row is labelled",
-    UNCORRECTED: "too few labelled rows, or none, tell the error: the share of predicted labels",
+    UNCORRECTED: "there are too few labelled rows to measure the error: the share of predicted "
+    "labels",
 }
 _FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, UNCORRECTED)
 MIN_LABELLED = 30
-"""With fewer labelled rows a group's share takes the error of all groups."""
+"""With a smaller effective sample a group takes the error of its pool, or of all groups."""
 _PSEUDO_ERRORS = 2
 """Errors of predictions, +1 and -1, that are added to the errors of the labelled rows."""
-_FEWEST = 10
-"""Labelled rows without which nothing is corrected."""
+_MIN_CORRECTED = 10
+"""With a smaller effective sample of all groups together, no share is corrected."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,12 @@ class Shares:
 
     Shape: (G groups, C classes)
         - rows, labelled, method: ``(G,)``; ``method`` is one of ``METHODS``.
-        - predicted: ``(G, C)``, the uncorrected share: that of predicted labels.
+        - labelled: rows of the sample, and rows that are only counted.
+        - predicted: ``(G, C)``, the share of predicted labels, not corrected.
         - share, low, high: ``(G, C)``, the corrected share and the bounds of its 95% interval; NaN
-          without any labelled row.
-        - error: ``(G, C)``, its standard error if the rows are a sample of further texts: with it
-          groups are compared.
+          if the method is ``UNCORRECTED``.
+        - error: ``(G, C)``, the standard error of the share if the rows are a sample of further
+          texts, for comparing groups; NaN like the share.
     """
 
     rows: np.ndarray
@@ -83,15 +86,15 @@ class Shares:
 
 @dataclass(frozen=True)
 class _Samples:
-    """What the samples of G groups say about the populations they stand for.
+    """Statistics of the samples of G groups, and the shares that they estimate.
 
     Shape: (G groups, C classes)
         - share: ``(G, C)``, estimated for the population.
         - label_mean, probability_mean: ``(G, C)``, over the sample.
         - label_variance, covariance, probability_variance: ``(G, C)``, of label y and probability p
           over the rows or clusters of the sample.
-        - tuning: ``(G, 1)``, t: how much of the difference of the mean probabilities is added.
-        - size, num_rows: ``(G, 1)``; the effective size of clusters and of rows: (Σ w)² / Σ w²
+        - tuning: ``(G, 1)``, the factor t.
+        - size, num_rows: ``(G, 1)``, the effective number of clusters and of rows: (Σ w)² / Σ w²
           (L. Kish, Survey Sampling, 1965).
         - left: ``(G, 1)``, the correction for a finite population: the part of it that is not in
           the sample.
@@ -109,7 +112,7 @@ class _Samples:
     left: np.ndarray
 
     def take(self, groups: np.ndarray | int) -> "_Samples":
-        """Return the samples of some groups, or of one without the axis of groups."""
+        """Return the samples of some groups; of one group given as an int, without the axis G."""
         return _Samples(**{field.name: getattr(self, field.name)[groups] for field in fields(self)})
 
     def residual(self, tuning: np.ndarray) -> np.ndarray:
@@ -123,25 +126,28 @@ class _Samples:
 
     @property
     def pseudo_variance(self) -> np.ndarray:
-        """Return the variance of two errors, +1 and -1, ``(G, 1)``: an accurate model makes few."""
+        """Return the variance that ``_PSEUDO_ERRORS`` add, ``(G, 1)``.
+
+        A sample may contain no error of an accurate model.
+        """
         return np.asarray(_PSEUDO_ERRORS * self.size / self.num_rows**2)
 
     @property
     def variance(self) -> np.ndarray:
-        """Return the variance of the share, ``(G, C)``; the pseudo-errors keep it above 0."""
+        """Return the variance of the share, ``(G, C)``, with t times the pseudo-variance."""
         residual = self.residual(self.tuning) + self.tuning * self.pseudo_variance
         return np.asarray(self.left * residual / self.size)
 
 
 class _Pools(NamedTuple):
-    """What is known about the pool of each of G groups."""
+    """The pool of each of G groups; it may be all groups together."""
 
     sample: _Samples
     """The sample of the pool."""
     between: np.ndarray
     """``(G, C)``, the variance of the mean error between the groups of the pool."""
     freedom: np.ndarray
-    """``(G, 1)``, the degrees of freedom of that variance."""
+    """``(G, 1)``, the degrees of freedom of ``between``."""
 
 
 class _Estimates(NamedTuple):
@@ -157,7 +163,7 @@ class _Estimates(NamedTuple):
 def estimate(
     sums: pd.DataFrame, *, min_labelled: int = MIN_LABELLED, pool: pd.Index | None = None
 ) -> Shares:
-    """Estimate the share of each class in each group; the module has the formulas and sources.
+    """Estimate the share of each class in each group; see the module for formulas and sources.
 
     Args:
         sums: Sums of groups that have no row in common, see :mod:`sampling`.
@@ -166,10 +172,10 @@ def estimate(
             each airline. Default: one pool.
 
     Example:
-        Of 1,000 texts 500 have the probability 0.8 of being positive and 500 have 0.2. Of the 100
-        labelled ones 44 have 0.8, with 32 positives among them, and 56 have 0.2, with 8. So
-        mean_L(y) = 0.4, mean_L(p) = 0.464 and mean_U(p) = 0.5; t = 0.0864 / 0.09009 = 0.959, and
-        the share is 0.4 + 0.959 · 0.036.
+        500 of 1,000 texts have the probability 0.8 of being positive, and 500 have 0.2. 100 texts
+        are labelled: 44 with probability 0.8, of which 32 are positive, and 56 with 0.2, of which 8
+        are positive. So mean_L(y) = 0.4, mean_L(p) = 0.464 and mean_U(p) = 0.5; t is the covariance
+        over the variance, 0.0864 / 0.09009 = 0.959, and the share is 0.4 + 0.959 · 0.036.
 
         >>> from sentiflow.metrics import sampling
         >>> positive = np.repeat([0.8, 0.2, 0.8, 0.2], [44, 56, 456, 444])
@@ -196,10 +202,12 @@ def estimate(
     of_all = _add_counted(sums, of_population)
     variance = np.where(is_counted, 0, of_all.variance)
     error = np.sqrt(variance + of_all.share * (1 - of_all.share) / rows)
+
+    # From the weakest to the strongest reason: a later one overrides an earlier one.
     method = np.full(len(sums), UNLABELLED, dtype=object)
     method[num_labelled[:, 0] > 0] = POOLED
     method[is_large[:, 0]] = CORRECTED
-    if pools.sample.size.max() < _FEWEST:
+    if pools.sample.size.max() < _MIN_CORRECTED:
         method[:] = UNCORRECTED
     method[is_counted[:, 0]] = COUNTED
     for values in (of_all.share, of_all.low, of_all.high, error):
@@ -217,6 +225,7 @@ def estimate(
 
 
 def _choose(is_first: np.ndarray, first: _Estimates, second: _Estimates) -> _Estimates:
+    """Take the first estimates for some groups, and the second ones for the others."""
     return _Estimates(
         share=np.where(is_first, first.share, second.share),
         low=np.where(is_first, first.low, second.low),
@@ -226,7 +235,7 @@ def _choose(is_first: np.ndarray, first: _Estimates, second: _Estimates) -> _Est
 
 
 def _add_counted(sums: pd.DataFrame, of_population: _Estimates) -> _Estimates:
-    """Estimate the shares among all rows: the population, and rows that are only counted."""
+    """Estimate the shares among all rows: the population and the rows that are only counted."""
     rows = sums["rows"].to_numpy()
     counted = sums["counted"].to_numpy() / rows
     weight = sums["population"].to_numpy() / rows
@@ -246,20 +255,21 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     """Join the shares of strata, such as the rows that one model has predicted.
 
     The share of a group is the mean of the shares of its strata, weighted by rows: the stratified
-    estimator (W. G. Cochran, Sampling Techniques, 1977, section 5.3). The bounds are those of
-    independent estimates (G. Y. Zou and A. Donner, "Construction of confidence limits about
-    effect measures", Statistics in Medicine 27, 2008): with W the weight of a stratum,
+    estimator (W. G. Cochran, Sampling Techniques, 1977, section 5.3). The bounds combine the bounds
+    of independent estimates (G. Y. Zou and A. Donner, "Construction of confidence limits about
+    effect measures: A general approach", Statistics in Medicine 27, 2008): with W the weight of a
+    stratum,
 
         low = share - √(Σ W² (share of the stratum - its low)²)
 
-    and likewise for the upper bound. A group is corrected if all its strata are.
+    and so on for the upper bound. The method of a group is the weakest method of its strata.
 
     Args:
-        strata: For each stratum the numbers of its S groups among all groups; and its shares.
+        strata: For each stratum the numbers of its groups among all G groups; and their shares.
 
     Example:
-        Of 100 rows of one stratum a half are positive, of 300 of another a fifth: together 110 of
-        400. A quarter and three quarters of the two reaches, 0.1 and 0.04, are 0.025 and 0.03.
+        50% of 100 rows of one stratum are positive, and 20% of 300 rows of another: together 110 of
+        400. The intervals reach 0.1 and 0.04 to each side, and 0.025 and 0.03 after weighting.
 
         >>> def stratum(rows, share, reach):
         ...     one = np.array([[share]])
@@ -274,9 +284,9 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     """
     group = np.concatenate([numbers for numbers, _ in strata])
     part = _concatenate([shares for _, shares in strata])
-    is_of = sparse.csr_array((np.ones(len(group)), (group, np.arange(len(group)))))
-    rows = is_of @ part.rows
-    weight = is_of * part.rows / rows[:, None]
+    membership = sparse.csr_array((np.ones(len(group)), (group, np.arange(len(group)))))
+    rows = membership @ part.rows
+    weight = membership * part.rows / rows[:, None]
     square = weight.power(2)
     share = weight @ part.share
     below = np.sqrt(square @ (part.share - part.low) ** 2)
@@ -285,7 +295,7 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     np.maximum.at(worst, group, [_FROM_BEST.index(method) for method in part.method])
     return Shares(
         rows=rows,
-        labelled=is_of @ part.labelled,
+        labelled=membership @ part.labelled,
         method=np.array(_FROM_BEST, object)[worst],
         predicted=weight @ part.predicted,
         share=share,
@@ -304,9 +314,9 @@ def _concatenate(parts: Sequence[Shares]) -> Shares:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def _measure(sums: pd.DataFrame) -> _Samples:
-    """Measure each sample by itself; NaN where fewer than two rows tell nothing.
+    """Measure each sample by itself; means and variances are NaN where a sample is empty.
 
-    Names are those of ``sampling.add_up``: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
+    ``sampling.add_up`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
     """
     of = {name: sums[name].to_numpy() for name in sums.columns.unique(level=0)}
     total = of["population"]
@@ -323,8 +333,10 @@ def _measure(sums: pd.DataFrame) -> _Samples:
     covariance = (of["wyp"] / w - y * p).sum(axis=1, keepdims=True)
     spread = (of["pp"] / total - population_mean**2) * total / (total - 1)
     spread = spread.sum(axis=1, keepdims=True)
+    # U includes L. PPI++ compares L with the other rows of U: its tuning is left · t, from 0 to 1.
     tuning = np.nan_to_num(np.clip(left * covariance / spread, 0, 1) / left)
 
+    # Sums of w² (y - mean)² and so on; the mean and the tuning take two degrees of freedom.
     per_row = n / np.maximum(n - 2, 1) / ww
     yy = of["wwyy"] - 2 * y * of["wwy"] + y**2 * ww
     yp = of["wwyp"] - p * of["wwy"] - y * of["wwp"] + y * p * ww
@@ -347,9 +359,9 @@ def _measure(sums: pd.DataFrame) -> _Samples:
 def _estimate_alone(samples: _Samples, pool: _Samples) -> _Estimates:
     """Estimate each group from its own sample.
 
-    The variance is for tests. A group that lacks a rare class by chance has a low share, and a low
-    variance too, so that it would seem to differ: it has two errors more, and no smaller variance
-    than its pool.
+    The variance is for tests, and on the high side. A group that lacks a rare class by chance has a
+    low share and also a low variance, so it would seem to differ. Therefore the pseudo-errors count
+    in full, and the variance of its rows is at least the pool's.
     """
     low, high = _bound(samples)
     own = samples.residual(samples.tuning) + samples.pseudo_variance
@@ -362,21 +374,22 @@ def _estimate_alone(samples: _Samples, pool: _Samples) -> _Estimates:
 def _estimate_by_pool(sums: pd.DataFrame, pools: _Pools) -> _Estimates:
     """Estimate each group from the sample of its pool.
 
-    The interval is never narrower than that of one group with all labels of the pool: Wilson's is
-    wider for rare classes.
+    The interval includes Wilson's interval of one group with all labels of the pool, which is wider
+    for rare classes.
     """
     pool = pools.sample
     population = np.maximum(sums["population"].to_numpy(), 1)
     probability_mean = sums["p"].to_numpy() / population
     share = pool.label_mean + pool.tuning * (probability_mean - pool.probability_mean)
 
-    unseen = (pool.size + 1) / (pool.size + 2) ** 2  # variance of a class that no label has
+    # The variance q (1 - q) of a class without a label, with q = 1 / (n + 2) by Laplace's rule.
+    unseen = (pool.size + 1) / (pool.size + 2) ** 2
     residual = np.maximum(pool.residual(pool.tuning), unseen)
     within = residual * (1 / pool.size + 1 / population)
     variance = within + pools.between
     of_within = within**2 / np.maximum(pool.size - 2, 1)
     of_between = pools.between**2 / np.maximum(pools.freedom, 1)
-    freedom = variance**2 / (of_within + of_between)  # Satterthwaite
+    freedom = variance**2 / (of_within + of_between)  # by Satterthwaite
     reach = _quantile(freedom) * np.sqrt(variance)
 
     low, high = _bound(replace(pool, share=share))
@@ -389,19 +402,29 @@ def _estimate_by_pool(sums: pd.DataFrame, pools: _Pools) -> _Estimates:
 def _measure_pools(
     sums: pd.DataFrame, samples: _Samples, min_labelled: int, names: pd.Index | None
 ) -> _Pools:
-    """Measure the pool of each group, or all groups together where the pool is too small."""
+    """Measure the pool of each group, or all groups together where the pool is too small.
+
+    Args:
+        sums: Sums of G groups.
+        samples: The sample of each group.
+        min_labelled: Minimum effective size of a pool's sample.
+        names: The name of each group's pool. None: one pool.
+    """
     everything = np.zeros(len(sums), np.int64)
     pool = everything if names is None else pd.factorize(names)[0]
     num_pools = int(pool.max()) + 1
     pool_sums = sums.groupby(pool).sum()
     pools = _measure(pd.concat([pool_sums, sums.groupby(everything).sum()]))
     is_large = pools.size[pool, 0] >= min_labelled
+    # The last row of ``pools`` is all groups together.
     chosen = np.where(is_large, pool, num_pools)
     between = np.zeros_like(samples.share)
     freedom = np.zeros((len(pool), 1))
     for number in np.unique(chosen):
         inside = chosen == number
-        is_member = pool == number if number < num_pools else np.ones(len(pool), bool)
+        is_member = pool == number
+        if number == num_pools:
+            is_member = np.ones(len(pool), bool)
         members = samples.take(np.flatnonzero(is_member))
         between[inside], freedom[inside] = _vary_between(members, pools.take(int(number)))
     return _Pools(sample=pools.take(chosen), between=between, freedom=freedom)
@@ -411,7 +434,7 @@ def _vary_between(members: _Samples, pool: _Samples) -> tuple[np.ndarray, int]:
     """Estimate the variance of the mean error between the groups of a pool, on the high side.
 
     The analysis of variance of one factor with unequal groups (S. R. Searle, G. Casella and C. E.
-    McCulloch, Variance Components, 1992, chapter 3).
+    McCulloch, Variance Components, 1992, chapter 3), by sums of squares between and within groups.
 
     Returns:
         The variance for each class, and the degrees of freedom.
@@ -420,14 +443,14 @@ def _vary_between(members: _Samples, pool: _Samples) -> tuple[np.ndarray, int]:
     mean = pool.label_mean - pool.tuning * pool.probability_mean
     sizes = members.size
     total = sizes.sum()
-    freedom = (sizes > 0).sum() - 1
+    freedom = (sizes > 0).sum() - 1  # groups with labels, minus 1
     squares = (sizes * np.nan_to_num(errors - mean) ** 2).sum(axis=0)
     within = (pool.residual(pool.tuning) * total - squares) / (total - freedom - 1)
-    usual_size = (total - (sizes**2).sum() / total) / freedom
-    # Few groups tell little of the variance between groups; its unbiased estimate is too small in
-    # more than half of all cases, and often 0. The true variance is below this one with 70%.
-    lowest = special.chdtri(max(freedom, 1), 0.7)
-    variance = np.maximum(squares / lowest - np.maximum(within, 0), 0) / usual_size
+    mean_size = (total - (sizes**2).sum() / total) / freedom
+    # With few groups, the unbiased estimate of the variance between groups is too small in more
+    # than half of all cases, and often 0. This one is above the true variance in 70% of cases.
+    low_chi_square = special.chdtri(max(freedom, 1), 0.7)
+    variance = np.maximum(squares / low_chi_square - np.maximum(within, 0), 0) / mean_size
     return np.nan_to_num(variance, posinf=0), freedom
 
 
@@ -440,8 +463,8 @@ def _quantile(freedom: np.ndarray) -> np.ndarray:
 def _bound(sample: _Samples) -> tuple[np.ndarray, np.ndarray]:
     """Bound the shares among the populations by the interval of E. B. Wilson (1927).
 
-    Journal of the American Statistical Association 22. With s the share, n the labels that would
-    have the same variance without predictions, and t the quantile of Student's t,
+    Journal of the American Statistical Association 22. With s the share, n the number of labels
+    that would have the same variance without predictions, and t the quantile of Student's t,
 
         (s + t² / 2n ± t √(s (1 - s) / n + t² / 4n²)) / (1 + t² / n)
     """
@@ -449,9 +472,10 @@ def _bound(sample: _Samples) -> tuple[np.ndarray, np.ndarray]:
     y = sample.label_mean
     share = np.clip(sample.share, 0, 1)
     label_variance = y * (1 - y) * size / (size - 1)
-    # Of a rare class the weights of few rows decide: with usual ones it would have fewer labels.
-    usual = sample.num_rows * sample.residual(np.zeros(1)) / size / sample.variance
-    labels = np.fmin(label_variance / sample.variance, usual)
+    # The few rows of a rare class may have small weights by chance, and then a small variance. So
+    # the labels are also counted by a label variance with these weights; the smaller count is used.
+    weighted_variance = sample.num_rows * sample.residual(np.zeros(1)) / size
+    labels = np.fmin(label_variance / sample.variance, weighted_variance / sample.variance)
     labels = np.where(label_variance > 0, labels, size)
     square = _quantile(size - 2) ** 2 / labels  # t² / n
     middle = (share + square / 2) / (1 + square)
@@ -463,7 +487,7 @@ def compare_with_others(shares: Shares) -> np.ndarray:
     """Test each group against all others together: ``(G, C)`` p-values, adjusted by Holm.
 
     The z-test of the difference of two independent estimates: the group's share, and the mean of
-    the other shares weighted by rows. NaN where there is no other group, or no corrected share.
+    the other shares weighted by rows. NaN if there is no other group, or a share is NaN.
 
     Example:
         Shares of 60%, 50% and 52% of groups of the same size. The first differs from the mean of
@@ -495,17 +519,17 @@ def compare_with_others(shares: Shares) -> np.ndarray:
 
 
 def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
-    """Test a group against each other one: G p-values, NaN for its own.
+    """Test a group against each of the other groups: G p-values, NaN for the group.
 
-    The z-test of the difference of two independent estimates. If all p-values are below 0.05 and
-    the group's share is the highest, it is the highest beyond noise: the largest p-value of the
-    best against each other decides (K. Hung and W. Fithian, "Rank verification for exponential
-    families", Annals of Statistics 47, 2019).
+    The z-test of the difference of two independent estimates. If the group's share is the highest
+    and all p-values are below 0.05, it is significantly the highest. No adjustment is needed: the
+    largest of these p-values is the p-value of that statement (K. Hung and W. Fithian, "Rank
+    verification for exponential families", Annals of Statistics 47, 2019).
 
     Args:
         share: The share of a class in each of G groups.
         error: Its standard errors, see :class:`Shares`.
-        one: The number of the group.
+        one: The place of the group.
 
     Example:
         Shares of 60% and 50% with standard errors of 3 and 4 points differ by two of their
@@ -521,5 +545,5 @@ def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
 
 
 def _test(difference: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """Return the two-sided p-value of the normal test."""
+    """Return the two-sided p-value of the normal test, given differences and standard errors."""
     return np.asarray(2 * special.ndtr(-np.abs(difference) / error))

@@ -14,7 +14,7 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri, join
 
 MEMBERS = "members"
-"""Key of the members in settings and inputs, and the folder of their packages."""
+"""Key of the members in the settings and inputs of a manifest, and the folder of their packages."""
 _PACKAGE_FILES = (*package_files.FILES, manifest.MANIFEST)
 """Files of each package of an average."""
 
@@ -22,12 +22,11 @@ _PACKAGE_FILES = (*package_files.FILES, manifest.MANIFEST)
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
     """Describe the average of several models as one model.
 
-    The first model decides the lengths of texts, unknown words and the statistics for drift. No
-    prediction is unsure: each model promises something about its confidence, and the promises do
-    not hold for the mean.
+    The settings and the statistics for drift are the first model's. No prediction is unsure: the
+    promises that the models make about their confidence do not hold for the mean.
 
     Args:
-        members: The models.
+        members: The models, at least one.
         uri: The directory that the average will have.
         setting: The setting that names the models, for error messages.
 
@@ -61,6 +60,7 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
 
 
 def _check_same_classes(first: ModelInput, other: ModelInput, *, setting: str) -> None:
+    """Raise ``UserError`` if the classes of two models differ; their order may differ."""
     classes = package_files.classes_of(first)
     others = package_files.classes_of(other)
     if set(classes) != set(others):
@@ -105,7 +105,7 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
 
 
 def list_names(record: Manifest) -> list[str]:
-    """List the files that a package or an average must have beside its manifest."""
+    """List the files that a package or an average must have in addition to its manifest."""
     folders = _list_folders(record)
     if not folders:
         return list(package_files.FILES)
@@ -120,17 +120,17 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
         setting: The setting that names ``uri``, for error messages.
 
     Raises:
-        UserError: The directory is no finished package, or holds other packages than its manifest
-            says.
+        UserError: The directory is no finished package, or holds packages that its manifest does
+            not list.
     """
     record = manifest.require(uri, stage="model", setting=setting)
-    places = [join(uri, folder) for folder in _list_folders(record)]
-    if not places:
+    packages = [join(uri, folder) for folder in _list_folders(record)]
+    if not packages:
         return [uri]
     members = []
-    for place in places:
-        member = manifest.require(place, stage="model", setting=setting)
-        members.append(package_files.to_input(place, member))
+    for package in packages:
+        member = manifest.require(package, stage="model", setting=setting)
+        members.append(package_files.to_input(package, member))
     average = describe(members, setting=setting)
     listed = {item["path"] for item in record["files"]}
     is_complete = listed == set(list_names(record))
@@ -138,7 +138,7 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
         raise UserError(
             f"{uri} holds other models than its manifest says", hint=package_files.COPY_AGAIN
         )
-    return places
+    return packages
 
 
 def _list_folders(record: Manifest) -> list[str]:
@@ -150,9 +150,9 @@ def _list_folders(record: Manifest) -> list[str]:
 
 
 def _name_folders(number: int) -> list[str]:
-    return [join(MEMBERS, str(place)) for place in range(number)]
+    return [join(MEMBERS, str(member)) for member in range(number)]
 
 
 def _identify(members: Sequence[ModelInput]) -> str:
-    """Compute the fingerprint of the members from those of the models."""
+    """Compute a common fingerprint of the members from their fingerprints."""
     return manifest.fingerprint([model["fingerprint"] for model in members])

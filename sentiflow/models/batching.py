@@ -10,9 +10,9 @@ import torch
 from sentiflow.models.vocabulary import PAD_ID
 
 COLUMNS = ("row_id", "label", "token_ids", "teacher")
-"""Columns that :class:`EncodedRows` holds; only ``schema.TAUGHT`` has ``teacher``."""
+"""Columns that :meth:`EncodedRows.from_tables` reads; only ``schema.TAUGHT`` has ``teacher``."""
 MAX_CELLS = 1 << 19
-"""Cells of a batch for scoring, with or without a token: about 800 MB of states on a GPU."""
+"""Limit of a batch for scoring, in tokens including padding: about 800 MB of states on a GPU."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,9 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
     """Group all rows with a token into batches of nearly equal length, for scoring.
 
     Batches of long tweets have fewer than ``batch_size`` rows, see ``MAX_CELLS``.
+
+    Returns:
+        The row numbers of each batch, by ascending length.
     """
     rows = np.argsort(lengths, kind="stable")
     num_empty = np.searchsorted(lengths[rows], 1)
@@ -115,7 +118,9 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
     batches = []
     while len(rows):
         next_lengths = lengths[rows[:batch_size]]
-        cells = np.arange(1, len(next_lengths) + 1) * next_lengths  # of a batch that ends here
+        cells = (
+            np.arange(1, len(next_lengths) + 1) * next_lengths
+        )  # of a batch that ends at this row
         size = max(1, int(np.searchsorted(cells, MAX_CELLS, side="right")))
         batches.append(rows[:size])
         rows = rows[size:]
@@ -130,8 +135,8 @@ def collate(rows: EncodedRows, chosen: np.ndarray) -> Batch:
     padded = np.full((len(chosen), width), PAD_ID, np.int64)
     is_token = np.arange(width) < lengths[:, None]
     ends = np.cumsum(lengths)
-    before = ends - lengths
-    positions = np.arange(ends[-1]) + np.repeat(starts - before, lengths)
+    tokens_before = ends - lengths  # the first token of each chosen row, among all chosen tokens
+    positions = np.arange(ends[-1]) + np.repeat(starts - tokens_before, lengths)
     padded[is_token] = rows.token_ids[positions]
     labels = rows.labels
     if len(labels):

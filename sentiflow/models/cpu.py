@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+"""oneDNN's product; None if this PyTorch does not have it."""
 _SMALL = 1 << 19
 """Below this many multiplications a call of oneDNN costs more than it gains."""
 

@@ -1,4 +1,4 @@
-"""Two corpora as one model sees them -> the drift between them."""
+"""Statistics of two corpora and their predictions by one model -> the drift between them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 NUM_PROBABILITY_BINS = 10
 
 LARGE_PSI = 0.25
-"""From here on populations differ, by a rule of thumb of credit scoring (Siddiqi 2006)."""
+"""Populations differ from this index on, by a rule of thumb of credit scoring (Siddiqi 2006)."""
 LARGE_DIFFERENCE = 0.1
-"""A large difference between two shares."""
+"""Shares that differ by more differ much."""
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Counts that describe a corpus as a model sees it; profiles of parts can be added."""
+    """Counts of a corpus and its predictions by a model; profiles of parts can be added."""
 
     rows: int = 0
     tokens: int = 0
@@ -31,12 +31,12 @@ class Profile:
     lengths: tuple[int, ...] = (0,) * len(LENGTH_EDGES)
     """Rows in each length bin of ``LENGTH_EDGES``."""
     probabilities: tuple[int, ...] = (0,) * NUM_PROBABILITY_BINS
-    """Rows in each bin of the probability of the second of two classes, or of the most probable of
-    more; the bins have equal width."""
+    """Rows in each bin of equal width of a probability: with two classes, of the second class; with
+    more, of the most probable class."""
     predicted: dict[str, int] = field(default_factory=dict)
-    """Rows predicted to be of each class by a model of other classes; else empty."""
+    """Rows predicted to be of each class; empty for a model of negative and positive."""
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Labelled rows by label, then by prediction; without pairs that do not occur."""
+    """Labelled rows by label, then by prediction; pairs that do not occur are left out."""
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Profile":
@@ -69,12 +69,13 @@ class Profile:
 
 
 def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
-    """Measure the drift of a corpus from the held-out texts of a model.
+    """Measure the drift of a corpus from the validation texts of a model.
 
     Returns:
-        As the manifest of a scoring has it: ``corpus`` and ``reference``, the :attr:`Profile.means`
-        of both; ``length_psi`` and ``probability_psi``, see :func:`population_stability_index`;
-        and ``warnings``, a line for each large difference. Empty if one of them has no rows.
+        For the manifest of a scoring: ``corpus`` and ``reference``, the :attr:`Profile.means` of
+        both; ``length_psi`` and ``probability_psi``, see :func:`population_stability_index`; and
+        ``warnings``, a line for each large difference. Empty if the corpus or the reference has no
+        rows.
     """
     if not profile.rows or not reference.rows:
         return {}
@@ -97,19 +98,21 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
 def _large_index(profile: Profile, reference: Profile, *, num_bins: int) -> float:
     """Return the index above which chance does not explain a difference.
 
-    Chance alone rarely exceeds twice the mean of an index, (bins - 1)(1/n + 1/m), which is from
-    Yurdakul, Statistical Properties of Population Stability Index, 2018.
+    By chance alone, two samples of n and m rows have an index with the mean (bins - 1)(1/n + 1/m)
+    (B. Yurdakul, Statistical Properties of Population Stability Index, 2018). It is rarely above
+    twice its mean.
     """
     chance = 2 * (1 / profile.rows + 1 / reference.rows)
     return LARGE_PSI + (num_bins - 1) * chance
 
 
 def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
-    """Write a line for each share of both that differs by much more than chance explains."""
+    """Write a line for each share that differs by much more than chance explains."""
     titles = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
     for name in profile.predicted:
         titles[f"predicted_{name}"] = f"predicted {name}"
-    margin = 2 / np.sqrt(min(profile.rows, reference.rows))  # four standard errors at most
+    # Four times the largest possible standard error of a share of the smaller corpus.
+    margin = 2 / np.sqrt(min(profile.rows, reference.rows))
     ours = profile.means
     theirs = reference.means
     lines = []
@@ -124,9 +127,10 @@ def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:
     """Sum (p - q) ln(p / q) over the bins of two histograms.
 
-    After Siddiqi, Credit Risk Scorecards, 2006. The index is symmetric, and 0 for equal shares.
-    Below 0.1 counts as stable, from 0.25 on as another population. Half a row is added to each bin,
-    because an empty bin would make the index infinite.
+    With p and q the shares of a bin (N. Siddiqi, Credit Risk Scorecards, 2006). The index is
+    symmetric, and 0 for equal shares. By the rule of thumb, a population is stable below 0.1, and
+    another one from 0.25 on. Half a row is added to each bin, because an empty bin would make the
+    index infinite.
 
     Example:
         >>> population_stability_index((50, 50), (50, 50))

@@ -12,16 +12,16 @@ from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import Tokens
 
 PREFIX = "linear."
-"""Prefix of the names of its tensors in a package."""
+"""Prefix of the names of a linear model's tensors in a package."""
 
 
 @dataclass(frozen=True)
 class LinearModel:
     """Weights of A n-grams for C classes.
 
-    The logits of a text are the sum of the weights of its n-grams, divided by the length of the
-    vector of their idf, plus a bias: logistic regression on TF-IDF of length 1. An n-gram that
-    occurs more than once in a text counts as several n-grams, so sums over words are enough.
+    The logits of a text are the sum of the weights of its n-grams, divided by the norm of their idf
+    values, plus a bias: logistic regression on normalized TF-IDF. An n-gram that occurs more than
+    once in a text counts as several n-grams, also in the norm. So sums over words are enough.
     """
 
     hashes: torch.Tensor
@@ -39,7 +39,12 @@ class LinearModel:
         return logits
 
     def answer(self, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the logits of N texts, and whether the model knows an n-gram of each, N bool."""
+        """Compute the logits of N texts.
+
+        Returns:
+            The logits, ``(N, C)`` float32; and whether the model knows an n-gram of each text, N
+            bool. Without one the logits are the bias.
+        """
         ngrams = Ngrams.of(tokens)
         table = torch.column_stack([self.weights, self.squares])
         of_words = self._add(table, ngrams.of_words, ngrams.word_offsets)
@@ -53,12 +58,12 @@ class LinearModel:
         )
         sums = sums + of_texts
         squares = sums[:, -1:]
-        length = squares.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
-        logits = sums[:, :-1] / length + self.bias
+        norm = squares.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+        logits = sums[:, :-1] / norm + self.bias
         return logits.numpy(), (sums[:, -1] > 0).numpy()
 
     def _add(self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
-        """Add up the rows of the n-grams of each word or text; unknown n-grams add nothing."""
+        """Sum the rows of ``table`` over the n-grams of each word or text, known ones only."""
         is_known, places = find_sorted(self.hashes.numpy(), hashes)
         known_offsets = np.append(0, np.cumsum(is_known))[offsets]
         return embedding_bag(
@@ -71,20 +76,20 @@ class LinearModel:
 
     @classmethod
     def of(cls, tensors: Mapping[str, torch.Tensor], *, num_classes: int) -> "LinearModel":
-        """Take the tensors of :meth:`tensors`.
+        """Make a model of the result of :meth:`tensors`.
 
         Raises:
-            ValueError: They do not fit together, or have other names.
+            ValueError: The tensors do not fit together, or have other names.
         """
         found = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
         shapes = {name: (str(tensor.dtype), *tensor.shape) for name, tensor in found.items()}
-        number = 0
+        num_ngrams = 0
         if "hashes" in found and found["hashes"].ndim:
-            number = len(found["hashes"])
+            num_ngrams = len(found["hashes"])
         expected = {
-            "hashes": ("torch.int64", number),
-            "weights": ("torch.float32", number, num_classes),
-            "squares": ("torch.float32", number),
+            "hashes": ("torch.int64", num_ngrams),
+            "weights": ("torch.float32", num_ngrams, num_classes),
+            "squares": ("torch.float32", num_ngrams),
             "bias": ("torch.float32", num_classes),
         }
         if shapes != expected or not bool((found["hashes"].diff() > 0).all()):

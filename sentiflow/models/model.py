@@ -19,7 +19,7 @@ Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Arra
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 _CONTAINERS = (list, np.ndarray, pd.Series, pa.Array, pa.ChunkedArray)
-"""Containers that are converted as they are; others become one of them."""
+"""Containers that Arrow converts directly; others become one of these first."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,7 +56,7 @@ class Model:
             ``predicted_label``, ``confidence`` (its probability), ``probability`` (of positive, if
             the model has this class), ``probability_<class>`` for each class (float32), and
             ``num_tokens``, the number of words that the model knows (1 if it knows only some
-            characters). Where it is 0, the probabilities are the shares of the classes in
+            characters). If it is 0, the probabilities are the shares of the classes in
             training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
             ``confidence_2`` and so on, and ``num_tokens``. A model trained with
             ``train.unsure`` adds ``unsure`` (bool): whether a person should label the text.
@@ -101,7 +101,7 @@ class Model:
         return replace(self, package=self.package.to(device))
 
     def __deepcopy__(self, memo: object) -> "Model":
-        return self  # a model does not change, and scikit-learn copies the steps of a pipeline
+        return self  # scikit-learn copies the steps of a pipeline; a model never changes
 
     def __repr__(self) -> str:
         uris = [self.uri] if isinstance(self.uri, str) else self.uri
@@ -144,7 +144,7 @@ def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
             hint = "name its column: predict(frame['text'])"
         raise UserError(f"predict takes texts, not {type(texts).__name__}", hint=hint)
     if hasattr(texts, "__arrow_c_stream__") and not isinstance(texts, _CONTAINERS):
-        texts = pa.chunked_array(texts)  # a column of another library of tables
+        texts = pa.chunked_array(texts)  # a column of another library, such as polars
     elif not isinstance(texts, _CONTAINERS):
         texts = list(texts)
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else _infer(texts)
@@ -160,14 +160,14 @@ def _infer(texts: Any) -> pa.Array | pa.ChunkedArray:
     """Convert a list, an array of numpy or a Series; Arrow finds the type of the values."""
     try:
         return pa.array(texts, from_pandas=True)
-    except UnicodeEncodeError:  # half of a pair of surrogates, as broken JSON has
+    except UnicodeEncodeError:  # half of a surrogate pair, as in broken JSON
         return _infer([_replace_surrogates(value) for value in texts])
     except pa.ArrowException as error:
         raise _no_text(texts) from error
 
 
 def _replace_surrogates(value: Any) -> Any:
-    """Replace what cannot be encoded in a text by question marks; other values stay."""
+    """Replace characters of a text that cannot be encoded by ``?``; other values stay."""
     if isinstance(value, str):
         return value.encode(errors="replace").decode()
     return value
@@ -175,15 +175,17 @@ def _replace_surrogates(value: Any) -> Any:
 
 def _no_text(texts: Any) -> UserError:
     """Make the error about the first value that is not a text."""
-    first, wrong = 0, math.nan  # if Arrow has only numbers that are NaN
+    place = 0
+    wrong = math.nan  # if no value is found: an Arrow array of numbers, all of them NaN
     for number, item in enumerate(texts):
         value = item.as_py() if isinstance(item, pa.Scalar) else item
         if not _is_text_or_missing(value):
-            first, wrong = number, value
+            place = number
+            wrong = value
             break
     hint = "decode it" if isinstance(wrong, bytes) else "give strings, or None for no text"
     shown = reprlib.repr(wrong)
-    return UserError(f"text {first} is {shown} of type {type(wrong).__name__}", hint=hint)
+    return UserError(f"text {place} is {shown} of type {type(wrong).__name__}", hint=hint)
 
 
 def _is_text_or_missing(value: Any) -> bool:

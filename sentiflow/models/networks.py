@@ -14,22 +14,22 @@ from sentiflow.models import cpu, recurrence
 from sentiflow.models.vocabulary import PAD_ID
 
 _MAX_TABLE_BYTES = 200 << 20
-"""Largest table of the gates of all words that occur."""
-_WORDS = 1024
-"""A table has a multiple of this many rows: oneDNN compiles a product for each size."""
+"""Largest table with the gates of all words that occur, see :meth:`TweetRNN.inference_function`."""
+_TABLE_ROWS = 1024
+"""The number of rows of a table is a multiple of this: oneDNN compiles a product for each size."""
 _GATES_IN_CACHE = 1 << 18
 """Gates of a step that fit into a core's cache."""
 _MIN_BATCH = 128
-"""Lower limit of the batch size for scoring, in tweets."""
+"""Smallest batch for scoring on a CPU, in tweets."""
 _MAX_BATCH = 4096
-"""Upper limit on a CPU."""
-_MAX_BATCH_ON_GPU = 1 << 15
+"""Largest batch for scoring on a CPU."""
+_BATCH_ON_GPU = 1 << 15
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
 
 InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Computes the logits of a batch from its token ids and lengths, which ascend."""
+"""Computes the logits of a batch, given its token ids and its lengths in ascending order."""
 
 
 class Network(nn.Module):
@@ -48,21 +48,21 @@ class Network(nn.Module):
     embedding: nn.Embedding
     output: nn.Linear
     mask_sizes: tuple[int, int]
-    """Features of a dropout mask: those of the inputs, then those that the output layer reads."""
+    """Number of features of the inputs, and of the inputs of the output layer: F is their sum."""
 
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
         """Return the dropout rate of each of the ``F`` features in a dropout mask.
 
         Args:
             inputs: Rate of the inputs.
-            output: Rate of the features that the output layer reads.
+            output: Rate of the inputs of the output layer.
         """
         return np.repeat(np.array([inputs, output], np.float32), self.mask_sizes)
 
     def _split_mask(
         self, dropout_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Split a dropout mask into a mask of the inputs and one of the output layer's inputs."""
+        """Split a dropout mask into masks of the inputs and of the inputs of the output layer."""
         if dropout_mask is None:
             return None, None
         of_inputs, of_output = torch.split(dropout_mask, self.mask_sizes, dim=1)
@@ -112,7 +112,7 @@ class TweetRNN(Network):
         super().__init__()
         num_directions = 2 if bidirectional else 1
         state_size = num_directions * hidden_size
-        self.embedding = make_table(vocabulary_size, embedding_dim)
+        self.embedding = make_embedding(vocabulary_size, embedding_dim)
         layers = [_CELLS[cell](embedding_dim, hidden_size) for _ in range(num_directions)]
         # Lists of at most one layer: saved weights have the names "forward_layers.0.*" and
         # "backward_layers.0.*", and PyTorch allows no dot in the name of a module.
@@ -170,10 +170,10 @@ class TweetRNN(Network):
 
     @property
     def scoring_batch_size(self) -> int:
-        """The fastest batch size for scoring: on a CPU the gates of a step fit into its cache."""
+        """The fastest batch size for scoring; on a CPU the gates of a step fit into its cache."""
         weight = self.directions[0].weight_hh_l0
         if weight.is_cuda:
-            return _MAX_BATCH_ON_GPU
+            return _BATCH_ON_GPU
         rows = np.clip(_GATES_IN_CACHE // len(weight), _MIN_BATCH, _MAX_BATCH)
         return int(2 ** np.floor(np.log2(rows)))
 
@@ -190,7 +190,7 @@ class TweetRNN(Network):
         occurs[token_ids] = True
         row_of_word = torch.from_numpy(occurs.cumsum() - 1)
         word_ids = np.flatnonzero(occurs)
-        num_added = -len(word_ids) % _WORDS
+        num_added = -len(word_ids) % _TABLE_ROWS
         words = all_words[torch.from_numpy(np.pad(word_ids, (0, num_added)))]
         num_gates = sum(len(layer.weight_hh_l0) for layer in self.directions)
         if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
@@ -200,11 +200,11 @@ class TweetRNN(Network):
         def predict(batch_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
             rows = row_of_word[batch_ids.T.contiguous()]
             halves: list[torch.Tensor] = []
-            for layer, table in zip(self.directions, tables, strict=True):
-                is_backward = len(halves) == 1
-                halves.append(
-                    recurrence.encode_words(layer, table, rows, lengths, backward=is_backward)
+            for number, layer in enumerate(self.directions):
+                states_of_half = recurrence.encode_words(
+                    layer, tables[number], rows, lengths, backward=number == 1
                 )
+                halves.append(states_of_half)
             states = recurrence.join_halves(halves)
             valid = _find_valid(batch_ids, lengths)
             return self.output(self.pooling(states, valid, lengths))
@@ -240,7 +240,7 @@ class BagOfEmbeddings(Network):
         """Build the layers, with PyTorch's initial weights."""
         super().__init__()
         sizes = [embedding_dim, *hidden_sizes]
-        self.embedding = make_table(vocabulary_size, embedding_dim)
+        self.embedding = make_embedding(vocabulary_size, embedding_dim)
         self.pooling = pooling
         self.hidden = nn.ModuleList()
         for input_size, output_size in itertools.pairwise(sizes):
@@ -269,7 +269,7 @@ class BagOfEmbeddings(Network):
 
 
 class Attention(nn.Module):
-    """Weighted mean of the valid states, weights by additive attention (Bahdanau et al. 2015)."""
+    """Weighted mean of the valid states, with additive attention (Bahdanau et al. 2015)."""
 
     def __init__(self, state_size: int, hidden_size: int) -> None:
         """Build the scoring layers."""
@@ -304,10 +304,11 @@ def pool_mean_max(states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tens
     return torch.cat([mean, largest], dim=-1)
 
 
-def make_table(num_rows: int, dim: int) -> nn.Embedding:
-    """Make an embedding with PyTorch's initial weights; on the meta device nothing is drawn.
+def make_embedding(num_rows: int, dim: int) -> nn.Embedding:
+    """Make an embedding with PyTorch's initial weights; on the meta device none are drawn.
 
-    To draw on the meta device, PyTorch would import its compiler and sympy, which takes a second.
+    For drawing on the meta device, PyTorch would import its compiler and sympy, which takes a
+    second.
     """
     weight = torch.empty(num_rows, dim)
     if not weight.is_meta:
@@ -316,7 +317,7 @@ def make_table(num_rows: int, dim: int) -> nn.Embedding:
     return nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=PAD_ID)
 
 
-_NOT_OF_SHAPE = {"kind", "vectors", "dropout", "output_dropout"}
+_NOT_OF_LAYERS = {"kind", "vectors", "dropout", "output_dropout"}
 """Settings of a network that have no effect on its layers."""
 
 
@@ -329,7 +330,7 @@ def build(
         vocabulary_size=vocabulary_size,
         embedding_dim=embedding_dim,
         num_classes=num_classes,
-        **settings.model_dump(exclude=_NOT_OF_SHAPE),
+        **settings.model_dump(exclude=_NOT_OF_LAYERS),
     )
 
 

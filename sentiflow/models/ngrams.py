@@ -1,7 +1,7 @@
-"""Tokens -> hashes of the n-grams of each text: of its words, and of the characters in them.
+"""Tokens -> hashes of the n-grams of each text: n-grams of words, and of characters in a word.
 
-N-grams of characters are made once for each distinct word, not for each token: in real tweets there
-is one distinct word for ten tokens.
+N-grams of characters are made once for each distinct word, not for each token: real tweets have ten
+tokens for each distinct word.
 """
 
 from dataclasses import dataclass
@@ -47,6 +47,8 @@ class Ngrams:
         In a script without spaces a token is a character, so n-grams have up to 5 tokens.
 
         Example:
+            The word "so" has 7: itself, and 3 of 2, 2 of 3 and 1 of 4 characters of "|so|".
+
             >>> tokens = Tokens.from_lists(pa.array([["so", "good"], ["so"]]))
             >>> ngrams = Ngrams.of(tokens)
             >>> len(ngrams.of_words), ngrams.word_offsets.tolist(), ngrams.text_offsets.tolist()
@@ -78,8 +80,8 @@ def _split_words(words: pa.Array, hashes: np.ndarray) -> tuple[np.ndarray, np.nd
     is_border = codes == _BORDER
     borders = np.flatnonzero(is_border)
     starts = borders[:-1]
-    # Row i has the n-grams that begin at character i: that of n characters in column n - 1, and in
-    # the first column the hash of a word.
+    # Row i has the n-grams that begin at character i, the one of n characters in column n - 1. The
+    # first column has the hash of a word, in the row of the border before it.
     table = np.zeros((len(codes), _MAX_CHARACTERS), np.uint64)
     exists = np.zeros(table.shape, bool)
     table[starts, 0] = hashes
@@ -89,12 +91,12 @@ def _split_words(words: pa.Array, hashes: np.ndarray) -> tuple[np.ndarray, np.nd
     for n in range(2, _MAX_CHARACTERS + 1):
         hashed = _mix(hashed[:-1] + codes[n - 1 :] * _FACTOR)
         is_within = is_within[:-1]
-        if n > 2:  # a border may be the first or the last character of an n-gram, none between
+        if n > 2:  # only the first or the last character of an n-gram may be a border
             is_within = is_within & ~is_border[n - 2 : -1]
         table[: len(hashed), n - 1] = hashed
         exists[: len(hashed), n - 1] = is_within
-    ends = np.append(0, np.cumsum(exists.sum(axis=1)))
-    return table[exists].view(np.int64), ends[[*starts, len(codes) - 1]]
+    num_before = np.append(0, np.cumsum(exists.sum(axis=1)))  # n-grams before each character
+    return table[exists].view(np.int64), num_before[borders]
 
 
 def _join_words(
@@ -113,7 +115,7 @@ def _join_words(
     num_texts = len(offsets) - 1
     rows = np.repeat(np.arange(num_texts), np.diff(offsets))
     hashed = words
-    are_letters = is_letter
+    are_letters = is_letter  # all tokens of the n-gram
     hashes = [np.zeros(0, np.uint64)]
     texts = [np.zeros(0, np.int64)]
     for n in range(2, _MAX_CHARACTERS + 1):
@@ -131,7 +133,7 @@ def _join_words(
 
 
 def _mix(numbers: np.ndarray) -> np.ndarray:
-    """Hash 64-bit numbers."""
+    """Hash unsigned 64-bit numbers."""
     numbers = (numbers ^ (numbers >> _SHIFT)) * _FACTOR
     return numbers ^ (numbers >> _SHIFT)
 

@@ -60,8 +60,8 @@ class ModelPackage:
     linear: LinearModel | None = None
     """The linear model beside the network; its weights already have its share as a factor."""
     others: "tuple[ModelPackage, ...]" = ()
-    """Further packages of the same classes, in any order: probabilities are the mean over all
-    packages. This package decides the order of the classes and the word vectors of a report."""
+    """Further packages with the same classes in any order; probabilities are the mean over all
+    packages. The order of the classes and the word vectors of a report are from this package."""
 
     @property
     def device(self) -> torch.device:
@@ -82,13 +82,13 @@ class ModelPackage:
     ) -> Scores:
         """Predict the class of each text; the result has the order of the texts.
 
-        For several packages, ``num_tokens`` is the largest, and the first decides other counts.
+        For several packages, ``num_tokens`` is the largest; other counts are the first package's.
 
         Args:
             text: N strings, without nulls.
             row_ids: N numbers, for messages.
-            bf16: Multiply in bfloat16: faster on a GPU, a little less exact. Recurrent layers on a
-                GPU do not, see :func:`models.recurrence.encode_on_gpu`.
+            bf16: Multiply in bfloat16: faster on a GPU, a little less exact. It has no effect on
+                recurrent layers on a GPU, see :func:`models.recurrence.encode_on_gpu`.
 
         Raises:
             JobError: A probability is not a number; the message names the first rows.
@@ -97,10 +97,12 @@ class ModelPackage:
         probabilities = []
         num_tokens = []
         for package in (self, *self.others):
-            inputs = (encoded, tokens)
-            if not package._encodes_as(self):
-                inputs = package._encode(text)
-            by_class, num_known = package._predict(*inputs, bf16=bf16)
+            if package._encodes_as(self):
+                ids_of_package = encoded
+                tokens_of_package = tokens
+            else:
+                ids_of_package, tokens_of_package = package._encode(text)
+            by_class, num_known = package._predict(ids_of_package, tokens_of_package, bf16=bf16)
             order = [package.settings.classes.index(name) for name in self.settings.classes]
             probabilities.append(by_class[:, order])
             num_tokens.append(num_known)
@@ -133,7 +135,7 @@ class ModelPackage:
         return Scores.join(scores)
 
     def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
-        """Return the ids of N texts, and all tokens of each text, known or not."""
+        """Return the ids of N texts, and all their tokens, known or not."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(text, name=self.settings.tokenizer)
         return self.vocabulary.encode(tokens, max_length=self.settings.max_length), tokens
@@ -241,24 +243,26 @@ class ModelPackage:
         }
         filesystem.delete(join(uri, manifest.MANIFEST))
         files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
-        content: Input = {"fingerprint": package_files.fingerprint(files)}
-        more: dict[str, Any] = {"refit": refit} if refit else {}
+        content_input: Input = {"fingerprint": package_files.fingerprint(files)}
+        optional: dict[str, Any] = {}
+        if refit:
+            optional["refit"] = refit
         record = manifest.describe(
             "model",
             settings,
-            lineage | {"content": content},
+            lineage | {"content": content_input},
             counts={"parameters": self._count_parameters()},
             files=files,
             metrics=dict(metrics or {}),
             reference=asdict(reference) if reference else None,
             calibration=dict(calibration) if calibration else None,
-            **more,
+            **optional,
         )
         filesystem.write_bytes(join(uri, manifest.MANIFEST), manifest.to_json(record))
         return record
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        """Name all tensors as they are saved."""
+        """Return all tensors by their names in a package."""
         tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
         if self.linear is not None:
             tensors |= self.linear.tensors()
@@ -284,9 +288,9 @@ class ModelPackage:
                 together, or it needs a newer sentiflow.
         """
         packages = []
-        for place in average_files.list_packages(uri, setting=setting):
-            settings, words, weights = package_files.read(place, setting=setting)
-            network, linear = _build(join(place, package_files.WEIGHTS), weights, settings)
+        for package in average_files.list_packages(uri, setting=setting):
+            settings, words, weights = package_files.read(package, setting=setting)
+            network, linear = _build(join(package, package_files.WEIGHTS), weights, settings)
             packages.append(cls(network.eval(), words, settings, linear))
         return replace(packages[0], others=tuple(packages[1:]))
 
@@ -294,10 +298,11 @@ class ModelPackage:
 def _check_finite(
     probabilities: np.ndarray, text: pa.Array, row_ids: Sequence[int] | np.ndarray
 ) -> None:
-    """Make sure that all probabilities are numbers.
+    """Check that all probabilities are finite.
 
     Raises:
-        JobError: One is not; the message has the first text, and the ``row_ids`` of the first rows.
+        JobError: One is not; the message has the first such text, and the ``row_ids`` of the first
+            three.
     """
     wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if not len(wrong):
@@ -317,7 +322,12 @@ def _build(
 ) -> tuple[networks.Network, LinearModel | None]:
     """Build the network that the settings describe, with the weights, and the linear model.
 
-    Nothing of the size that the settings claim is allocated.
+    No memory is allocated by sizes in the settings, which may be wrong.
+
+    Args:
+        path: The file of the weights, for error messages.
+        content: Its content.
+        settings: The settings of the package.
 
     Raises:
         UserError: The weights are damaged, or do not fit the settings.

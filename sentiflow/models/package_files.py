@@ -1,6 +1,6 @@
 """Directory of a model package -> its settings, words and weights, checked against its manifest.
 
-This module does not import torch, so that reading words and vectors alone stays fast.
+This module does not import torch, so reading only words and vectors stays fast.
 """
 
 import json
@@ -38,7 +38,7 @@ _MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
 
 
 class UnsureThreshold(UnsureSettings):
-    """What a model promises about its errors, and the threshold that keeps the promise."""
+    """The promise of a model about its errors, and the threshold that keeps the promise."""
 
     threshold: Fraction
     """A prediction is unsure if its confidence is at most this, or the text has no known word.
@@ -60,9 +60,9 @@ class PackageSettings(Settings):
     priors: tuple[Fraction, ...]
     """Share of each class in training: the prediction for texts without a known word."""
     left_out: tuple[str, ...] = ()
-    """Classes of the data that the settings of the training leave out: ``train.classes``, or
-    ``kind: sentiment140``. Rows labelled so are in no figure; rows of other unknown classes are
-    mistakes."""
+    """Classes of the data that the training left out, by ``train.classes`` or by
+    ``kind: sentiment140``. Evaluations skip rows with these labels; rows with other unknown labels
+    count as mistakes."""
     linear_weight: Fraction = 0.0
     """Share of the linear model in the logits; the network has the rest. 0: no linear model."""
     temperature: float = Field(default=1.0, ge=0.01, le=100)
@@ -137,7 +137,7 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
         V strings, without the entries for padding and unknown words, and (V, D) float32.
 
     Raises:
-        UserError: As :func:`read`, or the weights have no such vectors.
+        UserError: As in :func:`read`, or the weights have no such vectors.
     """
     settings, words, content = read(uri, setting=setting)
     path = join(uri, WEIGHTS)
@@ -161,12 +161,12 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     A field that the manifest does not have is None.
 
     Raises:
-        UserError: Its settings are damaged, or need another sentiflow.
+        UserError: Its settings are damaged, or need another version of sentiflow.
     """
     settings = dict(record["settings"])
     of_members = settings.pop("members", [])
     if not isinstance(of_members, list):
-        of_members = [of_members]
+        of_members = [of_members]  # damaged; checked like a member
     for each in [settings, *of_members]:
         read_settings(join(uri, manifest.MANIFEST), json.dumps(each))
     model: ModelInput = {
@@ -177,7 +177,8 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
         "settings": record["settings"],
         "training": record["inputs"].get("training"),
     }
-    if members := record["inputs"].get("members", {}).get("models"):
+    members = record["inputs"].get("members", {}).get("models")
+    if members:
         model["members"] = members
     if "refit" in record:
         model["refit"] = record["refit"]
@@ -205,10 +206,12 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     listed = {item["path"] for item in record["files"]}
     if listed != set(FILES):
         raise UserError(
-            f"{uri} lists {', '.join(sorted(listed))}", hint=f"a package has {', '.join(FILES)}"
+            f"the manifest of {uri} lists {', '.join(sorted(listed))}",
+            hint=f"a package has {', '.join(FILES)}",
         )
     present = {name for name in filesystem.sizes(uri) if not name.startswith((".", "_"))}
-    if others := sorted(present - listed - {manifest.MANIFEST}):
+    others = sorted(present - listed - {manifest.MANIFEST})
+    if others:
         raise UserError(f"{join(uri, others[0])} is not part of a model package", hint="delete it")
     contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
     content = record["inputs"].get("content", {}).get("fingerprint")
@@ -222,11 +225,11 @@ def read_settings(path: str, content: bytes | str) -> PackageSettings:
     """Read the settings of a package from JSON.
 
     Args:
-        path: Where they are, for error messages.
+        path: The file of the settings, for error messages.
         content: The JSON.
 
     Raises:
-        UserError: They are damaged, or need another sentiflow.
+        UserError: The settings are damaged, or need another version of sentiflow.
     """
     try:
         settings = PackageSettings.model_validate_json(content)
@@ -256,7 +259,7 @@ def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
         UserError: The file is damaged, or does not begin with padding.
     """
     try:
-        # Python aborts at its end if a thread of Arrow still holds our bytes.
+        # One thread: Python aborts on exit if a thread of Arrow still holds these bytes.
         file = pq.ParquetFile(pa.BufferReader(content))
         table = file.read(schema.VOCABULARY.names, use_threads=False)
         words = vocabulary.from_table(table.cast(schema.VOCABULARY))
@@ -270,12 +273,16 @@ def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
 def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]) -> list[str]:
     """Check that a training can start from a model.
 
+    Args:
+        first: The model.
+        ours: The network of the training.
+        classes: The classes of the training.
+
     Returns:
         A line about the output layer if it does not fit and is reinitialized.
 
     Raises:
-        UserError: The model differs in more than dropout and trained vectors, or is an average of
-            several.
+        UserError: The model differs in more than dropout and trained vectors, or is an average.
     """
     reject_average(first, setting="train.init_from")
     theirs = read_settings(first["uri"], json.dumps(first["settings"]))

@@ -1,12 +1,12 @@
 """Inputs of each step -> states of a recurrent layer, in either direction.
 
-On a CPU in float32, the tanh layer and the gated layer (Cho et al. 2014) have CPU kernels for
-scoring, which start from the gates of each word (:func:`encode_words`); PyTorch's layers take up to
-2 times as long. Training, LSTM and bf16 use PyTorch's layers; GPUs use :func:`encode_on_gpu`.
+On a CPU in float32, the tanh layer and the GRU (Cho et al. 2014) have CPU kernels for scoring,
+which start from the gates of each word (:func:`encode_words`); PyTorch's layers take up to 2 times
+as long. Training, LSTM and bf16 use PyTorch's layers; GPUs use :func:`encode_on_gpu`.
 
-The kernels store u in place of the state h = 2 u - 1, because
-tanh x = 2 sigmoid(2 x) - 1. The factors move into the weights, W h = 2 W u - W 1, and each step
-needs half as many operations. The state before the first step is h = 0, so u = 1/2.
+The kernels store u in place of the state h = 2 u - 1, because tanh x = 2 sigmoid(2 x) - 1. The
+factors move into the weights, W h = 2 W u - W 1 with 1 a vector of ones, and each step needs half
+as many operations. The state before the first step is h = 0, so u = 1/2.
 
 Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3 H of the gates)
 """
@@ -20,14 +20,14 @@ from torch import nn
 from sentiflow.models import cpu
 
 _Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-"""Takes a step's gates, the states before it, and the tensor for the states after it."""
+"""Takes a step's gates, the states before it, and the tensor that receives the states after it."""
 _ROWS = 256
 """Tweets are dropped from a batch in multiples of this: oneDNN compiles a product for each size."""
 _ZERO_STATE = 0.5
 """u of the state h = 0."""
 
-_OPENS = 100.0
-"""Input of a gate whose sigmoid is then 1 in float32."""
+_OPEN = 100.0
+"""Input of a gate that opens it: the sigmoid is 1 in float32."""
 _ALIGNMENT = 8
 """Tensor cores need a multiple of this many features."""
 
@@ -56,7 +56,7 @@ def encode_layer(
 
 
 def join_halves(halves: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Put the states of both directions side by side; one direction stays as it is."""
+    """Put the states of both directions side by side; a single direction is returned unchanged."""
     if len(halves) == 1:
         return halves[0]
     return torch.cat(halves, dim=-1)
@@ -79,7 +79,7 @@ def encode(
     if not backward:
         states, _ = layer(inputs)
         return states
-    # Packed sequences would do the same, but on short tweets they are several times slower.
+    # Packed sequences give the same states, but are several times slower on short tweets.
     steps = torch.arange(len(valid), device=valid.device)[:, None]
     last_step = valid.sum(dim=0) - 1
     source = torch.where(valid, last_step - steps, steps)
@@ -99,17 +99,17 @@ def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
 
 
 def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    """Compute what the inputs ``(..., D)`` add to the gates ``(..., G)``, for inference."""
+    """Compute the part of the gates from inputs and biases, ``(..., D)`` to ``(..., G)``."""
     scale = _scale_of(layer)
     state_bias = _state_bias_of(layer)
-    if layer.mode == "GRU":  # each step adds the state's bias to the candidate state
+    if layer.mode == "GRU":  # the candidate's bias is multiplied by the reset gate in each step
         state_bias = state_bias.masked_fill(scale == 2, 0)
     bias = layer.bias_ih_l0 + state_bias
     return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
 
 
 def _scale_of(layer: nn.RNNBase) -> torch.Tensor:
-    """Return the factor of each gate: 2 for a tanh, 1 for the GRU's reset and update gates."""
+    """Return the factor of each gate's input: 2 for a tanh, 1 for a sigmoid."""
     scale = torch.full_like(layer.bias_hh_l0, 2)
     if layer.mode == "GRU":
         scale[: 2 * layer.hidden_size] = 1
@@ -117,7 +117,7 @@ def _scale_of(layer: nn.RNNBase) -> torch.Tensor:
 
 
 def _state_bias_of(layer: nn.RNNBase) -> torch.Tensor:
-    """Return the bias of the states' product, ``b - W 1``, because h = 2 u - 1."""
+    """Return the bias ``b - W 1`` of the product with the state u: W h + b = 2 W u + b - W 1."""
     return layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
 
 
@@ -129,7 +129,7 @@ def encode_words(
     *,
     backward: bool,
 ) -> torch.Tensor:
-    """Do as :func:`encode`, but padding takes no time.
+    """Run a unidirectional layer over tweets by a kernel, which spends no time on padding.
 
     Args:
         layer: As :func:`encode` takes it.
@@ -137,11 +137,16 @@ def encode_words(
         token_ids: ``(T, B)`` int64.
         lengths: ``(B,)`` int64, in ascending order: so tweets that end early come first.
         backward: As :func:`encode` takes it.
+
+    Returns:
+        ``(T, B, H)``, the state after each token; states of padding are 0.
     """
     assert bool((lengths.diff() >= 0).all())
     num_steps, num_tweets = token_ids.shape
+    # For each step: how many tweets have ended before it, and the first tweet that is computed.
+    # Some ended tweets are also computed, to fill up the last multiple of _ROWS.
     ended = np.searchsorted(lengths.numpy(), np.arange(num_steps), side="right")
-    num_added = (ended - num_tweets) % _ROWS  # ended tweets that fill up the last multiple of _ROWS
+    num_added = (ended - num_tweets) % _ROWS
     first = np.maximum(0, ended - num_added)
     step = _STEPS[layer.mode](layer)
     states = table.new_full((num_steps, num_tweets, layer.hidden_size), _ZERO_STATE)
@@ -159,7 +164,7 @@ def encode_words(
 
 
 def _step_of_tanh(layer: nn.RNNBase) -> _Step:
-    """Step: ``u' = sigmoid(gate + V u)``."""
+    """Return the step ``u' = sigmoid(gate + V u)``, with ``V`` the weight below."""
     weight = 4 * layer.weight_hh_l0
 
     def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
@@ -169,9 +174,9 @@ def _step_of_tanh(layer: nn.RNNBase) -> _Step:
 
 
 def _step_of_gru(layer: nn.RNNBase) -> _Step:
-    """Step: ``u' = v + z (u - v)``.
+    """Return the step ``u' = v + z (u - v)``, with ``v`` the candidate state.
 
-    ``r, z = sigmoid(gate + V u)`` and ``v = sigmoid(gate + r (V u + bias))``.
+    Reset and update gate: ``r, z = sigmoid(gate + V u)``. ``v = sigmoid(gate + r (V u + bias))``.
     """
     size = 2 * layer.hidden_size
     scale = _scale_of(layer)
@@ -204,16 +209,17 @@ _CUDNN: dict[str, Callable[..., tuple[torch.Tensor, ...]]] = {
 def encode_on_gpu(
     directions: Sequence[nn.RNNBase], inputs: torch.Tensor, valid: torch.Tensor
 ) -> torch.Tensor:
-    """Do as :func:`encode_layer` by one call of cuDNN; it works on any device.
+    """Run a layer of one or two directions over tweets by one call of cuDNN; works on any device.
+
+    It takes and returns the same as :func:`encode_layer`.
 
     Autocast would run cuDNN's cells in fp16, whatever type it is set to, and small gradients would
     become 0. So it is off here: weights and states are float32, and cuDNN multiplies in TF32 unless
     ``torch.backends.cudnn.allow_tf32`` is off.
 
-    A call for both directions needs a rule for padding, because the backward direction meets it
-    first: its state must still be 0 at a tweet's last token. Packed sequences have such a rule,
-    but keep cuDNN from its fastest kernels and need the lengths on the host. Here the inputs get
-    one more feature, and the weights a column for it:
+    The backward direction meets the padding first, and its state must still be 0 at a tweet's last
+    token. Packed sequences ensure this, but they rule out cuDNN's fastest kernels and need the
+    lengths on the host. Here the inputs get one more feature, and the weights a column for it:
 
     - LSTM and tanh: the feature is 1 at tokens and 0 at padding, and its weights stand for the
       biases. Where states and inputs are 0, these cells give 0 without a bias.
@@ -241,7 +247,7 @@ def encode_on_gpu(
 
 
 def _add_column(layer: nn.RNNBase, num_added: int) -> list[torch.Tensor]:
-    """Add the column of the feature to a layer's weights, and columns of 0 after it.
+    """Add a column for the feature to a layer's weights, and columns of 0 after it.
 
     Returns:
         Weights ``(G, D + num_added)`` of the inputs and ``(G, H)`` of the states; two biases.
@@ -249,7 +255,7 @@ def _add_column(layer: nn.RNNBase, num_added: int) -> list[torch.Tensor]:
     biases = [layer.bias_ih_l0, layer.bias_hh_l0]
     if layer.mode == "GRU":
         column = torch.zeros_like(layer.bias_ih_l0)
-        column[layer.hidden_size : 2 * layer.hidden_size] = _OPENS
+        column[layer.hidden_size : 2 * layer.hidden_size] = _OPEN
     else:
         column = layer.bias_ih_l0 + layer.bias_hh_l0
         zeros = torch.zeros_like(column)
@@ -259,9 +265,13 @@ def _add_column(layer: nn.RNNBase, num_added: int) -> list[torch.Tensor]:
 
 
 def _flatten(directions: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]:
-    """Put the weights into one block of memory in cuDNN's order, which would copy them otherwise.
+    """Put the weights into one block of memory in cuDNN's order; otherwise cuDNN copies them.
 
-    All matrices come first, then all biases; a call names the four of each direction.
+    In the block, all matrices come first, then all biases.
+
+    Returns:
+        Views of the block, as cuDNN's functions take them: for each direction its two matrices and
+        its two biases.
     """
     matrices = [matrix for weights in directions for matrix in weights[:2]]
     biases = [bias for weights in directions for bias in weights[2:]]

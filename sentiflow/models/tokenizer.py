@@ -1,9 +1,10 @@
 """Text column -> the tokens of each text.
 
-No rule looks across white space. So texts are split there, and a rule runs once over the distinct
-chunks; in real tweets one chunk in seven is distinct. The chunks are joined to one string with a
-chunk on each line, because one call of RE2 costs more than the few bytes of a chunk. Most chunks of
-English need few rules; all other chunks, such as those of other scripts, pass all rules.
+No rule looks across white space. So texts are split there into *chunks*, and a rule runs once over
+the distinct chunks; in real tweets one chunk in seven is distinct. The chunks are joined to one
+string with a chunk on each line, because a call of RE2 costs more than the few bytes of a chunk.
+Most English chunks need only a few rules, the *plain* ones; all rules run over other chunks, such
+as chunks in other scripts.
 """
 
 import re
@@ -27,7 +28,7 @@ _Rules = tuple[tuple[str, str], ...]
 
 
 class _RulesAroundSqueezing(NamedTuple):
-    """What is replaced before and after runs of a character are shortened."""
+    """Rules that run before and after runs of a character are shortened."""
 
     before: _Rules
     after: _Rules
@@ -57,13 +58,13 @@ _EMOJI = r"\x{2190}-\x{2BFF}\x{1F000}-\x{1FAFF}"
 _GRAPHEMES = (
     r"[\x{1F1E6}-\x{1F1FF}]{2}",  # a flag
     rf"[{_EMOJI}](?:\x{{200D}}[{_EMOJI}])+",  # a family
-    # a letter with its marks: stacked letters of Khmer and Burmese, the vowel am of Thai and Lao;
-    # the sign of a long vowel belongs to no script
+    # A letter with its marks: stacked letters of Khmer and Burmese, the vowel am of Thai and Lao.
+    # 30FC, the sign of a long vowel in Japanese, belongs to no script.
     rf"[{UNSPACED}\x{{30FC}}]"
     r"(?:[\x{17D2}\x{1039}][\x{1000}-\x{17B3}]|\x{0E4D}\x{0E32}|\x{0ECD}\x{0EB2}|\p{M})*",
     r"[\p{P}\p{S}]",
 )
-"""Characters as readers see them (Unicode Annex 29), where each is a token."""
+"""Characters as readers see them (Unicode Annex 29); each is a token."""
 _PIECES = (
     r"<(?:url|email|user|emoji)>",
     r"[:;=][()\[\]/\\|*]+",  # :) ;( :/
@@ -91,29 +92,29 @@ def _after_squeezing(*pieces: str) -> _Rules:
 
 _URL = (r"(?:https?://|www\.)[!-~]+", " <url> ")
 _MAX_NAME = 15
-"""Characters of the longest Latin user name on Twitter: a longer one is text without blanks."""
+"""Longest Latin user name on Twitter, in characters; a longer one is text without blanks."""
 _PLAIN_RULES = _RulesAroundSqueezing(
     before=(_URL, (rf"@[a-z0-9_]{{1,{_MAX_NAME}}}\b", " <user> ")),
     after=_after_squeezing(*_PIECES),
 )
-"""For most chunks of English: few classes of characters, and few rules, make RE2 fast."""
+"""Rules for most English chunks: few rules with few classes of characters are fast in RE2."""
 _ALL_RULES = _RulesAroundSqueezing(
     before=(
         (_BLANK, " "),
         _URL,
         (rf"{_ADDRESS}@{_ADDRESS}\.[a-z]{{2,}}", " <email> "),
         (rf"@([{_LATIN}]{{{_MAX_NAME + 1},}})", r"@ \1"),
-        # a name of Latin letters ends with them: other scripts may have no blank there
+        # A Latin name ends at a letter of another script, which may follow without a blank.
         (rf"@(?:[{_LATIN}]+|(?:[a-z0-9_]|[^\x00-\x{{BF}}\p{{P}}\p{{S}}])+)", " <user> "),
     ),
     after=_after_squeezing(*_PIECES, *_GRAPHEMES),
 )
-"""For all other chunks. Chunks for which the plain rules are enough get the same tokens by them."""
+"""Rules for all other chunks. Chunks that need only the plain rules get the same tokens by both."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens of many tweets as ids into their own list of distinct words.
+    """Tokens of N tweets, as positions in a list of their distinct words.
 
     Every token is hashed once. Counting and encoding words are then look-ups in small arrays.
     """
@@ -121,19 +122,19 @@ class Tokens:
     words: pa.Array
     """W distinct strings."""
     ids: np.ndarray
-    """int32, one for each token, into ``words``."""
+    """The position in ``words`` of each token, int32."""
     offsets: np.ndarray
     """N + 1 positions of the tweets' first tokens in ``ids``."""
 
     @classmethod
     def from_lists(cls, tokens: pa.ListArray) -> "Tokens":
-        """Collect the distinct words of a column of lists of words; null is an empty list."""
+        """Read a column of lists of words; null is an empty list."""
         coded = tokens.flatten().dictionary_encode()
         offsets = tokens.offsets.to_numpy().astype(np.int64)
         return cls(coded.dictionary, coded.indices.to_numpy(), offsets - offsets[0])
 
     def count(self, rows: np.ndarray) -> np.ndarray:
-        """Count each word over the rows where ``rows`` is true: W int64."""
+        """Count each word in the tweets for which ``rows``, N bool, is true: W int64."""
         chosen = np.repeat(rows, np.diff(self.offsets))
         return np.bincount(self.ids[chosen], minlength=len(self.words))
 
@@ -146,12 +147,12 @@ class Tokens:
         return Tokens(self.words, self.ids[place < max_length], offsets)
 
     def to_lists(self) -> pa.ListArray:
-        """Return a column of lists of words, as indexes into the distinct words."""
+        """Return a column of lists of words, dictionary-encoded."""
         words = pa.DictionaryArray.from_arrays(pa.array(self.ids, pa.int32()), self.words)
         return pa.ListArray.from_arrays(pa.array(self.offsets.astype(np.int32)), words)
 
     def replace_words(self, parts: "Tokens") -> "Tokens":
-        """Replace each token that is word w by row w of ``parts``."""
+        """Replace each token by several: a token with id w by the tokens in row w of ``parts``."""
         lists = pa.ListArray.from_arrays(pa.array(parts.offsets, pa.int32()), pa.array(parts.ids))
         taken = lists.take(pa.array(self.ids))
         offsets = taken.offsets.to_numpy()[self.offsets].astype(np.int64)
@@ -175,7 +176,7 @@ def tokenize(text: pa.Array, *, name: str) -> Tokens:
     rule = TOKENIZERS[name].rule
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
     spaced = pc.ascii_trim_whitespace(rule(chunks.words))
-    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # "" would become the token ""
+    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # splitting "" gives a token ""
     tokens_of_chunks = Tokens.from_lists(pc.ascii_split_whitespace(filled))
     return chunks.replace_words(tokens_of_chunks)
 
@@ -195,8 +196,8 @@ def tweet_rule(chunks: pa.Array) -> pa.Array:
     """Separate words and marks as GloVe 6B has them, and letters of scripts without blanks.
 
     The words of a hashtag in camel case are separated. HTML entities are decoded, letters become
-    lower case, and other characters than ASCII are unified (:func:`unify`). Links become ``<url>``,
-    e-mail addresses ``<email>``, mentions ``<user>``, unless the name is too long for one. Runs of
+    lower case, and characters outside of ASCII are unified (:func:`unify`). Links become ``<url>``,
+    e-mail addresses ``<email>``, mentions ``<user>``, unless the user name is too long. Runs of
     a character are shortened (:func:`squeeze_runs`), runs of dots to ``...``, laughter to ``haha``.
     Emoticons lose their nose. An emoticon, an emoji, a flag, a compound number (``3.5``, ``1,000``,
     ``10:30``) or an abbreviation (``a.m.``) is one token; a contraction is two (``ca n't``,
@@ -213,10 +214,10 @@ def tweet_rule(chunks: pa.Array) -> pa.Array:
 
 
 def _need_all_rules(chunks: pa.Array) -> np.ndarray:
-    """Whether a chunk may need more than the plain rules, by its bytes."""
+    """Whether each chunk may need more than the plain rules, by its bytes."""
     data, offsets = string_buffers(chunks)
-    at = np.flatnonzero(_IS_SPECIAL.take(data))
-    row = np.searchsorted(offsets, at, "right") - 1
+    at = np.flatnonzero(_IS_SPECIAL.take(data))  # positions of special bytes
+    row = np.searchsorted(offsets, at, "right") - 1  # their chunks
     is_first_at_sign = (data[at] == ord("@")) & (at == offsets[row])
     is_needed = np.zeros(len(chunks), bool)
     is_needed[row[~is_first_at_sign]] = True
@@ -240,7 +241,7 @@ def _apply_all_rules(chunks: pa.Array) -> pa.Array:
 
 
 def _split_hashtag(chunk: str) -> str:
-    """Separate the words of a hashtag in camel case; other chunks stay as they are."""
+    """Separate the words of a hashtag in camel case; other chunks are returned unchanged."""
     if not chunk.startswith("#"):
         return chunk
     return _CAMEL_CASE.sub(" ", normalize("NFC", chunk))
@@ -263,7 +264,7 @@ def _replace(text: pa.Array, rules: _Rules) -> pa.Array:
 
 
 def unify(text: str) -> str:
-    """Write equal words equally, and in lower case.
+    """Give different spellings of a word the same characters, in lower case.
 
     | rule | source in the Unicode Standard |
     |---|---|
@@ -272,7 +273,7 @@ def unify(text: str) -> str:
     | one alef, one yeh, one kaf for Arabic, Persian and Urdu | 9.2 |
     | i with a dot and without one are i | 5.18, ``SpecialCasing.txt`` |
     | no skin tones; emoji stay joined | Technical Standard 51 |
-    | ``<emoji>``: a style without the emoji before it, which was cut away | the same |
+    | ``<emoji>`` for a style without its emoji, which was cut off | the same |
     | a zero width space is a blank | Annex 14, class ZW |
 
     Runs of three or more letters or marks become one, and so do runs of two or more punctuation
@@ -294,7 +295,7 @@ def unify(text: str) -> str:
 _BEFORE_FOLDING = {"\u2019": "'", "\xb4": "'", "¼": " 1/4", "½": " 1/2", "¾": " 3/4"}
 """NFKC would make two characters of an acute accent, and 11/2 of 1½."""
 _JOINED = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
-"""Characters of emoji, which a joiner may stand between."""
+"""Characters of emoji: a joiner between two of them stays."""
 _LONELY_JOINER = re.compile(f"\u200d(?:(?<![{_JOINED}]\u200d)|(?![{_JOINED}]))")
 _LONELY_STYLE = re.compile(r"(?<!\S)\ufe0f+")
 _FOLDS = {"\u200b": " ", "\u0131": "i", "i\u0307": "i", "ی": "ي", "ى": "ي", "ک": "ك"}
@@ -307,12 +308,12 @@ _FOLDED = re.compile(f"{'|'.join(_FOLDS)}|[{_MARKS}{_IGNORED}{_STYLES}]")
 
 
 def _squeeze(text: str) -> str:
-    """Shorten runs of a letter, mark or punctuation mark that is not ASCII to one."""
+    """Shorten runs of a character outside of ASCII to one, as :func:`unify` says."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    same = np.append(False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80))
+    same = np.append(False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80))  # as the one before
     at = np.flatnonzero(same)
     kinds = np.array([category(chr(code))[0] for code in codes[at]], str)
-    is_long = np.append(same, False)[at + 1] | same[at - 1]  # of three or more
+    is_long = np.append(same, False)[at + 1] | same[at - 1]  # in a run of three or more
     is_mark = kinds == "P"
     is_letter = np.isin(kinds, ["L", "M"])
     dropped = at[is_mark | (is_letter & is_long)]
@@ -323,9 +324,9 @@ class Tokenizer(NamedTuple):
     """A rule that turns texts into tokens."""
 
     version: int
-    """Changes whenever any text gets other tokens."""
+    """Increase it whenever any text gets other tokens."""
     rule: Callable[[pa.Array], pa.Array]
-    """Separates the tokens of each chunk by blanks; no chunk has white space of ASCII."""
+    """Separates the tokens of each chunk by blanks; chunks contain no ASCII white space."""
 
 
 TOKENIZERS = {
@@ -338,10 +339,10 @@ TOKENIZERS = {
 def squeeze_runs(text: pa.Array) -> pa.Array:
     """Shorten runs of one ASCII character: of marks to one, of three or more letters to one or two.
 
-    Two letters stay where English often has two (``gooood``, ``alllll``), else one (``sooo``,
-    ``haaate``); of ``-`` two stay. Three consonants stay within a longer word, for compounds in
-    German. Digits, dots, ``^`` and white space are not changed. The rule works on bytes because RE2
-    has no backreferences.
+    Two letters stay where English often has two (``gooood``, ``alllll``), otherwise one (``sooo``,
+    ``haaate``). Of three or more ``-`` two stay. Three consonants stay within a longer word, for
+    German compounds. Digits, dots, ``^`` and white space are not changed. The rule works on bytes
+    because RE2 has no backreferences.
 
     Example:
         >>> squeeze_runs(pa.array(["sooo gooood!!!!!", "1000", "aa", "schifffahrt"])).to_pylist()
@@ -367,13 +368,15 @@ def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     same[1:-1] &= data[1:] == data[:-1]
     at = np.flatnonzero(same)
     byte = data[at]
-    continues = same[at + 1]
-    is_third = same[at - 1]
+    continues = same[at + 1]  # whether the run goes on
+    is_third = same[at - 1]  # or a later one
     next_byte = data[np.minimum(at + 1, len(data) - 1)]
     is_within = ~is_border[at + 1] & _IS_LETTER[next_byte]
     two_stay = _DOUBLED[byte] | (is_within & _DOUBLED_WITHIN[byte])
+    # A run of two letters stays. Of a longer one the first stays, and the last one where two stay.
     is_excess_letter = _IS_LONG[byte] & (continues | (is_third & ~two_stay))
     is_excess = _IS_MARK[byte] | is_excess_letter
+
     third = np.flatnonzero(is_third & ~continues & _TRIPLED[byte])
     third = third[(at[third] >= 4) & (at[third] + 3 < len(data))]
     in_compound = third[_are_in_compounds(at[third], data, is_border, same)]
@@ -385,7 +388,7 @@ def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 def _are_in_compounds(
     at: np.ndarray, data: np.ndarray, is_border: np.ndarray, same: np.ndarray
 ) -> np.ndarray:
-    """Whether runs of three letters stand in a longer word, which has no other run near them.
+    """Whether runs of three letters stand in a longer word, without another run next to them.
 
     Args:
         at: Position of the last letter of each run; four bytes before it and three after it exist.
@@ -394,15 +397,16 @@ def _are_in_compounds(
         same: Whether the byte at each position equals the one before it in its row.
     """
     around = at[:, None] + np.arange(-4, 4)  # two letters before the run, three after it
-    is_first_run = ~same[at - 2] & ~same[at - 3]
+    is_longer_run = same[at - 2]
+    is_run_before = same[at - 3]
     is_word = _IN_WORD[data[around]].all(axis=1) & ~is_border[around[:, 1:]].any(axis=1)
     begins_letter = ~_CONTINUES_LETTER[data[at - 4]]
     is_run_after = same[at + 2] & same[at + 3]
-    return is_first_run & is_word & begins_letter & ~is_run_after
+    return ~is_longer_run & ~is_run_before & is_word & begins_letter & ~is_run_after
 
 
 def _byte_table(characters: str) -> np.ndarray:
-    """Make a table that says for each byte whether it is one of some characters."""
+    """Make a table of 256 bool: whether each byte is one of these characters."""
     return np.isin(np.arange(256), [ord(character) for character in characters])
 
 
@@ -416,10 +420,10 @@ _IN_WORD = _IS_LETTER | _CONTINUES_LETTER | _byte_table("\xc3")
 """Bytes of Latin letters, German umlauts included."""
 _IS_MARK = _byte_table("".join(mark for mark in string.punctuation if mark not in ".-^"))
 _IS_LONG = _byte_table(string.ascii_lowercase + "-")
-"""Characters of which runs of three and more are shortened."""
+"""Characters whose runs of three and more are shortened."""
 _DOUBLED = _byte_table("l-")
-"""Characters of which two stay."""
+"""Two of a run of these characters stay."""
 _DOUBLED_WITHIN = _byte_table("elost")
-"""Letters of which two stay before another letter."""
+"""Two of a run of these letters stay before another letter."""
 _TRIPLED = _byte_table("flmnprst")
-"""Letters of which three stay within a longer word."""
+"""A run of three of these letters stays within a longer word."""

@@ -1,4 +1,4 @@
-"""Tokens -> ids; fitted or taken from word vectors, and saved with the model."""
+"""Tokens -> ids, by a vocabulary that is fitted to a corpus or taken from word vectors."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,9 +17,9 @@ UNKNOWN = "<unk>"
 UNKNOWN_ID = 1
 
 _DROPPED = -1
-"""Stands for a word that has no id."""
+"""Stands for the id of a word that is left out."""
 _DIM = b"dim"
-"""Key of the vectors' size in the metadata of their column: all vectors may be null."""
+"""Key of the vectors' size in the metadata of their column, for the case that all are null."""
 
 
 class Encoded(NamedTuple):
@@ -28,7 +28,7 @@ class Encoded(NamedTuple):
     token_ids: pa.ListArray
     """N lists of int32, empty for a tweet without a known word."""
     num_known: np.ndarray
-    """Known words of each list, N int32."""
+    """Known words in each list, N int32."""
     num_unknown: np.ndarray
     """Unknown tokens of each whole tweet, before it is cut, N int32."""
 
@@ -49,13 +49,13 @@ class Vocabulary:
 
     @property
     def has_unknown(self) -> bool:
-        """Whether unknown words become ``<unk>``; else they are dropped."""
+        """Whether unknown words become ``<unk>``; otherwise they are dropped."""
         return len(self) > UNKNOWN_ID and self.words[UNKNOWN_ID].as_py() == UNKNOWN
 
     def look_up(self, words: pa.Array) -> np.ndarray:
-        """Return the ids of distinct words, int32; an unknown word has the id of ``<unk>`` or -1.
+        """Return the ids of distinct words, int32; an unknown word gets the id of ``<unk>``, or -1.
 
-        The words are hashed, not the vocabulary: a few texts have few words.
+        The hash table is built of these words, not of the vocabulary: a few texts have few words.
         """
         unknown = UNKNOWN_ID if self.has_unknown else _DROPPED
         ids = np.full(len(words), unknown, np.int32)
@@ -65,22 +65,26 @@ class Vocabulary:
 
     @property
     def num_special(self) -> int:
-        """Number of ids that stand for no word."""
+        """Number of ids at the beginning that stand for no word."""
         return 2 if self.has_unknown else 1
 
     def estimate_counts(self) -> np.ndarray:
-        """Return the count of each word; an unknown count is estimated by Zipf's law."""
+        """Return the count of each word; by Zipf's law, the highest count / rank, if it is null."""
         counts = self.counts.to_numpy(zero_copy_only=False).astype(np.float64)
         ranks = np.arange(1, len(counts) + 1)
         estimated = np.nanmax(counts, initial=1.0) / ranks
         return np.where(np.isnan(counts), estimated, counts)
 
     def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
-        """Encode tokens as ids, at most ``max_length`` of each tweet."""
-        words = self.look_up(tokens.words)
-        ids = words[tokens.ids] if len(tokens.ids) else tokens.ids
-        is_unknown = words < self.num_special
+        """Encode tokens as ids, at most ``max_length`` of each tweet.
+
+        Unknown words are dropped before a tweet is cut, if the vocabulary drops them. A tweet
+        without a known word gets an empty list.
+        """
+        ids_of_words = self.look_up(tokens.words)
+        is_unknown = ids_of_words < self.num_special
         num_unknown = _count_by_row(is_unknown[tokens.ids], tokens.offsets)
+        ids = ids_of_words[tokens.ids]
         kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
         kept, offsets = _select(kept, offsets, _number_in_row(offsets) < max_length)
         num_known = np.diff(offsets)

@@ -1,4 +1,4 @@
-"""Calls of a Python program -> stages run, with their progress, and errors with a way out."""
+"""The functions of the Python interface: stages run, models and results loaded."""
 
 import os
 import warnings
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def reporting(verbose: bool = False) -> Iterator[None]:
-    """Show the progress of a call; raise its errors as the types of :mod:`sentiflow.errors`."""
+    """Show the progress of a call; raise known errors as types of :mod:`sentiflow.errors`."""
     with progress.shown(verbose=verbose), warnings.catch_warnings():
         if not verbose:
             warnings.simplefilter("ignore")
@@ -110,7 +110,7 @@ def _run(
     overwrite: bool,
     verbose: bool,
 ) -> Run:
-    """Run some stages, by default a whole run, as the command of the same name does."""
+    """Run some stages, by default all stages of a whole run."""
     command = verbs[0] if verbs else "run"
     with reporting(verbose):
         resolved = settings_of.load(config, changes or {}, command=command)

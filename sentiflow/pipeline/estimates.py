@@ -1,7 +1,7 @@
-"""Config, number of cores -> how long a stage takes, its memory and disk, before it begins.
+"""Config, number of cores -> a stage's time, memory and disk, estimated before it begins.
 
-The rates are those of idle cores without a GPU, for short texts (docs/scaling.md). While a stage
-runs, it shows the time that is left, as measured.
+The rates hold for idle cores without a GPU, and for short texts (docs/scaling.md). While a stage
+runs, it shows the time left, as measured.
 """
 
 import os
@@ -13,25 +13,29 @@ from sentiflow.progress import to_words
 from sentiflow.training import rates
 
 _MIN_SECONDS = 60
-"""Nothing is said of a stage that takes less."""
+"""No estimate is shown for a stage that takes less."""
 _CSV_ROW_BYTES = 130
+"""Bytes of a row in an uncompressed CSV."""
 _PACKED_ROW_BYTES = 50
-"""In Parquet, or compressed."""
+"""Bytes of a row in Parquet, or in a compressed CSV."""
 _ROWS_PER_TASK = 100_000
-"""Rows of a preparation or a scoring for each core that it uses."""
-_PREPARE_SECONDS = 4.3e-6
-"""Of a row."""
-_SCORE_SECONDS = 2e-6
-"""Of a row, without the model."""
-_SCORE_LINEAR_SECONDS = 1.1e-5
-"""Of a row, for the linear model."""
+"""A preparation or a scoring uses one core for each of so many rows."""
+_PREPARE_ROW_SECONDS = 4.3e-6
+"""Time to prepare a row."""
+_SCORE_ROW_SECONDS = 2e-6
+"""Time to score a row, without its models."""
+_LINEAR_ROW_SECONDS = 1.1e-5
+"""Time of the linear model to score a row."""
 _SCORE_FRACTION = 0.1
-"""Time of the network for a row in scoring, of its time in training."""
+"""The network's time to score a row, as a fraction of its time to train on a row."""
 _STEP_SECONDS = 5e-3
-"""Of an optimizer step, however small the batch."""
+"""Time of an optimizer step in addition to its rows."""
 _TASK_MEMORY_GB = 0.7
+"""Memory of a task."""
 _LINEAR_ROW_MEMORY_GB = 4e-6
+"""Memory of the linear model's training for a row."""
 _ROW_DISK_GB = {"prepare": 95e-9, "score": 16e-9}
+"""By stage: disk for a row."""
 
 
 class _Rows(NamedTuple):
@@ -43,10 +47,10 @@ class _Rows(NamedTuple):
 
 
 def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
-    """Say how long a preparation, training or scoring takes; nothing if it is below a minute.
+    """Say how long a preparation, training or scoring takes; empty if less than a minute.
 
     Args:
-        verb: The stage. Nothing is said of other stages.
+        verb: The stage; for other stages the result is empty.
         config: The experiment.
         num_cpus: Number of cores; 0: as many as this machine has.
     """
@@ -60,7 +64,7 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
         num_tasks = max(1, min(num_cpus, num_rows // _ROWS_PER_TASK))
     memory_gb = _TASK_MEMORY_GB * num_tasks
     if verb == "prepare":
-        row_seconds = _PREPARE_SECONDS
+        row_seconds = _PREPARE_ROW_SECONDS
     elif verb == "score":
         row_seconds = _time_scoring(config, has_linear)
     else:
@@ -70,7 +74,7 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
     seconds = row_seconds * num_rows / num_tasks
     if seconds < _MIN_SECONDS:
         return ""
-    rounded = int(float(f"{num_rows:.2g}"))
+    rounded = int(float(f"{num_rows:.2g}"))  # to two significant figures
     text = (
         f"some {rounded:,} rows: about {to_words(seconds)} on {num_cpus} cores, "
         f"{memory_gb:.1f} GB of memory"
@@ -81,7 +85,7 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
 
 
 def _count_rows(verb: str, config: Config) -> _Rows:
-    """Count the rows of a stage by the prepared data, or guess them by the bytes of its files."""
+    """Read the number of rows from prepared data, or estimate it by the bytes of input files."""
     patterns = config.prepare.csv
     if verb == "score" and not config.score.reads_prepared:
         patterns = config.score.corpus
@@ -92,7 +96,7 @@ def _count_rows(verb: str, config: Config) -> _Rows:
             return _Rows(int(prepared["counts"]["accepted"]), num_train)
     num_rows = 0
     for file in input_files.as_found(input_files.expand(patterns))["files"]:
-        is_csv = file["uri"].endswith("sv")
+        is_csv = file["uri"].endswith("sv")  # .csv or .tsv
         num_rows += file["bytes"] // (_CSV_ROW_BYTES if is_csv else _PACKED_ROW_BYTES)
     split = config.prepare.split
     train_fraction = 1 - split.validation_fraction - split.test_fraction
@@ -100,23 +104,24 @@ def _count_rows(verb: str, config: Config) -> _Rows:
 
 
 def _time_scoring(config: Config, has_linear: bool) -> float:
-    """Estimate the seconds of a row in scoring, on one core."""
-    seconds = _SCORE_SECONDS + _SCORE_FRACTION * rates.estimate_row(config.train.model)
+    """Estimate the seconds to score a row, on one core."""
+    seconds = _SCORE_ROW_SECONDS + _SCORE_FRACTION * rates.estimate_row(config.train.model)
     if has_linear:
-        seconds += _SCORE_LINEAR_SECONDS
+        seconds += _LINEAR_ROW_SECONDS
     return seconds
 
 
 def _time_training(config: Config, has_linear: bool, num_cpus: int) -> float:
-    """Estimate the seconds of a row in a training with all its folds, on all cores.
+    """Estimate the seconds for a row in a training with all its folds, on all cores.
 
-    One core is left free; n threads are taken to be as fast as the root of n.
+    One core is left free. The speed is assumed to grow with the square root of the threads.
     """
     train = config.train
-    of_network = rates.estimate_row(train.model) / max(1, num_cpus - 1) ** 0.5
-    of_step = _STEP_SECONDS / train.batching.global_batch_size
+    num_threads = max(1, num_cpus - 1)
+    network_seconds = rates.estimate_row(train.model) / num_threads**0.5
+    step_seconds = _STEP_SECONDS / train.batching.global_batch_size
     num_epochs = train.num_epochs + train.pretrain.num_epochs
-    seconds = (of_network + of_step) * num_epochs
+    seconds = (network_seconds + step_seconds) * num_epochs
     if has_linear:
         seconds += 1 / rates.LINEAR_ROWS_PER_SECOND
     return (1 + train.folds) * seconds

@@ -22,10 +22,10 @@ R = TypeVar("R", bound="StageResult")
 
 @dataclass(frozen=True, repr=False)
 class Report:
-    """The report of an evaluation; in a notebook it is shown by its headlines and a link."""
+    """The page of an evaluation or of trends; a notebook shows its headlines and a link."""
 
     uri: str
-    """The page ``report.html``."""
+    """The page: ``report.html`` or ``trends.html``."""
     headlines: tuple[tuple[str, str], ...]
     """The most important results: a number, and what it means."""
 
@@ -94,6 +94,7 @@ class StageResult:
         return dict(run["metrics"]) if run else {}
 
     def _table(self, name: str) -> Table:
+        """Return the table in a folder of the result, from the files that the manifest lists."""
         folder = f"{name}/"
         paths = sorted(item["path"] for item in self.manifest["files"])
         files = [path.removeprefix(folder) for path in paths if path.startswith(folder)]
@@ -107,7 +108,7 @@ class StageResult:
 
 
 class _OfCorpus(StageResult):
-    """A stage that reads records."""
+    """The result of a stage that reads records and may reject some."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -186,9 +187,10 @@ class Scored(_OfCorpus):
 
 
 class _Reported(StageResult):
-    """A stage that ends in a page."""
+    """The result of a stage that writes a page."""
 
     page: ClassVar[str]
+    """Name of the page in the directory."""
 
     @property
     def report(self) -> Report:
@@ -249,7 +251,7 @@ class Run:
         """Read the stages that are complete in a directory.
 
         Raises:
-            UserError: None is.
+            UserError: No stage is complete.
         """
         root = absolute_uri(output_uri)
         stages = {}
@@ -291,7 +293,7 @@ class Run:
 
     @property
     def model(self) -> "Model":
-        """The trained model, or the average that has scored; it is read each time."""
+        """The trained model, or the scoring average if none was trained; it is read each time."""
         if "train" in self.stages:
             return self.trained.model
         return load_model(manifest.find_package(self.scored.uri))
@@ -312,6 +314,7 @@ class Run:
         return self.evaluated.report
 
     def _find(self, kind: type[R]) -> R:
+        """Return the result of a stage; if it is not in ``stages``, look in the directory."""
         result = self.stages.get(kind.stage) or kind.find(self.output_uri)
         if not isinstance(result, kind):
             raise UserError(

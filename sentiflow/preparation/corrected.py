@@ -1,6 +1,7 @@
-"""Corrections + parts of the corpus -> the corrected rows, found before any other step.
+"""Corrections + parts of the corpus -> a table of the corrected rows and their new labels.
 
-Each part lists the rows that corrections name. Then one table gets the label of each row.
+It is made before any other step. Each part lists the rows that corrections name; then the lists are
+joined with the corrections.
 """
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrays import hash_texts, one_array
@@ -24,12 +25,12 @@ CANDIDATES = "corrected_rows"
 
 
 def read_rows(part: parts.Part, *, job: PrepareJob) -> pa.Table:
-    """Read all rows of a part as they are, rejected ones, too."""
+    """Read all rows of a part, including rows that will be rejected."""
     return parts.read(part, RowRules(keep_raw=False)).select(["row_id", "text"])
 
 
 def write_candidates(
-    table: pa.Table, part: Label, *, job: PrepareJob, row_ids: np.ndarray, texts: np.ndarray
+    table: pa.Table, part: PartId, *, job: PrepareJob, row_ids: np.ndarray, texts: np.ndarray
 ) -> None:
     """Write the rows of a part that have the row id or the text of a correction.
 
@@ -38,7 +39,7 @@ def write_candidates(
         part: The part.
         job: Arguments of all tasks.
         row_ids: Row ids of the corrections without a text.
-        texts: Hashes of the texts of the other corrections.
+        texts: Hashes of the texts of the corrections with a text.
 
     Columns:
         written: ``row_id``, ``text`` (its hash).
@@ -62,11 +63,11 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
         uris: The files of the corrections.
 
     Returns:
-        ``row_id`` in rising order, ``label`` (a name; empty: none).
+        ``row_id`` in ascending order, and ``label``: the name of a class, empty for no label.
 
     Raises:
-        UserError: A row is not in the corpus, two corrections of a row differ, or nothing in a file
-            is in the corpus.
+        UserError: A row is not in the corpus, two corrections of a row differ, or the corpus has no
+            row of a file.
     """
     rows = rows.rename_axis("item").reset_index()
     has_text = rows["has_text"]
@@ -79,16 +80,16 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
 
 
 def _check_found(rows: pd.DataFrame, found: pd.DataFrame, uris: tuple[str, ...]) -> None:
-    """Check that the corpus has the rows of corrections; say how many texts it lacks.
+    """Check that the corpus has the rows of corrections; log how many texts it lacks.
 
     Raises:
-        UserError: It has nothing of a file, or lacks a row id.
+        UserError: The corpus has no row of a file, or lacks a row id.
     """
     for number, uri in enumerate(uris):
         if not (found["file"] == number).any():
             raise UserError(
                 f"{label_files.CORRECTIONS}: nothing in {display_uri(uri)} is in prepare.csv",
-                hint="is it of another corpus? Its texts have to be in prepare.csv",
+                hint="does it belong to another corpus? Its texts have to be in prepare.csv",
             )
     is_missing = ~rows["item"].isin(found["item"])
     label_files.reject(
@@ -110,10 +111,10 @@ def _check_agreement(found: pd.DataFrame) -> None:
     """Check that all corrections of a row have the same label.
 
     Args:
-        found: A row for each corrected row and correction, in the order of both.
+        found: One row for each pair of corrected row and correction, in the order of both.
 
     Raises:
-        UserError: Two differ.
+        UserError: Two corrections of a row differ.
     """
     label = found["label"].str.casefold()
     is_other = label != label.groupby(found["row_id"]).transform("first")

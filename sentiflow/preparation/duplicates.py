@@ -77,30 +77,34 @@ def find(
     Args:
         keys: As ``KEYS``, rows and columns in any order: all rows of each text, each row once.
         mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of contradicting texts.
-            ``drop`` drops these, and keeps one row of every other normalized text: the labelled row
-            with the lowest ``row_id``, or the row with the lowest if none is labelled.
-        fixed: Splits whose rows were given. Where there are some, the rows of a text stay in one
-            split: test before validation before train. Given test rows all stay, in any mode.
+            ``drop`` drops them, too, and keeps only one row of every other normalized text: of its
+            labelled rows, or of all rows if none is labelled, the row with the lowest ``row_id``.
+        fixed: Splits whose rows were given. If there are any, a text stays only in its last split:
+            test, otherwise validation, otherwise train. Given test rows all stay, in any mode.
 
     Returns:
-        Their counts; the counts of several groups add up. The rows to leave out, as ``DROPPED``.
+        The counts, which can be added up over groups; and the rows to leave out, as ``DROPPED``.
     """
     rows = _repeated_rows(keys)
     text = rows.groupby(["normalized", "check"]).ngroup()
     split = rows["split"]
     contradicts = _find_contradicting(rows["label"], text)
-    faulty = {}
-    is_held_out = pd.Series(False, index=rows.index)
+    none = pd.Series(False, index=rows.index)
+    is_held_out = none
     if fixed:
         is_held_out = split < split.groupby(text).transform("max")
-        faulty[HELD_OUT] = is_held_out
     is_surplus = _find_surplus(rows["label"], text, is_held_out) & ~contradicts
-    may_go = pd.Series(True, index=rows.index)
+    may_go = ~none
     if "test" in fixed:
         may_go = split != _TEST
-    faulty[CONTRADICTING] = contradicts & may_go & (mode != "keep")
-    faulty[REPEATED] = is_surplus & may_go & (mode == "drop")
-    reason = np.select(list(faulty.values()), list(faulty), "")
+    drops_contradicting = mode != "keep"
+    drops_repeated = mode == "drop"
+    is_dropped = {}  # the first reason counts
+    if fixed:
+        is_dropped[HELD_OUT] = is_held_out
+    is_dropped[CONTRADICTING] = contradicts & may_go if drops_contradicting else none
+    is_dropped[REPEATED] = is_surplus & may_go if drops_repeated else none
+    reason = np.select(list(is_dropped.values()), list(is_dropped), "")
     counts: DuplicateCounts = {
         "rows": _count_by_split(keys["split"].to_pandas()),
         "normalized": _count_texts(text, split),
@@ -108,7 +112,7 @@ def find(
             "texts": text[contradicts].nunique(),
             "rows": _count_by_split(split[contradicts]),
         },
-        "dropped": {name: _count_by_split(split[reason == name]) for name in faulty},
+        "dropped": {name: _count_by_split(split[reason == name]) for name in is_dropped},
     }
     dropped = pa.table([pa.array(rows["row_id"]), pa.array(reason)], schema=DROPPED)
     return counts, dropped.filter(pc.not_equal(dropped["reason"], ""))
@@ -117,7 +121,7 @@ def find(
 def _repeated_rows(keys: pa.Table) -> pd.DataFrame:
     """Choose the rows whose text may be repeated, in the order of ``row_id``.
 
-    Most texts are unique, so what follows is done for few rows.
+    Most texts are unique, so the later steps have few rows.
     """
     is_repeated = keys["normalized"].to_pandas().duplicated(keep=False)
     rows = keys.filter(pa.array(is_repeated)).to_pandas()
@@ -125,30 +129,31 @@ def _repeated_rows(keys: pa.Table) -> pd.DataFrame:
 
 
 def _find_contradicting(label: pd.Series, text: pd.Series) -> pd.Series:
-    """Mark the rows whose text has several labels, given the number of the text of each row."""
+    """Mark the rows whose text has several labels; ``text`` has the number of each row's text."""
     labels = label.groupby(text)
     return labels.transform("min") < labels.transform("max")
 
 
 def _find_surplus(label: pd.Series, text: pd.Series, is_held_out: pd.Series) -> pd.Series:
-    """Mark all rows of a text but the one to keep.
+    """Mark all rows of each text except the row to keep.
 
     Args:
         label: Labels in the order of ``row_id``, NaN for none.
         text: Number of the text of each row.
-        is_held_out: Rows that are left out in any case; the row to keep is another one.
+        is_held_out: Rows that are left out in any case; another row is kept if there is one.
 
     Returns:
-        In another order than the arguments, with their index.
+        Bool, in another order than the arguments, but with their index.
     """
-    # 0: a labelled row; 1: an unlabelled one; 2 and 3: the same, held out
-    rank = 2 * is_held_out + label.isna()
+    # 0: labelled, 1: unlabelled, 2: labelled and held out, 3: unlabelled and held out
+    rank = label.isna().astype("int64")
+    rank[is_held_out] += 2
     best_first = rank.sort_values(kind="stable").index
     return text[best_first].duplicated()
 
 
 def _count_texts(text: pd.Series, split: pd.Series) -> TextCounts:
-    """Count repeated and leaked texts, given the number of the text and the split of each row."""
+    """Count repeated and leaked texts; the arguments have each row's text number and split."""
     by_text = text.groupby([text, split]).size().unstack(fill_value=0)
     by_split = by_text.reindex(columns=range(len(SPLITS)), fill_value=0).to_numpy()
     leaked_rows = {}

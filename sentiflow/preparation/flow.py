@@ -1,6 +1,7 @@
-"""Parts of a corpus -> prepared tables: which steps each part passes, in which order.
+"""Parts of a corpus -> prepared tables: the map stages of preparation and their order.
 
-In between, the words of all parts become the vocabulary.
+Parts are read and split first, and encoded last. In between, the words of all parts become the
+vocabulary.
 """
 
 import functools
@@ -17,7 +18,7 @@ import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data.csv_format import meanings
+from sentiflow.data import csv_format
 from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
@@ -29,13 +30,13 @@ from sentiflow.words import word_vectors
 log = logging.getLogger(__name__)
 
 _MERGED = 64
-"""Files of word counts that are in memory at the same time."""
+"""Maximum number of files with word counts that are in memory at the same time."""
 
 _MAX_KEYS = 1 << 23
-"""Texts that one task compares."""
+"""Number of rows whose texts one task compares, approximately."""
 
 _FEW_VECTORS = 0.5
-"""A warning is logged if a smaller share of the words has a vector."""
+"""A warning is logged if less than this share of the words has a vector."""
 
 
 class Flow:
@@ -57,11 +58,11 @@ class Flow:
         self.corrected: Counter[str] = Counter()
         """Rows by corrected label, once :meth:`correct` has found them."""
         self.fixed = job.fixed_splits
-        """Splits whose rows are given, once the parts are ingested."""
+        """Splits whose rows are given, by files or, once the parts are ingested, by a column."""
 
     @property
     def texts(self) -> list[part_files.CorpusPart]:
-        """The parts, without rows to leave out."""
+        """The parts, before it is known which rows repeat others."""
         return [part_files.CorpusPart(part) for part in self.parts]
 
     def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
@@ -85,14 +86,17 @@ class Flow:
         self.corrected = Counter(name for name in labels["label"] if name)
 
     def find_classes(self) -> None:
-        """Take the written labels as the names of the classes, and read the parts by them."""
+        """Take the written labels as the names of the classes, for ``labels: auto``.
+
+        The format of the job and of each part then has these classes.
+        """
         counts = self._run(
             "find_classes", self.parts, part_files.read_labels, write=part_files.write_labels
         )
         classes = part_counts.choose_classes(counts, corrected=self.corrected)
         form = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=form)
-        labels = meanings(form)
+        labels = csv_format.written_labels(form)
         for number, part in enumerate(self.parts):
             self.parts[number] = replace(part, format=replace(part.format, labels=labels))
 
@@ -104,12 +108,13 @@ class Flow:
         time_bounds = None
         if rule.kind == "time":
             time_bounds = self._find_time_bounds()
-        drawn = rule.model_copy(update={f"{split}_fraction": 0.0 for split in self.fixed})
-        assign = functools.partial(steps.assign_splits, rule=drawn, time_bounds=time_bounds)
+        no_fractions = {f"{split}_fraction": 0.0 for split in self.fixed}
+        rule = rule.model_copy(update=no_fractions)  # no row is drawn for a given split
+        assign = functools.partial(steps.assign_splits, rule=rule, time_bounds=time_bounds)
         drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
         counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
-        if not drops:
+        if not drops:  # otherwise they were found before the parts were read again
             self._find_duplicates()
         return counts
 
@@ -166,11 +171,11 @@ class Flow:
         Args:
             name: Name of the map stage.
             read: Reads a part.
-            mark: Sets the split of rows that have hashes, or a reason to leave them out.
+            mark: The step after hashing: it sets the splits, or reasons to leave rows out.
             further: Steps after tokenizing.
             write: Writes a part, and returns fields of its counts.
-            drops: Find the rows that ``prepare.duplicates`` leaves out first: the parts are read
-                twice.
+            drops: Whether repeated rows are left out. If so, the parts are read twice: first to
+                find these rows.
         """
         texts = self.texts
         if drops:
@@ -201,7 +206,7 @@ class Flow:
         )
 
     def _leave_out_repeats(self) -> list[part_files.CorpusPart]:
-        """Give each part the rows that it leaves out."""
+        """Find the rows to leave out, and return the parts, each with its own of these rows."""
         dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
         row_ids = dropped["row_id"].to_numpy()
         texts = []
@@ -234,7 +239,7 @@ class Flow:
         name: str,
         parts: Sequence[Any],
         read: Callable[..., pa.Table],
-        *steps: Callable[[pa.Table], pa.Table],
+        *transforms: Callable[[pa.Table], pa.Table],
         write: Callable[..., Any],
     ) -> list[Any]:
         """Run a map stage over all parts of the corpus; ``read`` and ``write`` get the job."""
@@ -242,14 +247,14 @@ class Flow:
             f"{self.job.prefix}{name}",
             parts,
             functools.partial(read, job=self.job),
-            *steps,
+            *transforms,
             write=functools.partial(write, job=self.job),
             sizes=[part.num_rows for part in self.parts],
             keys=[self.job.key] * len(parts),
         )
 
     def work_files(self, name: str) -> list[str]:
-        """Name the files of all parts that are needed until the stage is complete."""
+        """Name the files in ``job.work`` of all parts, one file for each part."""
         return [self.job.work_file(name, number) for number in range(len(self.parts))]
 
 
@@ -261,7 +266,7 @@ def _read_all(uris: Sequence[str]) -> pa.Table:
 def fit_vocabulary(
     counts: pa.Table, vectors: word_vectors.WordVectors, settings: PrepareSettings
 ) -> tuple[vocabulary.Vocabulary, VocabularyReport]:
-    """Choose the words and the vector of each; also report how many have one."""
+    """Choose the words, and find their pretrained vectors; also report how many have one."""
     section = settings.vocabulary
     if section.kind == "pretrained":
         words = vocabulary.from_words(vectors.words)

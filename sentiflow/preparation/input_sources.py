@@ -1,4 +1,4 @@
-"""Prepare settings -> the input files: described, then cut into parts."""
+"""Settings of prepare -> its input files: described first, then cut into parts."""
 
 import functools
 import itertools
@@ -11,7 +11,6 @@ from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
 from sentiflow.data.label_files import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage.uris import join
@@ -35,7 +34,7 @@ class InputSource:
 def find_labelled(config: Config, earlier: Input | None) -> InputSource:
     """Describe the files of labelled rows, see :func:`_describe`.
 
-    Rows of fixed splits are first: they keep their numbers when the other files change.
+    Files of fixed splits come first: their rows keep their numbers when the other files change.
     """
     settings = config.prepare
     patterns = {
@@ -107,7 +106,7 @@ def _find_splits(
 ) -> dict[str, str]:
     """Find the split of each file of a fixed split, by URI."""
     found = {}
-    for split in SPLITS[1:]:  # the test split is last: it wins if a file is named for both
+    for split in ("validation", "test"):  # test wins if a file is named for both
         for pattern in patterns[f"prepare.{split}"]:
             for item in files:
                 if input_files.matches(item["uri"], pattern):
@@ -123,17 +122,20 @@ def cut(
     Args:
         source: The files.
         settings: The section ``prepare``.
-        maps: Reads the files, unless they are small.
-        root: Has a folder for the content of compressed files.
+        maps: Runs the work on each file, unless the files are small.
+        root: Directory in which unpacked content of compressed files gets a folder.
 
     Raises:
         UserError: A column is missing, there is no record, or there are both CSV and Parquet.
     """
     files = source.described["files"]
+    stage = "read_unlabelled"
+    folder = "more"
+    keep: tuple[str, ...] = ()
     if source.is_labelled:
-        stage, folder, keep = "read_files", "unpacked", settings.read_columns
-    else:
-        stage, folder, keep = "read_unlabelled", "more", ()
+        stage = "read_files"
+        folder = "unpacked"
+        keep = settings.read_columns
     plan: corpus.Plan
     if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
         plan = table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
@@ -146,14 +148,14 @@ def cut(
         )
     if source.is_labelled:
         corpus.check_preparation(plan, settings)
-    cut = corpus.cut(
+    found = corpus.cut(
         plan,
         rows_per_part=settings.rows_per_file,
         map_files=functools.partial(maps.map, stage, key=manifest.fingerprint(files)),
         splits=source.splits,
     )
-    if not cut.num_rows:
+    if not found.num_rows:
         raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
-    for note in cut.notes:
+    for note in found.notes:
         say(STAGE, note)
-    return cut
+    return found

@@ -1,4 +1,4 @@
-"""Results of all parts -> the counts of a preparation, or the reason why the corpus is refused."""
+"""Results of all parts -> the counts of a preparation, or an error if the corpus is unusable."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,28 +26,30 @@ ClassRows = dict[str, dict[str, int]]
 
 @dataclass(frozen=True, kw_only=True)
 class PartCounts:
-    """Row counts of one part in one map stage, or of several parts.
+    """Row counts of one map stage, for one part or added up over parts.
 
-    Reading a part sets the first fields, encoding it the last four.
+    The map stage that reads labelled rows sets the fields up to ``corrected``; the map stage that
+    encodes them sets ``encoded`` and the fields after it. One map stage does both for unlabelled
+    texts.
     """
 
     peak_memory_bytes: int
-    """Peak memory of a process so far."""
+    """Peak memory of the process so far; over parts, the maximum."""
     files: list[FileEntry]
     left_out: dict[str, int] = field(default_factory=dict)
-    """Rows that are left out, by reason: ``steps.LEFT_OUT``."""
+    """Rows that are left out, by reason, see ``steps.LEFT_OUT``."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Rejected rows by reason."""
     examples: list[str] = field(default_factory=list)
     """A few rejected rows as text, for error messages."""
     unknown_labels: dict[str, int] = field(default_factory=dict)
-    """Rows that are rejected for a label that no class names, by its value: the most frequent."""
+    """Rows rejected for an unknown label, by label; only the most frequent labels."""
     rejected_test: int = 0
-    """Rejected rows that are given as test rows."""
+    """Rejected rows of a given test split."""
     damaged: int = 0
     """Accepted rows whose text has U+FFFD, which stands for invalid bytes and for U+0000."""
     labels: LabelCounts = field(default_factory=dict)
-    """Accepted rows."""
+    """Accepted rows by split and label."""
     corrected: int = 0
     """Accepted rows with a label of ``prepare.corrections``."""
     encoded: int = 0
@@ -57,13 +59,14 @@ class PartCounts:
     cut: int = 0
     """Encoded rows with more tokens than ``prepare.max_length``."""
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By split: ``tokens``, and how many of them are ``unknown`` to the vocabulary."""
+    """By split: the number of ``tokens``, and how many are ``unknown`` to the vocabulary."""
 
     @classmethod
     def of(cls, parts: Sequence[PartJson]) -> "PartCounts":
         """Add up the results of all parts in one map stage."""
-        peak = max(part["peak_memory_bytes"] for part in parts)
-        return cls(**merge_counts(parts) | {"peak_memory_bytes": peak})
+        merged = merge_counts(parts)
+        merged["peak_memory_bytes"] = max(part["peak_memory_bytes"] for part in parts)
+        return cls(**merged)
 
     @property
     def accepted(self) -> int:
@@ -133,23 +136,23 @@ def check_rejected(
         counts: The counts of all parts.
         max_rejected_fraction: Share of the rows that may be rejected, and of the labels that may
             be unknown.
-        section: The section with the format of its files.
+        section: The section with the format of the files, for messages.
 
     Raises:
         UserError: Too many rows are rejected, or none is accepted.
     """
-    judged = counts.accepted + counts.rejected
+    num_judged = counts.accepted + counts.rejected
     num_unknown = counts.reasons.get(row_checks.UNKNOWN_LABEL, 0)
     unknown_share = num_unknown / max(1, counts.labelled + num_unknown)
     if counts.accepted:
-        rejected_share = counts.rejected / judged
+        rejected_share = counts.rejected / num_judged
         if max(rejected_share, unknown_share) <= max_rejected_fraction:
             return
         problem = "too many rows were rejected"
     else:
         problem = "no row was accepted"
     reasons = row_checks.list_reasons(counts.reasons) or "no rows"
-    problem += f": {counts.rejected:,} of {judged:,} rejected ({reasons})"
+    problem += f": {counts.rejected:,} of {num_judged:,} rejected ({reasons})"
     way_out = f"correct the CSV or the section {section}"
     if counts.unknown_labels:
         unknown = row_checks.list_unknown(counts.unknown_labels)
@@ -183,7 +186,7 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
         )
     if not rejected:
         return []
-    return [f"{rows_are(rejected, 'test ')} rejected, and in no figure"]
+    return [f"{rows_are(rejected, 'test ')} rejected and do not count"]
 
 
 def choose_classes(
@@ -219,10 +222,10 @@ def check_classes(
     Args:
         counts: The counts of all parts.
         learned: Classes that a model should learn. It does not learn a class without rows.
-        are_named: Whether the settings name them. Otherwise a class of fewer than
+        are_named: Whether the settings name these classes. If not, a class of fewer than
             ``MIN_CLASS_ROWS`` rows is left out.
-        has_fixed_test: Whether the test rows are given: then they do not count.
-        empty: Splits that the settings want empty.
+        has_fixed_test: Whether the test rows are given; if so, they do not count.
+        empty: Splits that are empty by the settings.
 
     Returns:
         Notes for the user.
@@ -242,7 +245,7 @@ def check_classes(
         problem = f"none of the {counts.accepted:,} accepted rows is {' or '.join(few(missing))}"
         hint = "a classifier needs two classes or more; is the CSV cut short"
         if has_fixed_test:
-            hint += ", or has it the texts of prepare.test"
+            hint += ", or are all its texts also in prepare.test"
         raise UserError(problem, hint=f"{hint}?")
     rare = [name for name in present if totals[name] < MIN_CLASS_ROWS]
     shown = ", ".join(few([f"{name} ({totals[name]})" for name in rare]))
@@ -255,7 +258,7 @@ def check_classes(
     notes = []
     if missing:
         listed = " or ".join(few(missing))
-        notes.append(f"no row to learn is {listed}, so that a model does not learn it")
+        notes.append(f"no row to learn is {listed}, so a model does not learn it")
     if rare:
         notes.append(
             f"classes of fewer than {MIN_CLASS_ROWS} rows are not learned, and their rows count as "
@@ -266,11 +269,11 @@ def check_classes(
 
 
 def _check_splits(rows: ClassRows, empty: Sequence[str]) -> list[str]:
-    """Check that the train split has rows of all classes; note the classes that other splits lack.
+    """Check that the train split has rows of all classes; note classes missing in other splits.
 
     Args:
         rows: The rows of the classes to learn.
-        empty: Splits that the settings want empty: they may lack all classes.
+        empty: Splits that are empty by the settings; they may lack all classes.
 
     Returns:
         Notes for the user.
@@ -294,8 +297,8 @@ def _check_splits(rows: ClassRows, empty: Sequence[str]) -> list[str]:
     notes = []
     for split in SPLITS:
         names = lacking.get(split, [])
-        is_wanted = split in empty and len(names) == len(rows)
-        if names and not is_wanted:
+        is_expected = split in empty and len(names) == len(rows)
+        if names and not is_expected:
             notes.append(f"the {split} split has no row of {', '.join(few(names))}")
     return notes
 

@@ -1,10 +1,11 @@
 """Table of a part -> its files, and back: the first and the last steps of preparation.
 
-A part is read first. It is encoded and written once the words of all parts are known. In between,
-``_work`` holds its tokens, its words with their counts, and the hashes of its texts. The functions
-that write return JSON, for the completion markers. Unlabelled texts pass the same steps in one map
-stage: they have no split, and their words are not counted. Ray is not imported, so that workers
-start fast.
+A part is read first. Its token ids are written after the words of all parts are known. In between,
+``_work`` has its tokens, its words with their counts, and the hashes of its texts. Unlabelled texts
+pass the same steps in one map stage: they have no split, and their words are not counted.
+
+The functions that write get the ``Label`` of the part, which names its files. They return JSON for
+the completion markers. Ray is not imported, so that workers start fast.
 """
 
 import functools
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
@@ -58,10 +59,10 @@ class PrepareJob:
     fixed_splits: tuple[str, ...] = ()
     """Splits with their own files."""
     prefix: str = ""
-    """Prefix of the names of files that are needed until the stage is complete."""
+    """Prefix of the names of map stages and of files in ``work``."""
 
     def work_file(self, name: str, number: int) -> str:
-        """Name a file that is needed until the stage is complete."""
+        """Name a file in ``work``."""
         return join(self.work, f"{self.prefix}{name}-{number:05d}")
 
 
@@ -75,14 +76,19 @@ class CorpusPart(NamedTuple):
 
 @functools.lru_cache(maxsize=2)
 def load_table(uri: str, key: str) -> pa.Table:
-    """Load a table of a preparation once for each worker process."""
+    """Load a table of a preparation; each worker process reads it once.
+
+    Args:
+        uri: The table.
+        key: ``PrepareJob.key``, so that a worker does not reuse the table of another preparation.
+    """
     return filesystem.read_arrow(uri)
 
 
 def load_corrections(job: PrepareJob) -> CorrectedRows | None:
-    """Load the rows whose labels are replaced, if there are any.
+    """Load the rows whose labels are replaced; None without ``prepare.corrections``.
 
-    Before the classes are known, they have no label.
+    Before the classes are known, the rows have no new label.
     """
     if not job.settings.corrections:
         return None
@@ -100,9 +106,9 @@ def _labelled_rules(job: PrepareJob) -> row_checks.RowRules:
 
 
 def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
-    """Read a part before its classes are known: every written label is unknown.
+    """Read the written labels of a part before its classes are known.
 
-    Corrected labels are left out.
+    At this time every written label counts as unknown. Labels that corrections replace are null.
     """
     rules = _labelled_rules(job)
     required = tuple(name for name in rules.required if name != "label")
@@ -111,41 +117,41 @@ def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
     return parts.accepted(rows).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
+def write_labels(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
     """Count the rows by written label, see ``row_checks.count_unknown``."""
     return row_checks.count_unknown(table)
 
 
 def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
-    """Read and check a part, with the columns that the split needs and those to keep.
+    """Read and check a part, with the columns for its split and the columns to keep.
 
     Returns:
-        The table of :func:`parts.read`; rows to leave out have a reason, too.
+        The table of :func:`parts.read`; rows to leave out also have a reason.
     """
     table = parts.read(texts.part, _labelled_rules(job))
     return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
 
 
-def write_splits(table: pa.Table, part: Label, *, job: PrepareJob) -> dict[str, int]:
+def write_splits(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
     """Count the accepted rows of each fixed split."""
     counts = row_checks.count_values(parts.accepted(table)["split"].drop_null())
     return {split: counts.get(split, 0) for split in schema.SPLITS[1:]}
 
 
-def write_times(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
+def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Count the rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_arrow(job.work_file("times", part.number), seconds)
 
 
-def write_keys(table: pa.Table, part: Label, *, job: PrepareJob) -> None:
+def write_keys(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Write the hashes of the texts."""
     keys = parts.accepted(table).select(duplicates.KEYS.names)
     filesystem.write_arrow(job.work_file("keys", part.number), keys)
 
 
-def write_texts(table: pa.Table, part: Label, *, job: PrepareJob, writes_keys: bool) -> PartJson:
+def write_texts(table: pa.Table, part: PartId, *, job: PrepareJob, writes_keys: bool) -> PartJson:
     """Write the tweets and the rejected rows of a part, its tokens and words, and its hashes."""
     kept = parts.accepted(table)
     rows = parts.take_accepted(kept, keep=job.settings.keep_columns).drop_columns(["split"])
@@ -237,22 +243,22 @@ def encode_tokens(table: pa.Table, *, job: PrepareJob) -> pa.Table:
 
 @functools.lru_cache(maxsize=1)
 def _load_vocabulary(uri: str, key: str) -> vocabulary.Vocabulary:
-    """Load the vocabulary of a preparation once for each worker process."""
+    """Load the vocabulary of a preparation, like :func:`load_table`."""
     return vocabulary.load(uri, with_vectors=False)
 
 
-def write_encoded(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
+def write_encoded(table: pa.Table, part: PartId, *, job: PrepareJob) -> PartJson:
     """Write the token ids of a part."""
     ids = table.select(schema.ENCODED.names).cast(schema.ENCODED)
     files = _write_by_split("encoded", part, ids, table["split"].to_numpy(), job.root)
-    counts = count_encoded(table)
+    counts = _count_encoded(table)
     counts["peak_memory_bytes"] = memory.peak_bytes()
     counts["files"] = files
     return counts
 
 
-def count_encoded(table: pa.Table) -> PartJson:
-    """Count encoded rows, cut rows, and by split all tokens and the unknown tokens."""
+def _count_encoded(table: pa.Table) -> PartJson:
+    """Count encoded rows, rows without a token, cut rows, and the tokens of each split."""
     split = table["split"].to_numpy()
     num_tokens = np.diff(steps.tokens_of(table).offsets)
     num_unknown = table["num_unknown"].to_numpy()
@@ -301,7 +307,7 @@ def _examples(rejected: pa.Table) -> list[str]:
 
 
 def _write_by_split(
-    kind: str, part: Label, table: pa.Table, split: np.ndarray, root: str
+    kind: str, part: PartId, table: pa.Table, split: np.ndarray, root: str
 ) -> list[FileEntry]:
     """Write the rows of each split to a file, given the split of each row."""
     files = []
@@ -344,13 +350,13 @@ def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
         keys = filesystem.read_arrow(uri)
         hashes = keys["normalized"].to_numpy()
         is_train = keys["split"].to_numpy() == _TRAIN
-        train = hashes[is_train] if drops else hashes[:0]
+        train = hashes[is_train] if drops else hashes[:0]  # none
         return hashes[~is_train], train
 
     hashes = filesystem.map_files(read, uris)
     held_out = np.concatenate([of_file for of_file, _ in hashes])
     train = np.concatenate([of_file for _, of_file in hashes])
-    # the first occurrence decides: a text of both is held out
+    # the first occurrence decides: a text that is in both is held out
     known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
     reason = np.where(first < len(held_out), duplicates.HELD_OUT, duplicates.REPEATED)
     table = pa.table({"normalized": known, "reason": pa.array(reason, pa.string())})
@@ -358,10 +364,10 @@ def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
 
 
 def leave_out_known(table: pa.Table, *, job: PrepareJob) -> pa.Table:
-    """Set the reason of texts that labelled rows have, too.
+    """Set the reason of unlabelled texts that :func:`write_known` lists.
 
-    Texts are compared by one 64-bit hash. Of 10 million unlabelled texts and 3 million known texts,
-    the probability that any text is left out by mistake is 2e-6; none is kept by mistake.
+    Texts are compared by one 64-bit hash. With 10 million unlabelled and 3 million known texts, the
+    probability that any text is left out by mistake is 2e-6; none is kept by mistake.
     """
     known = load_table(job.work_file(_KNOWN, 0), job.key)
     is_known, place = find_sorted(known["normalized"].to_numpy(), table["normalized"].to_numpy())
@@ -370,7 +376,7 @@ def leave_out_known(table: pa.Table, *, job: PrepareJob) -> pa.Table:
     return put_columns(table, {"reason": reason})
 
 
-def write_unlabelled(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJson:
+def write_unlabelled(table: pa.Table, part: PartId, *, job: PrepareJob) -> PartJson:
     """Write the accepted texts of a part with their token ids, and its rejected rows."""
     rows = parts.accepted(table)
     ids = rows.select(schema.UNLABELLED.names).cast(schema.UNLABELLED)
@@ -378,4 +384,4 @@ def write_unlabelled(table: pa.Table, part: Label, *, job: PrepareJob) -> PartJs
     counts = write_rejected(table, f"rejected/unlabelled-{part.name_file()}", job=job)
     counts["files"] += files
     counts["labels"] = count_labels(rows, [UNLABELLED])
-    return counts | count_encoded(rows)
+    return counts | _count_encoded(rows)

@@ -1,4 +1,4 @@
-"""Table of texts -> the same table with one more column: the steps of preparation.
+"""Table of texts -> the same table with added columns: the steps of preparation.
 
 Each step is a function of an Arrow table, and can be called alone. A row with a ``reason`` is
 rejected or left out; it stays in the table until the files are written.
@@ -21,7 +21,7 @@ _VALIDATION = SPLITS.index("validation")
 _TEST = SPLITS.index("test")
 EVERY_NTH = "every_nth"
 LEFT_OUT = (EVERY_NTH, *duplicates.REASONS)
-"""Reasons to leave out a row, which is not rejected."""
+"""Reasons to leave out a row; it does not count as rejected."""
 
 
 def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None = None) -> pa.Table:
@@ -85,12 +85,11 @@ def assign_splits(
 def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
     """Add ``tokens``: the words of each text, none for a row with a reason.
 
+    Each word is stored once: the lists have indexes into one array of distinct words.
+
     Args:
         table: Has ``text`` and ``reason``.
         rule: Name of the tokenizer.
-
-    Returns:
-        Each list holds indexes into one array of the distinct words of the table.
     """
     tokens = tokenizer.tokenize(parts.accepted_texts(table), name=rule)
     return put_columns(table, {"tokens": tokens.to_lists()})
@@ -99,14 +98,14 @@ def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
 def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) -> pa.Table:
     """Add the ids of the tokens.
 
-    Columns:
-        added: ``token_ids`` and ``length``; ``num_unknown``: tokens that the vocabulary lacks;
-            ``is_cut``: whether there are more ids than are kept.
-
     Args:
         table: Has ``tokens``.
         words: The vocabulary.
-        max_length: Ids kept of each text.
+        max_length: Maximum number of ids that are kept of each text.
+
+    Columns:
+        added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of tokens
+            that the vocabulary lacks; ``is_cut``, whether a text has more ids than are kept.
     """
     tokens = tokens_of(table)
     encoded = words.encode(tokens, max_length=max_length)
@@ -122,7 +121,7 @@ def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) ->
 
 
 def tokens_of(table: pa.Table) -> tokenizer.Tokens:
-    """Take the tokens out of the column ``tokens``."""
+    """Convert the column ``tokens`` back to ``Tokens``."""
     return tokenizer.Tokens.from_lists(one_array(table["tokens"]))
 
 

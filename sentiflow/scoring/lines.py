@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.cluster import memory
-from sentiflow.data.schema import BINARY
+from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.errors import printable
 from sentiflow.models.package import PIECE, ModelPackage
 from sentiflow.models.scores import Scores
@@ -46,7 +46,7 @@ def predict(
     out: BinaryIO,
     render: Callable[[pa.Array, Scores], bytes],
 ) -> None:
-    """Score blocks of lines on all cores, and write the predictions in order.
+    """Score blocks of lines on all cores, and write their predictions to a stream, in order.
 
     Predictions are written before more input is awaited, so that it can be used interactively.
 
@@ -87,17 +87,23 @@ def read(stream: BinaryIO) -> Iterator[Block]:
             block = block.removeprefix(codecs.BOM_UTF8)
             is_first = False
         if block:
-            lines = block.removesuffix(b"\n").decode(errors="replace").split("\n")
-            text = pa.array([line.removesuffix("\r") for line in lines], pa.string())
-            yield Block(text, more)
+            yield Block(text=_split_lines(block), more=more)
+
+
+def _split_lines(block: bytes) -> pa.Array:
+    """Split a block into its lines, without line ends."""
+    lines = block.removesuffix(b"\n").decode(errors="replace").split("\n")
+    return pa.array([line.removesuffix("\r") for line in lines], pa.string())
 
 
 def _is_ready(stream: BinaryIO) -> bool:
     """Say whether input is available without waiting."""
     try:
-        return bool(select.select([stream.fileno()], [], [], 0)[0])
+        number = stream.fileno()
     except io.UnsupportedOperation:  # the stream is in memory
         return True
+    readable, _, _ = select.select([number], [], [], 0)
+    return bool(readable)
 
 
 def to_tsv(
@@ -114,14 +120,14 @@ def to_tsv(
         scores: The scores of these texts.
         for_people: Escape what controls a terminal, and add a last column that marks texts without
             a known word.
-        top: Write so many labels, each with its own probability.
+        top: Write this many labels, each with its own probability.
     """
     columns = scores.top(top or 1)
     unsure = columns.pop("unsure", None)
     num_tokens = columns.pop("num_tokens").tolist()
-    answers = [_to_list(values) for values in columns.values()]
+    answers = [_to_list(values) for values in columns.values()]  # label, probability, …
     if top is None and scores.classes == BINARY:
-        answers[1] = scores.probabilities[:, 1].tolist()
+        answers[1] = scores.probabilities[:, POSITIVE].tolist()
 
     texts = text.to_pylist()
     replacements = _ESCAPES if for_people else _BLANKS
@@ -142,8 +148,9 @@ def to_json(
 ) -> bytes:
     """Write an object for each text: text, label, probabilities and number of known words.
 
-    For people all of it is ASCII if the text could act on a terminal. The probabilities are named
-    as in a table of predictions, or as in :meth:`Scores.top`.
+    The probabilities are named as in a table of predictions, or with ``top`` as in
+    :meth:`Scores.top`. With ``for_people`` an object is pure ASCII if its text could act on a
+    terminal.
     """
     answers = scores.columns if top is None else scores.top(top)
     columns = {"text": text, "label": answers.pop("predicted_label"), **answers}

@@ -28,7 +28,7 @@ class Summary:
     """What one run has scored."""
 
     new: RowCounts
-    """Rows of this run; a run that was resumed counts all its rows."""
+    """Rows of this run; if it was resumed, also the rows before that."""
     total: RowCounts
     """All rows of the corpus, earlier runs included."""
     num_scored: int

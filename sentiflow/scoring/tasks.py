@@ -1,4 +1,4 @@
-"""The tasks of scoring: their arguments, their steps, and the results that they add up to.
+"""The tasks of scoring: their arguments, their steps and their results, which add up to row counts.
 
 A task scores the table of a part and writes its files. Ray is not imported, and torch only by the
 step that needs it.
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
@@ -32,6 +32,18 @@ _MAX_NAMED = 4
 """Classes up to which a line names all."""
 _NUM_FREQUENT = 3
 """Classes that a line names if there are more: the most frequent ones."""
+
+_COUNTS = (
+    "rows_read",
+    "accepted",
+    "rejected",
+    "prior_only",
+    "labelled",
+    "unknown_labels",
+    "repeated_ids",
+    "predicted",
+)
+"""Fields of :class:`RowCounts` that every manifest has among its counts."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,7 @@ class ScoreJob:
     model_fingerprint: str
     """Fingerprint that the package must still have."""
     model_version: str
-    """Its name in the predictions."""
+    """Name of the model in the predictions."""
     first_part: int
     """Number of the first part in file names."""
     root: str
@@ -129,7 +141,11 @@ class RowCounts:
 
     @property
     def brief(self) -> str:
-        """List the shares of all classes, or of the most frequent of many, for a line."""
+        """List the shares of the classes for a line, each with a comma after it.
+
+        Of negative and positive only the share of positive is listed; of many classes only the
+        most frequent are.
+        """
         shares = self.fractions
         chosen = list(shares)
         if tuple(shares) == BINARY:
@@ -144,18 +160,6 @@ class RowCounts:
         if not self.accepted:
             return {}
         return {name: number / self.accepted for name, number in self.predicted.items()}
-
-
-_COUNTS = (
-    "rows_read",
-    "accepted",
-    "rejected",
-    "prior_only",
-    "labelled",
-    "unknown_labels",
-    "repeated_ids",
-    "predicted",
-)
 
 
 def choose_precision(setting: str, *, earlier: str, on_gpu: bool) -> str:
@@ -179,11 +183,11 @@ def check_compatible(previous: Manifest, plan: TablePlan) -> None:
     """Check that predictions for new files can be added to the previous ones.
 
     Raises:
-        UserError: They cannot.
+        UserError: The new files have no row ids, or other types of the kept columns.
     """
     if previous["has_row_ids"] and not plan.table_format.has_row_ids:
         problem = f"{plan.files[0]['uri']} has no row_id"
-        if plan.notes:
+        if plan.notes:  # the first one says what is wrong with row_id
             problem = plan.notes[0].partition(":")[0]
         raise UserError(
             problem,
@@ -210,7 +214,7 @@ def list_kept(keep_columns: Sequence[str]) -> list[str]:
     return [name for name in keep_columns if name not in schema.TWEETS.names]
 
 
-def score(table: pa.Table, part: Label, *, job: ScoreJob) -> dict[str, Any]:
+def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
     """Score the accepted rows of a part; write their predictions, and the rejected rows.
 
     A worker process keeps the model for its next part.

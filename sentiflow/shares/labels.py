@@ -1,4 +1,4 @@
-"""Manual labels: rows are drawn to be labelled, read again, and found in a corpus with weights.
+"""Manual labels: draw rows to label; read their labels again, and weight them in the corpus.
 
 The weights are not in the files, where a spreadsheet may change them: the same sample is drawn
 again when its labels are read.
@@ -26,11 +26,12 @@ from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import training_rows
 
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
-"""Values of the column ``sample``: all that the draw depends on beside the corpus."""
+"""Values of the column ``sample``: size and grouping of the draw, which depends on nothing else but
+the corpus."""
 _MAX_FOREIGN = 0.1
 """Largest share of a file's rows that may be missing when their sample is drawn again."""
 _IMPROBABLE = 0.01
-"""Labelled rows are no random sample if their difference from all rows has a lower p-value."""
+"""Labelled rows are not a random sample if their difference from all rows has a lower p-value."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,18 @@ class Labels:
     """Rows of ``trends.labels``."""
 
     table: pd.DataFrame
-    """By ``row_id``: ``label``, a position among the classes, and ``weight``, the inverse of the
-    probability with which the row was drawn, or 1 if all rows have the same; 0 if it was not drawn:
-    then the label is only counted."""
+    """By ``row_id``: ``label``, a position among the classes, and ``weight``. In a sample it is the
+    inverse of the row's chance to be drawn, and 0 for a row that was not drawn: its label is
+    counted, but does not measure the error of the model. Without a sample all weights are 1."""
     is_drawn: bool
-    """Whether the rows are a sample that ``--sample`` drew, or were chosen in another way."""
+    """Whether the rows are a sample that ``--sample`` drew; if not, they were chosen in another
+    way."""
     notes: list[str]
+    """What a reader should know about the labels."""
 
 
 def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
-    """Read the files of ``trends.labels``, and find the weights of their rows.
+    """Read the files of ``trends.labels``; draw their sample again for the weights of its rows.
 
     Args:
         settings: Names the files.
@@ -77,7 +80,10 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
 
     drawn_as = _SAMPLE.fullmatch(sample)
     if not drawn_as:
-        raise UserError(f"{labels['place'][0]}: {sample!r} is no sample, such as '300 rows'")
+        place = labels["place"][0]
+        raise UserError(
+            f"{place}: sample {sample!r} is not written as '300 rows' or '300 rows by X'"
+        )
     by = (drawn_as["by"],) if drawn_as["by"] else ()
     grouping = settings.model_copy(update={"by": by})
     rows.check_columns(grouping, scored, setting=f"{name}: column sample")
@@ -132,9 +138,9 @@ def _check_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
     if num_foreign > _MAX_FOREIGN * num_rows:
         raise UserError(
             line,
-            hint="the corpus has changed since, or they were not drawn by --sample: draw again",
+            hint="the corpus has changed since, or you chose rows yourself: draw a sample again",
         )
-    return f"{line}: their labels measure no error of the model"
+    return f"{line}: their labels do not measure the error of the model"
 
 
 def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
@@ -177,22 +183,23 @@ def _draw(
     scored: Manifest,
     uri: str,
     size: int,
-    labelled: np.ndarray,
+    labelled_by_hand: np.ndarray,
     *,
     with_text: bool = False,
 ) -> pd.DataFrame:
     """Draw rows by their numbers and groups alone, so that another model leads to the same rows.
 
-    A row's chance is proportional to 1 / sqrt(rows of its group), the group by the first of
-    ``trends.by``: small groups get more than their part (M. D. Bankier, "Power allocations",
-    American Statistician 42, 1988).
+    A row's chance is proportional to 1 / sqrt(rows of its group by the first of ``trends.by``), so
+    small groups get more than their share (M. D. Bankier, "Power allocations", American
+    Statistician 42, 1988).
 
     Args:
         settings: What to group by.
         scored: Manifest of the predictions.
         uri: Their directory.
         size: Rows to draw.
-        labelled: Row numbers that count as unlabelled, as their label comes from the sample.
+        labelled_by_hand: Numbers of rows that had no label when the sample was drawn. They count as
+            unlabelled.
         with_text: Read the texts, too.
 
     Returns:
@@ -203,11 +210,11 @@ def _draw(
         UserError: Every row has a label.
     """
     group = settings.by[0] if settings.by else rows.EVERY
-    counts = _count_unlabelled(settings, scored, uri, labelled)
+    counts = _count_unlabelled(settings, scored, uri, labelled_by_hand)
     chances = _choose_chances(counts, size)
     drawn = None
     for batch in rows.read(settings, scored, uri, with_text=with_text):
-        is_open = _is_unlabelled(batch, labelled)
+        is_open = _is_unlabelled(batch, labelled_by_hand)
         row_id = batch.row_id[is_open]
         keys = batch.keys[is_open]
         chance = chances.reindex(keys[group]).to_numpy()
@@ -222,9 +229,9 @@ def _draw(
 
 
 def _count_unlabelled(
-    settings: TrendsSettings, scored: Manifest, uri: str, labelled: np.ndarray
+    settings: TrendsSettings, scored: Manifest, uri: str, labelled_by_hand: np.ndarray
 ) -> pd.Series:
-    """Count the unlabelled rows of each group, by the first of ``trends.by``.
+    """Count the unlabelled rows of each group by the first of ``trends.by``.
 
     Raises:
         UserError: Every row has a label, or there are too many groups.
@@ -232,23 +239,24 @@ def _count_unlabelled(
     group = settings.by[0] if settings.by else rows.EVERY
     counts = pd.Series(dtype=np.int64)
     for batch in rows.read(settings, scored, uri):
-        is_open = _is_unlabelled(batch, labelled)
+        is_open = _is_unlabelled(batch, labelled_by_hand)
         of_batch = batch.keys[group][is_open].value_counts(dropna=False)
         counts = pd.concat([counts, of_batch]).groupby(level=0, dropna=False).sum()
         rows.check_number(counts, settings)
     if not len(counts):
         raise UserError(
-            "every row of the predictions has a label", hint="run without --sample: it counts them"
+            "every row of the predictions has a label",
+            hint="run without --sample, which counts the labels",
         )
     return counts
 
 
-def _is_unlabelled(batch: rows.PredictionBatch, labelled: np.ndarray) -> np.ndarray:
-    return np.asarray((batch.label < 0) | np.isin(batch.row_id, labelled))
+def _is_unlabelled(batch: rows.PredictionBatch, labelled_by_hand: np.ndarray) -> np.ndarray:
+    return np.asarray((batch.label < 0) | np.isin(batch.row_id, labelled_by_hand))
 
 
 def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
-    """Choose the chance of a row of each group, so that ``size`` rows are drawn in all."""
+    """Choose the chance of a row in each group, so that ``size`` rows are expected in total."""
     from scipy.optimize import brentq
 
     num_rows = counts.to_numpy(float)
@@ -256,10 +264,11 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
         return pd.Series(1.0, counts.index)
     relative = 1 / np.sqrt(num_rows)
 
-    def count_too_many(rate: float) -> float:
-        return float((num_rows * np.minimum(relative * rate, 1)).sum() - size)
+    def count_excess(rate: float) -> float:
+        expected_rows = num_rows * np.minimum(relative * rate, 1)
+        return float(expected_rows.sum() - size)
 
-    rate = brentq(count_too_many, 0, 1 / relative.min())
+    rate = brentq(count_excess, 0, 1 / relative.min())
     return pd.Series(np.minimum(relative * rate, 1), counts.index)
 
 
@@ -313,7 +322,12 @@ class LabelFinder:
         return _Seen(row_ids=row_ids, texts=texts)
 
     def find(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels, -1 for none, and weights, 0 for labels that are only counted."""
+        """Find the labels of a batch.
+
+        Returns:
+            N labels, -1 for none; N weights, 0 for labels that are counted but do not measure the
+            error of the model. With manual labels, the labels of the corpus are only counted.
+        """
         label = batch.label.astype(np.int64)
         weight = np.ones(len(label))
         if self.labels is not None:
@@ -335,13 +349,17 @@ class LabelFinder:
         return label, np.where(is_new, weight, 0.0)
 
 
-def describe_choice(cells: np.ndarray, size: float, classes: tuple[str, ...]) -> list[str]:
-    """Say how the labelled rows differ from all, if that is improbable in a random sample.
+def describe_differences(cells: np.ndarray, size: float, classes: tuple[str, ...]) -> list[str]:
+    """Say how the labelled rows differ from all rows, if that is improbable in a random sample.
 
     Args:
-        cells: Results of ``sampling.count_cells``, for all rows and for the sample.
+        cells: ``(2, C, NUM_STEPS)``, results of ``sampling.count_cells``: for all rows, and for the
+            sample.
         size: The effective size of the sample.
-        classes: The classes.
+        classes: The C classes.
+
+    Returns:
+        One note on the larger difference, by predicted class or by probability; or none.
     """
     p_values = sampling.check_randomness(cells[0], cells[1], size)
     if p_values.min() >= _IMPROBABLE:
@@ -352,15 +370,15 @@ def describe_choice(cells: np.ndarray, size: float, classes: tuple[str, ...]) ->
         of_steps = cells.sum(axis=1) / totals
         gaps = np.diff(of_steps, axis=0).cumsum()
         at = int(np.abs(gaps).argmax()) + 1
-        every, sample = of_steps[:, at:].sum(axis=1)
+        of_all, of_sample = of_steps[:, at:].sum(axis=1)
         what = f"have a probability of {at / sampling.NUM_STEPS:.2f} or more"
     else:
         of_classes = cells.sum(axis=2) / totals
         at = int(np.abs(of_classes[1] - of_classes[0]).argmax())
-        every, sample = of_classes[:, at]
+        of_all, of_sample = of_classes[:, at]
         what = f"are predicted {classes[at]}"
     return [
-        f"the labelled texts are no random sample: {sample:.1%} of them {what}, of all "
-        f"{every:.1%} ({write_p(p_values.min())}); the intervals hold only for texts like them, "
-        "and no group or period is claimed to differ"
+        f"the labelled texts are not a random sample: {of_sample:.1%} of them {what}, but "
+        f"{of_all:.1%} of all texts ({write_p(p_values.min())}); the intervals hold only for texts "
+        "like the labelled ones, and no group or period is claimed to differ"
     ]

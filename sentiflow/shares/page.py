@@ -40,10 +40,11 @@ class Conclusion(NamedTuple):
 
 
 _FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m"}
+"""How the beginning of a period is written, by unit."""
 MAX_OPEN = 20
-"""Lines that the table of two columns has without being folded."""
+"""A table by both of ``trends.by`` is folded if it has more lines."""
 MAX_ROWS = 500
-"""Groups or periods in a table of the page."""
+"""Maximum number of groups or periods in a table of the page."""
 
 
 def choose_class(trends: ShareTable) -> str:
@@ -65,7 +66,7 @@ def write_period(period: datetime, unit: str) -> str:
 
 
 def tells_nothing(lines: Any) -> Any:
-    """Say whether an interval, or which of several, goes from 0 to 1."""
+    """Say whether an interval goes from 0 to 1; for a table, which of its intervals do."""
     return (lines["low"] <= 0) & (lines["high"] >= 1)
 
 
@@ -76,18 +77,20 @@ def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
     if trends.method == UNCORRECTED or not trends.is_random:
         return conclusions
     for item in trends.breakdowns[1:]:
-        line = item.of(focus)
-        if item.has_groups and not item.unit and "," not in item.by and item.by != VERSION:
-            told = line[~tells_nothing(line)].reset_index(drop=True)
-            if len(told) > 1:
-                conclusions.append(_describe_highest(told, item.by))
-        if item.unit and not item.has_groups and len(line) > 1:
-            conclusions.append(_describe_change(line, item.unit))
+        lines = item.of(focus)
+        is_by_column = not item.unit and not item.is_by_both and item.by != VERSION
+        if is_by_column:
+            known = lines[~tells_nothing(lines)].reset_index(drop=True)
+            if len(known) > 1:
+                conclusions.append(_describe_highest(known, item.by))
+        is_by_time = item.unit and not item.has_groups
+        if is_by_time and len(lines) > 1:
+            conclusions.append(_describe_change(lines, item.unit))
     return conclusions
 
 
 def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
-    """Say the share of each class, the most important class first; of many classes the largest."""
+    """Say the share of each class, ``focus`` first; if there are many classes, the largest ones."""
     num_more = len(trends.classes) - MOST_LISTED
     if num_more > 0:
         order = list(trends.whole["share"].nlargest(MOST_LISTED).index)
@@ -114,22 +117,22 @@ def _describe_share(line: pd.Series) -> Conclusion:
     return Conclusion(share, meaning, "shares")
 
 
-def _describe_highest(line: pd.DataFrame, by: str) -> Conclusion:
+def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
     """Compare the group with the highest share of a class with each other group.
 
     Args:
-        line: The groups' shares of a class, two or more.
+        lines: The shares of the class, a line for each of two groups or more.
         by: The column of the groups.
     """
-    name = line["class"][0]
-    top = int(line["share"].argmax())
-    share = f"{line['share'][top]:.1%}"
-    where = f"{by} {line['group'][top]}"
-    gap = _find_gap(line.iloc[top])
-    if gap:
-        meaning = f"is the highest estimate of {name}: {where}, but {gap}"
+    name = lines["class"][0]
+    top = int(lines["share"].argmax())
+    share = f"{lines['share'][top]:.1%}"
+    where = f"{by} {lines['group'][top]}"
+    reservation = _find_reservation(lines.iloc[top])
+    if reservation:
+        meaning = f"is the highest estimate of {name}: {where}, but {reservation}"
         return Conclusion(share, meaning, "groups")
-    p_values = compare_with(line["share"].to_numpy(), line["error"].to_numpy(), top)
+    p_values = compare_with(lines["share"].to_numpy(), lines["error"].to_numpy(), top)
     p_value = float(np.nanmax(p_values))
     if p_value < SURE:
         meaning = f"is the highest share of {name}: {where} ({write_p(p_value)})"
@@ -141,7 +144,7 @@ def _describe_highest(line: pd.DataFrame, by: str) -> Conclusion:
     return Conclusion(share, meaning, "groups")
 
 
-def _find_gap(line: pd.Series) -> str:
+def _find_reservation(line: pd.Series) -> str:
     """Say why nothing is claimed about a group or period; empty if something is."""
     if line.method == UNLABELLED:
         return "it has no labelled text that is new to the model"
@@ -150,25 +153,28 @@ def _find_gap(line: pd.Series) -> str:
     return ""
 
 
-def _describe_change(line: pd.DataFrame, unit: str) -> Conclusion:
-    """Compare the last period with each earlier one.
+def _describe_change(lines: pd.DataFrame, unit: str) -> Conclusion:
+    """Compare the last period with each earlier one; describe the largest sure difference.
 
     Args:
-        line: The periods' shares of a class, two or more.
+        lines: The shares of a class, a line for each of two periods or more.
         unit: The unit of the periods.
     """
-    name = line["class"][0]
-    share = line["share"].to_numpy()
-    last = len(line) - 1
-    p_values = compare_with(share, line["error"].to_numpy(), last)[:last]
-    has_label = (line["method"] != UNLABELLED).to_numpy()
+    name = lines["class"][0]
+    share = lines["share"].to_numpy()
+    last = len(lines) - 1
+    p_values = compare_with(share, lines["error"].to_numpy(), last)[:last]
+    has_label = (lines["method"] != UNLABELLED).to_numpy()
     is_sure = np.array(adjust(p_values.tolist())) < SURE
     is_sure &= has_label[:last] & has_label[last]
-    periods = [write_period(period, unit) for period in line["period"]]
+    periods = [write_period(period, unit) for period in lines["period"]]
     if not is_sure.any():
         meaning = f"of the texts of {periods[last]} are {name}"
-        gap = _find_gap(line.iloc[last])
-        meaning += f", but {gap}" if gap else ": no change beyond chance"
+        reservation = _find_reservation(lines.iloc[last])
+        if reservation:
+            meaning += f", but {reservation}"
+        else:
+            meaning += ": no change beyond chance"
         return Conclusion(f"{share[last]:.1%}", meaning, "periods")
     gaps = share[last] - share[:last]
     at = int(np.argmax(np.where(is_sure, np.abs(gaps), 0)))
@@ -186,9 +192,10 @@ class Section:
     lines: pd.DataFrame
     """As ``Breakdown.of`` returns them, with four more columns: ``name``, the group or period;
     ``is_corrected``, whether there is an interval; ``is_higher``, whether the share is higher than
-    in all other groups together, beyond chance; ``is_known``, whether its interval tells
-    anything."""
+    in all other groups together, beyond chance; ``is_known``, whether its interval is narrower than
+    0 to 1."""
     num_left_out: int = 0
+    """Lines that are not shown."""
     reference: float = 0
     """The share in all rows; 0 for none."""
     is_open: bool = True
@@ -280,7 +287,7 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
         shown,
         num_left_out=len(lines) - len(shown),
         reference=reference,
-        is_open=len(shown) <= MAX_OPEN or "," not in item.by,
+        is_open=len(shown) <= MAX_OPEN or not item.is_by_both,
     )
 
 

@@ -1,4 +1,4 @@
-"""Scored directory -> its rows, batch by batch: probabilities, labels, the groups they are in."""
+"""Scored directory -> its rows, batch by batch: probabilities, labels, groups."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from sentiflow.progress import Progress
 EVERY = ""
 """A key that is the same for all rows."""
 VERSION = "model_version"
-"""A key that is always there: the labels of rows tell the errors of the model that scored them."""
+"""A key that is always there: errors are measured for each version of the model separately."""
 MAX_GROUPS = 10_000
 """Maximum number of groups."""
 
@@ -38,10 +38,10 @@ class PredictionBatch:
     """Columns: each of ``trends.by`` (values, or the beginnings of periods), ``EVERY``, and
     ``VERSION``."""
     author: np.ndarray | None
-    """Hashes of the names of N authors, where predictions have a column of users; a text without an
-    author counts as the only text of its author."""
+    """Hashes of the names of N authors; None if predictions have no column of users. A text without
+    an author counts as the only text of its author."""
     text: pa.Array | None
-    """The texts, where predictions have them and they were asked for."""
+    """The N texts; None if predictions do not have them or they were not asked for."""
 
 
 def find_text_column(scored: Manifest) -> str | None:
@@ -65,15 +65,15 @@ def _find_user_column(scored: Manifest, named: str | int | None) -> str | None:
 def check_columns(
     settings: TrendsSettings, scored: Manifest, *, setting: str = "trends.by"
 ) -> None:
-    """Check that predictions have the columns of ``trends.by``, and times where these are cut.
+    """Check that predictions have the columns of ``trends.by``, and that times have a unit.
 
     Args:
         settings: Has ``by``.
         scored: Manifest of the predictions.
-        setting: What names the columns, for messages.
+        setting: The setting that names the columns, for messages.
 
     Raises:
-        UserError: A column is missing, or is a time without a unit.
+        UserError: A column is missing, or is a time and named without a unit.
     """
     available = [*scored["settings"]["keep_columns"], "split", "predicted_label"]
     if "models" in scored:
@@ -105,7 +105,7 @@ def read(
         with_text: Read the texts, too, where predictions have them.
 
     Raises:
-        UserError: A file is gone or damaged, or a column to cut by time has no time.
+        UserError: A file is gone or damaged, or a column with a unit of time has no times.
     """
     probabilities = [PROBABILITY + name for name in lineage.classes_of_model(scored)]
     every_probability = [PROBABILITY + name for name in manifest.find_classes(scored)]
@@ -144,7 +144,7 @@ def read(
 
 
 def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
-    """Hash the author of each row, or its number where it has none."""
+    """Hash the author of each row, or the number of the row if it has no author."""
     names = rows[column].cast(pa.string()).to_pandas().fillna("")
     of_names = pd.util.hash_array(names.to_numpy(object))
     of_rows = pd.util.hash_array(rows["row_id"].to_numpy())
@@ -157,18 +157,27 @@ def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None
     for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
         values = rows[column].combine_chunks()
         if unit:
-            key = _cut(values, column, unit, time_format, settings.time_zone)
+            key = _find_periods(values, column, unit, time_format, settings.time_zone)
         else:
             key = values.cast(pa.string()).fill_null("(none)")
         keys[by] = key.to_pandas()
     return keys
 
 
-def _cut(values: pa.Array, name: str, unit: str, time_format: str | None, zone: str) -> pa.Array:
-    """Find the period of each time: its beginning in local time. A date has no time zone.
+def _find_periods(
+    values: pa.Array, name: str, unit: str, time_format: str | None, zone: str
+) -> pa.Array:
+    """Find the period of each time, as its beginning in local time. A date has no time zone.
+
+    Args:
+        values: Times, dates, or written times.
+        name: Their column.
+        unit: Unit of the periods, such as ``week``.
+        time_format: The format of written times.
+        zone: Time zone of the periods.
 
     Raises:
-        UserError: There is no time.
+        UserError: No value is a time, or a written time has another format.
     """
     if pa.types.is_date(values.type):
         return pc.floor_temporal(values.cast(pa.timestamp("us")), unit=unit)
@@ -177,7 +186,7 @@ def _cut(values: pa.Array, name: str, unit: str, time_format: str | None, zone: 
         moments = _read_times(values, name, time_format)
     if len(moments) and moments.null_count == len(moments):
         raise UserError(
-            f"trends.by: {name} holds no time, such as {values[0].as_py()!r}",
+            f"trends.by: {name} holds no times, but values such as {values[0].as_py()!r}",
             hint=f"name {name} without :{unit}, or a column of times",
         )
     in_utc = moments.cast(pa.timestamp("us", "UTC"))
@@ -201,7 +210,11 @@ def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Arra
 
 
 def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> None:
-    """Check that there are not too many groups; each is a row.
+    """Check that there are not too many groups.
+
+    Args:
+        groups: A row for each group.
+        settings: Has ``by``, for the message.
 
     Raises:
         UserError: There are more than ``MAX_GROUPS``.

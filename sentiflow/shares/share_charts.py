@@ -14,17 +14,17 @@ from sentiflow.shares.page import choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, ShareTable
 
 MAX_BARS = 30
-"""Maximum number of groups that are drawn, the largest ones."""
+"""Maximum number of groups that are drawn: the ones with the most rows."""
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 """Colors of the classes that are drawn."""
 _STYLES = ("-", "--", "-.", ":")
 """Line styles of the classes that are drawn."""
 _MAX_NAME = 24
-"""Characters of the name of a group."""
+"""Names of groups are cut to this number of characters."""
 _WIDTH = 6.4
 """Width of a plot in inches."""
 _MAX_MARKED = 40
-"""Periods up to which each point has a marker."""
+"""With more periods, points have no markers."""
 
 
 def render(trends: ShareTable) -> dict[str, bytes]:
@@ -45,6 +45,7 @@ def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     figure = Figure(figsize=(_WIDTH, 3.4))
     axes = figure.add_subplot(ylabel="Share of the texts")
     others = trends.whole.drop(focus).sort_values("share", ascending=False, kind="stable")
+    # There are as many lines as colors: the class in focus, then the largest others.
     for name, color, style in zip([focus, *others.index], _COLORS, _STYLES, strict=False):
         line = _hide_unknown(item.of(name))
         period = line["period"]

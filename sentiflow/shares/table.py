@@ -13,7 +13,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling, shares
 from sentiflow.shares import rows
-from sentiflow.shares.labels import LabelFinder, describe_choice
+from sentiflow.shares.labels import LabelFinder, describe_differences
 from sentiflow.shares.rows import EVERY, VERSION
 
 ALL = "all"
@@ -21,7 +21,7 @@ ALL = "all"
 AUTHOR = "\0author"
 """The key of the author of a labelled row."""
 _MAX_PARTS = 16
-"""Batches whose sums are held at once: there may be as many sums as authors."""
+"""Sums of this many batches are held at once, then merged: they may be as many as authors."""
 
 COLUMNS = pa.schema(
     [
@@ -39,23 +39,29 @@ COLUMNS = pa.schema(
         pa.field("method", pa.string(), nullable=False),
     ]
 )
+"""Columns of ``trends.parquet``."""
 
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The shares of C classes in groups that have no row in common."""
+    """The shares of C classes in groups of rows; no row is in two groups."""
 
     by: str
-    """``all``, one of ``trends.by``, both with a comma between, or ``model_version``."""
+    """``all``, one of ``trends.by``, both with a comma in between, or ``model_version``."""
     unit: str
     """``hour``, ``day``, ``week`` or ``month``; empty without a time."""
     has_groups: bool
-    """Whether one of its columns is no time."""
+    """Whether one of its columns is not a time."""
     table: pd.DataFrame
-    """A row for each class and group, with the columns of ``COLUMNS``, and two more: ``share``, the
-    corrected share or, where there is none, the share of predicted labels; and ``error``, the
-    standard error by which groups are compared. ``group`` are the values of columns that are no
-    time, ``period`` the beginnings of periods in ``trends.time_zone``."""
+    """A row for each class and group, with the columns of ``COLUMNS`` except ``by``, and two more:
+    ``share``, the corrected share or, if there is none, the share of predicted labels; and
+    ``error``, the standard error by which groups are compared. ``group`` holds the values of
+    columns that are not times, ``period`` the beginnings of periods in ``trends.time_zone``."""
+
+    @property
+    def is_by_both(self) -> bool:
+        """Say whether the groups are by both of ``trends.by``."""
+        return "," in self.by
 
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of a class, numbered from 0."""
@@ -68,7 +74,7 @@ class ShareTable:
 
     classes: tuple[str, ...]
     breakdowns: list[Breakdown]
-    """Of all rows, by each of ``trends.by``, by both, and by model if there are several."""
+    """All rows; then by each of ``trends.by``, by both, and by model if there are several."""
     notes: list[str]
     """What a reader should know first."""
     num_rows: int
@@ -104,7 +110,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
     if finder.num_seen:
         finder.notes.append(
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
-            "their labels measure no error of it"
+            "their labels do not measure its error"
         )
     differs = _find_differences(collected, classes)
     has_versions = len(collected.cells) > 1
@@ -154,14 +160,14 @@ def _collect(
     for batch in rows.read(settings, scored, uri, with_text=True):
         label, weight = finder.find(batch)
         in_population = (label < 0) | (weight > 0)
-        in_sample = weight * (label >= 0)
+        sample_weight = np.where(label >= 0, weight, 0.0)
         for version, of_version in cells.items():
-            is_of = batch.keys[VERSION] == version
-            of_version[0] += _count_cells(batch, in_population * is_of)
-            of_version[1] += _count_cells(batch, in_sample * is_of)
+            is_of_version = (batch.keys[VERSION] == version).to_numpy()
+            of_version[0] += _count_cells(batch, in_population & is_of_version)
+            of_version[1] += _count_cells(batch, np.where(is_of_version, sample_weight, 0.0))
         keys = batch.keys
         if batch.author is not None and not is_drawn:
-            author = np.where(in_sample > 0, batch.author, 0)
+            author = np.where(sample_weight > 0, batch.author, 0)
             keys = keys.assign(**{AUTHOR: author})
         of_batch = sampling.add_up(
             keys,
@@ -193,23 +199,25 @@ def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
     num_missing = len(finder.labels.table) - finder.num_matched
     if num_missing:
         raise UserError(
-            f"trends.labels: {num_missing:,} row_id of {', '.join(settings.labels)} are not in the "
-            "predictions",
+            f"trends.labels: {num_missing:,} row ids of {', '.join(settings.labels)} are not in "
+            "the predictions",
             hint="the labels belong to another corpus, or the file was damaged",
         )
 
 
 def _find_differences(collected: _Collected, classes: tuple[str, ...]) -> list[str]:
-    """Say where the labelled rows of a model are no random sample of the rows that it scored."""
+    """Say for each model if its labelled rows are not a random sample of the rows it scored."""
     differences = []
     by_model = _group(collected.sums, [VERSION])
-    for version, w, ww in zip(by_model.index, by_model["w", 0], by_model["ww", 0], strict=True):
-        if not w:
+    weights = by_model["w", 0]
+    squared_weights = by_model["ww", 0]
+    for version, weight, squared in zip(by_model.index, weights, squared_weights, strict=True):
+        if not weight:
             continue
-        for line in describe_choice(collected.cells[version], w**2 / ww, classes):
-            if len(collected.cells) > 1:
-                line = f"model version {version}: {line}"
-            differences.append(line)
+        effective_size = weight**2 / squared
+        prefix = f"model version {version}: " if len(collected.cells) > 1 else ""
+        notes = describe_differences(collected.cells[version], effective_size, classes)
+        differences += [f"{prefix}{note}" for note in notes]
     return differences
 
 
@@ -226,9 +234,10 @@ def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
 
 
 def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Add up by some keys and model, without rows that have no time.
+    """Add up by some keys and model.
 
-    An author is one observation.
+    An author is one observation. Rows without a time are in no period, so they are left out if a
+    key is a time.
     """
     levels = keys if VERSION in keys else [*keys, VERSION]
     if AUTHOR not in sums.index.names:
@@ -294,24 +303,17 @@ def _estimate(
     """Estimate the shares in groups: a ``Breakdown.table``.
 
     Args:
-        sums: By keys and model.
+        sums: Sums by keys and model.
         classes: The classes.
-        columns: The keys that are no time.
-        time: The key that is a time, or none.
+        columns: The keys that are not times.
+        time: The key that is a time; empty for none.
     """
     index = sums.index.to_frame(index=False)
     by = [name for name in index if name != VERSION or VERSION in columns]
     number = index.groupby(by).ngroup().to_numpy()
     keys = index[by].drop_duplicates().reset_index(drop=True)
     groups = keys[columns].agg(", ".join, axis=1) if columns else None
-    strata = []
-    for version in index[VERSION].unique():
-        place = np.flatnonzero(index[VERSION] == version)
-        pool = None
-        if time and groups is not None:
-            pool = pd.Index(groups[number[place]])
-        strata.append((number[place], shares.estimate(sums.iloc[place], pool=pool)))
-    found = shares.join(strata)
+    found = _estimate_by_model(sums, number, groups if time else None)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = shares.compare_with_others(found)
@@ -337,14 +339,34 @@ def _estimate(
     return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
 
 
+def _estimate_by_model(
+    sums: pd.DataFrame, number: np.ndarray, pools: pd.Series | None
+) -> shares.Shares:
+    """Estimate the shares with the error of each model, and join the models of a group.
+
+    Args:
+        sums: Sums by keys and model, in R rows.
+        number: The number of the group of each row, R integers.
+        pools: By number of a group, the groups that share an error if labels are few; None: all
+            groups do.
+    """
+    versions = sums.index.get_level_values(VERSION)
+    strata = []
+    for version in versions.unique():
+        place = np.flatnonzero(versions == version)
+        pool = None if pools is None else pd.Index(pools[number[place]])
+        strata.append((number[place], shares.estimate(sums.iloc[place], pool=pool)))
+    return shares.join(strata)
+
+
 def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
-    """Say of each model how many rows it has scored, and how many labels there are.
+    """Say for each model how many rows it has scored, and how many of them are labelled.
 
     Args:
         breakdowns: One of them is by model.
-        name: Any class: all have the same rows.
+        name: Any class: the numbers of rows are the same for all.
     """
-    (by_model,) = (item for item in breakdowns if item.by == VERSION)
+    by_model = next(item for item in breakdowns if item.by == VERSION)
     lines = []
     for model in by_model.of(name).itertuples():
         line = f"model version {model.group}: {model.rows:,} rows, {model.labelled:,} labelled"

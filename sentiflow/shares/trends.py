@@ -83,7 +83,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     output.begin()
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))
-        confusion = scored["profile"].get("confusion", {}) if "profile" in scored else {}
+        confusion = scored.get("profile", {}).get("confusion", {})
         for share, meaning in compare_unseen(confusion, scored["inputs"]["model"]):
             trends.notes.append(f"{share} {meaning}")
     conclusions = page.draw_conclusions(trends)
@@ -130,9 +130,12 @@ def _explain_uncorrected(trends: table.ShareTable) -> str:
     """Say why the shares are not corrected, and what to do."""
     why = "no labels"
     if trends.num_sample or trends.num_counted:
-        why = "fewer than 10 labelled texts that the model has not seen, or 10 authors of them"
+        why = (
+            "fewer than 10 labelled texts that the model has not seen, or such texts of fewer than "
+            "10 authors"
+        )
     way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
-    return f"{why}, no correction; to draw rows to label: {way}"
+    return f"{why}, so no correction; to draw rows to label: {way}"
 
 
 def _track(

@@ -1,4 +1,4 @@
-"""Plain or compressed file, in UTF-16 or not -> its content, read forward in bounded memory."""
+"""Plain or compressed file, also in UTF-16 -> its content in blocks, read in bounded memory."""
 
 import codecs
 import collections
@@ -32,7 +32,7 @@ _MAX_RATIO = 200
 """Maximum ratio of the unpacked size of a file to its size; texts have a ratio of 3 to 10."""
 _SAFE_BYTES = 1 << 30
 """Unpacked size that is accepted with any ratio."""
-_DAMAGED = (
+_READ_ERRORS = (
     EOFError,
     OSError,
     RuntimeError,  # an encrypted file, or a method that zipfile does not know
@@ -42,6 +42,7 @@ _DAMAGED = (
     zipfile.BadZipFile,
     pa.ArrowInvalid,
 )
+"""Errors of a storage, or of a damaged file."""
 
 
 def is_compressed(uri: str) -> bool:
@@ -63,11 +64,11 @@ class Content:
     uri: str
     stream: Any
     packed_size: int = 0
-    """Size of a file that can only be read forward: it is compressed, or in UTF-16; else 0."""
+    """Stored size of a file that can only be read forward (compressed, or UTF-16); otherwise 0."""
     num_read: int = 0
-    """Bytes of a file with a ``packed_size`` that were read, after decompression."""
+    """Bytes that were read of a file that can only be read forward, after decompression."""
     decoder: codecs.IncrementalDecoder | None = None
-    """Decoder of UTF-16, set when the first block is read: UTF-16 is read as UTF-8."""
+    """Decoder of a file in UTF-16, set when the first block is read. Blocks are UTF-8."""
     held: bytes = b""
     """Beginning of the next block, which was decoded together with the last one."""
 
@@ -75,18 +76,22 @@ class Content:
         """Read a block of ``size`` bytes; fewer at the end of the file.
 
         The first block must be read first. Other blocks of a plain file can be read at the same
-        time; blocks of a file with a ``packed_size`` only in order.
+        time; blocks of a file that can only be read forward must be read in order.
+
+        Raises:
+            UserError: The file is damaged, or unpacks to far more than its size.
+            JobError: The storage has failed.
         """
         try:
             if not self.packed_size:
                 block = self._read_plain(number, size)
-                if number or not _is_utf16(block):
+                if number > 0 or not _is_utf16(block):
                     return block
-                self.packed_size = self.stream.size()
+                self.packed_size = self.stream.size()  # UTF-16 can only be read forward
                 self.stream.seek(0)
             block = self._read_forward(size)
-        except _DAMAGED as error:
-            raise _damage(self.uri, error) from error
+        except _READ_ERRORS as error:
+            raise _explain(self.uri, error) from error
         self.num_read += len(block)
         if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
             raise UserError(
@@ -96,6 +101,7 @@ class Content:
         return block
 
     def _read_plain(self, number: int, size: int) -> bytes:
+        """Read a block of a plain file, wherever it is."""
         start = number * size
         if start >= self.stream.size():  # an object store refuses to read beyond the end
             return b""
@@ -106,7 +112,8 @@ class Content:
         block = self.held
         while len(block) < size:
             content = self.stream.read(size - len(block))
-            if not self.num_read and not block and _is_utf16(content):
+            is_start = self.num_read == 0 and not block
+            if is_start and _is_utf16(content):
                 self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
             is_end = not content
             if self.decoder:
@@ -120,15 +127,15 @@ class Content:
 
 @contextmanager
 def open_content(uri: str) -> Iterator[Content]:
-    """Open a file, plain or compressed (by its name), for reading.
+    """Open a plain or compressed file for reading; its suffix names the compression.
 
     Args:
         uri: The file, or a member of an archive.
 
     Raises:
-        UserError: Its compression is not supported, it is damaged, or it lacks the member.
+        UserError: The compression is not supported, the file is damaged, or it lacks the member.
     """
-    archive, member = split_member(uri)
+    archive, _ = split_member(uri)
     if archive.lower().endswith(REFUSED):
         raise UserError(
             f"{uri} is packed in a format that is not supported",
@@ -140,9 +147,9 @@ def open_content(uri: str) -> Iterator[Content]:
             yield Content(uri, file)
             return
         try:
-            stream = _open_stream(uri, file, member)
-        except _DAMAGED as error:
-            raise _damage(uri, error) from error
+            stream = _open_stream(uri, file)
+        except _READ_ERRORS as error:
+            raise _explain(uri, error) from error
         with stream:
             yield Content(uri, stream, packed_size=file.size())
 
@@ -150,10 +157,10 @@ def open_content(uri: str) -> Iterator[Content]:
 def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
-    Blocks after the first are read ahead: several blocks of a plain file at the same time, because
-    an object store is slow to answer; a file that can only be read forward by one thread. Close the
-    generator if you stop early: otherwise the garbage collector waits for these threads, in
-    whichever thread it runs.
+    Blocks after the first are read ahead in other threads. Several blocks of a plain file are read
+    at the same time, because an object store is slow to answer. A file that can only be read
+    forward is read by one thread. Close the generator if you stop early: otherwise the garbage
+    collector waits for these threads, in whichever thread it runs.
     """
     with open_content(uri) as content:
         block = content.read_block(0, size)
@@ -162,7 +169,7 @@ def read_blocks(uri: str, size: int) -> Generator[bytes]:
         with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
             for number in itertools.count(1):
                 coming.append(pool.submit(content.read_block, number, size))
-                if number < at_once:
+                if number < at_once:  # first start all threads
                     continue
                 if not block:
                     return
@@ -172,24 +179,29 @@ def read_blocks(uri: str, size: int) -> Generator[bytes]:
 
 def _is_utf16(block: bytes) -> bool:
     """Say whether a text begins with a byte order mark of UTF-16."""
-    is_utf32 = block[2:4] == b"\0\0"  # its mark begins like the mark of UTF-16
+    is_utf32 = block[2:4] == b"\0\0"  # the mark of UTF-32 begins like the mark of UTF-16
     return block[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) and not is_utf32
 
 
-def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
+def _open_stream(uri: str, file: pa.NativeFile) -> Any:
+    """Open the content of a compressed file.
+
+    Raises:
+        UserError: It is an archive without the member, or with several files and none is named.
+    """
     if file.size() == 0:
         raise EOFError("it is empty")
-    archive = split_member(uri)[0]
+    archive, member = split_member(uri)
     if archive.lower().endswith(".gz"):
         return gzip.open(pa.BufferedInputStream(file, _READ_BYTES))  # gzip reads only 8 KiB at once
     if archive.lower().endswith(".zst"):
         return pa.CompressedInputStream(pa.BufferedInputStream(file, _READ_BYTES), "zstd")
-    packed = zipfile.ZipFile(file)
-    names = [name for name in packed.namelist() if name and not name.endswith("/")]
+    opened = zipfile.ZipFile(file)
+    names = [name for name in opened.namelist() if name and not name.endswith("/")]
     if not member and len(names) == 1:
-        return packed.open(names[0])
+        return opened.open(names[0])
     if member in names:
-        return packed.open(member)
+        return opened.open(member)
     problem = f"{uri} has no member {member}" if member else f"{uri} holds {len(names)} files"
     hint = "pack the CSV again"
     if names:
@@ -197,9 +209,10 @@ def _open_stream(uri: str, file: pa.NativeFile, member: str) -> Any:
     raise UserError(problem, hint=hint)
 
 
-def _damage(uri: str, error: Exception) -> UserError | JobError:
-    """Make the error for a file that cannot be read."""
-    if explained := errors.explain(error, uri=uri):
+def _explain(uri: str, error: Exception) -> UserError | JobError:
+    """Make the error message for a file that cannot be read, from one of ``_READ_ERRORS``."""
+    explained = errors.explain(error, uri=uri)
+    if explained:
         return explained
     verb = "unpacked" if is_compressed(uri) else "read"
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -208,16 +221,16 @@ def _damage(uri: str, error: Exception) -> UserError | JobError:
 
 
 def write_unpacked(uri: str, content: bytes) -> None:
-    """Publish a piece of an unpacked file, compressed by lz4, for :func:`read_unpacked`.
+    """Publish a piece of an unpacked file for :func:`read_unpacked`.
 
-    The last 8 bytes are its unpacked size.
+    The content is compressed by lz4; the last 8 bytes are its unpacked size.
     """
     packed = pa.compress(content, "lz4", asbytes=True) if content else b""
     filesystem.write_bytes(uri, packed + len(content).to_bytes(8, "little"))
 
 
 def read_unpacked(uri: str) -> bytes:
-    """Read a file of :func:`write_unpacked`."""
+    """Read a file that :func:`write_unpacked` has written."""
     stored = filesystem.read_bytes(uri)
     size = int.from_bytes(stored[-8:], "little")
     if size == 0:

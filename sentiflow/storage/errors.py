@@ -7,59 +7,63 @@ from contextlib import contextmanager
 
 from sentiflow.errors import JobError, StorageError, UserError
 
-_OF_STORE = re.compile(
+_STORE_ERROR = re.compile(
     r"AWS Error (?P<code>[A-Z_]+(?: \(HTTP status \d+\))?) during "
     r"|Bucket '.*?' (?P<absent>not found)"
 )
-_NAMED = re.compile(r"ExceptionName: (\w+) Message:")
-"""Part of Arrow's message that names an error unknown to its client."""
+"""Part of Arrow's message that only an error of an object store has."""
+_ERROR_NAME = re.compile(r"ExceptionName: (\w+) Message:")
+"""Part of Arrow's message that names an error unknown to Arrow's client."""
 _PLACE = re.compile(r"(?:\bkey '(?P<key>.*?)' in )?\b[bB]ucket '(?P<bucket>.*?)'")
-_IS_TEMPORARY = re.compile(
+"""Part of Arrow's message that names the object, or only its bucket."""
+_TEMPORARY = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
     "|status 5"
 )
+"""Codes of errors after which a later try may succeed."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Separator of Arrow's message and the message of the operating system."""
 
 
 @contextmanager
 def as_fault_of(uri: str, problem: str, *, hint: str = "") -> Iterator[None]:
-    """Turn an error of Arrow or of the storage in the block into one line.
+    """Raise an error with one line if Arrow or the storage fails in the block.
 
     Args:
         uri: The file that the block reads.
         problem: Message if the file is at fault, not the storage.
-        hint: What to do about it. Default: what Arrow says.
+        hint: What to do about it. Default: Arrow's message.
 
     Raises:
         UserError: The file cannot be read, or a location is wrong or forbidden.
         JobError: The storage has failed; a later try may succeed.
     """
-    import pyarrow as pa  # not for a command that reads nothing
+    import pyarrow as pa  # imported here: a command that reads nothing starts faster without it
 
     try:
         yield
     except (pa.ArrowInvalid, OSError) as error:
-        if explained := explain(error, uri=uri):
+        explained = explain(error, uri=uri)
+        if explained:
             raise explained from error
         raise UserError(problem, hint=hint or str(error).splitlines()[0]) from error
 
 
 def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError | None:
-    """Make one line of the error of a disk or an object store.
+    """Explain the error of a disk or an object store in one line.
 
     Args:
         error: Any error.
         uri: The file that was read or written, in case the error does not name it.
 
     Returns:
-        A `StorageError` if the location is wrong or forbidden, a `JobError` if the same command can
-        resume later; None if it is another kind of error, or names no location.
+        A ``StorageError`` if the location is wrong or forbidden; a ``JobError`` if the same command
+        can resume later; None if it is another kind of error, or a forbidden location has no name.
     """
     if not isinstance(error, OSError):
         return None
     if isinstance(error, PermissionError | NotADirectoryError) or error.errno == errno.EROFS:
-        names_location = error.filename is not None or "'/" in str(error)
+        names_location = error.filename is not None or "'/" in str(error)  # in Arrow's message
         if not names_location:
             return None
         hint = "choose another location, or make it writable"
@@ -72,11 +76,11 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
 
 
 def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
-    """Explain the error of an object store, given its text; None if it is no such error.
+    """Explain the message of an error of an object store; None for the message of another error.
 
     Args:
         text: Arrow's message.
-        uri: The file, in case the message names none.
+        uri: The file, in case the message does not name it.
 
     Example:
         >>> error = explain_text("When getting information for key 'a/b' in bucket 'there': AWS "
@@ -84,19 +88,20 @@ def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
         >>> print(str(error).partition(": check")[0])
         s3://there/a/b: the object store refuses (NO_SUCH_BUCKET)
     """
-    answer = _OF_STORE.search(text)
-    if not answer:
+    fault = _STORE_ERROR.search(text)
+    if not fault:
         return None
     place = _PLACE.search(text)
-    if place:  # while Arrow reads a stream it names no place
+    if place:  # Arrow names no place while it reads a stream
         uri = f"s3://{place['bucket']}"
         if place["key"]:
             uri += f"/{place['key']}"
     location = f"{uri}: " if uri else ""
-    detail = answer["code"] or answer["absent"]
-    if named := _NAMED.search(text):
-        detail += f" {named[1]}"
-    if _IS_TEMPORARY.search(detail):
+    detail = fault["code"] or fault["absent"]
+    error_name = _ERROR_NAME.search(text)
+    if error_name:
+        detail += f" {error_name[1]}"
+    if _TEMPORARY.search(detail):
         return JobError(
             f"{location}the object store is unavailable ({detail}): check AWS_ENDPOINT_URL; run "
             "the same command again later to resume"

@@ -29,10 +29,10 @@ from sentiflow.storage.uris import (
 )
 
 FILES_AT_ONCE = 16
-"""Files to work on at the same time: an object store answers slowly, but many requests at once."""
+"""Files to work on at the same time: an object store is slow, but answers many requests at once."""
 
 CHECK_SECONDS = 1.0
-"""Time after a check of :func:`recording` in which files need no further check."""
+"""Minimum time between two checks of :func:`recording`."""
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that also runs while this process is stopped or the machine is suspended."""
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 _record: contextvars.ContextVar[Callable[[str, int], None]] = contextvars.ContextVar(
     "record", default=lambda uri, size: None
 )
-"""Called with URI and size of each file right before it appears; see :func:`recording`."""
+"""Called with URI and size of each file right before the file appears; see :func:`recording`."""
 
 
 class FileEntry(TypedDict):
@@ -55,14 +55,14 @@ class FileEntry(TypedDict):
     """None if the file is not a table."""
     bytes: Annotated[int, Field(ge=0)]
     sha256: NotRequired[str]
-    """Of files that keep their names. Parts have none, because their names are never reused."""
+    """Only files that keep their names have one. The names of parts are never reused."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
     """Resolve ``uri`` to its file system and the path in it.
 
     A member of a zip archive stands for the archive, here and in the other functions of this
-    module. The text after the bucket is the key as it is: ``%``, ``#`` and ``?`` have no meaning.
+    module. The text after the bucket is the literal key: ``%``, ``#`` and ``?`` have no meaning.
 
     Raises:
         UserError: The scheme is unknown or the URI malformed.
@@ -85,21 +85,21 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
 
 @functools.lru_cache(maxsize=16)
 def _open_store(store: str, environment: frozenset[tuple[str, str]]) -> tuple[fs.FileSystem, str]:
-    """Open an object store; it is opened once per environment, so that connections are reused."""
+    """Open an object store, once for each state of the environment: connections are reused."""
     if store.startswith("s3://"):
-        # a file below 10 MiB is written by one request, and fails when it is closed
+        # a file below 10 MiB is then written by one request when it is closed; errors come then
         store += "?allow_delayed_open=true"
     return fs.FileSystem.from_uri(store)
 
 
 def file_info(uri: str) -> fs.FileInfo:
-    """Look ``uri`` up: its type (``fs.FileType.NotFound`` if absent), size and time."""
+    """Return the type (``fs.FileType.NotFound`` if absent), size and time of ``uri``."""
     file_system, path = locate(uri)
     return file_system.get_file_info(path)
 
 
 def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
-    """Do the work on many files at the same time: an object store is slow to answer for each."""
+    """Call ``work`` on each file, many at the same time; return the results in order."""
     with concurrent.futures.ThreadPoolExecutor(FILES_AT_ONCE) as pool:
         return list(pool.map(work, files))
 
@@ -110,10 +110,10 @@ def exists(uri: str) -> bool:
 
 
 def check_writable(uri: str) -> None:
-    """Check that a local directory can be written or created; nothing is written.
+    """Check that a local directory can be written or created, without writing.
 
     Raises:
-        UserError: It cannot.
+        UserError: The directory, or its nearest parent that exists, is a file or read-only.
     """
     path = find_existing(uri)
     if not os.path.isdir(path):
@@ -123,7 +123,7 @@ def check_writable(uri: str) -> None:
 
 
 def find_existing(uri: str) -> str:
-    """Find the path of a local location, or the nearest directory above it that exists."""
+    """Return the path of a local location if it exists, otherwise its nearest existing parent."""
     path = absolute_uri(uri)
     while not os.path.exists(path):
         path = os.path.dirname(path)
@@ -144,38 +144,45 @@ def listing(uri: str, *, recursive: bool = True) -> list[str]:
 def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
     """Return the size of each file below the directory ``uri``, by its relative path.
 
-    Links below the directory are not followed. The directory itself may be reached through links.
-    See :func:`listing`.
+    Links below the directory are not followed; the directory itself may be a link. The arguments
+    are the same as for :func:`listing`.
     """
     file_system, root = locate(uri)
     if not is_local(uri):
         selector = fs.FileSelector(root, recursive=recursive, allow_not_found=True)
         infos = file_system.get_file_info(selector)
         return {posixpath.relpath(i.path, root): i.size for i in infos if i.is_file}
-    sizes = {}
+    size_by_path = {}
     for path in _walk(uri):
         with contextlib.suppress(FileNotFoundError):  # deleted just now
             info = os.lstat(path)
             if stat.S_ISREG(info.st_mode):
-                sizes[os.path.relpath(path, root)] = info.st_size
-    return sizes
+                size_by_path[os.path.relpath(path, root)] = info.st_size
+    return size_by_path
 
 
 def find_link(uri: str) -> str:
-    """Find a link below a local directory, which would lead a writer elsewhere; empty if none."""
-    if not is_local(uri):
-        return ""
-    return next(filter(os.path.islink, _walk(uri)), "")
+    """Return the path of a link below a local directory; empty if there is none.
+
+    A writer that follows the link would write elsewhere.
+    """
+    if is_local(uri):
+        for path in _walk(uri):
+            if os.path.islink(path):
+                return path
+    return ""
 
 
 def _walk(uri: str) -> Iterator[str]:
-    """List all paths below a local directory, and follow no link."""
-    for folder, folders, files in os.walk(locate(uri)[1]):
-        yield from (os.path.join(folder, name) for name in (*folders, *files))
+    """List all files, folders and links below a local directory, without following links."""
+    _, root = locate(uri)
+    for folder, folders, files in os.walk(root):
+        for name in (*folders, *files):
+            yield os.path.join(folder, name)
 
 
 def delete(uri: str) -> None:
-    """Remove the file or directory ``uri``, if it exists; of a link only the link."""
+    """Remove the file or directory ``uri``, if it exists; a link is removed, not its target."""
     file_system, path = locate(uri)
     if is_local(uri) and os.path.islink(path):
         os.unlink(path)
@@ -188,14 +195,14 @@ def delete(uri: str) -> None:
 
 
 def delete_empty(uri: str) -> None:
-    """Remove a local directory if nothing is in it; object stores have no directories."""
+    """Remove a local directory if it is empty; object stores have no directories."""
     if is_local(uri):
         with contextlib.suppress(OSError):
             os.rmdir(locate(uri)[1])
 
 
 def delete_empty_folders(uri: str) -> None:
-    """Remove a local directory and its folders if they are empty, or become empty by this."""
+    """Remove empty folders of a local directory, the innermost first, then the empty directory."""
     if is_local(uri):
         inner_first = sorted(_walk(uri), reverse=True)
         for path in (*inner_first, uri):
@@ -206,7 +213,7 @@ def read_bytes(uri: str) -> bytes:
     """Read a whole file.
 
     Raises:
-        FileNotFoundError: There is none.
+        FileNotFoundError: There is no such file.
     """
     file_system, path = locate(uri)
     with file_system.open_input_file(path) as file:  # a stream would be read in small pieces
@@ -220,7 +227,7 @@ def publish(uri: str) -> Iterator[Any]:
     A local file is written under a temporary name in the same directory and renamed. For an object
     store the content is kept in memory and uploaded at the end, because Arrow would complete the
     upload of a half-written object. Directories are not created there, because each would be an
-    object and a request. When this returns, the content is safely stored.
+    object and a request. After the ``with`` block the content is safely stored.
     """
     file_system, path = locate(uri)
     if not isinstance(file_system, fs.LocalFileSystem):
@@ -259,14 +266,14 @@ def _sync(path: str) -> int:
 
 @contextlib.contextmanager
 def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, int]]:
-    """List the files that this thread publishes in the context: the size of each by its URI.
+    """Record the files that this thread publishes in the ``with`` block: their sizes by URI.
 
     Args:
         check: Called right before a file appears, unless the last call was less than
-            ``CHECK_SECONDS`` ago: it may raise to prevent the file. Also called after an error of
-            the storage: it may raise to explain the error.
+            ``CHECK_SECONDS`` ago. It may raise, so that the file does not appear. Also called after
+            an error of the storage. Then it may raise a better explanation.
     """
-    sizes: dict[str, int] = {}
+    recorded: dict[str, int] = {}
     last_check = -math.inf
 
     def record(uri: str, size: int) -> None:
@@ -275,11 +282,11 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
         if now > last_check + CHECK_SECONDS:
             check()
             last_check = now
-        sizes[uri] = size
+        recorded[uri] = size
 
     token = _record.set(record)
     try:
-        yield sizes
+        yield recorded
     except OSError:
         check()
         raise
@@ -288,7 +295,7 @@ def recording(check: Callable[[], None] = lambda: None) -> Iterator[dict[str, in
 
 
 def move(uri: str, to: str) -> None:
-    """Move a file within a file system and replace an older one; an object store copies it."""
+    """Move a file within a file system; an older file at ``to`` is replaced."""
     file_system, path = locate(uri)
     _, target = locate(to)
     if isinstance(file_system, fs.LocalFileSystem):
@@ -317,5 +324,5 @@ def write_arrow(uri: str, table: pa.Table) -> None:
 
 
 def read_arrow(uri: str) -> pa.Table:
-    """Read a file of :func:`write_arrow`."""
+    """Read a file that :func:`write_arrow` has written."""
     return pa.ipc.open_file(read_bytes(uri)).read_all()

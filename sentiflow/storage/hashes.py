@@ -12,9 +12,9 @@ LEAF_BYTES = 1 << 16
 """Size of the blocks of :func:`tree_sha256`."""
 
 _READ_BYTES = 64 * LEAF_BYTES
-"""Bytes to read at once."""
+"""Bytes to read at once: a multiple of ``LEAF_BYTES``, so that no leaf is cut."""
 _PIECE_BYTES = 16 * _READ_BYTES
-"""Bytes that a thread hashes at once."""
+"""Bytes that a thread hashes at once: a multiple of ``_READ_BYTES``."""
 
 
 def sha256(uri: str) -> str:
@@ -29,7 +29,7 @@ def tree_sha256(uri: str) -> str:
 
     The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``.
     """
-    return join_leaves(b"".join(map(hash_leaves, _blocks(uri))))
+    return join_leaves(_hash_range(uri))
 
 
 class _Piece(NamedTuple):
@@ -59,19 +59,23 @@ def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> d
 
 
 def _hash_piece(piece: _Piece) -> bytes:
-    blocks = _blocks(piece.uri, piece.start, piece.start + _PIECE_BYTES)
-    return b"".join(map(hash_leaves, blocks))
+    return _hash_range(piece.uri, piece.start, piece.start + _PIECE_BYTES)
+
+
+def _hash_range(uri: str, start: int = 0, stop: float = math.inf) -> bytes:
+    """Return the digests of the leaves of a file from ``start`` to ``stop``."""
+    return b"".join(hash_leaves(block) for block in _read_blocks(uri, start, stop))
 
 
 def hash_leaves(content: Any) -> bytes:
     """Hash the blocks of a piece of a file, for :func:`join_leaves`.
 
     Args:
-        content: Bytes or a buffer. The piece begins at a multiple of ``LEAF_BYTES``, and ends at
-            one or at the end of the file.
+        content: Bytes or a buffer. The piece begins at a multiple of ``LEAF_BYTES``. It ends at
+            such a multiple, too, or at the end of the file.
 
     Returns:
-        The digests of its blocks one after the other, empty for an empty piece.
+        The joined digests of its blocks; empty for an empty piece.
     """
     digests = []
     with memoryview(content).cast("B") as view:
@@ -85,8 +89,11 @@ def join_leaves(digests: bytes) -> str:
     return hashlib.sha256(digests).hexdigest()
 
 
-def _blocks(uri: str, start: int = 0, stop: float = math.inf) -> Iterator[bytes]:
-    """Read a file from ``start`` to ``stop`` in blocks of complete leaves; the last may be cut."""
+def _read_blocks(uri: str, start: int, stop: float) -> Iterator[bytes]:
+    """Read a file from ``start`` to ``stop``, in blocks of ``_READ_BYTES``.
+
+    ``stop - start`` is a multiple of ``_READ_BYTES``, or infinite for the rest of the file.
+    """
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as file:
         while start < stop:

@@ -35,14 +35,14 @@ FOLDER = "_lease"
 RENEW_SECONDS = 30.0
 """Time between two renewals."""
 DEAD_SECONDS = 600.0
-"""A job on another host that has not renewed its claim for so long counts as dead."""
-_RENEWAL_SECONDS = 0.1
-"""Maximum time for which a claim is empty while its owner writes it again."""
+"""A job on another host counts as dead if it has not renewed its claim for this time."""
+_REWRITE_SECONDS = 0.1
+"""Maximum time that a claim is empty while its owner writes it again."""
 
 _NUM_TRIES = 3
 """Number of times that a job tries to acquire the lease."""
 _SAME_SECONDS = 2.0
-"""Start times of a process that differ by less are the same: they change when the clock is set."""
+"""Start times of a process that differ by less count as equal: setting the clock changes them."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,16 @@ class Owner:
     """Id of the host's last start, and of the container, which has its own process ids."""
     pid: int
     started: float
-    """Seconds from the start of the host to the start of the process: the clock may be set."""
+    """Start of the process, in seconds after the start of the host: the clock may be set later."""
     job: str
     """For people: its stage or command, and its submission id on a cluster."""
     since: str
-    """ISO 8601 in UTC, by the clock of its host."""
+    """Start of the lease: ISO 8601 in UTC, by the clock of the host."""
     renewed: float = 0.0
     """Time of the last renewal: seconds since 1970, by the storage clock. Not part of a claim."""
 
     def is_gone(self) -> bool:
-        """Say whether it has certainly ended; False for a process of another host or container."""
+        """Say whether the job has certainly ended; False for a job of another host or container."""
         if self.host != socket.gethostname() or self.boot_id != _boot_id():
             return False
         try:
@@ -75,13 +75,13 @@ class Owner:
             return True
         except PermissionError:  # a process of another user
             return False
-        except ValueError:  # no process id
+        except ValueError:  # not a process id
             return False
-        except psutil.Error:  # it ends at this moment
+        except psutil.Error:  # the process is just ending
             return False
 
     def describe(self, now: float) -> str:
-        """Say who it is, since when, and the time since its last renewal."""
+        """Name the job and its process, its start, and the time since its last renewal."""
         return (
             f"{self.job}, process {self.pid} on {self.host}, since {self.since}, "
             f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
@@ -127,7 +127,7 @@ class Held:
         self.uri = uri
         self.dead_seconds = dead_seconds
         self.is_lost = False
-        """Whether another job has taken over: the claim is not renewed any more."""
+        """Whether another job has taken the lease over; then the claim is no longer renewed."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim, for :func:`check` in a task on any node."""
         self._content = asdict(name_owner(job))
@@ -139,8 +139,8 @@ class Held:
     def renew(self) -> None:
         """Write the claim again, if it is still there.
 
-        After a long silence another job may have deleted the claim just before it is written here.
-        Then the claims are listed, and the lease is given up if another claim is alive.
+        After a long silence another job may delete the claim just before it is written here.
+        Therefore all claims are listed then, and the lease is given up if another claim is alive.
         """
         began = time.clock_gettime(filesystem.CLOCK)
         if not self.is_lost and not filesystem.exists(self.claim):
@@ -168,7 +168,8 @@ class Held:
             others = self._find_others()
             if not others:
                 return
-            if self.claim > min(others):
+            is_first = self.claim < min(others)
+            if not is_first:
                 filesystem.delete(self.claim)
             time.sleep(random.uniform(0.1, 0.3))  # noqa: S311
         owner = min(others.values(), key=lambda other: other.since)
@@ -190,7 +191,7 @@ class Held:
         filesystem.delete_empty(join(self.uri, FOLDER))
 
     def _write(self) -> None:
-        """Write the claim."""
+        """Write the claim, or write it again."""
         content = json.dumps(self._content, ensure_ascii=False).encode()
         try:
             _write_in_place(self.claim, content)
@@ -198,9 +199,9 @@ class Held:
             _write_in_place(self.claim, content)
 
     def _find_others(self) -> dict[str, Owner]:
-        """Find the owners of other claims that are alive; delete claims of dead owners."""
+        """Return the owner of each other claim that is alive; delete the claims of dead owners."""
         renewals = self._list_renewals()
-        self._now = renewals.pop(self.claim, 0.0)
+        self._now = renewals.pop(self.claim, 0.0)  # this job's claim has just been written
         others = {}
         for claim, renewed in renewals.items():
             owner = _read(claim, renewed)
@@ -233,7 +234,7 @@ def hold(
 ) -> Iterator[Held]:
     """Hold the lease on a directory, which is created if it is absent.
 
-    It cannot be held twice, not even in one process: pass the :class:`Held` on instead.
+    It cannot be held twice, not even in one process: pass the :class:`Held` object on instead.
 
     Args:
         uri: The directory.
@@ -254,16 +255,16 @@ def hold(
         yield held
     finally:
         is_over.set()
-        if renewal.ident:
+        if renewal.ident:  # the thread was started
             renewal.join()
         held.release()
 
 
 def check(claim: str) -> None:
-    """Check that the job of a claim is still the writer; works on every node.
+    """Check on any node that the job of a claim still holds the lease.
 
     Args:
-        claim: The claim; empty if nobody else can write there.
+        claim: URI of the claim; empty if no other job can write to the directory.
 
     Raises:
         JobError: The claim is gone.
@@ -277,7 +278,7 @@ def check(claim: str) -> None:
 
 
 def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
-    """Renew a claim until its job is over; a storage that does not answer is tried again."""
+    """Renew a claim until its job is over; after an error of the storage, try again later."""
     while not held.is_lost and not is_over.wait(seconds):
         try:
             held.renew()
@@ -286,11 +287,14 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
 
 
 def _read(claim: str, renewed: float) -> Owner:
-    """Read a claim, which may be damaged, or is being written or deleted: then it is unknown."""
+    """Read the owner in a claim.
+
+    The owner is an unknown job if the claim is damaged, or has just been deleted.
+    """
     try:
         content = filesystem.read_bytes(claim)
-        if not content:  # it is being renewed
-            time.sleep(_RENEWAL_SECONDS)
+        if not content:  # the claim is being renewed
+            time.sleep(_REWRITE_SECONDS)
             content = filesystem.read_bytes(claim)
         return Owner(**json.loads(content), renewed=renewed)
     except (OSError, ValueError, TypeError):
@@ -306,7 +310,7 @@ def _read(claim: str, renewed: float) -> Owner:
 
 
 def _write_in_place(uri: str, content: bytes) -> None:
-    """Write a file without a temporary file, which a killed process would leave behind."""
+    """Write a file directly: a killed process would leave a temporary file behind."""
     file_system, path = filesystem.locate(uri)
     if is_local(uri):
         file_system.create_dir(os.path.dirname(path), recursive=True)

@@ -19,7 +19,7 @@ _BATCH_ROWS = 1 << 18
 _BUFFER_BYTES = 1 << 22
 """Bytes of a column of a local file to read at once."""
 _WHOLE_BYTES = 1 << 21
-"""Maximum size of a file in an object store that is read as a whole: as fast as a small request."""
+"""Maximum size of a file in an object store that is read whole: a part would take as long."""
 
 
 def to_bytes(table: pa.Table) -> bytes:
@@ -62,8 +62,9 @@ def open_file(uri: str) -> pq.ParquetFile:
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
     """Read the rows from ``start`` to before ``stop`` of a Parquet file.
 
-    Only the row groups with these rows are read. If these are parts of groups, reading ends at
-    ``stop``, and no other rows are kept in memory. Columns that the file lacks are ignored.
+    Only the row groups with these rows are read. If a group is needed only in part, it is read in
+    batches up to ``stop``, and other rows are not kept in memory. Columns that the file lacks are
+    ignored.
     """
     file = open_file(uri)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]

@@ -20,9 +20,12 @@ _SECRET = re.compile(
     r"([?&][^=&\s]*(?:secret|token|passw|pwd|key|sig|credential|auth|odbc_connect)[^=&\s]*=)[^&\s'\"]*",
     re.IGNORECASE,
 )
+"""A parameter of a URI whose name means a secret, and its value."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
+"""Schemes of object stores."""
 _MODELS = ("models", "runs")
+"""Schemes of models in MLflow."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
 _MAX_PATH = 4095
 """Maximum length of a path in a manifest, in characters."""
@@ -35,13 +38,13 @@ def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str
     """Make a location independent of the working directory.
 
     Args:
-        uri: ``relative/path``, ``/absolute/path``, ``file:///absolute/path``, or ``scheme://…``, of
-            which only the scheme changes, to lower case. A member of an archive keeps its name.
+        uri: ``relative/path``, ``/absolute/path``, ``file:///absolute/path``, or ``scheme://…``. A
+            scheme is converted to lower case; the name of a member of an archive is unchanged.
         base: Directory of a relative path. Default: the working directory.
-        setting: The setting or the option that names it, for messages.
+        setting: The setting or the option that has this value, for messages.
 
     Raises:
-        UserError: It is no location, or no file can have this name.
+        UserError: The value is not a location.
 
     Example:
         >>> absolute_uri("data/tweets.csv", base="/home/ada")
@@ -52,7 +55,8 @@ def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str
     try:
         return _resolve(uri, base or os.getcwd())
     except ValueError as error:
-        problem = repr(shorten(without_credentials(uri), _MAX_SHOWN))
+        shown = shorten(without_credentials(uri), _MAX_SHOWN)
+        problem = repr(shown)
         if setting:
             problem = f"{setting}={problem}"
         raise UserError(problem, hint=str(error)) from error
@@ -62,7 +66,7 @@ def _resolve(uri: str, base: str) -> str:
     """Make a location absolute.
 
     Raises:
-        ValueError: It is no location; the message says what to write.
+        ValueError: It is not a location; the message says what to write.
     """
     place, member = split_member(uri)
     scheme, slashes, path = _split_scheme(place)
@@ -82,9 +86,9 @@ def _resolve(uri: str, base: str) -> str:
 
 
 def _split_scheme(uri: str) -> tuple[str, str, str]:
-    """Split a URI into scheme, slashes and path; a path alone has neither scheme nor slashes.
+    """Split a URI into scheme, slashes and path; a plain path has neither scheme nor slashes.
 
-    ``gs:x`` is a mistyped URI, ``a:b`` is the name of a file.
+    ``gs:x`` is a mistyped URI, because ``gs`` is a known scheme; ``a:b`` is the name of a file.
     """
     match = _SCHEME.match(uri)
     if not match:
@@ -111,7 +115,7 @@ def names_this_machine(uri: str) -> bool:
     """
     try:
         return urlsplit(uri).hostname in _THIS_MACHINE
-    except ValueError:  # no address
+    except ValueError:  # not an address
         return False
 
 
@@ -187,7 +191,7 @@ def split_member(uri: str) -> tuple[str, str]:
 
 
 def split_key(uri: str) -> tuple[str, str]:
-    """Split the URI of an object into the URI of its store, and the key as it is.
+    """Split the URI of an object into the URI of its store and the literal key.
 
     Example:
         >>> split_key("s3://bucket/run #1/50%.csv")
@@ -205,7 +209,7 @@ def join_member(archive: str, member: str) -> str:
 
 
 def is_inside(path: str) -> bool:
-    """Say whether a relative path is normalized, and names something below its directory.
+    """Say whether a relative path is normalized and stays below its directory.
 
     Example:
         >>> is_inside("model/weights.safetensors"), is_inside("../weights.safetensors")

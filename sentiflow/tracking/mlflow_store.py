@@ -33,7 +33,7 @@ _FORMS = (
     "%40 for @"
 )
 _AT_ONCE_SECONDS = 2.0
-"""A call that fails sooner is repeated: another process has locked the SQLite file or has just made
+"""A call that fails sooner is repeated: the SQLite file was locked, another process has just made
 the same experiment, or a connection broke."""
 _REFUSALS = {
     "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST",
@@ -46,7 +46,7 @@ _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
     (
         r"certificate verify failed: ([\w ,'.:-]+)",
-        r"certificate verify failed: \1; for a CA of your own set MLFLOW_TRACKING_SERVER_CERT_PATH",
+        r"certificate verify failed: \1; for a private CA set MLFLOW_TRACKING_SERVER_CERT_PATH",
     ),
     (
         r"TLS CA certificate bundle, invalid path: (\S+)",
@@ -91,10 +91,10 @@ def default_uri(setting: str | None) -> str:
 
 
 def check(uri: str) -> None:
-    """Make sure that this is the address of an MLflow store; a message shows no password.
+    """Check that a text is the address of an MLflow store.
 
     Raises:
-        UserError: It is not.
+        UserError: It is not; the message shows no password.
     """
     if not _ADDRESS.fullmatch(uri):
         shown = without_credentials(uri).rpartition("@")[2]
@@ -127,8 +127,8 @@ def make_client(uri: str) -> "MlflowClient":
 def make(uri: str) -> None:
     """Make the file of an SQLite store, unless it exists.
 
-    The file gets its name when it is complete. If MLflow is interrupted while it makes the tables,
-    such as by Ctrl-C in the first seconds of the first job, it cannot use the file later.
+    The file gets its name when it is complete. MLflow could not use a file in which it was
+    interrupted while it made the tables, as by Ctrl-C in the first seconds of the first job.
     """
     path = find_file(uri)
     if path is None or path.exists():
@@ -150,9 +150,9 @@ def asking(
 
     Args:
         uri: The store, which must exist.
-        what: What the block does, as in "cannot register a".
-        hint: Added to the line.
-        refusal: The kind of error if MLflow refuses: ``UserError`` where the user named something.
+        what: What the block does, for the message "cannot WHAT in STORE": "register a".
+        hint: End of the message, with its punctuation.
+        refusal: Type of the error if MLflow refuses: ``UserError`` where the user named something.
 
     Raises:
         UserError: There is no such store.
@@ -169,7 +169,7 @@ def asking(
         yield make_client(uri)
     except (JobError, UserError, AssertionError, AttributeError, LookupError, TypeError):
         raise
-    except Exception as error:  # MLflow and the libraries of clouds have no common class of errors
+    except Exception as error:  # MLflow and the libraries of clouds share no class of errors
         kind = refusal if is_refusal(error) else UnavailableError
         store = without_credentials(uri)
         why = reason(error).rstrip(".")
@@ -213,7 +213,7 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
 
 
 def ask(call: Callable[[], Result]) -> Result:
-    """Call a store, and call it again if it fails at once."""
+    """Make a call of a store, and repeat it for two seconds while it fails at once."""
     began = time.monotonic()
     while True:
         try:
@@ -235,7 +235,7 @@ def unreachable(uri: str, error: Exception) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """Find the reason in the long message of a failed request."""
+    """Find the reason in the long message of a failed request; by default its first line."""
     for pattern, template in _REASONS:
         match = re.search(pattern, str(error))
         if match:

@@ -28,9 +28,9 @@ CANDIDATE = "candidate"
 CHAMPION = "champion"
 """Alias of the version that was promoted."""
 
-_LIST = Path(__file__).parents[1] / "models/requirements-predict.txt"
-REQUIREMENTS = ("mlflow", *re.findall(r"^[a-z-]+", _LIST.read_text(), re.MULTILINE))
-"""What ``served_model`` and the modules that it imports need."""
+_REQUIREMENTS_FILE = Path(__file__).parents[1] / "models/requirements-predict.txt"
+REQUIREMENTS = ("mlflow", *re.findall(r"^[a-z-]+", _REQUIREMENTS_FILE.read_text(), re.MULTILINE))
+"""Packages that ``served_model`` and the modules that it imports need."""
 
 _MODEL = "model"
 """Name of the logged model in its run."""
@@ -41,7 +41,7 @@ _VERSIONS_TAG = "mlflow.modelVersions"
 _OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
 """Beginning of a description that sentiflow wrote."""
 _MAX_DESCRIPTION = 5000
-"""Characters."""
+"""Maximum characters of a description."""
 
 _URI = re.compile(
     r"models:/(?P<id>m-[0-9a-f]{32})|runs:/(?P<run>[^/]+)/(?P<model>.+)"
@@ -66,7 +66,7 @@ class ResolvedModel(NamedTuple):
     """A model package in MLflow."""
 
     uri: str
-    """The name of the model; an alias is replaced by its version."""
+    """The URI of the model; an alias is replaced by its version."""
     source: str
     """Where MLflow keeps the files; unlike an alias, it never changes."""
     record: Manifest
@@ -76,12 +76,12 @@ class ResolvedModel(NamedTuple):
 def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> Version:
     """Log a model package to a training's run, register it, and make it the candidate.
 
-    If a version of ``name`` has the same package, only its alias is set.
+    If a version of ``name`` already has this package, it only becomes the candidate.
 
     Raises:
         UserError: There is no such package, it is damaged, or there is no such store.
         JobError: MLflow refuses.
-        UnavailableError: The store does not answer; the next call completes what is missing.
+        UnavailableError: The store does not answer; the next call does the missing steps.
     """
     for place in average_files.list_packages(package_uri):
         package_files.read(place)  # a manifest may name files outside of the package
@@ -263,7 +263,9 @@ def _create(
 
 
 def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> None:
-    """Write an MLflow model to ``model`` in an empty folder, with code and requirements.
+    """Write a package as an MLflow model into an empty folder, with code and requirements.
+
+    The MLflow model is in the subfolder ``_MODEL``, a copy of the package in ``_PACKAGE``.
 
     MLflow loads the package and scores the input example, which gives the signature.
     """
@@ -303,11 +305,12 @@ def _name_files(record: Manifest) -> list[str]:
 
 
 def _locate(source: str, name: str = "") -> str:
-    """Locate a file of the package, or all of it, in the MLflow model at ``source``."""
+    """Return the location of the package, or of one of its files, in an MLflow model."""
     return join(source, "artifacts", _PACKAGE, name).rstrip("/")
 
 
 def _read(source: str, name: str, tracking_uri: str) -> bytes:
+    """Read a file of the package in the MLflow model ``source``."""
     with tempfile.TemporaryDirectory() as folder:
         path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=tracking_uri)
         return Path(path).read_bytes()

@@ -1,6 +1,6 @@
-"""Name of a model -> its manifest or its package; names of teachers -> models, files of answers.
+"""URI of a model -> its manifest or its package; URIs of teachers -> models, files of answers.
 
-A name is a directory, ``models:/…``, ``runs:/…``, or a list of these, whose models are averaged.
+A URI is a directory, ``models:/…`` or ``runs:/…``. The models of a list of URIs are averaged.
 """
 
 import tempfile
@@ -18,13 +18,12 @@ from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
 from sentiflow.tracking import mlflow_store
-from sentiflow.tracking.runs import FOLDERS
+from sentiflow.tracking.runs import REPORT_FOLDER
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
 SETTING = "score.model_uri"
-REPORT = FOLDERS[3]
 TEACHER = "teacher_"
 """Prefix of teacher inputs of a training, then a number."""
 
@@ -45,8 +44,8 @@ def describe(
         to: The directory that an average will have.
 
     Returns:
-        The description. An alias in the URI is replaced by its version; what the package's manifest
-        does not have is None.
+        The description. An alias in the URI is replaced by its version; values that the package's
+        manifest lacks are None.
 
     Raises:
         UserError: There is no such model, it is not a finished package, or several have no
@@ -81,14 +80,14 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
 
     Args:
         package: Manifest of the model.
-        uri: Where it is: a directory of the run, or a name in MLflow.
+        uri: A directory of its run, or its URI in MLflow.
     """
     place = _find_maker(package) if names_model(uri) else uri
     for level in range(3):  # the package may be in RUN, RUN/model or RUN/trained/model
         run = place.rsplit("/", level)[0]
-        if not run or run[-1] in ":/":
+        if not run or run[-1] in ":/":  # above the root of the storage
             continue
-        report = join(run, REPORT)
+        report = join(run, REPORT_FOLDER)
         record = manifest.read(report, stage="evaluate")
         if record and record.get("model_fingerprint") == package["fingerprint"]:
             return report, record
@@ -107,7 +106,7 @@ def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
 
     Args:
         package: Manifest of the model.
-        uri: Where it is: a directory of the run, or a name in MLflow.
+        uri: A directory of its run, or its URI in MLflow.
     """
     evaluation = find_evaluation(package, uri)
     if evaluation is None:
@@ -158,9 +157,9 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
 
     if not isinstance(uri, str):
         uris = [absolute_uri(each) for each in uri]
-        describe(uris, tracking=tracking, setting="the models")  # it raises if they do not fit
-        first, *others = (load(each, tracking=tracking) for each in uri)
-        return replace(first, others=tuple(others))
+        describe(uris, tracking=tracking, setting="the models")  # raises if they have no average
+        packages = [load(each, tracking=tracking) for each in uri]
+        return replace(packages[0], others=tuple(packages[1:]))
     if names_model(uri):
         from sentiflow.tracking import model_registry
 
@@ -171,7 +170,10 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
 
 
 def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:
-    """Describe the teachers of :func:`find_teachers` as inputs; new files are read for it."""
+    """Describe the teachers of :func:`find_teachers` as inputs of a training.
+
+    A process reads each file of answers once, for its fingerprint.
+    """
     inputs = {}
     for number, teacher in enumerate(find_teachers(config, classes), start=1):
         if isinstance(teacher, tuple):
@@ -183,10 +185,13 @@ def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input
 
 
 def _identify(teacher: ModelInput) -> Input:
-    """Keep what identifies a model or an encoder, and leads to its trainings."""
-    names = {"uri", "fingerprint", "version", "training", "members"} & teacher.keys()
+    """Keep the keys that identify a model or an encoder, or lead to its trainings."""
     values = cast(dict[str, Any], teacher)
-    return cast(Input, {name: values[name] for name in sorted(names)})
+    kept = {}
+    for name in ("fingerprint", "members", "training", "uri", "version"):
+        if name in values:
+            kept[name] = values[name]
+    return cast(Input, kept)
 
 
 def find_teachers(config: Config, classes: Sequence[str] | None) -> list[Teacher]:
@@ -206,6 +211,7 @@ def find_teachers(config: Config, classes: Sequence[str] | None) -> list[Teacher
 
 
 def _find_teacher(uri: str, tracking: str | None, classes: Sequence[str]) -> Teacher:
+    """Find one teacher; see :func:`find_teachers`."""
     if names_encoder(uri):
         return cast(ModelInput, text_encoders.describe(uri))
     if not names_model(uri):
@@ -219,16 +225,20 @@ def _find_teacher(uri: str, tracking: str | None, classes: Sequence[str]) -> Tea
         raise UserError(
             f"{label_files.TEACHERS}: {display_uri(uri)} does not know the class "
             f"{' or '.join(few(missing))}",
-            hint=f"it has {', '.join(few(has))}; train.classes chooses those of the student",
+            hint=f"it has {', '.join(few(has))}; train.classes chooses the classes to train",
         )
     return model
 
 
 def _list_files(uri: str, record: Manifest | None) -> list[str]:
-    """List the Parquet files of a name or glob, of a directory or of a scoring.
+    """List the Parquet files of a teacher: a file, a glob, a directory, or a scoring.
+
+    Args:
+        uri: The teacher.
+        record: Its manifest, if it is the output of a stage.
 
     Raises:
-        UserError: There are none.
+        UserError: There are no such files.
     """
     pattern = uri
     names_files = uri.endswith(".parquet") or any(mark in uri for mark in "*?[")

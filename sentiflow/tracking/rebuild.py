@@ -22,7 +22,8 @@ from sentiflow.tracking import mlflow_store, recording, runs
 _TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
 """Tags that are taken from a manifest; others are ignored."""
 _METRICS_OF_EPOCHS = {"pretraining": PRETRAINING_METRICS, "history": EPOCH_METRICS}
-"""Keys of a training's manifest with a record of each epoch, and its metrics."""
+"""Keys of a training's manifest with a record of each epoch. For each: the names of the metrics in
+MLflow, and their keys in the record."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class FinishedStage:
     metrics: list[Metric]
     """Metrics of the stage and of its epochs."""
     files: dict[str, bytes]
-    """Files of the directory that the run has, too."""
+    """Files of the directory that are artifacts of the run, too."""
 
 
 class _TrainedModel(NamedTuple):
@@ -44,16 +45,16 @@ class _TrainedModel(NamedTuple):
 
     package_uri: str
     run_id: str
-    """The run that logged it; empty for an average, which belongs to the run of its evaluation."""
+    """The run that logged it; empty for an average: the run of its evaluation gets it."""
 
 
 def find(output_uri: str) -> list[FinishedStage]:
     """Read the manifests of a run's output, or of one stage's directory, and check them.
 
-    Only files of the output that they list, with their checksum, are read.
+    Only files that a manifest lists with a checksum are read.
 
     Raises:
-        UserError: There is none that describes its run, or one is wrong.
+        UserError: No manifest describes its run, or a manifest is wrong.
     """
     folders = [join(output_uri, name) for name in runs.FOLDERS]
     stages = []
@@ -96,7 +97,7 @@ def _list_metrics(record: Manifest, run: RunRecord) -> list[Metric]:
     points = _to_points(run["metrics"], time=_to_ms(run["end"]), step=0)
     for key, names in _METRICS_OF_EPOCHS.items():
         for epoch in cast(Any, record).get(key, ()):
-            metrics = {name: epoch.get(of_epoch) for name, of_epoch in names.items()}
+            metrics = {name: epoch.get(epoch_key) for name, epoch_key in names.items()}
             points += _to_points(metrics, time=_to_ms(epoch["ended"]), step=int(epoch["epoch"]))
     return points
 
@@ -138,6 +139,7 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
 
 
 def _create_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run:
+    """Create the run of a stage, with its original start."""
     return client.create_run(
         experiment_id,
         start_time=stage.start_ms,
@@ -160,20 +162,25 @@ def _find_models(stage: FinishedStage, run_id: str) -> dict[str, _TrainedModel]:
 
 
 def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run | None:
-    """Find a stage's run: it has the same group and stage, and no other fingerprint."""
+    """Find a stage's run: it has the same group and stage, and no other fingerprint.
+
+    If there are several, the run that the stage itself logged takes precedence.
+    """
     fingerprint = stage.record["fingerprint"]
     same = (
         f"tags.`{runs.GROUP_TAG}` = '{stage.run['group']}' and "
         f"tags.`{runs.STAGE_TAG}` = '{stage.record['stage']}'"
     )
-    candidates = [
-        run
-        for run in client.search_runs([experiment_id], filter_string=same)
-        if run.data.tags.get(runs.FINGERPRINT_TAG, fingerprint) == fingerprint
-        and runs.PARENT_TAG not in run.data.tags
-    ]
-    logged = stage.run["mlflow_run_id"]
-    return min(candidates, key=lambda run: run.info.run_id != logged, default=None)
+    candidates = []
+    for run in client.search_runs([experiment_id], filter_string=same):
+        tags = run.data.tags
+        has_fingerprint = tags.get(runs.FINGERPRINT_TAG, fingerprint) == fingerprint
+        if has_fingerprint and runs.PARENT_TAG not in tags:
+            candidates.append(run)
+    for run in candidates:
+        if run.info.run_id == stage.run["mlflow_run_id"]:
+            return run
+    return candidates[0] if candidates else None
 
 
 def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
@@ -200,7 +207,7 @@ def _add_to_model(
     models: Mapping[str, _TrainedModel],
     tracking_uri: str,
 ) -> None:
-    """Add an evaluation's metrics to the run of its model, and register the model if it is missing.
+    """Add an evaluation's metrics to its model's run, and register the model if the stage did.
 
     Args:
         client: The store.
@@ -230,13 +237,13 @@ def _add_to_model(
 def _add_missing(
     client: MlflowClient, run_id: str, points: Sequence[Metric], tags: Mapping[str, str]
 ) -> None:
-    """Add the metrics and tags to a run that it does not have."""
-    has = client.get_run(run_id).data
+    """Add metrics and tags to a run, unless it has metrics and tags of these names."""
+    present = client.get_run(run_id).data
     runs.log(
         client,
         run_id,
-        metrics=[point for point in points if point.key not in has.metrics],
-        tags={name: value for name, value in tags.items() if name not in has.tags},
+        metrics=[point for point in points if point.key not in present.metrics],
+        tags={name: value for name, value in tags.items() if name not in present.tags},
     )
 
 

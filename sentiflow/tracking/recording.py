@@ -37,19 +37,19 @@ _SAMPLE_SECONDS = 5.0
 
 
 class Store:
-    """An MLflow store with the experiment of a job; a thread sends what the stages log, in order.
+    """An MLflow store with the experiment of a job; one thread sends all logged values, in order.
 
     MLflow's own asynchronous logging takes neither files nor the end of a run, and keeps calling a
-    dead store. Here, nothing more is sent after the first failure of the store.
+    store that does not answer. Here, nothing more is sent after the first failure of the store.
     """
 
     def __init__(self, uri: str, experiment: str, *, repair: str = "") -> None:
-        """Send nothing yet.
+        """Describe the store, without a connection.
 
         Args:
             uri: The store's address, without user and password.
             experiment: The name of the experiment.
-            repair: The command that adds later what the store has missed.
+            repair: The command that adds missing values later.
         """
         self.uri = uri
         self.experiment = experiment
@@ -61,7 +61,7 @@ class Store:
         self._queued: list[Future[object]] = []
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
-        """Pickle as None: Ray Tune stores its callbacks with their recorders, but uses no copy."""
+        """Pickle as None: Ray Tune stores callbacks with their recorders, but never loads them."""
         return type(None), ()
 
     def put(self, call: Callable[[MlflowClient], object]) -> None:
@@ -79,7 +79,7 @@ class Store:
         try:
             client = mlflow_store.make_client(self.uri)
             return mlflow_store.ask(lambda: call(client))
-        except Exception as error:  # MLflow fails no job
+        except Exception as error:  # an error of MLflow must not end a job
             log.debug("MLflow failed", exc_info=error)
             if mlflow_store.is_refusal(error):
                 self._warn_of_refusal(mlflow_store.first_line(error))
@@ -88,7 +88,7 @@ class Store:
         return None
 
     def _warn_of_refusal(self, reason: str) -> None:
-        """Warn once of each reason."""
+        """Log a warning, once for each reason."""
         if reason not in self._refusals:
             self._refusals.add(reason)
             log.warning("MLflow refuses a part of the run: %s", reason)
@@ -106,7 +106,7 @@ class Store:
         return run.info.run_id if run else ""
 
     def find_changes(self, settings: TrainSettings) -> str:
-        """Name what differs from the most similar recent training; empty if nothing."""
+        """Name the settings that differ from the most similar recent training; empty if none."""
         decisive = settings.model_dump(mode="json", exclude={*settings.NOT_DECISIVE})
         known = self.ask(
             lambda client: client.search_runs(
@@ -126,7 +126,7 @@ class Store:
         return self.is_available
 
     def fail(self, problem: str) -> None:
-        """Send nothing more, and say once how to add later what is missing."""
+        """Send nothing more; log once the problem and how to add the missing values later."""
         if self.is_available:
             self.is_available = False
             repair = f"; to add its runs later: {self._repair}" if self._repair else ""
@@ -144,25 +144,33 @@ class Store:
     ) -> Iterator["Recorder"]:
         """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
         name = name or f"{stage} {group[-4:]}"
-        code = {
+        code_tags = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
             "mlflow.user": psutil.Process().username(),  # in a container it may be a number
             **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
         }
-        about: RunRecord = {
-            "experiment": self.experiment, "group": group, "name": name, "start": _now(),
-            "end": "", "params": {}, "tags": runs.to_tags(code), "metrics": {}, "artifacts": [],
-            "registers_model": registers_model, "mlflow_run_id": "",
-        }  # fmt: skip
-        all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code, **tags}
+        run_record: RunRecord = {
+            "experiment": self.experiment,
+            "group": group,
+            "name": name,
+            "start": _now(),
+            "end": "",
+            "params": {},
+            "tags": runs.to_tags(code_tags),
+            "metrics": {},
+            "artifacts": [],
+            "registers_model": registers_model,
+            "mlflow_run_id": "",
+        }
+        all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
         run_id = self.make_run(name, all_tags) if self.experiment_id else ""
-        recorder = Recorder(run_id, self, about=about, tags=all_tags, kept=about)
+        recorder = Recorder(run_id, self, run_record=run_record, tags=all_tags, kept=run_record)
         try:
             yield recorder
         except BaseException as error:
-            killed = isinstance(error, KeyboardInterrupt | SystemExit)
-            recorder.end("KILLED" if killed else "FAILED", reason=mlflow_store.first_line(error))
+            is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
+            recorder.end("KILLED" if is_killed else "FAILED", reason=mlflow_store.first_line(error))
             raise
         else:
             recorder.end("FINISHED")
@@ -172,20 +180,20 @@ class Store:
 
 @dataclass
 class Recorder:
-    """Sends to MLflow what a stage logs, and keeps it for the stage's manifest.
+    """Sends a stage's settings, metrics, tags and files to MLflow, and keeps them for its manifest.
 
-    Logging does not wait for the store. Without a run, it is only kept for :meth:`describe`.
+    Logging does not wait for the store. Without a run, values are only kept for :meth:`describe`.
     """
 
     run_id: str = ""
     """Empty where MLflow has no run, or has not answered."""
     store: Store | None = field(default=None, repr=False)
-    about: RunRecord | None = None
+    run_record: RunRecord | None = None
     """Description of the run for the manifest of its stage; None for other runs."""
     tags: Mapping[str, str] = field(default_factory=dict)
-    """Tags that the run began with."""
+    """Tags of the run at its start."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
-    """Logged metrics and tags, for the manifest."""
+    """Logged metrics and tags, for the manifest: a part of ``run_record``, or all of it."""
     measured: dict[str, str] = field(default_factory=dict, repr=False)
     """Model and data set of the next metrics, by :meth:`measure`."""
 
@@ -196,14 +204,18 @@ class Recorder:
 
     @property
     def registers_model(self) -> bool:
-        """Whether the model is to be registered by the stage."""
-        return self.about is not None and self.about["registers_model"]
+        """Whether the stage registers the model."""
+        return self.run_record is not None and self.run_record["registers_model"]
 
     def log_metrics(self, metrics: Mapping[str, float | None], *, step: int = 0) -> None:
-        """Log metrics of the whole stage, or of an epoch; None (undefined) is left out."""
+        """Log metrics of the stage (step 0) or of an epoch; undefined metrics (None) are left out.
+
+        The manifest keeps metrics of the stage that are finite.
+        """
         if step == 0:
             values = runs.to_metrics(metrics)
-            self.kept["metrics"] |= {k: v for k, v in values.items() if math.isfinite(v)}
+            finite = {name: value for name, value in values.items() if math.isfinite(value)}
+            self.kept["metrics"] |= finite
         self.log_series([(step, metrics)])
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
@@ -246,8 +258,8 @@ class Recorder:
     def watching_system(self) -> Iterator[None]:
         """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
 
-        Off by default, as in MLflow: the charts would hide the model's. MLflow samples and sends in
-        its own thread, which ends when the store fails.
+        Off by default, as in MLflow: the charts would hide the charts of the model. MLflow samples
+        and sends in a thread, which ends when the store fails.
         """
         if not self.store or not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             yield
@@ -263,8 +275,8 @@ class Recorder:
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Log settings as parameters with dotted names; long values are cut."""
         params = runs.to_params(settings)
-        if self.about is not None:
-            self.about["params"] |= params
+        if self.run_record is not None:
+            self.run_record["params"] |= params
         self._put(lambda client: runs.log(client, self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
@@ -304,8 +316,8 @@ class Recorder:
             files: Their contents.
             are_outputs: Whether the stage's output has them, too, by the same paths.
         """
-        if self.about is not None and are_outputs:
-            self.about["artifacts"] += files
+        if self.run_record is not None and are_outputs:
+            self.run_record["artifacts"] += files
         contents = dict(files)
         self._put(lambda client: runs.add_files(client, self.run_id, contents))
 
@@ -313,11 +325,11 @@ class Recorder:
         """Make a recorder for the run of the training that this stage evaluates.
 
         Args:
-            run_id: Empty if it is unknown; the training's manifest then leads to the run later.
+            run_id: The run; empty if it is unknown. The values are then only kept for the manifest.
         """
         part = RunPart(metrics={}, tags={})
-        if self.about is not None:
-            self.about["training"] = part
+        if self.run_record is not None:
+            self.run_record["training"] = part
         return Recorder(run_id, self.store, kept=part)
 
     def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
@@ -347,13 +359,13 @@ class Recorder:
     ) -> dict[str, Any] | None:
         """Register a model if this stage does so, and describe its version.
 
-        Where the store is unavailable, it is done later from the manifest.
+        If the store is unavailable, ``sentiflow tracking import`` registers the model later.
 
         Args:
             package_uri: Its package.
             fingerprint: Fingerprint of the package, by which a registered model is found.
             run_id: The run that has logged it; empty if it is unknown.
-            text: The description of the version; empty: none.
+            text: The description of the version; empty: the version is not described.
             tags: Tags of the version.
             card: The model card, for the files of the version.
 
@@ -390,26 +402,27 @@ class Recorder:
 
     def describe(self) -> RunRecord | None:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
-        if self.about is None:
+        if self.run_record is None:
             return None
-        run = copy.deepcopy(self.about)  # more is logged later
+        run = copy.deepcopy(self.run_record)  # more is logged later
         run["end"] = _now()
         run["mlflow_run_id"] = self.run_id
         return run
 
     def _put(self, call: Callable[[MlflowClient], object]) -> None:
+        """Queue a call, if there is a run."""
         if self.store and self.run_id:
             self.store.put(call)
 
 
 def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -> Store:
-    """Connect to a store, made where it is a new SQLite file, and find or make the experiment.
+    """Connect to a store, and find or make the experiment; a missing SQLite file is made.
 
     Args:
-        uri: The store, with user and password if it needs them and they are in no variable.
+        uri: The store, with user and password unless they are in MLflow's variables.
         experiment: Name of the experiment.
         required: Whether the job fails if the store cannot be reached.
-        repair: The command that adds later what the store has missed.
+        repair: The command that adds missing values later.
 
     Raises:
         UnavailableError: It cannot be reached, and tracking is required.
@@ -421,7 +434,7 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
         store.experiment_id = mlflow_store.ask(
             lambda: mlflow_store.find_experiment(client, experiment, uri)
         )
-    except Exception as error:  # as Store.ask
+    except Exception as error:  # as in Store.ask
         problem = mlflow_store.unreachable(uri, error)
         if required:
             raise UnavailableError(problem) from error

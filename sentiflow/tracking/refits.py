@@ -1,4 +1,4 @@
-"""``train.refit`` -> the training to repeat: its settings, epochs, calibration and figures."""
+"""``train.refit`` -> the training to repeat: its settings, epochs, calibration and metrics."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,12 +29,13 @@ class Refit:
     package: Manifest
     """Manifest of its package, which has the calibration, the threshold and the profile."""
     first: Input | None
-    """The model that it was initialized from, if any."""
+    """The model that the training was initialized from, if any."""
     num_epochs: int
-    """The epoch that it kept; its schedule is spread over ``train.num_epochs``."""
+    """The epoch that the training chose. The refit ends there; its learning rates follow a schedule
+    over ``train.num_epochs``."""
     record: RefitRecord
-    """Description for the manifests of the training and of its package. ``splits``: all but given
-    test rows. ``metrics``: of the chosen epoch, and of the test rows if it was evaluated."""
+    """Description for the manifests of the refit and of its package. ``splits``: it is trained on
+    their rows. ``metrics``: of the chosen epoch, and of the test rows if they were evaluated."""
 
 
 class AppliedRefit(NamedTuple):
@@ -55,7 +56,7 @@ def apply(config: Config) -> AppliedRefit:
 
     Raises:
         UserError: There is no such model, its training or its prepared data are gone, or the config
-            has other settings than it.
+            has other settings than the training.
         JobError: MLflow cannot be reached.
     """
     assert config.train.refit is not None, "the caller has a run to repeat"
@@ -125,12 +126,13 @@ def _check_same(ours: TrainSettings, theirs: TrainSettings, of: str) -> None:
     """
     given = flatten(ours.dump_decisive(only_given=True))
     kept = flatten(theirs.dump_decisive())
+    # A section without a setting is {} in given; kept has no such key, but its settings.
     differing = [name for name, value in given.items() if kept.get(name, {}) != value]
     if differing:
         raise UserError(
             f"{SETTING}: {display_uri(of)} was trained with other settings than "
             f"{_write_settings(differing, given)}",
-            hint="a refit repeats it as it was: leave them out, or give "
+            hint="a refit repeats the training as it was: leave them out, or write "
             f"{_write_settings(differing, kept)}",
         )
 
@@ -144,15 +146,15 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
     """Find the prepared data of the run to repeat.
 
     Args:
-        uri: The setting ``train.prepared_uri``. If nothing is there, the location that the run has
-            read is used.
+        uri: The setting ``train.prepared_uri``. If nothing is there, the location of the run's own
+            data is used.
         training: Manifest of the training.
 
     Returns:
         Their directory and manifest.
 
     Raises:
-        UserError: They are gone, or other data are there.
+        UserError: They are gone, or there are other data.
     """
     named = training["inputs"]["prepared"]
     if manifest.read(uri) is None:
@@ -160,8 +162,8 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     if prepared["fingerprint"] != named["fingerprint"]:
         raise UserError(
-            f"train.prepared_uri: {display_uri(uri)} are not the data of the run to repeat",
-            hint=f"name those with the fingerprint {named['fingerprint']}",
+            f"train.prepared_uri: {display_uri(uri)} is not the data of the run to repeat",
+            hint=f"name the prepared data with the fingerprint {named['fingerprint']}",
         )
     return uri, prepared
 
@@ -180,7 +182,7 @@ def _describe(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
 
 
 def has_seen_test(record: RefitRecord) -> bool:
-    """Say whether a refit was trained on the test rows of its data, which were drawn from it."""
+    """Say whether a refit was trained on the test rows, as they were drawn and not given."""
     return TEST in record["splits"]
 
 

@@ -1,7 +1,7 @@
 """Settings, metrics and inputs -> name, tags, parameters, metrics and datasets of an MLflow run.
 
 Values are cut to MLflow's limits, and credentials are removed. MLflow is imported only to send
-them.
+values.
 """
 
 import hashlib
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
-FOLDERS = ("prepared", "trained", "scored", "report", "trends", "sweep")
+REPORT_FOLDER = "report"
+FOLDERS = ("prepared", "trained", "scored", REPORT_FOLDER, "trends", "sweep")
 """Folders of a run's output, in the order in which the stages build on each other."""
 OUTPUT_TAG = "sentiflow.output_uri"
 """Location of the result."""
@@ -37,7 +38,7 @@ FINGERPRINT_TAG = "sentiflow.fingerprint"
 """Fingerprint of the result; of a version of a registered model, fingerprint of its package."""
 STAGE_TAG = "sentiflow.stage"
 GROUP_TAG = "sentiflow.run"
-"""The same for all stages of one command."""
+"""Id of the command; all its stages have the same."""
 TRIAL_TAG = "sentiflow.trial"
 PARENT_TAG = "mlflow.parentRunId"
 NOTE_TAG = "mlflow.note.content"
@@ -80,7 +81,7 @@ _PLACES = ("output_uri", "prepared_uri", "scored_uri")
 _MAX_CHANGES = 3
 """Maximum parameters in the name of a run."""
 _MAX_VALUE = 24
-"""Maximum characters of such a parameter's value."""
+"""Maximum characters of a parameter's value in the name of a run."""
 
 # MLflow's limits, in characters
 MAX_PARAM_LENGTH = 6000
@@ -114,7 +115,9 @@ def name_run(stage: str, config: Config, *, changes: str = "") -> str:
 
 
 def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> str:
-    """Name the parameters of a training that differ from the most similar earlier one.
+    """Name the parameters of a training that differ from the most similar earlier training.
+
+    Earlier trainings with the same parameters do not count.
 
     Example:
         >>> find_changes({"train.seed": "1"}, [{"train.seed": "0"}, {"train.seed": "1"}])
@@ -270,7 +273,7 @@ def _name_files(uris: Sequence[str]) -> str:
 
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Name metrics as MLflow allows; those that are None (undefined) are left out."""
+    """Name metrics as MLflow allows; undefined metrics (None) are left out."""
     keys = _to_keys(metrics)
     return {keys[name]: float(value) for name, value in metrics.items() if value is not None}
 
@@ -297,7 +300,10 @@ def now_ms() -> int:
 
 
 def _to_keys(names: Iterable[str]) -> dict[str, str]:
-    """Find a key for each name, which may contain a class; names with the same key get a hash."""
+    """Find a key for each name; names that would get the same key get a hash in it.
+
+    Names may contain classes, whose characters are arbitrary.
+    """
     keys = {name: to_key(name) for name in names}
     counts = Counter(keys.values())
     for name, key in keys.items():
@@ -309,8 +315,9 @@ def _to_keys(names: Iterable[str]) -> dict[str, str]:
 def to_key(name: str) -> str:
     """Replace characters that MLflow does not allow; a name that is too long ends in its hash."""
     key = _FORBIDDEN_IN_KEYS.sub("_", name)
-    is_path = posixpath.normpath(key) != key or key.startswith(("/", ".."))
-    if key == "." or is_path:  # MLflow may use it as the path of a file
+    # MLflow may use the key as the path of a file.
+    is_unsafe_path = posixpath.normpath(key) != key or key.startswith(("/", ".."))
+    if key == "." or is_unsafe_path:
         key = key.replace("/", "_").replace(".", "_") or "_"
     return key if len(key) <= MAX_KEY_LENGTH else _add_hash(key, name)
 
@@ -321,6 +328,6 @@ def _add_hash(key: str, name: str) -> str:
 
 
 def _to_text(value: str) -> str:
-    """Remove credentials, and escape what is not Unicode, as in some names of files."""
+    """Remove credentials, and escape bytes that are not Unicode, as in some names of files."""
     shown = without_credentials(value)
     return shown.encode(errors="backslashreplace").decode()

@@ -1,6 +1,6 @@
 """Texts -> classes and probabilities, by an MLflow model from code.
 
-``registry`` logs this file with a model package; MLflow runs it to load the model.
+``model_registry`` logs this file with a model package; MLflow runs it to load the model.
 """
 
 from typing import Any

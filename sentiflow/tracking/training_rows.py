@@ -26,14 +26,14 @@ def has_seen_test(record: Mapping[str, Any]) -> bool:
 
 
 def refuse_refit(scored: Manifest, *, name: str) -> None:
-    """Make sure that predictions can tell how good a model is.
+    """Refuse predictions of a refit for its own corpus: they do not show how good the model is.
 
     Args:
         scored: Manifest of the predictions.
         name: What to call them in a message.
 
     Raises:
-        UserError: The model is a refit, which was trained on the test rows of this corpus.
+        UserError: The model was trained on the test rows of this corpus.
     """
     model = scored["inputs"]["model"]
     if not has_seen_test(model):
@@ -64,18 +64,18 @@ def find_texts(
     Rows are found by text: a corpus that has grown, or a copy of a file, has other row numbers.
 
     Args:
-        models: Each as an input of a stage.
+        models: Models, as inputs of a stage.
         other_than: Fingerprint of prepared data whose texts do not count.
 
     Returns:
-        Hashes of the normalized texts of all models; for each model, whether all of its trainings
+        Hashes of the normalized texts of all models, and for each model whether all its trainings
         could be read.
 
     Raises:
         UserError: Prepared rows are damaged.
     """
     hashes = [np.empty(0, np.uint64)]
-    read: set[tuple[str, tuple[str, ...]]] = set()
+    read: set[tuple[str, tuple[str, ...], bool]] = set()
     is_known = [True] * len(models)
     for number, model in enumerate(models):
         for training in _find_trainings(model):
@@ -83,10 +83,11 @@ def find_texts(
             if not training or not prepared:
                 is_known[number] = False
                 continue
-            place = (training["inputs"]["prepared"]["uri"], name_learned_folders(training))
-            if prepared["fingerprint"] == other_than or place in read:
+            uri = training["inputs"]["prepared"]["uri"]
+            rows = (uri, name_learned_folders(training), _is_taught(training))
+            if prepared["fingerprint"] == other_than or rows in read:
                 continue
-            read.add(place)
+            read.add(rows)
             for table in _read_learned(training, prepared, "text"):
                 hashes.append(hash_texts(one_array(table["text"])))
     return np.unique(np.concatenate(hashes)), is_known
@@ -101,16 +102,16 @@ def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tupl
     Args:
         scored: Manifest of the scored directory.
         name: What to call the model in a message.
-        by_splits: Include the rows that column ``split`` of the predictions marks: if the scored
-            corpus is the prepared data of a training, they are its train and validation rows.
+        by_splits: Include rows that the column ``split`` of the predictions marks as train or
+            validation rows. It does so if the scored corpus is the prepared data of a training.
 
     Returns:
         Row numbers, and whether every training that led to the model could be read. Rows are
         identified by file and number, not by text, so rows of other files do not count.
 
     Raises:
-        UserError: The model was trained on some of the corpus's files, where rows have other
-            numbers; or on all its labelled rows, as it is a refit; or prepared rows are damaged.
+        UserError: The model was trained on files of the corpus, but with other row numbers; or it
+            is a refit, which was trained on all labelled rows; or prepared rows are damaged.
     """
     refuse_refit(scored, name=name)
     row_ids = [np.empty(0, np.int64)]
@@ -128,36 +129,46 @@ def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tupl
 
 
 def _are_marked(scored: Manifest, training: Manifest | None) -> bool:
-    """Say whether the splits of the predictions tell which rows a training has learned."""
+    """Say whether the column ``split`` of the predictions marks the rows of a training."""
     if training is None or has_seen_test(training):
         return False
     return lineage.is_of_training(scored, training)
 
 
 def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:
-    """Find the rows of one training in the scored corpus; None if they are unknown."""
+    """Find the rows of one training in the scored corpus; None if they are unknown.
+
+    Raises:
+        UserError: The training has read a scored file, whose rows have other numbers there.
+    """
     if not training:
         return None
     prepared = manifest.read_input(training["inputs"], "prepared")
     if lineage.is_of_training(scored, training):
         if prepared:
             return _read_row_ids(training, prepared)
-        return None if has_seen_test(training) else []  # predictions know the splits
+        if has_seen_test(training):
+            return None
+        return []  # the column split of the predictions marks the rows
     corpus = lineage.input_files_of(scored)
     if corpus is None or not prepared:
         return None
     if _begin_with_files_of(prepared, corpus["files"]):
-        has_same_numbers = (
-            lineage.format_of(scored).has_header == lineage.format_of(prepared).has_header
-        )
-        return _read_row_ids(training, prepared) if has_same_numbers else None
+        scored_header = lineage.format_of(scored).has_header
+        prepared_header = lineage.format_of(prepared).has_header
+        if scored_header != prepared_header:  # the rows may have other numbers
+            return None
+        return _read_row_ids(training, prepared)
     files = _choose_scored(corpus["files"], scored)
     _refuse_learned(files, training, prepared, name)
     return []
 
 
 def _begin_with_files_of(prepared: Manifest, files: Sequence[InputFile]) -> bool:
-    """Say whether files begin with those of prepared data, so that rows have the same numbers."""
+    """Say whether the files of prepared data are the first files: rows have the same numbers.
+
+    False if two files of the prepared data are equal, as they could not be distinguished.
+    """
     learned = [manifest.identify_file(file) for file in prepared["inputs"]["csv"]["files"]]
     if len(set(learned)) < len(learned):
         return False
@@ -170,17 +181,17 @@ def _choose_scored(files: list[InputFile], scored: Manifest) -> list[InputFile]:
     chosen: list[InputFile] = []
     for scoring in scored.get("scorings", ()):
         first = scoring["first_file"]
-        chosen += files[first:][: scoring["num_files"]]
+        chosen += files[first : first + scoring["num_files"]]
     return chosen or files  # not every manifest counts its files
 
 
 def _refuse_learned(
     files: Sequence[InputFile], training: Manifest, prepared: Manifest, name: str
 ) -> None:
-    """Make sure that no scored file is one that a training has read.
+    """Check that a training has read none of the scored files.
 
     Raises:
-        UserError: One is: its rows have other numbers in the prepared data.
+        UserError: It has read one; in the prepared data the rows have other numbers.
     """
     learned = manifest.identify_learned_files(prepared)
     uri = training["inputs"]["prepared"]["uri"]
@@ -200,7 +211,8 @@ def _refuse_learned(
 def _find_trainings(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
     """Find the trainings of a model and of its members, initial models and teachers.
 
-    None stands for a training that is gone or was redone; what it began with is unknown, too.
+    None stands for a training that is gone or was redone; its initial model and teachers are
+    unknown, too.
 
     Args:
         model: ``fingerprint`` of a model package, and its ``training``.
@@ -211,23 +223,30 @@ def _find_trainings(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
         if training is None:
             continue
         for name, item in training["inputs"].items():
-            is_our_model = not {"files", "version"} & item.keys()  # no file, no other's encoder
+            # files of answers have the key files, an encoder of another package the key version
+            is_our_model = not {"files", "version"} & item.keys()
             if name == "init_from" or (name.startswith(TEACHER) and is_our_model):
                 yield from _find_trainings(item)
 
 
 def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
+    """Read the numbers of the rows that a model was trained on, or chosen by."""
     tables = _read_learned(training, prepared, "row_id")
     return [table["row_id"].to_numpy() for table in tables]
 
 
 def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterator[pa.Table]:
-    """Read a column of the rows that a training has learned.
+    """Read a column of the rows that a model was trained on, or chosen by.
 
-    Unlabelled rows count only if teachers answered them.
+    Unlabelled rows count only in a distillation.
     """
     uri = training["inputs"]["prepared"]["uri"]
-    is_taught = any(name.startswith(TEACHER) for name in training["inputs"])
+    is_taught = _is_taught(training)
     folders = name_learned_folders(training)
     for table in lineage.read_tables(uri, prepared, folders, [column, "label"]):
         yield table if is_taught else table.filter(table["label"].is_valid())
+
+
+def _is_taught(training: Manifest) -> bool:
+    """Say whether a training has teachers, so that it has learned rows without a label, too."""
+    return any(name.startswith(TEACHER) for name in training["inputs"])

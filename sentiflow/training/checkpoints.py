@@ -33,9 +33,9 @@ class Checkpoint:
     tensors: dict[str, torch.Tensor]
     """On the CPU after :func:`load`."""
     state: dict[str, Any]
-    """Everything but the tensors, for JSON: the ``phase``; the ``position`` in it, from
-    :meth:`Trainer.position`; and the finished epochs of ``pretraining`` and of training (the
-    ``history``), a :class:`reports.EpochResult` each."""
+    """The rest, which is written as JSON: the ``phase``, the ``position`` in it (see
+    :meth:`Trainer.position`), and the finished epochs: ``pretraining`` and ``history``, lists of
+    :class:`reports.EpochResult` as dictionaries."""
 
 
 class _Folder(NamedTuple):
@@ -79,7 +79,13 @@ def load_last(root: str) -> Checkpoint | None:
 
 
 def keep(root: str, *, last: int, best: int | None = None) -> None:
-    """Delete all checkpoints except the last few and the best, and what crashes have left."""
+    """Keep some checkpoints, and delete all others, including incomplete ones.
+
+    Args:
+        root: Directory of the checkpoints.
+        last: Number of the latest checkpoints to keep.
+        best: Step of a further checkpoint to keep.
+    """
     kept = {best, *list_steps(root)[-last:]}
     for folder in _list_folders(root):
         if not folder.is_complete or folder.step not in kept:
@@ -87,7 +93,12 @@ def keep(root: str, *, last: int, best: int | None = None) -> None:
 
 
 def list_files(root: str, *, path: str) -> list[FileEntry]:
-    """List the files of all checkpoints for a manifest, in whose directory they are at ``path``."""
+    """List the files of all checkpoints for a manifest.
+
+    Args:
+        root: Directory of the checkpoints.
+        path: The same directory, relative to the directory of the manifest.
+    """
     return [
         {"path": join(path, name), "rows": None, "bytes": size}
         for name, size in filesystem.sizes(root).items()
@@ -108,8 +119,10 @@ def _list_folders(root: str) -> list[_Folder]:
     paths = filesystem.sizes(root)
     folders = {}
     for path in sorted(paths):
-        if found := _FOLDER.match(path):
-            name = found["name"]
-            is_complete = f"{name}/{STATE}" in paths
-            folders[name] = _Folder(name=name, step=int(found["step"]), is_complete=is_complete)
+        found = _FOLDER.match(path)
+        if found is None:
+            continue
+        name = found["name"]
+        is_complete = f"{name}/{STATE}" in paths
+        folders[name] = _Folder(name=name, step=int(found["step"]), is_complete=is_complete)
     return list(folders.values())

@@ -34,7 +34,10 @@ def all_reduce(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def add_arrays(array: np.ndarray) -> np.ndarray:
-    """Add up the workers' arrays, on GPUs if the workers have them."""
+    """Add up the workers' arrays, on GPUs if the workers have them, and return the sum.
+
+    The worker's own array may be overwritten. All workers call this together.
+    """
     tensor = torch.from_numpy(array)
     if world_size() > 1 and torch.distributed.get_backend() == "nccl":
         tensor = tensor.cuda()
@@ -62,10 +65,12 @@ def sum_gradients(
     """Sum the gradients and metrics of all workers in one message; return the metrics.
 
     Each gradient is already divided by the global batch size. The word vectors hold most of the
-    network's weights, and a batch uses few of them: only used rows are sent.
+    network's weights, and a batch uses few of them: only used rows are sent. A short message
+    before tells all workers which rows these are.
 
     Args:
-        tuned: Trained parameters by name, with this worker's gradients, which are replaced.
+        tuned: Parameters of the training by name, with this worker's gradients, which are
+            replaced. Those without a gradient are skipped.
         used: Word vectors for which this worker has a gradient; None if there are none.
         sums: This worker's metrics.
     """

@@ -13,10 +13,11 @@ from sentiflow.training import rates
 from sentiflow.training.reports import EpochResult, TrainReport, count_workers
 from sentiflow.training.train_plan import TrainPlan
 
-_FALLS = 0.97
+_FALLING_RATIO = 0.97
 """Ratio of the last two validation losses below which more epochs are suggested."""
 _FEW_STEPS = 100
-"""``init`` writes epochs and batches for 265 or more: benchmarks/LOG.md."""
+"""Optimizer steps below which smaller batches are suggested. The settings that ``sentiflow init``
+writes make 265 or more: benchmarks/LOG.md."""
 
 
 def describe_refit(plan: TrainPlan) -> str:
@@ -32,7 +33,7 @@ def describe_refit(plan: TrainPlan) -> str:
 def describe_plan(
     plan: TrainPlan, num_rows: int, num_workers: int, note: str, why: str
 ) -> Iterator[str]:
-    """Say what is trained, on what, and what was chosen.
+    """Describe the network, its texts and workers, and what the settings left open.
 
     Args:
         plan: The training.
@@ -52,11 +53,10 @@ def describe_plan(
         yield why
     if plan.settings.linear == "auto":
         yield _describe_linear(plan)
-    own = list_own(plan.settings)
-    if own:
+    changed = list_own(plan.settings)
+    if changed:
         yield (
-            f"not as in preset {plan.settings.preset}, since the config has its own: "
-            f"{', '.join(own)}"
+            f"the config overrides settings of preset {plan.settings.preset}: {', '.join(changed)}"
         )
     if plan.learned.names != BINARY:
         yield f"classes: {plan.learned.describe()}"
@@ -75,7 +75,7 @@ def _describe_linear(plan: TrainPlan) -> str:
 
 
 def describe_report(report: TrainReport, *, is_refit: bool) -> Iterator[str]:
-    """Say what rows that the model has not seen have decided, and whether to train longer."""
+    """Describe the calibration, and suggest other settings if the losses call for them."""
     yield from describe_calibration(report.package["calibration"] or {}, is_refit=is_refit)
     yield from describe_losses(report.history)
 
@@ -84,12 +84,12 @@ def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
     """Suggest more epochs if the validation loss still falls, or other settings for few steps."""
     if history[-1].step < _FEW_STEPS:
         yield (
-            f"the network has made {history[-1].step} optimizer steps only: lower "
+            f"the network has made only {history[-1].step} optimizer steps: lower "
             "train.batching.global_batch_size, or use the settings that sentiflow init writes for "
             "so few rows"
         )
     losses = [epoch.validation_loss for epoch in history[-2:] if epoch.validation_loss]
-    if len(losses) == 2 and losses[1] < _FALLS * losses[0]:
+    if len(losses) == 2 and losses[1] < _FALLING_RATIO * losses[0]:
         yield (
             f"the validation loss still falls ({losses[0]:.3f} to {losses[1]:.3f}): more epochs "
             f"may help, train.num_epochs={2 * len(history)}"
@@ -97,7 +97,7 @@ def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
 
 
 def describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> Iterator[str]:
-    """Say what was decided by rows that the model has not seen."""
+    """Describe a calibration: the share of the linear model, the unsure texts, and the bias."""
     weight = calibration.get("linear_weight")
     if weight is not None:
         yield f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}"
@@ -115,22 +115,22 @@ def describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> I
 
 
 def _describe_unsure(unsure: Unsure, origin: str) -> str:
-    """Say how many texts are answered; if none is, why not, and how many labels it takes."""
+    """Say how many texts are answered; if none is, say how many labels are needed."""
     promise = f"an error of at most {unsure['max_error']:.1%}"
     num_rows = unsure["num_rows"]
     if unsure["threshold"] < 1:
         return (
             f"texts with a confidence up to {unsure['threshold']:.4f} are unsure; of {num_rows:,} "
-            f"rows that the model has not seen {unsure['answered_fraction']:.1%} are answered, and "
-            f"{promise} is shown for others like them (95% certainty){origin}"
+            f"rows that the model has not seen {unsure['answered_fraction']:.1%} are answered, "
+            f"with {promise} on other texts of the same kind (95% certainty){origin}"
         )
     least = confidence.count_least(unsure["max_error"])
     if num_rows < least:
         times = least / max(num_rows, 1)
-        needs = f"it takes {least:,} or more, so label {times:.1f} times as many"
+        needs = f"{least:,} or more are needed, so label {times:.1f} times as many"
     else:
         needs = "label more texts, or set a larger train.unsure.max_error"
     return (
-        f"all texts are unsure, as no confidence shows {promise} on {num_rows:,} rows that the "
-        f"model has not seen: {needs}"
+        f"all texts are unsure, as {num_rows:,} rows that the model has not seen do not prove "
+        f"{promise}: {needs}"
     )

@@ -2,8 +2,8 @@
 
 The encoder knows the language, and the train rows know the classes. The teacher is the weighted
 geometric mean of two models of the train rows: logistic regression on the vectors of the encoder,
-and the linear model of n-grams. It also answers the train rows that it was fitted to: answers out
-of fold have taught less (docs/distilling.md).
+and the linear model of n-grams. It also answers the train rows that it was fitted to: networks
+learned less from answers of teachers that had not seen these rows (docs/distilling.md).
 
 For each fold of the training there is a further teacher, fitted to the rows of its model alone.
 """
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.cluster import connection
-from sentiflow.cluster.map_stages import Label, MapStages
+from sentiflow.cluster.map_stages import MapStages, PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
@@ -49,8 +49,9 @@ _STRENGTH = 2.0
 """``C`` of the logistic regression on the vectors."""
 _LINEAR_STRENGTH = 4.0
 """``C`` of the linear model of n-grams."""
-_WEIGHT = 0.6
-"""Weight of the regression on the vectors in the mean of the logarithms."""
+_REGRESSION_WEIGHT = 0.6
+"""Weight of the regression on the vectors in the mean of the log-probabilities; the linear model
+has the rest."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,15 @@ class TextRange:
     def num_rows(self) -> int:
         """Number of rows."""
         return len(range(self.start, self.stop, self.step))
+
+
+class TeacherFile(NamedTuple):
+    """A teacher to fit, and the file of its answers."""
+
+    number: int
+    """0: fitted to all train rows. n: fitted to the rows that the model of fold n is trained on."""
+    uri: str
+    """The file to write, see :meth:`Answers.save`."""
 
 
 class _EncodedRows(NamedTuple):
@@ -103,14 +113,15 @@ def fit_teacher(
     models = linear_solver.fit(ngrams, targets)
     linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
 
-    def answer(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
+    def compute_probabilities(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
         logs = np.full((len(text), num_classes), -np.inf)
         logs[:, regression.classes_] = regression.predict_log_proba(vectors)
-        of_linear = log_softmax(linear.logits(tokenize(text, name=tokenizer)), axis=1)
-        mean = _WEIGHT * logs + (1 - _WEIGHT) * of_linear
+        logits = linear.logits(tokenize(text, name=tokenizer))
+        linear_logs = log_softmax(logits, axis=1)
+        mean = _REGRESSION_WEIGHT * logs + (1 - _REGRESSION_WEIGHT) * linear_logs
         return np.asarray(softmax(mean, axis=1), np.float32)
 
-    return answer
+    return compute_probabilities
 
 
 def answer(
@@ -162,8 +173,11 @@ def answer(
         learned=plan.learned,
         folds=Folds.of(plan.prepared, num_folds),
     )
-    fits = [(number, join(output.uri, f"{name}-{number}.arrow")) for number in range(num_folds + 1)]
-    return maps.map(f"fit_{name}", work, fits, key=fingerprint, unit="teachers")
+    answers = [
+        TeacherFile(number=number, uri=join(output.uri, f"{name}-{number}.arrow"))
+        for number in range(num_folds + 1)
+    ]
+    return maps.map(f"fit_{name}", work, answers, key=fingerprint, unit="teachers")
 
 
 def _list_texts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[TextRange]:
@@ -183,7 +197,8 @@ def _list_texts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[Te
             size = _CHUNK_ROWS * step
             for start in range(0, num_rows, size):
                 stop = min(start + size, num_rows)
-                texts.append(TextRange(split, path, start, stop, step))
+                part = TextRange(split=split, uri=path, start=start, stop=stop, step=step)
+                texts.append(part)
     return texts
 
 
@@ -206,7 +221,7 @@ def read_texts(part: TextRange, *, columns: Sequence[str]) -> pa.Table:
     return rows.take(pa.array(np.arange(0, len(rows), part.step)))
 
 
-def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
+def encode(table: pa.Table, part_id: PartId, *, encoder: str, folder: str) -> str:
     """Encode each text of a part once, and write the vectors; return the file.
 
     Columns:
@@ -217,13 +232,13 @@ def encode(table: pa.Table, label: Label, *, encoder: str, folder: str) -> str:
     hashes, first = np.unique(hash_texts(text), return_index=True)
     vectors = text_encoders.encode(text_encoders.load(encoder), text.take(first).to_pylist())
     lists = pa.FixedSizeListArray.from_arrays(vectors.ravel(), vectors.shape[1])
-    uri = join(folder, label.name_file())
+    uri = join(folder, part_id.name_file())
     parquet.write(uri, pa.table({"text": hashes, "vector": lists}))
     return uri
 
 
 def fit(
-    part: tuple[int, str],
+    part: TeacherFile,
     *,
     texts: Sequence[TextRange],
     vectors: Sequence[str],
@@ -234,9 +249,7 @@ def fit(
     """Fit a teacher, and write its answers to all texts.
 
     Args:
-        part: The number of the teacher, and the file to write, see :meth:`Answers.save`. Teacher 0
-            is fitted to the train rows, and teacher n to the rows that the model of fold n is
-            trained on.
+        part: The teacher.
         texts: The parts.
         vectors: For each part the file of :func:`encode`.
         tokenizer: The tokenizer of the prepared data.
@@ -246,7 +259,6 @@ def fit(
     Returns:
         The file.
     """
-    fold, uri = part
 
     def find_vectors(number: int, text: pa.Array) -> np.ndarray:
         table = parquet.read(vectors[number]).combine_chunks()
@@ -255,41 +267,40 @@ def fit(
         return flat.reshape(len(table), -1)[place]
 
     def is_trained_on(text: pa.Array) -> np.ndarray:
-        is_train, _ = folds.choose(folds.place(text), fold - 1)
+        is_train, _ = folds.choose(folds.place(text), part.number - 1)
         return is_train
 
-    if fold:
+    if part.number > 0:
         asked = _ask(texts, find_vectors, tokenizer, learned, folds.splits, is_trained_on)
     else:
         asked = _ask(texts, find_vectors, tokenizer, learned)
     hashes = list[np.ndarray]()
-    given = list[np.ndarray]()
+    answers = list[np.ndarray]()
     for text, probabilities in asked:
         hashes.append(hash_texts(text))
-        given.append(probabilities)
-    answers = np.concatenate(given)
+        answers.append(probabilities)
     distinct, first = np.unique(np.concatenate(hashes), return_index=True)
-    Answers(distinct, answers[first]).save(uri)
-    return uri
+    Answers(distinct, np.concatenate(answers)[first]).save(part.uri)
+    return part.uri
 
 
 def _ask(
     texts: Sequence[TextRange],
-    encode: Callable[[int, pa.Array], np.ndarray],
+    find_vectors: Callable[[int, pa.Array], np.ndarray],
     tokenizer: str,
     learned: LearnedClasses,
     splits: Sequence[str] = SPLITS[:1],
-    is_shown: Callable[[pa.Array], np.ndarray] = lambda text: np.ones(len(text), bool),
+    is_trained_on: Callable[[pa.Array], np.ndarray] = lambda text: np.ones(len(text), bool),
 ) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Fit the teacher to labelled rows, and ask it about all.
+    """Fit a teacher to labelled rows of some splits, and compute its answers to all texts.
 
     Args:
         texts: The parts.
-        encode: Takes the number of a part and its texts, and returns their vectors.
+        find_vectors: Takes the number of a part and its texts, and returns their vectors.
         tokenizer: The tokenizer of the prepared data.
         learned: The classes that the network learns.
-        splits: The splits of the rows that it is fitted to.
-        is_shown: Says which of these texts it is fitted to.
+        splits: The splits that the teacher is fitted to.
+        is_trained_on: Takes texts of these splits, and says which of them it is fitted to.
 
     Yields:
         The texts of each part and their probabilities. Rows of other classes are left out.
@@ -300,25 +311,28 @@ def _ask(
         rows = relabel(read_texts(texts[number], columns=columns), learned.positions)
         rows = rows.combine_chunks()
         text = rows["text"].combine_chunks()
-        return _EncodedRows(text, rows["label"].combine_chunks(), encode(number, text))
+        return _EncodedRows(
+            text=text, label=rows["label"].combine_chunks(), vectors=find_vectors(number, text)
+        )
 
     parts = [read(number) for number, part in enumerate(texts) if part.split in splits]
     text = pa.concat_arrays([part.text for part in parts])
     label = pa.concat_arrays([part.label for part in parts])
-    shown = np.flatnonzero(is_shown(text))
-    shown = shown[:: -(-len(shown) // _MAX_TRAIN_ROWS)]
-    vectors = np.concatenate([part.vectors for part in parts])[shown]
-    del parts
-    ask = fit_teacher(
-        text.take(pa.array(shown)),
-        label.to_numpy()[shown],
+    chosen = np.flatnonzero(is_trained_on(text))
+    every = -(-len(chosen) // _MAX_TRAIN_ROWS)
+    chosen = chosen[::every]
+    vectors = np.concatenate([part.vectors for part in parts])[chosen]
+    del parts  # all vectors would stay in memory
+    compute_probabilities = fit_teacher(
+        text.take(pa.array(chosen)),
+        label.to_numpy()[chosen],
         vectors,
         tokenizer=tokenizer,
         num_classes=len(learned.names),
     )
     for number in range(len(texts)):
         rows = read(number)
-        yield rows.text, ask(rows.text, rows.vectors)
+        yield rows.text, compute_probabilities(rows.text, rows.vectors)
 
 
 def write_answers(

@@ -27,12 +27,12 @@ EXCERPTS = "excerpts"
 """Name of their table."""
 _MAX_EXCERPTS = 12_000
 """Excerpts of all texts together."""
-_MAX_OF_TEXT = 4
+_MAX_PER_TEXT = 4
 """Excerpts of one text."""
 _LEFT_OUT = 0.6
 """Probability that a word is left out."""
 _FIRST_ROW = 1 << 40
-"""``row_id`` of the first excerpt, which no other text has."""
+"""``row_id`` of the first excerpt: larger than the ``row_id`` of any row."""
 _END = "\uffff"
 """Ends a word: no character of any text."""
 
@@ -42,13 +42,13 @@ class Excerpts:
     """Files of excerpts, with the rows of each."""
 
     to_learn: dict[str, int] = field(default_factory=dict)
-    """Of train rows: the network learns the answers to them."""
+    """Excerpts of train rows. The network learns the answers to them."""
     to_ask: dict[str, int] = field(default_factory=dict)
-    """Of the other rows of folds: only the models of the folds learn the answers."""
+    """Excerpts of the other rows in folds. Only the models of the folds learn the answers."""
 
 
 def prepare(plan: TrainPlan, to: str) -> Excerpts:
-    """Write the excerpts that sentence encoders answer, if there is one; check the folds first.
+    """Check the folds, then write the excerpts; without a sentence encoder do nothing.
 
     Args:
         plan: The training.
@@ -58,31 +58,37 @@ def prepare(plan: TrainPlan, to: str) -> Excerpts:
         UserError: A fold leaves too few classes to train on.
     """
     folds = Folds.of(plan.prepared, plan.settings.folds)
-    number = count(plan.prepared, plan.learned)
+    num_per_text = count(plan.prepared, plan.learned)
     has_encoder = any(names_encoder(teacher) for teacher in plan.settings.distill.teachers)
-    if not has_encoder or not (number or folds.num_folds):
+    if not has_encoder:
         return Excerpts()
-    others = [split for split in folds.splits if split != _TRAIN] if folds.num_folds else []
+    if num_per_text == 0 and folds.num_folds == 0:
+        return Excerpts()
+    others = []
+    if folds.num_folds:
+        others = [split for split in folds.splits if split != _TRAIN]
     train = _read_texts(plan, [_TRAIN])
     further = _read_texts(plan, others)
     if folds.num_folds:
         rows = pa.concat_tables([train, further]).combine_chunks()
         folds.check(rows["text"].combine_chunks(), rows["label"].to_numpy())
 
-    def write_of(name: str, rows: pa.Table) -> dict[str, int]:
+    def write_excerpts(name: str, rows: pa.Table) -> dict[str, int]:
         return write(
             join(to, f"{EXCERPTS}-{name}.parquet"),
             rows["text"].combine_chunks(),
-            number,
+            num_per_text,
             prepared=plan.prepared,
             prepared_uri=plan.settings.prepared_uri,
         )
 
-    return Excerpts(to_learn=write_of("train", train), to_ask=write_of("folds", further))
+    return Excerpts(
+        to_learn=write_excerpts("train", train), to_ask=write_excerpts("folds", further)
+    )
 
 
 def _read_texts(plan: TrainPlan, splits: Sequence[str]) -> pa.Table:
-    """Read the texts of some splits that have a class to learn, and their labels in the model."""
+    """Read the rows of some splits with a class to learn: texts, and labels of the model."""
     form = pa.schema([schema.TAUGHT.field(name) for name in ("text", "label")])
     tables = [form.empty_table()]
     for split in splits:
@@ -95,15 +101,16 @@ def count(prepared: Manifest, learned: LearnedClasses) -> int:
     """Compute how many excerpts are made of each text: none where texts are many."""
     splits = Folds.of(prepared, 0).splits
     num_rows = sum(count_rows(prepared, split, learned.names) for split in splits)
-    return min(_MAX_OF_TEXT, _MAX_EXCERPTS // max(num_rows, 1))
+    return min(_MAX_PER_TEXT, _MAX_EXCERPTS // max(num_rows, 1))
 
 
-def make(text: pa.Array, number: int) -> pa.Array:
-    """Leave words out of texts, each time others; equal texts give equal excerpts.
+def make(text: pa.Array, num_per_text: int) -> pa.Array:
+    """Make excerpts, each without other words of its text; equal texts give equal excerpts.
 
     Args:
         text: The texts. A letter of a script without spaces counts as a word.
-        number: Excerpts of each text. Those without a word, or equal to another, are left out.
+        num_per_text: Excerpts of each text. An excerpt without a word, or equal to another one, is
+            dropped.
 
     Example:
         >>> make(pa.array(["so good, thanks a lot"]), 3).to_pylist()
@@ -113,30 +120,31 @@ def make(text: pa.Array, number: int) -> pa.Array:
     marked = pc.replace_substring_regex(text, pattern=pattern, replacement=rf"\1{_END}")
     excerpts = list[str]()
     for key, words in zip(hash_texts(text), pc.split_pattern(marked, _END), strict=True):
-        drawn = np.random.default_rng(key).random((number, len(words)))
+        drawn = np.random.default_rng(key).random((num_per_text, len(words)))
         for is_kept in drawn > _LEFT_OUT:
-            excerpt = "".join(itertools.compress(words.as_py(), is_kept)).strip()
+            kept = itertools.compress(words.as_py(), is_kept)
+            excerpt = "".join(kept).strip()
             if excerpt:
                 excerpts.append(excerpt)
     return pc.unique(pa.array(excerpts, pa.string()))
 
 
 def write(
-    to: str, text: pa.Array, number: int, *, prepared: Manifest, prepared_uri: str
+    to: str, text: pa.Array, num_per_text: int, *, prepared: Manifest, prepared_uri: str
 ) -> dict[str, int]:
     """Write the excerpts of texts as a file of ``schema.UNLABELLED``.
 
     Args:
         to: The file.
         text: The texts.
-        number: Excerpts of each text.
+        num_per_text: Excerpts of each text.
         prepared: Manifest of the prepared data.
         prepared_uri: Their directory.
 
     Returns:
-        The file with its rows; nothing where there are none.
+        The file with its number of rows; nothing if there are no excerpts.
     """
-    made = make(text, number)
+    made = make(text, num_per_text)
     if not len(made):
         return {}
     tokens = tokenizer.tokenize(made, name=prepared["settings"]["tokenizer"])

@@ -50,25 +50,32 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
 
     columns = {"row_id": table["row_id"], "label": table["label"]}
     columns |= {name: getattr(scores, name) for name in _COUNTS}
-    names = ["network", *map(_name_column, models)]
-    for name, of_classes in zip(names, components, strict=True):
+    names = ["network", *[_name_column(strength) for strength in models]]
+    for name, component in zip(names, components, strict=True):
         logits = np.full((len(table), len(learned.names)), _NEVER, np.float32)
-        logits[:, places] = of_classes
+        logits[:, places] = component
         columns[name] = pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
     return pa.table(columns)
 
 
 def _name_column(strength: float) -> str:
+    """Name the column with the logits of a linear model."""
     return f"linear_{strength:g}"
 
 
 def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
-    """Compute probabilities that are not calibrated from the logits of :func:`compute_logits`."""
+    """Mix the logits of :func:`compute_logits` into probabilities, without calibrating them.
+
+    Args:
+        table: The logits of some folds.
+        learned: The classes of the training.
+        calibration: Has the choice of the linear model and its share, if there are linear models.
+    """
     logits = _to_matrix(table, "network")
     weight = calibration.get("linear_weight")
     if weight is not None:
-        of_linear = _to_matrix(table, _name_column(calibration["linear_strength"]))
-        logits = (1 - weight) * logits + weight * of_linear
+        column = _name_column(calibration["linear_strength"])
+        logits = (1 - weight) * logits + weight * _to_matrix(table, column)
     probabilities = confidence.softmax(logits)
     counts = {name: table[name].to_numpy() for name in _COUNTS}
     probabilities[counts["num_tokens"] == 0] = learned.priors
@@ -76,7 +83,9 @@ def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any
 
 
 def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].combine_chunks().flatten().to_numpy().reshape(len(table), -1)
+    """Convert a column of logits to ``(N, C)`` numbers."""
+    values = table[name].combine_chunks().flatten().to_numpy()
+    return values.reshape(len(table), -1)
 
 
 def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
@@ -90,7 +99,8 @@ def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     decided = dict[str, Any]()
     if of_models:
         decided |= trained_package.choose_linear(label, _to_matrix(table, "network"), of_models)
-    return decided | trained_package.calibrate(_mix(table, learned, decided), label)
+    scores = _mix(table, learned, decided)
+    return decided | trained_package.calibrate(scores, label)
 
 
 def score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
@@ -107,7 +117,7 @@ def score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, An
 
 
 def tabulate(table: pa.Table, number: int, scores: Scores) -> pa.Table:
-    """Write the answers of a fold.
+    """Make the table of the answers of a fold.
 
     Columns:
         returned: ``row_id``, ``fold``, ``label`` and ``prediction`` (positions in the classes of

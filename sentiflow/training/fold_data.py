@@ -1,4 +1,4 @@
-"""Labelled rows of all splits -> for each fold the prepared data of a training on the others.
+"""Labelled rows of all splits -> for each fold the prepared data of a training on the other folds.
 
 The words are counted in the train rows of the fold.
 """
@@ -24,13 +24,16 @@ from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
 from sentiflow.words import word_vectors
 
+_TWEETS = ["row_id", "text", "label"]
+"""Columns of the rows."""
+
 
 @dataclass(frozen=True)
 class AllRows:
     """The labelled rows of all splits, then the unlabelled texts."""
 
     table: pa.Table
-    """``row_id``, ``text``, ``label`` (null for unlabelled texts)."""
+    """The columns ``_TWEETS``; ``label`` is null for unlabelled texts."""
     position: np.ndarray
     """From 0 to the number of folds, see :meth:`Folds.place`."""
     tokens: tokenizer.Tokens
@@ -49,7 +52,7 @@ class AllRows:
 def read(job: TrainJob, learned: learned_classes.LearnedClasses) -> AllRows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
-    Given test rows are left out, and unlabelled texts that are also those of labelled rows.
+    Given test rows are left out, and unlabelled texts that labelled rows have, too.
 
     Raises:
         UserError: Too few different texts leave nothing to learn outside a fold.
@@ -62,14 +65,14 @@ def read(job: TrainJob, learned: learned_classes.LearnedClasses) -> AllRows:
     folds.check(to_learn["text"].combine_chunks(), to_learn["label"].to_numpy())
 
     position = folds.place(table["text"].combine_chunks())
-    is_new = ~np.isin(position, position[:num_labelled])
-    is_new[:num_labelled] = True
-    table = table.filter(pa.array(is_new)).combine_chunks()
-    choice = _choose_words(prepared)
+    is_kept = ~np.isin(position, position[:num_labelled])  # equal texts have equal positions
+    is_kept[:num_labelled] = True
+    table = table.filter(pa.array(is_kept)).combine_chunks()
+    choice = _find_choice(prepared)
     max_words = choice.max_size if choice.kind == "pretrained" else None
     return AllRows(
         table=table,
-        position=position[is_new],
+        position=position[is_kept],
         tokens=tokenizer.tokenize(
             table["text"].combine_chunks(), name=prepared["settings"]["tokenizer"]
         ),
@@ -84,9 +87,8 @@ def _read_texts(job: TrainJob, splits: Sequence[str]) -> tuple[pa.Table, int]:
     Returns:
         The table of :class:`AllRows`, and the number of labelled rows.
     """
-    columns = ["row_id", "text", "label"]
     uris = job.list_files("tweets", splits)
-    labelled = pa.concat_tables(parquet.read(uri, columns=columns) for uri in uris)
+    labelled = pa.concat_tables(parquet.read(uri, columns=_TWEETS) for uri in uris)
     num_classes = len(manifest.find_learnable(job.prepared))
     labelled = labelled.filter(pc.less(labelled["label"], num_classes))
     uris = manifest.list_tables(job.prepared, job.settings.prepared_uri, ["unlabelled"])
@@ -95,28 +97,37 @@ def _read_texts(job: TrainJob, splits: Sequence[str]) -> tuple[pa.Table, int]:
     return table.combine_chunks(), len(labelled)
 
 
-def _choose_words(prepared: Manifest) -> VocabularySettings:
+def _find_choice(prepared: Manifest) -> VocabularySettings:
     """Return how the words of the prepared data were chosen, with the file of their vectors."""
-    fitted = prepared["settings"]["vocabulary"]
-    source = fitted.get("vectors")
+    settings = prepared["settings"]["vocabulary"]
+    source = settings.get("vectors")
     if not source:
-        described = prepared["inputs"].get("vectors", {})
-        source = (described.get("files") or [described])[0]["uri"]
-    return VocabularySettings.model_validate(fitted | {"vectors": source})
+        vectors = prepared["inputs"].get("vectors", {})
+        files = vectors.get("files") or [vectors]
+        source = files[0]["uri"]
+    return VocabularySettings.model_validate(settings | {"vectors": source})
 
 
 def write(
     job: TrainJob, rows: AllRows, number: int, learned: learned_classes.LearnedClasses, uri: str
 ) -> TrainJob:
-    """Prepare the rows of all folds but one; describe the training on them."""
+    """Prepare the rows of all folds but one, and return the job of the training on them.
+
+    Args:
+        job: The training itself.
+        rows: All rows.
+        number: Number of the fold that is left out, from 0.
+        learned: The classes of the training itself.
+        uri: Directory to write to.
+    """
     chosen = _choose_rows(job, rows, number)
-    words = _fit(rows, chosen["train"])
+    words = _fit_vocabulary(rows, chosen["train"])
     encoded = words.encode(rows.tokens, max_length=job.prepared["settings"]["max_length"])
     lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
     table = rows.table.append_column("token_ids", encoded.token_ids)
     table = table.append_column("length", lengths)
 
-    files = _write_tables(table, rows, chosen, uri)
+    files = _write_tables(table, chosen, uri)
     content = parquet.to_bytes(words.to_table())
     files.append(filesystem.write_file(uri, "vocabulary.parquet", content, rows=len(words)))
     counts = _count_labels(job.prepared, table, chosen)
@@ -153,26 +164,22 @@ def _choose_rows(job: TrainJob, rows: AllRows, number: int) -> dict[str, np.ndar
     }
 
 
-def _write_tables(
-    table: pa.Table, rows: AllRows, chosen: Mapping[str, np.ndarray], uri: str
-) -> list[FileEntry]:
+def _write_tables(table: pa.Table, chosen: Mapping[str, np.ndarray], uri: str) -> list[FileEntry]:
     """Write the encoded rows and the tweets of each split, and the unlabelled texts.
 
     Args:
-        table: All rows, with ``token_ids`` and ``length``.
-        rows: All rows.
-        chosen: Which rows each split has.
+        table: The table of :class:`AllRows`, with ``token_ids`` and ``length``.
+        chosen: Which rows each split has, as masks.
         uri: The directory.
     """
     files = list[FileEntry]()
-    for kind, names in (
-        ("encoded", schema.ENCODED.names),
-        ("tweets", rows.table.schema.names),
-    ):
+    columns = {"encoded": schema.ENCODED.names, "tweets": _TWEETS}
+    for kind, names in columns.items():
         for split, is_chosen in chosen.items():
             part = table.filter(is_chosen).select(names)
             files += parquet.write_part(uri, f"{kind}/split={split}/rows.parquet", part)
-    unlabelled = table.filter(~rows.is_labelled).select(schema.UNLABELLED.names)
+    is_unlabelled = table["label"].is_null()
+    unlabelled = table.filter(is_unlabelled).select(schema.UNLABELLED.names)
     files += parquet.write_part(uri, "unlabelled/rows.parquet", unlabelled)
     return files
 
@@ -197,7 +204,10 @@ def teach(
     answers_uri: str,
     num_excerpts: int,
 ) -> TrainJob:
-    """Write what a fold learns from its teachers; describe the training on that.
+    """Write the rows that a fold learns from its teachers, and return the job of training on them.
+
+    These rows are the train rows of the fold, its unlabelled texts and excerpts. A text that is
+    also the text of a labelled row of any fold is left out of the last two.
 
     Args:
         job: The training of the fold, see :func:`write`.
@@ -210,13 +220,14 @@ def teach(
     of_fold = learned_classes.choose(job.prepared, job.settings)
     table = _read_to_teach(job, of_fold, num_excerpts)
     keys = hash_texts(table["text"].combine_chunks())
-    labelled_texts = rows.table["text"].filter(rows.is_labelled).combine_chunks()
-    is_new = ~np.isin(keys, hash_texts(labelled_texts))
-    given = label_files.Answers.from_table(parquet.read(answers_uri))
-    is_answered, answers = given.find(keys)
+    all_answers = label_files.Answers.from_table(parquet.read(answers_uri))
+    is_answered, answers = all_answers.find(keys)
     answers = answers[:, [learned.names.index(name) for name in of_fold.names]]
     answers /= answers.sum(axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
-    is_answered &= is_new | (table["label"].to_numpy() >= 0)
+    labelled_texts = rows.table["text"].filter(rows.is_labelled).combine_chunks()
+    is_new = ~np.isin(keys, hash_texts(labelled_texts))
+    is_train_row = table["label"].to_numpy() >= 0
+    is_answered &= is_train_row | is_new
     taught = label_files.add_answers(table, is_answered, answers).cast(schema.TAUGHT)
     taught_uri = join(uri, "taught.parquet")
     parquet.write(taught_uri, taught)
@@ -250,8 +261,8 @@ def _read_to_teach(
     return pa.concat_tables(each.select(form.names).cast(form) for each in tables).combine_chunks()
 
 
-def _fit(rows: AllRows, is_train: np.ndarray) -> vocabulary.Vocabulary:
-    """Choose the words of train rows, and find their vectors."""
+def _fit_vocabulary(rows: AllRows, is_train: np.ndarray) -> vocabulary.Vocabulary:
+    """Choose the words of the train rows of a fold, and find their vectors."""
     choice = rows.choice
     if choice.kind == "pretrained":
         words = vocabulary.from_words(rows.vectors.words)

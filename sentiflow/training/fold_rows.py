@@ -22,7 +22,7 @@ class Folds:
     splits: tuple[str, ...]
     """The splits whose rows are in folds. Given test rows are in none."""
     validation_fraction: float
-    """Share of the validation rows in the rows that a fold leaves."""
+    """Share of the validation rows among the rows outside a fold."""
 
     @classmethod
     def of(cls, prepared: Manifest, num_folds: int) -> "Folds":
@@ -36,16 +36,24 @@ class Folds:
         )
 
     def place(self, text: pa.Array) -> np.ndarray:
-        """Place texts by the hash of their normal form, from 0 to ``num_folds``.
+        """Compute positions of texts, from 0 to ``num_folds``, by the hash of their normal form.
 
-        The whole part is the fold of a text, the rest its place within the fold.
+        The integer part is the fold of a text, the fraction its position within the fold.
         """
         share = hash_strings(normalize_text(text), key=_KEY) / np.float64(2**64)
         below_last = np.nextafter(self.num_folds, 0)
         return np.asarray((share * self.num_folds).clip(max=below_last))
 
     def choose(self, position: np.ndarray, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Choose rows by their places: the train rows and the validation rows of a fold."""
+        """Choose the rows that the model of a fold is trained on, and its validation rows.
+
+        Args:
+            position: Positions of N rows, see :meth:`place`.
+            number: Number of the fold, from 0.
+
+        Returns:
+            Two masks, (N,) bool: the train rows and the validation rows.
+        """
         is_other = position.astype(int) != number
         is_validation = is_other & (position % 1 < self.validation_fraction)
         return is_other & ~is_validation, is_validation
@@ -61,8 +69,8 @@ class Folds:
             is_train, _ = self.choose(position, number)
             if len(np.unique(label[is_train])) < 2:
                 raise UserError(
-                    f"train.folds: without fold {number + 1} of {self.num_folds} fewer than two "
-                    "classes have rows, as equal texts are in one fold; different texts in "
-                    f"{len(label):,} rows: {len(np.unique(position)):,}",
+                    f"train.folds: outside fold {number + 1} of {self.num_folds} fewer than two "
+                    "classes have rows, as equal texts are in the same fold (rows: "
+                    f"{len(label):,}, different texts: {len(np.unique(position)):,})",
                     hint="add other texts, or set train.folds=0",
                 )

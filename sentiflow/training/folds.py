@@ -26,7 +26,7 @@ from sentiflow.training.train_job import TrainJob
 
 @dataclass(frozen=True)
 class FoldResults:
-    """What the models of all folds have answered."""
+    """The answers of the models of all folds, and the calibration that follows from them."""
 
     files: Sequence[FileEntry]
     """The answers of each fold; none where given test rows measure the model."""
@@ -54,8 +54,8 @@ def train(
         job: The training itself.
         learned: Its classes.
         root: Directory of the output.
-        folder: The folder of the folds of this training in it.
-        run: Runs the training of a fold, given its number from 0 on.
+        folder: Folder below ``root`` for the folds of this training.
+        run: Runs the training of a fold. Takes its job and its number, from 0.
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
     tables = _train_missing(job, learned, join(root, folder), run, taught)
@@ -103,16 +103,17 @@ def _train_missing(
         job: The training itself.
         learned: Its classes.
         root: Directory of the folds of this training.
-        run: As :func:`train` takes it.
-        taught: Likewise.
+        run: See :func:`train`.
+        taught: See :func:`train`.
     """
-    rows = None
+    rows: fold_data.AllRows | None = None
     tables = list[pa.Table]()
     for number in range(job.settings.folds):
         fold_uri = join(root, str(number + 1))
         logits_uri = join(fold_uri, "logits.parquet")
         if not filesystem.exists(logits_uri):
-            rows = rows or fold_data.read(job, learned)
+            if rows is None:
+                rows = fold_data.read(job, learned)
             fold_job = fold_data.write(job, rows, number, learned, fold_uri)
             if taught:
                 num_excerpts = excerpts.count(job.prepared, learned)
@@ -125,6 +126,6 @@ def _train_missing(
 
 
 def _say_accuracy(what: str, scores: Scores, label: np.ndarray) -> None:
-    """Say how many rows of a fold, or of all folds, are answered right."""
+    """Say the accuracy on the rows of a fold, or of all folds."""
     accuracy = np.mean(scores.prediction == label)
     say("train", f"{what}: accuracy {accuracy:.4f} on {len(label):,} rows")

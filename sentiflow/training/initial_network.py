@@ -74,9 +74,12 @@ def _load_weights(
     classes: tuple[str, ...],
     settings: TrainSettings,
 ) -> None:
-    """Load the weights of the first model; words that it does not know keep their vectors.
+    """Load the weights of the first model in place; words that it does not know keep their vectors.
 
     If it has other classes, the output layer is not loaded.
+
+    Raises:
+        UserError: The first model has word vectors of another size.
     """
     assert settings.init_from is not None, "there is a first model"
     dim = network.embedding.embedding_dim
@@ -95,7 +98,8 @@ def _load_weights(
         if not name.startswith(tuple(left_out))
     }
     network.load_state_dict(weights, strict=False)
-    places = pc.fill_null(pc.index_in(words.words, value_set=first.vocabulary.words), -1)
-    rows = torch.from_numpy(places.to_numpy(zero_copy_only=False).astype(np.int64))
-    shared = (rows >= 0).nonzero().squeeze(1)
-    network.embedding.weight[shared] = first.network.embedding.weight[rows[shared]]
+    found = pc.index_in(words.words, value_set=first.vocabulary.words)
+    places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
+    first_ids = torch.from_numpy(places.astype(np.int64))
+    shared = (first_ids >= 0).nonzero().squeeze(1)
+    network.embedding.weight[shared] = first.network.embedding.weight[first_ids[shared]]

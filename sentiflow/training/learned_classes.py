@@ -48,7 +48,7 @@ class LearnedClasses:
         return tuple((self.counts / self.counts.sum()).tolist())
 
     def describe(self) -> str:
-        """List the classes, of many the rarest, with their rows and, if any, their weights."""
+        """List the classes with their rows and weights. If there are many, list only the rarest."""
         order = list(range(len(self.names)))
         if len(order) > MOST_LISTED:
             order.sort(key=lambda place: self.counts[place])
@@ -77,17 +77,19 @@ def choose(
     classes = manifest.find_classes(prepared)
     learnable = manifest.find_learnable(prepared)
     names = _choose_names(prepared, settings, learnable)
-    counts = [sum(count_rows(prepared, split, [name]) for split in splits) for name in names]
+    counts = np.zeros(len(names), np.int64)
+    for split in splits:
+        counts += [count_rows(prepared, split, [name]) for name in names]
     positions = [names.index(name) if name in names else -1 for name in classes]
     left_out = [name for name in classes if name not in names]
-    if not settings.classes:  # the other classes have too few rows
+    if not settings.classes:
+        # A class with too few rows is not left out: its rows count as mistakes.
         left_out = [name for name in left_out if name not in learnable]
-    rows = np.array(counts)
     return LearnedClasses(
         names=names,
-        counts=rows,
+        counts=counts,
         positions=np.array(positions, np.int8),
-        weights=_weigh(settings.class_weights, rows),
+        weights=_weigh(settings.class_weights, counts),
         left_out=tuple(left_out),
         num_unlabelled=_count_unlabelled(prepared),
     )
@@ -107,7 +109,8 @@ def _choose_names(
     unknown = [name for name in settings.classes or () if not counts.get(name)]
     if unknown:
         raise UserError(
-            f"train.classes: no row to learn is {' or '.join(few(unknown))}", hint=split_has
+            f"train.classes: no row to learn has the class {' or '.join(few(unknown))}",
+            hint=split_has,
         )
     chosen = settings.classes or manifest.list_learned(prepared)
     names = tuple(name for name in learnable if name in chosen)
@@ -143,7 +146,8 @@ def _replace(table: pa.Table, name: str, values: np.ndarray) -> pa.Table:
 
 def count_rows(prepared: Manifest, split: str, names: Iterable[str]) -> int:
     """Count the rows of some classes in a split."""
-    return sum(int(prepared["counts"]["labels"].get(split, {}).get(name, 0)) for name in names)
+    counts = prepared["counts"]["labels"].get(split, {})
+    return sum(int(counts.get(name, 0)) for name in names)
 
 
 def _count_unlabelled(prepared: Manifest) -> int:
@@ -155,11 +159,11 @@ def _count_unlabelled(prepared: Manifest) -> int:
 
 
 def check_unseen(settings: TrainSettings, prepared: Manifest, learned: LearnedClasses) -> None:
-    """Check that ``folds`` and ``unsure``, if they are set, have rows that no model has seen.
+    """Check that the settings ``unsure`` and ``folds`` fit the splits of the prepared data.
 
     Raises:
-        UserError: ``unsure`` has neither validation rows nor folds; or folds cannot be drawn by
-            text, as the splits were drawn otherwise.
+        UserError: ``unsure`` is set without validation rows or folds, so that no row is left to
+            decide it by; or ``folds`` is set, but the splits were not drawn by text.
     """
     num_rows = count_rows(prepared, "validation", learned.names)
     if settings.unsure and not settings.folds and not num_rows:

@@ -28,11 +28,12 @@ _MAX_WEIGHTS = 1 << 24
 """Limit of the weights of all classes: 64 MB, and 25 times that while they are fitted. Beyond it
 the rarer n-grams are left out."""
 _TELLING_WEIGHT = 0.5
-"""How much more an n-gram counts that tells the classes apart; 1 costs where classes are many."""
+"""How much more an n-gram counts that tells the classes apart. With 1, models of many classes were
+less accurate."""
 _MAX_STEPS = 100
 """Limit of the steps of L-BFGS for one model."""
 _HISTORY = 10
-"""Steps from which L-BFGS estimates how the loss bends."""
+"""Steps from which L-BFGS estimates the curvature of the loss."""
 _TOLERANCE = 5e-4
 """L-BFGS ends at a gradient whose largest part is below this times the root of the penalty."""
 _SCALE_UNIT = 2.0**-16
@@ -67,19 +68,22 @@ class _Chosen(NamedTuple):
 
 @dataclass(frozen=True)
 class _Texts:
-    """N texts as factors of their features: ``(texts @ words + further) * idf`` is never made."""
+    """N texts as factors of their features ``(texts @ words + further) * idf``.
+
+    The features themselves, ``(N, A)``, are never computed.
+    """
 
     texts: sparse.csr_array
     """``(N, W)``: how often each word is in a text, divided by the length of the text's vector."""
     words: sparse.csr_array
     """``(W, A)``: how often each n-gram is in a word."""
     further: sparse.csr_array
-    """``(N, A)``: how often each n-gram of several words is in a text, divided likewise."""
+    """``(N, A)``: how often each n-gram of several words is in a text, divided as above."""
     targets: np.ndarray
     """``(N, C)``: the weight of each class in the loss of a text."""
 
     def loss(self, weights: np.ndarray) -> np.ndarray:
-        """Compute the summed loss of the texts and its gradient, as an array that can be added up.
+        """Compute the summed loss of the texts and its gradient, as one array to add up.
 
         Args:
             weights: ``(A + 1, C - 1)``, the biases last; see :func:`_add_last`.
@@ -100,7 +104,7 @@ class _Texts:
         return np.concatenate([gradient.ravel(), errors.sum(axis=0), [losses.sum()]])
 
     def count_classes(self) -> np.ndarray:
-        """Count the n-grams of each class, ``(A, C)``: their shares of the texts' vectors."""
+        """Sum the vectors of the texts of each class, without ``idf``: ``(A, C)``."""
         return self._sum_by_ngram(_round(self.targets, _ERROR_UNIT))
 
     def _sum_by_ngram(self, values: np.ndarray) -> np.ndarray:
@@ -170,10 +174,13 @@ def _choose_ngrams(texts: ngrams.Ngrams, num_classes: int) -> _Chosen:
 
 
 def _weigh(counts: np.ndarray) -> np.ndarray:
-    """Weigh each n-gram by the largest log-count ratio of a class to all others; about 1.
+    """Weigh each n-gram by the largest log-count ratio of a class to all others.
 
     Args:
         counts: ``(A, C)``: how often each n-gram is in texts of each class.
+
+    Returns:
+        A numbers around 1.
     """
     smoothing = max(counts.sum() / max(counts.size, 1), _TINY)
     counts = counts + smoothing
@@ -182,8 +189,8 @@ def _weigh(counts: np.ndarray) -> np.ndarray:
     share_of_others = others / others.sum(axis=0)
     largest = np.log(share / share_of_others).max(axis=1)
     mean_square = np.square(largest).sum() / max(len(largest), 1)
-    typical = max(np.sqrt(mean_square), _TINY)
-    return (1 + _TELLING_WEIGHT * largest / typical) / (1 + _TELLING_WEIGHT)
+    root_mean_square = max(np.sqrt(mean_square), _TINY)
+    return (1 + _TELLING_WEIGHT * largest / root_mean_square) / (1 + _TELLING_WEIGHT)
 
 
 def _to_matrices(texts: ngrams.Ngrams, targets: np.ndarray, chosen: _Chosen) -> _Texts:
@@ -207,7 +214,16 @@ def _to_matrices(texts: ngrams.Ngrams, targets: np.ndarray, chosen: _Chosen) -> 
 
 
 def _find(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> sparse.csr_array:
-    """Count the n-grams of each row in the columns of ``hashes``."""
+    """Count the n-grams of rows.
+
+    Args:
+        of_rows: Hashes of the n-grams of all R rows, one row after the other.
+        offsets: Where each row begins in them, and the end of the last one, R + 1 numbers.
+        hashes: The A chosen n-grams.
+
+    Returns:
+        ``(R, A)``: how often each chosen n-gram is in each row.
+    """
     is_known, places = find_sorted(hashes, of_rows)
     known_offsets = np.append(0, np.cumsum(is_known))[offsets]
     ones = np.ones(known_offsets[-1])
@@ -239,15 +255,16 @@ class _Problem:
     scale: np.ndarray
     """``(A + 1, 1)``: what each feature is multiplied by; the bias is the last feature."""
     squares: np.ndarray
-    """``(A + 1, 1)``: mean square of each feature over the texts, about."""
+    """``(A + 1, 1)``: estimate of the mean square of each feature over the texts."""
     num_texts: int
     """Texts of all workers."""
 
     def minimize(self, weights: np.ndarray, strength: float) -> np.ndarray:
         """Find the weights, ``(A + 1, C)``, of the least loss.
 
-        L-BFGS sees them in units in which the loss bends by about as much along each weight; how
-        much it bends follows from ``squares`` and the regularization. It then takes fewer steps.
+        L-BFGS gets preconditioned weights: in their units the loss has about the same curvature
+        along each weight, so it takes fewer steps. The curvature, in multiples of the penalty's, is
+        estimated from ``squares``.
 
         Args:
             weights: The weights to start from, which are not changed.
@@ -255,10 +272,10 @@ class _Problem:
         """
         num_classes = weights.shape[1]
         penalty = 1 / (strength * self.num_texts)
-        bends = 1 + self.squares * (num_classes - 1) / num_classes**2 / penalty
-        scale = self.scale / np.sqrt(bends)
-        penalties = penalty / bends
-        penalties[-1] = 0
+        curvature = 1 + self.squares * (num_classes - 1) / num_classes**2 / penalty
+        scale = self.scale / np.sqrt(curvature)
+        penalties = penalty / curvature
+        penalties[-1] = 0  # the bias is not regularized
         start = (weights / scale).astype(np.float32)
         values = torch.from_numpy(start.ravel()).requires_grad_()
         tolerance = _TOLERANCE * penalty**0.5
@@ -275,11 +292,11 @@ class _Problem:
             rows = values.detach().numpy().reshape(-1, num_classes)
             own_sums = self.texts.loss(rows[:, :-1] * scale)
             means = collectives.add_arrays(own_sums) / self.num_texts
-            pulls = penalties * rows
-            slopes = _add_last(means[:-1].reshape(-1, num_classes - 1))
-            gradient = slopes * scale + pulls
+            of_penalty = penalties * rows
+            of_loss = _add_last(means[:-1].reshape(-1, num_classes - 1))
+            gradient = of_loss * scale + of_penalty
             values.grad = torch.from_numpy(gradient.astype(np.float32).ravel())
-            loss = means[-1] + np.vdot(pulls, rows) / 2
+            loss = means[-1] + np.vdot(of_penalty, rows) / 2
             return torch.tensor(loss, dtype=torch.float64)
 
         solver.step(evaluate)

@@ -42,13 +42,13 @@ class Losses:
 class ClassificationObjective(nn.Module):
     """The cross-entropy of a network's logits.
 
-    In a batch with a teacher the network learns the teacher's probabilities, mixed with 1 for the
-    label if the row has one. A prediction counts as correct if it is the class with the most
-    weight in the target.
+    In a batch with a teacher the target of a row is the teacher's probabilities, mixed with the
+    one-hot label if the row has one. A prediction counts as correct if it is the class with the
+    most weight in the target.
     """
 
     trained_parameters: tuple[str, ...] = ("",)
-    """Prefixes of the names of the parameters that get a gradient."""
+    """Prefixes of the names of the parameters that get a gradient: here of all names."""
 
     class_weights: torch.Tensor | None
 
@@ -63,10 +63,9 @@ class ClassificationObjective(nn.Module):
 
         Args:
             network: The network.
-            class_weights: Weight of each class in the loss for the gradient, (C,) float32: of the
-                rows with its label, or of its terms where a teacher is learned. The reported loss
-                has no weights.
-            hard_weight: Weight of the label beside the teacher.
+            class_weights: Weight of each class's term in the loss for the gradient, (C,) float32.
+                The reported loss has no weights.
+            hard_weight: Weight of the label in the target; the teacher has the rest.
         """
         super().__init__()
         self.network = network
@@ -113,7 +112,7 @@ class _Negatives(NamedTuple):
     vectors: torch.Tensor
     """``(K, D)``."""
     bias: torch.Tensor
-    """Of their logits, ``(K,)``."""
+    """The bias of each word's logit, ``(K,)``."""
 
 
 class LanguageModeling(nn.Module):
@@ -177,7 +176,8 @@ class LanguageModeling(nn.Module):
         """Compute each row's mean loss, and sum the rows' shares of correctly predicted words.
 
         Words and directions of a row have equal weight; a row of one word has loss 0. Padding is
-        predicted, too, with weight 0: to count the words would mean to wait for a GPU.
+        predicted, too, with weight 0: leaving it out would need the number of words, and so a wait
+        for the GPU.
         """
         states = self.network.encode(batch.token_ids, batch.lengths, dropout_mask)
         size = self.heads[0].in_features
@@ -191,6 +191,7 @@ class LanguageModeling(nn.Module):
         weights = has_next / (len(self.heads) * num_next.clamp(min=1)).float()
         losses = torch.zeros(len(batch.lengths), device=states.device)
         correct = torch.zeros((), device=states.device)
+        # A network of one direction has one head, so the backward part is not used.
         for head, (state, targets) in zip(self.heads, (forward, backward), strict=False):
             queries = head(state).flatten(end_dim=1)
             loss, is_correct = self._predict(queries, targets.flatten(), negatives)

@@ -44,7 +44,7 @@ def estimate_row(
 
 
 def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:
-    """Say whether a linear model is trained beside the network.
+    """Say whether a linear model is trained besides the network.
 
     Args:
         setting: The setting ``train.linear``.

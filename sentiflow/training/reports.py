@@ -109,7 +109,7 @@ class Event:
     pretraining: tuple[EpochResult, ...] = ()
     """Finished epochs of pretraining. The checkpoint of each is written."""
     history: tuple[EpochResult, ...] = ()
-    """Finished epochs of training, likewise."""
+    """Finished epochs of training. The checkpoint of each is written."""
     is_start: bool = False
     """Whether the workers have just begun, for the first time or after the loss of a worker."""
     metrics: dict[str, float] | None = None
@@ -123,7 +123,8 @@ class Taught:
     files: dict[str, int]
     """Files in their order, with the rows of each."""
     entries: list[FileEntry]
-    """All files of the answers, for the manifest of the output; none if they are in a sweep's."""
+    """All files of the answers, for the manifest of the output. Empty in a trial: the manifest of
+    the sweep has them."""
     uri: str
     """Their directory."""
     fingerprint: str
@@ -198,7 +199,7 @@ class TrainCallback:
         self.last_step = max(self.last_step, event.step)
 
     def _start(self, event: Event) -> None:
-        """Say how many workers begin, and where, if not at the beginning."""
+        """Say with how many workers the training begins, and where it resumes."""
         before = self.num_workers
         self.num_workers = event.num_workers
         workers = count_workers(self.num_workers)

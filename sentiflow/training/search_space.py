@@ -24,7 +24,7 @@ _NOT_SWEPT = (
 )
 """Settings that do not change the model, or leave trials without a common metric."""
 _SAMPLES_PER_TRIAL = 100
-"""Samples for each trial, after which the space counts as exhausted."""
+"""Limit of the samples drawn for each trial. Beyond it the space counts as exhausted."""
 _DIGITS = 4
 """Significant digits of a sampled number, unless it is whole."""
 
@@ -83,8 +83,13 @@ def _check(config: Config) -> dict[str, Choices]:
     space: dict[str, Choices] = {}
     problems: list[str] = []
     for key, choices in sorted(config.sweep.space.items()):
-        is_range = isinstance(choices, RangeSettings)
-        values = (choices.low, choices.high) if isinstance(choices, RangeSettings) else choices
+        values: Sequence[Any]
+        if isinstance(choices, RangeSettings):
+            is_range = True
+            values = (choices.low, choices.high)
+        else:
+            is_range = False
+            values = choices
         parsed = []
         for value in values:
             try:
@@ -115,7 +120,8 @@ def _check_setting(config: Config, key: str, *, is_range: bool) -> None:
     every_setting = settings.flatten(config.model_dump())
     if not key.startswith("train."):
         refuse("is not below train", "a sweep repeats only the training")
-    if any(key == name or key.startswith(f"{name}.") for name in _NOT_SWEPT):
+    is_excluded = any(key == name or key.startswith(f"{name}.") for name in _NOT_SWEPT)
+    if is_excluded:
         refuse("cannot be swept", "it does not make another model")
     decides_answers = key == "train.classes" and config.train.distill.teachers
     if key == "train.distill.teachers" or decides_answers:
@@ -153,10 +159,13 @@ def _draw(choices: Choices, random: np.random.Generator) -> Any:
     """Draw one of several values, or a number from a range, with ``_DIGITS`` digits or whole."""
     if not isinstance(choices, RangeSettings):
         return choices[random.integers(len(choices))]
-    low, high = choices.low, choices.high
+    low = choices.low
+    high = choices.high
     if choices.log:
         value = math.exp(random.uniform(math.log(low), math.log(high)))
+    elif choices.is_whole:
+        value = random.uniform(low, high + 1)
     else:
-        value = random.uniform(low, high + choices.is_whole)
+        value = random.uniform(low, high)
     rounded = math.floor(value) if choices.is_whole else float(f"{value:.{_DIGITS}g}")
     return min(max(rounded, low), high)

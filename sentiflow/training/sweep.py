@@ -55,7 +55,7 @@ class SweepPlan:
     config: Config
     """The experiment."""
     spec: OutputSpec
-    """The output. Its inputs are those of a training."""
+    """The output. It has the same inputs as a training."""
     training: TrainPlan
     """The training with the settings of the config, without the values of a trial."""
     combinations: Sequence[search_space.Combination]
@@ -116,12 +116,26 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
         else:
             remaining.append(index)
     if remaining:
-        _tune(config, output, callback, remaining, num_concurrent, request)
+        _tune(
+            config,
+            output,
+            callback,
+            remaining=remaining,
+            num_concurrent=num_concurrent,
+            request=request,
+        )
     records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
     answers = taught.entries if taught else ()
-    return _publish(output, trials, records, recorder, answers, time.monotonic() - began)
+    return _publish(
+        output,
+        recorder,
+        trials=trials,
+        records=records,
+        answers=answers,
+        seconds=time.monotonic() - began,
+    )
 
 
 def _teach(plan: SweepPlan, output: Output, resources: Resources) -> Taught | None:
@@ -138,13 +152,23 @@ def _teach(plan: SweepPlan, output: Output, resources: Resources) -> Taught | No
 
 def _publish(
     output: Output,
+    recorder: Recorder,
+    *,
     trials: Sequence[sweep_trials.Trial],
     records: list[dict[str, Any]],
-    recorder: Recorder,
     answers: Sequence[FileEntry],
     seconds: float,
 ) -> Manifest:
-    """Write the table and the manifest; only trials with a model keep their directories."""
+    """Write the table and the manifest; only trials with a model keep their directories.
+
+    Args:
+        output: The output of the sweep.
+        recorder: Recorder of the sweep's run.
+        trials: All trials.
+        records: Their results, the best first, see :meth:`TrialCallback.end`.
+        answers: Files with the answers of the teachers.
+        seconds: How long the sweep took.
+    """
     table = to_csv(records)
     recorder.log_files({TABLE: table})
     best = records[0]
@@ -173,7 +197,7 @@ def _publish(
 
 
 def _divide(config: Config, resources: Resources) -> tuple[int, dict[str, float]]:
-    """Choose the number of trials at a time, and what each reserves of the cluster.
+    """Choose the number of trials at a time, and the ``cpu`` and ``gpu`` that each one reserves.
 
     Nodes that an autoscaler could add count if ``sweep.max_concurrent`` is a number.
     """
@@ -186,7 +210,12 @@ def _divide(config: Config, resources: Resources) -> tuple[int, dict[str, float]
         num_gpus = max(num_gpus, resources.max_gpus)
     if not resources.gpus_per_train_worker(config.train.gpus_per_worker):
         num_gpus = 0
-    wanted = (num_gpus or num_cpus) if limit == "auto" else int(limit)
+    if limit != "auto":
+        wanted = int(limit)
+    elif num_gpus:
+        wanted = num_gpus
+    else:
+        wanted = num_cpus
     num_concurrent = max(1, min(wanted, num_cpus // cpus))
     gpu = 0.0
     if num_gpus:  # a share of one GPU: Ray cannot split a request over two
@@ -196,20 +225,21 @@ def _divide(config: Config, resources: Resources) -> tuple[int, dict[str, float]
 
 
 def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
-    """Choose the epochs before a trial may be stopped: all epochs, if stopping would be unfair.
+    """Choose the number of epochs before a trial may be stopped.
 
-    A mean over seeds would be too good without the seeds that are stopped. A schedule spreads the
-    learning rate over all epochs of a trial: if trials differ in their epochs, the same epoch is
-    near the end of one and the beginning of another, which would always lose.
+    It is all epochs if stopping would be unfair. If the seed is in the space, a mean over the seeds
+    that were not stopped would be too good. If the number of epochs is in the space, the same epoch
+    is near the end of one trial's schedule and near the beginning of another's, which would always
+    lose.
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
-    others = [
+    without_seed = [
         {name: value for name, value in trial.values.items() if name != "train.seed"}
         for trial in trials
     ]
     varied = ""
-    if any(others.count(values) > 1 for values in others):
+    if any(without_seed.count(values) > 1 for values in without_seed):
         varied = "train.seed"
     elif len(epochs) > 1 and not is_constant:
         varied = "train.num_epochs"
@@ -223,25 +253,36 @@ def _tune(
     config: Config,
     output: Output,
     callback: sweep_trials.TrialCallback,
+    *,
     remaining: list[int],
     num_concurrent: int,
     request: dict[str, float],
 ) -> None:
-    """Let Ray Tune run the remaining trials."""
+    """Let Ray Tune run the remaining trials.
+
+    Args:
+        config: The config of the sweep.
+        output: Its output.
+        callback: Has all trials, and takes their results.
+        remaining: Numbers of the trials to run, from 0.
+        num_concurrent: Number of trials at a time.
+        request: The ``cpu`` and ``gpu`` that each trial reserves.
+    """
     trials = callback.trials
     metric = config.train.selection.metric_name
     max_epochs = max(trial.config.train.num_epochs for trial in trials)
     grace_epochs = _choose_grace(config, trials)
     cpus = int(request["cpu"])
-    share = Resources(
-        num_cpus=cpus, num_gpus=int(request["gpu"] > 0), num_nodes=1, min_node_cpus=cpus
-    )
+    num_gpus = 1 if request["gpu"] else 0
+    share = Resources(num_cpus=cpus, num_gpus=num_gpus, num_nodes=1, min_node_cpus=cpus)
     file_system, path = filesystem.locate(join(output.uri, RAY_RECORDS))
     os.environ.update(_TUNE_VARIABLES)
+
+    def train(params: dict[str, int]) -> None:
+        sweep_trials.train(trials[params["index"]], share=share)
+
     tuner = ray.tune.Tuner(
-        ray.tune.with_resources(
-            lambda params: sweep_trials.train(trials[params["index"]], share=share), request
-        ),
+        ray.tune.with_resources(train, request),
         param_space={"index": ray.tune.grid_search(remaining)},
         tune_config=ray.tune.TuneConfig(
             max_concurrent_trials=num_concurrent,
@@ -268,7 +309,7 @@ def _tune(
 
 
 def rank(trials: Sequence[dict[str, Any]], selection: SelectionSettings) -> list[dict[str, Any]]:
-    """Order trials: finished, stopped, failed, the best of each first."""
+    """Order trials: the finished, the stopped, the failed, and the best first among each."""
     ends = list(sweep_trials.ENDS)
     return sorted(
         trials,
@@ -307,7 +348,7 @@ def to_text(record: Manifest) -> str:
         names["macro F1"] = "validation_f1_macro"
     rows = []
     for trial in trials:
-        row = {"trial": f"{trial['trial']}", "status": trial["status"]}
+        row = {"trial": str(trial["trial"]), "status": trial["status"]}
         row |= {short[key]: value for key, value in write_values(trial["values"]).items()}
         row |= {title: trial[name] for title, name in names.items()}
         row["epoch"] = f"{trial['chosen_epoch']} of {trial['epochs']}"

@@ -65,7 +65,7 @@ class Trial:
     """The answers of the teachers, which all trials share."""
 
     def open_output(self, spec: OutputSpec) -> Output:
-        """Look at the output of the training, in a directory that the sweep holds."""
+        """Open the output of the trial's training, below the directory that the sweep claims."""
         return Output(spec, find_status(spec), overwrite=True, claim=self.claim)
 
 
@@ -113,34 +113,40 @@ def train(trial: Trial, *, share: Resources) -> None:
         trial: The trial.
         share: The trial's share of the cluster.
     """
-    plan = train_plan.resolve(trial.config)
-    output = trial.open_output(plan.spec)
+    training_plan = train_plan.resolve(trial.config)
+    output = trial.open_output(training_plan.spec)
     settings = trial.config.train
     name = settings.selection.metric_name
     curves = list[Curve]()
 
     def report(event: Event) -> None:
         """Report each epoch but the last one, as Tune would end the trial there."""
-        for epoch in event.history[len(curves) :]:
-            value = getattr(epoch, f"validation_{name}")
+        for result in event.history[len(curves) :]:
+            value = getattr(result, f"validation_{name}")
             if value is None:
                 raise JobError(
                     "no validation row has a known word, so the trials cannot be compared"
                 )
             curve = {
                 "pretraining": [asdict(each) for each in event.pretraining],
-                "history": [asdict(each) for each in event.history[: epoch.epoch]],
+                "history": [asdict(each) for each in event.history[: result.epoch]],
             }
             curves.append(curve)
-            if epoch.epoch < settings.num_epochs:
-                ray.tune.report({"epoch": epoch.epoch, name: value, "curve": curve})
+            if result.epoch < settings.num_epochs:
+                ray.tune.report({"epoch": result.epoch, name: value, "curve": curve})
 
-    # it is complete if its process died before it had reported the last epoch
+    # The output is complete if an earlier process died before it had reported the last epoch.
     record = output.status.record if output.is_complete else None
     try:
-        record = record or training.run(
-            plan, output, Recorder(), resources=share, taught=trial.taught, watch=report
-        )
+        if record is None:
+            record = training.run(
+                training_plan,
+                output,
+                Recorder(),
+                resources=share,
+                taught=trial.taught,
+                watch=report,
+            )
     except (WorkerError, StorageError, UnavailableError):
         raise
     except (UserError, JobError) as error:
@@ -157,7 +163,7 @@ def train(trial: Trial, *, share: Resources) -> None:
 
 
 class TrialCallback(ray.tune.Callback):
-    """Called by Ray Tune: shows trials, and makes an MLflow run for each that has ended."""
+    """Shows trials, and makes an MLflow run for each that has ended. Ray Tune calls it."""
 
     def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
         """Expect the trials.
@@ -205,17 +211,18 @@ class TrialCallback(ray.tune.Callback):
         self.end(trial.config["index"], {**reported, "reason": text.splitlines()[-1]})
 
     def end(self, index: int, reported: Mapping[str, Any]) -> None:
-        """Note a trial that has ended, now or in an earlier run of the sweep.
+        """Record and show a trial that has ended, now or in an earlier run of the sweep.
+
+        Unless it has failed, its file is written, so that no later run trains it again.
 
         Args:
             index: Its place among the trials.
             reported: Its last report: ``curve``, and the ``reason`` if it has failed.
         """
         trial = self.trials[index]
-        selection = trial.config.train.selection
         curve: Curve = reported.get("curve") or {"pretraining": [], "history": []}
         reason = reported.get("reason", "")
-        history = History(selection, read_epochs(curve["history"]))
+        history = History(trial.config.train.selection, read_epochs(curve["history"]))
         status: Status = "stopped"
         if reason:
             status = "failed"
@@ -240,17 +247,23 @@ class TrialCallback(ray.tune.Callback):
             "reason": reason,
         }
         self.records.append(record)
-        result = f"failed: {shorten(reason, MAX_REASON)}"
-        if not reason:
+        self._say_end(index, record, seconds)
+
+    def _say_end(self, index: int, record: Mapping[str, Any], seconds: float) -> None:
+        """Say how a trial has ended."""
+        selection = self.trials[index].config.train.selection
+        if record["reason"]:
+            result = f"failed: {shorten(record['reason'], MAX_REASON)}"
+        else:
             value = record[f"validation_{selection.metric_name}"]
             result = f"validation {selection.metric} {value:.4f}"
         epochs = "1 epoch" if record["epochs"] == 1 else f"{record['epochs']} epochs"
-        if status == "stopped":
+        if record["status"] == "stopped":
             epochs = f"stopped after {epochs}"
         say("sweep", f"{self._name(index)}: {result} ({epochs}, {seconds:.1f} s)")
 
     def _record(self, index: int, history: History, status: Status, reason: str) -> str:
-        """Make the run of a trial in MLflow, below that of the sweep; return its id."""
+        """Make the MLflow run of a trial, a child of the sweep's run, and return its id."""
         trial = self.trials[index]
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
         run = self.recorder.begin_nested(

@@ -1,4 +1,4 @@
-"""Description of a training -> one worker's part of it: checkpoints, history, a model package."""
+"""Job of a training -> one worker's part of it: checkpoints, history, a model package."""
 
 import functools
 import time
@@ -48,7 +48,7 @@ PRETRAIN_LEARNING_RATE = 3e-3
 _NUM_NEGATIVES = 500
 """Negative words of the sampled softmax in pretraining."""
 _NUM_CHECKPOINTS = 2
-"""The last checkpoints that are kept, beside the checkpoint of the best epoch."""
+"""Number of the latest checkpoints that are kept, besides the checkpoint of the best epoch."""
 _REPORT_EVERY_SECONDS = 1.0
 """Shortest time between two reports of steps."""
 
@@ -130,7 +130,10 @@ class _Worker:
         self.world_size = collectives.world_size()
         self.report: Report = report if self.rank == 0 else lambda event: None
         self.root = job.checkpoints_uri
-        first = self._read_words()
+        self.words = self._read_words()
+        first = self._load_first_model()
+        if first is not None:
+            self.words = initial_network.join_words(self.words, first)
         self.own = own_shards(self.rank, self.world_size, self.settings.batching.num_shards)
         self.classes = learned_classes.choose(job.prepared, self.settings, job.splits)
         self.device = _choose_device(job, self.world_size)
@@ -144,17 +147,18 @@ class _Worker:
         self.saved_at = time.monotonic()
         self.reported_at = self.saved_at
 
-    def _read_words(self) -> ModelPackage | None:
-        """Read the vocabulary, and the model that the training starts from, if there is one."""
+    def _read_words(self) -> vocabulary.Vocabulary:
+        """Read the vocabulary of the prepared data."""
         content = manifest.read_file(
             self.settings.prepared_uri, self.job.prepared, "vocabulary.parquet"
         )
-        self.words = vocabulary.from_table(parquet.from_bytes(content))
+        return vocabulary.from_table(parquet.from_bytes(content))
+
+    def _load_first_model(self) -> ModelPackage | None:
+        """Load the model that the training starts from, if there is one."""
         if self.settings.init_from is None:
             return None
-        first = ModelPackage.load(self.settings.init_from, setting="train.init_from")
-        self.words = initial_network.join_words(self.words, first)
-        return first
+        return ModelPackage.load(self.settings.init_from, setting="train.init_from")
 
     def _plan_input(self) -> None:
         """Plan the batches of the training rows, and this worker's share of the validation rows."""
@@ -170,14 +174,20 @@ class _Worker:
         self.validation = OwnRows(validation, own=self.own)
 
     def _plan(self, files: Mapping[str, int]) -> VirtualShards:
-        """Cut files into virtual shards, with the labels of the model."""
+        """Cut files into virtual shards, with the labels of the model.
+
+        The files with the answers of teachers have these labels already.
+        """
         positions = None if files is self.job.taught else self.classes.positions
         return VirtualShards.plan(
             files, positions=positions, num_shards=self.settings.batching.num_shards
         )
 
     def _make_input(self, files: Mapping[str, int]) -> TrainInput:
-        """Describe the batches of the rows of some files; the workers count their lengths."""
+        """Describe the batches of the rows of some files. All workers call this together.
+
+        Each worker counts the lengths of its own rows, and gets the counts of the others.
+        """
         batching = self.settings.batching
         shards = self._plan(files)
         max_length = self.job.prepared["settings"]["max_length"]
@@ -227,7 +237,7 @@ class _Worker:
         self.trainer = self._make_trainer(self.settings, objective, self.train_input)
 
     def _make_pretrainer(self) -> Trainer:
-        """Make the trainer that pretrains, on unlabelled texts too, if there are any."""
+        """Make the trainer of pretraining, which also reads the unlabelled texts."""
         settings = self.settings.model_copy(
             update={
                 "num_epochs": self.settings.pretrain.num_epochs,
@@ -271,7 +281,7 @@ class _Worker:
         return num_rows * self.job.num_epochs[PRETRAIN]
 
     def _load_network(self, checkpoint: checkpoints.Checkpoint) -> None:
-        """Load the network's weights from a checkpoint of either phase."""
+        """Load only the network's weights from a checkpoint of either phase."""
         self.network.load_state_dict(checkpoints.find_below(checkpoint.tensors, "weights/network."))
 
     def train(self) -> None:

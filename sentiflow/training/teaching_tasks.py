@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import label_files, schema
 from sentiflow.data.arrays import hash_texts
@@ -89,7 +89,7 @@ def read_rows(part: TextFile, *, positions: np.ndarray) -> pa.Table:
 
 def teach_rows(
     table: pa.Table,
-    label: Label,
+    part_id: PartId,
     *,
     parts: Sequence[TextFile],
     root: str,
@@ -105,7 +105,7 @@ def teach_rows(
 
     Args:
         table: The rows, see :func:`read_rows`.
-        label: What the task knows of the part.
+        part_id: Number and key of the part.
         parts: All parts.
         root: Directory to write to.
         classes: The C classes that the network learns.
@@ -117,13 +117,13 @@ def teach_rows(
         ``files``: the file that was written. ``counts``: ``rows`` (written), ``answered`` (by one
         teacher or more) and ``left_out`` (neither an answer nor a label, so nothing to learn).
     """
-    part = parts[label.number]
+    part = parts[part_id.number]
     is_answered, mean = _average(table["text"].combine_chunks(), classes, models, tables, on_gpu)
     is_learned = part.split in LEARNED
     form = schema.TAUGHT if is_learned else schema.HELD_OUT
     rows = label_files.add_answers(table, is_answered, mean, keep_labels=is_learned)
     rows = rows.select(form.names).cast(form)
-    files = parquet.write_part(root, f"split={part.split}/{label.name_file()}", rows)
+    files = parquet.write_part(root, f"split={part.split}/{part_id.name_file()}", rows)
     counts = {
         "rows": len(rows),
         "answered": int(is_answered.sum()),

@@ -1,4 +1,4 @@
-"""Plan of a training -> the job as its workers get it."""
+"""Plan of a training -> the job that its workers get."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class TrainJob:
     num_threads: int
     """Threads of each worker."""
     taught: dict[str, int] | None = None
-    """Files with the answers of teachers, and the rows of each, in place of the train split."""
+    """Files with the answers of teachers, which replace the train split, and the rows of each."""
     on_gpu: bool = False
     """Whether each worker was given a GPU. Without one a worker uses no GPU of its node."""
     splits: Sequence[str] = SPLITS[:1]
@@ -44,12 +44,14 @@ class TrainJob:
     refit: Refit | None = None
     """The run that is repeated on all labelled rows."""
     calibration: Mapping[str, Any] | None = None
-    """A ``manifest_types.Calibration`` by folds, or by the run that is repeated. None: the
-    validation rows decide."""
+    """A ``manifest_types.Calibration`` by folds, or by the run that is repeated. None: it is fitted
+    to the validation rows."""
     reference: Mapping[str, Any] | None = None
-    """The profile of texts that the model has not seen, likewise."""
+    """The profile of texts that the model has not seen, from the same source. None: it is measured
+    on the validation rows."""
     linear_uri: str = ""
-    """In a fold: directory of the linear models that the calibration chooses from."""
+    """In a fold: directory to write all linear models to, from which the calibration chooses one.
+    Otherwise empty."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -71,28 +73,32 @@ class TrainJob:
 def describe(
     plan: TrainPlan, output: Output, share: WorkerShare, taught: Taught | None
 ) -> TrainJob:
-    """Describe the training of a model for its workers.
+    """Make the job of a training; download the first model if it is in MLflow.
 
     Args:
         plan: The training.
-        output: Its output. A first model that is in MLflow is copied there.
-        share: What each worker gets of the cluster.
+        output: Its output, to which the first model is downloaded.
+        share: The share of the cluster that each worker gets.
         taught: The answers of the teachers, if there are any.
     """
     spec = output.spec
     settings = plan.settings
-    update: dict[str, bool | str] = {"linear": plan.has_linear}
+    resolved: dict[str, bool | str] = {"linear": plan.has_linear}
     if plan.first:
         model = plan.first.model
         say(STAGE, f"starting from {display_uri(model['uri'])}")
         for note in plan.first.notes:
             say(STAGE, note)
-        update["init_from"] = model_sources.download(
+        resolved["init_from"] = model_sources.download(
             model, to=join(output.uri, "downloaded"), tracking=plan.config.tracking.uri
         )
-    package = plan.refit.package if plan.refit else None
+    calibration = None
+    reference = None
+    if plan.refit:
+        calibration = plan.refit.package.get("calibration")
+        reference = plan.refit.package.get("reference")
     return TrainJob(
-        settings=settings.model_copy(update=update),
+        settings=settings.model_copy(update=resolved),
         checkpoints_uri=locate_checkpoints(output),
         model_uri=join(output.uri, MODEL),
         claim=output.claim,
@@ -103,8 +109,8 @@ def describe(
         taught=taught.files if taught else None,
         splits=plan.splits,
         refit=plan.refit,
-        calibration=package.get("calibration") if package else None,
-        reference=package.get("reference") if package else None,
+        calibration=calibration,
+        reference=reference,
     )
 
 

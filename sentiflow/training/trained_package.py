@@ -30,7 +30,7 @@ _SAMPLE_ROWS = 20_000
 _SAMPLE_FILES = 64
 """Files that these rows are read from, at most."""
 _LINEAR = ("linear_weight", "linear_strength")
-"""What a calibration decides about the linear model."""
+"""Keys of a calibration that choose the linear model."""
 
 
 def save(
@@ -69,7 +69,7 @@ def save(
             unsure = choose_unsure(scores, label, job.settings.unsure.max_error)
             calibration["unsure"] = unsure
             package = _apply(package, {"unsure": unsure})
-        if linear or calibration.get("bias"):  # predictions are others than the network's
+        if linear or calibration.get("bias"):  # the network alone predicts other classes
             metrics |= _measure(scores, label)
     return package.save(
         job.model_uri,
@@ -113,7 +113,7 @@ def _find_calibration(
 
 
 def _list_validation_metrics(epoch: EpochResult) -> dict[str, float]:
-    """List the metrics of an epoch on validation rows, as the network alone has them."""
+    """List the metrics of an epoch on validation rows, which are measured on the network alone."""
     metrics = {}
     for name, value in epoch.to_metrics().items():
         if name.startswith("validation/") and value is not None:
@@ -123,7 +123,7 @@ def _list_validation_metrics(epoch: EpochResult) -> dict[str, float]:
 
 def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
     """Measure the validation metrics on rows with a label of the model."""
-    predicted = _predicted(scores, label)
+    predicted = _select_learned(scores, label)
     if not len(predicted.label):
         return {}
     values = classification.measure(predicted).values
@@ -135,9 +135,14 @@ def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
     return metrics
 
 
-def _predicted(scores: Scores, label: np.ndarray) -> Predicted:
-    """Take the rows that are labelled with a class of the model."""
-    chosen = (label >= 0) & (label < len(scores.classes))
+def _is_learned(label: np.ndarray, num_classes: int) -> np.ndarray:
+    """Say which rows are labelled with a class of the model."""
+    return (label >= 0) & (label < num_classes)
+
+
+def _select_learned(scores: Scores, label: np.ndarray) -> Predicted:
+    """Select the rows that are labelled with a class of the model."""
+    chosen = _is_learned(label, len(scores.classes))
     return Predicted(
         classes=scores.classes,
         label=label[chosen],
@@ -153,11 +158,22 @@ def _add_linear(
     text: pa.Array,
     calibration: Mapping[str, Any],
 ) -> tuple[ModelPackage, dict[str, Any]]:
-    """Add the best of several linear models to a network; return what was decided, too."""
+    """Add the best of several linear models to a package.
+
+    Args:
+        package: A network without a linear model.
+        models: The linear models, by the strength of their regularization.
+        label: Labels of the model for N validation rows, -1 for no label.
+        text: Their texts.
+        calibration: If it has the keys ``_LINEAR``, they choose the model. Otherwise the rows do.
+
+    Returns:
+        The package, and the values of ``_LINEAR``.
+    """
     decided = {name: calibration[name] for name in _LINEAR if name in calibration}
     num_classes = len(package.settings.classes)
     if not decided:
-        chosen = (label >= 0) & (label < num_classes)
+        chosen = _is_learned(label, num_classes)
         of_network, *logits = package.component_logits(text.filter(pa.array(chosen)), models)
         of_models = dict(zip(models, logits, strict=True))
         decided = choose_linear(label[chosen], of_network, of_models)
@@ -179,29 +195,31 @@ def choose_linear(
         of_network: ``(N, C)`` logits of the network.
         of_models: Logits of each linear model, by the strength of its regularization.
     """
-    fits = {
-        strength: confidence.fit_weight(label=label, first=of_network, second=logits)
-        for strength, logits in of_models.items()
-    }
-    strengths = list(fits)
-    strength = strengths[len(strengths) // 2]
+    weights = dict[float, float]()
+    losses = dict[float, float]()
+    for strength, logits in of_models.items():
+        weight, loss = confidence.fit_weight(label=label, first=of_network, second=logits)
+        weights[strength] = weight
+        losses[strength] = loss
+    strengths = list(of_models)
+    chosen = strengths[len(strengths) // 2]
     if len(label):
-        strength = min(strengths, key=lambda each: fits[each][1])
-    weight, _ = fits[strength]
-    return {"linear_weight": weight, "linear_strength": strength}
+        chosen = min(strengths, key=lambda strength: losses[strength])
+    return {"linear_weight": weights[chosen], "linear_strength": chosen}
 
 
-def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
+def _apply(package: ModelPackage, calibration: Mapping[str, Any]) -> ModelPackage:
     """Give a package the temperature, the bias and the threshold of a calibration.
 
-    The bias is added to the bias of the output layer, or of the linear model: so no other code has
-    to know of it.
+    The bias is added to the bias of the linear model, or in place to the network's output layer, so
+    that no other code needs to know it.
     """
-    if unsure := effect.get("unsure"):
+    unsure = calibration.get("unsure")
+    if unsure:
         rule = UnsureThreshold(max_error=unsure["max_error"], threshold=unsure["threshold"])
         settings = package.settings.model_copy(update={"unsure": rule})
         package = replace(package, settings=settings)
-    fitted = confidence.Calibration.read(effect, package.settings.classes)
+    fitted = confidence.Calibration.read(calibration, package.settings.classes)
     if fitted is None:
         return package
     bias = np.zeros(len(package.settings.classes))
@@ -219,7 +237,11 @@ def _apply(package: ModelPackage, effect: Mapping[str, Any]) -> ModelPackage:
 
 
 def _read_sample(files: Sequence[str], classes: LearnedClasses) -> tuple[np.ndarray, pa.Array]:
-    """Read rows spread over all files: labels of the model, -1 where there is none, and texts."""
+    """Read rows spread over all files.
+
+    Returns:
+        Labels of the model, -1 for no label or a class that is not learned, and texts.
+    """
     labels = [np.zeros(0, np.int64)]
     texts = [pa.array([], pa.string())]
     chosen = files[:: max(1, -(-len(files) // _SAMPLE_FILES))]
@@ -243,14 +265,14 @@ def calibrate(
     Args:
         scores: Predictions for texts that the model has not seen.
         label: The labels of these texts.
-        priors: Shares of the C classes that the probabilities are to have. Default: the shares of
-            the labels, which are no guide if they are from another time than the texts to come.
+        priors: Shares of the C classes that the bias aims at. Default: their shares among the
+            labels. These are misleading if the labels are from another time than new texts.
 
     Returns:
-        What changes: a ``manifest_types.Calibration``; empty without a row labelled with a class.
+        A ``manifest_types.Calibration``; empty without a row labelled with a class.
     """
-    has_token = scores.num_tokens > 0  # other rows get the class priors as they are
-    before = _predicted(scores, label)
+    has_token = scores.num_tokens > 0  # other rows have the class priors, which stay unchanged
+    before = _select_learned(scores, label)
     if not len(before.label):
         return {}
     fitted = confidence.fit_calibration(
@@ -265,22 +287,31 @@ def calibrate(
     changed = confidence.calibrate(scores.probabilities, fitted)
     probabilities = np.where(has_token[:, None], changed, scores.probabilities)
     calibrated = replace(scores, probabilities=probabilities.astype(np.float32))
-    return confidence.describe(fitted, before, _predicted(calibrated, label))
+    after = _select_learned(calibrated, label)
+    return confidence.describe(fitted, before, after)
 
 
 def choose_unsure(scores: Scores, label: np.ndarray, max_error: float) -> Unsure:
-    """Choose the threshold on rows of the model's classes that the model has not seen."""
-    chosen = (label >= 0) & (label < len(scores.classes))
-    sure = np.where(scores.num_tokens > 0, scores.confidence, 0)[chosen]
+    """Choose the confidence up to which texts are unsure.
+
+    Args:
+        scores: Scores of texts that the model has not seen.
+        label: Labels of these texts; rows without a class of the model are left out.
+        max_error: Limit of the error of the answered texts, ``train.unsure.max_error``.
+    """
+    chosen = _is_learned(label, len(scores.classes))
+    # Texts without a known word have the class priors: they are always unsure.
+    confidences = np.where(scores.num_tokens > 0, scores.confidence, 0)[chosen]
+    is_right = (scores.prediction == label)[chosen]
     threshold = confidence.choose_threshold(
-        right=(scores.prediction == label)[chosen], confidence=sure, max_error=max_error
+        right=is_right, confidence=confidences, max_error=max_error
     )
     answered_fraction = 0.0
-    if len(sure):
-        answered_fraction = float((sure > threshold).mean())
+    if len(confidences):
+        answered_fraction = float((confidences > threshold).mean())
     return {
         "max_error": max_error,
         "threshold": threshold,
-        "num_rows": len(sure),
+        "num_rows": len(confidences),
         "answered_fraction": answered_fraction,
     }

@@ -51,7 +51,7 @@ class _StepMetrics(NamedTuple):
 
     step: int
     sums: torch.Tensor
-    """The first six of ``_SUMS``."""
+    """``_SUMS`` from ``loss`` to ``gradient_norm``."""
 
 
 class _Evaluation(NamedTuple):
@@ -96,6 +96,7 @@ class Trainer:
         self.train = train
         self.validation = validation
         self.device = device
+        # The parameters that are trained, by name.
         self.tuned = {
             name: parameter
             for name, parameter in objective.named_parameters()
@@ -260,7 +261,7 @@ class Trainer:
         """Compute the gradients of a global batch over all workers.
 
         Returns:
-            The sums over all workers: the first five of ``_SUMS``.
+            The sums over all workers: ``_SUMS`` from ``loss`` to ``cells``.
         """
         self.optimizer.zero_grad(set_to_none=True)
         sums = torch.zeros(5, device=self.device)
@@ -337,6 +338,7 @@ class Trainer:
         """Evaluate the validation rows of all workers."""
         self.objective.eval()
         num_classes = self.objective.network.num_classes
+        # The loss, the number of rows, and the C * C cells of the confusion matrix.
         sums = torch.zeros(2 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
@@ -348,8 +350,8 @@ class Trainer:
                     sums[0] += losses.reported.double().sum()
                     sums[1] += len(chosen)
                     if losses.predictions is not None:
-                        pairs = batch.labels * num_classes + losses.predictions
-                        sums[2:].index_add_(0, pairs, torch.ones_like(pairs, dtype=torch.float64))
+                        cells = batch.labels * num_classes + losses.predictions
+                        sums[2:].index_add_(0, cells, torch.ones_like(cells, dtype=torch.float64))
         loss, num_rows, *counts = collectives.all_reduce(sums).tolist()
         return _Evaluation(
             loss=loss,
@@ -359,6 +361,7 @@ class Trainer:
 
 
 def _name_sums(sums: np.ndarray) -> dict[str, float]:
+    """Name the sums as in ``_SUMS``."""
     return dict(zip(_SUMS, sums.tolist(), strict=True))
 
 
@@ -400,7 +403,7 @@ def _interpolate(low: float, fraction: float) -> float:
 
 
 def draw_dropout_mask(
-    shape: Sequence[int],
+    shard_sizes: Sequence[int],
     *,
     dropout: np.ndarray,
     seed: int,
@@ -414,17 +417,17 @@ def draw_dropout_mask(
     recurrent network as well.
 
     Args:
-        shape: Rows of each shard of the slice, in order.
+        shard_sizes: Rows of each shard of the slice, in order.
         dropout: Dropout rate of each feature, ``(F,)`` float32.
         seed: Seed of the training.
         step: Optimizer step of the training.
-        first_shard: Number of the first shard in ``shape``.
+        first_shard: Number of the first of these shards.
 
     Returns:
-        ``(B, F)`` float32 on the CPU, B the sum of ``shape``.
+        ``(B, F)`` float32 on the CPU, B the sum of ``shard_sizes``.
     """
     masks = [np.zeros((0, len(dropout)), bool)]
-    for shard, num_rows in enumerate(shape, first_shard):
+    for shard, num_rows in enumerate(shard_sizes, first_shard):
         stream = step * STREAMS + shard
         random = np.random.Generator(np.random.Philox(key=[seed, stream]))
         numbers = random.random((num_rows, len(dropout)), np.float32)

@@ -49,7 +49,7 @@ class VirtualShards:
     """Rows of all files up to and including each."""
     positions: np.ndarray | None = None
     """The label that replaces each label in the files, int8. Labelled rows that get -1 are left
-    out. None: all labels stay as they are."""
+    out. None: labels stay unchanged."""
     num_shards: int = NUM_VIRTUAL_SHARDS
 
     @classmethod
@@ -251,18 +251,18 @@ class TrainInput:
 
         ``first_step`` batches of the epoch are skipped.
         """
-        num_skipped = first_step
+        num_to_skip = first_step
         for number, window in enumerate(self._windows(epoch)):
             groups, sizes = self._divide(self._count(window))
             random = np.random.default_rng([self.seed, epoch, number, self.num_shards])
             min_size = self.batch_size if self.drop_last else 1
             is_used = sizes.sum(axis=1) >= min_size
             batches = random.permutation(np.flatnonzero(is_used))
-            remaining = batches[num_skipped:]
-            num_skipped = max(0, num_skipped - len(batches))
+            remaining = batches[num_to_skip:]
+            num_to_skip = max(0, num_to_skip - len(batches))
             if not len(remaining):
                 continue
-            rows, orders = self._order_rows(window, groups, seed=[self.seed, epoch, number])
+            rows, orders = self._read_ordered(window, groups, seed=[self.seed, epoch, number])
             ends = np.cumsum(sizes, axis=0)
             starts = ends - sizes
             for batch in remaining:
@@ -271,7 +271,7 @@ class TrainInput:
                     chosen.append(order[starts[batch, shard] : ends[batch, shard]])
                 yield ShardSlice(rows=rows, chosen=np.concatenate(chosen), shard_sizes=sizes[batch])
 
-    def _order_rows(
+    def _read_ordered(
         self, window: np.ndarray, groups: np.ndarray, *, seed: list[int]
     ) -> tuple[EncodedRows, list[np.ndarray]]:
         """Read a window, and order its rows for batches.
@@ -290,7 +290,8 @@ class TrainInput:
             begin, end = read.begins[place : place + 2]
             lengths = read.rows.lengths[begin:end]
             random = np.random.default_rng([*seed, shard])
-            orders.append(begin + self._order(lengths, groups[:, shard], random))
+            order = self._order_shard(lengths, groups[:, shard], random)
+            orders.append(begin + order)
         return read.rows, orders
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
@@ -324,14 +325,23 @@ class TrainInput:
             groups = _cut(whole_window, self.batch_size * BATCHES_IN_POOL)
         return groups, _cut(groups, self.batch_size)
 
-    def _order(
-        self, lengths: np.ndarray, groups: np.ndarray, random: np.random.Generator
+    def _order_shard(
+        self, lengths: np.ndarray, group_sizes: np.ndarray, random: np.random.Generator
     ) -> np.ndarray:
-        """Order a shard's rows: shuffled, then by group, and by length inside a group."""
+        """Order the rows of a shard in a window: by group, by length in a group, else at random.
+
+        Args:
+            lengths: Length of each row.
+            group_sizes: Rows of the shard in each group, (G,).
+            random: Shuffles the rows.
+
+        Returns:
+            Numbers of the rows.
+        """
         rows = random.permutation(np.flatnonzero(lengths >= self.min_length))
         if self.bucketing == "exact":
             return rows[np.argsort(lengths[rows], kind="stable")]
-        group_of_row = np.repeat(np.arange(len(groups)), groups)
+        group_of_row = np.repeat(np.arange(len(group_sizes)), group_sizes)
         return rows[np.lexsort((lengths[rows], group_of_row))]
 
 

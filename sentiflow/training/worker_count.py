@@ -26,7 +26,7 @@ _MIN_SECONDS = 30.0
 def choose(
     settings: TrainSettings, prepared: Manifest, learned: LearnedClasses, resources: Resources
 ) -> tuple[int, str]:
-    """Choose the number of training workers: the fastest, where the settings leave it open.
+    """Choose the number of training workers. If the settings leave it open, choose the fastest.
 
     Args:
         settings: The section ``train``.
@@ -38,7 +38,7 @@ def choose(
         The number; and a line that says why, empty if there is nothing to say.
 
     Raises:
-        UserError: As :meth:`Resources.train_workers`.
+        UserError: See :meth:`Resources.train_workers`.
     """
     most = resources.train_workers(settings)
     if most == 1 or not learned.counts.any():  # without rows the training ends at once
@@ -60,15 +60,15 @@ def _estimate_best(
     learned: LearnedClasses,
     share: WorkerShare,
 ) -> int:
-    """Estimate with how many workers the training is fastest, without a limit to their number.
+    """Estimate the number of workers with which the training is fastest, which may exceed ``most``.
 
-    T threads of a worker are taken to be as fast as the root of T workers.
+    A worker with T threads is assumed to be as fast as sqrt(T) workers with one.
 
     Args:
         settings: The section ``train``.
         prepared: The manifest of the prepared data.
         learned: The classes, and their rows in the train split.
-        share: What each of as many workers gets as the cluster has room for.
+        share: The share of a worker if there are as many workers as the cluster has room for.
     """
     num_threads = share.threads
     seconds = rates.CPU_SECONDS
@@ -78,10 +78,11 @@ def _estimate_best(
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
     num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     tokens_per_row = num_tokens / sum(prepared["counts"]["labels"]["train"].values())
-    row = rates.estimate_row(settings.model, vector_size, tokens_per_row, seconds)
-    row /= math.sqrt(num_threads)
+    row_seconds = rates.estimate_row(settings.model, vector_size, tokens_per_row, seconds)
+    row_seconds /= math.sqrt(num_threads)
     num_rows = learned.num_rows * settings.num_epochs
     num_rows += learned.num_pretrained * settings.pretrain.num_epochs
-    if row * num_rows < _MIN_SECONDS:
+    if row_seconds * num_rows < _MIN_SECONDS:
         return 1
-    return max(1, math.isqrt(int(row * settings.batching.global_batch_size / _WAIT_SECONDS)))
+    step_seconds = row_seconds * settings.batching.global_batch_size
+    return max(1, math.isqrt(int(step_seconds / _WAIT_SECONDS)))

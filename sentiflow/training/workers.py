@@ -166,7 +166,7 @@ class _TorchConfig(ray.train.torch.TorchConfig):
 
 
 def _choose_interface() -> None:
-    """Set Gloo's network interface to that of this node's address, unless it is set."""
+    """Make Gloo use the network interface of this node's address, unless an interface is set."""
     address = ray.util.get_node_ip_address()
     for name, addresses in psutil.net_if_addrs().items():
         if any(each.address == address for each in addresses):

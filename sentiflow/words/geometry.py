@@ -26,6 +26,7 @@ Measure = Literal["euclidean", "cosine"]
 _BLOCK_ROWS = 4096
 """Vectors to measure at once."""
 _SIGNS = {"+": 1, "-": -1}
+"""Factor of a word in a sum by the sign before it."""
 
 
 class Neighbor(NamedTuple):
@@ -42,7 +43,7 @@ class Neighbors:
 
     words: tuple[Neighbor, ...]
     left_out: tuple[Neighbor, ...]
-    """The nearest word of all, if it was left out; otherwise empty."""
+    """The nearest word, if it was left out; otherwise empty."""
 
 
 Term = tuple[int, str]
@@ -56,15 +57,17 @@ def look_up(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
         UserError: Words are unknown; there is a line for each, with similarly spelled words.
     """
     rows = pc.index_in(_to_array(words), value_set=vectors.words).to_pylist()
-    unknown = dict.fromkeys(word for word, row in zip(words, rows, strict=True) if row is None)
+    unknown = [word for word, row in zip(words, rows, strict=True) if row is None]
     if unknown:
-        raise UserError("\n".join(_explain_unknown(vectors, word) for word in unknown))
+        distinct = dict.fromkeys(unknown)
+        raise UserError("\n".join(_explain_unknown(vectors, word) for word in distinct))
     return np.array(rows, np.int64)
 
 
 def _to_array(words: Sequence[str]) -> pa.Array:
-    """Convert words to an Arrow array; :func:`pyarrow.array` would import pandas."""
-    encoded = [word.encode(errors="backslashreplace") for word in words]  # bytes may be invalid
+    """Convert words to an Arrow array; :func:`pyarrow.array` would import pandas, which is slow."""
+    # a word typed in a terminal may have bytes that are not UTF-8
+    encoded = [word.encode(errors="backslashreplace") for word in words]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     content = b"".join(encoded)
     return pa.StringArray.from_buffers(len(words), pa.py_buffer(offsets), pa.py_buffer(content))
@@ -113,8 +116,8 @@ def nearest(
         by: Euclidean distance (the smallest first) or cosine similarity (the greatest first). A
             vector of zeros has no cosine similarity: such a word is not returned, and such a point
             has no neighbors.
-        exclude: Words to leave out. None: the nearest word is left out, because it usually is one
-            of the words that define the point.
+        exclude: Words to leave out. Default: the nearest word is left out, because it usually is
+            one of the words that define the point.
 
     Raises:
         UserError: A word to exclude is unknown.
@@ -146,7 +149,7 @@ def midpoint(vectors: WordVectors, words: Sequence[str]) -> np.ndarray:
 def analogy(vectors: WordVectors, a: str, b: str, c: str) -> np.ndarray:
     """Compute the point ``a - b + c``, (D,) float32: king - man + woman is near queen.
 
-    The word that is to ``c`` as ``a`` is to ``b`` should be near it.
+    The word near this point should have the relation to ``c`` that ``a`` has to ``b``.
 
     Raises:
         UserError: A word is unknown.
@@ -155,7 +158,7 @@ def analogy(vectors: WordVectors, a: str, b: str, c: str) -> np.ndarray:
 
 
 def combine(vectors: WordVectors, terms: Sequence[Term]) -> np.ndarray:
-    """Add the vectors of words with their signs, from left to right, (D,) float32.
+    """Add the vectors of words, each times its sign, from left to right, (D,) float32.
 
     Raises:
         UserError: A word is unknown.
@@ -206,7 +209,7 @@ def project(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:
-    """List up to ``n`` of the words that are spelled like ``word``, the most similar first.
+    """List up to ``n`` words that are spelled like ``word``, the most similar first.
 
     Similar words are at most two edits away, fewer if ``word`` is short; its case does not count.
     An edit inserts, deletes or replaces a letter, or swaps two neighbors (Damerau 1964). Equally
@@ -216,9 +219,10 @@ def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:
         >>> find_similar("Catt", pa.array(["the", "cat", "matt", "catty", "dog"]))
         ['cat', 'matt', 'catty']
     """
+    known = [known_word for known_word in words.to_pylist() if known_word]
     similar = process.extract(
         word.lower(),
-        [*filter(None, words.to_pylist())],
+        known,
         scorer=OSA.distance,
         score_cutoff=min(2, len(word) // 2),
         limit=n,
@@ -233,7 +237,11 @@ def _explain_unknown(vectors: WordVectors, word: str) -> str:
 
 
 def _measure(vectors: np.ndarray, point: np.ndarray, by: Measure) -> np.ndarray:
-    """Measure (V, D) vectors against a point, V float64; NaN if there is no cosine similarity."""
+    """Measure (V, D) vectors against a (D,) point, in blocks that use little memory.
+
+    Returns:
+        (V,) float64, the distance or the cosine similarity; NaN if a vector is zero.
+    """
     exact = point.astype(np.float64)
     measured = np.zeros(len(vectors))
     for start in range(0, len(vectors), _BLOCK_ROWS):

@@ -1,8 +1,8 @@
 """Reads text files of word vectors in the format of GloVe or word2vec.
 
 Each line has a word and its numbers, with a space before each number. In the format of word2vec the
-first line has the number of words and the number of dimensions. A word may contain spaces, like a
-few words of GloVe.
+first line has the number of words and the number of dimensions. A few words of GloVe contain
+spaces.
 """
 
 import codecs
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import closing
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +22,25 @@ from sentiflow.errors import UserError
 from sentiflow.storage.compression import read_blocks
 
 BLOCK_BYTES = 1 << 24
-"""Bytes to parse at once, about; a line is shorter."""
+"""Approximate number of bytes to parse at once; a line is shorter."""
 
-_LINES_LOOKED_AT = 1000
-"""Lines that the number of dimensions is inferred from."""
+_NUM_FIRST_LINES = 1000
+"""Number of lines from which the number of dimensions is inferred."""
 _MAX_DIM = 100_000
 """Maximum number of dimensions."""
 _NUMBERS = re.compile(rb"( [-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?)+")
 """Numbers, each after a space."""
-_WITH_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
-"""A word with too many numbers."""
+_WORD_AND_NUMBERS = re.compile(rb"[^ ]*" + _NUMBERS.pattern)
+"""Matches the word of a line that has more numbers than dimensions."""
 
-_Part = tuple[pa.Array, np.ndarray]
-"""V words, and (V, D) float32 vectors."""
+
+class _Vectors(NamedTuple):
+    """Words and their vectors."""
+
+    words: pa.Array
+    """V strings."""
+    vectors: np.ndarray
+    """(V, D) float32."""
 
 
 def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarray]:
@@ -43,7 +50,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
 
     Args:
         uri: The file, or a member of an archive.
-        max_words: Read only this many words. Default: all.
+        max_words: Stop when at least this many words are read. Default: read all words.
 
     Returns:
         V strings, and (V, D) float32.
@@ -51,41 +58,43 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     Raises:
         UserError: A line is not UTF-8 or not a word with D finite numbers, or lines are missing.
     """
-    parts: list[_Part] = []
+    parts: list[_Vectors] = []
     num_words = 0
     limit = max_words or math.inf
     with closing(_read_lines(uri)) as blocks:
         first = next(blocks, b"").removeprefix(codecs.BOM_UTF8)
-        dim, promised = _recognize(first, uri)
-        line = 1
-        if promised is not None:  # the first line is no word
-            first = first.partition(b"\n")[2]
-            line = 2
+        dim, stated_words = _recognize(first, uri)
+        first_line = 1
+        if stated_words is not None:  # the first line has no word
+            _, _, first = first.partition(b"\n")
+            first_line = 2
         for block in chain([first], blocks):
             if not block:
                 continue
-            part = _parse(block, dim) or _parse_lines(block, dim, uri, line + num_words)
+            part = _parse(block, dim)
+            if part is None:
+                part = _parse_lines(block, dim, uri, first_line + num_words)
             parts.append(part)
-            num_words += len(part[0])
+            num_words += len(part.words)
             if num_words >= limit:
                 break
-    if num_words < min(promised or 1, limit):
+    if num_words < min(stated_words or 1, limit):
         problem = f"{uri} holds {num_words:,} words"
-        if promised:
-            problem += f", not {promised:,} as its first line says"
+        if stated_words:
+            problem += f", not {stated_words:,} as its first line says"
         raise UserError(problem, hint="is it complete?")
-    words = pa.concat_arrays([words for words, _ in parts])
-    vectors = np.concatenate([vectors for _, vectors in parts])
+    words = pa.concat_arrays([part.words for part in parts])
+    vectors = np.concatenate([part.vectors for part in parts])
     return _drop_repeated(words, vectors)
 
 
-def _drop_repeated(words: pa.Array, vectors: np.ndarray) -> _Part:
+def _drop_repeated(words: pa.Array, vectors: np.ndarray) -> _Vectors:
     """Keep the first vector of each word."""
     codes = words.dictionary_encode().indices.to_numpy()
     _, rows = np.unique(codes, return_index=True)
     if len(rows) == len(words):
-        return words, vectors
-    return words.take(pa.array(rows)), vectors[rows]
+        return _Vectors(words, vectors)
+    return _Vectors(words.take(pa.array(rows)), vectors[rows])
 
 
 def _read_lines(uri: str) -> Generator[bytes]:
@@ -112,15 +121,17 @@ def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
     """Infer the number of dimensions from the first lines.
 
     Returns:
-        That number; and the number of words, or None if the first line does not tell it.
+        The number of dimensions; and the number of words, or None if the first line does not say
+        it.
     """
-    lines = block.split(b"\n", _LINES_LOOKED_AT)[:_LINES_LOOKED_AT]
+    lines = block.split(b"\n", _NUM_FIRST_LINES)[:_NUM_FIRST_LINES]
     num_words: int | None = None
     dim = 0
+    num_spaces = Counter(line.count(b" ") for line in lines if line)
     if len(lines) > 1 and re.fullmatch(rb"\d{1,12} \d{1,12}", lines[0]):
-        num_words, dim = map(int, lines[0].split(b" "))
-    elif counts := Counter(line.count(b" ") for line in lines if line):
-        dim, _ = counts.most_common(1)[0]
+        num_words, dim = [int(number) for number in lines[0].split(b" ")]
+    elif num_spaces:
+        dim, _ = num_spaces.most_common(1)[0]
     if not 0 < dim <= _MAX_DIM:
         raise UserError(
             f"{uri} holds no word vectors",
@@ -129,13 +140,18 @@ def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
     return dim, num_words
 
 
-def _parse(block: bytes, dim: int) -> _Part | None:
-    """Parse the lines of a block at once; None if a line is no word without spaces, and numbers."""
+def _parse(block: bytes, dim: int) -> _Vectors | None:
+    """Parse all lines of a block at once, which is fast.
+
+    Returns:
+        None if a line is not a word without spaces and ``dim`` finite numbers.
+    """
     num_lines = block.count(b"\n")
     if block.count(b" ") != num_lines * dim:
         return None
-    names = ["word", *map(str, range(dim))]
-    types = dict.fromkeys(names, pa.float32()) | {"word": pa.string()}
+    number_names = [str(number) for number in range(dim)]
+    names = ["word", *number_names]
+    types = dict.fromkeys(number_names, pa.float32()) | {"word": pa.string()}
     # a copy: if a thread of Arrow holds memory of Python when Python exits, the process aborts
     stream = pa.BufferOutputStream()
     stream.write(block)
@@ -151,11 +167,11 @@ def _parse(block: bytes, dim: int) -> _Part | None:
     vectors = np.stack([column.to_numpy() for column in table.columns[1:]], axis=1)
     if len(table) != num_lines or not np.isfinite(vectors).all():
         return None
-    return table["word"].combine_chunks(), vectors
+    return _Vectors(table["word"].combine_chunks(), vectors)
 
 
-def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> _Part:
-    """Parse the lines of a block one by one: a word may have spaces.
+def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> _Vectors:
+    """Parse the lines of a block one by one, which is slow: a word may have spaces.
 
     Raises:
         UserError: A line is not a word with ``dim`` finite numbers, in UTF-8.
@@ -169,9 +185,10 @@ def _parse_lines(block: bytes, dim: int, uri: str, first_line: int) -> _Part:
                 f"{uri}, line {number:,} is not a word with {dim} finite numbers, in UTF-8",
                 hint="correct or delete it; is it a complete text file of vectors?",
             )
-        words.append(parsed[0])
-        vectors.append(parsed[1])
-    return pa.array(words, pa.string()), np.array(vectors, np.float32)
+        word, vector = parsed
+        words.append(word)
+        vectors.append(vector)
+    return _Vectors(pa.array(words, pa.string()), np.array(vectors, np.float32))
 
 
 def _parse_line(line: bytes, dim: int) -> tuple[str, np.ndarray] | None:
@@ -181,7 +198,8 @@ def _parse_line(line: bytes, dim: int) -> tuple[str, np.ndarray] | None:
         return None
     vector = np.array(numbers, np.float64)
     text = word.decode(errors="replace")
-    is_word = text.encode() == word and not _WITH_NUMBERS.fullmatch(word)
+    is_utf8 = text.encode() == word
+    is_word = is_utf8 and not _WORD_AND_NUMBERS.fullmatch(word)
     if not is_word or np.abs(vector).max() > np.finfo(np.float32).max:
         return None
     return text, vector

@@ -57,7 +57,7 @@ class Direction:
     unknown_pairs: tuple[tuple[str, str], ...]
     """Pairs with a word that has no vector."""
     variance_fraction: float
-    """Share of the squared differences within pairs along the direction; at least 1 / pairs."""
+    """Share of the squared differences within P pairs along the direction; at least 1 / P."""
     projections: tuple[Projection, ...]
     """Sorted by cosine, the lowest first."""
     unknown: tuple[str, ...]
@@ -86,15 +86,16 @@ def measure_direction(
     Raises:
         UserError: Fewer than half of the pairs are known.
     """
-    units = _find_units(vectors, [*chain.from_iterable(pairs), *words])
-    usable = tuple(pair for pair in pairs if {*pair} <= units.keys())
+    units = _find_unit_vectors(vectors, [*chain.from_iterable(pairs), *words])
+    usable = tuple(pair for pair in pairs if set(pair) <= units.keys())
     if 2 * len(usable) < len(pairs):
         raise UserError(
             f"only {len(usable)} of {len(pairs)} pairs of words are known to the vectors",
             hint="a direction needs half of them",
         )
+    # relative to the mean of its pair, each word is at plus or minus half of the pair's difference
     differences = np.array([units[first] - units[second] for first, second in usable])
-    _, sizes, axes = np.linalg.svd(differences, full_matrices=False)
+    _, singular_values, axes = np.linalg.svd(differences, full_matrices=False)
     axis = axes[0]
     if (differences @ axis).sum() < 0:
         axis = -axis
@@ -108,13 +109,13 @@ def measure_direction(
         negative=negative,
         pairs=usable,
         unknown_pairs=tuple(pair for pair in pairs if pair not in usable),
-        variance_fraction=float(sizes[0] ** 2 / (sizes**2).sum()),
+        variance_fraction=float(singular_values[0] ** 2 / (singular_values**2).sum()),
         projections=tuple(sorted(projections, key=lambda projection: projection.cosine)),
         unknown=tuple(word for word in distinct if word not in units),
     )
 
 
-def _find_units(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray]:
+def _find_unit_vectors(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray]:
     """Find the words that have a vector, and scale these vectors to length 1."""
     distinct = pa.array(dict.fromkeys(words), pa.string())
     both = pa.concat_arrays([distinct, pc.utf8_lower(distinct)])  # one search is faster than two

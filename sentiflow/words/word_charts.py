@@ -22,10 +22,15 @@ _DOT = 4.0
 
 
 def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) -> bytes:
-    """Draw words as labelled points; both axes have the same scale.
+    """Draw words as labelled points, as PNG; both axes have the same scale.
 
     Labels do not cover each other or the points if there is room. A line connects a label with a
     distant point. The same words and the same matplotlib give the same bytes.
+
+    Args:
+        words: N words.
+        points: (N, 2), the point of each word.
+        explained: (2,), the share of the variance along each axis.
     """
     scale = min(np.sqrt(max(1, len(words) / 30)), 3)  # a larger map for more than 30 words
     first, second = explained
@@ -46,12 +51,12 @@ def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) ->
 
 
 def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
-    """Put each label where it covers least around its point; of equal places the nearest.
+    """Put each label at the place around its point where it covers least; first the nearest places.
 
     Shape: (P places around a point, T boxes that are taken)
         - offsets: ``(P, 2)``, from a point to its label, in typographic points.
         - boxes: ``(P, 2, 2)``, the label at each place: lower left and upper right, in pixels.
-        - taken: ``(T, 2, 2)``, points and earlier labels, likewise.
+        - taken: ``(T, 2, 2)``, boxes of points and earlier labels, in the same form.
     """
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -64,9 +69,13 @@ def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
         label = axes.annotate(word, point, (0, 0), textcoords="offset points", va="bottom")
         label.set_in_layout(False)
         size = np.array(label.get_window_extent(renderer).size) + 1
-        corners = dots_per_point * offsets + (np.sign(offsets.round(6)) - 1) / 2 * size
+        # a label to the left of its point ends at the offset, one to the right begins there
+        shift = (np.sign(offsets.round(6)) - 1) / 2 * size
+        corners = dots_per_point * offsets + shift
         boxes = np.stack([pixel + corners, pixel + corners + size], axis=1)
-        is_outside = (boxes < axes.bbox.min).any((1, 2)) | (boxes > axes.bbox.max).any((1, 2))
+        is_below = (boxes < axes.bbox.min).any((1, 2))
+        is_above = (boxes > axes.bbox.max).any((1, 2))
+        is_outside = is_below | is_above
         low = np.maximum(boxes[:, None, 0], taken[:, 0])
         high = np.minimum(boxes[:, None, 1], taken[:, 1])
         covered = np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)

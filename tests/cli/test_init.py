@@ -148,11 +148,11 @@ def test_what_is_refused_gets_no_config(place, rows, options, line):
 
 
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
-    from sentiflow.data.inspection import findings
+    from sentiflow.data.inspection import new_config
 
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     init("messages.csv", "--output", "small.yaml")
-    monkeypatch.setattr(findings, "_LARGE", 300)
+    monkeypatch.setattr(new_config, "_LARGE_ROWS", 300)
     init("messages.csv", "--output", "large.yaml")
     small, large = (settings.load(f"{name}.yaml").train for name in ("small", "large"))
     assert (small.pretrain.num_epochs, small.batching.global_batch_size) == (0, 32)
@@ -160,11 +160,11 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     assert (small.linear, large.linear) == (True, "auto")
     assert (small.folds, large.folds) == (5, 5)
     assert settings.load("small.yaml").prepare.split.validation_fraction == 0
-    monkeypatch.setattr(findings, "_FEW", len(ROWS))
+    monkeypatch.setattr(new_config, "_MIN_ROWS_WITHOUT_FOLDS", len(ROWS))
     init("messages.csv", "--output", "enough.yaml")
     assert settings.load("enough.yaml").train.folds == 0
     assert settings.load("enough.yaml").prepare.split.validation_fraction == 0.1
-    monkeypatch.setattr(findings, "_FEW", 3000)
+    monkeypatch.setattr(new_config, "_MIN_ROWS_WITHOUT_FOLDS", 3000)
     (place / "test.csv").write_bytes(write(ROWS[:30], header=("text", "label")))
     init("messages.csv", "--test", "test.csv", "--output", "tested.yaml")
     assert settings.load("tested.yaml").train.folds == 5

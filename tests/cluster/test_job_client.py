@@ -193,7 +193,10 @@ class FakeRayClient:
 @pytest.mark.parametrize(
     ("error", "problem"),
     [
-        (requests.ConnectionError("gone"), "gone; if the connection broke, it may run: .*--attach"),
+        (
+            requests.ConnectionError("gone"),
+            "gone; if the connection broke, the job may run: .*--attach",
+        ),
         (
             RuntimeError("status code 400: Traceback\nValueError: no such thing."),
             ": ValueError: no",

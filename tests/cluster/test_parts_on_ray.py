@@ -10,7 +10,7 @@ import time
 import pytest
 
 from sentiflow.cluster import map_stages
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.errors import JobError, UserError
 
 # isort: split
@@ -21,17 +21,17 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers do not fi
 pytestmark = pytest.mark.ray
 
 
-def double(part, label):
-    return [label.number, label.key, 2 * part]
+def double(part, part_id):
+    return [part_id.number, part_id.key, 2 * part]
 
 
 def process(parts, work=double, **options):
     """Process numbered parts; returns the results in the order of the parts."""
-    labelled = {Label(number, f"k{number}"): part for number, part in enumerate(parts)}
-    return [result for _, result in sorted(map_stages.process(labelled, work, **options))]
+    parts_by_id = {PartId(number, f"k{number}"): part for number, part in enumerate(parts)}
+    return [result for _, result in sorted(map_stages.process(parts_by_id, work, **options))]
 
 
-def test_each_part_is_done_with_its_label(resources):
+def test_each_part_is_done_with_its_id(resources):
     assert process([3, 1, 4]) == [[0, "k0", 6], [1, "k1", 2], [2, "k2", 8]]
     assert process([]) == []
 
@@ -62,10 +62,10 @@ def test_an_error_of_a_part_is_one_line_in_the_driver(
     assert "\x1b" not in caplog.text
 
 
-def fail_first(part, label, *, folder):
-    if label.number == 0:
+def fail_first(part, part_id, *, folder):
+    if part_id.number == 0:
         raise UserError("part 0 is wrong")
-    (folder / str(label.number)).touch()
+    (folder / str(part_id.number)).touch()
     time.sleep(0.1)
 
 
@@ -75,7 +75,7 @@ def test_after_a_failure_hardly_another_part_begins(resources, tmp_path):
     assert len(list(tmp_path.iterdir())) < 45
 
 
-def note(part, label, *, folder):
+def note(part, part_id, *, folder):
     """Count the parts that are worked on at this moment."""
     mark = folder / str(part)
     mark.touch()
@@ -90,7 +90,7 @@ def test_concurrency_limits_the_parts_at_the_same_time(resources, tmp_path):
     assert process(range(4), work, concurrency=1) == [1] * 4
 
 
-def die_once(part, label, *, folder):
+def die_once(part, part_id, *, folder):
     if not (folder / "died").exists():
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_a_part_whose_worker_dies_is_repeated(resources, tmp_path):
     assert process([2], functools.partial(die_once, folder=tmp_path)) == [2]
 
 
-def die(part, label, *, folder):
+def die(part, part_id, *, folder):
     tempfile.mkstemp(dir=folder)
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -113,7 +113,7 @@ def test_a_part_that_kills_one_worker_too_many_ends_the_job(resources, tmp_path,
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def wait(part, label):
+def wait(part, part_id):
     time.sleep(part)
 
 

@@ -24,6 +24,11 @@ FAULTS = {
     "kind without columns": ("{kind: csv}", "format", "kind: csv needs columns, such as "),
     "kind unknown": ("{kind: tsv}", "format.kind", "'tsv': input should be 'sentiment140' or"),
     "no text": ("{kind: csv, columns: {id: 0}}", "format.columns.text", "is missing"),
+    "a column called no": (
+        "{kind: csv, columns: {text: 0, label: no}}",
+        "format.columns.label",
+        "must be a name in the header, or a position counted from 0",
+    ),
     "labels without label": (
         "{kind: csv, columns: {text: 0}, labels: {negative: n, positive: p}}",
         "format",

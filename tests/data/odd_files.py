@@ -42,7 +42,9 @@ def make_rows(num_rows: int, *, seed: float = 0, accents: bool = False) -> list[
         label = rng.choice(list(_VERDICTS))
         words = [rng.choice(_OPENINGS), rng.choice(_VERDICTS[label])]
         text = f"{' '.join(words)}{rng.choice(_ENDINGS)}"
-        rows.append((f"{text} à côté, déjà vu" if accents and rng.random() < 0.3 else text, label))
+        if accents and rng.random() < 0.3:
+            text += " à côté, déjà vu"
+        rows.append((text, label))
     return rows
 
 
@@ -63,7 +65,9 @@ def write(
             return f'"{doubled}"'
         return value
 
-    lines = [*([header] if header else []), *rows]
+    lines = list(rows)
+    if header:
+        lines.insert(0, header)
     text = "".join(delimiter.join(map(field_of, line)) + line_end for line in lines)
     return text.encode(encoding)
 
@@ -178,30 +182,44 @@ def _of_any_columns(rows: Sequence[tuple[str, str]]) -> list[OddFile]:
     ]  # fmt: skip
 
 
+def _sentiment140_row(number: int, text: str, label: str) -> tuple[str, ...]:
+    """Make a row of Sentiment140: target, id, date, flag, user, text."""
+    target = "4" if label == "positive" else "0"
+    tweet_id = str(1467810369 + 11 * number)
+    date = f"Mon Apr 06 22:{number % 60:02d}:45 PDT 2009"
+    return target, tweet_id, date, "NO_QUERY", f"user_{number % 90:02d}", text
+
+
+def _crowd_row(number: int, text: str, label: str) -> dict[str, str]:
+    """Make a row of the tweets to airlines, by name of the column."""
+    return {
+        "tweet_id": str(570306133677760513 + number),
+        "airline_sentiment": label,
+        "airline_sentiment_confidence": f"{0.3 + number % 7 / 10:.4f}",
+        "negativereason": "Late Flight" if label == "negative" else "",
+        "airline": "Virgin" if number % 2 else "Delta",
+        "airline_sentiment_gold": "" if number % 60 else label,
+        "name": f"jnar{number % 120}",
+        "retweet_count": str(number % 3),
+        "text": text,
+        "tweet_coord": "",
+        "tweet_created": f"2015-02-{1 + number % 24:02d} 11:35:52 -0800",
+        "tweet_location": "Lets Play",
+        "user_timezone": "Eastern Time (US & Canada)",
+    }
+
+
 def _wide(rows: Sequence[tuple[str, str]]) -> list[OddFile]:
     """Make files with six or more columns."""
     short = {"negative": "neg", "neutral": "neu", "positive": "pos"}
-    tweets = [
-        ("4" if label == "positive" else "0", str(1467810369 + 11 * i),
-         f"Mon Apr 06 22:{i % 60:02d}:45 PDT 2009", "NO_QUERY", f"user_{i % 90:02d}", text)
-        for i, (text, label) in enumerate(rows)
-    ]  # fmt: skip
-    crowd = [
-        (str(570306133677760513 + i), label, f"{0.3 + i % 7 / 10:.4f}",
-         "Late Flight" if label == "negative" else "", "Virgin" if i % 2 else "Delta",
-         "" if i % 60 else label, f"jnar{i % 120}", str(i % 3), text, "",
-         f"2015-02-{1 + i % 24:02d} 11:35:52 -0800", "Lets Play", "Eastern Time (US & Canada)")
-        for i, (text, label) in enumerate(rows)
-    ]  # fmt: skip
-    crowd_names = (
-        "tweet_id", "airline_sentiment", "airline_sentiment_confidence", "negativereason",
-        "airline", "airline_sentiment_gold", "name", "retweet_count", "text", "tweet_coord",
-        "tweet_created", "tweet_location", "user_timezone",
-    )  # fmt: skip
-    wide = [
-        (str(i), f"2024-03-{1 + i % 28:02d}T10:00:00Z", f"kunde{i % 40}", text, short[label], "")
-        for i, (text, label) in enumerate(rows)
-    ]
+    tweets = [_sentiment140_row(i, text, label) for i, (text, label) in enumerate(rows)]
+    crowd = [_crowd_row(i, text, label) for i, (text, label) in enumerate(rows)]
+    crowd_names = tuple(crowd[0])
+    crowd_rows = [tuple(row.values()) for row in crowd]
+    wide = []
+    for i, (text, label) in enumerate(rows):
+        day = f"2024-03-{1 + i % 28:02d}T10:00:00Z"
+        wide.append((str(i), day, f"kunde{i % 40}", text, short[label], ""))
     wide_names = ("id", "date", "author", "message", "label", "")
     odd = OddFile
     return [
@@ -209,7 +227,7 @@ def _wide(rows: Sequence[tuple[str, str]]) -> list[OddFile]:
             label=0, columns={"id": 1, "time": 2, "user": 4}),
         odd("six columns, semicolon", write(wide, header=wide_names, delimiter=";"), ";",
             num_columns=6, text=3, label=4, columns={"id": 0, "time": 1, "user": 2}),
-        odd("crowd", write(crowd, header=crowd_names), num_columns=13, text=8, label=1,
+        odd("crowd", write(crowd_rows, header=crowd_names), num_columns=13, text=8, label=1,
             columns={"id": 0, "user": 6, "time": 10}),
     ]  # fmt: skip
 
@@ -232,8 +250,11 @@ def make_random(count: int, *, seed: int = 0) -> list[OddFile]:
         fills = [rng.sample(_EXTRAS, 3) for _ in range(width)]
         lines = []
         for text, label in rows:
-            joined = f"{text}{glue}{rng.choice(_OPENINGS)}" if rng.random() < 0.5 else text
-            cells = [joined, label, *(rng.choice(some) for some in fills)]
+            written = text
+            if rng.random() < 0.5:
+                written = f"{text}{glue}{rng.choice(_OPENINGS)}"
+            extras = [rng.choice(values) for values in fills]
+            cells = [written, label, *extras]
             lines.append([cells[i] for i in order])
         has_header = rng.random() < 0.6
         delimiter = rng.choice(",,;;\t|")
@@ -248,12 +269,12 @@ def make_random(count: int, *, seed: int = 0) -> list[OddFile]:
         )
         files.append(
             OddFile(
-                f"random {number}",
-                content,
-                delimiter,
-                has_header,
-                width + 2,
-                encoding,
+                name=f"random {number}",
+                content=content,
+                delimiter=delimiter,
+                header=has_header,
+                num_columns=width + 2,
+                encoding=encoding,
                 text=order.index(0),
                 label=order.index(1),
             )

@@ -2,7 +2,7 @@
 
 from stages import list_owned, look
 
-from sentiflow.cluster.map_stages import Label, read_markers, write_marker
+from sentiflow.cluster.map_stages import PartId, read_markers, write_marker
 from sentiflow.data import manifest
 from sentiflow.data.outputs import Status, find_status
 from sentiflow.errors import UserError
@@ -23,7 +23,7 @@ def work(output):
             assert markers[number]["key"] == key, "a part of other settings was adopted"
             files.append(markers[number]["result"])
             continue
-        path = f"tables/{Label(number, key).name_file()}"
+        path = f"tables/{PartId(number, key).name_file()}"
         filesystem.write_bytes(f"{output.parts_uri}/{path}", key.encode())
         entry = {"path": path, "rows": 1, "bytes": len(key)}
         written = f"{output.parts_uri}/{path}".removeprefix(f"{output.spec.uri}/")

@@ -35,9 +35,12 @@ def refusal(head, **changes):
 
 
 def positions(found):
-    """List the positions that were found, of those columns that there are."""
-    found = {name: found.position(name) for name in ("text", "label", "id", "user", "time")}
-    return {name: position for name, position in found.items() if position is not None}
+    """List the positions of the columns that were found, by meaning."""
+    result = {}
+    for name in ("text", "label", "id", "user", "time"):
+        if found.position(name) is not None:
+            result[name] = found.position(name)
+    return result
 
 
 def test_sentiment140_is_known_without_a_look_at_the_file():

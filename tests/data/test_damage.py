@@ -143,7 +143,8 @@ def dirty_records():
     rng = random.Random(11)
     kinds = []
     for name in KINDS:
-        kinds += [name] * (1 if name == "line too long" else 7)
+        repeats = 1 if name == "line too long" else 7  # a long line is a megabyte
+        kinds += [name] * repeats
     rng.shuffle(kinds)
     found = []
     place = 0
@@ -152,8 +153,11 @@ def dirty_records():
         good = [good_row(rng, len(found) + i) for i in range(rng.randrange(1, 8))]
         size = sum(len(row.written) + 1 for row in good)
         room = -(place + size) % hashes.LEAF_BYTES
-        if 300 < room < 9000:
-            into = rng.choice([0, 1, len(pieces[0].written) // 2, len(pieces[0].written)])
+        if (
+            300 < room < 9000
+        ):  # fill up with a good row, so that the damage meets the end of a range
+            length = len(pieces[0].written)
+            into = rng.choice([0, 1, length // 2, length])
             good.append(good_row(rng, len(found) + len(good), room - min(into, 40)))
         added = [*good, *(replace(piece, kind=kind) for piece in pieces)]
         place += sum(len(piece.written) + len(piece.end) for piece in added)
@@ -193,9 +197,9 @@ def rows_of(table, *columns):
 
 def judged(kept, refused_rows):
     """Shape two tables as :func:`expected` does."""
-    return rows_of(kept, "row_id", "text", "label"), rows_of(
-        refused_rows, "row_id", "offset", "raw", "reason"
-    )
+    accepted_rows = rows_of(kept, "row_id", "text", "label")
+    rejected_rows = rows_of(refused_rows, "row_id", "offset", "raw", "reason")
+    return accepted_rows, rejected_rows
 
 
 @pytest.fixture(scope="module")
@@ -231,20 +235,21 @@ def test_the_file_shows_damage_of_all_kinds_wherever_ranges_meet():
     assert sum(record.kind == "good" for record in RECORDS) > 1000
     reasons = {row["reason"] for row in expected()[1]}
     assert len(reasons) >= 7
-    kinds, place = [], 0
+    kinds = set()
+    start = 0
     for record in RECORDS:
-        start, place = place, place + len(record.written) + len(record.end)
-        if -start % hashes.LEAF_BYTES <= place - start:
-            kinds.append(record.kind)
-    assert len(set(kinds) - {"good"}) > 5
+        size = len(record.written) + len(record.end)
+        bytes_to_next_range = -start % hashes.LEAF_BYTES
+        if bytes_to_next_range <= size:
+            kinds.add(record.kind)
+        start += size
+    assert len(kinds - {"good"}) > 5
 
 
 @pytest.mark.ray
 def test_the_job_keeps_a_row_as_written_or_refuses_it_with_the_reason(prepared, dirty_csv):
-    kept, rejected = (
-        ds.dataset(prepared / name, format="parquet", partitioning=None).to_table()
-        for name in ("tweets", "rejected")
-    )
+    kept = ds.dataset(prepared / "tweets", format="parquet", partitioning=None).to_table()
+    rejected = ds.dataset(prepared / "rejected", format="parquet", partitioning=None).to_table()
     assert judged(kept, rejected) == expected()
     assert set(rejected["source"].to_pylist()) == {str(dirty_csv)}
 

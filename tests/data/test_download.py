@@ -113,8 +113,8 @@ def test_a_full_disk_gives_one_line_and_the_same_command_resumes(get, fails, ser
 def test_a_refusal_explains_how_to_do_it_by_hand(fails, server, folder, url, problem):
     server.answers = [send(404)]
     line = fails(UserError, url=url)
-    assert line.startswith(f"cannot download {url or server.url}: {problem}: is there a network")
-    assert f"put it at {folder / 'tweets.zip'}, and run the same command" in line
+    assert line.startswith(f"cannot download {url or server.url}: {problem}: check the network, ")
+    assert f"save it as {folder / 'tweets.zip'}, and run the same command" in line
 
 
 def test_a_proxy_is_used_and_its_password_is_not_shown(get, server, folder, monkeypatch):

@@ -15,7 +15,7 @@ from test_sniffing import ODD_FILES, READ, named
 
 from sentiflow.config import settings, yaml_text
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data.inspection import columns, findings, samples
+from sentiflow.data.inspection import findings, new_config, roles, samples
 from sentiflow.data.inspection.column_names import name_classes
 from sentiflow.errors import UserError
 
@@ -235,9 +235,7 @@ def test_parquet_is_read_as_csv_is(tmp_path):
     table["brand"] = pd.Series(["north", "south", "east"] * 100).astype("category")
     table.to_parquet(tmp_path / "a.parquet")
     found = findings.inspect([str(tmp_path / "a.parquet")])
-    assert found.roles == columns.Roles(
-        text="message", label="mood", time="written", keep=("brand",)
-    )
+    assert found.roles == roles.Roles(text="message", label="mood", time="written", keep=("brand",))
     assert set(found.classes) == {"negative", "neutral", "positive"}
     assert not found.rejected
 
@@ -297,7 +295,7 @@ def test_files_that_differ_are_refused(tmp_path):
     for name, delimiter in (("a.csv", ","), ("b.csv", ";")):
         content = write(ROWS, header=("text", "label"), delimiter=delimiter)
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(UserError, match=r"b\.csv is written otherwise than "):
+    with pytest.raises(UserError, match=r"b\.csv is not written like "):
         findings.inspect([str(tmp_path / name) for name in ("a.csv", "b.csv")])
 
 
@@ -318,5 +316,5 @@ def test_any_bytes_give_a_config_or_one_line(data):
             message = str(error)
     assert len(message.splitlines()) == 1
     if found:
-        text = findings.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+        text = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
         assert settings.validate(yaml_text.parse(text), source="a.yaml").name == "a"

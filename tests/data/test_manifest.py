@@ -1,13 +1,15 @@
 """A result is identified by its content, and only a manifest of ours is read."""
 
+import functools
 import json
+from dataclasses import replace
 
 import pytest
 from stages import begin, finish, look
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import fingerprint
-from sentiflow.data.outputs import OutputSpec, find_status
+from sentiflow.data.outputs import find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 
@@ -17,11 +19,9 @@ def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
 
 
 def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
-    def moved(one, uri, owns):
-        inputs = {"csv": {"fingerprint": one.inputs["csv"]["fingerprint"], "uri": uri}}
-        return OutputSpec(one.stage, uri, one.settings, inputs, owns).fingerprint
-
-    assert moved(spec(), "/elsewhere", ("other",)) == spec().fingerprint
+    moved_input = {"fingerprint": spec().inputs["csv"]["fingerprint"], "uri": "/elsewhere"}
+    moved = replace(spec(), uri="/elsewhere", inputs={"csv": moved_input}, owns=("other",))
+    assert moved.fingerprint == spec().fingerprint
     others = [spec(seed=1), spec(csv="0000"), spec(stage="train"), spec(split=None)]
     assert len({one.fingerprint for one in [spec(), *others]}) == 5
 
@@ -38,9 +38,9 @@ def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
 )
 def test_a_manifest_that_is_not_ours_is_refused_and_kept(spec, folder, content, problem):
     filesystem.write_bytes(str(folder / "manifest.json"), content)
-    for act, options in ((find_status, {}), (look, {}), (begin, {"overwrite": True})):
+    for act in (find_status, look, functools.partial(begin, overwrite=True)):
         with pytest.raises(UserError) as error:
-            act(spec(), **options)
+            act(spec())
         assert f"{folder}/manifest.json is not a manifest of this" in str(error.value)
         assert problem in str(error.value)
     assert (folder / "manifest.json").read_bytes() == content

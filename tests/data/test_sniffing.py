@@ -3,7 +3,7 @@
 import pytest
 from odd_files import OddFile, make_all, make_random, make_rows, write
 
-from sentiflow.data.inspection import samples
+from sentiflow.data.inspection import dialects
 from sentiflow.errors import UserError
 
 ODD_FILES = make_all()
@@ -18,7 +18,7 @@ def named(file: OddFile) -> str:
 @pytest.mark.parametrize("file", [*READ, *make_random(60, seed=1)], ids=named)
 def test_delimiter_header_and_encoding_are_found(file):
     content = file.content.decode("utf-16").encode() if file.name == "UTF-16" else file.content
-    found = samples.sniff(content, source="odd.csv")
+    found = dialects.sniff(content, source="odd.csv")
     assert found.delimiter == file.delimiter or file.num_columns == 1
     assert found.has_header == file.header
     assert content.decode(found.encoding, "replace").removeprefix("\ufeff") == (
@@ -29,40 +29,49 @@ def test_delimiter_header_and_encoding_are_found(file):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("UTF-16 without a mark", "odd.csv holds NUL bytes: it is no text, or UTF-16 or UTF-32 w"),
+        (
+            "UTF-16 without a mark",
+            "odd.csv holds NUL bytes: it is not text, or it is UTF-16 or UTF-32 without a byte "
+            "order mark: copy",
+        ),
         (
             "UTF-32",
-            "odd.csv holds NUL bytes: it is no text, or UTF-16 or UTF-32 without a mark: copy",
+            "odd.csv holds NUL bytes: it is not text, or it is UTF-16 or UTF-32 without a byte "
+            "order mark: copy",
         ),
-        ("Cyrillic cp1251", "odd.csv is cp1251, which is not read: convert it: iconv -f cp1251 "),
+        (
+            "Cyrillic cp1251",
+            "odd.csv is encoded in cp1251, which is not supported: convert it: iconv -f cp1251 ",
+        ),
         (
             "comment first",
-            "odd.csv begins with '# exported on Monday', which is no record like the others: ",
+            "odd.csv begins with '# exported on Monday', which has fewer columns than the other "
+            "records: ",
         ),
     ],
 )
 def test_what_the_reader_cannot_read_is_refused_with_a_way_out(name, expected):
     (file,) = [file for file in ODD_FILES if file.name == name]
     with pytest.raises(UserError) as caught:
-        samples.sniff(file.content, source="odd.csv")
+        dialects.sniff(file.content, source="odd.csv")
     assert str(caught.value).startswith(expected)
 
 
 @pytest.mark.parametrize("content", [bytes(100_000), b"text,label\na,b\n" + bytes(1000)])
 def test_nul_bytes_are_no_text(content):
     with pytest.raises(UserError, match=r"^a\.csv holds NUL bytes"):
-        samples.detect_encoding(content, source="a.csv")
+        dialects.detect_encoding(content, source="a.csv")
 
 
 @pytest.mark.parametrize("text", ["naïve é", "café", "ok “"])
 def test_a_character_that_is_cut_at_the_end_is_no_damage(text):
-    assert samples.detect_encoding(f"text\n{text}".encode()[:-1], source="a.csv") == "utf-8"
+    assert dialects.detect_encoding(f"text\n{text}".encode()[:-1], source="a.csv") == "utf-8"
 
 
 def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
     content = write(make_rows(300), header=("text", "label"), quote_all=True)
-    monkeypatch.setattr(samples.csv_format, "HEAD_BYTES", 9_001)
-    assert samples.sniff(content, source="a.csv").delimiter == ","
+    monkeypatch.setattr(dialects.csv_format, "HEAD_BYTES", 9_001)
+    assert dialects.sniff(content, source="a.csv").delimiter == ","
 
 
 @pytest.mark.parametrize(
@@ -79,4 +88,4 @@ def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
     ],
 )
 def test_a_header_is_told_from_data(rows, expected):
-    assert samples.has_header(rows) is expected
+    assert dialects.has_header(rows) is expected

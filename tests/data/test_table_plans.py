@@ -50,7 +50,7 @@ def test_labels_are_mapped_as_they_would_be_written(tmp_path, written, labels, u
     rows = read(tmp_path, pa.table({"body": TEXTS, "mood": written}), form=CHOSEN)
     assert rows["label"].to_pylist() == labels
     assert rows["unknown_label"].to_pylist() == unknown
-    reasons = [value and "unknown label" for value in unknown]
+    reasons = [None if value is None else "unknown label" for value in unknown]
     assert rows["reason"].to_pylist() == reasons
 
 

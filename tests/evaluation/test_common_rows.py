@@ -193,3 +193,17 @@ def test_a_model_has_learned_no_row_without_a_label_unless_teachers_answered_it(
         assert learned.tolist() == [i for i in tens(*range(8)) if expected[i]]
         texts, _ = training_rows.find_texts([record["inputs"]["model"]])
         assert len(texts) == len({TEXTS[i] for i in learned})
+
+
+def test_rows_that_only_a_taught_model_has_learned_count_whatever_model_is_read_first(runs):
+    is_labelled = ROW_IDS % 4 > 0
+    prepared = runs.prepare("a", label=pa.array(LABEL, mask=~is_labelled))
+    plain = runs.train("a", prepared)
+    taught = runs.train("b", prepared, teachers=[plain])
+    corpus = manifest.reference(prepared, manifest.read(prepared))
+    models = []
+    for trained in (plain, taught):
+        record = manifest.read(join(runs.score("c", corpus, trained), "scored"))
+        models.append(record["inputs"]["model"])
+    of_taught, _ = training_rows.find_texts(models[1:])
+    assert training_rows.find_texts(models)[0].tolist() == of_taught.tolist()

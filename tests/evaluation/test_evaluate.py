@@ -191,7 +191,7 @@ def test_each_version_is_measured_on_rows_of_its_own_that_it_has_not_learned(tmp
     }  # fmt: skip
     assert found["1"]["accuracy"] == pytest.approx(22 / 30)
     assert found["2"]["accuracy"] == pytest.approx(14 / 15)
-    assert notes[0].startswith("model version 2: 150 rows scored, 93.3% of 15 labelled ones are")
+    assert notes[0].startswith("model version 2: 150 rows scored, right on 93.3% of 15 labelled")
     assert notes[2] == "the report is about model version 2"
     assert chosen["inputs"]["model"] == record["models"]["2"]
     rows = evaluated_rows.read(uri, chosen)

@@ -165,10 +165,10 @@ class Runs:
                           split=split, **score)  # fmt: skip
 
 
-def count_others(run):
+def add_unknown_classes(run):
     """Read the rows of a run, and count those of other classes."""
     record = manifest.read(f"{run}/scored")
-    return evaluated_rows.count_others(evaluated_rows.read(f"{run}/scored", record), record)
+    return evaluated_rows.add_unknown_classes(evaluated_rows.read(f"{run}/scored", record), record)
 
 
 @pytest.mark.parametrize("left_out", [[], ["neutral"]])
@@ -178,7 +178,7 @@ def test_rows_of_a_class_that_the_model_lacks_are_mistakes_unless_it_was_left_ou
     label = LABEL.copy()
     label[[7, 8, 9, 18]] = (2, 2, 3, 3)  # a neutral validation row; the last label is mixed
     classes = (*SENTIMENT140, "mixed")
-    rows, notes = count_others(
+    rows, notes = add_unknown_classes(
         Runs(tmp_path).run("a", label=label, classes=classes, left_out=left_out)
     )
     assert notes[0] == (
@@ -214,7 +214,7 @@ def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
         "unknown_values": {"postive": 1},
         "counts": {"unknown_labels": 1, "labelled": 300},
     }
-    _, notes = count_others(runs.run("few", split=np.full(NUM_ROWS, "test"), **few))
+    _, notes = add_unknown_classes(runs.run("few", split=np.full(NUM_ROWS, "test"), **few))
     assert notes == [
         "rows with an unknown label are in no figure: 1 of 301 labels are unknown: 'postive' (1)"
     ]
@@ -224,7 +224,7 @@ def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
         "counts": {"unknown_labels": 4, "labelled": 30},
     }
     with pytest.raises(UserError) as error:
-        count_others(runs.run("many", split=np.full(NUM_ROWS, "test"), **many))
+        add_unknown_classes(runs.run("many", split=np.full(NUM_ROWS, "test"), **many))
     assert str(error.value).startswith(
         "tweets.csv: 4 of 34 labels are unknown: 'postive' (4): correct the file, or name the "
     )

@@ -138,14 +138,14 @@ MEASURED = Measurements(
     label_errors=LabelErrors(1234, 62, 0.05),
     slices=[slice_of("question", 1200, 0.75, 0.004), slice_of("tiny", 2, 0.0, None)],
 )
-PROBED = ModelChecks(
+CHECKS = ModelChecks(
     behavior=[behavior_of("praise", 0.9), behavior_of("not bad", 0.1)],
     group_bias=[gap("age", 0.2, 0.002), gap("religion", 0.3, 0.06)],
 )
 
 
-def summarize(probed=PROBED, **changes):
-    return highlights.summarize(replace(MEASURED, **changes), probed)
+def summarize(checks=CHECKS, **changes):
+    return highlights.summarize(replace(MEASURED, **changes), checks)
 
 
 def test_each_part_gives_the_line_that_a_reader_wants():
@@ -169,7 +169,7 @@ def test_each_part_gives_the_line_that_a_reader_wants():
         "20.0 points is the largest gap in probability between groups by age: elderly and teenage, "
         "in the same sentences (p = 0.002)"
     )
-    within_chance = ModelChecks(group_bias=PROBED.group_bias[1:])
+    within_chance = ModelChecks(group_bias=CHECKS.group_bias[1:])
     assert "groups" not in [section for _, _, section in summarize(within_chance)]
 
 
@@ -194,8 +194,8 @@ def test_the_worst_slice_that_a_search_found_has_a_line_of_its_own():
     ("error", "low", "said"),
     [
         (0.05, 0.03, "as promised, at most 5.0%"),
-        (0.06, 0.04, "within chance above the 5.0% that were promised"),
-        (0.09, 0.06, "beyond chance above the 5.0% that were promised"),
+        (0.06, 0.04, "more than the promised 5.0%, within chance"),
+        (0.09, 0.06, "more than the promised 5.0%, beyond chance"),
         (None, None, "nothing is answered"),
     ],
 )

@@ -204,15 +204,15 @@ def test_hostile_names_break_neither_the_metadata_nor_the_page(tmp_path):
 def test_a_card_names_no_location_and_no_text(card, result, tmp_path):
     assert "secret" not in card
     assert "/" + "tmp" not in card
-    failures = [case.text for test in result.probed.behavior for case in test.failures]
+    failures = [case.text for test in result.checks.behavior for case in test.failures]
     assert failures
     assert not any(text in card for text in failures)
 
 
 def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
     notes = ["it was trained on rows of /home/ann/secret/a.csv", "s3://secret/team/b.csv is gone"]
-    probed = ModelChecks(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
-    changed = dataclasses.replace(result, notes=notes, probed=probed)
+    checks = ModelChecks(not_asked="/srv/secret/model has no manifest.json: and/or 1/2 of it")
+    changed = dataclasses.replace(result, notes=notes, checks=checks)
     card = model_card.render(model_of(tmp_path), changed, corpus="tweets.csv")
     text = Outline(html_of(card)).text
     assert "It was trained on rows of a.csv." in text

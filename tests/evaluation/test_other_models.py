@@ -206,7 +206,7 @@ def test_answers_that_are_gone_or_of_another_corpus_give_the_reason(run, runs, t
     rows = evaluated_rows.of_split(evaluated_rows.read(f"{elsewhere}/scored", record), "all")
     found, reason = other_models.compare_teachers(rows, record, split="all")
     assert found is None
-    assert reason == "the teachers have answered the rows of the model's own prepared data alone"
+    assert reason == "the teachers have answered only the rows of the model's prepared data"
     shutil.rmtree(tmp_path / "taught")
     assert compare(uri) == (None, "the answers of the teachers are gone or were redone")
 

@@ -132,7 +132,7 @@ def change(**values):
 FAULTS = {
     "no key": (
         lambda t: t.drop(columns=["row_id", "text"]),
-        "has no column row_id or text; there are predicted_label, probability_negative",
+        "has no column row_id or text; its columns are predicted_label, probability_negative",
     ),
     "no prediction": (
         lambda t: t[["row_id", "text"]],
@@ -150,7 +150,7 @@ FAULTS = {
     "no label": (change(predicted_label=None), "row 28: predicted_label '' is none of negative"),
     "a text as probability": (
         lambda t: t.assign(probability_positive="0,5"),
-        "row 0: probability_positive '0,5' is no number with a decimal point (299 more)",
+        "row 0: probability_positive '0,5' is not a number with a decimal point (299 more)",
     ),
     "sums": (
         lambda t: t.assign(probability_positive=t["probability_positive"] + (t["row_id"] == 28)),
@@ -170,7 +170,7 @@ FAULTS = {
     ),
     "two answers to a text": (
         lambda t: pd.concat([t, t[29:30].assign(predicted_label="neutral")]).drop(columns="row_id"),
-        "row 300: another prediction for a text",
+        "row 300: the text has another prediction above",
     ),
     "a row too few": (
         lambda t: t[~t["row_id"].isin([28, 8, 0])],
@@ -182,11 +182,11 @@ FAULTS = {
     ),
     "numbers that are none": (
         lambda t: t.assign(row_id=t["row_id"] + 0.5),
-        "row 0: row_id '0.5' is no row number",
+        "row 0: row_id '0.5' is not a row number",
     ),
     "no number": (
         lambda t: t.assign(row_id=t["row_id"].astype("Int64").where(t["row_id"] != 28)),
-        "row 28: row_id '' is no row number",
+        "row 28: row_id '' is not a row number",
     ),
 }
 
@@ -227,7 +227,7 @@ def test_ids_of_tweets_are_row_numbers(write):
         table = label_files.read(file, setting="x", needs=("row_id", "label"), hint="")
         assert label_files.read_row_ids(table).tolist() == numbers
     file = write(pd.DataFrame({"row_id": [str(1 << 63)], "label": ["a"]}), "b.csv")
-    with pytest.raises(UserError, match="line 2: row_id '9223372036854775808' is no row number"):
+    with pytest.raises(UserError, match="line 2: row_id '9223372036854775808' is not a row number"):
         label_files.read_row_ids(label_files.read(file, setting="x", needs=("label",), hint=""))
 
 

@@ -179,7 +179,7 @@ def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):
     assert "version 2 of test_a_worse" in line
     assert "champion, version 1: its accuracy is no higher; test accuracy 0.1250 against" in line
     assert "against 0.8750 on 8 rows (McNemar's test: p = 0.07); " in line
-    assert line.endswith("; --force promotes it all the same")
+    assert line.endswith("; --force promotes it anyway")
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
     answer = json.loads(invoke(config, "--json").stdout)
     assert (answer["promoted"], answer["comparison"]["only_champion_right"]) == (False, 7)
@@ -241,13 +241,13 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
     for _ in range(2):
         found = promotion.promote(settings.load(config))
         assert found.comparison.num_judged == 2
-        assert "have judged" not in promotion.to_text(found)
+        assert "versions have been compared" not in promotion.to_text(found)
     again = str(tmp_path / "again")
     ModelPackage.load(bad).save(again, lineage={"training": {"fingerprint": "another"}})
     register(again)
     found = promotion.promote(settings.load(config))
     assert found.comparison.num_judged == 3
-    assert "these test rows have judged 3 versions" in promotion.to_text(found)
+    assert "3 versions have been compared on these test rows" in promotion.to_text(found)
 
 
 def test_force_sets_the_alias_and_scores_nothing(config, register, good, bad, tmp_path):
@@ -318,7 +318,7 @@ def test_no_candidate_gives_one_clear_line(config, register, store, good):
     name = settings.load(config).name
     mlflow_store.make_client(store).delete_registered_model_alias(name, CANDIDATE)
     with pytest.raises(
-        UserError, match="has no candidate: sentiflow run registers one, on its own"
+        UserError, match="has no candidate: sentiflow run registers one, if it evaluates"
     ):
         promotion.promote(settings.load(config))
     with pytest.raises(UserError, match=r"version=5.* not found; sentiflow ui"):
@@ -363,7 +363,7 @@ def test_a_class_that_one_lacks_is_its_mistake(config, register, make_package, p
     assert found.classes == ("negative", "positive")
     assert found.other_classes == (() if left_out else ("neutral",))
     assert found.left_out == ({"neutral": 1} if left_out else {})
-    assert ("rows labelled so are mistakes of the other" in text) == (not left_out)
+    assert ("rows with these labels are mistakes of the other" in text) == (not left_out)
     assert ("leave out their classes: neutral 1" in text) == bool(left_out)
     tweets = pa.concat_tables(
         parquet.read(f"{prepared}/tweets/split=test/part-{k}.parquet") for k in (0, 1)

@@ -80,16 +80,16 @@ def answer(texts):
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
     measured = measurements.measure(rows, model=model, patterns={"weather": "rain"})
-    probed = ModelChecks(not_asked="the model is gone")
+    checks = ModelChecks(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
         texts = ["a good day", "bad rain"]
-        probed = ModelChecks(check_behavior(answer, texts=texts), groups)
-    lines = highlights.summarize(measured, probed)
+        checks = ModelChecks(check_behavior(answer, texts=texts), groups)
+    lines = highlights.summarize(measured, checks)
     result = EvaluationResult(
         name="quickstart",
         measured=measured,
-        probed=probed,
+        checks=checks,
         is_unseen=True,
         notes=["9 rows are left out"],
         highlights=lines,
@@ -138,8 +138,8 @@ def render_page(data, plots):
 
 def probed_anew(data, **changes):
     """Change what the probing of the model has given."""
-    probed = dataclasses.replace(data.result.probed, **changes)
-    return change(data, result=dataclasses.replace(data.result, probed=probed))
+    checks = dataclasses.replace(data.result.checks, **changes)
+    return change(data, result=dataclasses.replace(data.result, checks=checks))
 
 
 def draw(data):
@@ -270,7 +270,7 @@ def test_slices_found_by_a_search_stand_between_your_own_and_others(data):
     measured = dataclasses.replace(measured, slices=[*own, found, *others])
     result = dataclasses.replace(data.result, measured=measured)
     text = Outline(write(change(data, result=result))).text
-    groups = text.partition("Groups of test texts")[2].partition("“Gap” is the difference")
+    groups = text.partition("Groups of test texts")[2].partition("“Gap” is the accuracy minus")
     places = [groups[0].index(title) for title in ("Your own", "Found by a search", "Others")]
     assert places == sorted(places)
     assert "Found by a search, figures of the tested half “<user>” and “hold” 107" in groups[0]
@@ -279,12 +279,12 @@ def test_slices_found_by_a_search_stand_between_your_own_and_others(data):
 
 def test_behavior_and_groups_are_shown_with_what_they_mean(data, page):
     text = Outline(page).text
-    probed = data.result.probed
-    for test in probed.behavior:
+    checks = data.result.checks
+    for test in checks.behavior:
         assert f"{test.name} {test.expectation}" in text
-    failing = next(test for test in probed.behavior if test.failures)
+    failing = next(test for test in checks.behavior if test.failures)
     assert failing.failures[0].text in text
-    for bias in probed.group_bias:
+    for bias in checks.group_bias:
         assert f"differ by {100 * bias.spread:.1f} points of probability" in text
     assert "made-up sentences" in text
     assert "Not measured: the model does not know all words for Sikh (1 of " in text
@@ -311,7 +311,9 @@ def test_a_model_that_answers_nothing_says_so(rows):
     all_rows, place = pa.array([True] * len(rows)), rows.column_names.index("unsure")
     nothing = rows.set_column(place, "unsure", all_rows)
     text = Outline(write(report_data(nothing))).text
-    assert "100.0% of these texts, those without a known word included. Nothing is answered" in text
+    assert (
+        "100.0% of these texts, including texts without a known word. Nothing is answered" in text
+    )
     assert "are unsure" not in Outline(write(report_data(rows.drop_columns("unsure")))).text
 
 
@@ -375,7 +377,7 @@ def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
     hostile = change(hostile, result=dataclasses.replace(hostile.result, name=SCRIPT))
     failures = (Failure(SCRIPT, 0.1, SCRIPT, 0.2),)
     behavior = [
-        dataclasses.replace(test, failures=failures) for test in hostile.result.probed.behavior
+        dataclasses.replace(test, failures=failures) for test in hostile.result.checks.behavior
     ]
     hostile = probed_anew(hostile, behavior=behavior)
     page = write(hostile)

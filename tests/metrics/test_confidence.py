@@ -152,8 +152,8 @@ def test_separable_labels_stay_within_bounds():
     label = np.tile([0, 1], 5000)
     right = fit_calibration(label=label, probabilities=pairs_of(np.where(label == 1, 0.9, 0.1)))
     wrong = fit_calibration(label=label, probabilities=pairs_of(np.where(label == 1, 0.1, 0.9)))
-    assert right.temperature == pytest.approx(confidence.LOWEST, abs=1e-3)
-    assert wrong.temperature == pytest.approx(confidence.HIGHEST, abs=1e-2)
+    assert right.temperature == pytest.approx(confidence.MIN_TEMPERATURE, abs=1e-3)
+    assert wrong.temperature == pytest.approx(confidence.MAX_TEMPERATURE, abs=1e-2)
 
 
 # Abstention

@@ -63,7 +63,7 @@ def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, m
 
 def test_a_table_that_would_be_too_large_is_not_made(monkeypatch):
     network = build()
-    monkeypatch.setattr(networks, "_WORDS", 1)
+    monkeypatch.setattr(networks, "_TABLE_ROWS", 1)
     monkeypatch.setattr(networks, "_MAX_TABLE_BYTES", 39 * 3 * 7 * 4)
     with torch.inference_mode():
         assert network.inference_function(torch.arange(39).numpy()) is not network

@@ -30,13 +30,14 @@ MODE = st.sampled_from(MODES)
 
 def keys_of(rows, row_ids=None):
     """Make the keys of rows of text, split and label."""
-    texts, splits, labels = zip(*rows, strict=True) if rows else ([], [], [])
-    row_id = pa.array(range(len(rows)) if row_ids is None else row_ids, pa.int64())
+    if row_ids is None:
+        row_ids = range(len(rows))
+    texts = pa.array([text for text, _, _ in rows], pa.string())
     columns = {
-        "row_id": row_id,
-        "label": pa.array(labels, pa.int8()),
-        **hash_texts(pa.array(texts, pa.string())),
-        "split": pa.array(splits, pa.int8()),
+        "row_id": pa.array(row_ids, pa.int64()),
+        "label": pa.array([label for _, _, label in rows], pa.int8()),
+        **hash_texts(texts),
+        "split": pa.array([split for _, split, _ in rows], pa.int8()),
     }
     return pa.table(columns, schema=KEYS)
 

@@ -1,5 +1,6 @@
 """Rows whose split is given by a file or a column stay there, and no other row has their text."""
 
+import itertools
 import json
 from collections import Counter
 from pathlib import Path
@@ -88,8 +89,11 @@ def test_a_test_file_is_the_test_split_and_its_texts_are_nowhere_else(
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 @pytest.mark.parametrize("has_validation", [True, False])
 def test_a_column_names_the_split_of_each_row(tmp_path, resources, suffix, has_validation):
-    parts = {0: "Train", 1: " DEV" if has_validation else "train", 2: "evaluation"}
-    rows = [r | {"set": parts[n % 3 if n < 90 else 0]} for n, r in enumerate(CSV)]
+    second = " DEV" if has_validation else "train"
+    written = ["Train", second, "evaluation"] * 30  # and "Train" for the other rows
+    rows = []
+    for labelled, name in itertools.zip_longest(CSV, written, fillvalue="Train"):
+        rows.append(labelled | {"set": name})
     rows += [row(7, "bad") | {"set": "other"}, row(8, "bad") | {"set": ""}]
     rows += [row(2) | {"set": "train"}]
     csv = write(tmp_path / f"a{suffix}", rows, ("label", "text", "set"))
@@ -116,7 +120,7 @@ def test_a_class_of_the_test_file_alone_is_no_class_to_learn(tmp_path, resources
     test = write(tmp_path / "test.csv", GIVEN[:-1])
     with caplog.at_level("INFO", logger="sentiflow"):
         record = prepare(tmp_path, csv, NAMES | {"labels": "auto"}, test=str(test))
-    assert "no row to learn is u, so that a model does not learn it" in caplog.text
+    assert "no row to learn is u, so a model does not learn it" in caplog.text
     assert record["counts"]["labels"]["test"]["u"] == 1
 
 
@@ -137,7 +141,7 @@ def test_few_rejected_test_rows_are_told_and_many_stop(tmp_path, resources, capl
         prepare(tmp_path, csv, NAMES, test=str(test))  # 3 of 423
     with caplog.at_level("INFO", logger="sentiflow"):
         prepare(tmp_path, csv, NAMES, test=str(test), max_rejected_fraction=0.2)
-    assert "3 test rows are rejected, and in no figure" in caplog.text
+    assert "3 test rows are rejected and do not count" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -181,8 +185,8 @@ def test_rows_that_stay_share_no_text_across_splits(rows, mode):
     assert {n for n in range(len(rows)) if split[n] == TEST} <= set(stays)
     splits_of_text = Counter(text for text, _ in {(texts[n], split[n]) for n in stays})
     assert set(splits_of_text.values()) <= {1}
-    is_known = [t for t in set(texts) if not any(texts[n] == t for n in stays)]
-    for text in is_known:  # all its labelled rows contradict each other
+    gone = set(texts) - {texts[n] for n in stays}
+    for text in gone:  # its labelled rows contradict each other
         found = {labels[n] for n in range(len(rows)) if texts[n] == text} - {None}
         assert mode != "keep"
         assert len(found) == 2

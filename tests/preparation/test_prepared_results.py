@@ -60,7 +60,7 @@ def test_a_class_without_rows_is_a_note_and_others_do_not_count():
     found = PartCounts.of(parts)
     assert part_counts.check_classes(found, learned=("joy", "anger")) == []
     (note,) = part_counts.check_classes(found, learned=(*CLASSES, "disgust"))
-    assert note == "no row to learn is fear or disgust, so that a model does not learn it"
+    assert note == "no row to learn is fear or disgust, so a model does not learn it"
 
 
 def test_a_class_of_few_rows_is_left_out_with_a_note_unless_the_settings_name_it():

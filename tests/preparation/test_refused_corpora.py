@@ -72,9 +72,10 @@ def test_an_unusable_corpus_is_refused_in_one_line_and_nothing_is_left(
     (tmp_path / "damaged.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-1])
     write_rows(tmp_path / "named.csv", [["a", "b", "c", "d"], *rows])
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "tables.parquet")
-    files = tmp_path / chosen.get("csv", path.name)
+    settings = dict(chosen)
+    files = tmp_path / settings.pop("csv", path.name)
     with pytest.raises(UserError) as error:
-        prepare(tmp_path, files, form, **{k: v for k, v in chosen.items() if k != "csv"})
+        prepare(tmp_path, files, form, **settings)
     assert line in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run/prepared").exists()

@@ -165,10 +165,11 @@ TIMES = st.lists(st.integers(-5, 9), min_size=3).filter(lambda times: len(set(ti
 @given(TIMES, SHARES)
 def test_rows_of_one_time_are_in_one_split_and_splits_are_in_order(times, shares):
     split = divide(times, *shares)
-    parts = [{time for time, i in zip(times, split, strict=True) if i == k} for k in range(3)]
-    assert all(parts)
-    assert max(parts[0]) < min(parts[1])
-    assert max(parts[1]) < min(parts[2])
+    times = np.array(times)
+    train, validation, test = (times[split == number] for number in range(3))
+    assert min(len(train), len(validation), len(test)) > 0
+    assert max(train) < min(validation)
+    assert max(validation) < min(test)
 
 
 @SETTINGS
@@ -177,10 +178,11 @@ def test_no_bounds_come_nearer_to_the_fractions_than_those_chosen(times, shares)
     validation, test = shares
 
     def distance(first, second):
-        train_rows = sum(time <= first for time in times)
-        other_rows = sum(time <= second for time in times)
-        exact = len(times) * (1 - validation - test), len(times) * (1 - test)
-        return abs(train_rows - exact[0]) + abs(other_rows - exact[1])
+        until_first = sum(time <= first for time in times)
+        until_second = sum(time <= second for time in times)
+        exact_first = len(times) * (1 - validation - test)
+        exact_second = len(times) * (1 - test)
+        return abs(until_first - exact_first) + abs(until_second - exact_second)
 
     distinct, counts = np.unique(times, return_counts=True)
     chosen = time_bounds(distinct, counts, validation_fraction=validation, test_fraction=test)

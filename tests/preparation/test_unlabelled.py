@@ -66,6 +66,29 @@ def alone(tmp_path_factory, labelled_csv, resources):
     return folder, prepare(folder, labelled_csv, PLAIN, split=THIRDS)
 
 
+def judge_plainly(texts, known, *, drops):
+    """Judge unlabelled texts one by one.
+
+    Returns:
+        Pairs of number and text of the accepted ones; and counts of the others by reason.
+    """
+    held_out = known["validation"] | known["test"]
+    accepted = []
+    counts = Counter()
+    taken = known["train"].copy()
+    for number, text in enumerate(texts):
+        if not (text or "").strip():
+            counts["empty text"] += 1
+        elif normalize(text) in held_out:
+            counts["held_out"] += 1
+        elif drops and normalize(text) in taken:
+            counts["repeated"] += 1
+        else:
+            accepted.append((number, text))
+            taken.add(normalize(text))
+    return accepted, counts
+
+
 @pytest.mark.parametrize(("suffix", "duplicates"), [(".csv", "keep"), (".parquet", "drop")])
 def test_rows_are_those_of_a_plain_program(
     tmp_path, labelled_csv, alone, resources, suffix, duplicates
@@ -90,21 +113,9 @@ def test_rows_are_those_of_a_plain_program(
         unlabelled={"files": [str(path) for path in files]},
     )
     table = pq.read_table(tmp_path / "run/prepared/vocabulary.parquet", columns=["word", "id"])
-    words = dict(zip(*table.to_pydict().values(), strict=True))
+    words = {row["word"]: row["id"] for row in table.to_pylist()}
     held_out = known["validation"] | known["test"]
-    accepted = []
-    counts = Counter()
-    taken = known["train"].copy()
-    for number, text in enumerate(texts):
-        if not (text or "").strip():
-            counts["empty text"] += 1
-        elif normalize(text) in held_out:
-            counts["held_out"] += 1
-        elif duplicates == "drop" and normalize(text) in taken:
-            counts["repeated"] += 1
-        else:
-            accepted.append((number, text))
-            taken.add(normalize(text))
+    accepted, counts = judge_plainly(texts, known, drops=duplicates == "drop")
     found = pq.read_table(tmp_path / "run/prepared/unlabelled").sort_by("row_id")
     assert found.schema == schema.UNLABELLED
     rows = found.to_pylist()

@@ -161,7 +161,7 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     record = run_stage(trends, berlin, Recorder(), overwrite=True)
     assert record["notes"][0].startswith("fewer than 10 labelled texts that the model has not seen")
     page = (folder / "trends/trends.html").read_text()
-    assert "Times are those of Europe/Berlin" in page
+    assert "Times are in Europe/Berlin" in page
 
 
 def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
@@ -197,12 +197,12 @@ def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):
     ("text", "message"),
     [
         ("row_id,label\n1,good\n2,bad\n", "line 2: label 'good' is none of negative, positive"),
-        ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is no row number"),
+        ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is not a row number"),
         ("row_id,label\n1,negative\n1,positive\n", "line 3: row_id '1' was named before"),
-        ("row_id,label,sample\n1,negative,x\n", "line 2: 'x' is no sample, such as '300"),
+        ("row_id,label,sample\n1,negative,x\n", "line 2: sample 'x' is not written as '300"),
         ("row_id,label,sample\n1,negative,\n2,negative,9 rows\n", "line 3: sample '9 rows' is not"),
         ("row_id,label\n1,\n", "has no label: write negative, positive or neutral in column label"),
-        ("row_id,text\n1,a\n", "has no column label; there are row_id, text"),
+        ("row_id,text\n1,a\n", "has no column label; its columns are row_id, text"),
         ("", "cannot be read as a table"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_wrong_file_is_a_line_that_says_where(corpus, tmp_path, text, message)
 
 def test_rows_of_another_corpus_are_refused(corpus, tmp_path):
     path = write(tmp_path, "row_id,label\n1,negative\n99999999,positive\n")
-    with pytest.raises(UserError, match=r"1 row_id of .*labels.csv are not in the predictions"):
+    with pytest.raises(UserError, match=r"1 row ids of .*labels.csv are not in the predictions"):
         run_stage(trends, load(corpus[0], labels=path), Recorder(), overwrite=True)
 
 

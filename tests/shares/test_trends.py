@@ -128,7 +128,7 @@ def many(tmp_path_factory):
     [
         ("brand", "trends.by: the predictions have no column brand; there are airline, created"),
         ("created", "trends.by: created is a time: name a unit, such as created:week"),
-        ("airline:day", "trends.by: airline holds no time, such as"),
+        ("airline:day", "trends.by: airline holds no times, but values such as"),
         ("text", "trends.by: text gives more than 10,000 groups"),
         (["created:day", "created:week"], "by names two times: created:day, created:week"),
         (["airline", "split", "text"], "at most 2"),
@@ -218,12 +218,14 @@ def test_labels_that_were_chosen_by_certainty_are_told_and_nothing_is_claimed(tm
     score(tmp_path, table, np.where(chosen, truth, -1))
     record, found = run(tmp_path, by=["airline", "created:day"])
     assert re.match(
-        r"the labelled texts are no random sample: 100.0% of them have a probability of 0\.\d+ or "
-        r"more, of all \d\d\.\d% \(p < 0.001\); .* no group or period is claimed to differ",
+        r"the labelled texts are not a random sample: 100.0% of them have a probability of "
+        r"0\.\d+ or more, but \d\d\.\d% of all texts \(p < 0.001\); "
+        r".* no group or period is claimed to differ",
         record["notes"][0],
     )
     assert (
-        "The labelled texts are no random sample" in (tmp_path / "trends/trends.html").read_text()
+        "The labelled texts are not a random sample"
+        in (tmp_path / "trends/trends.html").read_text()
     )
     assert found["p_adjusted"].isna().all()
     assert len(record["conclusions"]) == 3  # the shares alone
@@ -256,7 +258,7 @@ def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):
     is_unknown = (shares["low"] == 0) & (shares["high"] == 1)
     assert 0 < is_unknown.sum() < len(shares)
     page = (tmp_path / "trends/trends.html").read_text().partition("By airline")[2]
-    assert page.count(">cannot be told<") == 2 * is_unknown.sum()  # on a phone, and elsewhere
+    assert page.count(">unknown<") == 2 * is_unknown.sum()  # on a phone, and elsewhere
     assert page.count("<circle") == len(shares) - is_unknown.sum()
     for row in shares[~is_unknown].itertuples():
         assert page.count(f"{row.low:.1%} \u2013 {row.high:.1%}") == 2  # on a phone, and elsewhere

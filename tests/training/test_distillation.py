@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from stages import mark_unfinished
 from test_train import configure
 
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config import settings
 from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
@@ -59,7 +59,7 @@ class TestSteps:
         files = []
         for folder, table in tables.items():
             (tmp_path / folder).mkdir(parents=True)
-            files.append({"path": f"{folder}/{Label(0, 'ab').name_file()}", "rows": 4})
+            files.append({"path": f"{folder}/{PartId(0, 'ab').name_file()}", "rows": 4})
             pq.write_table(table, tmp_path / files[-1]["path"])
         prepared = PreparedFiles.of({"files": files}, str(tmp_path))
         return teaching_tasks.list_parts(prepared, {})
@@ -73,7 +73,7 @@ class TestSteps:
         for number, part in enumerate(parts):
             table = teaching_tasks.read_rows(part, positions=np.array([0, 1, -1]))
             result = teaching_tasks.teach_rows(
-                table, Label(number, "cd"), parts=parts, root=root, classes=CLASSES,
+                table, PartId(number, "cd"), parts=parts, root=root, classes=CLASSES,
                 models=models, tables=tables, on_gpu=False,
             )  # fmt: skip
             counts[part.split] = result["counts"]

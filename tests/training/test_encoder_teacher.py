@@ -13,7 +13,7 @@ from test_distillation import write_student
 from tiny_encoder import STOP, Hashes
 
 import sentiflow
-from sentiflow.cluster.map_stages import Label
+from sentiflow.cluster.map_stages import PartId
 from sentiflow.config import settings
 from sentiflow.data import label_files, manifest
 from sentiflow.data.arrays import hash_texts
@@ -59,7 +59,7 @@ def test_a_text_is_encoded_once(tmp_path):
     text_encoders.load.cache_clear()
     table = pa.table({"text": ["so good", "bad", "So  GOOD", "bad", ""]})
     found = parquet.read(
-        encoder_teacher.encode(table, Label(0, "k"), encoder=TINY, folder=str(tmp_path))
+        encoder_teacher.encode(table, PartId(0, "k"), encoder=TINY, folder=str(tmp_path))
     )
     given = text_encoders.load(TINY).given
     assert sorted(given) == ["", "bad", "so good"]
@@ -104,14 +104,12 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
     paths = []
     for number, part in enumerate(parts):
         table = encoder_teacher.read_texts(part, columns=["text"])
-        label_of_part = Label(number, "k")
-        paths.append(
-            encoder_teacher.encode(table, label_of_part, encoder=TINY, folder=str(tmp_path))
-        )
+        part_id = PartId(number, "k")
+        paths.append(encoder_teacher.encode(table, part_id, encoder=TINY, folder=str(tmp_path)))
     split = {"validation_fraction": 0.2, "test_fraction": 0}
     prepared = {"settings": {"tokenizer": "tweet", "split": split}}
     uri = encoder_teacher.fit(
-        (fold, str(tmp_path / "answers")),
+        encoder_teacher.TeacherFile(number=fold, uri=str(tmp_path / "answers")),
         texts=parts,
         vectors=paths,
         tokenizer="tweet",

@@ -249,7 +249,8 @@ def test_folds_of_one_text_are_refused_with_the_reason(job, tmp_path):
     own = job.settings.model_copy(update={"prepared_uri": str(tmp_path)})
     same = replace(job, settings=own, prepared={**job.prepared, "files": files})
     with pytest.raises(
-        UserError, match="as equal texts are in one fold; different texts in 60 rows: 1: add"
+        UserError,
+        match=r"as equal texts are in the same fold \(rows: 60, different texts: 1\): add",
     ):
         train(same, tmp_path / "out", lambda own: None)
 

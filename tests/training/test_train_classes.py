@@ -65,13 +65,21 @@ def test_classes_are_learned_in_the_order_of_the_data_and_those_left_out_are_kno
 @pytest.mark.parametrize(
     ("settings", "record", "problem"),
     [
-        ({"classes": ["negative", "happy"]}, prepared(), "no row to learn is happy: .*mixed 0"),
-        ({"classes": ["negative", "mixed"]}, prepared(), "no row to learn is mixed: .*neutral 50"),
+        (
+            {"classes": ["negative", "happy"]},
+            prepared(),
+            "no row to learn has the class happy: .*mixed 0",
+        ),
+        (
+            {"classes": ["negative", "mixed"]},
+            prepared(),
+            "no row to learn has the class mixed: .*neutral 50",
+        ),
         ({}, prepared(train=(40, 0, 0, 0, 0)), "two classes or more: .*negative 40, positive 0"),
         (
             {"classes": ["positive", "neutral"]},
             prepared(kind="sentiment140"),
-            "no row to learn is neutral: the train split has negative 40, positive 10",
+            "no row to learn has the class neutral: the train split has negative 40, positive 10",
         ),
     ],
 )
@@ -109,7 +117,7 @@ def test_unsure_without_a_row_that_the_model_has_not_seen_is_refused():
     ("threshold", "num_rows", "said"),
     [
         (0.8125, 1000, "confidence up to 0.8125 are unsure; of 1,000 rows .* 62.5% are answered"),
-        (1.0, 40, "on 40 rows .*: it takes 59 or more, so label 1.5 times as many"),
+        (1.0, 40, "as 40 rows .*: 59 or more are needed, so label 1.5 times as many"),
         (1.0, 59, "label more texts, or set a larger train.unsure.max_error"),
     ],
 )

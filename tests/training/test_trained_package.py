@@ -150,7 +150,7 @@ def test_the_linear_model_is_that_of_the_lowest_loss_beside_the_network():
 @pytest.mark.parametrize(
     ("step", "losses", "said"),
     [
-        (99, (0.9, 0.9), ["99 optimizer steps only: lower train.batching.global_batch_size"]),
+        (99, (0.9, 0.9), ["only 99 optimizer steps: lower train.batching.global_batch_size"]),
         (100, (0.9, 0.9), []),
         (
             400,
@@ -185,8 +185,8 @@ def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
         publish=lambda **record: published.update(record),
     )
     monkeypatch.setattr(train_results, "list_result", lambda uri, record, path: [])
-    recorder = Recorder(about={"metrics": {}, "tags": {}, "artifacts": []})
-    recorder.kept = recorder.about
+    recorder = Recorder(run_record={"metrics": {}, "tags": {}, "artifacts": []})
+    recorder.kept = recorder.run_record
     train_results.publish(
         output,
         recorder,

@@ -74,34 +74,32 @@ def rate(name: str, meaning: str) -> int:
     return 0
 
 
-_MEANING = {value: name for name, values in CLASSES.items() for value in values}
-"""The class that a usual value names."""
-_NUMBERED: tuple[dict[str, str], ...] = (
+_CLASS_OF_NUMBER: tuple[dict[str, str], ...] = (
     {"0": "negative", "4": "positive", "2": "neutral"},
     {"-1": "negative", "1": "positive", "0": "neutral"},
 )
-"""Usual numbers of classes."""
+"""Usual numberings of the classes: the class of each number."""
 _ZERO_AND_ONE = {"0": "negative", "1": "positive"}
-"""Numbers of classes in a column that is named like a sentiment."""
+"""A further numbering, if the name of the column says that it holds sentiments."""
 
 
 def rate_sentiments(values: Collection[str]) -> int:
     """Rate how well the values of a column fit sentiments.
 
     Returns:
-        2: they name negative, positive and nothing else but neutral or no label; 1: they are two
-        to seven values, and one is neutral; 0: neither.
+        2: both negative and positive are named, and every other value means neutral or no label;
+        1: one of two to seven values means neutral; 0: neither.
     """
-    names = {_MEANING.get(value.casefold()) for value in values if not _is_none(value)}
-    if {"negative", "positive"} <= names and None not in names:
+    classes = {_find_class(value) for value in values if not _is_none(value)}
+    if {"negative", "positive"} <= classes and None not in classes:
         return 2
-    if "neutral" in names and 2 <= len(values) <= 7:
+    if "neutral" in classes and 2 <= len(values) <= 7:
         return 1
     return 0
 
 
 def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> dict[str, list[str]]:
-    """Name the classes of a column of labels, in their order, each with its values.
+    """Group the values of a column of labels into classes, and name and order the classes.
 
     Args:
         counts: Rows by value, the most frequent first.
@@ -109,8 +107,8 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
             negative and 1 is positive.
 
     Returns:
-        Values by class. If some values mean no label, they and the empty one are under
-        ``unlabelled``. Spellings that differ in case are one class.
+        Values by class. Values that differ only in case are one class. If some values mean no
+        label, ``unlabelled`` lists them and the empty value.
 
     Example:
         >>> name_classes({"Neg": 5, "pos": 4, "POS": 1, "n/a": 1})
@@ -119,60 +117,73 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
         ({'anger': ['anger'], 'joy': ['joy']}, {'negative': ['0'], 'positive': ['4']})
     """
     labels = [value for value in counts if not _is_none(value)]
-    meaning = {} if _is_scale(labels) else _MEANING
-    names_of_numbers = _name_numbers(labels, is_sentiment)
+    is_scale = _is_scale(labels)
+    class_of_number = _find_numbering(labels, is_sentiment)
     groups: dict[str, list[str]] = {}
     first_spelling: dict[str, str] = {}
     for value in labels:
-        folded = value.casefold()
         number = _plain_number(value)
-        if number in names_of_numbers:
-            name = names_of_numbers[number]
-        elif folded in meaning:
-            name = meaning[folded]
+        usual_class = _find_class(value)
+        if number in class_of_number:
+            name = class_of_number[number]
+        elif usual_class and not is_scale:
+            name = usual_class
         else:
-            name = first_spelling.setdefault(folded, value)
+            name = first_spelling.setdefault(value.casefold(), value)
         groups.setdefault(name, []).append(value)
     classes = {name: groups[name] for name in order_classes(sorted(groups, key=_order))}
-    none = [value for value in counts if _is_none(value) and value]
-    if none:
-        classes[UNLABELLED] = ["", *none]
+    no_labels = [value for value in counts if value and _is_none(value)]
+    if no_labels:
+        classes[UNLABELLED] = ["", *no_labels]
     return classes
 
 
+def _find_class(value: str) -> str | None:
+    """Return the class that a usual value names; None for other values."""
+    folded = value.casefold()
+    for name, values in CLASSES.items():
+        if folded in values:
+            return name
+    return None
+
+
 def _is_scale(labels: Collection[str]) -> bool:
-    """Say whether labels are steps of a scale: beside "very good", "good" is not positive."""
+    """Say whether labels are steps of a scale, such as "good" and "very good".
+
+    Then "good" is a class of its own, not a spelling of positive.
+    """
     for label in labels:
         later_words = label.casefold().split()[1:]
-        if _MEANING.keys() & {*later_words}:
+        if any(_find_class(word) for word in later_words):
             return True
     return False
 
 
 def _is_none(value: str) -> bool:
+    """Say whether a value means no label."""
     return value.casefold() in NO_LABEL
 
 
 def _plain_number(value: str) -> str:
-    """Write a whole number without a fraction and a plus sign."""
+    """Remove a plus sign and the fraction ``.0`` from a number."""
     return value.removeprefix("+").removesuffix(".0")
 
 
-def _name_numbers(labels: Collection[str], is_sentiment: bool) -> dict[str, str]:
-    """Name the classes of usual numbers; none are named if a number has no usual meaning."""
+def _find_numbering(labels: Collection[str], is_sentiment: bool) -> dict[str, str]:
+    """Return the usual numbering that labels follow, with or without neutral; else an empty one."""
     numbers = {_plain_number(label) for label in labels}
-    usual = _NUMBERED
+    numberings = _CLASS_OF_NUMBER
     if is_sentiment:
-        usual = (*usual, _ZERO_AND_ONE)
-    for names in usual:
-        needed = {number for number, name in names.items() if name != "neutral"}
-        if needed <= numbers <= names.keys():
-            return names
+        numberings = (*numberings, _ZERO_AND_ONE)
+    for numbering in numberings:
+        required = {number for number, name in numbering.items() if name != "neutral"}
+        if required <= numbers <= numbering.keys():
+            return numbering
     return {}
 
 
 def _order(name: str) -> tuple[float, str]:
-    """Order numbers by their value, and names by the alphabet."""
+    """Return the key to sort classes by: first numbers by value, then names by the alphabet."""
     try:
         return float(name), name
     except ValueError:

@@ -1,28 +1,23 @@
-"""Columns of strings -> what their values look like, and which is the text, the label, a time..."""
+"""Columns of strings -> statistics of their values."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.class_names import MAX_CLASSES, MIN_CLASS_ROWS
-from sentiflow.data import schema, times
+from sentiflow.config.class_names import MIN_CLASS_ROWS
 from sentiflow.data.arrays import UNSPACED
-from sentiflow.data.inspection.column_names import name_classes, rate, rate_sentiments
+from sentiflow.data.inspection.column_names import name_classes, rate
 from sentiflow.data.row_checks import count_values
-from sentiflow.errors import UserError, shorten
-from sentiflow.progress import say
+from sentiflow.errors import shorten
 
 _SAMPLE = 5_000
 """Approximate number of values that the means and shares of a column are computed from."""
 _MAX_COUNTED = 1_000
 """Maximum number of values in ``Column.counts``."""
-_MIN_LETTERS = 5
-"""Minimum average letters in texts of a script without spaces; names have fewer."""
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
 _DATE = (
@@ -100,13 +95,13 @@ def describe(name: str | int, values: pa.Array) -> Column:
 
 
 def main_values(column: Column) -> dict[str, int]:
-    """Return the values of a label with their rows; values that are too rare are mistakes."""
+    """Return the rows of each value of a label, without rare values, which are mistakes."""
     min_rows = min(column.num_filled / 2000, MIN_CLASS_ROWS)
     return {value: rows for value, rows in column.counts.items() if rows >= min_rows}
 
 
 def classes_of(column: Column) -> dict[str, list[str]]:
-    """Name the classes of a column of labels, each with its values."""
+    """Group the values of a column of labels into named classes."""
     name = str(column.name).lower()
     is_sentiment = "sentiment" in name or "polarity" in name
     return name_classes(main_values(column), is_sentiment=is_sentiment)
@@ -115,248 +110,3 @@ def classes_of(column: Column) -> dict[str, list[str]]:
 def brief(text: str | int) -> str:
     """Write a name or a value in one line, shortened."""
     return shorten("".join(c if c.isprintable() else " " for c in str(text)))
-
-
-_MAX_VALUES = 50
-"""Maximum number of different values of a column that is worth keeping."""
-_MAX_KEPT = 8
-"""Maximum number of columns to keep."""
-_TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
-"""Names that our own tables use for other columns."""
-
-
-@dataclass(frozen=True)
-class Roles:
-    """The meaning of each column."""
-
-    text: str | int
-    label: str | int | None = None
-    id: str | int | None = None
-    user: str | int | None = None
-    time: str | int | None = None
-    time_format: str | None = None
-    split: str | None = None
-    """The column that says which rows are train, validation and test."""
-    keep: tuple[str, ...] = ()
-    """Columns with few values, such as a brand."""
-
-    def of(self, name: str | int) -> str:
-        """Name the meaning of a column; empty if it has none."""
-        for meaning in ("text", "label", "id", "user", "time", "split"):
-            if getattr(self, meaning) == name:
-                return meaning
-        return "kept" if name in self.keep else ""
-
-
-def find_roles(
-    columns: Sequence[Column],
-    *,
-    source: str,
-    text: str | None = None,
-    label: str | None = None,
-    finds_label: bool = True,
-) -> Roles:
-    """Find the meaning of each column by its values and its name.
-
-    Args:
-        columns: All columns.
-        source: The file, for messages.
-        text: Name or position of the text column, if the user has given it.
-        label: The same of the label column.
-        finds_label: Whether to find the label column if the user has not given it.
-
-    Raises:
-        UserError: No column, or several, may be the text or the label; the message names them.
-    """
-    roles: dict[str, Any] = {}
-    remaining = list(columns)
-
-    def take(meaning: str, column: Column | None) -> None:
-        roles[meaning] = None if column is None else column.name
-        remaining[:] = [other for other in remaining if other is not column]
-
-    take("split", next(filter(_is_split, remaining), None))
-    if label is not None:
-        take("label", _find_named(columns, label, "--label", source))
-    if text is not None:
-        take("text", _find_named(columns, text, "--text", source))
-    else:
-        take("text", _find_text(remaining, source))
-    if label is None and finds_label:
-        take("label", _find_label(remaining, source))
-    time, roles["time_format"] = _find_time(remaining)
-    take("time", time)
-    take("id", _find_usual("id", filter(_may_be_id, remaining)))
-    take("user", _find_usual("user", filter(_may_be_user, remaining)))
-    keep = [str(column.name) for column in remaining if _is_worth_keeping(column)]
-    return Roles(**roles, keep=tuple(keep[:_MAX_KEPT]))
-
-
-def _find_named(columns: Sequence[Column], written: str, option: str, source: str) -> Column:
-    """Find a column that the user has named, or given by its position."""
-    chosen = [column for column in columns if str(column.name) == written]
-    if not chosen and written.isdigit():
-        chosen = list(columns[int(written) :][:1])
-    if not chosen:
-        raise UserError(
-            f"{option}: {source} has no column {written!r}",
-            hint=f"its columns are {_list(columns)}",
-        )
-    return chosen[0]
-
-
-def _list(columns: Iterable[Column]) -> str:
-    return ", ".join(brief(column.name) for column in columns)
-
-
-def _find_text(columns: Sequence[Column], source: str) -> Column:
-    """Find the column of texts: the one with the usual name, or with by far the longest values.
-
-    Raises:
-        UserError: None or several may be it.
-    """
-    candidates = [column for column in columns if _holds_texts(column)]
-    filled = [column for column in columns if column.counts]
-    if not candidates:
-        candidates = [column for column in filled if column.fits("text") == 2]
-    if not candidates and len(filled) == 1 and filled[0].number_share < 0.5:
-        candidates = filled
-    if not candidates:
-        raise UserError(
-            f"{source}: no column holds texts of several words",
-            hint=f"name one with --text; the columns are {_list(columns)}",
-        )
-    candidates.sort(key=lambda column: column.mean_length, reverse=True)
-    usual = [column for column in candidates if column.fits("text") == 2]
-    best = usual or candidates
-    if len(best) == 1 or best[0].mean_length >= 2 * best[1].mean_length:
-        return best[0]
-    raise UserError(
-        f"{source}: several columns hold texts: {_list(best)}",
-        hint="choose one with --text COLUMN",
-    )
-
-
-def _holds_texts(column: Column) -> bool:
-    """Say whether most values of a column are texts that differ, of several words."""
-    is_long = column.mean_words >= 2 or column.mean_letters >= _MIN_LETTERS
-    are_words = column.number_share < 0.5 and column.date_share < 0.5
-    are_different = column.distinct_share >= 0.2 or column.fits("text") == 2
-    return is_long and are_words and are_different and column.filled_share >= 0.3
-
-
-def _find_label(columns: Sequence[Column], source: str) -> Column | None:
-    """Find the column of labels: by its values, by its name, or because there is no other one.
-
-    Raises:
-        UserError: Several may be it.
-    """
-    filled = [column for column in columns if column.counts]
-    ranks = [_rank_label(column, is_only=len(filled) == 1) for column in filled]
-    best = max(ranks, default=0)
-    if best == 0:
-        return None
-    candidates = [column for column, rank in zip(filled, ranks, strict=True) if rank == best]
-    most_rows = max(column.num_filled for column in candidates)
-    candidates = [column for column in candidates if 2 * column.num_filled > most_rows]
-    named = [column for column in candidates if column.fits("label") == 2]
-    if len(named) == 1:
-        return named[0]
-    if len(candidates) == 1:
-        return candidates[0]
-    raise UserError(
-        f"{source}: several columns may be the label: {'; '.join(map(_show_values, candidates))}",
-        hint="choose one with --label COLUMN",
-    )
-
-
-def _show_values(column: Column) -> str:
-    """Write the name of a column, and its four most frequent values."""
-    values = [brief(value) for value in list(column.counts)[:4]]
-    return f"{brief(column.name)} ({', '.join(values)})"
-
-
-def _rank_label(column: Column, *, is_only: bool) -> int:
-    """Rate a column as the label: 5 or 4 by its values, 3 or 2 by its name, 1 as the only one."""
-    values = main_values(column)
-    fit = column.fits("label")
-    max_values = MAX_CLASSES if fit == 2 else 20
-    is_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
-    if not 2 <= len(values) <= max_values or not is_repeated or column.mean_length > 40:
-        return 0
-    if column.is_measure or sum(values.values()) < 0.98 * column.num_filled:
-        return 0
-    if sentiments := rate_sentiments(values):
-        return 3 + sentiments
-    if fit:
-        return 1 + fit
-    return 1 if is_only else 0
-
-
-def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
-    """Find a column of times, and its format if it is neither ISO 8601 nor seconds.
-
-    If several formats fit, the column is left out, and the user is told.
-    """
-    for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
-        values = pa.array(list(column.counts), pa.string())
-        if column.date_share < 0.95 and not column.fits("time"):
-            continue
-        formats = times.find_formats(values)
-        if formats[:1] == [None] or len(formats) == 1:
-            return column, formats[0]
-        if formats:
-            say(
-                "init",
-                f"{column.name} is left out: in {values[0]}, is the day or the month first? "
-                "Set format.columns.time and format.time_format",
-            )
-    return None, None
-
-
-def _is_split(column: Column) -> bool:
-    """Say whether the values of a column name splits, train among them."""
-    if not isinstance(column.name, str):
-        return False
-    splits = set()
-    rows = 0
-    for value, num_rows in column.counts.items():
-        if value.lower() in schema.SPLIT_VALUES:
-            splits.add(schema.SPLIT_VALUES[value.lower()])
-            rows += num_rows
-    has_train = None in splits
-    return has_train and len(splits) > 1 and rows >= 0.99 * column.num_filled
-
-
-def _find_usual(meaning: str, candidates: Iterable[Column]) -> Column | None:
-    """Find the column whose name fits a meaning best; a column without a name may do."""
-    usual = [c for c in candidates if c.fits(meaning) or isinstance(c.name, int)]
-    return max(usual, key=lambda column: column.fits(meaning), default=None)
-
-
-def _may_be_id(column: Column) -> bool:
-    """Say whether the values of a column are different, and its name does not mean a user."""
-    if column.distinct_share < 0.95 or column.filled_share < 0.95 or column.mean_words > 1:
-        return False
-    if isinstance(column.name, int):
-        return column.whole_share == 1 and column.mean_length >= 5
-    return not column.fits("user") or column.fits("id") == 2
-
-
-def _may_be_user(column: Column) -> bool:
-    """Say whether a column has a name and short values that are no numbers."""
-    is_short = column.num_distinct > 1 and column.mean_words < 4
-    return isinstance(column.name, str) and is_short and column.number_share < 0.9
-
-
-def _is_worth_keeping(column: Column) -> bool:
-    """Say whether a column has a name, and few values that are repeated, and is not a measure."""
-    if isinstance(column.name, int) or column.is_measure:
-        return False
-    name = column.name.lower()
-    taken = {*schema.predictions((), has_unsure=True).names, *schema.TWEETS.names, *_TAKEN}
-    if name in taken or name.startswith("probability"):
-        return False
-    is_repeated = column.num_filled >= 5 * column.num_distinct
-    has_few = 2 <= column.num_distinct <= _MAX_VALUES and is_repeated
-    return has_few and column.filled_share >= 0.5 and column.mean_length <= 40

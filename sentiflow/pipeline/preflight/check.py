@@ -1,4 +1,4 @@
-"""A check -> its result, and results as text."""
+"""A check of a config or a machine -> its result; results -> text."""
 
 import textwrap
 from collections import Counter
@@ -35,7 +35,7 @@ def attempt(
     setting: str = "",
     level: Level = "error",
 ) -> tuple[Result | None, list[CheckResult]]:
-    """Do some work, and turn a failure of a known kind into a finding.
+    """Do some work, and turn a failure of a known kind into a finding: a ``CheckResult``.
 
     Args:
         check: Name of the check.
@@ -45,7 +45,10 @@ def attempt(
         level: Level of a failure.
 
     Returns:
-        The result of the work, None if it failed; and the findings, none if it did not fail.
+        The result of the work, or None if it failed; and the findings, empty if it did not fail.
+
+    Raises:
+        OSError: The failure is of an unknown kind.
     """
     try:
         return work(*arguments), []
@@ -77,7 +80,7 @@ def report(
 
 
 def to_text(results: Sequence[CheckResult]) -> str:
-    """Write each result, and a line that sums them up."""
+    """Write each result, and a line with their counts."""
     wrap = textwrap.TextWrapper(
         100, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False
     )

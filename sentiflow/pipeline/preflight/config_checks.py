@@ -1,8 +1,8 @@
 """Config -> problems with its files, models and directories, before anything starts.
 
-Every job checks its config before it starts Ray or a run in MLflow; ``sentiflow doctor``, ``config
-validate`` and ``--dry-run`` do so, too. Nothing is written. Only the first megabyte of a few files
-of each input is read: a wrong column, label or delimiter is found in a moment.
+Every job checks its config before it starts Ray or a run in MLflow; so do ``sentiflow doctor``,
+``config validate`` and ``--dry-run``. Nothing is written. Only the first megabyte of a few files of
+each input is read, so a wrong column, label or delimiter is found in a moment.
 """
 
 import functools
@@ -24,10 +24,11 @@ from sentiflow.tracking import model_sources, refits
 from sentiflow.words import word_vectors
 
 STAGES = ("prepare", "train", "score", "evaluate")
+"""The stages of a whole run, in order."""
 
 
 def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -> None:
-    """Check the inputs and outputs of some stages; tell the user about mere warnings.
+    """Check the inputs and outputs of some stages; log warnings.
 
     Args:
         config: The experiment.
@@ -36,7 +37,7 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
             elsewhere.
 
     Raises:
-        UserError: They would fail; a line for each reason.
+        UserError: A stage would fail; the message has a line for each reason.
         JobError: A server does not answer.
     """
     findings = find(config, verbs)
@@ -63,7 +64,7 @@ def choose_stages(config: Config) -> tuple[str, ...]:
 
 
 def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
-    """Find problems that would make some stages fail, and warnings for their user.
+    """Find problems that would make some stages fail, and warnings.
 
     Args:
         config: The experiment.
@@ -75,9 +76,12 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
         "sweep": _check_training,
         "score": _check_scoring,
     }
-    chosen = [checks[verb] for verb in verbs if verb in checks]
-    findings = [finding for check in chosen for finding in check(config, verbs)]
-    return [*findings, *check_outputs(config, verbs)]
+    findings: list[CheckResult] = []
+    for verb in verbs:
+        if verb in checks:
+            findings += checks[verb](config, verbs)
+    findings += check_outputs(config, verbs)
+    return findings
 
 
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
@@ -139,26 +143,29 @@ def _check_corrections(config: Config) -> Iterator[CheckResult]:
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the prepared data, the model to start from, and the run to repeat."""
     settings = config.train
-    if settings.refit is not None:  # it names its prepared data and the model, too
+    if settings.refit is not None:  # its prepared data and its model are checked with it
         yield from find_problem("model", refits.apply, config)
         return
     yield from find_problem("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
-        yield from find_problem("model", _check_first, config, setting="train.init_from")
+        yield from find_problem("model", _check_initial, config, setting="train.init_from")
     yield from find_problem("model", _check_teachers, config, setting=label_files.TEACHERS)
 
 
-def _check_first(config: Config) -> None:
+def _check_initial(config: Config) -> None:
     """Check that the training can start from the model of ``train.init_from``."""
     settings = config.train
-    first = model_sources.describe(
+    initial = model_sources.describe(
         settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
-    package_files.check_first(first, settings.model, settings.classes or config.format.learnable)
+    package_files.check_first(initial, settings.model, settings.classes or config.format.learnable)
 
 
 def _check_teachers(config: Config) -> None:
-    """Check the teachers of a distillation, and every answer in their files."""
+    """Check the teachers of a distillation, and every answer in their files.
+
+    They must know the classes of the setting, else of the prepared data, else of the format.
+    """
     settings = config.train
     classes = settings.classes
     if settings.distill.teachers and classes is None:
@@ -167,7 +174,7 @@ def _check_teachers(config: Config) -> None:
         if record is not None and record["stage"] == "prepare":
             classes = manifest.list_learned(record)
     for teacher in model_sources.find_teachers(config, classes):
-        if isinstance(teacher, tuple):
+        if isinstance(teacher, tuple):  # files of answers
             label_files.read_answers(teacher, classes or ())
 
 
@@ -175,17 +182,16 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
     """Check the model, the corpus and the columns to keep."""
     settings = config.score
     models = settings.model_uris
-    if "train" in verbs:  # it will make its own
-        made = f"{config.train.output_uri}/"
-        models = tuple(uri for uri in models if not f"{uri}/".startswith(made))
+    if "train" in verbs:  # its model does not exist yet
+        trained = f"{config.train.output_uri}/"
+        models = tuple(uri for uri in models if not f"{uri}/".startswith(trained))
     if models:
         name = "score.model_uri"
         describe = functools.partial(
             model_sources.describe, tracking=config.tracking.uri, setting=name
         )
-        yield from find_problem(
-            "model", describe, models if len(models) > 1 else models[0], setting=name
-        )
+        one_or_all = models[0] if len(models) == 1 else models
+        yield from find_problem("model", describe, one_or_all, setting=name)
     if settings.reads_prepared:
         yield from find_problem("input", require_prepared, config, verbs, "score")
         yield from find_problem("columns", _check_prepared_columns, config, verbs)
@@ -205,7 +211,7 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
     """Check that prepared tweets have, or will have, the columns that scoring keeps."""
     score = config.score
     kept = config.prepare.keep_columns
-    if score.prepared_uri != config.prepare.output_uri or "prepare" not in verbs:
+    if not _will_be_prepared(config, verbs, score.prepared_uri):
         record = manifest.read(score.prepared_uri)
         if record is None:
             return
@@ -216,14 +222,23 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:
     """Check that the prepared data of a stage are there, unless they will be made.
 
+    Args:
+        config: The experiment.
+        verbs: The stages that will run.
+        section: The section that names the data: ``train`` or ``score``.
+
     Raises:
         UserError: They are not.
     """
     uri = getattr(config, section).prepared_uri
-    will_be_made = "prepare" in verbs and uri == config.prepare.output_uri
     is_read = section == "train" or config.score.reads_prepared
-    if is_read and not will_be_made:
+    if is_read and not _will_be_prepared(config, verbs, uri):
         manifest.require(uri, stage="prepare", setting=f"{section}.prepared_uri")
+
+
+def _will_be_prepared(config: Config, verbs: Sequence[str], uri: str) -> bool:
+    """Say whether one of the stages will make the prepared data at a location."""
+    return "prepare" in verbs and uri == config.prepare.output_uri
 
 
 def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
@@ -238,7 +253,7 @@ def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]
 
 
 def find_outputs(config: Config, verbs: Sequence[str]) -> list[str]:
-    """List the directory of the whole run, and directories of stages that lie elsewhere."""
+    """List the directory of the whole run, and the directories of stages outside it."""
     uris = [getattr(config, verb).output_uri for verb in verbs]
     elsewhere = [uri for uri in uris if not uri.startswith(f"{config.output_uri}/")]
     return list(dict.fromkeys([config.output_uri, *elsewhere]))

@@ -42,7 +42,7 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     outputs: list[str] = []
     if config:
         outputs = config_checks.find_outputs(config, config_checks.STAGES)
-    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
+    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):  # as connection.name_address does
         results += report("versions", describe_versions)
         for uri in outputs:
             if not is_local(uri):  # the config's checks cover local ones
@@ -53,7 +53,10 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
 
 
 def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]) -> None:
-    """Join the cluster, and add to the results."""
+    """Join the cluster, and check its nodes.
+
+    Findings are appended to ``results``, so that they remain if a later check raises an error.
+    """
     from sentiflow.cluster import connection, nodes
 
     # Ray prints some messages on standard output
@@ -81,7 +84,7 @@ def examine_config(config: Config | None) -> list[CheckResult]:
 
 
 def examine_tracking(config: Config | None) -> list[CheckResult]:
-    """Check the tracking store; a failure is a warning if jobs may do without the store."""
+    """Check the tracking store; a failure is only a warning if the store is not required."""
     is_required = config is None or config.tracking.required
     return report("tracking", check_tracking, config, level="error" if is_required else "warning")
 
@@ -186,7 +189,7 @@ def count_gpus() -> int:
 
 
 def check_token() -> CheckResult:
-    """Check that Ray's dashboard, which starts jobs, asks for a token; it may be out of reach."""
+    """Check that Ray's dashboard, which starts jobs, asks for a token; it may be unreachable."""
     import requests
 
     from sentiflow.cluster import nodes

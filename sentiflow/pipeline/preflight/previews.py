@@ -1,6 +1,6 @@
-"""Input files + format -> findings in their first rows, which are checked as a stage would.
+"""Input files + format -> findings in their first rows, which are checked as in a stage.
 
-A few files of each input are read: a wrong column, label or delimiter is found in a moment.
+A few files of each input are read, so a wrong column, label or delimiter is found in a moment.
 """
 
 import functools
@@ -48,8 +48,10 @@ class FilePreview:
     """Its columns; None if it is blank."""
     rows: pa.Table
     """The rows, as ``row_checks.check`` returns them."""
-    time_fault: tuple[str, bool] = ("", False)
-    """Result of ``times.find_fault`` for times that the stage keeps."""
+    time_fault: str = ""
+    """The fault that ``times.find_fault`` finds in times that the stage keeps; empty: none."""
+    is_time_error: bool = False
+    """Whether the fault is an error."""
 
     @property
     def unknown(self) -> pa.ChunkedArray:
@@ -59,7 +61,7 @@ class FilePreview:
     @property
     def num_damaged(self) -> int:
         """Texts that hold U+FFFD for invalid bytes."""
-        if not self.first.is_damaged or len(self.first.schema):
+        if not self.first.is_damaged or _is_parquet(self.first):
             return 0
         return pc.sum(pc.match_substring(self.rows["text"], row_checks.REPLACEMENT)).as_py() or 0
 
@@ -99,16 +101,17 @@ def check(
     text_column: str | None = None,
     max_rejected_fraction: float = 1,
 ) -> Iterator[CheckResult]:
-    """Check the first rows of some files of a setting, read at the same time, as a stage would.
+    """Check the first rows of some files of a setting as in a stage; threads read the files.
 
     Args:
-        setting: Its name.
+        setting: Name of the setting.
         patterns: Files or globs.
         form: The format.
-        check_columns: Takes the plan by which a file would be read, and the name of the file.
+        check_columns: Takes the plan to read a file, and the name of the file; raises ``UserError``
+            if the plan lacks a column.
         rules: The stage's rules for rows.
         text_column: As for :func:`_read`.
-        max_rejected_fraction: More rows must not be rejected; 1: any number.
+        max_rejected_fraction: Maximum share of rejected rows; 1: rows and labels are not checked.
     """
 
     def expand() -> list[str]:
@@ -130,7 +133,7 @@ def check(
         if file.plan:
             faults = find_problem("columns", check_columns, file.plan, display_uri(file.first.uri))
             yield from faults
-            if faults:  # other files lack the same
+            if faults:  # one finding is enough: other files lack the same columns
                 return
     seen = Preview(
         setting=setting,
@@ -142,7 +145,7 @@ def check(
     yield from _check_times(seen)
     if max_rejected_fraction < 1 and not problems:
         yield from _check_rows(seen, max_rejected_fraction)
-        if rules.required:  # others are unlabelled
+        if rules.required:  # the files have labels
             yield from _check_labels(seen, max_rejected_fraction)
 
 
@@ -162,62 +165,67 @@ def _read(
     rules: row_checks.RowRules,
     text_column: str | None,
 ) -> FilePreview:
-    """Check the first rows of a file as a stage would.
+    """Check the first rows of a file as in a stage.
 
     Args:
         uri: The file.
         settings: The format.
         rules: The stage's rules for rows.
-        text_column: The column of the text in Parquet that is scored, which needs the text only;
-            None: the file is prepared.
+        text_column: The column of the text if the file is scored, for which a Parquet file needs
+            no other column; None: the file is prepared.
 
     Raises:
         UserError: The file cannot be read, or lacks a column of the format.
     """
     first = first_rows.read(uri, settings)
-    is_table = bool(len(first.schema))
-    if not is_table and csv_format.is_blank(first.head):
+    is_parquet = _is_parquet(first)
+    if not is_parquet and csv_format.is_blank(first.head):
         return FilePreview(first, None, _NO_ROWS)
     form, plan = _plan(first, settings, (*rules.keep, rules.split_column), text_column)
     if not first.rows.num_rows:
         return FilePreview(first, plan, _NO_ROWS)
     columns = _read_columns(first, form)
-    checked = {"text"}
-    if not (is_table and text_column):
-        checked |= {"label", *rules.required}
+    checked = {"text", "label", *rules.required}
+    if is_parquet and text_column:
+        checked = {"text"}
     table = {name: column for name, column in columns.items() if name in checked}
     if rules.split_column and plan.has_column(rules.split_column):
         table["split"] = _read_splits(first, form, rules.split_column)
     table["reason"] = first.faults
     required = [name for name in rules.required if name in columns]
-    if settings.labels == "auto":
-        required = [name for name in required if name != "label"]
+    if settings.labels == "auto" and "label" in required:
+        required.remove("label")
     rows = row_checks.check(pa.table(table), form, replace(rules, required=tuple(required)))
-    time_fault = ("", False)
-    is_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
-    if is_kept and not _has_typed_times(first, form):
-        time_fault = times.find_fault(columns["time"], form.time_format)
-    return FilePreview(first, plan, rows, time_fault)
+    are_times_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
+    if not are_times_kept or _has_typed_times(first, form):
+        return FilePreview(first, plan, rows)
+    fault, is_error = times.find_fault(columns["time"], form.time_format)
+    return FilePreview(first, plan, rows, time_fault=fault, is_time_error=is_error)
+
+
+def _is_parquet(first: first_rows.FirstRows) -> bool:
+    """Say whether the rows are from a Parquet file; a CSV has no types of columns."""
+    return len(first.schema) > 0
 
 
 def _read_columns(
     first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat
 ) -> dict[str, pa.Array]:
     """Read the columns of the format that the file has, by meaning."""
-    is_table = bool(len(first.schema))
-    places = first.names if is_table else range(first.rows.num_columns)
+    present = first.names if _is_parquet(first) else range(first.rows.num_columns)
     columns = {}
-    for name, place in dict(form.columns).items():
-        if place in places:
-            columns[name] = first.column(place)
+    for meaning, name_or_position in dict(form.columns).items():
+        if name_or_position in present:
+            columns[meaning] = first.column(name_or_position)
     return columns
 
 
 def _has_typed_times(first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat) -> bool:
-    """Say whether the times are of a type of Parquet for times, which need not be parsed."""
-    if not len(first.schema):
+    """Say whether times have one of Parquet's types for times, so that they need no parsing."""
+    if not _is_parquet(first):
         return False
-    return bool(pa.types.is_temporal(first.schema.field(dict(form.columns)["time"]).type))
+    field = first.schema.field(dict(form.columns)["time"])
+    return bool(pa.types.is_temporal(field.type))
 
 
 def _read_splits(
@@ -234,9 +242,9 @@ def _plan(
     keep_columns: Sequence[str],
     text_column: str | None,
 ) -> tuple[csv_format.CsvFormat | TableFormat, corpus.Plan]:
-    """Find the columns of a file, and how a stage would read it."""
+    """Find the columns of a file, and the plan by which a stage would read it."""
     file: InputFile = {"uri": first.uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
-    if not len(first.schema):
+    if not _is_parquet(first):
         form, _ = csv_format.resolve(
             settings, first.head, source=first.uri, needs_all=text_column is None
         )
@@ -271,14 +279,13 @@ def _check_encoding(seen: Preview) -> list[CheckResult]:
 
 
 def _check_times(seen: Preview) -> list[CheckResult]:
-    """Check that the times that are kept can be read, and no month as a day."""
+    """Check that the times to keep can be read, and that no month is read as a day."""
     for file in seen.files:
-        fault, is_wrong = file.time_fault
-        if fault:
+        if file.time_fault:
             where = f"times of {display_uri(file.first.uri)} ({seen.format.section}.time_format)"
             can_be_set = seen.format.kind != "sentiment140"
-            level: Level = "error" if is_wrong and can_be_set else "warning"
-            return [CheckResult("times", level, f"{seen.setting}: {where}: {fault}")]
+            level: Level = "error" if file.is_time_error and can_be_set else "warning"
+            return [CheckResult("times", level, f"{seen.setting}: {where}: {file.time_fault}")]
     return []
 
 
@@ -288,16 +295,18 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
         what = f"{display_uri(seen.files[0].first.uri)} holds no record: it has at most a header"
         return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
     reasons: Counter[str] = Counter()
-    first = None
+    first_uri = ""
+    first_row = 0
     for file in seen.files:
         for row, reason in enumerate(file.rows["reason"].to_pylist()):
             if reason not in (None, row_checks.UNKNOWN_LABEL):
+                if not reasons:
+                    first_uri = display_uri(file.first.uri)
+                    first_row = row
                 reasons[reason] += 1
-                first = first or (display_uri(file.first.uri), row)
     num_bad = reasons.total()
-    if first is None or num_bad <= max_rejected_fraction * seen.num_rows:
+    if num_bad <= max_rejected_fraction * seen.num_rows:
         return []
-    uri, row = first
     section = seen.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if row_checks.UNKNOWN_SPLIT in reasons:
@@ -312,8 +321,8 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
             "rows",
             "error",
             f"{seen.setting}: {num_bad:,} of the first {seen.num_rows:,} rows would be "
-            f"rejected, in {uri} ({row_checks.list_reasons(reasons)}; the first is "
-            f"row {row:,}): {way_out}",
+            f"rejected, in {first_uri} ({row_checks.list_reasons(reasons)}; the first is "
+            f"row {first_row:,}): {way_out}",
         )
     ]
 
@@ -336,7 +345,7 @@ def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResu
 
 
 def _has_no_label(seen: Preview) -> bool:
-    """Say whether some rows are accepted, and none of them has a label."""
+    """Say whether rows are accepted, but none of them has a label."""
     num_accepted = 0
     for file in seen.files:
         accepted = file.rows.filter(pc.is_null(file.rows["reason"]))

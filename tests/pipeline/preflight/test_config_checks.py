@@ -109,7 +109,7 @@ WRONG = {
         ["prepare.corrections={folder}/tickets.csv"],
         (
             "labels",
-            "tickets.csv has no column label and no column row_id or text; there are mood, ",
+            "tickets.csv has no column label and no column row_id or text; its columns are mood, ",
         ),
     ),
     "unlabelled texts": (
@@ -270,7 +270,7 @@ def test_a_format_that_reads_few_of_the_times_stops_a_job(find, overrides, setti
         assert level == "error"
         assert line.startswith(f"{setting}: times of ")
         assert line.endswith(
-            "(format.time_format): %m.%d.%Y reads 56 of 120 different times, not '13.4.2024': "
+            "(format.time_format): %m.%d.%Y reads 56 of 120 different times, but not '13.4.2024': "
             "write time_format: '%d.%m.%Y'"
         )
 

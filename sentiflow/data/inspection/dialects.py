@@ -1,0 +1,190 @@
+"""Beginning of a CSV of unknown form -> its encoding and delimiter, and whether it has a header."""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import csv_format, first_rows
+from sentiflow.data.arrays import UNSPACED
+from sentiflow.data.inspection.column_names import NAMES, rate
+from sentiflow.errors import UserError
+
+DELIMITERS = (",", ";", "\t", "|")
+_MIN_SHARE = 0.7
+"""Share of the records that must have the same number of columns."""
+_VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
+"""A number, a date, an address: a value, not the name of a column."""
+_NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
+"""One to three words, of which the first begins with a letter."""
+_MAX_NAME = 60
+"""Maximum length of a column name in characters."""
+_MAX_LETTERS = 12
+"""Maximum number of letters of scripts without spaces in a column name."""
+_MIN_REPEATS = 10
+"""Minimum average number of rows for each value in a column that repeats its values."""
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a CSV is written."""
+
+    encoding: str
+    delimiter: str
+    has_header: bool
+
+
+def sniff(head: bytes, *, source: str) -> Dialect:
+    """Detect encoding, delimiter and header of a CSV, by the grammar of our own reader.
+
+    Args:
+        head: The beginning of the file, or all of it.
+        source: Its name, for messages.
+
+    Raises:
+        UserError: Our reader cannot read such a file; the message says how to change the file.
+    """
+    encoding = detect_encoding(head, source=source)
+    head = head[: csv_format.HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
+    delimiter, rows = _find_delimiter(head, encoding)
+    if not rows:
+        raise UserError(f"{source} holds no record", hint="name a file with texts")
+    sizes = [len(row) for row in rows]
+    usual = max(sizes, key=sizes.count)
+    if len(rows[0]) < usual:
+        first = head.splitlines()[0].decode(encoding, "replace").strip()[:40]
+        raise UserError(
+            f"{source} begins with {first!r}, which has fewer columns than the other records",
+            hint=f"delete this line: tail -n +2 {source}",
+        )
+    usual_rows = [row for row in rows if len(row) == usual]
+    return Dialect(encoding, delimiter, has_header(usual_rows))
+
+
+def detect_encoding(content: bytes, *, source: str) -> str:
+    """Find the encoding of a text: ``utf-8``, ``cp1252`` or ``latin-1``.
+
+    UTF-16 with a byte order mark was converted to UTF-8 when the file was read.
+
+    Raises:
+        UserError: The text has another encoding.
+    """
+    head = content[:1000]
+    if head.count(b"\0") * 4 > len(head):
+        raise UserError(
+            f"{source} holds NUL bytes: it is not text, or it is UTF-16 or UTF-32 without a byte "
+            "order mark",
+            hint="copy or export it again, as UTF-8",
+        )
+    encoding = first_rows.find(content, is_cut=True)
+    if encoding:
+        return encoding
+    from charset_normalizer import from_bytes
+
+    beyond_ascii = [line for line in content.splitlines() if not line.isascii()]
+    best = from_bytes(b"\n".join(beyond_ascii[:200])).best()
+    if best is None:
+        raise UserError(f"{source} is not UTF-8", hint="save it as UTF-8; is it a text file?")
+    other = best.encoding.replace("_", "-")
+    raise UserError(
+        f"{source} is encoded in {other}, which is not supported",
+        hint=f"convert it: iconv -f {other} -t UTF-8 {source} > utf8.csv",
+    )
+
+
+def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
+    """Choose the delimiter by which most records have the same number of columns, two or more.
+
+    If several delimiters are equally good, the one with the most columns is chosen. If none is
+    good, the file has one column. Then the delimiter that the texts use least is chosen.
+
+    Returns:
+        The delimiter, and the fields of the first well-formed records.
+    """
+    is_whole = len(head) < csv_format.HEAD_BYTES - len(codecs.BOM_UTF8)
+    rows_by_delimiter = {}
+    ranks = {}
+    for delimiter in DELIMITERS:
+        rows, records = csv_format.split_first(head, delimiter, encoding, last=is_whole)
+        rows_by_delimiter[delimiter] = rows
+        ranks[delimiter] = _rank(rows, len(records))
+    best = max(DELIMITERS, key=lambda delimiter: ranks[delimiter])
+    if ranks[best].share < _MIN_SHARE:
+        num_undivided = {}
+        for delimiter, rows in rows_by_delimiter.items():
+            num_undivided[delimiter] = sum(len(row) == 1 for row in rows)
+        best = max(DELIMITERS, key=lambda delimiter: num_undivided[delimiter])
+    return best, rows_by_delimiter[best]
+
+
+class _Rank(NamedTuple):
+    """How well a delimiter divides records; a better one is greater."""
+
+    share: float
+    """Share of the records with the usual number of columns; 0 if there is usually one column."""
+    num_columns: int
+    """The usual number of columns."""
+
+
+def _rank(rows: Sequence[Sequence[str]], num_records: int) -> _Rank:
+    """Rate a delimiter by the share of the records with the usual number of columns."""
+    sizes = [len(row) for row in rows]
+    usual = max(sizes, key=sizes.count, default=1)
+    if usual == 1:
+        return _Rank(0.0, usual)
+    num_split = min(num_records, csv_format.SAMPLE_RECORDS)
+    return _Rank(round(sizes.count(usual) / num_split, 2), usual)
+
+
+def has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Say whether the first row has the names of the columns.
+
+    It has none if it is empty, if a cell occurs twice, looks like a value or is long, or if its
+    column has the same value again. It has names if one of them is usual, or if the values of a
+    column are numbers, or are repeated. Otherwise all of its cells must look like names.
+    """
+    names = [cell.strip() for cell in rows[0]]
+    filled = [name for name in names if name]
+    if not filled or len(set(filled)) < len(filled):
+        return False
+    if any(_VALUE.fullmatch(name) or len(name) > _MAX_NAME for name in filled):
+        return False
+    if any(_is_usual(name) for name in filled):
+        return True
+    for position, name in enumerate(names):
+        cells = [row[position].strip() for row in rows[1:]]
+        values = [cell for cell in cells if cell]
+        if name in values:
+            return False
+        if not name or not values:
+            continue
+        are_numbers = all(_VALUE.fullmatch(value) for value in values)
+        are_repeated = len(values) >= _MIN_REPEATS * len(set(values))
+        if are_numbers or are_repeated:
+            return True
+    return _are_short_names(filled)
+
+
+def _is_usual(name: str) -> bool:
+    """Say whether a whole name is usual for a text, a label or another meaning."""
+    return any(rate(name, meaning) == 2 for meaning in NAMES)
+
+
+def _are_short_names(names: Sequence[str]) -> bool:
+    """Say whether all names have one to three words, and are short in scripts without spaces."""
+    letters = [_without_marks(name) for name in names]
+    if not all(_NAME.fullmatch(name) for name in letters):
+        return False
+    unspaced = pc.count_substring_regex(pa.array(letters), f"[{UNSPACED}]")
+    return bool(pc.max(unspaced).as_py() <= _MAX_LETTERS)
+
+
+def _without_marks(text: str) -> str:
+    r"""Remove marks of letters and invisible characters, which ``\w`` does not match."""
+    marks = ("Mn", "Mc", "Cf")
+    return "".join(c for c in text if unicodedata.category(c) not in marks)

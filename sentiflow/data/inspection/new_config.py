@@ -1,0 +1,194 @@
+"""Inspected files -> a config that reads them, with settings that suit their rows and classes."""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import jinja2
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+
+from sentiflow.data import row_checks, times
+from sentiflow.data.inspection.column_names import split_name
+from sentiflow.data.inspection.findings import (
+    Inspection,
+    count_rare,
+    list_rejected,
+    one_or_list,
+    to_format,
+)
+from sentiflow.storage.uris import split_member
+
+_SMALL_ROWS = 1000
+"""Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
+_MEDIUM_ROWS = 20_000
+"""Above this number of rows, batches of 128 are as good as batches of 64, and faster."""
+_LARGE_ROWS = 100_000
+"""Above this number of rows, the config has the preset ``best``, which pretrains."""
+_MIN_ROWS_WITHOUT_FOLDS = 3000
+"""Below this number of labelled rows, cross-validation is used: the test rows are too few."""
+_STEPS = 250
+"""Optimizer steps that a network needs with any number of classes: see benchmarks/LOG.md."""
+_STEPS_PER_CLASS = 15
+"""Additional optimizer steps for each class."""
+_MIN_EPOCHS = 4
+"""Minimum of ``train.num_epochs``."""
+_MAX_EPOCHS = 20
+"""Maximum of ``train.num_epochs``."""
+_MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
+"""Minimum number of days between first and last time for each unit of ``trends.by``."""
+_LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
+"""Words in the name of a column that holds the language of a text."""
+MAX_REJECTED = 0.2
+"""Maximum share of rejected rows that the config allows."""
+_WORD_CATEGORIES = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
+"""Unicode categories of letters, digits, and marks of letters, which Python's ``\\w`` lacks."""
+_SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
+
+
+def name_after(uri: str) -> str:
+    """Derive the name of an experiment from the name of a file.
+
+    Example:
+        >>> name_after("s3://bucket/inbox/Messages 2024.csv.gz"), name_after("a.zip::b/c.csv")
+        ('Messages_2024', 'c')
+        >>> name_after("ข้อความ (1).csv")
+        'ข้อความ_1'
+    """
+    archive, member = split_member(uri)
+    file_name = (member or archive).rpartition("/")[2]
+    kept = ""
+    for character in _SUFFIXES.sub("", file_name):
+        is_kept = character in ".-" or unicodedata.category(character) in _WORD_CATEGORIES
+        kept += character if is_kept else "_"
+    return re.sub("_+", "_", kept).strip("_.-") or "messages"
+
+
+def render(
+    inspection: Inspection,
+    *,
+    files: Sequence[str],
+    name: str,
+    origin: str,
+    model_uri: str | None,
+    test: Sequence[str] = (),
+    max_length: int | None = None,
+) -> str:
+    """Return the text of a config that reads the inspected files.
+
+    Args:
+        inspection: The inspected files.
+        files: The input files as the user has typed them.
+        name: Name of the experiment.
+        origin: The first line, a comment.
+        model_uri: A model to score with; then nothing is trained.
+        test: Files of test rows, as the user has typed them.
+        max_length: ``prepare.max_length``, if the default is too low for the texts.
+    """
+    counts = inspection.label_counts
+    trains = bool(counts) and model_uri is None
+    time_columns = _name_times(inspection, trains=trains)
+    return _load_template().render(
+        origin=origin,
+        name=name,
+        is_table=inspection.sample.dialect is None,
+        format=to_format(inspection),
+        rows=counts,
+        is_exact=inspection.sample.is_whole,
+        trains=trains,
+        files=one_or_list(files),
+        test=one_or_list(test) if test else "",
+        roles=inspection.roles,
+        keep=list(inspection.roles.keep),
+        times=time_columns,
+        by=_choose_groups(inspection, time_columns),
+        max_rejected=_choose_max_rejected(inspection),
+        rejected=list_rejected(inspection),
+        model_uri=model_uri,
+        max_length=max_length,
+        **_choose_training(inspection),
+    )
+
+
+def _load_template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sentiflow.data.inspection"),
+        undefined=jinja2.StrictUndefined,
+        autoescape=False,  # noqa: S701
+    )
+    environment.filters["flow"] = _flow
+    return environment.get_template("new_config.yaml.j2")
+
+
+def _name_times(inspection: Inspection, *, trains: bool) -> list[str]:
+    """List the name that the column of times has in the predictions; empty if there is none."""
+    column = inspection.roles.time
+    if column is None:
+        return []
+    is_table = inspection.sample.dialect is None
+    if is_table and not trains:
+        return [str(column)]  # scored Parquet files keep the names of their columns
+    return ["time"]
+
+
+def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[str]:
+    """Choose ``trends.by``: the column of the language, if there is one, and a unit of time."""
+    roles = inspection.roles
+    if roles.time is None:
+        return []
+    written = pa.array(list(inspection.column(roles.time).counts), pa.string())
+    span = pc.min_max(times.read(written, roles.time_format)).as_py()
+    days = (span["max"] - span["min"]).days if span["max"] else 0
+    unit = next(unit for unit, min_days in _MIN_DAYS.items() if days >= min_days)
+    languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
+    return [*languages[:1], f"{time_columns[0]}:{unit}"]
+
+
+def _choose_max_rejected(inspection: Inspection) -> float | None:
+    """Choose ``prepare.max_rejected_fraction``, with a margin for rows outside the sample.
+
+    Rows with an unknown label do not count: many of them are a mistake in the config.
+
+    Returns:
+        None to keep the default, because few rows are rejected, or more than a config should allow.
+    """
+    rejected = {**inspection.rejected, row_checks.UNKNOWN_LABEL: 0}
+    fraction = replace(inspection, rejected=rejected).rejected_fraction
+    if 0.005 < fraction <= MAX_REJECTED:
+        return round(1.5 * fraction + 0.005, 2)
+    return None
+
+
+def _choose_training(inspection: Inspection) -> dict[str, Any]:
+    """Choose the settings of the training by the number of rows and classes."""
+    counts = inspection.label_counts
+    rare = count_rare(inspection)
+    class_sizes = [rows for name, rows in counts.items() if name not in rare]
+    num_rows = inspection.sample.num_rows
+    batch_size = 64
+    if num_rows < _SMALL_ROWS:
+        batch_size = 32
+    if num_rows > _MEDIUM_ROWS:
+        batch_size = 128
+    num_labelled = sum(counts.values()) * inspection.scale
+    num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
+    num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
+    return {
+        "is_large": num_rows > _LARGE_ROWS,
+        "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
+        "batch_size": batch_size,
+        "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
+        "is_unbalanced": bool(class_sizes) and max(class_sizes) >= 1.5 * min(class_sizes),
+    }
+
+
+def _flow(value: Any) -> str:
+    """Write a value as YAML in one line."""
+    text = yaml.safe_dump(
+        value, default_flow_style=True, allow_unicode=True, sort_keys=False, width=float("inf")
+    )
+    return text.removesuffix("...\n").strip()  # YAML ends a single value with "..."
