@@ -259,9 +259,12 @@ def compare(stage: str, found: Path, expected: Path) -> list[str]:
     ]
     if stage == "train":
         weights = [(root / "model/weights.safetensors").read_bytes() for root in (found, expected)]
-        differences += ["weights differ"] * (weights[0] != weights[1])
+        if weights[0] != weights[1]:
+            differences.append("weights differ")
     left = list_unlisted(found)
-    return differences + [f"left behind: {', '.join(sorted(left))}"] * bool(left)
+    if left:
+        differences.append(f"left behind: {', '.join(sorted(left))}")
+    return differences
 
 
 def are_equal(one: pa.Table | None, other: pa.Table | None) -> bool:
@@ -329,7 +332,8 @@ def attempt(
     before = place.files()
     ended += change(trial, place)
     variant = trial.change if trial.change in ("edited", "appended", "setting") else ""
-    ended += (last := insist(place, variant))
+    last = insist(place, variant)
+    ended += last
     faults = [
         f"exit code {end.code}: {end.last_line}"
         for end in ended
@@ -338,10 +342,12 @@ def attempt(
     if last[-1].code != 0 and trial.change not in ("", "touched", "twin"):  # it was refused
         if trial.change != "rival":
             lost = [name for name, when in before.items() if place.files().get(name) != when]
-            faults += [f"lost: {', '.join(lost)}"] * bool(lost)
+            if lost:
+                faults.append(f"lost: {', '.join(lost)}")
             place.lay_input("")
         variant = "setting" if trial.change == "rival" else ""
-        ended += (last := insist(place, variant))
+        last = insist(place, variant)
+        ended += last
     if last[-1].code == 0:
         faults += compare(trial.stage, place.output, undisturbed.result(trial.stage, variant))
     else:

@@ -120,6 +120,9 @@ def configure_hundred_parts(folder, finished_run, corpus):
     )
 
 
+VICTIMS = ("driver", "worker", "node")
+
+
 @pytest.mark.parametrize("seed", range(NUM_SCORE_KILLS))
 def test_every_row_is_scored_once_whatever_is_killed_when(
     tmp_path,
@@ -130,7 +133,8 @@ def test_every_row_is_scored_once_whatever_is_killed_when(
     seed,
     request,
 ):
-    chance, victim = random.Random(seed), ("driver", "worker", "node")[seed % 3]
+    chance = random.Random(seed)
+    victim = VICTIMS[seed % len(VICTIMS)]
     config = configure_hundred_parts(tmp_path, finished_run, corpus)
     started = request.getfixturevalue("nodes") if victim == "node" else None
     command = [sys.executable, "-m", "sentiflow", "score", str(config)]

@@ -25,9 +25,8 @@ TEXTS = [
     "hi",
 ]
 OF_REAL_TEXTS = {
-    *("mention", "link", "typo", "upper case"),
-    *("added praise", "added complaint"),
-}
+    "mention", "link", "typo", "upper case", "added praise", "added complaint",
+}  # fmt: skip
 
 GOOD = (
     *("good", "great", "amazing", "awesome", "fantastic", "love", "loved", "loving", "like"),

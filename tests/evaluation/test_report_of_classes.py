@@ -161,7 +161,8 @@ def test_a_page_of_77_classes_is_below_9000_pixels(visit):
 @needs_browser
 @pytest.mark.parametrize("num_classes", [3, 12, 77])
 def test_a_page_of_classes_fits_a_phone_and_a_laptop(visit, num_classes):
-    names = (*CLASSES, *(f"a rather long name of class {k}" for k in range(74)))[:num_classes]
+    names = [*CLASSES, *(f"a rather long name of class {k}" for k in range(74))]
+    names = tuple(names[:num_classes])
     page = write(report_data(rows_of_classes(300, classes=names), model=MODEL, asked=False))
     tab = visit(page)
     tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")

@@ -26,9 +26,12 @@ def write(tmp_path):
     return write
 
 
+MINUTES = {"s": 1 / 60, "min": 1, "h": 60}
+
+
 def minutes(line):
     number, unit = re.search(r"about ([\d.,]+) (s|min|h) on", line).groups()
-    return float(number.replace(",", "")) * {"s": 1 / 60, "min": 1, "h": 60}[unit]
+    return float(number.replace(",", "")) * MINUTES[unit]
 
 
 def test_a_short_stage_and_a_stage_of_unknown_rate_are_not_estimated(write):
