@@ -15,15 +15,20 @@ from sentiflow.data.row_checks import count_values
 from sentiflow.errors import shorten
 
 _SAMPLE = 5_000
-"""Approximate number of values that the means and shares of a column are computed from."""
+"""Approximate number of values that the means and fractions of a column are computed from."""
 _MAX_COUNTED = 1_000
 """Maximum number of values in ``Column.counts``."""
+_MISTAKE_ONE_IN = 2000
+"""A value of a label may be a mistake if fewer than one in this many rows have it."""
 _NUMBER = r"^[-+]?(\d+([.,]\d*)?|[.,]\d+)(e[-+]?\d+)?$"
+"""``3``, ``-1.5``, ``1,5``, ``.5``, ``2e-3``."""
 _WHOLE = r"^[-+]?\d+(\.0+)?$"
+"""``4``, ``-1``, ``4.0``."""
 _DATE = (
     r"^(\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[- ][A-Z][a-z]{2,8}[- ]\d{2,4}|"
     r"[A-Z][a-z]{2} [A-Z][a-z]{2} +\d{1,2} )"
 )
+"""Begins with ``2009-04-06`` or ``6.4.09``; ``06-Apr-2009``; or ``Mon Apr 06``, as on Twitter."""
 
 
 @dataclass(frozen=True)
@@ -33,38 +38,40 @@ class Column:
     name: str | int
     """Its name in the header, or its position."""
     counts: Mapping[str, int]
-    """Rows of the most frequent values, up to ``_MAX_COUNTED``; without the empty value."""
+    """Number of rows by value, the most frequent first, for at most ``_MAX_COUNTED`` values; the
+    empty value is left out."""
     num_distinct: int
     """Number of different values."""
     num_filled: int
     """Rows with a value."""
-    filled_share: float
+    filled_fraction: float
     """Share of the rows with a value."""
     mean_length: float
     """Average number of characters in a value."""
     mean_words: float
     """Average number of words in a value."""
-    mean_letters: float
-    """Average number of letters of scripts without spaces in a value."""
-    number_share: float
+    mean_unspaced_letters: float
+    """Average number of letters in a value from scripts that are written without spaces, such as
+    Chinese."""
+    number_fraction: float
     """Share of the values that are numbers."""
-    whole_share: float
+    whole_fraction: float
     """Share of the values that are whole numbers."""
-    date_share: float
+    date_fraction: float
     """Share of the values that begin like a date."""
 
     @property
-    def distinct_share(self) -> float:
+    def distinct_fraction(self) -> float:
         """Number of different values for each row with a value."""
         return self.num_distinct / max(1, self.num_filled)
 
     @property
     def is_measure(self) -> bool:
         """Whether the values are numbers with fractions: measurements, not labels."""
-        return self.number_share > 0.5 and self.whole_share < 0.99
+        return self.number_fraction > 0.5 and self.whole_fraction < 0.99
 
-    def fits(self, meaning: str) -> int:
-        """Rate how well the name fits a meaning, as :func:`column_names.rate` does."""
+    def rate_name(self, meaning: str) -> int:
+        """Rate how well the name fits a meaning, as :func:`column_names.rate` does; 0: no name."""
         return rate(self.name, meaning) if isinstance(self.name, str) else 0
 
 
@@ -76,27 +83,31 @@ def describe(name: str | int, values: pa.Array) -> Column:
     every_nth = max(1, len(filled) // _SAMPLE)
     sample = filled.take(pa.array(np.arange(0, len(filled), every_nth)))
 
-    def mean(values: pa.Array) -> float:
-        return pc.mean(values).as_py() or 0.0
+    def mean(numbers: pa.Array) -> float:
+        return pc.mean(numbers).as_py() or 0.0  # null without a value
 
     return Column(
         name=name,
         counts=dict(itertools.islice(counts.items(), _MAX_COUNTED)),
         num_distinct=len(counts),
         num_filled=len(filled),
-        filled_share=len(filled) / max(1, len(values)),
+        filled_fraction=len(filled) / max(1, len(values)),
         mean_length=mean(pc.utf8_length(sample)),
         mean_words=1 + mean(pc.count_substring_regex(sample, r"\s+")),
-        mean_letters=mean(pc.count_substring_regex(sample, f"[{UNSPACED}]")),
-        number_share=mean(pc.match_substring_regex(sample, _NUMBER)),
-        whole_share=mean(pc.match_substring_regex(sample, _WHOLE)),
-        date_share=mean(pc.match_substring_regex(sample, _DATE)),
+        mean_unspaced_letters=mean(pc.count_substring_regex(sample, f"[{UNSPACED}]")),
+        number_fraction=mean(pc.match_substring_regex(sample, _NUMBER)),
+        whole_fraction=mean(pc.match_substring_regex(sample, _WHOLE)),
+        date_fraction=mean(pc.match_substring_regex(sample, _DATE)),
     )
 
 
 def main_values(column: Column) -> dict[str, int]:
-    """Return the rows of each value of a label, without rare values, which are mistakes."""
-    min_rows = min(column.num_filled / 2000, MIN_CLASS_ROWS)
+    """Count the rows of each value of a label.
+
+    Values are left out as mistakes if they have fewer than ``MIN_CLASS_ROWS`` rows and also fewer
+    than one row in ``_MISTAKE_ONE_IN``.
+    """
+    min_rows = min(column.num_filled / _MISTAKE_ONE_IN, MIN_CLASS_ROWS)
     return {value: rows for value, rows in column.counts.items() if rows >= min_rows}
 
 

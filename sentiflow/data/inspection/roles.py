@@ -123,8 +123,8 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
     candidates = [column for column in columns if _holds_texts(column)]
     filled = [column for column in columns if column.counts]
     if not candidates:
-        candidates = [column for column in filled if column.fits("text") == 2]
-    if not candidates and len(filled) == 1 and filled[0].number_share < 0.5:
+        candidates = [column for column in filled if column.rate_name("text") == 2]
+    if not candidates and len(filled) == 1 and filled[0].number_fraction < 0.5:
         candidates = filled
     if not candidates:
         raise UserError(
@@ -132,7 +132,7 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
             hint=f"name one with --text; the columns are {_list_names(columns)}",
         )
     candidates.sort(key=lambda column: column.mean_length, reverse=True)
-    usual = [column for column in candidates if column.fits("text") == 2]
+    usual = [column for column in candidates if column.rate_name("text") == 2]
     best = usual or candidates
     if len(best) == 1 or best[0].mean_length >= 2 * best[1].mean_length:
         return best[0]
@@ -144,10 +144,10 @@ def _find_text(columns: Sequence[Column], source: str) -> Column:
 
 def _holds_texts(column: Column) -> bool:
     """Say whether most values of a column are different texts of several words."""
-    is_long = column.mean_words >= 2 or column.mean_letters >= _MIN_LETTERS
-    are_words = column.number_share < 0.5 and column.date_share < 0.5
-    are_different = column.distinct_share >= 0.2 or column.fits("text") == 2
-    return is_long and are_words and are_different and column.filled_share >= 0.3
+    is_long = column.mean_words >= 2 or column.mean_unspaced_letters >= _MIN_LETTERS
+    are_words = column.number_fraction < 0.5 and column.date_fraction < 0.5
+    are_different = column.distinct_fraction >= 0.2 or column.rate_name("text") == 2
+    return is_long and are_words and are_different and column.filled_fraction >= 0.3
 
 
 def _find_label(columns: Sequence[Column], source: str) -> Column | None:
@@ -164,7 +164,7 @@ def _find_label(columns: Sequence[Column], source: str) -> Column | None:
     candidates = [column for column, rank in zip(filled, ranks, strict=True) if rank == best]
     most_rows = max(column.num_filled for column in candidates)
     candidates = [column for column in candidates if 2 * column.num_filled > most_rows]
-    named = [column for column in candidates if column.fits("label") == 2]
+    named = [column for column in candidates if column.rate_name("label") == 2]
     if len(named) == 1:
         return named[0]
     if len(candidates) == 1:
@@ -188,7 +188,7 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
         5 or 4 by its values, 3 or 2 by its name, 1 as the only column; 0: it is not the label.
     """
     values = main_values(column)
-    name_fit = column.fits("label")
+    name_fit = column.rate_name("label")
     max_values = MAX_CLASSES if name_fit == 2 else 20
     are_few = 2 <= len(values) <= max_values
     are_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
@@ -209,8 +209,8 @@ def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
 
     If several formats fit a column equally well, it is left out, and a message says so.
     """
-    for column in sorted(columns, key=lambda c: c.fits("time"), reverse=True):
-        if column.date_share < 0.95 and not column.fits("time"):
+    for column in sorted(columns, key=lambda c: c.rate_name("time"), reverse=True):
+        if column.date_fraction < 0.95 and not column.rate_name("time"):
             continue
         values = pa.array(list(column.counts), pa.string())
         formats = times.find_formats(values)
@@ -243,23 +243,23 @@ def _is_split(column: Column) -> bool:
 
 def _find_usual(meaning: str, candidates: Iterable[Column]) -> Column | None:
     """Find the column whose name fits a meaning best; a column without a name fits least."""
-    usual = [c for c in candidates if c.fits(meaning) or isinstance(c.name, int)]
-    return max(usual, key=lambda column: column.fits(meaning), default=None)
+    usual = [c for c in candidates if c.rate_name(meaning) or isinstance(c.name, int)]
+    return max(usual, key=lambda column: column.rate_name(meaning), default=None)
 
 
 def _may_be_id(column: Column) -> bool:
     """Say whether nearly all values of a column differ, and its name does not mean a user."""
-    if column.distinct_share < 0.95 or column.filled_share < 0.95 or column.mean_words > 1:
+    if column.distinct_fraction < 0.95 or column.filled_fraction < 0.95 or column.mean_words > 1:
         return False
     if isinstance(column.name, int):
-        return column.whole_share == 1 and column.mean_length >= 5
-    return not column.fits("user") or column.fits("id") == 2
+        return column.whole_fraction == 1 and column.mean_length >= 5
+    return not column.rate_name("user") or column.rate_name("id") == 2
 
 
 def _may_be_user(column: Column) -> bool:
     """Say whether a column has a name, and short values that are not numbers."""
     is_short = column.num_distinct > 1 and column.mean_words < 4
-    return isinstance(column.name, str) and is_short and column.number_share < 0.9
+    return isinstance(column.name, str) and is_short and column.number_fraction < 0.9
 
 
 def _is_worth_keeping(column: Column) -> bool:
@@ -272,4 +272,4 @@ def _is_worth_keeping(column: Column) -> bool:
         return False
     is_repeated = column.num_filled >= 5 * column.num_distinct
     has_few = 2 <= column.num_distinct <= _MAX_VALUES and is_repeated
-    return has_few and column.filled_share >= 0.5 and column.mean_length <= 40
+    return has_few and column.filled_fraction >= 0.5 and column.mean_length <= 40
