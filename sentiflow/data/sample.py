@@ -1,7 +1,8 @@
 """A synthetic corpus in the format of Sentiment140, from a seed.
 
-For demonstrations, tests and load: no network, no license, any size. Words and sentences come from
-``sample.yaml`` through a small grammar, so the corpus says nothing about English. It has these
+For demonstrations, tests and benchmarks. It needs no network and no license, and can have any size.
+Words and sentences come from ``sample.yaml`` through a small grammar, so the corpus says nothing
+about English. It has these
 properties of the real file:
 
 - The format: six quoted columns, no header, all negatives before all positives, ids ascending
@@ -78,38 +79,45 @@ def generate(*, num_rows: int, seed: int) -> Iterator[bytes]:
     for label, num_of_label in enumerate((num_negative, num_positive)):
         for start in range(0, num_of_label, BLOCK_ROWS):
             rows = np.arange(start, min(start + BLOCK_ROWS, num_of_label))
-            yield _block(rows, label=label, seed=seed, id_step=_ID_SPAN // num_positive)
+            # At least half of the rows are positive, so the ids of both labels fit into the span.
+            id_step = _ID_SPAN // num_positive
+            yield _write_block(rows, label=label, seed=seed, id_step=id_step)
 
 
-def _block(rows: np.ndarray, *, label: int, seed: int, id_step: int) -> bytes:
+def _write_block(rows: np.ndarray, *, label: int, seed: int, id_step: int) -> bytes:
     """Write one block: the rows of ``label`` with these consecutive numbers.
 
     Row r of either label draws one of the ``id_step`` ids that begin at ``r * id_step``. Twins, the
-    rows that appear under both labels, have the middle id, and their random generator does not
-    depend on the label.
+    rows that appear under both labels, have the id in the middle.
     """
-    number = rows[0] // BLOCK_ROWS
-    rng = np.random.default_rng([seed, label, number])
+    block_number = rows[0] // BLOCK_ROWS
+    rng = np.random.default_rng([seed, label, block_number])
     is_noise = rng.random(len(rows)) < NOISE_FRACTION
     is_negative_text = is_noise ^ (label == 0)
-    texts = _texts(rng, negative=is_negative_text)
-    texts = _spam(rng, texts)
+    texts = _draw_texts(rng, negative=is_negative_text)
+    texts = _add_spam(rng, texts)
     users = _grammar("users").draw(rng, len(rows))
     offsets = rng.integers(id_step, size=len(rows))
 
-    twin_rng = np.random.default_rng([seed, 2, number])
     is_twin = rows % _TWIN_INTERVAL == _TWIN_INTERVAL // 2
-    max_twins = BLOCK_ROWS // _TWIN_INTERVAL
-    is_negative_twin = twin_rng.random(max_twins) < 0.5
-    twin_texts = _texts(twin_rng, negative=is_negative_twin)
+    twin_texts, twin_users = _draw_twins(seed, block_number)
     texts = _replace(texts, is_twin, twin_texts)
-    twin_users = _grammar("users").draw(twin_rng, max_twins)
     users = _replace(users, is_twin, twin_users)
     offsets[is_twin] = id_step // 2
-    return _csv(_TARGETS[label], rows * id_step + offsets, users, texts)
+    return _write_csv(_TARGETS[label], rows * id_step + offsets, users, texts)
 
 
-def _csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array) -> bytes:
+def _draw_twins(seed: int, block_number: int) -> tuple[pa.Array, pa.Array]:
+    """Draw texts and users for the twins of a full block, the same for both labels."""
+    rng = np.random.default_rng([seed, 2, block_number])  # 2: neither of the labels
+    max_twins = BLOCK_ROWS // _TWIN_INTERVAL
+    is_negative = rng.random(max_twins) < 0.5
+    texts = _draw_texts(rng, negative=is_negative)
+    users = _grammar("users").draw(rng, max_twins)
+    return texts, users
+
+
+def _write_csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array) -> bytes:
     """Join the columns of a block to lines; the date follows from the id."""
     times = (_FIRST_TIME + id_offsets * _SECOND_SPAN // _ID_SPAN).astype("datetime64[s]")
     dates = pc.strftime(pa.array(times), format="%a %b %d %H:%M:%S PDT 2009", locale="C")
@@ -121,13 +129,13 @@ def _csv(target: bytes, id_offsets: np.ndarray, users: pa.Array, texts: pa.Array
     return pc.binary_join(one_list, b"")[0].as_py()
 
 
-def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
+def _draw_texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
     """Draw a text for each row, negative where ``negative`` is true."""
     num_rows = len(negative)
     parts = [
         _grammar("leads").draw(rng, num_rows),
         _grammar("openings").draw(rng, num_rows),
-        _cores(rng, negative=negative),
+        _draw_sentences(rng, negative=negative),
         _grammar("endings").draw(rng, num_rows),
         _grammar("trails").draw(rng, num_rows),
     ]
@@ -137,16 +145,16 @@ def _texts(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
     return _replace(texts, is_wordless, wordless)
 
 
-def _cores(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
+def _draw_sentences(rng: np.random.Generator, *, negative: np.ndarray) -> pa.Array:
     """Draw the sentences: a template that does not depend on the label, its words, and their case.
 
-    :func:`_core_grammar` has all positive templates first, then their negative counterparts in the
-    same order.
+    :func:`_sentence_grammar` has all positive templates first, then their negative counterparts in
+    the same order.
     """
-    grammar = _core_grammar()
-    num_positive = len(grammar.shares) // 2
+    grammar = _sentence_grammar()
+    num_positive_templates = len(grammar.shares) // 2
     numbers = grammar.choose(rng, len(negative))
-    numbers[negative] += num_positive
+    numbers[negative] += num_positive_templates
     lower = grammar.fill(rng, numbers).cast(pa.string())
     cases = rng.choice(3, len(negative), p=_CASE_SHARES)
     return pc.choose(pa.array(cases), lower, pc.utf8_capitalize(lower), pc.utf8_upper(lower))
@@ -162,7 +170,7 @@ def _mirror(template: str) -> str:
     return re.sub(r"{(\w+)}", invert, template)
 
 
-def _spam(rng: np.random.Generator, texts: pa.Array) -> pa.Array:
+def _add_spam(rng: np.random.Generator, texts: pa.Array) -> pa.Array:
     """Replace some texts by copies of a few others."""
     num_rows = len(texts)
     num_originals = 1 + int(num_rows * _SPAM_FRACTION / _SPAM_COPIES)
@@ -174,17 +182,16 @@ def _spam(rng: np.random.Generator, texts: pa.Array) -> pa.Array:
 
 @dataclass(frozen=True)
 class _Grammar:
-    """Templates, each cut into pieces, with every way to fill each piece.
-
-    ``phrases`` holds the filled pieces of all templates. Piece p of template t is one of the
-    ``sizes[t, p]`` phrases from number ``starts[t, p]`` on; a template with fewer pieces than
-    others ends in the empty phrase. ``shares`` are the templates' probabilities.
-    """
+    """Templates, each cut into pieces, with every way to fill each piece."""
 
     phrases: pa.Array
+    """Every way to fill a piece, of all pieces of all templates in order."""
     starts: np.ndarray
+    """For [template, piece]: position of its first phrase in ``phrases``."""
     sizes: np.ndarray
+    """For [template, piece]: number of its phrases. Missing pieces have one, the empty phrase."""
     shares: np.ndarray
+    """Probability of each template."""
 
     def draw(self, rng: np.random.Generator, num_rows: int) -> pa.Array:
         """Draw ``num_rows`` filled templates."""
@@ -205,29 +212,30 @@ class _Grammar:
 
 @cache
 def _grammar(name: str) -> _Grammar:
-    """Lay out the texts around a sentence."""
-    return _lay_out(_data()["surroundings"][name])
+    """Return the grammar of a part of the text other than its sentence, or of the user names."""
+    return _build_grammar(_data()["surroundings"][name])
 
 
 @cache
-def _core_grammar() -> _Grammar:
-    """Lay out the positive sentences, then the negative ones in the same order."""
+def _sentence_grammar() -> _Grammar:
+    """Return the grammar of the positive sentences, then the negative ones in the same order."""
     positive = []
     negative = []
     for kind in _data()["templates"].values():
         texts = kind["texts"].splitlines()
         positive.append((kind["share"], texts))
+        # Never chosen by share: reached from its positive counterpart, see ``_draw_sentences``.
         negative.append((0.0, [_mirror(text) for text in texts]))
-    return _lay_out([*positive, *negative])
+    return _build_grammar([*positive, *negative])
 
 
-def _lay_out(groups: Sequence[tuple[float, Sequence[str]]]) -> _Grammar:
-    """Lay out groups of templates; the templates of a group divide its share equally."""
+def _build_grammar(groups: Sequence[tuple[float, Sequence[str]]]) -> _Grammar:
+    """Build a grammar from groups of templates, which divide the share of their group equally."""
     templates: list[list[list[str]]] = []
     shares: list[float] = []
     for share, group in groups:
         for template in group:
-            templates.append(_pieces(template))
+            templates.append(_fill_pieces(template))
             shares.append(share / len(group))
     num_pieces = max(len(pieces) for pieces in templates)
     phrases: list[bytes] = []
@@ -247,7 +255,7 @@ def _lay_out(groups: Sequence[tuple[float, Sequence[str]]]) -> _Grammar:
     )
 
 
-def _pieces(template: str) -> list[list[str]]:
+def _fill_pieces(template: str) -> list[list[str]]:
     """Cut a template behind each slot, and fill the slot with each of its phrases."""
     pieces = []
     for literal, slot in re.findall(r"([^{}]*){(\w+)}", template):
