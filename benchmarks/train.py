@@ -25,7 +25,7 @@ from measuring import Way
 from torch import nn
 
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS, TrainSettings
+from sentiflow.config.train_sections import DEFAULT_NUM_SHARDS, TrainSettings
 from sentiflow.data import manifest
 from sentiflow.models import batching, vocabulary
 from sentiflow.training import learned_classes, worker_count
@@ -62,7 +62,7 @@ def read_batches(prepared: Path, settings: TrainSettings) -> list[batching.Batch
     """Make the batches of an epoch as the train stage does."""
     files = sorted((prepared / "encoded/split=train").glob("*.parquet"))
     shards = VirtualShards.plan({str(file): pq.read_metadata(file).num_rows for file in files})
-    every_shard = range(NUM_VIRTUAL_SHARDS)
+    every_shard = range(DEFAULT_NUM_SHARDS)
     train = TrainInput(
         shards,
         own=every_shard,

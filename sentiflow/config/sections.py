@@ -29,8 +29,9 @@ class SplitSettings(Settings):
     kind: Literal["hash", "tutorial", "user", "time", "column"] = "hash"
     """Rule that assigns rows to splits. ``hash``: by the normalized text, so that equal texts are
     in the same split. ``tutorial``: by the row number modulo 5 (0 to 2 train, 3 test, 4
-    validation). ``user``: by the author, so that no author is in two splits. ``time``: train before
-    validation before test. ``column``: as ``column`` says."""
+    validation). ``user``: by the author, so that no author is in two splits. ``time``: the oldest
+    rows are train, the newest are test, validation lies between. ``column``: by the column that the
+    setting ``column`` names."""
     column: str = ""
     """``column``: the column that names the split of each row: train, training; validation, valid,
     val, dev, development; test, testing, eval, evaluation, holdout, heldout, in any case. If it
@@ -43,9 +44,13 @@ class SplitSettings(Settings):
     ``column`` or ``prepare.test`` gives the test rows."""
 
     @model_validator(mode="after")
-    def _leave_some_to_train(self) -> "SplitSettings":
+    def _check_fractions(self) -> "SplitSettings":
         if self.validation_fraction + self.test_fraction >= 1:
             raise ValueError("validation_fraction and test_fraction leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _check_column(self) -> "SplitSettings":
         if (self.kind == "column") != bool(self.column):
             raise ValueError("kind: column and column: NAME belong together")
         return self
@@ -72,8 +77,8 @@ class UnlabelledSettings(Settings):
     """Additional texts without labels, for pretraining and distillation."""
 
     files: Locations = ()
-    """Files of unlabelled texts, written like ``prepare.csv``. Texts of validation and test rows
-    are left out. Default: none."""
+    """Files of unlabelled texts: URIs and globs, as in ``prepare.csv``. Texts of validation and
+    test rows are left out. Default: none."""
     format: UnlabelledFormat | None = None
     """Format of these files, with the settings of ``format``; labels are not read. Settings
     that are not given have their defaults. Default: CSV with a header, or Parquet, with the column
@@ -114,13 +119,15 @@ class PrepareSettings(Settings):
     ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop
     these rows, too, and keep one row of every other repeated text."""
     corrections: Locations = ()
-    """Files of corrected labels, CSV or Parquet, with ``row_id`` or ``text``, and ``label``: the
-    name of a class, or a value of ``format.labels``. They replace the labels of rows of ``csv``; a
-    ``text`` stands for all rows with this text. Rows without a label are skipped. Default: none."""
+    """Files of corrected labels, CSV or Parquet. Columns: ``row_id`` or ``text``, which say which
+    rows; and ``label``, the name of a class or a value of ``format.labels``. They replace the
+    labels of rows of ``csv``; a ``text`` stands for all rows with this text. Rows without a label
+    are skipped. Default: none."""
     unlabelled: UnlabelledSettings = UnlabelledSettings()
     keep_columns: Annotated[Strings, Distinct] = ()
-    """Additional columns of ``tweets``: ``user`` and ``time`` as ``format.columns`` names them, and
-    other columns by their name in the header or in Parquet. They may contain personal data."""
+    """Additional columns for the prepared table ``tweets``: ``user`` and ``time`` as
+    ``format.columns`` names them, and other columns by their name in the header or in Parquet. They
+    may contain personal data."""
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
     """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.
@@ -129,13 +136,14 @@ class PrepareSettings(Settings):
     max_length: int = Field(default=64, ge=1)
     """Maximum number of tokens of a text; later tokens are cut off."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """Approximate number of input rows in a part, the unit of work and of resumption."""
+    """Approximate number of input rows in a part. A part is the unit of work and of resumption, and
+    becomes at most one output file in each split."""
     num_workers: CountOrAuto = "auto"
     """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
     cores."""
 
     @property
-    def read_columns(self) -> tuple[str, ...]:
+    def additional_columns(self) -> tuple[str, ...]:
         """The columns to read in addition to the columns that ``format`` names."""
         names = [name for name in (*self.keep_columns, self.split.column) if name]
         return tuple(dict.fromkeys(names))
@@ -170,9 +178,9 @@ class ScoreSettings(Settings):
     output_uri: Location = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
-    """Format of scored CSV files, with the settings of ``format``. Settings that are not given are
-    taken from ``format``, if it has the same ``kind``; ``columns`` and ``labels`` are taken or
-    given as a whole."""
+    """Format of scored CSV files; it has the settings of the top section ``format``. Missing
+    settings come from the top section if both have the same ``kind``. ``columns`` and ``labels``
+    come as a whole from one of the two."""
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()
@@ -265,7 +273,10 @@ class TrendsSettings(Settings):
     def _check_times(self) -> "TrendsSettings":
         units = [unit for _, unit in self.keys if unit]
         if len(units) > 1:
-            raise ValueError(f"by names two times: {', '.join(self.by)}")
+            raise ValueError(
+                f"by may name one column with a unit of time, not {len(units)}: "
+                f"{', '.join(self.by)}"
+            )
         return self
 
 
@@ -334,7 +345,11 @@ class Config(Settings):
 
     @property
     def trains(self) -> bool:
-        """Whether ``sentiflow run`` trains; not if it only averages models of other runs."""
+        """Whether ``sentiflow run`` trains.
+
+        It does, unless ``score.model_uri`` lists several models and none is in
+        ``train.output_uri``.
+        """
         uris = self.score.model_uris
         if len(uris) < 2:
             return True

@@ -24,8 +24,8 @@ class NetworkSettings(Settings):
     vectors: Literal["tuned", "frozen"] = "tuned"
     """Whether the word vectors are trained (``tuned``) or do not change (``frozen``)."""
     dropout: float = Field(default=0.4, ge=0, lt=1)
-    """Dropout of the word vectors and between layers; a feature is dropped in all tokens of a text
-    at once."""
+    """Dropout of the word vectors and between layers, with one mask for all tokens of a text
+    (variational dropout)."""
     output_dropout: float | None = Field(default=None, ge=0, lt=1)
     """Dropout before the output layer. Default: same as ``dropout``."""
 
@@ -34,16 +34,16 @@ class RnnSettings(NetworkSettings):
     """The recurrent network."""
 
     kind: Literal["rnn"] = "rnn"
-    """``rnn``: recurrent network."""
+    """``rnn``: the recurrent network."""
     cell: Literal["rnn", "gru", "lstm"] = "gru"
-    """``rnn``: recurrent cell: Elman RNN, GRU or LSTM."""
+    """With ``kind: rnn``: the recurrent cell. ``rnn`` is an Elman RNN."""
     hidden_size: int = Field(default=128, ge=1)
-    """``rnn``: size of the hidden state of each direction."""
+    """With ``kind: rnn``: size of the hidden state of each direction."""
     bidirectional: bool = True
-    """``rnn``: whether a second recurrent layer reads each text backwards."""
+    """With ``kind: rnn``: whether a second recurrent layer reads each text backwards."""
     pooling: Literal["last", "mean_max", "attention"] = "attention"
-    """``rnn``: how the hidden states of a text are combined: the last valid one, mean and maximum,
-    or attention."""
+    """With ``kind: rnn``: how the hidden states of a text are combined: the last valid one, mean
+    and maximum, or attention."""
 
     @property
     def brief(self) -> str:
@@ -66,10 +66,11 @@ class BagSettings(NetworkSettings):
         30,
         10,
     )
-    """``bag_of_embeddings``: sizes of the hidden layers. ``[]``: no hidden layer, which is logistic
-    regression."""
+    """With ``kind: bag_of_embeddings``: sizes of the hidden layers. ``[]``: no hidden layer, which
+    is logistic regression."""
     pooling: Literal["sum", "mean"] = "sum"
-    """``bag_of_embeddings``: how the word vectors of a text are combined. Default: ``sum``."""
+    """With ``kind: bag_of_embeddings``: how the word vectors of a text are combined. Default:
+    ``sum``."""
 
     @property
     def brief(self) -> str:
@@ -105,7 +106,7 @@ ModelSettings = Annotated[
 """A ``train.model`` section: without ``kind`` it is a recurrent network."""
 
 
-NUM_VIRTUAL_SHARDS = 8
+DEFAULT_NUM_SHARDS = 8
 """Default of ``train.batching.num_shards``."""
 
 
@@ -117,8 +118,9 @@ class BatchingSettings(Settings):
     bucketing: Literal["pooled", "exact"] = "pooled"
     """How batches are formed. ``pooled``: texts of nearly equal length. ``exact``: texts of equal
     length, as in the tutorial."""
-    num_shards: int = Field(default=NUM_VIRTUAL_SHARDS, ge=1, le=255)
-    """Number of virtual shards of the rows: the upper limit of workers. A different number gives
+    num_shards: int = Field(default=DEFAULT_NUM_SHARDS, ge=1, le=255)
+    """Number of shards that the rows are divided into, however many workers there are; a worker
+    reads one or more. So it is also the maximum number of workers. A different number gives
     different batches."""
     drop_last: bool = False
     """With ``exact``: leave out the incomplete batch of each length, as in the tutorial."""
@@ -136,8 +138,8 @@ class PretrainSettings(Settings):
     """Pretraining of the first recurrent layer on the texts of the train split, without labels."""
 
     num_epochs: int = Field(default=0, ge=0)
-    """Pretrain the encoder by next-word prediction, in both directions, for this number of epochs.
-    0: no pretraining."""
+    """Pretrain the first recurrent layer by next-word prediction, in both directions, for this
+    number of epochs. 0: no pretraining."""
 
 
 class DistillSettings(Settings):
@@ -145,9 +147,9 @@ class DistillSettings(Settings):
 
     teachers: Locations = ()
     """Teachers: the network learns their mean probabilities on train rows and on
-    ``prepare.unlabelled``. A teacher is a model, written like ``score.model_uri``; a Parquet file
-    with the column ``text`` and ``probability_<class>`` columns; or ``encoder:use-multilingual``, a
-    sentence encoder. ``[]``: no distillation."""
+    ``prepare.unlabelled``. A teacher is one of: a model, named as in ``score.model_uri``; a Parquet
+    file with the column ``text`` and ``probability_<class>`` columns; or
+    ``encoder:use-multilingual``, a sentence encoder. ``[]``: no distillation."""
     hard_weight: Fraction = 0.0
     """Weight of a train row's label in the target; the teachers' probabilities have the remaining
     weight. 1: only the label."""
@@ -158,9 +160,9 @@ class RefitSettings(Settings):
 
     of: Location = Field(min_length=1)
     """For a refit: the run to repeat on the labelled rows of all splits, by its ``output_uri``, its
-    model package, or ``models:/…``. The refit uses the settings of that run and the number of
-    epochs that it kept. Only workers, checkpoints and locations come from this config; other
-    settings that differ are refused."""
+    model package, or ``models:/…``. The refit uses the settings of that run, and ends after the
+    epoch whose weights that run kept. Only workers, checkpoints and locations come from this
+    config; other settings that differ are refused."""
 
 
 class UnsureSettings(Settings):
@@ -222,7 +224,11 @@ class TrainSettings(Settings):
         "init_from",
         "refit",
     )
-    """Settings that do not change the model, or that name its inputs."""
+    """Settings that are not compared between trainings.
+
+    They do not change the model, or their effect is compared otherwise: ``preset`` by the settings
+    that it fills in; ``prepared_uri``, ``init_from`` and ``refit`` as inputs.
+    """
 
     prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
@@ -260,8 +266,8 @@ class TrainSettings(Settings):
     """Minimum number of workers. If nodes are lost, training resumes with as many workers as fit,
     down to this number; the model stays the same."""
     cpus_per_worker: CountOrAuto = "auto"
-    """Cores reserved for a worker; it computes on all of them except one. ``auto``: an equal share
-    of the cores of a node."""
+    """Cores reserved for a worker. It computes on all but one, which is left for reading and for
+    Ray; with a single core, on that one. ``auto``: an equal share of the cores of a node."""
     gpus_per_worker: Literal["auto", 0, 1] = "auto"
     """GPUs of a worker. ``auto``: one if the cluster has GPUs, or its autoscaler can add some. 1:
     wait for nodes with a GPU."""
@@ -304,8 +310,8 @@ class TrainSettings(Settings):
     def _check_folds(self) -> "TrainSettings":
         if self.folds == 1:
             raise ValueError("folds=1 leaves no row to train on: set 5, or 0 for none")
-        has_models = not all(names_encoder(teacher) for teacher in self.distill.teachers)
-        if self.folds and has_models:
+        has_model_teacher = any(not names_encoder(teacher) for teacher in self.distill.teachers)
+        if self.folds and has_model_teacher:
             raise ValueError(
                 "folds: the teachers may have learned from the rows of all folds: set "
                 "train.folds=0 and prepare.split.validation_fraction=0.1"

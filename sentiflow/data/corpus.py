@@ -380,7 +380,7 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
     required = {"label"}
     if settings.split.kind in ("user", "time"):
         required.add(settings.split.kind)
-    for name in sorted(required.union(settings.read_columns)):
+    for name in sorted(required.union(settings.additional_columns)):
         if plan.has_column(name):
             continue
         if name in ("label", "user", "time"):

@@ -135,7 +135,7 @@ def cut(
     if source.is_labelled:
         stage = "read_files"
         folder = "unpacked"
-        keep = settings.read_columns
+        keep = settings.additional_columns
     plan: corpus.Plan
     if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
         plan = table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.train_sections import NUM_VIRTUAL_SHARDS
+from sentiflow.config.train_sections import DEFAULT_NUM_SHARDS
 from sentiflow.models.batching import COLUMNS, EncodedRows
 from sentiflow.storage import parquet
 from sentiflow.training import learned_classes
@@ -32,7 +32,7 @@ BATCHES_IN_POOL = 64
 """Rows are sorted by length only inside a pool of batches, so training order stays random."""
 
 
-def own_shards(rank: int, world_size: int, num_shards: int = NUM_VIRTUAL_SHARDS) -> range:
+def own_shards(rank: int, world_size: int, num_shards: int = DEFAULT_NUM_SHARDS) -> range:
     """List the shards that a worker owns: neighbors, about equally many for each worker."""
     first = rank * num_shards // world_size
     end = (rank + 1) * num_shards // world_size
@@ -50,7 +50,7 @@ class VirtualShards:
     positions: np.ndarray | None = None
     """The label that replaces each label in the files, int8. Labelled rows that get -1 are left
     out. None: labels stay unchanged."""
-    num_shards: int = NUM_VIRTUAL_SHARDS
+    num_shards: int = DEFAULT_NUM_SHARDS
 
     @classmethod
     def plan(
@@ -58,7 +58,7 @@ class VirtualShards:
         rows: Mapping[str, int],
         *,
         positions: np.ndarray | None = None,
-        num_shards: int = NUM_VIRTUAL_SHARDS,
+        num_shards: int = DEFAULT_NUM_SHARDS,
     ) -> "VirtualShards":
         """Cut files, given with their numbers of rows, in their order."""
         ends = np.cumsum(list(rows.values()), dtype=int).tolist()

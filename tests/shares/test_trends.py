@@ -130,7 +130,10 @@ def many(tmp_path_factory):
         ("created", "trends.by: created is a time: name a unit, such as created:week"),
         ("airline:day", "trends.by: airline holds no times, but values such as"),
         ("text", "trends.by: text gives more than 10,000 groups"),
-        (["created:day", "created:week"], "by names two times: created:day, created:week"),
+        (
+            ["created:day", "created:week"],
+            "by may name one column with a unit of time, not 2: created:day, created:week",
+        ),
         (["airline", "split", "text"], "at most 2"),
     ],
 )

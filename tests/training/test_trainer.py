@@ -21,7 +21,7 @@ from sentiflow.storage import parquet
 from sentiflow.training.objectives import VALIDATION_STEP, ClassificationObjective, LanguageModeling
 from sentiflow.training.trainer import Trainer
 from sentiflow.training.virtual_shards import (
-    NUM_VIRTUAL_SHARDS,
+    DEFAULT_NUM_SHARDS,
     OwnRows,
     TrainInput,
     own_shards,
@@ -183,7 +183,7 @@ def test_rows_of_the_learned_classes_alone_are_trained_on_and_measured(uris):
         int(((t["row_id"].to_numpy() % 4 != 3) & (t["length"].to_numpy() > 0)).sum()) for t in rows
     )
     assert trainer.train.num_rows == counted
-    (found,) = OwnRows(of_classes(uris)[1], own=range(NUM_VIRTUAL_SHARDS))
+    (found,) = OwnRows(of_classes(uris)[1], own=range(DEFAULT_NUM_SHARDS))
     assert (found.row_ids % 4 != 3).all()
     assert (found.labels == BY_CLASS[found.row_ids % 4]).all()
     batch = batching.collate(found, np.flatnonzero(found.lengths))
@@ -266,7 +266,7 @@ PRETRAINING = WITH_DROPOUT | {"pretrain": {"num_epochs": 1}}
 
 def test_pretraining_is_validated_with_the_same_negatives_after_each_epoch(uris):
     trainer = make_trainer(uris, make_settings(**PRETRAINING))
-    (rows,) = OwnRows(plan(uris[1]), own=range(NUM_VIRTUAL_SHARDS))
+    (rows,) = OwnRows(plan(uris[1]), own=range(DEFAULT_NUM_SHARDS))
     batch = batching.collate(rows, np.flatnonzero(rows.lengths))
     for _ in range(2):
         result = trainer.train_epoch()

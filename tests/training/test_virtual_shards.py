@@ -12,7 +12,7 @@ from sentiflow.data import schema
 from sentiflow.storage import filesystem, parquet
 from sentiflow.training import virtual_shards
 from sentiflow.training.virtual_shards import (
-    NUM_VIRTUAL_SHARDS,
+    DEFAULT_NUM_SHARDS,
     TrainInput,
     VirtualShards,
     own_shards,
@@ -56,7 +56,7 @@ def open_inputs(uris, *, world_size=1, positions=None, **options):
     """Open the input of every worker."""
     shards = plan(uris, positions=positions)
     counts = sum(
-        shards.count_lengths([shard], max_length=MAX_LENGTH) for shard in range(NUM_VIRTUAL_SHARDS)
+        shards.count_lengths([shard], max_length=MAX_LENGTH) for shard in range(DEFAULT_NUM_SHARDS)
     )
     options = {"batch_size": 8} | options
     return [
@@ -176,7 +176,7 @@ def test_a_corpus_of_many_windows_is_held_one_at_a_time(tmp_path, lengths, monke
     monkeypatch.setattr(virtual_shards, "CHUNKS_IN_WINDOW", 2)
     (given_input,) = open_inputs(write(tmp_path, lengths))
     sizes = {len(part.rows) for part in given_input.slices(0)}
-    assert max(sizes) <= NUM_VIRTUAL_SHARDS * 2 * 10
+    assert max(sizes) <= DEFAULT_NUM_SHARDS * 2 * 10
     batches = batches_of([given_input])
     assert sorted(np.concatenate(batches)) == np.flatnonzero(lengths).tolist()
     assert batches != batches_of([given_input], epoch=1)
@@ -187,15 +187,15 @@ def test_a_chunk_opens_only_the_files_that_it_is_in(tmp_path, lengths):
     known = VirtualShards.plan(dict.fromkeys(uris, 10))
     assert known == plan(uris)
     (whole,) = known.read(3, [0])[:1]
-    first = 3 * 700 // NUM_VIRTUAL_SHARDS // 10
-    last = 4 * 700 // NUM_VIRTUAL_SHARDS // 10
+    first = 3 * 700 // DEFAULT_NUM_SHARDS // 10
+    last = 4 * 700 // DEFAULT_NUM_SHARDS // 10
     for uri in (*uris[:first], *uris[last + 1 :]):
         filesystem.delete(uri)
     assert known == VirtualShards.plan(dict.fromkeys(uris, 10))
     tables = known.read(3, [0])
     assert tables[0] == whole
     ids = [row for table in tables for row in table["row_id"].to_pylist()]
-    assert ids == list(range(3 * 700 // NUM_VIRTUAL_SHARDS, 4 * 700 // NUM_VIRTUAL_SHARDS))
+    assert ids == list(range(3 * 700 // DEFAULT_NUM_SHARDS, 4 * 700 // DEFAULT_NUM_SHARDS))
 
 
 def test_pools_hold_padding_below_a_twentieth(tmp_path):
