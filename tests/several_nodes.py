@@ -6,7 +6,7 @@ from typing import Any
 
 import psutil
 
-from sentiflow.cluster import connection
+from sentiflow.cluster import connection, token_file  # noqa: F401 - sets variables of Ray
 
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "500",
@@ -37,7 +37,7 @@ class Nodes:
     def __init__(self) -> None:
         from ray.cluster_utils import Cluster
 
-        connection.guard_token()
+        token_file.make_private()
         self.address_of_all = own_address()
         self.cluster = Cluster(
             initialize_head=True,

@@ -1,46 +1,42 @@
-"""Address -> a connection to Ray, or a Ray on this machine; its resources; capacity for work."""
+"""Address -> a connection to Ray, or a Ray on this machine, and the resources of its nodes."""
 
 import atexit
 import logging
 import os
 import re
-import secrets
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Any
+
+from sentiflow.cluster import token_file
 
 # Ray reads these variables when it is imported or started.
 os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-# For a while Ray Train does not know that a node is lost. It waits this long for workers there.
+# Seconds that Ray Train waits for workers to start. It also waits for workers on a lost node, until
+# it notices the loss.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "4")  # Ray's default: no limit
 # At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
-# Where Ray has been imported before, the token mode is not set: it would take effect only in part.
-# Ray itself chooses the same mode when it starts.
-if "ray" not in sys.modules and (
-    not os.environ.get("RAY_ADDRESS") or (Path.home() / ".ray" / "auth_token").is_file()
-):
+# Use a token for a Ray that is started here, and to join a cluster if this user has a token. Not if
+# Ray is imported already: setting it now would take effect only in part, and Ray chooses this mode
+# itself when it starts, or finds a token.
+if "ray" not in sys.modules and (not os.environ.get("RAY_ADDRESS") or token_file.find().is_file()):
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
 from ray.exceptions import AuthenticationError
-from ray.util.placement_group import placement_group, remove_placement_group
 
 from sentiflow.cluster import local_ray, ray_internals
 from sentiflow.cluster.resources import Resources
-from sentiflow.errors import JobError, UserError
-from sentiflow.progress import say
+from sentiflow.errors import UserError
 
 _ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
-POLL_SECONDS = 2.0
-"""How often a waiting job checks which nodes are alive."""
+"""``host:port``; an IPv6 host stands in brackets."""
 
 
 @contextmanager
@@ -48,25 +44,23 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
     """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block.
 
     A thread does this while the block does other work: it takes seconds, most of them spent waiting
-    for Ray's processes. The thread lives until the block ends, because Linux ends a thread's
-    processes with the thread. Outside of the main thread Ray does not change the handling of
-    SIGTERM.
+    for Ray's processes. The thread lives until the block ends, because Ray asks Linux to end Ray's
+    processes with the thread that started them (PR_SET_PDEATHSIG). A second reason for the thread:
+    in the main thread, Ray would replace this process's handler of SIGTERM.
 
     Args:
         verbose: Show Ray's own messages.
 
     Yields:
-        A function that waits for Ray and counts its resources. If Ray failed, it raises the error.
-
-    Raises:
-        UserError: Other users of this machine could reach a Ray that is started here.
+        A function that waits for Ray and counts its resources. It raises the error if Ray cannot be
+        started or joined, or if other users of this machine could reach a Ray that is started here.
     """
     if not verbose:
         for name in ("ray.train", "ray.tune"):
             logging.getLogger(name).setLevel(logging.ERROR)
     connection = ExitStack()
     executor = ThreadPoolExecutor(1, "ray")
-    max_wait_seconds = None  # at the end of the block: as long as Ray takes
+    max_wait_seconds = None  # for the end of Ray, after the block; None: no limit
     is_over = threading.Event()
     threading.Thread(target=local_ray.end_with_ray, args=(is_over,), daemon=True).start()
     connected = executor.submit(connection.enter_context, _connected(verbose))
@@ -81,6 +75,8 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
         max_wait_seconds = local_ray.END_SECONDS  # nothing can interrupt a start of Ray
         raise
     finally:
+        # The executor has one thread, so this runs after the start of Ray, which may still be going
+        # on. After max_wait_seconds a start that has not ended is left behind.
         closed = executor.submit(connection.close)
         wait([closed], max_wait_seconds)
         is_over.set()
@@ -102,7 +98,7 @@ def _connected(verbose: bool) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    address = name_address()
+    address = find_address()
     if address == "local":
         _start(verbose)
     else:
@@ -116,7 +112,7 @@ def _connected(verbose: bool) -> Iterator[None]:
 def _start(verbose: bool) -> None:
     """Start Ray on this machine."""
     local_ray.prepare_folder()
-    guard_token()
+    token_file.make_private()
     if sys.platform == "linux":
         # Training workers inherit it. Without it they would exchange gradients through the
         # interface to which the host's name resolves.
@@ -154,8 +150,8 @@ def _log_options(verbose: bool) -> dict[str, Any]:
     }
 
 
-def name_address() -> str:
-    """Read the cluster's address from ``RAY_ADDRESS``: ``local``, ``auto`` or ``host:port``.
+def find_address() -> str:
+    """Return the address in ``RAY_ADDRESS``: ``local`` (also if unset), ``auto`` or ``host:port``.
 
     Raises:
         UserError: It is not an address of a cluster.
@@ -171,7 +167,7 @@ def name_address() -> str:
 
 def count_resources() -> Resources:
     """Count the resources of the running cluster, and those that an autoscaler may add."""
-    nodes = _node_resources()
+    nodes = list_node_resources()
     all_cpus = [int(node.get("CPU", 0)) for node in nodes]
     cpus_by_node = [cpus for cpus in all_cpus if cpus]  # a head node may have none
     most = ray_internals.max_resources()
@@ -181,102 +177,12 @@ def count_resources() -> Resources:
         num_nodes=len(cpus_by_node),
         min_node_cpus=min(cpus_by_node, default=1),
         is_one_machine=len(nodes) == 1,
-        may_grow=name_address() != "local",
+        may_grow=find_address() != "local",
         max_cpus=int(most.get("CPU", 0)),
         max_gpus=int(most.get("GPU", 0)),
     )
 
 
-def _node_resources() -> list[Mapping[str, float]]:
+def list_node_resources() -> list[Mapping[str, float]]:
     """Return the resources of each living node."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-class Capacity:
-    """Resources that some work needs, on one node or on several, and how long to wait for them.
-
-    Ray itself waits without limit, even if the last node that has them is gone.
-    """
-
-    def __init__(
-        self, need: Mapping[str, float], *, times: int = 1, max_wait_seconds: float
-    ) -> None:
-        """Describe the need.
-
-        Args:
-            need: Amount by resource of Ray, all on one node: ``{"CPU": 1, "GPU": 0.25}``.
-            times: How many times the need occurs, on one node or on several.
-            max_wait_seconds: How long the cluster may lack these resources.
-        """
-        self.times = times
-        self.need = {name: number for name, number in need.items() if number}
-        self.max_wait_seconds = max_wait_seconds
-        self._checked_at = 0.0
-        self._missing_since: float | None = None
-
-    def is_met(self) -> bool:
-        """Say whether the living nodes have these resources, busy or not."""
-        total = 0.0
-        for node in _node_resources():
-            times_by_resource = [node.get(name, 0) // each for name, each in self.need.items()]
-            total += min(times_by_resource)
-        return total >= self.times
-
-    def wait_for_nodes(self) -> Resources:
-        """Ask the autoscaler for the nodes, and wait for them, ``max_wait_seconds`` at most.
-
-        The request is a placement group. Requests through Ray Data and Ray Train would not do, as
-        each replaces the one before.
-
-        Returns:
-            The resources of the cluster after that.
-        """
-        if not self.is_met():
-            say("ray", f"waiting for nodes with {self}, {self.max_wait_seconds:g} s at most")
-            group = placement_group([self.need] * self.times)
-            group.wait(self.max_wait_seconds)
-            remove_placement_group(group)
-        return count_resources()
-
-    def check(self) -> None:
-        """Check the living nodes, at most every two seconds.
-
-        Raises:
-            JobError: The cluster has lacked these resources for ``max_wait_seconds``.
-        """
-        now = time.monotonic()
-        if now - self._checked_at < POLL_SECONDS:
-            return
-        self._checked_at = now
-        if self.is_met():
-            self._missing_since = None
-            return
-        if self._missing_since is None:
-            self._missing_since = now
-            say("ray", f"no node with {self}: waiting for one, {self.max_wait_seconds:g} s at most")
-        if now - self._missing_since >= self.max_wait_seconds:
-            raise JobError(
-                f"the cluster has had no node with {self} for {self.max_wait_seconds:g} s "
-                "(cluster.max_wait_minutes): add one and run the same command again: it resumes"
-            )
-
-    def __str__(self) -> str:
-        one = " and ".join(f"{number:g} {name}" for name, number in self.need.items())
-        return f"{one} for {self.times} workers" if self.times > 1 else one
-
-
-def guard_token() -> None:
-    """Make the token of a local cluster; only its owner can read it.
-
-    Ray would make a token that everybody can read. A token that exists is restricted, too.
-    """
-    if os.environ.get("RAY_AUTH_MODE", "token") != "token" or "RAY_AUTH_TOKEN" in os.environ:
-        return
-    path = Path.home() / ".ray" / "auth_token"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        suppress(FileExistsError),
-        open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file,
-    ):
-        file.write(secrets.token_hex(32))
-    path.chmod(0o600)

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from sentiflow.cluster import memory, ray_internals
-from sentiflow.cluster.connection import Capacity  # before Ray: it sets variables
+from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment variables
 from sentiflow.data.outputs import MARKERS, Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say

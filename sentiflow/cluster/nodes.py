@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import sentiflow.cluster.connection  # noqa: F401 - before Ray, which reads what it sets
+import sentiflow.cluster.connection  # noqa: F401 - before Ray: sets environment variables
 
 # isort: split
 import ray
@@ -36,7 +36,12 @@ class NodeAnswer(Generic[Result]):
 
 
 def find_dashboard() -> str:
-    """Return host and port of Ray's dashboard, or "" if there is none."""
+    """Return host and port of the dashboard of the Ray that this process has joined.
+
+    Returns:
+        ``host:port``; "" if there is no dashboard.
+    """
+    # Ray says it only in what init returns. In a process that has joined Ray, init changes nothing.
     context = ray.init(ignore_reinit_error=True, logging_level="ERROR")
     return str(context.dashboard_url or "")
 
@@ -92,7 +97,8 @@ def _answer(node: Mapping[str, Any], *, result: Any = None, problem: str = "") -
 def check_shared(setting: str, uri: str) -> str:
     """Check that each node can read a small file of this node, and write one in the same directory.
 
-    If the directory does not exist, the nearest one above is used.
+    If a local directory does not exist, the nearest one above is used; an object store has no
+    directories.
 
     Args:
         setting: Name of the setting, for the message.

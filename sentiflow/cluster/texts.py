@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster import connection  # before Ray: it sets variables
+from sentiflow.cluster import connection  # before Ray: sets environment variables
 from sentiflow.config import settings
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
@@ -37,7 +37,7 @@ def read_texts(
 ) -> ray.data.Dataset:
     """Read texts as a dataset of Ray Data, which can be filtered, mapped and written.
 
-    The files are cut into parts at records, however long a quoted text is; each part is a block
+    The files are cut into parts between records, never inside a quoted text. Each part is a block
     that one task reads. The call joins a running Ray, or else starts one on this machine, which
     listens on loopback only and lives until the process ends.
 
@@ -46,20 +46,21 @@ def read_texts(
         format: The settings of the section ``format``; by default the format of Sentiment140.
         keep_columns: Columns of the files to add.
         rows_per_part: Approximate number of rows in a block.
-        unpack_to: A directory that all nodes share, for the content of files that are compressed,
-            or in UTF-16; it is not removed. By default, on one machine, a temporary one.
+        unpack_to: A directory that all nodes share, for unpacked copies of files that are
+            compressed or in UTF-16; the copies are kept. Default: a temporary directory if the
+            cluster is one machine; otherwise it is required for such files.
 
     Returns:
         A dataset with a row for each record, and the columns
 
         - ``row_id`` (int64),
         - ``source`` (string): the file,
-        - ``offset`` (int64): the byte in a CSV, unpacked, and as UTF-8 if it is UTF-16; the row in
-          a Parquet file,
+        - ``offset`` (int64): where the record begins: in a CSV file its byte, counted in the
+          unpacked UTF-8 text; in a Parquet file its row,
         - ``tweet_id`` (string),
         - ``text`` (string),
-        - ``label`` (int8): a position in the classes of the format; null for no label or an unknown
-          one, and with ``labels: auto``,
+        - ``label`` (int8): position in the classes of the format; null if the label is missing or
+          unknown, and always with ``labels: auto``,
         - ``label_name`` (string): the class,
         - the columns of ``keep_columns``,
         - ``raw`` (binary): the bytes of a rejected record,
@@ -72,29 +73,31 @@ def read_texts(
         >>> texts = sentiflow.read_texts("tweets/*.csv")  # doctest: +SKIP
         >>> texts.filter(expr="reason is None").write_parquet("accepted")  # doctest: +SKIP
     """
-    named = [uris] if isinstance(uris, str) else list(uris)
+    uri_list = [uris] if isinstance(uris, str) else list(uris)
     text_format = _validate_format(format or {})
-    source = _open_files(named, text_format, rows_per_part, unpack_to)
-    missing = sorted(set(keep_columns).difference(source.columns))
+    opened = _open_files(uri_list, text_format, rows_per_part, unpack_to)
+    missing = sorted(set(keep_columns).difference(opened.columns))
     if missing:
         raise UserError(
-            f"keep_columns: the files have no further column {', '.join(missing)}",
-            hint=f"there are {', '.join(source.columns)}",
+            f"keep_columns: these columns are not in the files: {', '.join(missing)}",
+            hint=f"the files have: {', '.join(opened.columns)}",
         )
     connection.start_until_exit()
     classes = text_format.classes
     rules = RowRules.of_texts(text_format, keep=keep_columns, with_offsets=True)
 
-    def read(block: pa.Table) -> pa.Table:
-        return _read(cloudpickle.loads(block["part"][0].as_py()), classes=classes, rules=rules)
+    # A block of Ray Data is a table, so it holds a part as bytes.
+    def read_block(block: pa.Table) -> pa.Table:
+        part = cloudpickle.loads(block["part"][0].as_py())
+        return _read_part(part, classes=classes, rules=rules)
 
-    rows = [{"part": cloudpickle.dumps(part)} for part in source.parts]
+    rows = [{"part": cloudpickle.dumps(part)} for part in opened.parts]
     pickled_parts = ray.data.from_items(rows, override_num_blocks=len(rows))
-    return pickled_parts.map_batches(read, batch_size=1, batch_format="pyarrow")
+    return pickled_parts.map_batches(read_block, batch_size=1, batch_format="pyarrow")
 
 
 def _validate_format(section: Mapping[str, Any]) -> FormatSettings:
-    """Validate the section ``format`` as a settings file with it."""
+    """Validate a section ``format`` as if it stood in a settings file."""
     required = {"name": "texts", "output_uri": "texts"}
     config = settings.validate({**required, "format": dict(section)}, source="read_texts")
     return config.format
@@ -106,7 +109,7 @@ def _open_files(
     """Cut the files into parts; by default they are unpacked to a temporary folder."""
     files = input_files.expand([absolute_uri(uri) for uri in uris])
     if unpack_to is None and any(filesystem.map_files(compression.is_packed, files)):
-        unpack_to = _make_folder()
+        unpack_to = _make_unpack_folder()
     return corpus.open_csv(
         files,
         settings=text_format,
@@ -115,8 +118,14 @@ def _open_files(
     )
 
 
-def _make_folder() -> str:
-    """Make a temporary folder, which is removed when the process ends."""
+def _make_unpack_folder() -> str:
+    """Make a temporary folder for unpacked files; it is removed when the process ends.
+
+    Starts or joins Ray first, to know whether all tasks run on this machine.
+
+    Raises:
+        UserError: They may run on several machines, which do not share the folder.
+    """
     connection.start_until_exit()
     if not connection.count_resources().is_one_machine:
         raise UserError(
@@ -128,7 +137,7 @@ def _make_folder() -> str:
     return folder
 
 
-def _read(part: parts.Part, *, classes: Sequence[str] | None, rules: RowRules) -> pa.Table:
+def _read_part(part: parts.Part, *, classes: Sequence[str] | None, rules: RowRules) -> pa.Table:
     """Read a part in a worker.
 
     Without known classes (``labels: auto``) the class is the label as the file has it.
@@ -140,6 +149,8 @@ def _read(part: parts.Part, *, classes: Sequence[str] | None, rules: RowRules) -
     else:
         names = pa.array(classes, pa.string()).take(table["label"].combine_chunks())
     position = table.column_names.index("unknown_label")
-    table = table.set_column(position, parts.LABEL_NAME, names).drop_columns("split")
+    table = table.set_column(position, parts.LABEL_NAME, names)
+    table = table.drop_columns("split")
+    # Parts have a dictionary here; read_texts promises plain strings.
     position = table.column_names.index("source")
     return table.set_column(position, "source", table["source"].cast(pa.string()))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pandas as pd
 
-from sentiflow.cluster.connection import Capacity
+from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import SelectionSettings

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from sentiflow.cluster.connection import Capacity
+from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from sentiflow.cluster import connection
+from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output
@@ -98,7 +98,7 @@ def _wait_for_nodes(plan: TrainPlan, resources: Resources, num_workers: int) -> 
     """Wait until the cluster has grown for the workers; return its resources then."""
     settings = plan.settings
     gpus = resources.gpus_per_train_worker(settings.gpus_per_worker)
-    capacity = connection.Capacity(
+    capacity = Capacity(
         {"CPU": settings.min_cpus_per_worker, "GPU": gpus},
         times=num_workers,
         max_wait_seconds=60 * plan.config.cluster.max_wait_minutes,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 from sentiflow.cluster import memory
-from sentiflow.cluster.connection import Capacity  # before Ray, as it sets what Ray reads
+from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment variables
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors, filesystem

@@ -13,7 +13,8 @@ import types
 import pytest
 from fake_ray import ray  # noqa: F401
 
-from sentiflow.cluster import connection, local_ray
+from sentiflow.cluster import capacity, connection, local_ray, token_file
+from sentiflow.cluster.capacity import Capacity
 from sentiflow.errors import JobError, UserError
 
 
@@ -132,7 +133,7 @@ def nodes(monkeypatch):
     monkeypatch.setattr(
         connection.ray, "nodes", lambda: [{"Alive": True, "Resources": has} for has in alive]
     )
-    monkeypatch.setattr(connection.time, "monotonic", lambda: clock.now)
+    monkeypatch.setattr(capacity.time, "monotonic", lambda: clock.now)
 
     def at(seconds, *there):
         clock.now = 100 + seconds
@@ -142,7 +143,7 @@ def nodes(monkeypatch):
 
 
 def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
-    capacity = connection.Capacity({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
+    capacity = Capacity({"CPU": 2, "GPU": 0.5}, max_wait_seconds=60)
     nodes(0, {"CPU": 2.0, "GPU": 1.0})
     capacity.check()
     assert not said.text
@@ -162,7 +163,7 @@ def test_work_waits_for_capacity_but_not_for_ever(nodes, said):
 
 
 def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
-    capacity = connection.Capacity({"CPU": 2}, times=3, max_wait_seconds=0)
+    capacity = Capacity({"CPU": 2}, times=3, max_wait_seconds=0)
     nodes(0, {"CPU": 5.0}, {"CPU": 2.0})
     assert capacity.is_met()
     nodes(0, {"CPU": 5.0}, {"CPU": 1.0})
@@ -199,7 +200,7 @@ def test_a_missing_cluster_is_reported_at_once(monkeypatch, host, problem):
 def test_an_address_that_is_not_rays_is_refused(monkeypatch, address, hint):
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(UserError, match=rf"^RAY_ADDRESS={re.escape(address)} is not .*: {hint}"):
-        connection.name_address()
+        connection.find_address()
 
 
 def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path, monkeypatch):
@@ -209,7 +210,7 @@ def test_a_token_is_made_once_and_only_its_owner_can_read_it(tmp_path, monkeypat
     path = tmp_path / ".ray/auth_token"
     seen = set()
     for _ in range(2):
-        connection.guard_token()
+        token_file.make_private()
         seen.add(path.read_text())
         assert path.stat().st_mode & 0o777 == 0o600
         path.chmod(0o644)

@@ -99,7 +99,9 @@ def test_what_is_wrong_is_told_in_a_line(csv, uri, format, told):
 
 
 def test_a_column_that_is_not_there_is_told_with_those_that_are(csv):
-    with pytest.raises(UserError, match=r"no further column airline: there are .*number"):
+    with pytest.raises(
+        UserError, match=r"these columns are not in the files: airline: the files have: .*number"
+    ):
         sentiflow.read_texts(str(csv), format=FORMAT, keep_columns=["airline"])
 
 

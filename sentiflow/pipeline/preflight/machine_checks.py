@@ -42,7 +42,7 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     outputs: list[str] = []
     if config:
         outputs = config_checks.find_outputs(config, config_checks.STAGES)
-    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):  # as connection.name_address does
+    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):  # as connection.find_address does
         results += report("versions", describe_versions)
         for uri in outputs:
             if not is_local(uri):  # the config's checks cover local ones
@@ -63,7 +63,7 @@ def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]
     with redirect_stdout(sys.stderr), connection.starting(verbose=verbose) as wait:
         resources = wait()
         what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster"
-        address = connection.name_address()
+        address = connection.find_address()
         results.append(CheckResult("nodes", "ok", f"{what} at {address}"))
         results.extend(report("versions", check_versions))
         results.extend(report("torch", check_torch))
