@@ -262,7 +262,8 @@ def _measure_slices(
 ) -> list[SliceDifference]:
     """Compare the predictions of two models in each slice, by adjusted p-value."""
     slices.check_patterns(rows, patterns)
-    found, _ = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
+    tokens = slices.read_tokens(rows, settings)
+    found = slices.find(rows, tokens, patterns=patterns, columns=columns)
     chosen = [item for item in found if item.is_own or not item.rows.all()]
     first, second = (model.right for model in predicted)
     compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]

@@ -17,6 +17,7 @@ from sentiflow.data.outputs import Output, OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (
+    cross_validation,
     evaluated_rows,
     measurements,
     mistakes,
@@ -28,8 +29,10 @@ from sentiflow.evaluation import (
     report_charts,
     slices,
 )
+from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.highlights import summarize
-from sentiflow.evaluation.measurements import CrossValidated, EvaluationResult, Measurements
+from sentiflow.evaluation.measurements import Measurements
+from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics import classification
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
@@ -143,7 +146,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     is_prepared = lineage.is_of_training(scored, trained)
     folds = None
     if own_training and is_prepared:
-        folds = measurements.measure_folds(own_training, scored)
+        folds = cross_validation.measure_folds(own_training, scored)
     result = _make_result(config, scored, measured, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)

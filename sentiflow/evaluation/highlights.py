@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from sentiflow.data.schema import SPLITS
+from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.measurements import (
-    CrossValidated,
-    Highlight,
     Measurements,
     UnsureMetrics,
     name_texts,
 )
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
+from sentiflow.evaluation.result import Highlight
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError

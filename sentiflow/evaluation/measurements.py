@@ -1,37 +1,27 @@
-"""Labelled rows -> everything that is measured on them, and the few lines to remember."""
+"""Labelled rows -> what is measured on them: metrics, calibration, coverage and slices."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_strings, normalize_text
-from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.errors import UserError
-from sentiflow.evaluation import mistakes, other_models, slice_search, slices
+from sentiflow.data.manifest_types import Settings
+from sentiflow.evaluation import mistakes, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
-    classes_of,
     headline_split,
     of_split,
     predicted_of,
 )
-from sentiflow.evaluation.model_checks import ModelChecks
-from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.storage import parquet
-from sentiflow.tracking import training_rows
-
-NUM_WORST = 20
-"""Number of classes that a confusion matrix shows one by one: the ones with the lowest F1."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +55,13 @@ class UnsureMetrics:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What labelled predictions show; from ``calibration`` on about the headline split."""
+    """Measurements of labelled predictions.
+
+    ``figures`` to ``calibration_error`` are by split; all other fields are of the headline split.
+    """
 
     split: str
-    """The headline split."""
+    """The headline split: its numbers stand first in the report, see ``headline_split``."""
     figures: dict[str, classification.Metrics]
     """Metrics of the labelled rows, by split."""
     intervals: dict[str, dict[str, Interval]]
@@ -76,7 +69,8 @@ class Measurements:
     no_intervals: dict[str, dict[str, str]]
     """Why a metric has no interval, by split and metric."""
     calibration_error: dict[str, CalibrationError]
-    """By split: of positive, or of the predicted class if there are other classes."""
+    """Calibration error by split: of the probability of positive; if the classes are not negative
+    and positive, of the predicted class."""
     calibration: dict[str, Any] | None
     """As in the package's manifest, measured on the rows that it was fitted to; None if it is not
     known."""
@@ -103,7 +97,7 @@ class Measurements:
 
     @property
     def classes(self) -> list[str]:
-        """Name the classes of the model, then others of the labels."""
+        """List the classes of the model, then the classes that only the labels have."""
         return list(self.metrics.confusion)
 
     @property
@@ -115,94 +109,10 @@ class Measurements:
         return metrics.accuracy_low > metrics.most_frequent.share
 
 
-@dataclass(frozen=True)
-class CrossValidated:
-    """Answers of the models of all folds, each to the rows of its fold."""
-
-    metrics: classification.Metrics
-    """Metrics of all answers. Macro F1 has no interval: a bootstrap of the rows ignores the
-    variation between trainings, and its interval missed the macro F1 of the model too often
-    (benchmarks/LOG.md, 2026-11-29)."""
-    f1_of_folds: list[float]
-    """Macro F1 of each fold."""
-    baselines: Sequence[Baseline]
-    """Simple models over the same folds."""
-
-    @property
-    def origin(self) -> str:
-        """Say where the figures come from."""
-        num_folds = len(self.f1_of_folds)
-        return f"cross-validated over {num_folds} folds, {self.metrics.num_rows:,} rows"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what ``metrics.json`` says."""
-        return {
-            **self.metrics.to_json(),
-            "f1_macro_of_folds": self.f1_of_folds,
-            "baselines": [asdict(each) for each in self.baselines],
-        }
-
-
-class Highlight(NamedTuple):
-    """A number and what it means: ``0.706``, ``is the macro F1``."""
-
-    number: str
-    meaning: str
-    """Continues the sentence that the number begins."""
-    section: str
-    """Section of the report with the details."""
-
-
-@dataclass(frozen=True)
-class EvaluationResult:
-    """Everything that an evaluation finds."""
-
-    name: str
-    """Name of the experiment."""
-    measured: Measurements
-    checks: ModelChecks
-    is_unseen: bool
-    """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
-    notes: Sequence[str]
-    """What a reader should know first."""
-    highlights: Sequence[Highlight]
-    baselines: Sequence[Baseline] = ()
-    """Simple models on the same rows; the most frequent label is in the metrics."""
-    no_baseline: str = ""
-    """Why there is none; empty if there is one."""
-    teacher: TeacherComparison | None = None
-    """The model compared with its teachers, if it is distilled."""
-    no_teacher: str = ""
-    """Why a distilled model is not compared with its teachers."""
-    cross_validated: CrossValidated | None = None
-    """If the training has folds."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of ``metrics.json``."""
-        return {
-            "name": self.name,
-            "classes": self.measured.classes,
-            **asdict(self.measured),
-            "figures": {
-                split: metrics.to_json() for split, metrics in self.measured.figures.items()
-            },
-            "is_unseen": self.is_unseen,
-            "notes": self.notes,
-            **asdict(self.checks),
-            "most_frequent": self.measured.metrics.most_frequent,
-            "baselines": [asdict(each) for each in self.baselines],
-            "no_baseline": self.no_baseline,
-            "teacher": asdict(self.teacher) if self.teacher else None,
-            "no_teacher": self.no_teacher,
-            "cross_validated": self.cross_validated.to_json() if self.cross_validated else None,
-            "conclusions": self.highlights,
-        }
-
-
 def measure(
     rows: pa.Table,
     *,
-    model: Settings,
+    model: Mapping[str, Any],
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
     searched: Sequence[str] = (),
@@ -231,8 +141,8 @@ def measure(
             label=part.outcome, probability=part.probability
         )
     headline = headline_split(list(by_split))
-    chosen = by_split[headline]
-    of_headline = predicted[headline]
+    headline_rows = by_split[headline]
+    headline_answers = predicted[headline]
     return Measurements(
         split=headline,
         figures=figures,
@@ -241,13 +151,13 @@ def measure(
         calibration_error=calibration_error,
         calibration=_find_calibration(model),
         coverage=confidence.accuracy_by_coverage(
-            right=of_headline.right, confidence=of_headline.confidence
+            right=headline_answers.right, confidence=headline_answers.confidence
         ),
-        unsure=_measure_unsure(chosen, of_headline.right, model["settings"]),
-        label_errors=mistakes.count_label_errors(of_headline),
+        unsure=_measure_unsure(headline_rows, headline_answers.right, model["settings"]),
+        label_errors=mistakes.count_label_errors(headline_answers),
         slices=_measure_slices(
-            chosen,
-            of_headline,
+            headline_rows,
+            headline_answers,
             settings=model["settings"],
             patterns=patterns,
             columns=columns,
@@ -257,8 +167,12 @@ def measure(
     )
 
 
-def _find_calibration(model: Settings) -> dict[str, Any] | None:
-    """Return the calibration of a model with its biases, if any; None if it is not known."""
+def _find_calibration(model: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the calibration of a model, with an empty ``bias`` if it has none.
+
+    Returns:
+        None if the manifest of the model has no temperature.
+    """
     calibration = model.get("calibration")
     if not calibration or "temperature" not in calibration:
         return None
@@ -282,14 +196,15 @@ def _measure_slices(
     with_words: bool,
 ) -> list[SliceMetrics]:
     """Find the slices that have a name, search for others, and measure all."""
-    named, tokens = slices.find(rows, settings=settings, patterns=patterns, columns=columns)
+    tokens = slices.read_tokens(rows, settings)
+    named = slices.find(rows, tokens, patterns=patterns, columns=columns)
     categories = [name for name in searched if slices.has_categories(rows[slices.OWN + name].type)]
     candidates = slice_search.search(
         named,
-        slices.by_columns(rows, categories),
+        slices.by_columns(rows, categories, is_own=False),
         tokens=tokens if with_words else None,
         right=predicted.right,
-        draw=_draw_halves(rows),
+        draw=_hash_rows(rows),
     )
     return slices.measure(
         [*named, *candidates],
@@ -300,46 +215,11 @@ def _measure_slices(
     )
 
 
-def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None:
-    """Measure the answers of the folds of a training; None if it has none.
+def _hash_rows(rows: pa.Table) -> np.ndarray:
+    """Hash the text of each row, or its ``row_id``, to a number; copies have the same number.
 
-    Rows that a first model was trained on are left out.
-
-    Args:
-        training: The training of the model.
-        scored: Predictions of this model for the data that it was trained on.
-
-    Raises:
-        UserError: A file of the answers is missing or damaged.
+    The search halves the rows by these numbers.
     """
-    paths = [f["path"] for f in training["files"] if f["path"].startswith("folds/")]
-    if not paths:
-        return None
-    uri = scored["inputs"]["model"]["training"]["uri"]
-    parts = [parquet.from_bytes(manifest.read_file(uri, training, path)) for path in paths]
-    answers = pa.concat_tables(parts).combine_chunks()
-    seen, _ = training_rows.find_row_ids(scored, name="the model", by_splits=False)
-    is_new = ~np.isin(answers["row_id"].to_numpy(), seen)
-    rows = answers.filter(pa.array(is_new))
-    if classes_of(rows) != lineage.classes_of_model(scored) or not len(rows):
-        raise UserError(
-            f"{uri}/{paths[0]} has answers of another model",
-            hint="train again with --overwrite",
-        )
-    fold = rows["fold"].to_numpy()
-    f1_of_folds = []
-    for number in np.unique(fold):
-        of_fold = classification.measure(predicted_of(rows.filter(fold == number)))
-        f1_of_folds.append(of_fold.f1_macro or 0.0)
-    return CrossValidated(
-        metrics=classification.measure(predicted_of(rows)),
-        f1_of_folds=f1_of_folds,
-        baselines=other_models.measure_folds(answers, is_new, scored),
-    )
-
-
-def _draw_halves(rows: pa.Table) -> np.ndarray:
-    """Draw a number for each row from its text, or its ``row_id``; copies have the same number."""
     if "text" in rows.column_names:
         texts = normalize_text(rows["text"].combine_chunks())
     else:

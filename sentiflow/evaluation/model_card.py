@@ -15,8 +15,9 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import MOST_LISTED, UserError
-from sentiflow.evaluation.measurements import EvaluationResult, Measurements, name_texts
+from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.report import open_template, write_setting
+from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
 from sentiflow.models import package_files
 from sentiflow.storage.uris import absolute_uri, display_uri

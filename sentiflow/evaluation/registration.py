@@ -12,8 +12,9 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import evaluated_rows
-from sentiflow.evaluation.measurements import EvaluationResult, Measurements
+from sentiflow.evaluation.measurements import Measurements
 from sentiflow.evaluation.model_checks import ModelChecks
+from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import METRICS
 from sentiflow.storage.uris import join
 from sentiflow.tracking import runs

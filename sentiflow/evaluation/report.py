@@ -20,13 +20,16 @@ from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import MOST_LISTED, few
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.measurements import NUM_WORST, EvaluationResult, Measurements, name_texts
+from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.model_checks import CAVEAT, GroupBias, ModelChecks
+from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 
+MAX_CONFUSION_CLASSES = 20
+"""Number of classes that a confusion matrix shows one by one: the ones with the lowest F1."""
 _MAX_SHOWN = 1000
 """Characters of a text on the page."""
 _KINDS = ("confident", "near miss", "label", "pair")
@@ -149,7 +152,7 @@ def _describe_plots(
     return {
         "plots": {file: base64.b64encode(image).decode() for file, image in plots.items()},
         "num_right": predicted.right.sum(),
-        "num_drawn": NUM_WORST,
+        "num_drawn": MAX_CONFUSION_CLASSES,
         "bins": bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
     }
 
@@ -163,7 +166,7 @@ def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
     large = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
     low = np.floor(20 * min((item.low for item in large), default=0)) / 20
     high = np.ceil(20 * max((item.high for item in large), default=1)) / 20
-    by_title = groupby(shown, lambda item: item.title)
+    by_title = groupby(shown, lambda item: item.group_title)
     return {
         "slice_groups": [(title, list(items)) for title, items in by_title],
         "slice_axis": Axis(low, high),

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
-from sentiflow.evaluation.measurements import NUM_WORST, Measurements, UnsureMetrics
+from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
+from sentiflow.evaluation.report import MAX_CONFUSION_CLASSES
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.confidence import CoveragePoint
@@ -71,7 +72,7 @@ def _draw_confusion(metrics: Metrics) -> Figure:
     names = list(metrics.confusion)
     figure, axes = _axes()
     if metrics.has_many:
-        counts, names = _join_best(counts, names, metrics.worst_first[NUM_WORST:])
+        counts, names = _join_best(counts, names, metrics.worst_first[MAX_CONFUSION_CLASSES:])
         figure.set_size_inches(9, 1.5 + 0.26 * len(names))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     max_length = 14 if len(names) <= MOST_LISTED else 32

@@ -22,15 +22,17 @@ from sentiflow.models.tokenizer import Tokens, tokenize
 MIN_ROWS = 30
 """Slices of fewer rows are listed last: their accuracy is too uncertain."""
 MAX_VALUES = 20
-"""Most values of a column that are a slice each."""
+"""Maximum number of values of a column that get a slice of their own."""
 OWN = "own column "
-"""Prefix of the columns that slices are made of, in a table of rows."""
+"""Prefix, in a table of rows, of the columns that slices are made of: the ones that the user names,
+and others whose values are searched. So no name is also a column of the predictions."""
 
 _BEGIN = r"(?:^|\s)"
 _END = r"(?:$|[\s.,!?])"
 _HAPPY = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[)\]D]+|\([-:;=]|<3+|\^[_.-]?\^){_END}"
 _SAD = rf"{_BEGIN}(?:[:;=]['^]?[-o]?[(\[/\\|]+|\)[-:;=]|</3+|[T;]_[T;]){_END}"
-"""Emoticons between white space: otherwise a link, ratio or number would count as one."""
+"""Emoticons after white space, and before white space or punctuation: otherwise parts of a link,
+ratio or number would count."""
 
 PATTERNS: dict[str, tuple[str, str]] = {
     "negation": (
@@ -43,6 +45,7 @@ PATTERNS: dict[str, tuple[str, str]] = {
     "hashtag": ("a #topic", r"(?:^|\s)#\w"),
     "elongation": (
         "a letter three times or more, as in sooo",
+        # RE2 has no back-references. www is a link, so w counts from four.
         "(?i)w{4}|" + "|".join(f"{a}{{3}}" for a in string.ascii_lowercase if a != "w"),
     ),
     "happy emoticon": (":) and the like", _HAPPY),
@@ -84,18 +87,23 @@ class SliceOfRows:
 
     name: str
     about: str
-    """What its texts have in common, where the name does not say it."""
+    """What its texts have in common; empty if the name says it."""
     rows: np.ndarray
-    """N booleans."""
+    """N booleans: the rows that are in the slice."""
     is_own: bool = False
     """Whether the user named it."""
     among: np.ndarray | None = None
-    """N booleans: the slice is measured and compared within these rows; None: all rows. For a slice
-    found by a search, they are the rows that were not searched, without copies."""
+    """N booleans: the rows of the slice and the rows that it is compared with; None: all rows. Only
+    a slice found by a search has them: the rows that were not searched, without copies."""
+
+    @property
+    def is_found(self) -> bool:
+        """Say whether a search has found it."""
+        return self.among is not None
 
     @property
     def others(self) -> np.ndarray:
-        """Say which rows it is compared with."""
+        """Return the rows that it is compared with, as N booleans."""
         if self.among is None:
             return ~self.rows
         return self.among & ~self.rows
@@ -114,13 +122,13 @@ class SliceMetrics(Accuracy):
     positive_fraction: float | None
     """Share of the labels that are positive; None unless the classes are negative and positive."""
     mean_probability: float | None
-    """Mean probability of positive; None likewise."""
+    """Mean probability of positive; None unless the classes are negative and positive."""
     is_own: bool = False
     """Whether the user named it, by a pattern or a column."""
     p_adjusted: float | None = None
-    """p-value of Fisher's exact test against all other rows, adjusted by Holm. It is two-sided and
-    adjusted for all tested slices; for a slice found by a search, it is one-sided and adjusted for
-    all candidates. None for fewer than ``MIN_ROWS`` rows, or if there are no other rows."""
+    """p-value of Fisher's exact test against all other rows, two-sided, adjusted by Holm for all
+    tested slices. For a slice found by a search: one-sided, adjusted for all candidates. None if it
+    is not tested: fewer than ``MIN_ROWS`` rows, or no other rows."""
     is_found: bool = False
     """Whether a search has found it. Then all figures are of the half that was not searched."""
     f1_macro: float | None = None
@@ -128,7 +136,7 @@ class SliceMetrics(Accuracy):
     labelled_shares: Mapping[str, float] = field(default_factory=dict)
     """Share of each class in its labels; classes that do not occur are left out."""
     predicted_shares: Mapping[str, float] = field(default_factory=dict)
-    """Share of each class in its predictions, likewise."""
+    """Share of each class in its predictions; classes that do not occur are left out."""
 
     @property
     def widest_gap(self) -> "ClassShares":
@@ -144,8 +152,8 @@ class SliceMetrics(Accuracy):
         return max(shares, key=lambda each: abs(each.predicted - each.labelled))
 
     @property
-    def title(self) -> str:
-        """Name the group of slices that it is listed in."""
+    def group_title(self) -> str:
+        """Return the title of the group that the report lists it in."""
         if self.is_own:
             return "Your own"
         if self.is_found:
@@ -168,31 +176,43 @@ class ClassShares(NamedTuple):
     predicted: float
 
 
+def read_tokens(rows: pa.Table, settings: Mapping[str, Any]) -> Tokens | None:
+    """Cut the texts of rows into the tokens that a model reads.
+
+    Args:
+        rows: With the column ``text`` if the texts are known.
+        settings: Settings of the model package: ``tokenizer`` and ``max_length``.
+
+    Returns:
+        The tokens of each text; None without texts.
+    """
+    if "text" not in rows.column_names:
+        return None
+    text = rows["text"].combine_chunks()
+    return tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
+
+
 def find(
     rows: pa.Table,
+    tokens: Tokens | None,
     *,
-    settings: Mapping[str, Any],
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
-) -> tuple[list[SliceOfRows], Tokens | None]:
+) -> list[SliceOfRows]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: At least one, with ``num_tokens`` (known to the model), and ``text`` where it is
-            known. Without texts there are slices by column alone.
-        settings: Settings of the model package: ``tokenizer`` and ``max_length``.
+        rows: At least one row. Optional columns: ``text``, without which there are slices by column
+            alone; ``num_tokens``, the number of tokens that the model knows.
+        tokens: Result of :func:`read_tokens`.
         patterns: User-defined slices: a regular expression (RE2) by name. It replaces a slice of
             ``PATTERNS`` with the same name.
         columns: User-defined slices: columns, see :func:`by_columns`.
-
-    Returns:
-        The slices; the tokens of each text that the model reads, None without texts.
     """
-    of_columns = by_columns(rows, columns)
-    if "text" not in rows.column_names:
-        return of_columns, None
+    of_columns = by_columns(rows, columns, is_own=True)
+    if tokens is None:
+        return of_columns
     text = rows["text"].combine_chunks()
-    tokens = tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
     lengths = np.diff(tokens.offsets)
     listed = of_columns + _by_range(lengths, _LENGTHS)
     user_defined = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
@@ -208,7 +228,7 @@ def find(
         )
     repeated = pd.Series(hash_texts(text)).duplicated(keep=False).to_numpy()
     listed.append(SliceOfRows("repeated", "the same text is on more than one row", repeated))
-    return [item for item in listed if item.rows.any()], tokens
+    return [item for item in listed if item.rows.any()]
 
 
 def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
@@ -248,9 +268,9 @@ def measure(
 ) -> list[SliceMetrics]:
     """Measure a model in each slice: user-defined slices, slices found by a search, then others.
 
-    The least accurate comes first, slices of few rows come last. A candidate of a search is left
-    out unless it is worse than the rest beyond chance, also on its rows that no earlier candidate
-    has.
+    The least accurate comes first, slices of few rows come last. A candidate of a search is kept
+    only if it is worse than the rest beyond chance, and still is without the rows of the candidates
+    kept before it.
 
     Args:
         slices: Slices of N rows.
@@ -261,8 +281,19 @@ def measure(
     """
     right = prediction == label
     measured = [_measure(item, label, probability, prediction, classes) for item in slices]
-    # Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
-    # rows, so their test is one-sided.
+    tested = _add_p_values(slices, measured, right)
+    return sorted(_drop_redundant(slices, tested, right), key=_order)
+
+
+def _add_p_values(
+    slices: list[SliceOfRows], measured: list[SliceMetrics], right: np.ndarray
+) -> list[SliceMetrics]:
+    """Test the slices of enough rows, and add the adjusted p-values.
+
+    Candidates of a search are adjusted for each other alone. They were chosen as worse, on other
+    rows, so their test is one-sided.
+    """
+    with_p_values = list(measured)
     for is_found, alternative in ((True, "less"), (False, "two-sided")):
         tested = [
             number
@@ -276,8 +307,8 @@ def measure(
             for number in tested
         ]
         for number, p_adjusted in zip(tested, paired.adjust(p_values), strict=True):
-            measured[number] = replace(measured[number], p_adjusted=p_adjusted)
-    return sorted(_drop_redundant(slices, measured, right), key=_order)
+            with_p_values[number] = replace(measured[number], p_adjusted=p_adjusted)
+    return with_p_values
 
 
 def _order(metrics: SliceMetrics) -> tuple[bool, bool, bool, float, str]:
@@ -294,20 +325,20 @@ def _drop_redundant(
     explained = np.zeros(len(right), bool)
     for item, metrics in zip(slices, measured, strict=True):
         if metrics.is_found:
-            rows = item.rows & ~explained
+            mask = item.rows & ~explained
             others = item.others & ~explained
-            if not metrics.is_worse or _fisher(right, rows, others, "less") >= paired.SURE:
+            if not metrics.is_worse or _fisher(right, mask, others, "less") >= paired.SURE:
                 continue
             explained |= item.rows
         kept.append(metrics)
     return kept
 
 
-def _fisher(right: np.ndarray, rows: np.ndarray, others: np.ndarray, alternative: str) -> float:
-    """Return the p-value of Fisher's exact test that rows are right as often as others."""
+def _fisher(right: np.ndarray, mask: np.ndarray, others: np.ndarray, alternative: str) -> float:
+    """Return the p-value of Fisher's exact test that two masks are right equally often."""
     from scipy.stats import fisher_exact
 
-    table = [[int((right & each).sum()), int((~right & each).sum())] for each in (rows, others)]
+    table = [[int((right & each).sum()), int((~right & each).sum())] for each in (mask, others)]
     return float(fisher_exact(table, alternative).pvalue)
 
 
@@ -318,19 +349,19 @@ def _measure(
     prediction: np.ndarray,
     classes: Sequence[str],
 ) -> SliceMetrics:
-    rows = item.rows
-    num_rows = int(rows.sum())
+    mask = item.rows
+    num_rows = int(mask.sum())
     num_others = int(item.others.sum())
     right = prediction == label
     difference = positive_fraction = mean_probability = None
     if num_others:
-        difference = float(right[rows].mean() - right[item.others].mean())
+        difference = float(right[mask].mean() - right[item.others].mean())
     if probability is not None:
-        positive_fraction = float(label[rows].mean())
-        mean_probability = float(probability[rows].mean())
-    confusion = count_confusion(label[rows], prediction[rows], num_labels=len(classes))
+        positive_fraction = float(label[mask].mean())
+        mean_probability = float(probability[mask].mean())
+    confusion = count_confusion(label[mask], prediction[mask], num_labels=len(classes))
     return SliceMetrics.of(
-        int(right[rows].sum()),
+        int(right[mask].sum()),
         num_rows,
         name=item.name,
         about=item.about,
@@ -339,7 +370,7 @@ def _measure(
         positive_fraction=positive_fraction,
         mean_probability=mean_probability,
         is_own=item.is_own,
-        is_found=item.among is not None,
+        is_found=item.is_found,
         f1_macro=macro_f1(confusion),
         labelled_shares=_share(classes, confusion.sum(axis=1)),
         predicted_shares=_share(classes, confusion.sum(axis=0)),
@@ -356,7 +387,7 @@ def _share(classes: Sequence[str], counts: np.ndarray) -> dict[str, float]:
     }
 
 
-def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
+def by_columns(rows: pa.Table, columns: Sequence[str], *, is_own: bool) -> list[SliceOfRows]:
     """Find the rows of each value of columns, the most frequent value first.
 
     Values of fewer than ``MIN_ROWS`` rows, and values after the first ``MAX_VALUES``, are one
@@ -365,6 +396,7 @@ def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
     Args:
         rows: With the columns, whose names begin with ``OWN``.
         columns: Their names, without ``OWN``.
+        is_own: Whether the user named the columns.
     """
     slices = []
     for name in columns:
@@ -374,12 +406,12 @@ def by_columns(rows: pa.Table, columns: Sequence[str]) -> list[SliceOfRows]:
         frequent = most_frequent.index[most_frequent >= MIN_ROWS]
         for value in frequent:
             is_value = (values == value).to_numpy()
-            slices.append(SliceOfRows(f"{name}: {value}", "", is_value, is_own=True))
+            slices.append(SliceOfRows(f"{name}: {value}", "", is_value, is_own=is_own))
         num_rare = len(counts) - len(frequent)
         if num_rare:
             about = f"{num_rare:,} values of fewer rows"
             is_rare = ~values.isin(frequent).to_numpy()
-            slices.append(SliceOfRows(f"{name}: other", about, is_rare, is_own=True))
+            slices.append(SliceOfRows(f"{name}: other", about, is_rare, is_own=is_own))
     return slices
 
 

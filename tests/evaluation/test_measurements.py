@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, highlights, measurements
+from sentiflow.evaluation import cross_validation, evaluated_rows, highlights, measurements
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
@@ -231,7 +231,7 @@ def training(tmp_path, monkeypatch):
 
 def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(training):
     record, scored, (label, probabilities, fold) = training
-    found = measurements.measure_folds(record, scored)
+    found = cross_validation.measure_folds(record, scored)
 
     def measure(rows):
         guess = probabilities[rows].argmax(axis=1)
@@ -251,7 +251,17 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
 
 def test_answers_of_another_model_are_refused_and_there_may_be_none(training):
     record, scored, _ = training
-    assert measurements.measure_folds({"files": [{"path": "model/manifest.json"}]}, scored) is None
+    assert (
+        cross_validation.measure_folds({"files": [{"path": "model/manifest.json"}]}, scored) is None
+    )
     scored["inputs"]["model"]["settings"]["classes"] = ("bad", "good", "dull")
     with pytest.raises(UserError, match=r"fold-1\.parquet has answers of another model"):
-        measurements.measure_folds(record, scored)
+        cross_validation.measure_folds(record, scored)
+
+
+def test_folds_whose_rows_a_first_model_has_all_seen_are_refused(training, monkeypatch):
+    record, scored, _ = training
+    seen = np.arange(100), True
+    monkeypatch.setattr(training_rows, "find_row_ids", lambda *_, **__: seen)
+    with pytest.raises(UserError, match=r"no row of the folds .*train\.init_from .*all of them"):
+        cross_validation.measure_folds(record, scored)

@@ -18,7 +18,7 @@ from test_report import (  # noqa: F401
 from test_report_in_browser import browser, needs_browser, visit  # noqa: F401
 
 from sentiflow.evaluation import highlights, mistakes, model_card, report_charts
-from sentiflow.evaluation.measurements import CrossValidated
+from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.model_checks import ModelChecks
 
 CLASSES = ("negative", "positive", "neutral")

@@ -89,7 +89,7 @@ def test_a_slice_that_is_named_is_not_found_again():
 def test_the_figures_are_of_the_half_that_was_not_searched():
     rows = corpus(planted=has("word7"))
     (found,) = found_in(rows).values()
-    other_half = measurements._draw_halves(rows) % 2 == 1
+    other_half = measurements._hash_rows(rows) % 2 == 1
     right = (rows["label"].to_numpy() == rows["prediction"].to_numpy())[other_half]
     member = np.array(["word7" in text.as_py().split() for text in rows["text"]])[other_half]
     assert (found.num_rows, found.fraction) == (member.sum(), member.mean())
@@ -125,8 +125,8 @@ def test_many_rows_are_sampled(monkeypatch):
     rows = corpus()
     right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
     half = SliceOfRows("half", "", np.arange(len(rows)) % 3 == 0)
-    tokens = slices.find(rows, settings=MODEL["settings"], patterns={})[1]
-    draw = measurements._draw_halves(rows)
+    tokens = slices.read_tokens(rows, MODEL["settings"])
+    draw = measurements._hash_rows(rows)
     found = slice_search.search([half], tokens=tokens, right=right & ~half.rows, draw=draw)
     assert found
     for item in found:

@@ -17,9 +17,9 @@ def names_of(text, **more):
 
 def slices_of(texts, num_tokens=None, *, patterns=None):
     rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
-    found, _ = slices.find(
-        pa.table(rows), settings={"tokenizer": "tweet", "max_length": 64}, patterns=patterns or {}
-    )
+    table = pa.table(rows)
+    tokens = slices.read_tokens(table, {"tokenizer": "tweet", "max_length": 64})
+    found = slices.find(table, tokens, patterns=patterns or {})
     return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
 
 
@@ -176,7 +176,8 @@ def test_a_candidate_that_is_worse_only_by_the_rows_of_another_is_left_out():
 def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     airline = ["Delta"] * 100 + ["United"] * 60 + [None] * 31 + ["Virgin"] * 5 + ["Southwest"] * 4
     rows = pa.table({slices.OWN + "airline": airline})
-    found, tokens = slices.find(rows, settings={}, patterns={}, columns=["airline"])
+    tokens = slices.read_tokens(rows, {})
+    found = slices.find(rows, tokens, patterns={}, columns=["airline"])
     counts = {item.name: int(item.rows.sum()) for item in found}
     assert counts == {
         "airline: Delta": 100,
