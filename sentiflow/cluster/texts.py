@@ -114,7 +114,7 @@ def _open_files(
         files,
         settings=text_format,
         rows_per_part=rows_per_part,
-        unpack_to=absolute_uri(unpack_to or ""),
+        unpack_to="" if unpack_to is None else absolute_uri(unpack_to),  # None: nothing to unpack
     )
 
 
