@@ -264,9 +264,9 @@ def _measure_slices(
     slices.check_patterns(rows, patterns)
     tokens = slices.read_tokens(rows, settings)
     found = slices.find(rows, tokens, patterns=patterns, columns=columns)
-    chosen = [item for item in found if item.is_own or not item.rows.all()]
+    chosen = [item for item in found if item.is_own or not item.mask.all()]
     first, second = (model.right for model in predicted)
-    compared = [paired.compare_accuracy(first[item.rows], second[item.rows]) for item in chosen]
+    compared = [paired.compare_accuracy(first[item.mask], second[item.mask]) for item in chosen]
     adjusted = paired.adjust([mcnemar.p_value for _, mcnemar in compared])
     measured = []
     for item, (difference, _), p_adjusted in zip(chosen, compared, adjusted, strict=True):
@@ -274,15 +274,15 @@ def _measure_slices(
             SliceDifference(
                 name=item.name,
                 about=item.about,
-                num_rows=int(item.rows.sum()),
-                accuracy_first=float(first[item.rows].mean()),
-                accuracy_second=float(second[item.rows].mean()),
+                num_rows=int(item.mask.sum()),
+                accuracy_first=float(first[item.mask].mean()),
+                accuracy_second=float(second[item.mask].mean()),
                 difference=difference,
                 p_adjusted=p_adjusted,
                 moved=p_adjusted < paired.SURE,
                 is_own=item.is_own,
-                f1_macro_first=_measure_f1(predicted[0], item.rows),
-                f1_macro_second=_measure_f1(predicted[1], item.rows),
+                f1_macro_first=_measure_f1(predicted[0], item.mask),
+                f1_macro_second=_measure_f1(predicted[1], item.mask),
             )
         )
     return sorted(measured, key=_order_of)

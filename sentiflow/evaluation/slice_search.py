@@ -132,7 +132,7 @@ def _to_slices(
 
 def _list_slices(slices: Sequence[SliceOfRows], used: np.ndarray) -> _Columns:
     """Say which used rows are in which slice."""
-    rows = np.array([item.rows[used] for item in slices], np.int32).reshape(len(slices), len(used))
+    rows = np.array([item.mask[used] for item in slices], np.int32).reshape(len(slices), len(used))
     return _Columns([item.name for item in slices], sparse.csr_array(rows.T))
 
 

@@ -88,7 +88,7 @@ class SliceOfRows:
     name: str
     about: str
     """What its texts have in common; empty if the name says it."""
-    rows: np.ndarray
+    mask: np.ndarray
     """N booleans: the rows that are in the slice."""
     is_own: bool = False
     """Whether the user named it."""
@@ -105,8 +105,8 @@ class SliceOfRows:
     def others(self) -> np.ndarray:
         """Return the rows that it is compared with, as N booleans."""
         if self.among is None:
-            return ~self.rows
-        return self.among & ~self.rows
+            return ~self.mask
+        return self.among & ~self.mask
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def find(
         )
     repeated = pd.Series(hash_texts(text)).duplicated(keep=False).to_numpy()
     listed.append(SliceOfRows("repeated", "the same text is on more than one row", repeated))
-    return [item for item in listed if item.rows.any()]
+    return [item for item in listed if item.mask.any()]
 
 
 def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
@@ -303,7 +303,7 @@ def _add_p_values(
             and each.difference is not None
         ]
         p_values = [
-            _fisher(right, slices[number].rows, slices[number].others, alternative)
+            _fisher(right, slices[number].mask, slices[number].others, alternative)
             for number in tested
         ]
         for number, p_adjusted in zip(tested, paired.adjust(p_values), strict=True):
@@ -325,11 +325,11 @@ def _drop_redundant(
     explained = np.zeros(len(right), bool)
     for item, metrics in zip(slices, measured, strict=True):
         if metrics.is_found:
-            mask = item.rows & ~explained
+            mask = item.mask & ~explained
             others = item.others & ~explained
             if not metrics.is_worse or _fisher(right, mask, others, "less") >= paired.SURE:
                 continue
-            explained |= item.rows
+            explained |= item.mask
         kept.append(metrics)
     return kept
 
@@ -349,7 +349,7 @@ def _measure(
     prediction: np.ndarray,
     classes: Sequence[str],
 ) -> SliceMetrics:
-    mask = item.rows
+    mask = item.mask
     num_rows = int(mask.sum())
     num_others = int(item.others.sum())
     right = prediction == label

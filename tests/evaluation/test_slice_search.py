@@ -127,9 +127,9 @@ def test_many_rows_are_sampled(monkeypatch):
     half = SliceOfRows("half", "", np.arange(len(rows)) % 3 == 0)
     tokens = slices.read_tokens(rows, MODEL["settings"])
     draw = measurements._hash_rows(rows)
-    found = slice_search.search([half], tokens=tokens, right=right & ~half.rows, draw=draw)
+    found = slice_search.search([half], tokens=tokens, right=right & ~half.mask, draw=draw)
     assert found
     for item in found:
         assert 400 < item.among.sum() < 600
-        assert MIN_ROWS <= item.rows.sum() < 300
-        assert not (item.rows & ~item.among).any()
+        assert MIN_ROWS <= item.mask.sum() < 300
+        assert not (item.mask & ~item.among).any()

@@ -20,7 +20,7 @@ def slices_of(texts, num_tokens=None, *, patterns=None):
     table = pa.table(rows)
     tokens = slices.read_tokens(table, {"tokenizer": "tweet", "max_length": 64})
     found = slices.find(table, tokens, patterns=patterns or {})
-    return {item.name: np.flatnonzero(item.rows).tolist() for item in found}
+    return {item.name: np.flatnonzero(item.mask).tolist() for item in found}
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     rows = pa.table({slices.OWN + "airline": airline})
     tokens = slices.read_tokens(rows, {})
     found = slices.find(rows, tokens, patterns={}, columns=["airline"])
-    counts = {item.name: int(item.rows.sum()) for item in found}
+    counts = {item.name: int(item.mask.sum()) for item in found}
     assert counts == {
         "airline: Delta": 100,
         "airline: United": 60,
