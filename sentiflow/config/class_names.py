@@ -8,6 +8,7 @@ from pydantic import BeforeValidator
 from sentiflow.errors import UserError, few, shorten
 
 BINARY = ("negative", "positive")
+"""The two classes for which there are metrics of their own, such as the share of positive."""
 SENTIMENT140 = (*BINARY, "neutral")
 """Classes of ``kind: sentiment140``; models learn the first two by default."""
 UNLABELLED = "unlabelled"

@@ -131,7 +131,7 @@ def _suggest(location: Location) -> str:
     below = [path for path in paths if path[: len(parent)] == parent]
     similar_to = _SYNONYMS.get(name.lower(), name).lower()
     meant = _find_close(similar_to, below, cutoff=0.6)
-    if meant is None:
+    if meant is None:  # among all settings: stricter, because more names are similar by chance
         meant = _find_close(similar_to, paths, cutoff=0.8)
     if meant is not None:
         return f"did you mean {'.'.join(meant)}?"

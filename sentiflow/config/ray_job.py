@@ -43,7 +43,7 @@ def refuse_store(uri: str) -> None:
     """Refuse an MLflow store in a file: the file would be on the node that runs the job.
 
     Raises:
-        UserError: It is an SQLite store.
+        UserError: ``uri`` names an SQLite store.
     """
     if uri.startswith("sqlite:"):
         raise UserError(

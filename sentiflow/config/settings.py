@@ -44,9 +44,11 @@ def load(
         path: The YAML file, or the settings.
         overrides: ``section.key=value`` with a value in YAML, such as
             ``prepare.csv=[a.csv,b.csv]`` or ``score.model_uri=null``.
-        command: The command that will use the settings; the ones that it requires must be given.
+        command: The command that will use the settings; the settings that it requires
+            must be given.
         base: Directory of relative locations. Default: the working directory.
-        submitted: Whether this is a job submitted to a cluster. Default: detected.
+        submitted: Whether this is a job submitted to a cluster. Default: see
+            :func:`ray_job.is_here`.
 
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong; there is a line for each
@@ -103,6 +105,7 @@ def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -
 
 
 def _is_section(key: str) -> bool:
+    """Whether a dotted key names a section, not a value."""
     return any(setting.key.startswith(f"{key}.") for setting in describe())
 
 
@@ -165,7 +168,7 @@ def validate(raw: dict[str, Any], *, source: str | faults.SettingsSource) -> Con
         lines = [faults.explain(fault, source) for fault in error.errors(include_url=False)]
         raise UserError("\n".join(lines)) from error
     for key, value in flatten(config.model_dump()).items():
-        if any(holds_credentials(text) for text in _texts(value)):
+        if any(holds_credentials(text) for text in _list_texts(value)):
             place = source.locate(tuple(key.split(".")))
             raise UserError(
                 f"{place}: {key} holds a user name or password",
@@ -270,10 +273,10 @@ def _check_outputs(config: Config) -> None:
     stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
     outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
     for name, uri in outputs.items():
-        for other, another in outputs.items():
-            if name != other and f"{uri}/".startswith(f"{another}/"):
+        for other, other_uri in outputs.items():
+            if name != other and f"{uri}/".startswith(f"{other_uri}/"):
                 raise UserError(
-                    f"{name}.output_uri is inside {other}.output_uri ({another})",
+                    f"{name}.output_uri is inside {other}.output_uri ({other_uri})",
                     hint="each stage needs its own directory",
                 )
 
@@ -315,6 +318,7 @@ class Description(NamedTuple):
     default: str
     """The default in YAML, or ``required``."""
     meaning: str
+    """What the setting does, in one line."""
 
 
 def describe() -> list[Description]:
@@ -347,14 +351,14 @@ def _to_yaml(value: Any) -> str:
     return text.removesuffix("...\n").strip()  # YAML ends a single value with "..."
 
 
-def _texts(value: Any) -> list[str]:
+def _list_texts(value: Any) -> list[str]:
     """List the texts in a value and in its nested lists."""
     if isinstance(value, str):
         return [value]
     texts = []
     if isinstance(value, tuple | list):
         for item in value:
-            texts += _texts(item)
+            texts += _list_texts(item)
     return texts
 
 
@@ -389,7 +393,7 @@ def _locate(config: ConfigLike, overrides: Overrides) -> faults.SettingsSource:
     """Find where each setting was typed: in a line of the file, or in an override."""
     if isinstance(config, Mapping):
         return faults.SettingsSource("settings")
-    are_values = isinstance(overrides, Mapping)
+    are_values = isinstance(overrides, Mapping)  # changed by a Python program
     return faults.SettingsSource(
         name=str(config),
         lines=yaml_text.find_lines(Path(config).read_text(encoding="utf-8")),

@@ -18,7 +18,9 @@ from pydantic import (
 LOCATION = "location"
 """Marks a setting whose values are locations, which are made absolute."""
 Location = Annotated[str, LOCATION]
+"""A path or a URI."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
+"""A number from 0 to 1."""
 
 
 def _as_tuple(value: Any) -> Any:

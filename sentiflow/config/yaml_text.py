@@ -21,7 +21,7 @@ def parse(text: str) -> Any:
         {'seed': 10, 'name': '2024-01-31'}
     """
     try:
-        return yaml.load(text, Loader=_Loader)  # noqa: S506
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(" ".join(str(error).split())) from error
 

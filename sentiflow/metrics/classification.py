@@ -1,6 +1,6 @@
 """Labels, predictions and probabilities -> accuracy, F1, log loss and other metrics.
 
-It also writes a line for each class that is predicted too often or too seldom.
+The module also writes a line for each class that is predicted too often or too seldom.
 """
 
 import math
@@ -25,7 +25,7 @@ from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 _MIN_POINTS = 3
 """Smallest gap between two shares, in points, that is worth a line."""
 _MAX_NAMED = 3
-"""At most so many classes get a line."""
+"""Maximum number of classes that get a line."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ClassMetrics:
     num_predicted: int
     """Rows that have the prediction."""
     values: dict[str, float | None]
-    """The metrics of ``registry.CLASS_METRICS``, by name; None where one is undefined."""
+    """The metrics of ``registry.CLASS_METRICS``, by name; None where a metric is undefined."""
 
     @property
     def f1(self) -> float | None:
@@ -202,7 +202,9 @@ class Metrics:
 
 
 def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
-    """Measure predictions against labels; without probabilities their metrics are None.
+    """Measure predictions against labels.
+
+    Without ``has_probabilities`` the metrics of probabilities are None.
 
     The formulas and their sources: ``registry.METRICS``, ``registry.CLASS_METRICS`` and, for the
     interval, ``intervals.share_interval``.

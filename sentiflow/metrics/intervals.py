@@ -1,9 +1,9 @@
 """Labels, predictions and probabilities -> 95% intervals, for few rows and accurate models too.
 
-Every interval is the interval of a share of rows. A metric that is no such share counts as a share
-of its *effective* rows: the number of rows with which a share has the metric's variance (E. L. Korn
-and B. I. Graubard, "Confidence intervals for proportions with small expected number of positive
-counts estimated from survey data", Survey Methodology 24, 1998). If hardly a row is a mistake, the
+Every interval is the interval of a share of rows. Any other metric counts as a share of its
+*effective* rows: the number of rows with which a share has the metric's variance (E. L. Korn and B.
+I. Graubard, "Confidence intervals for proportions with small expected number of positive counts
+estimated from survey data", Survey Methodology 24, 1998). If hardly a row is a mistake, the
 variance in the rows is too small. So the square of a *step* is added to each variance: how far one
 more row could change the metric.
 
@@ -27,6 +27,7 @@ _NEARLY_ZERO = 1e-300
 1."""
 
 Interval = tuple[float, float]
+"""Lower and upper bound."""
 
 
 def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
@@ -233,7 +234,7 @@ def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
     counts = confusion.reshape(*confusion.shape[:-2], 4)
     num_rows = counts.sum(axis=-1)
     smooth = counts + 0.25
-    change = 1e-4
+    change = 1e-4  # of a count, as a share of all rows, for the derivatives
     moved = smooth[..., None, :] + change * smooth.sum(axis=-1)[..., None, None] * np.eye(4)
     slopes = (correlate(moved) - correlate(smooth)[..., None]) / change
     mean = (counts * slopes).sum(axis=-1) / num_rows

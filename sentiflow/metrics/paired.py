@@ -163,7 +163,7 @@ def roc_auc_difference(
     of_negative = second_of_negative - first_of_negative
     variance = of_positive.var(ddof=1) / num_positive + of_negative.var(ddof=1) / num_negative
     step = 0.5 / rarer
-    bounded = _normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
+    bounded = _bound_normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
     return replace(bounded, low=max(-1.0, bounded.low), high=min(1.0, bounded.high))
 
 
@@ -184,7 +184,7 @@ def mean_difference(differences: np.ndarray, *, step: float) -> Difference | Non
         return None
     root = math.sqrt(len(differences))
     spread = math.hypot(float(differences.std(ddof=1)), step / root)
-    return _normal(float(differences.mean()), spread / root)
+    return _bound_normal(float(differences.mean()), spread / root)
 
 
 def f1_macro_difference(
@@ -311,7 +311,7 @@ def write_p(p_value: float) -> str:
     return f"p = {p_value:.2g}"
 
 
-def _normal(value: float, error: float) -> Difference:
+def _bound_normal(value: float, error: float) -> Difference:
     """Bound and test a difference, given its standard error."""
     p_value = math.erfc(abs(value) / error / math.sqrt(2))
     reach = Z * error
@@ -331,15 +331,15 @@ def _subtract_f1(triples: np.ndarray, counts: np.ndarray, num_classes: int) -> n
     ones = np.ones(num_cells)
     cells = np.arange(num_cells)
 
-    def by_class(codes: np.ndarray) -> sparse.csr_array:
-        """Build the matrix ``(K, C)`` that adds cells up by class."""
+    def build_sums(codes: np.ndarray) -> sparse.csr_array:
+        """Build the matrix ``(K, C)`` that adds up cells by class, given the class of each."""
         return sparse.csr_array((ones, (cells, codes)), (num_cells, num_classes))
 
-    by_label = by_class(label)
+    by_label = build_sums(label)
     labelled = np.asarray(counts @ by_label)
     macro_f1 = []
     for prediction in (first, second):
-        predicted = np.asarray(counts @ by_class(prediction))
+        predicted = np.asarray(counts @ build_sums(prediction))
         right = np.asarray((counts * (label == prediction)) @ by_label)
         with np.errstate(invalid="ignore"):
             f1 = 2 * right / (labelled + predicted)

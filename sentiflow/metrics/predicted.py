@@ -48,7 +48,7 @@ class Predicted:
         return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
-        """Return the rows by position in ``classes``, which has the model's classes and others."""
+        """Return the rows as positions in ``classes``: the model's classes, and possibly more."""
         if classes == self.classes:
             return self
         code = np.array([classes.index(name) for name in self.classes], np.int8)
@@ -102,7 +102,7 @@ class Predicted:
 
         See :func:`measure_area`. None where no row, or every row, has the label.
         """
-        if self.is_binary:  # each has the area of the other
+        if self.is_binary:  # both classes have the same area
             return [measure_area(self.positive, self.label == 1)] * 2
         return [measure_area(p, self.label == code) for code, p in enumerate(self.probabilities.T)]
 

@@ -39,6 +39,7 @@ def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
         [1.3071, 11.7642, 0.0]
     """
     hashed = pd.util.hash_array(row_id.astype(np.uint64) + _SEED)
+    # The upper 53 bits, as many as a float holds, give a number in [0, 1).
     uniform = (hashed >> np.uint64(11)) * 2.0**-53
     odds = uniform / (1 - uniform)
     return np.asarray(odds * (1 - chance) / chance)
@@ -117,7 +118,8 @@ def _test_shares(expected: np.ndarray, observed: np.ndarray, size: float, left: 
         expected: The shares of K categories in the population.
         observed: Their shares in the sample.
         size: The effective size of the sample.
-        left: The correction for a finite population: the part of it that is not in the sample.
+        left: The correction for a finite population: the fraction of the population that is not in
+            the sample.
     """
     rows_before = np.concatenate([[0.0], size * expected.cumsum()[:-1]])  # each category
     last_cell = max(size // _MIN_EXPECTED - 1, 0)

@@ -52,6 +52,7 @@ METHODS = {
     "labels",
 }
 _FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, UNCORRECTED)
+"""The methods, from the strongest to the weakest."""
 MIN_LABELLED = 30
 """With a smaller effective sample a group takes the error of its pool, or of all groups."""
 _PSEUDO_ERRORS = 2
@@ -96,8 +97,8 @@ class _Samples:
         - tuning: ``(G, 1)``, the factor t.
         - size, num_rows: ``(G, 1)``, the effective number of clusters and of rows: (Σ w)² / Σ w²
           (L. Kish, Survey Sampling, 1965).
-        - left: ``(G, 1)``, the correction for a finite population: the part of it that is not in
-          the sample.
+        - left: ``(G, 1)``, the correction for a finite population: the fraction of the population
+          that is not in the sample.
     """
 
     share: np.ndarray
@@ -306,6 +307,7 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
 
 
 def _concatenate(parts: Sequence[Shares]) -> Shares:
+    """Put the groups of several results one after the other."""
     columns = {}
     for field in fields(Shares):
         columns[field.name] = np.concatenate([getattr(part, field.name) for part in parts])

@@ -40,7 +40,7 @@ class EncodedRows:
 
     @classmethod
     def from_lists(cls, token_ids: pa.ListArray) -> "EncodedRows":
-        """View a list<int32> column."""
+        """Make rows without labels from a list<int32> column, without a copy of the ids."""
         offsets = token_ids.offsets.to_numpy().astype(np.int64)
         return cls(
             token_ids=token_ids.flatten().to_numpy(),
@@ -118,9 +118,9 @@ def order_by_length(lengths: np.ndarray, *, batch_size: int) -> list[np.ndarray]
     batches = []
     while len(rows):
         next_lengths = lengths[rows[:batch_size]]
-        cells = (
-            np.arange(1, len(next_lengths) + 1) * next_lengths
-        )  # of a batch that ends at this row
+        # For a batch that ends at each of these rows: the number of its rows and of its tokens.
+        num_rows = np.arange(1, len(next_lengths) + 1)
+        cells = num_rows * next_lengths
         size = max(1, int(np.searchsorted(cells, MAX_CELLS, side="right")))
         batches.append(rows[:size])
         rows = rows[size:]

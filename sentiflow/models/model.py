@@ -19,7 +19,8 @@ Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Arra
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
 _CONTAINERS = (list, np.ndarray, pd.Series, pa.Array, pa.ChunkedArray)
-"""Containers that Arrow converts directly; others become one of these first."""
+"""Containers that Arrow converts directly. Texts in any other container are first converted to
+one of these."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -35,7 +36,7 @@ class Model:
     package: ModelPackage
     """Network, vocabulary and settings; or several of them, whose probabilities are averaged."""
     uri: str | tuple[str, ...]
-    """The directory or the name that it was read from, or several."""
+    """The directory or the name that the model was read from; for several models, all of these."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -56,7 +57,7 @@ class Model:
             ``predicted_label``, ``confidence`` (its probability), ``probability`` (of positive, if
             the model has this class), ``probability_<class>`` for each class (float32), and
             ``num_tokens``, the number of words that the model knows (1 if it knows only some
-            characters). If it is 0, the probabilities are the shares of the classes in
+            characters). If ``num_tokens`` is 0, the probabilities are the shares of the classes in
             training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
             ``confidence_2`` and so on, and ``num_tokens``. A model trained with
             ``train.unsure`` adds ``unsure`` (bool): whether a person should label the text.

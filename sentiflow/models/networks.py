@@ -22,8 +22,9 @@ _GATES_IN_CACHE = 1 << 18
 _MIN_BATCH = 128
 """Smallest batch for scoring on a CPU, in tweets."""
 _MAX_BATCH = 4096
-"""Largest batch for scoring on a CPU."""
+"""Largest batch for scoring on a CPU, in tweets."""
 _BATCH_ON_GPU = 1 << 15
+"""Largest batch for scoring on a GPU, in tweets."""
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -180,7 +181,8 @@ class TweetRNN(Network):
     def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
         """Return a function like :meth:`forward` for batches that have only these token ids.
 
-        The input gates of the recurrent layer are computed once for each word that occurs.
+        The input gates of the recurrent layer are computed once for each word that occurs. Without
+        a kernel, or if the table of gates would be too large, the network itself is returned.
         """
         all_words = self.embedding.weight
         if not all(recurrence.infers_by_kernel(layer, all_words) for layer in self.directions):
@@ -190,7 +192,7 @@ class TweetRNN(Network):
         occurs[token_ids] = True
         row_of_word = torch.from_numpy(occurs.cumsum() - 1)
         word_ids = np.flatnonzero(occurs)
-        num_added = -len(word_ids) % _TABLE_ROWS
+        num_added = -len(word_ids) % _TABLE_ROWS  # rows of padding after the words
         words = all_words[torch.from_numpy(np.pad(word_ids, (0, num_added)))]
         num_gates = sum(len(layer.weight_hh_l0) for layer in self.directions)
         if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
@@ -325,8 +327,8 @@ def build(
     settings: ModelSettings, *, vocabulary_size: int, embedding_dim: int, num_classes: int = 2
 ) -> Network:
     """Build the network that a ``train.model`` section describes."""
-    network = TweetRNN if settings.kind == "rnn" else BagOfEmbeddings
-    return network(
+    network_class = TweetRNN if settings.kind == "rnn" else BagOfEmbeddings
+    return network_class(
         vocabulary_size=vocabulary_size,
         embedding_dim=embedding_dim,
         num_classes=num_classes,

@@ -14,6 +14,7 @@ from sentiflow.data.arrays import UNSPACED, hash_strings
 from sentiflow.models.tokenizer import Tokens
 
 _KEY = "sentiflow-ngrams"
+"""Key of the hashes of words; models depend on it."""
 _MAX_WORDS = 3
 """Words of the longest n-gram, in scripts with spaces."""
 _MAX_CHARACTERS = 5
@@ -23,6 +24,7 @@ _BORDER = ord("\n")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd number that mixes bits in products: 2**64 divided by the golden ratio."""
 _SHIFT = np.uint64(32)
+"""Moves the high half of a number to the low half."""
 
 
 @dataclass(frozen=True)

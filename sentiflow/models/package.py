@@ -35,13 +35,13 @@ from sentiflow.storage.uris import join
 PIECE = 1 << 15
 """Texts scored at a time by one thread."""
 _MAX_THREADS = 8
-"""Limit of the threads that score on a CPU."""
+"""Maximum number of threads that score on a CPU."""
 _THREADS_ON_GPU = 2
-"""While one waits for the GPU, the other one tokenizes."""
+"""Number of threads that score on a GPU: while one waits for the GPU, the other tokenizes."""
 _MAX_PROBLEM = 200
-"""Characters of PyTorch's message about weights that do not fit."""
+"""Maximum length of the part of PyTorch's message that an error message quotes, in characters."""
 _SHOWN_CHARACTERS = 60
-"""Characters of a text that an error message shows."""
+"""Maximum length of the part of a text that an error message shows, in characters."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +82,12 @@ class ModelPackage:
     ) -> Scores:
         """Predict the class of each text; the result has the order of the texts.
 
-        For several packages, ``num_tokens`` is the largest; other counts are the first package's.
+        For several packages, the ``num_tokens`` of a text is the largest of all packages, and
+        ``lengths`` and ``num_unknown`` are the first package's.
 
         Args:
             text: N strings, without nulls.
-            row_ids: N numbers, for messages.
+            row_ids: N row numbers, for error messages; empty if the rows have no numbers.
             bf16: Multiply in bfloat16: faster on a GPU, a little less exact. It has no effect on
                 recurrent layers on a GPU, see :func:`models.recurrence.encode_on_gpu`.
 
@@ -121,7 +122,11 @@ class ModelPackage:
         )
 
     def score_pieces(self, pieces: Iterator[pa.Array]) -> Scores:
-        """Score texts in pieces of ``PIECE`` texts, on all cores or on the GPU."""
+        """Score pieces of texts, each by one thread, on all cores or on the GPU.
+
+        Args:
+            pieces: Arrays of strings without nulls, normally of ``PIECE`` texts.
+        """
         num_threads = _THREADS_ON_GPU
         if self.device.type == "cpu":
             num_threads = min(count_cores(), _MAX_THREADS)
@@ -190,12 +195,12 @@ class ModelPackage:
     def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.
 
-        A text without a word gets the logarithms of the class priors. A GPU computes while the host
-        makes the next batches, and is waited for once.
+        A text without a known word gets the logarithms of the class priors. A GPU computes while
+        the host makes the next batches; the host waits for the GPU once, at the end.
 
         Args:
             rows: N texts.
-            bf16: As :meth:`score` takes it.
+            bf16: See :meth:`score`.
         """
         result = torch.tensor(self.settings.priors).log().repeat(len(rows), 1)
         device = self.device
@@ -226,7 +231,7 @@ class ModelPackage:
         """Save the package as a directory; return its manifest.
 
         Args:
-            uri: The directory, in the output of a stage, which nobody reads yet.
+            uri: The directory. It is in the output of an unfinished stage, so nobody reads it yet.
             lineage: Inputs of the model, for the manifest.
             metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
             reference: Profile of validation rows, from which drift is measured.
@@ -241,6 +246,7 @@ class ModelPackage:
             package_files.VOCABULARY: parquet.to_bytes(words),
             package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
         }
+        # The manifest is written last: a package without a manifest is not finished.
         filesystem.delete(join(uri, manifest.MANIFEST))
         files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
         content_input: Input = {"fingerprint": package_files.fingerprint(files)}
@@ -301,8 +307,8 @@ def _check_finite(
     """Check that all probabilities are finite.
 
     Raises:
-        JobError: One is not; the message has the first such text, and the ``row_ids`` of the first
-            three.
+        JobError: A probability is not finite; the message names the first text that has one, and
+            the ``row_ids`` of the first three such texts.
     """
     wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
     if not len(wrong):
@@ -320,14 +326,18 @@ def _check_finite(
 def _build(
     path: str, content: bytes, settings: package_files.PackageSettings
 ) -> tuple[networks.Network, LinearModel | None]:
-    """Build the network that the settings describe, with the weights, and the linear model.
+    """Build the network that the settings describe, and the linear model, from their weights.
 
-    No memory is allocated by sizes in the settings, which may be wrong.
+    The sizes in the settings may be wrong, so no memory is allocated by them: the network is built
+    on the meta device, and then takes over the tensors of the file.
 
     Args:
         path: The file of the weights, for error messages.
         content: Its content.
         settings: The settings of the package.
+
+    Returns:
+        The network; and the linear model, None if the package has none.
 
     Raises:
         UserError: The weights are damaged, or do not fit the settings.
@@ -360,7 +370,7 @@ def _build(
                 num_classes=num_classes,
             )
         network.load_state_dict(of_network, assign=True)
-    except (RuntimeError, TypeError, ValueError) as error:  # TypeError: a size above 64 bits
+    except (RuntimeError, TypeError, ValueError) as error:  # TypeError is for sizes above 64 bits
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
         raise UserError(
             f"{path} does not fit {package_files.SETTINGS}: {problem}",

@@ -28,11 +28,12 @@ WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocabulary.parquet"
 SETTINGS = "settings.json"
 FILES = (WEIGHTS, VOCABULARY, SETTINGS)
+"""Files of a package except its manifest, in the order in which they are fingerprinted."""
 
 COPY_AGAIN = "the model package is damaged; copy it again"
 """Hint of errors about files that do not fit together."""
 _LARGE = 1 << 31
-"""Limit of sizes in the settings of a package."""
+"""Maximum of the sizes in the settings of a package."""
 _MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
 """Settings of a network in which a model may differ from the one that it starts from."""
 
@@ -51,10 +52,15 @@ class PackageSettings(Settings):
     model: ModelSettings
     """The ``train.model`` section."""
     vocabulary_size: int = Field(ge=1, le=_LARGE)
+    """Number of word vectors, including padding and, if the vocabulary has it, the unknown word."""
     embedding_dim: int = Field(ge=1, le=_LARGE)
+    """Number of features of a word vector."""
     tokenizer: str
+    """Name of the tokenizer, one of ``TOKENIZERS``."""
     tokenizer_version: int
+    """Version of the tokenizer that the model was trained with."""
     max_length: int = Field(ge=1, le=_LARGE)
+    """Maximum number of token ids of a text; the network does not see the tokens after these."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     priors: tuple[Fraction, ...]
@@ -114,7 +120,7 @@ def reject_average(model: ModelInput, *, setting: str) -> None:
     """Reject a model that is an average.
 
     Raises:
-        UserError: It is the average of several models.
+        UserError: The model is the average of several models.
     """
     if "members" not in model:
         return
@@ -158,10 +164,12 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
 def to_input(uri: str, record: Manifest) -> ModelInput:
     """Describe a model as an input of a stage, given the manifest of its package.
 
-    A field that the manifest does not have is None.
+    ``reference``, ``calibration`` and ``training`` are None if the manifest does not have them;
+    ``members`` and ``refit`` are then left out.
 
     Raises:
-        UserError: Its settings are damaged, or need another version of sentiflow.
+        UserError: The settings of the model or of a member of an average are damaged, or need
+            another version of sentiflow.
     """
     settings = dict(record["settings"])
     of_members = settings.pop("members", [])
@@ -279,10 +287,12 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
         classes: The classes of the training.
 
     Returns:
-        A line about the output layer if it does not fit and is reinitialized.
+        A list with one line, about the output layer, if the classes differ and it is therefore
+        reinitialized; otherwise an empty list.
 
     Raises:
-        UserError: The model differs in more than dropout and trained vectors, or is an average.
+        UserError: The networks differ in other settings than ``_MAY_DIFFER``, or the model is an
+            average.
     """
     reject_average(first, setting="train.init_from")
     theirs = read_settings(first["uri"], json.dumps(first["settings"]))

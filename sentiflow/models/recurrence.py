@@ -102,7 +102,7 @@ def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
     """Compute the part of the gates from inputs and biases, ``(..., D)`` to ``(..., G)``."""
     scale = _scale_of(layer)
     state_bias = _state_bias_of(layer)
-    if layer.mode == "GRU":  # the candidate's bias is multiplied by the reset gate in each step
+    if layer.mode == "GRU":  # without the candidate's bias: a step multiplies it by the reset gate
         state_bias = state_bias.masked_fill(scale == 2, 0)
     bias = layer.bias_ih_l0 + state_bias
     return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
@@ -132,11 +132,11 @@ def encode_words(
     """Run a unidirectional layer over tweets by a kernel, which spends no time on padding.
 
     Args:
-        layer: As :func:`encode` takes it.
+        layer: See :func:`encode`.
         table: ``(V, G)``, the gates of each word from :func:`compute_gates`.
         token_ids: ``(T, B)`` int64.
-        lengths: ``(B,)`` int64, in ascending order: so tweets that end early come first.
-        backward: As :func:`encode` takes it.
+        lengths: ``(B,)`` int64, in ascending order, so that tweets that end early come first.
+        backward: See :func:`encode`.
 
     Returns:
         ``(T, B, H)``, the state after each token; states of padding are 0.
@@ -164,7 +164,10 @@ def encode_words(
 
 
 def _step_of_tanh(layer: nn.RNNBase) -> _Step:
-    """Return the step ``u' = sigmoid(gate + V u)``, with ``V`` the weight below."""
+    """Return the step ``u' = sigmoid(gate + V u)``.
+
+    V = 4 W: one factor 2 is from W h = 2 W u - W 1, the other from tanh x = 2 sigmoid(2 x) - 1.
+    """
     weight = 4 * layer.weight_hh_l0
 
     def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
@@ -197,6 +200,7 @@ _STEPS: dict[str, Callable[[nn.RNNBase], _Step]] = {
     "RNN_TANH": _step_of_tanh,
     "GRU": _step_of_gru,
 }
+"""Makes the step of a layer that has a CPU kernel, by PyTorch's name of the kind of layer."""
 
 
 _CUDNN: dict[str, Callable[..., tuple[torch.Tensor, ...]]] = {
@@ -204,6 +208,7 @@ _CUDNN: dict[str, Callable[..., tuple[torch.Tensor, ...]]] = {
     "GRU": torch.gru,
     "LSTM": torch.lstm,
 }
+"""PyTorch's function that runs a layer, by cuDNN on a GPU, by the kind of layer."""
 
 
 def encode_on_gpu(
@@ -279,9 +284,9 @@ def _flatten(directions: Sequence[Sequence[torch.Tensor]]) -> list[torch.Tensor]
     flat = torch.cat([tensor.flatten() for tensor in ordered])
     parts = flat.split([tensor.numel() for tensor in ordered])
     views = [part.view_as(tensor) for part, tensor in zip(parts, ordered, strict=True)]
-    named = []
+    by_direction = []
     for first in range(0, len(matrices), 2):
         first_bias = len(matrices) + first
-        named += views[first : first + 2]
-        named += views[first_bias : first_bias + 2]
-    return named
+        by_direction += views[first : first + 2]
+        by_direction += views[first_bias : first_bias + 2]
+    return by_direction

@@ -26,13 +26,13 @@ class Scores:
     """Names of the C classes."""
     num_tokens: np.ndarray
     """Known words of each text, int32; at least 1 if a linear model knows some of the characters. A
-    text with 0 gets the class priors."""
+    text without a known word (0) gets the class priors."""
     lengths: np.ndarray
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray
     """Tokens out of the vocabulary, int32."""
     threshold: float | None = None
-    """The confidence up to which a prediction is unsure; None: no prediction is."""
+    """The confidence up to which a prediction is unsure; None: no prediction is unsure."""
 
     @property
     def unsure(self) -> np.ndarray | None:
@@ -106,6 +106,7 @@ class Scores:
 
     @property
     def _last_columns(self) -> dict[str, Any]:
+        """The columns after the classes; they do not depend on how many classes are named."""
         columns = {"num_tokens": self.num_tokens}
         if self.unsure is not None:
             columns["unsure"] = self.unsure
@@ -115,7 +116,8 @@ class Scores:
         """Count the texts by length, by probability, by prediction and by label, for drift.
 
         Args:
-            label: N positions in ``names``; other numbers stand for no label.
+            label: N positions in ``names``; other numbers stand for no label. None: no
+                text has a label.
             names: Names of the labels: the C classes, and then labels that the model does not know.
         """
         is_binary = self.classes == BINARY

@@ -1,10 +1,10 @@
 """Text column -> the tokens of each text.
 
-No rule looks across white space. So texts are split there into *chunks*, and a rule runs once over
-the distinct chunks; in real tweets one chunk in seven is distinct. The chunks are joined to one
-string with a chunk on each line, because a call of RE2 costs more than the few bytes of a chunk.
-Most English chunks need only a few rules, the *plain* ones; all rules run over other chunks, such
-as chunks in other scripts.
+No rule looks across white space. So texts are split at white space into *chunks*, and a rule runs
+once over the distinct chunks; in real tweets one chunk in seven is distinct. The chunks are joined
+to one string with a chunk on each line, because a call of RE2 costs more than the few bytes of a
+chunk. Most English chunks need only a few rules, the *plain* ones; all rules run over other chunks,
+such as chunks in other scripts.
 """
 
 import re
@@ -50,11 +50,15 @@ _ENTITIES = {
 """HTML entities and their characters, and the backtick, which is used as an apostrophe. ``&amp;``
 comes after the other entities, so that no text is decoded twice."""
 _UPPER = "".join(chr(code) for code in range(0x588) if chr(code).isupper())
+"""Capital letters up to U+0587: Latin, Greek, Cyrillic and Armenian."""
 _CAMEL_CASE = re.compile(rf"(?<=[^\W\d_{_UPPER}])(?=[{_UPPER}])")
 """Where a word of a hashtag begins, in Latin, Greek, Cyrillic and Armenian letters."""
 _LATIN = r"a-z0-9_\x{C0}-\x{24F}\x{300}-\x{36F}\x{1E00}-\x{1EFF}"
+"""Characters of a Latin word: letters, their marks, digits and the underscore."""
 _ADDRESS = f"[{_LATIN}]+(?:[.+-][{_LATIN}]+)*"
+"""The name in an e-mail address, or its domain without the last part."""
 _EMOJI = r"\x{2190}-\x{2BFF}\x{1F000}-\x{1FAFF}"
+"""Emoji, arrows and other symbols."""
 _GRAPHEMES = (
     r"[\x{1F1E6}-\x{1F1FF}]{2}",  # a flag
     rf"[{_EMOJI}](?:\x{{200D}}[{_EMOJI}])+",  # a family
@@ -78,6 +82,7 @@ _PIECES = (
     r"\.\.\.|--",
     r"[[:punct:]]",
 )
+"""Emoticons, numbers, abbreviations, contractions and ASCII punctuation; each is a token."""
 
 
 def _after_squeezing(*pieces: str) -> _Rules:
@@ -297,20 +302,28 @@ _BEFORE_FOLDING = {"\u2019": "'", "\xb4": "'", "¼": " 1/4", "½": " 1/2", "¾":
 _JOINED = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
 """Characters of emoji: a joiner between two of them stays."""
 _LONELY_JOINER = re.compile(f"\u200d(?:(?<![{_JOINED}]\u200d)|(?![{_JOINED}]))")
+"""A zero width joiner that is not between two such characters."""
 _LONELY_STYLE = re.compile(r"(?<!\S)\ufe0f+")
+"""Emoji styles without their emoji, at the beginning of a chunk."""
 _FOLDS = {"\u200b": " ", "\u0131": "i", "i\u0307": "i", "ی": "ي", "ى": "ي", "ک": "ك"}
 _FOLDS |= dict.fromkeys("آأإٱ", "\u0627")
-_MARKS = "".join(chr(n) for n in range(0x591, 0x6EE) if category(chr(n)) == "Mn")
+"""Spellings of a letter, and the letter that stands for all of them; also the zero width space."""
+_SCRIPT_MARKS = "".join(chr(n) for n in range(0x591, 0x6EE) if category(chr(n)) == "Mn")
+"""Marks of Hebrew and Arabic letters, such as vowels."""
 _IGNORED = "\xad\u0640\u200c\u200e\u200f\u2060-\u2064\ufeff"
+"""Invisible characters (soft hyphen, joiners, marks of direction), and the tatweel."""
 _STYLES = "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
-_FOLDED = re.compile(f"{'|'.join(_FOLDS)}|[{_MARKS}{_IGNORED}{_STYLES}]")
+"""Styles of emoji, skin tones, and the tags of flags."""
+_FOLDED = re.compile(f"{'|'.join(_FOLDS)}|[{_SCRIPT_MARKS}{_IGNORED}{_STYLES}]")
 """Characters that ``_FOLDS`` replaces, and characters that are left out."""
 
 
 def _squeeze(text: str) -> str:
     """Shorten runs of a character outside of ASCII to one, as :func:`unify` says."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    same = np.append(False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80))  # as the one before
+    same = np.append(
+        False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80)
+    )  # as the character before
     at = np.flatnonzero(same)
     kinds = np.array([category(chr(code))[0] for code in codes[at]], str)
     is_long = np.append(same, False)[at + 1] | same[at - 1]  # in a run of three or more
