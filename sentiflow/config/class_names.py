@@ -111,7 +111,7 @@ def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:
 
 
 def _list_values(name: Any, value: Any) -> tuple[str, ...]:
-    """List the values of a class, one or several, without white space at their ends.
+    """List the one or more values of a class, without white space at their ends.
 
     Raises:
         ValueError: A value is not a text or an integer.
@@ -124,6 +124,7 @@ def _list_values(name: Any, value: Any) -> tuple[str, ...]:
 
 
 def _is_text_or_integer(value: Any) -> bool:
+    """Whether a value is a string or an integer; YAML reads ``yes`` and ``no`` as bool."""
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 

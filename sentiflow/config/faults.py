@@ -97,7 +97,7 @@ def _path_of(location: Location) -> Path:
 
 
 def explain(fault: Any, source: SettingsSource) -> str:
-    """Describe a fault in one line.
+    """Describe a fault in one line: its place, the setting, what is wrong, and a way out.
 
     Args:
         fault: One of the faults of a :class:`pydantic.ValidationError`.
@@ -135,8 +135,8 @@ def _suggest(location: Location) -> str:
         meant = _find_close(similar_to, paths, cutoff=0.8)
     if meant is not None:
         return f"did you mean {'.'.join(meant)}?"
-    here = [path[-1] for path in below if len(path) == len(parent) + 1]
-    return f"known here: {', '.join(here)}"
+    names_in_section = [path[-1] for path in below if len(path) == len(parent) + 1]
+    return f"known here: {', '.join(names_in_section)}"
 
 
 def _find_close(name: str, paths: Sequence[Path], *, cutoff: float) -> Path | None:
@@ -169,7 +169,7 @@ def check_given(config: Config, command: str, *, source: str) -> None:
     """Check that the settings that a command requires are given.
 
     Raises:
-        UserError: Some are missing.
+        UserError: Required settings are missing.
     """
     prepare = config.prepare
     score = config.score

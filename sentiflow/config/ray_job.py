@@ -11,12 +11,12 @@ _JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def is_here() -> bool:
-    """Say whether this process is a job that was submitted to a cluster."""
+    """Whether this process is a job that was submitted to a cluster by ``ray job submit``."""
     return _JOB in os.environ
 
 
 def submission_id() -> str:
-    """Return the submission id of this job; empty if it was not submitted."""
+    """Return the submission id of this job; empty if this process is not a submitted job."""
     job = json.loads(os.environ.get(_JOB, "{}"))
     metadata = job.get("metadata") or {}
     return str(metadata.get("job_submission_id", ""))

@@ -51,8 +51,8 @@ def load(
             :func:`ray_job.is_here`.
 
     Raises:
-        UserError: The file is missing or not YAML, or settings are wrong; there is a line for each
-            fault.
+        UserError: The file is missing or not YAML, or settings are wrong; the message has a line
+            for each fault.
     """
     raw = read(path, overrides)
     source = _locate(path, overrides)
@@ -230,7 +230,7 @@ def resolve(config: Config, *, base: str | None = None, submitted: bool | None =
 
 
 def _is_name(key: str, uri: str) -> bool:
-    """Say whether the value of a setting that holds locations is a name, not a location."""
+    """Whether the value of a setting that holds locations is a name, which is left as it is."""
     if key == "score.corpus" and uri == "prepared":
         return True
     if key == "train.distill.teachers" and names_encoder(uri):
@@ -298,7 +298,7 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def list_own(train: TrainSettings) -> list[str]:
-    """List the dotted keys of settings that differ from the preset of ``train``."""
+    """List the dotted keys of the preset's settings that ``train`` has with another value."""
     if train.preset is None:
         return []
     own = flatten(train.model_dump(mode="json"))

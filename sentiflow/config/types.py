@@ -24,6 +24,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 def _as_tuple(value: Any) -> Any:
+    """Make a tuple of a single string; other values are returned unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
@@ -36,7 +37,8 @@ def check_models(value: Any) -> Any:
     """Check one model or a list of models; a list of one model becomes that model.
 
     Raises:
-        ValueError: It is neither, or the list is empty or has a model twice.
+        ValueError: The value is neither a model nor a list of models, or the list is empty or has a
+            model twice.
     """
     models = [value] if isinstance(value, str) else value
     if not isinstance(models, list | tuple) or not all(isinstance(each, str) for each in models):
@@ -53,6 +55,7 @@ Models = Annotated[str | tuple[str, ...], BeforeValidator(check_models)]
 
 
 def _check_zone(value: str) -> str:
+    """Check that a value is the name of a time zone in the IANA database."""
     try:
         zoneinfo.ZoneInfo(value)
     except (ValueError, OSError, KeyError) as error:
@@ -64,6 +67,7 @@ TimeZone = Annotated[str, AfterValidator(_check_zone)]
 
 
 def _check_count(value: Any) -> int | str:
+    """Check that a value is ``auto`` or a whole number of at least 1."""
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if value == "auto" or (is_integer and value >= 1):
         return value
@@ -71,6 +75,7 @@ def _check_count(value: Any) -> int | str:
 
 
 def _check_share(value: Any) -> float | str:
+    """Check that a value is ``auto`` or a number from 0 to 1."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value == "auto" or (is_number and 0 <= value <= 1):
         return value
@@ -114,6 +119,7 @@ class Settings(BaseModel):
 
 
 def _check_column(value: Any) -> int | str | None:
+    """Check that a value is the name or the position of a column, or None for no column."""
     if value is None or (isinstance(value, str) and value):
         return value
     is_number = isinstance(value, int) and not isinstance(value, bool)
@@ -185,7 +191,8 @@ def _check_choices(value: Any) -> Any:
     """Read a list of values or a range.
 
     Raises:
-        ValueError: It is neither, or the range is wrong; only its first fault is named.
+        ValueError: The value is neither a list nor a range, or the range is wrong; only the first
+            fault of the range is named.
     """
     if isinstance(value, list | tuple) and value:
         return tuple(value)

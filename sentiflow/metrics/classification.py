@@ -410,7 +410,7 @@ def compare_unseen(
     """Compare the shares of classes in texts that the model was not trained on.
 
     Labelled rows of the corpus are best. Without them, the validation texts of the model are used.
-    An average has none, because its members may have different validation texts.
+    For an average there are no validation texts, because its members may have different ones.
 
     Args:
         confusion: Labelled rows of the corpus that the model was not trained on, by label, then by
@@ -418,7 +418,7 @@ def compare_unseen(
         model: The model, with the statistics of its validation texts.
 
     Returns:
-        As :func:`compare_shares`; empty if there are no such texts.
+        The result of :func:`compare_shares`; empty if there are no such texts.
 
     Example:
         >>> reference = {"confusion": {"a": {"a": 28, "b": 2}, "b": {"a": 20, "b": 50}}}

@@ -1,7 +1,7 @@
 """Labels and probabilities -> how far a model's certainty can be trusted.
 
 A temperature and a bias for each class calibrate the probabilities. A calibrated model can leave
-uncertain texts to people, with a promise about its errors on the others.
+uncertain texts to people, with a promise about its errors on the texts that it answers.
 """
 
 import math
@@ -17,6 +17,7 @@ from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
 
 MIN_TEMPERATURE = 0.25
 MAX_TEMPERATURE = 10.0
+"""Bounds of a fitted temperature."""
 _MAX_FACTOR = 10.0
 """Largest factor of the logits of a network or a linear model, see :func:`fit_weight`."""
 MAX_BIAS = 10.0
@@ -30,26 +31,26 @@ up to 1.2 points of macro F1: benchmarks/LOG.md."""
 _PRIOR_FACTORS = np.array([0.4, 1.0])
 """Mean of the normal prior of the factors for the logits of a network and a linear model."""
 _PRIOR_PRECISION = 30.0
-"""Precision of that prior: 1 / variance."""
+"""Precision of the prior of the factors: 1 / variance."""
 _NUM_FOLDS = 10
 """Folds of the cross-validation."""
 _MAX_ROWS = 5000
-"""Maximum rows of the cross-validation."""
+"""Maximum number of rows of the cross-validation; of more rows, evenly spaced ones are taken."""
 _MIN_ERRORS = 2.0
-"""A mean difference of log losses counts if it is above so many of its standard errors."""
+"""A mean difference of log losses counts if it is above this multiple of its standard error."""
 _MIN_ROWS_PER_CLASS = 5
 """Rows per class, on average, from which a bias is fitted. Banking77 has 3.3, and a bias made its
 model worse."""
 _DECIMALS = 3
-"""Decimals of temperature and bias: far below their standard errors, and the same on every
-machine."""
+"""Decimals of temperature and bias. Rounding changes far less than their standard errors, and hides
+the rounding errors by which machines differ."""
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
 """Shares of answered texts at which :func:`accuracy_by_coverage` measures."""
 _SIGNIFICANCE = 0.05
 """Chance that a threshold lets more errors through than was promised."""
 _NUM_QUANTILES = 50
-"""Quantiles of the confidence that may become the threshold."""
+"""Number of quantiles of the confidence that may become the threshold."""
 
 
 class Calibration(NamedTuple):
@@ -82,7 +83,7 @@ class CoveragePoint(Accuracy):
     coverage: float
     """Share of the texts that are answered."""
     confidence: float
-    """The lowest probability of a prediction among them."""
+    """The lowest probability of a prediction among the answered texts."""
 
 
 def calibrate(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray:
@@ -92,7 +93,8 @@ def calibrate(probabilities: np.ndarray, calibration: Calibration) -> np.ndarray
     a bias for each class (A. M. Alexandari et al., "Maximum likelihood with bias-corrected
     calibration is hard-to-beat at label shift adaptation", ICML 2020). A softmax does not change if
     a number is added to all logits of a row, so log p takes the place of the logits. Probabilities
-    below ``PROBABILITY_FLOOR`` are raised to it. A temperature changes no prediction, a bias may.
+    below ``PROBABILITY_FLOOR`` are raised to it. A temperature changes no prediction; a bias may
+    change some.
 
     Shape: (N rows, C classes)
         - probabilities: ``(N, C)``.
@@ -225,7 +227,7 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
     Args:
         label: N positions among the classes; rows with another number are left out.
         first: ``(N, C)`` logits of the network.
-        second: The same of the linear model.
+        second: ``(N, C)`` logits of the linear model.
 
     Returns:
         The share, from 0 to 1, rounded to 2 decimals; and the sum of the rows' log losses with the
@@ -247,6 +249,7 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
     logits = both - of_label  # 0 for the label: the log loss is the log of the sum
 
     def loss(factors: np.ndarray) -> tuple[float, np.ndarray]:
+        """Compute loss and gradient, given the factors of both models."""
         mixed = np.tensordot(factors, logits, axes=1)
         losses = np.logaddexp.reduce(mixed, axis=1)
         gradient = (np.exp(mixed - losses[:, None]) * logits).sum(axis=(1, 2))
@@ -256,7 +259,7 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
 
     bounds = [(0, _MAX_FACTOR), (0, _MAX_FACTOR)]
     factors = optimize.minimize(loss, _PRIOR_FACTORS, jac=True, bounds=bounds, method="L-BFGS-B").x
-    share = 0.5
+    share = 0.5  # if both factors are 0, the share is undefined
     if factors.any():
         share = round(float(factors[1] / factors.sum()), 2)
     mixed = factors[0] * both[0] + factors[1] * both[1]
@@ -405,9 +408,9 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     algorithms to achieve risk control", Annals of Applied Statistics 19 (2025). The thresholds are
     quantiles of the confidence, so they do not depend on the errors. They are tested in turn, the
     strictest first. A threshold fails if the exact upper bound of Clopper and Pearson (95%,
-    one-sided) for the error above it is not below ``max_error``. The last one before the first
-    failure is chosen. In at most 1 of 20 samples of rows, its error on other texts of the same kind
-    is larger than ``max_error``.
+    one-sided) for the error above it is not below ``max_error``. The last threshold before the
+    first failure is chosen. In at most 1 of 20 samples of rows, its error on other texts of the
+    same kind is larger than ``max_error``.
 
     The first threshold is the strictest quantile above which there are a quarter of the rows, or
     three times :func:`count_least` rows if that is less; and always :func:`count_least` rows, as

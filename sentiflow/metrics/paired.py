@@ -20,6 +20,7 @@ _MAX_HELD = 1 << 21
 _MAX_DRAWN = 1 << 24
 """Random numbers in all, unless there would be fewer exchanges than ``_MIN_RESAMPLES``."""
 _MIN_RESAMPLES = 1000
+"""Minimum number of exchanges, however many cells there are."""
 Z = NormalDist().inv_cdf(0.975)
 """Half the width of a 95% interval, in standard errors."""
 _ROUNDING = 1e-12

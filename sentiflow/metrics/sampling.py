@@ -97,7 +97,7 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
         [0.091, 1.0]
     """
     num_rows = population.sum()
-    left = max(1 - size / num_rows, 1 / size)
+    left = max(1 - size / num_rows, 1 / size)  # above 0, even if all rows are in the sample
     expected = population.sum(axis=1) / num_rows
     observed = sample.sum(axis=1) / sample.sum()
     largest_first = np.argsort(-expected, kind="stable")

@@ -31,7 +31,7 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
         setting: The setting that names the models, for error messages.
 
     Raises:
-        UserError: The classes of two models differ, or one is an average itself.
+        UserError: The classes of two models differ, or one of the models is an average itself.
     """
     first = members[0]
     for model in members:
@@ -62,12 +62,12 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
 def _check_same_classes(first: ModelInput, other: ModelInput, *, setting: str) -> None:
     """Raise ``UserError`` if the classes of two models differ; their order may differ."""
     classes = package_files.classes_of(first)
-    others = package_files.classes_of(other)
-    if set(classes) != set(others):
+    other_classes = package_files.classes_of(other)
+    if set(classes) != set(other_classes):
         raise UserError(
             f"{setting}: {display_uri(first['uri'])} has the classes "
             f"{', '.join(few(classes))}, but {display_uri(other['uri'])} has "
-            f"{', '.join(few(others))}",
+            f"{', '.join(few(other_classes))}",
             hint="only models of the same classes have an average",
         )
 
@@ -150,6 +150,7 @@ def _list_folders(record: Manifest) -> list[str]:
 
 
 def _name_folders(number: int) -> list[str]:
+    """Name the folders of this number of packages, in the order of the members."""
     return [join(MEMBERS, str(member)) for member in range(number)]
 
 

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 
 _LINEAR: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-"""oneDNN's product; None if this PyTorch does not have it."""
+"""oneDNN's matrix product, a private function of PyTorch; None if this PyTorch does not have it."""
 _SMALL = 1 << 19
 """Below this many multiplications a call of oneDNN costs more than it gains."""
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread: small products gain nothing from several."""
+    """Let PyTorch use one thread: small products gain nothing from several threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

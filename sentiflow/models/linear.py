@@ -27,9 +27,9 @@ class LinearModel:
     hashes: torch.Tensor
     """``(A,)`` int64, ascending: see :class:`models.ngrams.Ngrams`."""
     weights: torch.Tensor
-    """``(A, C)`` float32, each multiplied by the idf of its n-gram."""
+    """``(A, C)`` float32: the learned weights, each multiplied by the idf of its n-gram."""
     squares: torch.Tensor
-    """``(A,)`` float32: squares of the idf."""
+    """``(A,)`` float32: the square of the idf of each n-gram."""
     bias: torch.Tensor
     """``(C,)`` float32."""
 
@@ -47,8 +47,8 @@ class LinearModel:
         """
         ngrams = Ngrams.of(tokens)
         table = torch.column_stack([self.weights, self.squares])
-        of_words = self._add(table, ngrams.of_words, ngrams.word_offsets)
-        of_texts = self._add(table, ngrams.of_texts, ngrams.text_offsets)
+        of_words = self._sum_rows(table, ngrams.of_words, ngrams.word_offsets)
+        of_texts = self._sum_rows(table, ngrams.of_texts, ngrams.text_offsets)
         sums = embedding_bag(
             torch.tensor(tokens.ids).long(),
             of_words,
@@ -58,11 +58,14 @@ class LinearModel:
         )
         sums = sums + of_texts
         squares = sums[:, -1:]
+        # Without a known n-gram, the sums and the squares are 0: the quotient is 0, not NaN.
         norm = squares.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
         logits = sums[:, :-1] / norm + self.bias
         return logits.numpy(), (sums[:, -1] > 0).numpy()
 
-    def _add(self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray) -> torch.Tensor:
+    def _sum_rows(
+        self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray
+    ) -> torch.Tensor:
         """Sum the rows of ``table`` over the n-grams of each word or text, known ones only."""
         is_known, places = find_sorted(self.hashes.numpy(), hashes)
         known_offsets = np.append(0, np.cumsum(is_known))[offsets]
@@ -76,7 +79,7 @@ class LinearModel:
 
     @classmethod
     def of(cls, tensors: Mapping[str, torch.Tensor], *, num_classes: int) -> "LinearModel":
-        """Make a model of the result of :meth:`tensors`.
+        """Make a model from its tensors, as :meth:`tensors` names them.
 
         Raises:
             ValueError: The tensors do not fit together, or have other names.

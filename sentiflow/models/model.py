@@ -153,7 +153,7 @@ def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
     if pa.types.is_dictionary(value_type):
         value_type = value_type.value_type
     if value_type not in _TEXT_TYPES and array.null_count < len(array):
-        raise _no_text(texts)
+        raise _make_type_error(texts)
     return array
 
 
@@ -164,7 +164,7 @@ def _infer(texts: Any) -> pa.Array | pa.ChunkedArray:
     except UnicodeEncodeError:  # half of a surrogate pair, as in broken JSON
         return _infer([_replace_surrogates(value) for value in texts])
     except pa.ArrowException as error:
-        raise _no_text(texts) from error
+        raise _make_type_error(texts) from error
 
 
 def _replace_surrogates(value: Any) -> Any:
@@ -174,7 +174,7 @@ def _replace_surrogates(value: Any) -> Any:
     return value
 
 
-def _no_text(texts: Any) -> UserError:
+def _make_type_error(texts: Any) -> UserError:
     """Make the error about the first value that is not a text."""
     place = 0
     wrong = math.nan  # if no value is found: an Arrow array of numbers, all of them NaN
@@ -190,6 +190,7 @@ def _no_text(texts: Any) -> UserError:
 
 
 def _is_text_or_missing(value: Any) -> bool:
+    """Whether a value is a string, or stands for no text: None, NaN or ``pd.NA``."""
     if isinstance(value, str):
         return True
     return np.ndim(value) == 0 and bool(pd.isna(value))

