@@ -307,7 +307,7 @@ def list_own(train: TrainSettings) -> list[str]:
 
 
 _LIKE_FORMAT = ("score.format", "prepare.unlabelled.format")
-"""Sections that have the settings of ``format``."""
+"""Sections that have the settings of ``format``, which are described only for ``format``."""
 
 
 class Description(NamedTuple):

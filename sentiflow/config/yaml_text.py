@@ -1,4 +1,7 @@
-"""YAML text -> settings as written, and their lines; fills in presets and ``score.format``."""
+"""YAML text -> settings as written, and their lines.
+
+The module also fills in the settings of presets, and settings that ``score.format`` inherits.
+"""
 
 import functools
 from importlib import resources

@@ -31,7 +31,7 @@ Interval = tuple[float, float]
 
 
 def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
-    """Bound the share behind ``successes`` out of ``total`` (95%), which is at least 1.
+    """Bound the share behind ``successes`` out of ``total`` rows (95%); ``total`` is at least 1.
 
     The exact interval of C. J. Clopper and E. S. Pearson, "The use of confidence or fiducial limits
     illustrated in the case of the binomial", Biometrika 26 (1934). In at least 95% of samples it

@@ -25,7 +25,7 @@ class OneVsRest:
     predicted: np.ndarray
     """Rows that have the prediction."""
     right: np.ndarray
-    """Rows that have both."""
+    """Rows that have both the label and the prediction."""
     area: np.ndarray
     """Area under the ROC curve of the class against the others; NaN where it is undefined."""
 
@@ -63,6 +63,6 @@ class OneVsRest:
 
 
 def divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Divide counts; NaN for a share of nothing."""
+    """Divide counts; the result is NaN where both are 0."""
     with np.errstate(invalid="ignore"):
         return part / whole

@@ -54,7 +54,7 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
     The exact form of Q. McNemar's test, Psychometrika 12 (1947): if both models are right equally
     often, a row that only one of them gets right belongs to either with a probability of one half.
-    The test is valid for any number of rows. Without such rows the p-value is 1.
+    The test is valid for any number of rows. If there is no such row, the p-value is 1.
 
     Example:
         2 · (1 + 8) / 2⁸
@@ -80,8 +80,8 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
 
         (p - q) ± z √((p + q - (p - q)²) / (n + 2))
 
-    It is usable with few such rows, and has a width above 0 if there are none. The p-value comes
-    from :func:`mcnemar`.
+    The interval is usable with few such rows, and has a width above 0 if there are none. The
+    p-value comes from :func:`mcnemar`.
 
     Example:
         p = 0.08, q = 0.02: 0.06 ± 1.96 · √((0.1 - 0.0036) / 100)

@@ -79,7 +79,7 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
 
     Args:
         population: Result of :func:`count_cells` for all rows.
-        sample: The same for the sample, by its weights.
+        sample: Result of :func:`count_cells` for the sample, with its weights.
         size: The effective size of the sample.
 
     Returns:

@@ -14,11 +14,11 @@ The tuning t minimizes the sum of the classes' variances. It is the same for all
 shares add up to 1. The variance of a share is the variance of y - t p over the sample, by
 linearization, divided by the sample's size, with the correction for a finite population: a group
 whose rows are all labelled has no error. Rows that are only counted are added with their labels. If
-the sums are of clusters (``sampling.join_clusters``), so are the variance and the sample size.
+the sums are of clusters (``sampling.join_clusters``), the variance and the sample size are, too.
 
 A group with few labels takes t and the mean error from its pool, or from all groups if the pool
 also has few. Two parts are added to its variance: the variance between the groups of the pool, by
-the analysis of variance and on the high side, and the variance of its own rows.
+the analysis of variance and rather too large than too small, and the variance of its own rows.
 
 The interval is Wilson's, with the number of labels that would have the same variance without
 predictions, and with the quantile of Student's t: the normal interval contains the share of a rare
@@ -51,6 +51,7 @@ METHODS = {
     UNCORRECTED: "there are too few labelled rows to measure the error: the share of predicted "
     "labels",
 }
+"""What each method means, as the page of shares explains it."""
 _FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, UNCORRECTED)
 """The methods, from the strongest to the weakest."""
 MIN_LABELLED = 30
@@ -263,7 +264,8 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
 
         low = share - √(Σ W² (share of the stratum - its low)²)
 
-    and so on for the upper bound. The method of a group is the weakest method of its strata.
+    and the upper bound follows from the upper bounds in the same way. The method of a group is the
+    weakest method of its strata.
 
     Args:
         strata: For each stratum the numbers of its groups among all G groups; and their shares.
@@ -361,9 +363,9 @@ def _measure(sums: pd.DataFrame) -> _Samples:
 def _estimate_alone(samples: _Samples, pool: _Samples) -> _Estimates:
     """Estimate each group from its own sample.
 
-    The variance is for tests, and on the high side. A group that lacks a rare class by chance has a
-    low share and also a low variance, so it would seem to differ. Therefore the pseudo-errors count
-    in full, and the variance of its rows is at least the pool's.
+    The variance is for tests, and rather too large than too small. A group that lacks a rare class
+    by chance has a low share and also a low variance, so it would seem to differ. Therefore the
+    pseudo-errors count in full, and the variance of its rows is at least the pool's.
     """
     low, high = _bound(samples)
     own = samples.residual(samples.tuning) + samples.pseudo_variance
@@ -433,7 +435,9 @@ def _measure_pools(
 
 
 def _vary_between(members: _Samples, pool: _Samples) -> tuple[np.ndarray, int]:
-    """Estimate the variance of the mean error between the groups of a pool, on the high side.
+    """Estimate the variance of the mean error between the groups of a pool; usually too large.
+
+    Too large a variance is safe: intervals become wider.
 
     The analysis of variance of one factor with unequal groups (S. R. Searle, G. Casella and C. E.
     McCulloch, Variance Components, 1992, chapter 3), by sums of squares between and within groups.
@@ -521,7 +525,7 @@ def compare_with_others(shares: Shares) -> np.ndarray:
 
 
 def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
-    """Test a group against each of the other groups: G p-values, NaN for the group.
+    """Test a group against each of the other groups: G p-values, NaN for the group itself.
 
     The z-test of the difference of two independent estimates. If the group's share is the highest
     and all p-values are below 0.05, it is significantly the highest. No adjustment is needed: the
@@ -530,8 +534,8 @@ def compare_with(share: np.ndarray, error: np.ndarray, one: int) -> np.ndarray:
 
     Args:
         share: The share of a class in each of G groups.
-        error: Its standard errors, see :class:`Shares`.
-        one: The place of the group.
+        error: The standard error of each share, see :class:`Shares`.
+        one: The position of the group among the G groups.
 
     Example:
         Shares of 60% and 50% with standard errors of 3 and 4 points differ by two of their

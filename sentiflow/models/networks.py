@@ -27,6 +27,7 @@ _BATCH_ON_GPU = 1 << 15
 """Largest batch for scoring on a GPU, in tweets."""
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+"""PyTorch's recurrent layer for each value of ``train.model.cell``."""
 
 
 InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
