@@ -49,7 +49,9 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
     ],
 )
 def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
-    script = f"from sentiflow.pipeline import stages; [stages._stage(verb) for verb in {verbs}]"
+    script = (
+        f"from sentiflow.pipeline import stages; [stages._import_stage(verb) for verb in {verbs}]"
+    )
     assert not loaded(script) & needless
 
 
@@ -300,7 +302,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
     def refuse(config):
         raise UserError("no such file")
 
-    stages._stage("prepare").resolve = refuse
+    stages._import_stage("prepare").resolve = refuse
     with pytest.raises(UserError):
         run(tmp_path, sample_csv)
     assert happened == []
@@ -308,7 +310,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
 
 def test_a_whole_run_starts_ray_once(tmp_path, sample_csv, happened):
     config = settings.load(write_config(tmp_path, sample_csv), ())
-    stage = stages._stage("prepare")
+    stage = stages._import_stage("prepare")
     stage.resolve = lambda config: plan_preparation(config, f"{tmp_path}/{len(happened)}")
     stages.run(config, stages.VERBS)
     assert happened.count("the stage runs") == len(stages.VERBS)

@@ -19,16 +19,20 @@ from sentiflow.storage.uris import holds_credentials, names_this_machine, withou
 _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
 _MAX_FAILURES = 600
-"""Requests in a row that may fail while a job is followed: ten minutes or more."""
+"""Number of requests that may fail in a row while a job is followed: with the delay between them,
+ten minutes or more."""
 _DELAY_SECONDS = 1.0
 """Delay between two requests."""
 _DELAY_PER_CHARACTER = 1e-6
 """Additional delay in seconds for each character of the log, as each request returns all of it."""
-_NOISY = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+_RAY_LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+"""Loggers of Ray's client: they report each upload, request and connection."""
+_MAX_MESSAGE_LENGTH = 300
+"""Maximum characters of an error of Ray's client in our message."""
 _CLIENT_ERROR = "status code 4"
 """Part of the message of Ray's client for an answer from 400 to 499: the request is wrong."""
-_FAILURES = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
-"""Errors of Ray's client: ``RuntimeError`` for an answer that is an error."""
+_RAY_ERRORS = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
+"""Errors that Ray's client raises; ``RuntimeError`` if the cluster answers with an error."""
 
 
 def choose_address(option: str | None) -> str:
@@ -37,7 +41,7 @@ def choose_address(option: str | None) -> str:
     The variables are removed: for Ray's client they would override the address.
 
     Raises:
-        UserError: It is not the address of a dashboard.
+        UserError: The chosen text is not the address of a dashboard.
     """
     dashboard = os.environ.pop("RAY_API_SERVER_ADDRESS", "")
     cluster = os.environ.pop("RAY_ADDRESS", "")
@@ -55,11 +59,11 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
     """Connect Ray's client to a cluster, with the token of this machine.
 
     Raises:
-        UserError: It does not answer, asks for a token, or refuses the token; or the token could be
-            read on the way.
+        UserError: The cluster does not answer, asks for a token, or refuses the token; or the
+            connection is not encrypted, so that others could read the token.
     """
-    if not verbose:  # Ray logs lines about each upload, request and connection
-        for name in _NOISY:
+    if not verbose:
+        for name in _RAY_LOGGERS:
             logging.getLogger(name).setLevel(logging.ERROR)
     token = find_token()
     is_safe = address.startswith("https://") or names_this_machine(address)
@@ -79,7 +83,7 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
             hint="put the token of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the "
             "file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token",
         ) from error
-    except (*_FAILURES, ValueError, KeyError) as error:  # the last two: it is no dashboard of Ray
+    except (*_RAY_ERRORS, ValueError, KeyError) as error:  # the last two: another server answered
         raise UserError(
             f"no cluster answers at {address}",
             hint="name its dashboard by --address, and forward its port 8265: "
@@ -116,41 +120,45 @@ def submit(client: JobSubmissionClient, job: Submission) -> None:
                 runtime_env=job.runtime_env(Path(folder)),
                 metadata={OUTPUT_KEY: job.output_uri},
             )
-    except _FAILURES as error:
+    except _RAY_ERRORS as error:
         raise JobError(
-            f"the cluster did not accept {job.submission_id}: {_last_line(error)}; if the "
+            f"the cluster did not accept {job.submission_id}: {_shorten_message(error)}; if the "
             f"connection broke, the job may run: sentiflow submit --attach {job.submission_id}"
         ) from error
 
 
-def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) -> JobDetails:
+def follow(
+    client: JobSubmissionClient, submission_id: str, write: Callable[[str], None]
+) -> JobDetails:
     """Write a job's log as it grows, from its beginning, until the job has ended.
 
     The state is read before the log, so the log is complete when the state is final.
 
     Args:
         client: Client of the job's cluster.
-        job: Its submission id.
-        write: Takes text.
+        submission_id: The job.
+        write: Takes a further piece of the log.
 
     Raises:
         UserError: There is no such job, or the token is refused.
         JobError: The cluster no longer answers; the job may still run.
     """
-    num_written = num_failures = 0
+    num_written = 0  # characters of the log
+    num_failures = 0  # in a row
     while True:
         try:
-            details = client.get_job_info(job)
-            text = client.get_job_logs(job)
-        except _FAILURES as error:
+            details = client.get_job_info(submission_id)
+            text = client.get_job_logs(submission_id)
+        except _RAY_ERRORS as error:
             if isinstance(error, AuthenticationError) or _CLIENT_ERROR in str(error):
                 raise UserError(
-                    _last_line(error), hint="`ray job list` shows the jobs of a cluster"
+                    _shorten_message(error), hint="`ray job list` shows the jobs of a cluster"
                 ) from error
             num_failures += 1
             if num_failures > _MAX_FAILURES:
                 raise JobError(
-                    f"{_last_line(error)}; the job may still run: sentiflow submit --attach {job}"
+                    f"{_shorten_message(error)}; the job may still run: sentiflow submit "
+                    f"--attach {submission_id}"
                 ) from error
         else:
             num_failures = 0
@@ -162,19 +170,21 @@ def follow(client: JobSubmissionClient, job: str, write: Callable[[str], None]) 
 
 
 def explain_end(details: JobDetails) -> tuple[int, str]:
-    """Return the exit code of a job that has ended, and the reason if it failed, in one line.
+    """Return the exit code of a job that has ended, and in one line the reason if it failed.
 
-    A job has no exit code if it was stopped, could not start, or was lost: the code is 1 then.
+    A job that was stopped, could not start or was lost has no exit code. The returned code is 1.
     """
     if details.status == JobStatus.SUCCEEDED:
         return 0, ""
     code = details.driver_exit_code or 1
     reason = (details.message or "Ray gives no reason").strip().partition("\n")[0]
-    if code < 0:  # a signal ended it: the code of a shell
+    if code < 0:  # signal -code ended the driver; a shell returns 128 + signal
         code = 128 - code
     return code, reason
 
 
-def _last_line(error: Exception) -> str:
-    """Return the last line of a message; the lines above it may be a traceback of the server."""
-    return str(error).strip().rpartition("\n")[2].strip()[:300] or type(error).__name__
+def _shorten_message(error: Exception) -> str:
+    """Return the last line of an error's message: the lines above may be a traceback."""
+    return (
+        str(error).strip().rpartition("\n")[2].strip()[:_MAX_MESSAGE_LENGTH] or type(error).__name__
+    )

@@ -39,7 +39,7 @@ class PartId(NamedTuple):
     """Number and key of a part, which a task gets with the part."""
 
     number: int
-    """Position of the part among the parts of its map stage."""
+    """Position of the part in the list of parts."""
     key: str = ""
     """Hash of the part's settings and input."""
 
@@ -47,7 +47,8 @@ class PartId(NamedTuple):
         """Name a file of the part; no two writes share a name.
 
         Args:
-            first: Number of the first part, where earlier ones are files already.
+            first: Number in the name of the first part's file: files of earlier jobs have the
+                numbers below it.
         """
         return f"part-{first + self.number:05d}-{self.key}-{secrets.token_hex(4)}.parquet"
 
@@ -58,9 +59,9 @@ class Marker(TypedDict):
     key: str
     """Hash of the part's settings and input. A marker with another key does not count."""
     files: dict[str, int]
-    """Files that the work has written: their bytes by path below the output."""
+    """Files that the work has written: size in bytes by path below the output."""
     result: Any
-    """The result of the work: JSON can hold it."""
+    """The result of the work, a value of JSON."""
 
 
 _MARKER = TypeAdapter(Marker)
@@ -70,7 +71,9 @@ class Done(NamedTuple):
     """A part that was done."""
 
     number: int
+    """Position of the part."""
     result: Any
+    """The result of the work on it."""
 
 
 class Fault(NamedTuple):
@@ -103,7 +106,7 @@ class MapStages:
         """Describe the job.
 
         Args:
-            output: Its output, which may have an unfinished run to resume.
+            output: The output of the job, which may have an unfinished run to resume.
             num_workers: Tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
         """
@@ -111,7 +114,7 @@ class MapStages:
         self.concurrency = None if num_workers == "auto" else int(num_workers)
         self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
-        """Parts that the last map stage has worked on; the others had a marker."""
+        """Numbers of the parts that the last map stage has worked on; all other parts were done."""
 
     def run(
         self,
@@ -132,7 +135,7 @@ class MapStages:
             parts: The arguments of ``read``.
             read: Reads the table of a part.
             steps: Functions of a table, in order.
-            write: Takes the last table and the id of a part, and returns what JSON can hold.
+            write: Takes the table of the last step and the id of the part; returns a value of JSON.
             sizes: For each part: its size in units of progress.
             unit: Unit of progress.
             keys: For each part: hash of its settings and input. A marker with another key does not
@@ -168,7 +171,7 @@ class MapStages:
         return [results[number] for number in range(len(parts))]
 
     def _read_results(self, name: str, keys: Sequence[str]) -> dict[int, Any]:
-        """Read the results of parts that an unfinished run with the same keys has done."""
+        """Read the results of the parts that an unfinished run has done with the same keys."""
         results: dict[int, Any] = {}
         if self.output.resumes:
             for number, marker in read_markers(self.output.spec.uri, self.output.uri, name).items():
@@ -184,7 +187,7 @@ class MapStages:
         write: Callable[[pa.Table, PartId], Any],
     ) -> Callable[[Any, PartId], Any]:
         """Make the work of a task from the functions of :meth:`run`."""
-        # Local names, so that the task does not get the output.
+        # Local names: with ``self`` in it, the work would take the whole output to each task.
         root = self.output.spec.uri
         folder = self.output.uri
         claim = self.output.claim
@@ -217,7 +220,7 @@ class MapStages:
 
         Args:
             name: Name of the map stage.
-            work: Takes a part, and returns what JSON can hold.
+            work: Takes a part, and returns a value of JSON.
             parts: The arguments of ``work``.
             key: Hash of the settings and the input of all parts.
             unit: What the user calls a part.
@@ -249,7 +252,7 @@ def process(
 
     Args:
         parts: The arguments of ``work``, by id.
-        work: Takes a part and its id, and returns what JSON can hold.
+        work: Takes a part and its id, and returns a value of JSON.
         name: Name of the work in Ray's dashboard.
         max_wait_seconds: How long the cluster may have no node with a core and the share of a GPU.
         concurrency: Parts at the same time; None: as many as there are cores.
@@ -265,15 +268,15 @@ def process(
     import ray.data
 
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
-    step, compute = _make_step(work, name, concurrency=concurrency, num_gpus=num_gpus)
+    mapper, strategy = _make_mapper(work, name, concurrency=concurrency, num_gpus=num_gpus)
     rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
-    with _quiet_data():
+    with _silence_data():
         with ray.data.DataContext.current(_make_context(capacity)):
             dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-                step,
+                mapper,
                 batch_size=1,
                 batch_format="pyarrow",
-                compute=compute,
+                compute=strategy,
                 num_cpus=1,
                 num_gpus=num_gpus,
             )
@@ -283,12 +286,12 @@ def process(
         except ray.exceptions.RayTaskError as error:
             raise _find_cause(error) from None
         except ray.exceptions.RayError as error:
-            line = memory.explain_end(str(error)) or str(error).strip().partition("\n")[0]
+            line = memory.explain_out_of_memory(str(error)) or str(error).strip().partition("\n")[0]
             raise JobError(f"a part was lost: {line}") from error
 
 
 @contextmanager
-def _quiet_data() -> Iterator[None]:
+def _silence_data() -> Iterator[None]:
     """Keep Ray Data from logging, unless the user wants all messages."""
     ray_log = logging.getLogger("ray.data")
     level = ray_log.level
@@ -301,7 +304,7 @@ def _quiet_data() -> Iterator[None]:
 
 
 def _make_context(capacity: Capacity) -> Any:
-    """Make the settings of Ray Data: it starts tasks at once, and checks the capacity meanwhile."""
+    """Make the settings of Ray Data: start tasks at once, and check the capacity while they run."""
     from ray.data import DataContext
 
     ray_internals.speed_up_data()
@@ -312,17 +315,17 @@ def _make_context(capacity: Capacity) -> Any:
     return context
 
 
-def _make_step(
+def _make_mapper(
     work: Callable[[Any, PartId], Any], name: str, *, concurrency: int | None, num_gpus: float
 ) -> tuple[Any, Any]:
     """Make the function or class that Ray Data maps over parts, and its strategy: tasks or actors.
 
-    Each block has one row with one pickled part.
+    Each block has one row with one pickled part. Ray's dashboard shows the given name.
     """
     import ray
     from ray.data import ActorPoolStrategy, TaskPoolStrategy
 
-    def do(block: pa.Table) -> pa.Table:
+    def process_block(block: pa.Table) -> pa.Table:
         part_id, part = cloudpickle.loads(block["part"][0].as_py())
         try:
             if ray_internals.count_retries() > _MAX_RETRIES:
@@ -334,16 +337,16 @@ def _make_step(
             raise PartError(Fault(known, line, traceback.format_exc())) from None
         return pa.table({"number": [part_id.number], "result": [result]})
 
-    do.__name__ = name
+    process_block.__name__ = name
     if not num_gpus:
-        return do, TaskPoolStrategy(size=concurrency)
+        return process_block, TaskPoolStrategy(size=concurrency)
     num_actors = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
-    actor = type(name, (), {"__call__": lambda self, block: do(block)})
+    actor = type(name, (), {"__call__": lambda self, block: process_block(block)})
     return actor, ActorPoolStrategy(min_size=1, max_size=num_actors)
 
 
 def _find_cause(error: Any) -> Exception:
-    """Find the error of a part in the error of its task; log it unless it is of a known kind."""
+    """Find the error of a part in the error of its task; log it unless its type is known."""
     cause = error.cause
     line = f"{type(cause).__name__}: {cause}"
     text = str(error)
@@ -370,7 +373,7 @@ def read_markers(root: str, run_uri: str, name: str) -> dict[int, Marker]:
         run_uri: Folder of the run in it, which has the markers.
         name: Name of the map stage.
     """
-    sizes = filesystem.sizes(root)
+    sizes = filesystem.sizes(root)  # by path below the root
     run_folder = f"{run_uri.removeprefix(f'{root}/')}/"
     pattern = re.compile(rf"{re.escape(run_folder)}{MARKERS}/{re.escape(name)}-([0-9]{{6,}})\.json")
     paths = {}
@@ -380,14 +383,14 @@ def read_markers(root: str, run_uri: str, name: str) -> dict[int, Marker]:
             paths[int(match[1])] = join(root, path)
     contents = filesystem.map_files(filesystem.read_bytes, paths.values())
 
-    def is_there(path: str, size: int) -> bool:
-        published = path.removeprefix(run_folder)  # the file may have been moved there already
+    def is_stored(path: str, size: int) -> bool:
+        published = path.removeprefix(run_folder)  # publishing may have moved the file
         return size in (sizes.get(path), sizes.get(published))
 
     markers = {}
     for part, content in sorted(zip(paths, contents, strict=True)):
-        marker = _parse(content)
-        if marker and all(is_there(path, size) for path, size in marker["files"].items()):
+        marker = _parse_marker(content)
+        if marker and all(is_stored(path, size) for path, size in marker["files"].items()):
             markers[part] = marker
     return markers
 
@@ -398,8 +401,8 @@ def write_marker(run_uri: str, name: str, part: int, marker: Marker) -> None:
     filesystem.write_bytes(path, json.dumps(marker).encode())
 
 
-def _parse(content: bytes) -> Marker | None:
-    """Parse a marker; None if it is unsound."""
+def _parse_marker(content: bytes) -> Marker | None:
+    """Parse a marker; None if it is not one."""
     try:
         return _MARKER.validate_python(json.loads(content), strict=True)
     except ValueError:

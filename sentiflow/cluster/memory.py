@@ -1,4 +1,4 @@
-"""The memory of a process: what it keeps for its next part, its peak, and the lack of it."""
+"""The memory of a process: freed arrays kept, its peak, a lack explained, models loaded once."""
 
 import ctypes
 import functools
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 _OUT_OF_MEMORY = re.compile(
     r"Memory on the node \(IP: (?P<node>[^,)]+).*?\) was (?P<used>\S+) used / (?P<limit>\S+) limit"
 )
-# Parameters of glibc's mallopt
+"""Ray's message that it has ended a worker because the memory of a node was used up."""
+# Parameters of glibc's mallopt, from malloc.h
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_MMAP_MAX = -4
@@ -34,8 +35,8 @@ def keep_freed() -> None:
     for the next one. That takes up to a quarter of a training step, or of reading a part. Arrow
     also gets the C library's allocator.
 
-    It works in the main thread; other threads keep about 64 MiB each in any case. Without glibc it
-    does nothing.
+    The 2 GiB are for the main thread; each other thread keeps about 64 MiB. Without glibc this
+    function does nothing.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
@@ -43,11 +44,11 @@ def keep_freed() -> None:
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # 32 MiB
     mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)  # almost 2 GiB
     if threading.current_thread() is threading.main_thread():
-        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_MMAP_MAX, 0)  # no array gets pages of its own, which would be returned at once
         pa.set_memory_pool(pa.system_memory_pool())
 
 
-def explain_end(text: str) -> str:
+def explain_out_of_memory(text: str) -> str:
     """Say in one line that a node ran out of memory, given Ray's message; empty if it did not."""
     found = _OUT_OF_MEMORY.search(text)
     if not found:
@@ -62,7 +63,7 @@ def explain_end(text: str) -> str:
 def peak_bytes() -> int:
     """Measure the peak memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
+    return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
 
 
 @functools.lru_cache(maxsize=1)
@@ -76,13 +77,14 @@ def load_models(
     Args:
         models: Directory and fingerprint of each package.
         on_gpu: Whether tasks have a share of a GPU.
-        setting: The setting that names them, for messages.
+        setting: The setting that names the models, for messages.
 
     Raises:
         JobError: A package was replaced since the job began.
     """
-    # If a part fails, Ray interrupts the main threads of the others. If its import is interrupted,
-    # PyTorch cannot be imported again, and the worker may get parts of the next job.
+    # If a part fails, Ray interrupts the main threads of the workers on other parts. An interrupted
+    # import of PyTorch cannot be repeated, and the worker may get parts of the next job. So another
+    # thread imports it.
     with ThreadPoolExecutor(1) as thread:
         thread.submit(importlib.import_module, "sentiflow.models.package").result()
     import torch
@@ -95,7 +97,7 @@ def load_models(
     packages = []
     for uri, fingerprint in models:
         packages.append(ModelPackage.load(uri, setting=setting).to(device))
-        # After the loading, as the package may have been replaced meanwhile.
+        # This check comes after the loading, as the package may have been replaced meanwhile.
         record = manifest.require(uri, stage="model", setting=setting)
         if record["fingerprint"] != fingerprint:
             raise JobError(

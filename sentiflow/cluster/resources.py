@@ -1,13 +1,14 @@
 """Resources of the cluster -> number of workers and tasks, and cores, threads and GPUs for each.
 
-All rules are here; a setting overrides its rule. They decide how fast a job is, never its results:
-which rows are in which part, and in which batch, depends on input and settings only.
+All rules are here; a setting overrides its rule. The rules decide how fast a job is, never its
+results: which rows are in which part, and in which batch, depends on input and settings only.
 
 - A part of a corpus is one task of one core. ``rows_per_file`` should make at least as many parts
   as there are cores, and each part should take seconds, as a task takes milliseconds to start.
 - No core is reserved for Ray: its own tasks and the actors use none.
 - A training worker takes one GPU if there are any, else an equal share of a node's cores.
-- It computes on one thread less than it has cores: the last core is for reading and for Ray.
+- A training worker computes on one thread less than it has cores: the last core is for reading
+  and for Ray.
 - Several scoring tasks share a GPU: while one reads and tokenizes, another computes.
 - A node without cores, such as the head of our cluster files, is not counted.
 """
@@ -27,10 +28,11 @@ class _Supply(NamedTuple):
 
     name: str
     each: int
-    """Needed by one worker."""
+    """Number that one worker needs."""
     present: int
+    """Number that the cluster has now."""
     most: int
-    """The most that an autoscaler may provide; 0 if it does not say."""
+    """Maximum number that an autoscaler may provide; 0 if it does not say."""
 
 
 class WorkerShare(NamedTuple):
@@ -39,6 +41,7 @@ class WorkerShare(NamedTuple):
     cpus: int
     """Cores that are reserved for it."""
     gpus: int
+    """GPUs that are reserved for it."""
     threads: int
     """Threads on which it computes."""
 
@@ -60,19 +63,19 @@ class Resources:
     max_cpus: int = 0
     """Maximum cores that an autoscaler may provide; 0 if it does not say."""
     max_gpus: int = 0
-    """Maximum GPUs that it may provide; 0 if it does not say."""
+    """Maximum GPUs that an autoscaler may provide; 0 if it does not say."""
 
     def gpus_per_train_worker(self, setting: int | str = "auto") -> int:
-        """GPUs for a training worker; ``auto``: one, if there are or may be any."""
+        """Number of GPUs for a training worker; ``auto``: one if the cluster has or may get one."""
         if setting != "auto":
             return int(setting)
         return 1 if self.num_gpus or self.max_gpus else 0
 
     def train_workers(self, settings: TrainSettings) -> int:
-        """Maximum training workers; ``auto``: one for each GPU, else one for each node.
+        """Number of training workers; ``auto``: one for each GPU, else one for each node.
 
-        Each needs its own virtual shard. Nodes that an autoscaler could add count only if the
-        setting is a number: they cost money.
+        Each worker needs a virtual shard, so there are no more workers than shards. Nodes that an
+        autoscaler could add count only if the setting is a number: they cost money.
 
         Raises:
             UserError: The cluster has too few cores or GPUs, and cannot get more.
@@ -103,7 +106,10 @@ class Resources:
         return num_workers == 1 and is_only_node and gpus <= self.num_gpus
 
     def cpus_per_train_worker(self, num_workers: int, setting: int | str = "auto") -> int:
-        """Cores for a training worker: the largest equal share that fits on the smallest nodes."""
+        """Number of cores for a training worker; ``auto``: the largest equal share that fits.
+
+        Each node is counted as if it had only as many cores as the smallest node.
+        """
         if setting != "auto":
             return int(setting)
         share = min(self.num_cpus // num_workers, self.min_node_cpus)
@@ -115,7 +121,7 @@ class Resources:
         return max(1, share)
 
     def threads_per_train_worker(self, num_workers: int, setting: int | str = "auto") -> int:
-        """Threads of a training worker: its cores less one.
+        """Number of threads of a training worker: one less than its cores, and at least one.
 
         A recurrent step is many small products, and each waits for its slowest thread. If another
         process uses one of the cores, training is ten times slower; a free core costs a sixth.
@@ -135,7 +141,7 @@ class Resources:
         """Share of a GPU for a scoring task; ``auto``: 0 if there are no GPUs.
 
         Raises:
-            UserError: The setting asks for a GPU, and there can be none.
+            UserError: The setting asks for a GPU, but the cluster has none and cannot get one.
         """
         if setting != "auto":
             if setting and not self.num_gpus and not self.may_grow:
@@ -145,4 +151,5 @@ class Resources:
             return float(setting)
         if not self.num_gpus:
             return 0
+        # Each task needs a core, too.
         return 1 / min(_TASKS_ON_GPU, max(1, self.num_cpus // self.num_gpus))

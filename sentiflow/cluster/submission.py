@@ -18,28 +18,28 @@ from sentiflow.tracking import mlflow_store, runs
 OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for a user who attaches to it."""
 
-_STORE = "MLFLOW_TRACKING_URI"
-"""Variable with the address of the MLflow store."""
-_PASSED = (
-    _STORE,
+_STORE_VARIABLE = "MLFLOW_TRACKING_URI"
+"""Name of the variable with the address of the MLflow store."""
+_PASSED_VARIABLES = (
+    _STORE_VARIABLE,
     "AWS_ENDPOINT_URL",
     "AWS_ENDPOINT_URL_S3",
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
 )
-"""The user's variables that a job gets, if they are set: addresses, no keys."""
-_ALWAYS = {
+"""Variables that a job gets if they are set here: addresses, no keys."""
+_FIXED_VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; 3 may be too short for MLflow
+    "RAY_JOB_STOP_WAIT_TIME_S": "30",  # from SIGTERM to SIGKILL; Ray's 3 may be short for MLflow
 }
-"""Variables that every job gets; runtime_env.yaml has them for Ray's own command."""
-_PINNED = {
+"""Variables that every job gets. runtime_env.yaml has the same, for ``ray job submit``."""
+_PIP_OPTION = {
     "packages": ["-r ${RAY_RUNTIME_ENV_CREATE_WORKING_DIR}/constraints.txt"],
     "pip_check": False,
 }
 """Ray's option ``pip`` for the packages of constraints.txt."""
-_UPLOADED = (
+_UPLOADED_PATTERNS = (
     "pyproject.toml",
     "constraints.txt",
     "jobs/*.py",
@@ -49,9 +49,9 @@ _UPLOADED = (
     "sentiflow/**/*.css",
     "sentiflow/models/requirements-predict.txt",
 )
-"""Files of a clone that jobs import or read; with the settings file, all that is uploaded."""
-_MAX_NAME = 40
-"""Characters of the config's name in the id of a job."""
+"""Files of a clone that jobs import or read. The settings file is uploaded, too; nothing else."""
+_MAX_NAME_LENGTH = 40
+"""Maximum characters of the config's name in the id of a job."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +62,9 @@ class Submission:
     entrypoint: str
     """The command of the driver."""
     variables: Mapping[str, str]
-    """Environment of the driver and the workers, without the variables of ``named``."""
+    """Environment of the driver and the workers, without the variables in ``named``."""
     named: Mapping[str, str] = field(repr=False)
-    """The variables that the user names for this job; no output shows their values."""
+    """Further variables, which the user names for this job; no output shows their values."""
     files: Mapping[str, Path]
     """The files to upload, by path in the job's working directory."""
     output_uri: str
@@ -73,7 +73,7 @@ class Submission:
     """Whether each node installs the packages of constraints.txt for this job."""
 
     def copy_files(self, folder: Path) -> None:
-        """Fill an empty directory as the job's working directory."""
+        """Copy the files to an empty directory, which becomes the job's working directory."""
         for name, source in self.files.items():
             copy = folder / name
             copy.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ class Submission:
             "env_vars": {**self.variables, **self.named},
         }
         if self.installs:
-            environment["pip"] = _PINNED
+            environment["pip"] = _PIP_OPTION
         return environment
 
 
@@ -116,16 +116,16 @@ def prepare(
             variable is not set, or is given with its value.
     """
     resolved = settings.load(config, overrides, command=verb, submitted=True)
-    passed = _pass_addresses()
-    named = _read_variables(variables)
+    passed = _list_variables()
+    named = _read_named_variables(variables)
     _check_store(resolved, passed | named)
     commit = runs.read_commit()
     if commit:
         passed[runs.COMMIT_VARIABLE] = commit
-    files = _list_code(folder, verb)
+    files = _list_files(folder, verb)
     uploaded = f"configs/{config.name}"
     files[uploaded] = config.absolute()
-    section = getattr(resolved, verb, resolved)  # a whole run has no section
+    section = getattr(resolved, verb, resolved)  # a whole run has no section: its own output_uri
     return Submission(
         submission_id=_choose_id(verb, resolved.name),
         entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
@@ -137,21 +137,26 @@ def prepare(
     )
 
 
-def _pass_addresses() -> dict[str, str]:
-    """List the variables that a job gets without being asked; no value has credentials."""
-    environment = dict(_ALWAYS)
-    for name in _PASSED:
+def _list_variables() -> dict[str, str]:
+    """List the variables that a job gets although the user does not name them.
+
+    A value with credentials is left out: Ray's dashboard would show it.
+    """
+    environment = dict(_FIXED_VARIABLES)
+    for name in _PASSED_VARIABLES:
         value = os.environ.get(name, "")
         if value and not holds_credentials(value):
             environment[name] = value
     return environment
 
 
-def _read_variables(names: Sequence[str]) -> dict[str, str]:
-    """Read the variables that the user names; others could see a value in the command line.
+def _read_named_variables(names: Sequence[str]) -> dict[str, str]:
+    """Read the variables that the user names.
+
+    The command line has only the names: other users could read values there.
 
     Raises:
-        UserError: One is not set here, or is given with its value.
+        UserError: A variable is not set here, or is given with its value.
     """
     for name in names:
         if name not in os.environ:
@@ -162,15 +167,15 @@ def _read_variables(names: Sequence[str]) -> dict[str, str]:
     return {name: os.environ[name] for name in names}
 
 
-def _list_code(folder: Path, verb: str) -> dict[str, Path]:
-    """List the files of a clone that its jobs need, by path in the clone.
+def _list_files(folder: Path, verb: str) -> dict[str, Path]:
+    """List the files of a clone that a job needs, by path in the clone.
 
     Raises:
         UserError: The clone has no job of this verb.
     """
     root = folder.absolute()
     paths: list[Path] = []
-    for pattern in _UPLOADED:
+    for pattern in _UPLOADED_PATTERNS:
         paths.extend(root.glob(pattern))
     files = {path.relative_to(root).as_posix(): path for path in sorted(paths) if path.is_file()}
     if f"jobs/{verb}.py" not in files:
@@ -184,17 +189,22 @@ def _list_code(folder: Path, verb: str) -> dict[str, Path]:
 
 def _choose_id(verb: str, name: str) -> str:
     """Choose a submission id: the verb, the config's name, and random digits."""
-    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{verb}-{name[:_MAX_NAME]}").strip("-")
+    words = re.sub(r"[^A-Za-z0-9]+", "-", f"{verb}-{name[:_MAX_NAME_LENGTH]}").strip("-")
     return f"sentiflow-{words}-{secrets.token_hex(3)}"
 
 
 def _check_store(config: Config, environment: Mapping[str, str]) -> None:
-    """Check that the job has an MLflow store, and that the store is a server."""
-    store = config.tracking.uri or environment.get(_STORE)
+    """Check that the job has an MLflow store, and that the store is a server.
+
+    Args:
+        config: The settings of the job.
+        environment: The variables of the job.
+    """
+    store = config.tracking.uri or environment.get(_STORE_VARIABLE)
     if not store:
         raise UserError(
-            f"tracking.uri is null, and {_STORE} is not set or contains a password, which the "
-            "dashboard would show",
+            f"tracking.uri is null, and {_STORE_VARIABLE} is not set or contains a password, "
+            "which the dashboard would show",
             hint="set one of them to the address of a server, and the password on the nodes",
         )
     mlflow_store.check(store)

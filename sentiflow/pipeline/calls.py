@@ -33,7 +33,7 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             yield
         except Exception as error:
             explained = errors.explain(error) or error
-            if isinstance(explained, UserError | JobError):
+            if isinstance(explained, UserError | JobError):  # they name options of the command
                 explained.args = (str(explained).replace("--overwrite", "overwrite=True"),)
             if explained is error:
                 raise
@@ -58,7 +58,7 @@ def load_model(
         device: ``cpu`` or ``cuda``; by default a GPU if there is one.
 
     Raises:
-        UserError: There is no such model, it is damaged, or classes differ.
+        UserError: A model does not exist or is damaged, or the models of a list differ in classes.
         JobError: MLflow cannot be reached.
 
     Example:
@@ -66,9 +66,9 @@ def load_model(
         >>> model.predict(["I love this", "so sad"])["predicted_label"].tolist()  # doctest: +SKIP
         ['positive', 'negative']
     """
-    named = [uri] if isinstance(uri, str | os.PathLike) else uri
-    uris = settings_of.read_models([os.fspath(each) for each in named])
-    return results.load_model(uris, tracking_uri=tracking_uri, device=device)
+    uris = [uri] if isinstance(uri, str | os.PathLike) else uri
+    models = settings_of.read_models([os.fspath(each) for each in uris])
+    return results.load_model(models, tracking_uri=tracking_uri, device=device)
 
 
 def run(
@@ -80,8 +80,8 @@ def run(
 ) -> Run:
     """Prepare, train, score and evaluate; stages that are complete are skipped.
 
-    It is the command ``sentiflow run``: the same settings give the same results. A running Ray is
-    used and left running; otherwise one is started on this machine for the call.
+    The command ``sentiflow run`` does the same: the same settings give the same results. A running
+    Ray is used and left running; otherwise Ray is started on this machine for the call.
 
     Args:
         config: A settings file, or the settings as nested dictionaries.
@@ -90,7 +90,7 @@ def run(
         verbose: Show Ray's and MLflow's own messages.
 
     Raises:
-        UserError: The input or the settings are wrong: what, where, and what to do.
+        UserError: The input or the settings are wrong. The message says where, and what to do.
         JobError: A stage failed; the same call resumes.
 
     Example:
@@ -110,7 +110,7 @@ def _run(
     overwrite: bool,
     verbose: bool,
 ) -> Run:
-    """Run some stages, by default all stages of a whole run."""
+    """Run the stages ``verbs``; without any, the stages of a whole run."""
     command = verbs[0] if verbs else "run"
     with reporting(verbose):
         resolved = settings_of.load(config, changes or {}, command=command)
@@ -263,7 +263,7 @@ def read_predictions(
     *,
     filters: Filters = (),
 ) -> "pd.DataFrame":
-    """Read the predictions of a scored corpus as a DataFrame; join it on ``row_id``.
+    """Read the predictions of a scored corpus as a DataFrame; join them on ``row_id``.
 
     ``load_run(...).predictions.to_arrow()`` reads them as a table of Arrow.
 

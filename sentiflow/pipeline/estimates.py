@@ -13,13 +13,13 @@ from sentiflow.progress import to_words
 from sentiflow.training import rates
 
 _MIN_SECONDS = 60
-"""No estimate is shown for a stage that takes less."""
+"""No estimate is shown for a stage that takes less time."""
 _CSV_ROW_BYTES = 130
 """Bytes of a row in an uncompressed CSV."""
 _PACKED_ROW_BYTES = 50
 """Bytes of a row in Parquet, or in a compressed CSV."""
 _ROWS_PER_TASK = 100_000
-"""A preparation or a scoring uses one core for each of so many rows."""
+"""Number of rows for which a preparation or a scoring uses one core."""
 _PREPARE_ROW_SECONDS = 4.3e-6
 """Time to prepare a row."""
 _SCORE_ROW_SECONDS = 2e-6
@@ -29,17 +29,17 @@ _LINEAR_ROW_SECONDS = 1.1e-5
 _SCORE_FRACTION = 0.1
 """The network's time to score a row, as a fraction of its time to train on a row."""
 _STEP_SECONDS = 5e-3
-"""Time of an optimizer step in addition to its rows."""
+"""Time of an optimizer step, in addition to the time of its rows."""
 _TASK_MEMORY_GB = 0.7
 """Memory of a task."""
 _LINEAR_ROW_MEMORY_GB = 4e-6
 """Memory of the linear model's training for a row."""
 _ROW_DISK_GB = {"prepare": 95e-9, "score": 16e-9}
-"""By stage: disk for a row."""
+"""Size of a row in the output, by stage."""
 
 
 class _Rows(NamedTuple):
-    """Rows of a stage, known or guessed."""
+    """Number of rows of a stage, counted or estimated."""
 
     num_rows: int
     num_train: float
@@ -96,7 +96,7 @@ def _count_rows(verb: str, config: Config) -> _Rows:
             return _Rows(int(prepared["counts"]["accepted"]), num_train)
     num_rows = 0
     for file in input_files.as_found(input_files.expand(patterns))["files"]:
-        is_csv = file["uri"].endswith("sv")  # .csv or .tsv
+        is_csv = file["uri"].endswith("sv")  # .csv or .tsv, not compressed
         num_rows += file["bytes"] // (_CSV_ROW_BYTES if is_csv else _PACKED_ROW_BYTES)
     split = config.prepare.split
     train_fraction = 1 - split.validation_fraction - split.test_fraction

@@ -62,18 +62,18 @@ class StageResult:
     manifest: Manifest
     """Settings, inputs, counts and files."""
     ran: bool
-    """False if it was complete before."""
+    """False if the result was complete before."""
 
     @classmethod
     def load(cls: type[R], uri: str) -> R:
         """Read the result in a directory.
 
         Raises:
-            UserError: It is not complete, or belongs to another stage.
+            UserError: The result is not complete, or belongs to another stage.
         """
-        where = absolute_uri(uri)
-        record = manifest.require(where, stage=cls.stage, setting=f"sentiflow {cls.stage}")
-        return cls(where, record, ran=False)
+        location = absolute_uri(uri)
+        record = manifest.require(location, stage=cls.stage, setting=f"sentiflow {cls.stage}")
+        return cls(location, record, ran=False)
 
     @classmethod
     def find(cls: type[R], root: str) -> R | None:
@@ -93,7 +93,7 @@ class StageResult:
         run = self.manifest.get("run")
         return dict(run["metrics"]) if run else {}
 
-    def _table(self, name: str) -> Table:
+    def _find_table(self, name: str) -> Table:
         """Return the table in a folder of the result, from the files that the manifest lists."""
         folder = f"{name}/"
         paths = sorted(item["path"] for item in self.manifest["files"])
@@ -101,14 +101,15 @@ class StageResult:
         return Table(join(self.uri, name), tuple(files))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({display_uri(self.uri)!r}): {self._summary()}"
+        return f"{type(self).__name__}({display_uri(self.uri)!r}): {self._summarize()}"
 
-    def _summary(self) -> str:
+    def _summarize(self) -> str:
+        """Say the result in a few words."""
         raise NotImplementedError
 
 
-class _OfCorpus(StageResult):
-    """The result of a stage that reads records and may reject some."""
+class _CorpusResult(StageResult):
+    """The result of a stage that reads a corpus, and may reject some of its records."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -118,10 +119,10 @@ class _OfCorpus(StageResult):
     @property
     def rejected(self) -> Table:
         """The rejected records, with their ``reason``."""
-        return self._table("rejected")
+        return self._find_table("rejected")
 
 
-class Prepared(_OfCorpus):
+class Prepared(_CorpusResult):
     """Checked, split and encoded rows, and a vocabulary."""
 
     stage = "prepare"
@@ -130,14 +131,14 @@ class Prepared(_OfCorpus):
     @property
     def tweets(self) -> Table:
         """The accepted rows, with their ``split``."""
-        return self._table("tweets")
+        return self._find_table("tweets")
 
     @property
     def unlabelled(self) -> Table:
         """The texts of ``prepare.unlabelled``."""
-        return self._table("unlabelled")
+        return self._find_table("unlabelled")
 
-    def _summary(self) -> str:
+    def _summarize(self) -> str:
         rows = self.counts
         return f"{rows['accepted']:,} rows accepted, {rows['rejected']:,} rejected"
 
@@ -150,7 +151,7 @@ class Trained(StageResult):
 
     @property
     def model(self) -> "Model":
-        """The model, on a GPU if there is one; it is read each time."""
+        """The model, on a GPU if there is one. It is loaded each time."""
         return load_model(join(self.uri, "model"))
 
     @property
@@ -160,7 +161,7 @@ class Trained(StageResult):
 
         return pd.DataFrame(self.manifest["history"])
 
-    def _summary(self) -> str:
+    def _summarize(self) -> str:
         history = self.manifest["history"]
         chosen = self.manifest["chosen_epoch"]
         summary = f"epoch {chosen} of {len(history)}"
@@ -171,7 +172,7 @@ class Trained(StageResult):
         return summary
 
 
-class Scored(_OfCorpus):
+class Scored(_CorpusResult):
     """A prediction for each row of a corpus."""
 
     stage = "score"
@@ -180,13 +181,13 @@ class Scored(_OfCorpus):
     @property
     def predictions(self) -> Table:
         """The predictions; join them with other tables on ``row_id``."""
-        return self._table("predictions")
+        return self._find_table("predictions")
 
-    def _summary(self) -> str:
+    def _summarize(self) -> str:
         return f"{self.counts['accepted']:,} rows scored"
 
 
-class _Reported(StageResult):
+class _ReportResult(StageResult):
     """The result of a stage that writes a page."""
 
     page: ClassVar[str]
@@ -195,15 +196,16 @@ class _Reported(StageResult):
     @property
     def report(self) -> Report:
         """The page, and the most important results."""
+        # The third value is a section of the report.
         headlines = tuple((number, text) for number, text, _ in self.manifest["conclusions"])
         return Report(join(self.uri, self.page), headlines)
 
-    def _summary(self) -> str:
+    def _summarize(self) -> str:
         number, meaning = self.report.headlines[0]
         return f"{number} {meaning}"
 
 
-class Evaluated(_Reported):
+class Evaluated(_ReportResult):
     """Metrics and a report."""
 
     stage = "evaluate"
@@ -216,7 +218,7 @@ class Evaluated(_Reported):
         return Table(self.uri, ("mistakes.parquet",))
 
 
-class Trends(_Reported):
+class Trends(_ReportResult):
     """Shares of the classes, with intervals."""
 
     stage = "trends"
@@ -225,7 +227,7 @@ class Trends(_Reported):
 
     @property
     def shares(self) -> "pd.DataFrame":
-        """A row for each group, period and class; docs/outputs.md has the columns."""
+        """A row for each group, period and class; docs/outputs.md describes the columns."""
         content = manifest.read_file(self.uri, self.manifest, "trends.parquet")
         shares: pd.DataFrame = parquet.from_bytes(content).to_pandas()
         return shares
@@ -234,7 +236,7 @@ class Trends(_Reported):
 KINDS: Mapping[str, type[StageResult]] = {
     kind.stage: kind for kind in (Prepared, Trained, Scored, Evaluated, Trends)
 }
-"""The result of each stage, by the name of the stage."""
+"""The class of each stage's result, by the name of the stage."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -269,31 +271,31 @@ class Run:
     @property
     def prepared(self) -> Prepared:
         """The prepared rows."""
-        return self._find(Prepared)
+        return self._require(Prepared)
 
     @property
     def trained(self) -> Trained:
         """The training."""
-        return self._find(Trained)
+        return self._require(Trained)
 
     @property
     def scored(self) -> Scored:
         """The scored corpus."""
-        return self._find(Scored)
+        return self._require(Scored)
 
     @property
     def evaluated(self) -> Evaluated:
         """The evaluation."""
-        return self._find(Evaluated)
+        return self._require(Evaluated)
 
     @property
     def trends(self) -> Trends:
         """The shares of the classes."""
-        return self._find(Trends)
+        return self._require(Trends)
 
     @property
     def model(self) -> "Model":
-        """The trained model, or the scoring average if none was trained; it is read each time."""
+        """The trained model, or the average that scored if none was trained; loaded each time."""
         if "train" in self.stages:
             return self.trained.model
         return load_model(manifest.find_package(self.scored.uri))
@@ -313,7 +315,7 @@ class Run:
         """The report of the evaluation."""
         return self.evaluated.report
 
-    def _find(self, kind: type[R]) -> R:
+    def _require(self, kind: type[R]) -> R:
         """Return the result of a stage; if it is not in ``stages``, look in the directory."""
         result = self.stages.get(kind.stage) or kind.find(self.output_uri)
         if not isinstance(result, kind):
@@ -324,14 +326,14 @@ class Run:
         return result
 
     def __repr__(self) -> str:
-        lines = [f"  {stage.folder:<9} {stage._summary()}" for stage in self.stages.values()]
+        lines = [f"  {stage.folder:<9} {stage._summarize()}" for stage in self.stages.values()]
         return "\n".join([f"Run({display_uri(self.output_uri)!r})", *lines])
 
 
 def load_model(
     uri: str | tuple[str, ...], *, tracking_uri: str | None = None, device: str | None = None
 ) -> "Model":
-    """Read a model package; see :func:`sentiflow.load_model`."""
+    """Load a model, or an average of models; see :func:`sentiflow.load_model`."""
     import torch
 
     from sentiflow.models.model import Model

@@ -1,6 +1,6 @@
-"""Config -> Ray started, a tracked run, the stages in order, their manifests.
+"""Config -> the stages run in order, with Ray and MLflow; their manifests.
 
-Stages, Ray and MLflow are imported where they are needed, as each takes a second or two.
+Stages, Ray and MLflow are imported where they are needed, as each import takes a second or two.
 """
 
 import contextlib
@@ -43,11 +43,13 @@ _MODULES: dict[Verb, str] = {
     "trends": "sentiflow.shares.trends",
     "sweep": "sentiflow.training.sweep",
 }
+"""The module of each stage, with its functions ``resolve`` and ``run``."""
 _NEED_RAY = ("prepare", "train", "score", "sweep")
+"""Stages whose ``run`` takes the resources of Ray."""
 
 
 def whole_run(config: Config) -> tuple[Verb, ...]:
-    """List the stages of a whole run."""
+    """List the stages of a whole run; the training is left out if the config does not train."""
     if config.trains:
         return VERBS
     return tuple(verb for verb in VERBS if verb != "train")
@@ -62,15 +64,15 @@ class Outcome:
     record: Manifest
     """The stage's manifest."""
     ran: bool
-    """False if it was complete before."""
+    """False if the result was complete before."""
 
 
 def run(
     config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
 ) -> list[Outcome]:
-    """Run stages in order; complete stages are skipped, and start nothing.
+    """Run stages in order; a complete stage is skipped, without Ray or a run in MLflow.
 
-    The inputs of all other stages are checked before the first of these stages starts anything.
+    Before the first stage runs, the inputs of this stage and of all later stages are checked.
 
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
@@ -79,18 +81,21 @@ def run(
     outcomes = []
     is_whole = tuple(verbs) == whole_run(config)
     verbs = _leave_out_evaluation(config, verbs)
-    left = verbs
+    remaining = verbs
     with _Session(config, verbose=verbose) as session:
-        check = functools.cache(lambda: _check(session.config, left))  # once, all that will run
+        # The first call checks the stages that remain then. Later calls do nothing.
+        check = functools.cache(lambda: _check_inputs(session.config, remaining))
         for verb in verbs:
-            left = verbs[verbs.index(verb) :]
+            remaining = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
-                check()
+                check()  # the stage will run, and its plan reads what is checked here
             planned = _resolve(verb, config)
             config = session.config = planned.config
             spec = planned.spec
+            # With ``follows``, predictions by an earlier version of the model stay valid.
             strict = replace(spec, follows="")
-            spec = strict if overwrite else spec
+            if overwrite:
+                spec = strict
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
@@ -98,16 +103,16 @@ def run(
                         say(verb, f"{change}: new files use it; --overwrite rescores all")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
-                session.start_ray(left)
-                with session.recorder(spec, verb, is_whole_run=is_whole) as recorder:
-                    record = _run_stage(planned, left, output, recorder, session)
+                session.start_ray(remaining)
+                with session.open_run(spec, verb, is_whole_run=is_whole) as recorder:
+                    record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
     return outcomes
 
 
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
-    """Say in lines what :func:`run` would do, and which time and memory it would take."""
+    """Say what :func:`run` would do, and the time and memory it would take; return lines."""
     lines = []
     state = "complete"
     verbs = _leave_out_evaluation(config, verbs)
@@ -124,18 +129,18 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
     return lines
 
 
-def _find_state(config: Config, left: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
+def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
     """Say what the first remaining stage would do; also return its resolved settings."""
-    verb = left[0]
+    verb = remaining[0]
     is_new = manifest.read(getattr(config, verb).output_uri) is None
     if is_new:
-        _check(config, left)
+        _check_inputs(config, remaining)
     planned = _resolve(verb, config)
     config = planned.config
     spec = planned.spec
     status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
     if not is_new and status.state != "complete":
-        _check(config, left)
+        _check_inputs(config, remaining)
     return _describe_status(status, overwrite), config
 
 
@@ -166,14 +171,14 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
     return VERBS[:-1]
 
 
-def _check(config: Config, verbs: Sequence[Verb]) -> None:
-    """Check the inputs of stages; the modules for that are imported only if a stage has to run."""
-    from sentiflow.pipeline.preflight import config_checks
+def _check_inputs(config: Config, verbs: Sequence[Verb]) -> None:
+    """Check the inputs of stages, before the first of them runs."""
+    from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
     config_checks.require(config, verbs)
 
 
-def _stage(verb: Verb) -> ModuleType:
+def _import_stage(verb: Verb) -> ModuleType:
     """Import the module of a stage."""
     return importlib.import_module(_MODULES[verb])
 
@@ -192,27 +197,30 @@ class StagePlan(Protocol):
 
 def _resolve(verb: Verb, config: Config) -> StagePlan:
     """Plan a stage; it runs as it was planned."""
-    planned: StagePlan = _stage(verb).resolve(config)
+    planned: StagePlan = _import_stage(verb).resolve(config)
     return planned
 
 
 def _run_stage(
     planned: StagePlan,
-    left: Sequence[Verb],
+    remaining: Sequence[Verb],
     output: Output,
     recorder: "Recorder",
     session: "_Session",
 ) -> Manifest:
     """Run the first remaining stage."""
-    verb = left[0]
+    verb = remaining[0]
     config = planned.config
-    sections = {verb, "train" if verb == "sweep" else "format"}
-    recorder.log_settings(config.model_dump(mode="json", include=sections))
+    # A sweep changes settings of the section ``train``; other stages read texts or labels.
+    other_section = "train" if verb == "sweep" else "format"
+    settings = config.model_dump(mode="json", include={verb, other_section})
+    recorder.log_settings(settings)
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
         assert session.resources, "start_ray comes first"
         resources = options["resources"] = session.resources()
         line = estimate(verb, config, resources.num_cpus)
+        # The estimate is for a whole corpus, on cores.
         if line and not (output.resumes or output.previous or resources.num_gpus):
             say(verb, line)
         uri = getattr(config, verb).output_uri
@@ -220,7 +228,7 @@ def _run_stage(
             from sentiflow.cluster import nodes
 
             nodes.check_shared(f"{verb}.output_uri", uri)
-    record: Manifest = _stage(verb).run(planned, output, recorder, **options)
+    record: Manifest = _import_stage(verb).run(planned, output, recorder, **options)
     return record
 
 
@@ -235,8 +243,9 @@ class _Session(contextlib.ExitStack):
         self.verbose = verbose
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
+        """Id of this command in the tags of its runs."""
         self.resources: Callable[[], Resources] | None = None
-        """Waits for Ray."""
+        """Waits for Ray, and counts its resources; None until a stage needs Ray."""
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
@@ -264,10 +273,11 @@ class _Session(contextlib.ExitStack):
             ) from error
 
     @contextlib.contextmanager
-    def recorder(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
-        """Open the stage's MLflow run."""
+    def open_run(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
+        """Open the stage's MLflow run, and log its settings and inputs."""
         from sentiflow.tracking import runs
 
+        # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         tags = runs.describe_code()
         tags[runs.OUTPUT_TAG] = spec.uri
@@ -291,9 +301,10 @@ class _Session(contextlib.ExitStack):
 
 
 def registers_model(config: Config, verb: Verb, *, is_whole_run: bool) -> bool:
-    """Say whether a stage registers the model: each training, or a whole run's evaluation.
+    """Say whether a stage registers the model.
 
-    An average is not trained, and a refit may have no evaluation.
+    With ``auto`` the evaluation of a whole run does, for a refit the training: it may have no
+    evaluation. With True the training does, for an average the evaluation: it is not trained.
     """
     setting = config.tracking.register_model
     if setting == "auto":

@@ -206,7 +206,7 @@ def _find_cause(error: Exception) -> Exception:
     if isinstance(failure, UserError):
         return failure
     text = str(failure).strip() or type(failure).__name__
-    out_of_memory = memory.explain_end(text)
+    out_of_memory = memory.explain_out_of_memory(text)
     if out_of_memory:
         return WorkerError(f"training worker {rank} was lost: {out_of_memory}")
     last_line = text.splitlines()[-1]

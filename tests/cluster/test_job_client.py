@@ -46,7 +46,7 @@ def home(tmp_path):
     and needs the token for them. So ``conftest.py`` puts this file before all others.
     """
     assert not ray.is_initialized()
-    levels = {name: logging.getLogger(name).level for name in job_client._NOISY}
+    levels = {name: logging.getLogger(name).level for name in job_client._RAY_LOGGERS}
     loader = AuthenticationTokenLoader.instance()  # keeps what it has read
     with pytest.MonkeyPatch.context() as patch:
         for name in ("API_SERVER_ADDRESS", "ADDRESS", "AUTH_TOKEN", "AUTH_TOKEN_PATH", "AUTH_MODE"):

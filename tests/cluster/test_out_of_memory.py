@@ -51,9 +51,11 @@ def test_the_line_is_read_from_rays_message():
         "1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: "
         "10.0.0.7, ID: 8b32) was 4.38GB used / 23.54GB limit (0.186108)\nOOM kill reason: …"
     )
-    assert re.fullmatch(LINE, memory.explain_end(text))
-    assert "10.0.0.7 ran out of memory (4.38GB of 23.54GB used)" in memory.explain_end(text)
-    assert memory.explain_end("The worker died unexpectedly") == ""
+    assert re.fullmatch(LINE, memory.explain_out_of_memory(text))
+    assert "10.0.0.7 ran out of memory (4.38GB of 23.54GB used)" in memory.explain_out_of_memory(
+        text
+    )
+    assert memory.explain_out_of_memory("The worker died unexpectedly") == ""
 
 
 @pytest.mark.soak

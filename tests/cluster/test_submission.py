@@ -19,7 +19,7 @@ PLACES = ("output_uri=s3://bucket/run", "prepare.csv=s3://bucket/*.csv", f"track
 def bare(monkeypatch, clone):
     """Be in the clone, without addresses."""
     monkeypatch.chdir(clone)
-    for name in submission._PASSED:
+    for name in submission._PASSED_VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
@@ -140,11 +140,11 @@ def test_a_job_that_is_not_there_is_refused():
 
 def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():
     text = Path("runtime_env.yaml").read_text()
-    assert yaml.safe_load(text) == {"env_vars": submission._ALWAYS}
+    assert yaml.safe_load(text) == {"env_vars": submission._FIXED_VARIABLES}
     pinned = "".join(f"{line[2:]}\n" for line in text.splitlines()[-3:])
-    assert yaml.safe_load(pinned) == {"pip": submission._PINNED}
+    assert yaml.safe_load(pinned) == {"pip": submission._PIP_OPTION}
     assert "pip" not in prepare().runtime_env(Path("/x"))
-    assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PINNED
+    assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PIP_OPTION
 
 
 def files_in(folder: Path) -> list[Path]:
