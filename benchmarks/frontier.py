@@ -205,7 +205,7 @@ def draw(medians: dict[str, dict[str, float]], kinds: dict[str, str]) -> bytes:
                 axes.annotate(title, point, (x, 5), textcoords="offset points", fontsize=7, ha=side)
             axes.set(title=unit.partition(", ")[2], xscale="log", ylabel="Test accuracy")
             axes.margins(x=0.12)
-            axes.yaxis.set_major_formatter(plotting.percent)
+            axes.yaxis.set_major_formatter(plotting.format_percent)
             axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(f"Texts per second on one core ({BASE} = 1)")
         axes.legend(handles=[Line2D([], [], linestyle="", **style) for style in STYLES.values()])

@@ -1,4 +1,4 @@
-"""Errors of input, settings, storage and jobs, each with a message of one line."""
+"""Errors of input, settings, storage and jobs; helpers to write their messages."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,7 +23,7 @@ class StorageError(UserError):
 
 
 class JobError(Exception):
-    """A job that failed for a reason other than the user's input: exit code 1, one line."""
+    """A job that failed for another reason than the user's input: exit code 1, no traceback."""
 
 
 class WorkerError(JobError):
@@ -53,7 +53,7 @@ MOST_LISTED = 10
 
 
 def few(items: Sequence[str], where: str = "") -> list[str]:
-    """Take ten items at most, and say how many more there are.
+    """Return at most ``MOST_LISTED`` items; if there are more, the last text says how many.
 
     Example:
         >>> few(["a", "b"]), few("abcdefghijklm", "in the report")[9:]
@@ -67,7 +67,7 @@ def few(items: Sequence[str], where: str = "") -> list[str]:
 
 
 def list_worst(values: Mapping[str, float], form: str, where: str = "") -> str:
-    """Write values with their names; if there are many, the lowest and how many more there are.
+    """Write values with their names; of many values only the lowest, and the number of the rest.
 
     Example:
         >>> list_worst({"joy": 0.5, "fear": 0.25}, "{:.0%} {}")
@@ -85,7 +85,7 @@ def list_worst(values: Mapping[str, float], form: str, where: str = "") -> str:
 
 
 def rows_are(count: int, kind: str = "") -> str:
-    """Begin a message about some rows.
+    """Write a number of rows with its verb, to begin a message.
 
     Example:
         >>> rows_are(1), rows_are(1200, "test ")
@@ -95,7 +95,9 @@ def rows_are(count: int, kind: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    r"""Escape characters that control a terminal; joiners of letters and emoji stay.
+    r"""Escape all characters that are not printable, as they may control a terminal.
+
+    Joiners of letters and emoji stay.
 
     Example:
         >>> printable("a\x1b[2J\u202eb")

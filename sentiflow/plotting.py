@@ -1,4 +1,4 @@
-"""The style of all plots, a figure as PNG, and the training curve."""
+"""Training history -> its curve as PNG; the style of all plots."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -10,11 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 BLUE = "#0072b2"
-"""From the palette of Okabe and Ito: color-blind people can distinguish it from ``ORANGE``."""
+"""Blue of the palette of Okabe and Ito: color-blind people can distinguish it from ``ORANGE``."""
 ORANGE = "#d55e00"
-"""From the same palette, where it is called vermilion."""
+"""Vermilion of the same palette."""
 GRAY = "#8a9099"
+"""Color of axes, and of data that others are compared with."""
 INK = "#23282f"
+"""Color of texts."""
 
 PLOT_STYLE: Any = {
     "axes.edgecolor": GRAY,
@@ -35,7 +37,7 @@ PLOT_STYLE: Any = {
 
 
 def to_curve(history: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Turn a training's history into a row for each epoch; NaN where nothing was measured."""
+    """Turn a training's history into a table with a row for each epoch; NaN: not measured."""
     names = ["epoch", "train_loss", "validation_loss", "validation_accuracy"]
     return pd.DataFrame(history, columns=names).astype(float).astype({"epoch": int})
 
@@ -49,12 +51,12 @@ def render_training_curve(history: Sequence[Mapping[str, Any]]) -> bytes:
 def to_png(figure: Figure) -> bytes:
     """Write a figure as PNG, with the same bytes each time."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format="png", metadata={"Software": None})  # no version of matplotlib
     return buffer.getvalue()
 
 
 def draw_training_curve(curve: pd.DataFrame) -> Figure:
-    """Draw loss and, if there are validation rows, accuracy by ``epoch``, one below the other."""
+    """Draw loss by epoch; if there are validation rows, also accuracy in a plot below."""
     epoch = curve["epoch"]
     has_validation = bool(curve["validation_loss"].notna().any())
     num_plots = 2 if has_validation else 1
@@ -68,7 +70,7 @@ def draw_training_curve(curve: pd.DataFrame) -> Figure:
         )
         axes[1].plot(epoch, curve["validation_accuracy"], "o-", color=BLUE, markersize=4)
         axes[1].set(ylabel="Validation accuracy")
-        axes[1].yaxis.set_major_formatter(percent)
+        axes[1].yaxis.set_major_formatter(format_percent)
     axes[0].legend()
     axes[-1].set(xlabel="Epoch", xlim=(epoch.min() - 0.3, epoch.max() + 0.3))
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -76,6 +78,6 @@ def draw_training_curve(curve: pd.DataFrame) -> Figure:
     return figure
 
 
-def percent(share: float, _: float) -> str:
+def format_percent(share: float, _: float) -> str:
     """Format a tick of an axis of shares; matplotlib also passes the position of the tick."""
     return f"{100 * share:.4g}%"

@@ -18,6 +18,7 @@ LINE_EVERY_SECONDS = 5.0
 """Seconds between two log lines of a progress without a bar."""
 
 _IS_NOTEBOOK = Console().is_jupyter
+"""Whether this process serves a notebook."""
 console = Console(
     stderr=not _IS_NOTEBOOK,
     highlight=False,
@@ -39,7 +40,14 @@ class Progress:
     """
 
     def __init__(self, label: str, *, total: int, unit: str, later: int = 0) -> None:
-        """Start at zero of ``total`` units; the time left includes ``later`` further units."""
+        """Start at zero units.
+
+        Args:
+            label: Name of the stage.
+            total: Number of units of the task.
+            unit: What is counted, such as ``rows``.
+            later: Units of the same speed that follow this task: the time left includes them.
+        """
         self.label = label
         self.total = total
         self.unit = unit
@@ -72,14 +80,14 @@ class Progress:
             self.bar.stop()
 
     def start_at(self, done: int) -> None:
-        """Restart the clock, with ``done`` units done before."""
+        """Restart the clock at ``done`` units, which do not count for the speed."""
         self.started = time.monotonic()
         self.last_line = self.started
         self.advance(done - self.done)
         self.done_before = done
 
     def advance(self, amount: int, note: str = "") -> None:
-        """Add ``amount`` units; ``note`` is shown beside the progress."""
+        """Add ``amount`` units; show the progress, and ``note`` beside it."""
         self.done += amount
         now = time.monotonic()
         seconds = max(1e-9, now - self.started)
@@ -138,16 +146,16 @@ class LogHandler(logging.Handler):
 
 @contextmanager
 def shown(*, verbose: bool = False) -> Iterator[None]:
-    """Show the log and the progress of a call to the caller, in a notebook or on a terminal.
+    """Show the log and the progress of a block, in a notebook or on a terminal.
 
-    If the program has set the level of the logger ``sentiflow``, or of all loggers, nothing is
-    changed.
+    Nothing is changed if the program has set the level of the logger ``sentiflow``, or the level of
+    all loggers to ``INFO`` or lower.
     """
     logger = logging.getLogger("sentiflow")
     if logger.level or logger.isEnabledFor(logging.INFO):
         yield
         return
-    logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # it would ask for ipywidgets
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # no advice to install ipywidgets
     handler = LogHandler()
     logger.addHandler(handler)
     logger.setLevel(logging.DEBUG if verbose else logging.INFO)

@@ -268,7 +268,7 @@ def happened(monkeypatch):
     )
     monkeypatch.setattr(connection, "starting", starting)
     monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store("", "")))
-    monkeypatch.setattr(stages, "_stage", lambda verb: stage)
+    monkeypatch.setattr(stages, "_import_stage", lambda verb: stage)
     return notes
 
 

@@ -51,8 +51,9 @@ def main() -> None:
     exits.run(app)
 
 
-def _print_version(is_asked: bool) -> None:
-    if is_asked:
+def _print_version(is_requested: bool) -> None:
+    """Print the version, and end the command."""
+    if is_requested:
         typer.echo(f"sentiflow {sentiflow.__version__}")
         raise typer.Exit
 
@@ -103,7 +104,7 @@ def predict(
 
         package = model_sources.load(settings.read_models(model_uri))
         if texts:
-            # Bytes of the command line that are not UTF-8 are replaced.
+            # Bytes of the command line that are not UTF-8 are replaced, as Arrow takes only UTF-8.
             raw = [text.encode(errors="surrogateescape") for text in texts]
             typed = [text.decode(errors="replace") for text in raw]
             blocks = iter([lines.Block(pa.array(typed, pa.string()), more=False)])
@@ -135,7 +136,7 @@ def promote(
         outcome = promotion.promote(resolved, version=version, force=force)
         if as_json:
             print_json(dataclasses.asdict(outcome))
-        if outcome.refused:
+        if outcome.refused:  # exit code 1, also after JSON
             raise JobError(promotion.to_text(outcome))
         if not as_json:
             typer.echo(promotion.to_text(outcome))
@@ -278,7 +279,7 @@ def import_outputs(
         runs = "runs" if len(stages) > 1 else "run"
         say("tracking", f"{len(stages)} {runs} in {store}")
         options = ["--tracking-uri", store] if tracking_uri else []
-        say("tracking", jobs.command("ui", *options))
+        say("tracking", jobs.write_command("ui", *options))
 
 
 @config_app.command()

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _FAIL_IF_WORSE = "--fail-if-worse"
 _NUMBER = re.compile(r"[-+]?[\d.]+(e-?\d+)?")
+"""A number on the command line, such as 0.01 or 1e-3; a negative one is refused later."""
+_REGRESSION_CODE = 3
+"""Exit code if the second run is worse by more than the margin."""
 
 
 class WithMargin(TyperCommand):
@@ -91,11 +94,15 @@ def compare(
         else:
             typer.echo(to_text(result))
     if result.regression and result.regression.worse:
-        raise typer.Exit(3)
+        raise typer.Exit(_REGRESSION_CODE)
 
 
 def _read_patterns(options: Sequence[str]) -> dict[str, str]:
-    """Parse the slices that the user wrote as ``NAME=REGEX``."""
+    """Parse the slices that the user wrote as ``NAME=REGEX``.
+
+    Raises:
+        UserError: A regular expression is wrong.
+    """
     from sentiflow.config.types import check_patterns
 
     try:
@@ -164,5 +171,5 @@ def _list_settings(comparison: "Comparison") -> list[tuple[str, str, str]]:
 
 
 def _escape_markdown(text: str) -> str:
-    """Keep Markdown from reading a name as a table, a tag or a style."""
+    """Escape a name, so that Markdown reads no table, tag or style in it."""
     return re.sub(r"[\\`*_<>|\[\]#@]", r"\\\g<0>", " ".join(text.split()))

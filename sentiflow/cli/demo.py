@@ -13,11 +13,12 @@ from sentiflow.cli.terminal import Overwrite, Verbose
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri
 
-_ROWS = 20_000
-"""Tweets of the demo."""
+_NUM_ROWS = 20_000
+"""Number of tweets of the demo."""
 _SEED = 0
+"""Seed of its corpus."""
 _FOLDER = "runs/quickstart"
-"""Where the demo writes by default, as its config says."""
+"""The directory of the demo by default, which its config names, too."""
 
 
 def sample(
@@ -47,7 +48,7 @@ def demo(
         corpus = folder / "tweets.csv"
         config = folder / "quickstart.yaml"
         if not corpus.exists():
-            _write_sample(corpus, _ROWS, _SEED)
+            _write_sample(corpus, _NUM_ROWS, _SEED)
         config.write_text(write_config(folder))
         say("demo", f"settings: {config}")
         jobs.run(config, "run", overwrite=overwrite, verbose=verbose)

@@ -31,7 +31,8 @@ def run(app: typer.Typer) -> None:
             try:
                 sys.stdout.flush()
             finally:
-                # Ray may still work in a thread; it would crash, or keep the process alive.
+                # A thread of Ray may still work. In a normal exit it would crash, or keep the
+                # process alive.
                 os._exit(ended.code)
         raise
 
@@ -52,19 +53,21 @@ def reporting(verbose: bool = False) -> Iterator[None]:
 
     Raises:
         typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output
-            could not be written. 130: Ctrl-C interrupted it; 143: SIGTERM; 129: the end of its
-            terminal.
+            could not be written. 130, 143, 129: Ctrl-C, SIGTERM or the end of the terminal
+            (SIGHUP) interrupted the job.
     """
     _set_up_logging(verbose)
     received: list[int] = []
 
     def interrupt(number: int, frame: object) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)  # shells send it again while the run ends
+        signal.signal(
+            number, signal.SIG_IGN
+        )  # a shell may send the signal again while the run ends
         received.append(number)
         _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
         end(number, frame)
 
-    # A signal that is ignored stays ignored, such as SIGHUP under nohup.
+    # A signal that the caller ignores stays ignored: nohup ignores SIGHUP.
     candidates = (signal.SIGTERM, signal.SIGHUP)
     handled = [number for number in candidates if signal.getsignal(number) == signal.SIG_DFL]
     for number in handled:
@@ -78,12 +81,13 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             _say_interrupted()
         raise typer.Exit(128 + received[0]) from None
     except BrokenPipeError:
-        # What is left in the buffer goes to nowhere, as it would raise the error again at exit.
+        # The reader of standard output is gone. At exit Python writes the rest of the buffer, which
+        # would raise the error again: it goes to a null device.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         raise typer.Exit(1) from None
     except Exception as error:
-        raise typer.Exit(_explain(error)) from None
+        raise typer.Exit(_print_error(error)) from None
     finally:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
@@ -102,7 +106,7 @@ def _set_up_logging(verbose: bool) -> None:
         warnings.simplefilter("ignore")
 
 
-def _explain(error: Exception) -> int:
+def _print_error(error: Exception) -> int:
     """Print an error as one line, an unexpected one with its traceback; return the exit code."""
     explained = errors.explain(error) or error
     message = str(explained)
@@ -123,4 +127,5 @@ def end(number: int, frame: object) -> NoReturn:
 
 
 def _say_interrupted() -> None:
+    """Log that the command was interrupted, and how to resume."""
     log.error("sentiflow: interrupted; run the same command again to resume")

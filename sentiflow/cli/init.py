@@ -18,14 +18,20 @@ if TYPE_CHECKING:
     from sentiflow.data.inspection.columns import Column
     from sentiflow.data.inspection.findings import Inspection
 
-_CELL = 60
-"""Characters of a column's values in the table."""
-_MAX_LISTED = 20
-"""Maximum number of different values of a column to list them."""
-_NUM_ROWS = 3
-"""Rows that are shown."""
-_MAX_LENGTH = 512
-"""The largest ``prepare.max_length`` that is written."""
+_MAX_CELL_LENGTH = 60
+"""Maximum characters of a column's values in the table."""
+_MAX_LISTED_VALUES = 20
+"""Maximum number of different values that are all listed."""
+_NUM_EXAMPLES = 3
+"""Number of rows that are shown as examples."""
+_MAX_TOKENS = 512
+"""Maximum ``prepare.max_length`` that is written, in tokens."""
+_MAX_REJECTED_FRACTION = 0.5
+"""If a larger fraction of the sample would be rejected, the columns were not recognized."""
+_LONG_QUANTILE = 0.99
+"""Fraction of the texts that the written ``prepare.max_length`` should not cut."""
+_UNSPACED_FRACTION = 0.1
+"""If a larger fraction of the tokens are letters of scripts without spaces, a remark says so."""
 
 
 def init(
@@ -64,10 +70,10 @@ def init(
 
         path = output or Path(f"{new_config.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
-        found = _inspect(files, text, label, scores_only=model is not None)
+        found = _inspect_files(files, text, label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
-        tokens = _look_at_tokens(found)
+        tokens = _inspect_tokens(found)
         config = new_config.render(
             found,
             files=files,
@@ -78,7 +84,7 @@ def init(
             max_length=tokens.max_length,
         )
         _check_config(config, path, model, has_test=bool(test))
-        summary = _to_text(
+        summary = _render_findings(
             found, tokens, files=files, scores_only=model is not None, has_test=bool(test)
         )
         typer.echo(summary)
@@ -112,20 +118,20 @@ def _name_next(found: "Inspection", path: Path, model: str | None) -> str:
     return f"sentiflow score {path} score.model_uri=MODEL  {remark}"
 
 
-def _inspect(
+def _inspect_files(
     files: Sequence[str], text: str | None, label: str | None, *, scores_only: bool
 ) -> "Inspection":
-    """Look at the files.
+    """Find the columns, the classes and the faults of the files, from a sample of their rows.
 
     Raises:
-        UserError: They cannot be read, or most rows would be rejected.
+        UserError: A file cannot be read, or most rows would be rejected.
     """
     from sentiflow.data import input_files
     from sentiflow.data.inspection import findings
 
     uris = input_files.expand([absolute_uri(file) for file in files])
     found = findings.inspect(uris, text=text, label=label, scores_only=scores_only)
-    if found.rejected_fraction > 0.5:
+    if found.rejected_fraction > _MAX_REJECTED_FRACTION:
         place = shorten(", ".join(map(display_uri, uris)), 200)
         raise UserError(
             f"{place}: {findings.list_rejected(found)}",
@@ -136,7 +142,7 @@ def _inspect(
 
 
 def _count_rows(found: "Inspection") -> str:
-    """Say how many rows and bytes there are."""
+    """Say how many rows and bytes the files have."""
     about = "" if found.sample.is_whole else "about "
     size = found.sample.num_bytes
     unit = f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size:,} bytes"
@@ -149,10 +155,10 @@ class _Tokens(NamedTuple):
     max_length: int | None
     """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
     is_unspaced: bool
-    """Whether more than a tenth of the tokens are letters of scripts without spaces."""
+    """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
 
 
-def _look_at_tokens(found: "Inspection") -> _Tokens:
+def _inspect_tokens(found: "Inspection") -> _Tokens:
     """Tokenize the sample, and find the length and the script of the texts."""
     import numpy as np
     import pyarrow.compute as pc
@@ -165,15 +171,15 @@ def _look_at_tokens(found: "Inspection") -> _Tokens:
     tokens = tokenizer.tokenize(texts, name="tweet")
     is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     num_letters = is_letter[tokens.ids].sum()
-    longest = np.quantile(np.diff(tokens.offsets), 0.99) if len(texts) else 0
+    long_length = np.quantile(np.diff(tokens.offsets), _LONG_QUANTILE) if len(texts) else 0
     max_length = None
-    if longest > PrepareSettings.model_fields["max_length"].default:
-        multiple_of_16 = 16 * math.ceil(longest / 16)
-        max_length = min(_MAX_LENGTH, multiple_of_16)
-    return _Tokens(max_length, is_unspaced=bool(num_letters > 0.1 * len(tokens.ids)))
+    if long_length > PrepareSettings.model_fields["max_length"].default:
+        multiple_of_16 = 16 * math.ceil(long_length / 16)
+        max_length = min(_MAX_TOKENS, multiple_of_16)
+    return _Tokens(max_length, is_unspaced=bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids)))
 
 
-def _to_text(
+def _render_findings(
     found: "Inspection",
     tokens: _Tokens,
     *,
@@ -181,10 +187,10 @@ def _to_text(
     scores_only: bool,
     has_test: bool,
 ) -> str:
-    """Write the findings: the files, the columns, three rows, and what deserves attention."""
+    """Write the findings: the files, the columns, example rows, and faults."""
     from sentiflow.data.inspection import findings, new_config
 
-    rows = _list_rows(found)
+    rows = _list_examples(found)
     shown = align(rows, "<<") if rows else ""
     num_files = len(found.sample.uris)
     return fill(
@@ -199,7 +205,7 @@ def _to_text(
         max_length=tokens.max_length,
         is_unspaced=tokens.is_unspaced,
         rare=findings.count_rare(found),
-        unnamed={_cut(value, 20): count for value, count in found.unnamed.items()},
+        unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
         are_many=found.rejected_fraction > new_config.MAX_REJECTED,
     )
@@ -209,10 +215,10 @@ def _list_columns(found: "Inspection") -> list[tuple[str, str, str]]:
     """Describe each column: its name, its role, its values."""
     rows = []
     for column in found.columns:
-        name = _cut(str(column.name), 24)
+        name = _fit_to_line(str(column.name), 24)
         role = found.roles.of(column.name) or "-"
         values = _describe_values(found, column) or "empty"
-        rows.append((name, role, _cut(values, _CELL)))
+        rows.append((name, role, _fit_to_line(values, _MAX_CELL_LENGTH)))
     return rows
 
 
@@ -220,18 +226,18 @@ def _describe_values(found: "Inspection", column: "Column") -> str:
     """Describe the values of a column; list them if there are few."""
     if column.name == found.roles.text:
         return f"{column.mean_length:.0f} characters on average"
-    if column.num_distinct > _MAX_LISTED:
+    if column.num_distinct > _MAX_LISTED_VALUES:
         return f"{column.num_distinct:,} different, such as {next(iter(column.counts))}"
     counted = _count_values(found, column)
     every = ", ".join(counted)
-    if len(every) <= _CELL:
+    if len(every) <= _MAX_CELL_LENGTH:
         return every
     rest = f", … ({column.num_distinct:,} values)"
     for number in (5, 4, 3, 2):
         some = ", ".join(counted[:number]) + rest
-        if len(some) <= _CELL:
+        if len(some) <= _MAX_CELL_LENGTH:
             return some
-    return some  # the caller cuts it
+    return some  # still too long: the caller cuts it
 
 
 def _count_values(found: "Inspection", column: "Column") -> list[str]:
@@ -249,8 +255,8 @@ def _count_values(found: "Inspection", column: "Column") -> list[str]:
     return counted
 
 
-def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
-    """Show three rows, of different labels where there are labels."""
+def _list_examples(found: "Inspection") -> list[tuple[str, str]]:
+    """Choose ``_NUM_EXAMPLES`` rows, of different labels if there are labels: label and text."""
     texts = found.sample.column(found.roles.text).to_pylist()
     labels: Sequence[Any] = range(len(texts))  # without labels, each row counts as different
     if found.roles.label is not None:
@@ -260,12 +266,12 @@ def _list_rows(found: "Inspection") -> list[tuple[str, str]]:
         if text and label is not None:
             first_texts.setdefault(label, text)
     rows = []
-    for label, text in itertools.islice(first_texts.items(), _NUM_ROWS):
-        shown_label = "" if found.roles.label is None else _cut(label, 20)
-        rows.append((shown_label, _cut(text, WIDTH - 24)))
+    for label, text in itertools.islice(first_texts.items(), _NUM_EXAMPLES):
+        shown_label = "" if found.roles.label is None else _fit_to_line(label, 20)
+        rows.append((shown_label, _fit_to_line(text, WIDTH - 24)))
     return rows
 
 
-def _cut(text: str, length: int) -> str:
+def _fit_to_line(text: str, length: int) -> str:
     """Write a text in one line, cut to a length."""
     return shorten(printable(" ".join(text.split())), length)

@@ -44,6 +44,7 @@ JOBS = {
     "trends": "Measure shares of the classes in a scored corpus, by column or time.",
     "sweep": "Train a model for each of many settings, and list them, best first.",
 }
+"""Help of each job command, by its name."""
 
 
 def run_job(verb: str) -> None:
@@ -54,8 +55,8 @@ def run_job(verb: str) -> None:
 
 def reduce_garbage_collection() -> None:
     """Collect garbage rarely, and not at exit: a short command takes a second less."""
-    gc.set_threshold(50_000)
-    atexit.register(gc.freeze)
+    gc.set_threshold(50_000)  # new objects between two collections
+    atexit.register(gc.freeze)  # the collection at exit skips frozen objects
 
 
 def make_command(verb: str) -> Callable[..., None]:
@@ -104,7 +105,8 @@ def run(
         show_settings(resolved)
         typer.echo("\n".join(stages.plan(resolved, verbs, overwrite=overwrite)))
         return
-    # Ray prints pages when a node is lost. If Ray on this machine ends, sentiflow reports it.
+    # Ray prints pages of text when a node is lost. On this machine they are of no use: sentiflow
+    # itself reports the end of Ray.
     is_shown = verbose or os.environ.get("RAY_ADDRESS")
     with (
         open(os.devnull, "w") as nowhere,
@@ -183,7 +185,7 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     """Check that a result can be written to a file, before the work begins; return its location.
 
     Raises:
-        UserError: It is not on this machine, is a directory, or exists and ``overwrite`` is False.
+        UserError: The path is not on this machine, is a directory, or exists without ``overwrite``.
     """
     if not is_local(str(path)):
         raise UserError(f"{option}{path} is not a file on this machine", hint="name a path")
@@ -203,11 +205,11 @@ def show_settings(resolved: Config) -> None:
 def render(
     verb: str, outcomes: Sequence["Outcome"], path: Path, overrides: Sequence[str] = ()
 ) -> str:
-    """Write the results of a job, and after a whole run or a sweep what to type next.
+    """Write the results of a job; after a whole run or a sweep, also the command to type next.
 
     Args:
         verb: The job: a stage, or ``run``.
-        outcomes: The results of its stages; a refit has no evaluation.
+        outcomes: The results of its stages. A refit may have no evaluation.
         path: The file of the settings.
         overrides: The settings that were changed.
 
@@ -227,7 +229,7 @@ def render(
 
 
 def _render_sweep(record: "Manifest", uri: str, path: Path, overrides: Sequence[str]) -> str:
-    """Write the table of trials, and the command that makes a whole run with the best settings."""
+    """Write the table of trials, and the command of a whole run with the best settings."""
     from sentiflow.training import sweep
 
     changes = [item for item in overrides if not item.startswith(("sweep.", "sweep="))]
@@ -235,7 +237,7 @@ def _render_sweep(record: "Manifest", uri: str, path: Path, overrides: Sequence[
     best["output_uri"] = f"{posixpath.dirname(uri)}_best"
     best["prepare.output_uri"] = display_uri(record["inputs"]["prepared"]["uri"])
     changes += [f"{key}={value}" for key, value in best.items()]
-    return f"{sweep.to_text(record)}\n\nthe best: {command('run', str(path), *changes)}"
+    return f"{sweep.to_text(record)}\n\nthe best: {write_command('run', str(path), *changes)}"
 
 
 def _render_run(
@@ -259,12 +261,12 @@ def _render_run(
         f1=f1,
         any_ran=any_ran,
         is_registered=any(record.get("registered") for record in records.values()),
-        command=command,
+        command=write_command,
         config=str(path),
     )
 
 
-def command(*words: str) -> str:
+def write_command(*words: str) -> str:
     """Write a sentiflow command as the user can type it: with its path if it is not on PATH."""
     script = str(Path(sys.executable).parent / "sentiflow")
     program = "sentiflow" if shutil.which("sentiflow") == script else display_uri(script)

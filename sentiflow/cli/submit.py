@@ -100,22 +100,22 @@ def submit(
                 installs=install,
             )
             if dry_run:
-                _show(job)
+                _show_job(job)
                 return
         from sentiflow.cluster import job_client
 
         url = job_client.choose_address(address)
         client = job_client.connect(url, verbose=verbose)
-        name = _start(client, job, url) if job else str(attach)
-        follow_hint = f"follow it: sentiflow submit --attach {name} --address {url}"
+        submission_id = _start_job(client, job, url) if job else str(attach)
+        follow_hint = f"follow it: sentiflow submit --attach {submission_id} --address {url}"
         if no_wait:
             say("submit", follow_hint)
             if as_json:
-                print_json({"job": name, "address": url})
+                print_json({"job": submission_id, "address": url})
             else:
-                typer.echo(name)
+                typer.echo(submission_id)
             return
-        code = _follow(client, name, as_json, follow_hint)
+        code = _follow_job(client, submission_id, as_json, follow_hint)
     if code:
         raise typer.Exit(code)
 
@@ -130,7 +130,7 @@ def _list_options(*, overwrite: bool, verbose: bool) -> list[str]:
     return options
 
 
-def _show(job: submission.Submission) -> None:
+def _show_job(job: submission.Submission) -> None:
     """Print what would be submitted, without the values of the user's variables."""
     typer.echo(f"entrypoint  {job.entrypoint}")
     shown = {**job.variables, **dict.fromkeys(job.named, "***")}
@@ -139,8 +139,8 @@ def _show(job: submission.Submission) -> None:
     typer.echo(f"upload      {_describe_upload(job)}")
 
 
-def _start(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
-    """Start a job, and return its name."""
+def _start_job(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
+    """Start a job, and return its submission id."""
     from sentiflow.cluster import job_client
 
     job_client.submit(client, job)
@@ -150,34 +150,39 @@ def _start(client: "JobSubmissionClient", job: submission.Submission, url: str) 
     return job.submission_id
 
 
-def _follow(client: "JobSubmissionClient", job: str, as_json: bool, follow_hint: str) -> int:
+def _follow_job(
+    client: "JobSubmissionClient", submission_id: str, as_json: bool, follow_hint: str
+) -> int:
     """Follow a job to its end, report its result, and return its exit code.
 
-    Ctrl-C and SIGTERM end only the following; the message then has ``follow_hint``.
+    Ctrl-C and SIGTERM end only this command: the job continues, and a message has ``follow_hint``.
     """
     from sentiflow.cluster import job_client
 
     stream = sys.stderr if as_json else sys.stdout
-    signal.signal(signal.SIGTERM, exits.end)  # as Ctrl-C
+    signal.signal(signal.SIGTERM, exits.end)  # SIGTERM raises KeyboardInterrupt, as Ctrl-C does
     try:
         write = functools.partial(print, end="", file=stream, flush=True)
-        details = job_client.follow(client, job, write)
+        details = job_client.follow(client, submission_id, write)
     except KeyboardInterrupt as interruption:
-        say("submit", f"detached; the job continues; {follow_hint}; or end it: ray job stop {job}")
+        stop_hint = f"or end it: ray job stop {submission_id}"
+        say("submit", f"detached; the job continues; {follow_hint}; {stop_hint}")
         number = interruption.args[0] if interruption.args else signal.SIGINT
         return 128 + int(number)
     code, reason = job_client.explain_end(details)
     uri = (details.metadata or {}).get(submission.OUTPUT_KEY, "")
     if as_json:
         record = {
-            "job": job,
+            "job": submission_id,
             "status": details.status.value,
             "exit_code": code,
             "reason": reason,
             "output_uri": uri,
         }
         print_json(record)
-    say("submit", f"{job} failed: {reason}" if code else f"{job} is done: {uri}")
+    say(
+        "submit", f"{submission_id} failed: {reason}" if code else f"{submission_id} is done: {uri}"
+    )
     return code
 
 

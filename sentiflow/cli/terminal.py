@@ -28,9 +28,9 @@ DryRun = Annotated[
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show Ray's and MLflow's own messages.")]
 
 WIDTH = 96
-"""Characters in a line."""
+"""Maximum characters of a line."""
 MAX_VALUE = 24
-"""Characters of a value in a table."""
+"""Maximum characters of a value in a table."""
 
 
 def print_json(record: object, *, allow_nan: bool = True) -> None:
@@ -41,7 +41,7 @@ def print_json(record: object, *, allow_nan: bool = True) -> None:
 
 def fill(template: str, **values: object) -> str:
     """Fill one of the templates of this package: texts for a terminal, and Markdown."""
-    import jinja2  # here, as most commands fill none
+    import jinja2  # slow to import, and most commands fill no template
 
     environment = jinja2.Environment(  # noqa: S701  the texts are not HTML
         loader=jinja2.PackageLoader("sentiflow.cli"),

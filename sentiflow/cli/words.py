@@ -62,18 +62,19 @@ ExcludeQuery = Annotated[
     ),
 ]
 
-_DEFAULT = "package:glove.6B.50d"
-_NUMBERS_A_LINE = 10
-"""Numbers of a vector in a line."""
-_FEW_WORDS = 10
-"""Fewer words along a direction are listed in one column instead of two."""
+_DEFAULT_SOURCE = "package:glove.6B.50d"
+"""Source of the vectors if ``--vectors`` is not given."""
+_NUMBERS_PER_LINE = 10
+"""Number of values of a vector in a line."""
+_MIN_FOR_TWO_COLUMNS = 10
+"""Minimum number of words along a direction to list them in two columns instead of one."""
 
 
 @app.command(epilog=_SOURCES)
 @reporting()
 def vector(
     word: Annotated[str, typer.Argument(metavar="WORD")],
-    source: Source = _DEFAULT,
+    source: Source = _DEFAULT_SOURCE,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
@@ -81,19 +82,19 @@ def vector(
 
     Example: sentiflow words vector car
     """
-    vectors = _load(source, max_words)
+    vectors = _load_vectors(source, max_words)
     from sentiflow.words import geometry
 
     (row,) = geometry.look_up(vectors, [word]).tolist()
     numbers = vectors.vectors[row].tolist()
     lines = [f"{word}: rank {row + 1:,} of {len(vectors.words):,}"]
-    for start in range(0, len(numbers), _NUMBERS_A_LINE):
-        some = numbers[start : start + _NUMBERS_A_LINE]
+    for start in range(0, len(numbers), _NUMBERS_PER_LINE):
+        some = numbers[start : start + _NUMBERS_PER_LINE]
         lines.append("".join(f"{number:9.4f}" for number in some))
-    _print(lines, vectors, [word], as_json, rank=row + 1, vector=numbers)
+    _print_result(lines, vectors, [word], as_json, rank=row + 1, vector=numbers)
 
 
-_MEASURES = {
+_HELP_OF_MEASURES = {
     "distance": """Print the Euclidean distance between words.
 
     It is measured from the first word to each other word.
@@ -110,31 +111,33 @@ _MEASURES = {
 
 
 def _add_measure(name: str, meaning: str) -> None:
+    """Add a command that prints a function of :mod:`geometry` of the same name."""
+
     @app.command(name, help=inspect.cleandoc(meaning), epilog=_SOURCES)
     @reporting()
     def command(
         words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
-        source: Source = _DEFAULT,
+        source: Source = _DEFAULT_SOURCE,
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
         _check_number(words, 2)
-        vectors = _load(source, max_words)
+        vectors = _load_vectors(source, max_words)
         from sentiflow.words import geometry
 
         values = getattr(geometry, name)(vectors, words[0], words[1:]).tolist()
         pairs = zip(words[1:], values, strict=True)
         results = [geometry.Neighbor(word, value) for word, value in pairs]
         lines = _align(results) if len(results) > 1 else [f"{values[0]:.4f}"]
-        _print(lines, vectors, words, as_json, results=_to_json(results))
+        _print_result(lines, vectors, words, as_json, results=_to_json(results))
 
 
-for _name, _meaning in _MEASURES.items():
+for _name, _meaning in _HELP_OF_MEASURES.items():
     _add_measure(_name, _meaning)
 
 
 class _Query(NamedTuple):
-    """A command that lists the words nearest to a point."""
+    """A command that lists the words nearest to a point: its help, and the words that it takes."""
 
     words: str
     """Help for the words that the user writes."""
@@ -189,6 +192,8 @@ _QUERIES = {
 
 
 def _add_query(name: str, query: _Query) -> None:
+    """Add a command that lists the words nearest to a point."""
+
     @app.command(name, help=inspect.cleandoc(query.meaning), epilog=_SOURCES)
     @reporting()
     def command(
@@ -196,12 +201,12 @@ def _add_query(name: str, query: _Query) -> None:
         n: Count = 10,
         by: By = "euclidean",
         exclude_query: ExcludeQuery = False,
-        source: Source = _DEFAULT,
+        source: Source = _DEFAULT_SOURCE,
         max_words: MaxWords = None,
         as_json: AsJson = False,
     ) -> None:
         _check_number(words, query.least, query.most)
-        vectors = _load(source, max_words)
+        vectors = _load_vectors(source, max_words)
         from sentiflow.words import geometry
 
         if name == "near":
@@ -214,7 +219,7 @@ def _add_query(name: str, query: _Query) -> None:
             point = geometry.midpoint(vectors, words)
         exclude = words if exclude_query else None
         neighbors = geometry.nearest(vectors, point, n=n, by=by, exclude=exclude)
-        _print(
+        _print_result(
             _align(neighbors.words),
             vectors,
             words,
@@ -223,6 +228,7 @@ def _add_query(name: str, query: _Query) -> None:
             results=_to_json(neighbors.words),
             left_out=_to_json(neighbors.left_out),
         )
+        # The nearest word is left out, which the user expects only of a word of the query.
         for word, value in neighbors.left_out:
             if word not in words and not as_json:
                 typer.echo(f"left out: {printable(word)} {value:.4f}", err=True)
@@ -237,7 +243,7 @@ for _name, _query in _QUERIES.items():
 def draw_map(
     words: Annotated[list[str], typer.Argument(metavar="WORD", help="Two or more.")],
     to: Annotated[str, typer.Option(metavar="FILE.png", help="The file to write.")],
-    source: Source = _DEFAULT,
+    source: Source = _DEFAULT_SOURCE,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
@@ -255,7 +261,7 @@ def draw_map(
     uri = absolute_uri(to, setting="--to")
     if not to.lower().endswith(".png"):
         raise UserError(f"--to {to}", hint="name a file that ends in .png")
-    vectors = _load(source, max_words)
+    vectors = _load_vectors(source, max_words)
     from sentiflow.storage import filesystem
     from sentiflow.words import geometry, word_charts
 
@@ -265,7 +271,7 @@ def draw_map(
     say("words", f"{len(words)} words; the map shows {explained.sum():.0%} of their variance: {to}")
     points = zip(words, drawn.tolist(), strict=True)
     results = [{"word": word, "point": point} for word, point in points]
-    _print([], vectors, words, as_json, explained=explained.tolist(), results=results)
+    _print_result([], vectors, words, as_json, explained=explained.tolist(), results=results)
 
 
 @app.command(epilog=_SOURCES)
@@ -281,7 +287,7 @@ def bias(
             "--word", metavar="WORD", help="A word to measure, instead of the professions."
         ),
     ] = None,
-    source: Source = _DEFAULT,
+    source: Source = _DEFAULT_SOURCE,
     max_words: MaxWords = None,
     as_json: AsJson = False,
 ) -> None:
@@ -302,16 +308,16 @@ def bias(
         named += [first, second]
     if not all(named):
         raise UserError(f"--pair {' '.join(pairs or ())}", hint="write two words like he:she")
-    vectors = _load(source, max_words)
+    vectors = _load_vectors(source, max_words)
     from sentiflow.words import geometry, word_bias
 
-    geometry.look_up(vectors, named + (words or []))  # an unknown word is an error
+    geometry.look_up(vectors, named + (words or []))  # raises an error for an unknown word
     words = words or list(word_bias.PROFESSIONS)
     direction = word_bias.measure_direction(
         vectors, pairs=chosen or word_bias.GENDER_PAIRS, words=words
     )
     text = fill("word_bias.txt.j2", direction=direction, placed=_list_words(direction))
-    _print([text], vectors, words, as_json, direction=asdict(direction))
+    _print_result([text], vectors, words, as_json, direction=asdict(direction))
 
 
 def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
@@ -319,7 +325,7 @@ def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
     cells = [(each.word, f"{each.cosine:+.3f}") for each in direction.projections]
     empty = ("", "")
     rows: list[tuple[str, ...]] = []
-    if len(cells) < _FEW_WORDS:
+    if len(cells) < _MIN_FOR_TWO_COLUMNS:
         rows.append(("lowest first", "", "", ""))
         for cell in cells:
             rows.append(cell + empty)
@@ -333,7 +339,7 @@ def _list_words(direction: "Direction") -> list[tuple[str, ...]]:
     return rows
 
 
-def _load(source: str, max_words: int | None) -> "WordVectors":
+def _load_vectors(source: str, max_words: int | None) -> "WordVectors":
     """Load the vectors; the package of a model in MLflow is downloaded first."""
     from sentiflow.words import word_vectors
 
@@ -348,7 +354,7 @@ def _load(source: str, max_words: int | None) -> "WordVectors":
 
 
 def _check_number(words: Sequence[str], least: int, most: int | None = None) -> None:
-    """Check the number of words; a command with a maximum has the same minimum."""
+    """Check the number of words. If there is a maximum, it equals the minimum."""
     if len(words) < least or (most and len(words) > most):
         number = f"{least} or more words" if most is None else f"exactly {least}"
         raise UserError(f"{len(words)} given: {' '.join(words)}", hint=f"name {number}")
@@ -365,10 +371,11 @@ def _align(values: Sequence[tuple[str, float]]) -> list[str]:
 
 
 def _to_json(neighbors: Sequence["Neighbor"]) -> list[dict[str, Any]]:
+    """Describe words and their values for ``--json``."""
     return [neighbor._asdict() for neighbor in neighbors]
 
 
-def _print(
+def _print_result(
     lines: Sequence[str],
     vectors: "WordVectors",
     words: Sequence[str],

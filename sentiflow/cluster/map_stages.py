@@ -311,7 +311,7 @@ def _make_context(capacity: Capacity) -> Any:
     context = DataContext.get_current().copy()
     context.enable_progress_bars = log.isEnabledFor(logging.DEBUG)
     context.raise_original_map_exception = True
-    context.custom_execution_callback_classes = ray_internals.callbacks_of_data(capacity.check)
+    context.custom_execution_callback_classes = ray_internals.make_data_callbacks(capacity.check)
     return context
 
 

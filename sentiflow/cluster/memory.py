@@ -1,22 +1,12 @@
-"""The memory of a process: freed arrays kept, its peak, a lack explained, models loaded once."""
+"""The memory of a process: freed arrays that it keeps, its peak, a lack explained."""
 
 import ctypes
-import functools
-import importlib
 import re
 import resource
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
-
-from sentiflow.data import manifest
-from sentiflow.errors import JobError
-
-if TYPE_CHECKING:
-    from sentiflow.models.package import ModelPackage
 
 _OUT_OF_MEMORY = re.compile(
     r"Memory on the node \(IP: (?P<node>[^,)]+).*?\) was (?P<used>\S+) used / (?P<limit>\S+) limit"
@@ -64,43 +54,3 @@ def peak_bytes() -> int:
     """Measure the peak memory of this process, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak  # Linux counts in KiB
-
-
-@functools.lru_cache(maxsize=1)
-def load_models(
-    *models: tuple[str, str], on_gpu: bool, setting: str = "score.model_uri"
-) -> "tuple[ModelPackage, ...]":
-    """Load the models of a job once for each worker process.
-
-    Tasks without a share of a GPU see the GPUs, too, so ``on_gpu`` decides whether one is used.
-
-    Args:
-        models: Directory and fingerprint of each package.
-        on_gpu: Whether tasks have a share of a GPU.
-        setting: The setting that names the models, for messages.
-
-    Raises:
-        JobError: A package was replaced since the job began.
-    """
-    # If a part fails, Ray interrupts the main threads of the workers on other parts. An interrupted
-    # import of PyTorch cannot be repeated, and the worker may get parts of the next job. So another
-    # thread imports it.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(importlib.import_module, "sentiflow.models.package").result()
-    import torch
-
-    from sentiflow.models.package import ModelPackage
-
-    torch.set_num_threads(1)
-    keep_freed()
-    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
-    packages = []
-    for uri, fingerprint in models:
-        packages.append(ModelPackage.load(uri, setting=setting).to(device))
-        # This check comes after the loading, as the package may have been replaced meanwhile.
-        record = manifest.require(uri, stage="model", setting=setting)
-        if record["fingerprint"] != fingerprint:
-            raise JobError(
-                f"the model in {uri} has been replaced since the job began: run the command again"
-            )
-    return tuple(packages)

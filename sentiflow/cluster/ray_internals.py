@@ -16,7 +16,8 @@ def loopback_only() -> Iterator[None]:
     """Make a Ray that starts in the block listen on loopback only.
 
     Why: security. On Linux, Ray replaces the address 127.0.0.1 by one that other machines reach.
-    On macOS and Windows, where it supports no clusters, it does not; the constant decides that.
+    On macOS and Windows, where Ray supports no clusters, it keeps 127.0.0.1. The constant, which
+    says whether Ray supports clusters, decides that.
     """
     from ray._private import ray_constants
 
@@ -31,7 +32,7 @@ def loopback_only() -> Iterator[None]:
 def max_resources() -> Mapping[str, float]:
     """Return the maximum that an autoscaler may provide, by resource; empty if it does not say.
 
-    Why: a training that needs more than there can ever be is refused at once.
+    Why: a training that needs more than the maximum is refused at once.
     """
     from ray._private.state import state
 
@@ -43,7 +44,7 @@ def connect_to_jobs(
 ) -> "JobSubmissionClient":
     """Connect Ray's client for jobs, and limit the time of each of its requests.
 
-    Why: it would wait without limit for a server that does not answer.
+    Why: without the limit, it waits forever for a server that does not answer.
     """
     from ray.job_submission import JobSubmissionClient
 
@@ -55,9 +56,9 @@ def connect_to_jobs(
 
 
 def count_retries() -> int:
-    """Count how often the task that runs here was started before, and lost with its worker.
+    """Count how often the task in this process was started before, and lost with its worker.
 
-    Why: Ray Data repeats such a task without limit, and Ray 2.64 removes its option for that.
+    Why: Ray Data repeats such a task without limit, and Ray 2.64 removes its option for a limit.
     """
     from ray._private.worker import global_worker
 
@@ -67,9 +68,9 @@ def count_retries() -> int:
 def speed_up_data() -> None:
     """Let Ray Data start its tasks at once.
 
-    Why: for the first second of each dataset it believes that the cluster has no core, and runs
-    one task; and it looks for finished tasks only ten times a second. Sixteen parts of 0.3 s take
-    4.1 s on two cores, and 2.7 s with these constants.
+    Why: for the first second of each dataset, Ray Data believes that the cluster has no core, and
+    runs only one task. It looks for finished tasks only ten times a second. Sixteen parts of
+    0.3 s take 4.1 s on two cores, and 2.7 s with these constants.
     """
     from ray.data._internal.execution import resource_manager, streaming_executor_state
 
@@ -77,11 +78,11 @@ def speed_up_data() -> None:
     streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S = 0.01
 
 
-def callbacks_of_data(check: Callable[[], None]) -> list[type]:
+def make_data_callbacks(check: Callable[[], None]) -> list[type]:
     """Make callbacks that let Ray Data call a function again and again while it works.
 
     Why: Ray Data waits without limit for a core that no node has any more. An error of ``check``
-    ends that. The setting that takes callbacks is public, their base class is not.
+    ends the wait. The setting that takes callbacks is public, their base class is not.
     """
     from ray.data._internal.execution.execution_callback import ExecutionCallback
 

@@ -120,7 +120,7 @@ def register(
     metrics = result.measured.metrics
     split = result.measured.split
     run_id = recorder.run_id if "members" in model else trained.get("mlflow_run_id", "")
-    training_run = recorder.of_run(run_id)
+    training_run = recorder.make_training_recorder(run_id)
     scalars = metrics.scalars
     training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
     training_run.set_tags(_tag_predictions(spec))

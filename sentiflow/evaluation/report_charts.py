@@ -27,7 +27,7 @@ from sentiflow.plotting import (
     INK,
     PLOT_STYLE,
     draw_training_curve,
-    percent,
+    format_percent,
     to_png,
 )
 
@@ -201,8 +201,8 @@ def _draw_coverage(curve: Sequence[CoveragePoint], unsure: UnsureMetrics | None)
         axes.axhline(1 - unsure.max_error, color=GRAY, linestyle="--", linewidth=1)
         if unsure.error is not None:
             axes.plot(1 - unsure.fraction, 1 - unsure.error, "o", color=INK)
-    axes.xaxis.set_major_formatter(percent)
-    axes.yaxis.set_major_formatter(percent)
+    axes.xaxis.set_major_formatter(format_percent)
+    axes.yaxis.set_major_formatter(format_percent)
     return figure
 
 

@@ -24,7 +24,7 @@ class Table:
     uri: str
     """The directory of the files."""
     files: tuple[str, ...]
-    """The files, in the order of their rows."""
+    """Names of the files in it, in the order of their rows."""
 
     @property
     def columns(self) -> list[str]:
@@ -38,11 +38,11 @@ class Table:
         """Read some columns, or all, as a table of Arrow.
 
         Args:
-            columns: Their names.
+            columns: Names of the columns; None: all columns.
             filters: Conditions: ``[("split", "==", "test"), ("probability", "<", 0.5)]``.
 
         Raises:
-            UserError: There is no such column.
+            UserError: The table lacks a column of ``columns`` or ``filters``.
         """
         import pyarrow.parquet as pq
 
@@ -67,12 +67,13 @@ class Table:
         return frame
 
     def _dataset(self) -> Any:
+        """Open the files as a dataset of Arrow; without files it has no columns."""
         import pyarrow.dataset as ds
 
         if not self.files:
             return ds.dataset(pa.table({}))
         places = [filesystem.locate(join(self.uri, name)) for name in self.files]
-        storage, _ = places[0]  # one for all files
+        storage, _ = places[0]  # all files are in the same storage
         return ds.dataset(
             [path for _, path in places],
             filesystem=storage,

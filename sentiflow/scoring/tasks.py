@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster import memory
+from sentiflow.cluster import loaded_models, memory
 from sentiflow.cluster.map_stages import PartId
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
@@ -230,7 +230,9 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
     Raises:
         JobError: A probability is not a number, or the model was replaced since the job began.
     """
-    (package,) = memory.load_models((job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu)
+    (package,) = loaded_models.load_models(
+        (job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu
+    )
     accepted = parts.accepted(table)
     rejected = parts.take_rejected(table)
     scores = package.score(

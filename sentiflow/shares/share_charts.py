@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from sentiflow.errors import shorten
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
-from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, percent, to_png
+from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, format_percent, to_png
 from sentiflow.shares.page import choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, ShareTable
 
@@ -59,7 +59,7 @@ def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     max_ticks = 4 if item.unit == "hour" else 6
     marked = periods[:: math.ceil(len(periods) / max_ticks)]
     axes.set_xticks(marked, [write_period(period, item.unit) for period in marked])
-    axes.yaxis.set_major_formatter(percent)
+    axes.yaxis.set_major_formatter(format_percent)
     low, high = axes.get_ylim()
     axes.set_ylim(bottom=max(low, -0.01), top=min(high, 1.01))
     return figure
@@ -90,7 +90,7 @@ def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     axes.set_yticks(place, [shorten(name, _MAX_NAME) for name in chosen["group"]])
     axes.invert_yaxis()
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_formatter(percent)
+    axes.xaxis.set_major_formatter(format_percent)
     axes.set_xlim(left=0)
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return figure

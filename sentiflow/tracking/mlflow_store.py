@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-_SQLITE = "sqlite:///"
+_SQLITE_PREFIX = "sqlite:///"
 _ADDRESS = re.compile(
     r"sqlite:///.+"
     r"|https?://([^\s/@]*@)?([^\s/@:[\]]+|\[[0-9a-fA-F:.]+\])(:[1-9]\d*)?(/\S*)?"
@@ -32,16 +32,16 @@ _FORMS = (
     "write http://HOST:5000 or sqlite:////absolute/path/mlflow.db, and in a password %2F for / and "
     "%40 for @"
 )
-_AT_ONCE_SECONDS = 2.0
-"""A call that fails sooner is repeated: the SQLite file was locked, another process has just made
-the same experiment, or a connection broke."""
+_RETRY_SECONDS = 2.0
+"""Seconds in which a failing call is repeated: the SQLite file may be locked, another process may
+have just made the same experiment, or a connection may have broken."""
 _REFUSALS = {
     "FEATURE_DISABLED", "INVALID_PARAMETER_VALUE", "INVALID_STATE", "MALFORMED_REQUEST",
     "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
-"""Error codes of MLflow that no later try changes."""
+"""Error codes of MLflow for calls that will fail in every later try, too."""
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
-"""Tag by which the UI shows training runs of an experiment, not prompts and traces."""
+"""Tag by which MLflow's UI shows the training runs of an experiment, not prompts and traces."""
 _REASONS = (
     (r"\[Errno -?\d+\] (\w[\w -]+)", r"\1"),
     (
@@ -63,7 +63,7 @@ _REASONS = (
     ("error code 403", "it answers 403: this user has no permission"),
     ("timed out", "it does not answer"),
 )
-"""Pattern in a message of MLflow, and what sentiflow says instead."""
+"""Pattern in a message of MLflow, and the text by which sentiflow replaces the message."""
 
 
 def default_uri(setting: str | None) -> str:
@@ -73,15 +73,15 @@ def default_uri(setting: str | None) -> str:
     returned address can be shown and stored.
 
     Raises:
-        UserError: It is not the address of a store; or it is an SQLite file, and the job was
-            submitted to a cluster.
+        UserError: The chosen text is not the address of a store; or it is an SQLite file, and the
+            job was submitted to a cluster.
     """
     uri = setting or os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
     check(uri)
     if ray_job.is_here():
         ray_job.refuse_store(uri)
     if find_file(uri):
-        return _SQLITE + absolute_uri(uri.removeprefix(_SQLITE))
+        return _SQLITE_PREFIX + absolute_uri(uri.removeprefix(_SQLITE_PREFIX))
     parts = urlsplit(uri)
     if parts.username:
         os.environ["MLFLOW_TRACKING_USERNAME"] = unquote(parts.username)
@@ -94,7 +94,7 @@ def check(uri: str) -> None:
     """Check that a text is the address of an MLflow store.
 
     Raises:
-        UserError: It is not; the message shows no password.
+        UserError: The text is not such an address. The message shows no password.
     """
     if not _ADDRESS.fullmatch(uri):
         shown = without_credentials(uri).rpartition("@")[2]
@@ -103,17 +103,17 @@ def check(uri: str) -> None:
 
 def find_file(uri: str) -> Path | None:
     """Return the file of an SQLite store; None if the store is something else."""
-    if not uri.startswith(_SQLITE):
+    if not uri.startswith(_SQLITE_PREFIX):
         return None
-    path, _, _ = uri.removeprefix(_SQLITE).partition("?")
+    path, _, _ = uri.removeprefix(_SQLITE_PREFIX).partition("?")
     return Path(path)
 
 
 def make_client(uri: str) -> "MlflowClient":
     """Make MLflow's client for the runs and models of a store; it does not connect yet.
 
-    From now on MLflow logs only errors, unless ``--verbose``, and nothing about the tables of a
-    database.
+    Without ``--verbose``, MLflow logs only errors from now on. It never logs that it makes the
+    tables of a database.
     """
     from mlflow import MlflowClient
 
@@ -127,15 +127,15 @@ def make_client(uri: str) -> "MlflowClient":
 def make(uri: str) -> None:
     """Make the file of an SQLite store, unless it exists.
 
-    The file gets its name when it is complete. MLflow could not use a file in which it was
-    interrupted while it made the tables, as by Ctrl-C in the first seconds of the first job.
+    The file gets its name when its tables are complete. If Ctrl-C interrupts MLflow while it makes
+    them, in the first seconds of the first job, MLflow cannot use the file later.
     """
     path = find_file(uri)
     if path is None or path.exists():
         return
     unfinished = path.with_name(f".{path.name}.{secrets.token_hex(4)}.new")
     try:
-        make_client(f"{_SQLITE}{unfinished}").search_experiments(max_results=1)
+        make_client(f"{_SQLITE_PREFIX}{unfinished}").search_experiments(max_results=1)
         if not path.exists():
             unfinished.rename(path)
     finally:
@@ -157,7 +157,7 @@ def asking(
     Raises:
         UserError: There is no such store.
         JobError: MLflow refuses.
-        UnavailableError: It does not answer.
+        UnavailableError: The store does not answer.
     """
     path = find_file(uri)
     if path and not path.exists():
@@ -180,7 +180,8 @@ def find_experiment(client: "MlflowClient", name: str, uri: str) -> str:
     """Find the id of an experiment, or make it."""
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        path = find_file(uri)  # artifacts go beside the file, whatever the working directory is
+        # MLflow would put artifacts into the working directory; they belong beside the file.
+        path = find_file(uri)
         location = str(path.parent / "mlruns" / name) if path else None
         return str(client.create_experiment(name, location, tags=_MODEL_TRAINING))
     if experiment.lifecycle_stage != "active":
@@ -199,7 +200,7 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
 
     Raises:
         UserError: There is no such store, or it has no such experiment.
-        UnavailableError: It does not answer.
+        UnavailableError: The store does not answer.
     """
     with_name = None if experiment is None else f"name = '{experiment}'"
     with asking(tracking_uri, "look for runs") as client:
@@ -213,19 +214,20 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
 
 
 def ask(call: Callable[[], Result]) -> Result:
-    """Make a call of a store, and repeat it for two seconds while it fails at once."""
+    """Call a store; if the call fails, repeat it for ``_RETRY_SECONDS``, unless it was refused."""
     began = time.monotonic()
     while True:
         try:
             return call()
         except Exception as error:
-            if is_refusal(error) or time.monotonic() - began > _AT_ONCE_SECONDS:
+            if is_refusal(error) or time.monotonic() - began > _RETRY_SECONDS:
                 raise
+        # Random, so that processes which failed together do not try together again.
         time.sleep(random.uniform(0.1, 0.5))  # noqa: S311
 
 
 def is_refusal(error: Exception) -> bool:
-    """Say whether a store refuses a call permanently; if not, a later try may succeed."""
+    """Say whether a call will fail in every later try, too; an ImportError is a missing package."""
     return isinstance(error, ImportError) or getattr(error, "error_code", "") in _REFUSALS
 
 

@@ -38,25 +38,28 @@ _PACKAGE = "package"
 """Name of the artifact with the package, which ``served_model`` reads."""
 _VERSIONS_TAG = "mlflow.modelVersions"
 """Tag by which the UI shows the versions of a logged model."""
-_OURS = re.compile(r"\d+\.\d% \w+ accuracy ")
-"""Beginning of a description that sentiflow wrote."""
-_MAX_DESCRIPTION = 5000
-"""Maximum characters of a description."""
+_OWN_DESCRIPTION = re.compile(r"\d+\.\d% \w+ accuracy ")
+"""Beginning of a description by sentiflow, such as "81.2% test accuracy": it may be replaced."""
+_MAX_DESCRIPTION_LENGTH = 5000
+"""Maximum number of characters of a description in MLflow."""
 
+# models:/m-ID; runs:/RUN/MODEL; models:/NAME@ALIAS, models:/NAME/NUMBER or models:/NAME/latest
 _URI = re.compile(
     r"models:/(?P<id>m-[0-9a-f]{32})|runs:/(?P<run>[^/]+)/(?P<model>.+)"
     r"|models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+|latest))"
 )
-_FORMS = "write models:/NAME@champion, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
-_HINT = "; sentiflow ui shows the models that there are"
+_URI_HINT = "write models:/NAME@champion, models:/NAME/VERSION, models:/m-ID or runs:/RUN_ID/model"
+_UI_HINT = "; sentiflow ui shows the models that there are"
 
 
 @dataclass(frozen=True)
 class Version:
-    """A registered model package."""
+    """A version of a registered model: one package."""
 
     name: str
+    """Name of the registered model."""
     number: int
+    """Number of the version."""
 
     def __str__(self) -> str:
         return f"models:/{self.name}/{self.number}"
@@ -84,13 +87,14 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
         UnavailableError: The store does not answer; the next call does the missing steps.
     """
     for place in average_files.list_packages(package_uri):
-        package_files.read(place)  # a manifest may name files outside of the package
+        # Raises if the package is damaged: a manifest may name files outside of the package.
+        package_files.read(place)
     record = manifest.require(package_uri, stage="model", setting="the model")
     hint = "; tracking.register_model=false trains without it"
     with mlflow_store.asking(tracking_uri, f"register {name}", hint=hint) as client:
         version = find(name, record["fingerprint"], tracking_uri=tracking_uri)
         if version is None:
-            version = _create(client, name, run_id, package_uri, record)
+            version = _create_version(client, name, run_id, package_uri, record)
         client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
 
@@ -99,12 +103,12 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
     """Find the model package of ``models:/…`` or ``runs:/…``, and read its manifest.
 
     Raises:
-        UserError: There is no such store, model, version, alias or run; or it is not a model of
-            sentiflow.
+        UserError: There is no such store, model, version, alias or run; or the model is damaged, or
+            was not made by sentiflow.
         JobError: The store cannot be reached, or refuses.
     """
     with mlflow_store.asking(
-        tracking_uri, f"look up {uri}", hint=_HINT, refusal=UserError
+        tracking_uri, f"look up {uri}", hint=_UI_HINT, refusal=UserError
     ) as client:
         source, version = _find_source(client, uri)
         files = list_artifacts(_locate(source), tracking_uri=tracking_uri)
@@ -113,7 +117,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
             raise UserError(
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
-        content = _read(source, manifest.MANIFEST, tracking_uri)
+        content = _read_file(source, manifest.MANIFEST, tracking_uri)
         record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}")
     listed = {item["path"] for item in record["files"]}
     if record["stage"] != "model" or listed != set(average_files.list_names(record)):
@@ -122,7 +126,9 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
 
 
 def download(uri: str, *, to: str, tracking_uri: str) -> None:
-    """Copy a model package to the directory ``to``; its manifest comes last.
+    """Copy a model package to the directory ``to``.
+
+    The manifest comes last: without it, the package counts as unfinished.
 
     Raises:
         UserError: As :func:`resolve`.
@@ -130,8 +136,8 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
     """
     model = resolve(uri, tracking_uri=tracking_uri)
     with mlflow_store.asking(tracking_uri, f"download {uri}"):
-        for name in _name_files(model.record):
-            content = _read(model.source, name, tracking_uri)
+        for name in _list_files(model.record):
+            content = _read_file(model.source, name, tracking_uri)
             filesystem.write_bytes(join(to, name), content)
 
 
@@ -143,14 +149,14 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
         JobError: The store cannot be reached, or refuses.
     """
     with mlflow_store.asking(
-        tracking_uri, f"look up {name}", hint=_HINT, refusal=UserError
+        tracking_uri, f"look up {name}", hint=_UI_HINT, refusal=UserError
     ) as client:
         aliases = client.get_registered_model(name).aliases
     return {alias: int(number) for alias, number in aliases.items()}
 
 
 def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
-    """Give an alias to a version; an earlier version loses it.
+    """Give an alias to a version; MLflow takes it from the version that had it.
 
     Raises:
         JobError: MLflow refuses.
@@ -160,7 +166,10 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
 
 
 def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[int, dict[str, str]]:
-    """Return the tags of the versions of a registered model that have a tag with this value.
+    """Find the versions of a registered model that have a tag with this value.
+
+    Returns:
+        For each number of a version: all its tags.
 
     Raises:
         JobError: MLflow refuses.
@@ -190,7 +199,7 @@ def describe(
     A description that a user has written stays.
 
     Raises:
-        UserError: There is a card, and the run of the training is gone.
+        UserError: The card cannot be added, as the run of the training is gone.
         JobError: MLflow refuses.
         UnavailableError: The store does not answer.
     """
@@ -200,8 +209,8 @@ def describe(
         for key, value in tags.items():
             client.set_model_version_tag(name, number, key, value)
         known = client.get_model_version(name, number)
-        if text and (not known.description or _OURS.match(known.description)):
-            client.update_model_version(name, number, text[:_MAX_DESCRIPTION])
+        if text and (not known.description or _OWN_DESCRIPTION.match(known.description)):
+            client.update_model_version(name, number, text[:_MAX_DESCRIPTION_LENGTH])
         if card:
             model = _find_output(client, known.run_id, _MODEL)
             with tempfile.TemporaryDirectory() as folder:
@@ -211,7 +220,7 @@ def describe(
 
 
 def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manifest) -> LoggedModel:
-    """Log a model package to a run, unless the run has it."""
+    """Log a model package to a run, unless the run has already logged it; return the model."""
     run = client.get_run(run_id)
     for model in find_models(client, run_id):
         if model.tags.get(FINGERPRINT_TAG) == record["fingerprint"]:
@@ -224,7 +233,7 @@ def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manif
         params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as folder:
-        _write(package_uri, record, Path(folder), model=model)
+        _write_model(package_uri, record, Path(folder), model=model)
         client.log_model_artifacts(model.model_id, str(Path(folder, _MODEL)))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
@@ -239,10 +248,10 @@ def find_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
     return [client.get_logged_model(output.model_id) for output in outputs.model_outputs]
 
 
-def _create(
+def _create_version(
     client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
 ) -> Version:
-    """Log a model package to a run, and make a version of it."""
+    """Log a model package to a run, and register it as a version."""
     model = log_model(client, run_id, package_uri, record)
     try:
         client.create_registered_model(name)
@@ -262,14 +271,13 @@ def _create(
     return Version(name, int(made.version))
 
 
-def _write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> None:
+def _write_model(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> None:
     """Write a package as an MLflow model into an empty folder, with code and requirements.
 
-    The MLflow model is in the subfolder ``_MODEL``, a copy of the package in ``_PACKAGE``.
-
+    The subfolder ``_PACKAGE`` gets a copy of the package, and ``_MODEL`` the MLflow model.
     MLflow loads the package and scores the input example, which gives the signature.
     """
-    for name in _name_files(record):
+    for name in _list_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
         filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
     pyfunc.save_model(
@@ -298,8 +306,8 @@ def _pin(name: str) -> str:
     return f"{name}=={version}"
 
 
-def _name_files(record: Manifest) -> list[str]:
-    """Name the files of a package, which its manifest lists; the manifest comes last."""
+def _list_files(record: Manifest) -> list[str]:
+    """List the files of a package: those in its manifest, then the manifest."""
     names = [item["path"] for item in record["files"]]
     return [*names, manifest.MANIFEST]
 
@@ -309,7 +317,7 @@ def _locate(source: str, name: str = "") -> str:
     return join(source, "artifacts", _PACKAGE, name).rstrip("/")
 
 
-def _read(source: str, name: str, tracking_uri: str) -> bytes:
+def _read_file(source: str, name: str, tracking_uri: str) -> bytes:
     """Read a file of the package in the MLflow model ``source``."""
     with tempfile.TemporaryDirectory() as folder:
         path = download_artifacts(_locate(source, name), dst_path=folder, tracking_uri=tracking_uri)
@@ -324,7 +332,7 @@ def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
     """
     match = _URI.fullmatch(uri)
     if match is None:
-        raise UserError(f"cannot read {uri}", hint=_FORMS)
+        raise UserError(f"cannot read {uri}", hint=_URI_HINT)
     if match["id"]:
         return client.get_logged_model(match["id"]).artifact_location, None
     if match["run"]:
@@ -356,5 +364,5 @@ def _find_output(client: MlflowClient, run_id: str, name: str) -> LoggedModel:
     """
     named = [model for model in find_models(client, run_id) if model.name == name]
     if not named:
-        raise UserError(f"the run {run_id} has no model {name}", hint=_FORMS)
+        raise UserError(f"the run {run_id} has no model {name}", hint=_URI_HINT)
     return named[-1]

@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
 SETTING = "score.model_uri"
+"""The setting that error messages name by default."""
 TEACHER = "teacher_"
-"""Prefix of teacher inputs of a training, then a number."""
+"""Prefix of the names of a training's inputs that are teachers; a number follows."""
 
 Teacher: TypeAlias = ModelInput | tuple[str, ...]
-"""A model or an encoder; or files of answers, by URI."""
+"""A model or an encoder; or the URIs of files of answers."""
 
 
 def describe(
@@ -41,15 +42,15 @@ def describe(
             or several of them.
         tracking: The setting ``tracking.uri``.
         setting: The setting that names ``uri``, for error messages.
-        to: The directory that an average will have.
+        to: The directory where the package of an average will be.
 
     Returns:
         The description. An alias in the URI is replaced by its version; values that the package's
         manifest lacks are None.
 
     Raises:
-        UserError: There is no such model, it is not a finished package, or several have no
-            average.
+        UserError: A model does not exist or is not a finished package, or several models cannot be
+            averaged.
         JobError: MLflow cannot be reached.
     """
     if isinstance(uri, str):
@@ -84,8 +85,8 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
     """
     place = _find_maker(package) if names_model(uri) else uri
     for level in range(3):  # the package may be in RUN, RUN/model or RUN/trained/model
-        run = place.rsplit("/", level)[0]
-        if not run or run[-1] in ":/":  # above the root of the storage
+        run = place.rsplit("/", level)[0]  # the directory that many levels above
+        if not run or run[-1] in ":/":  # above the root of the storage, such as s3:/
             continue
         report = join(run, REPORT_FOLDER)
         record = manifest.read(report, stage="evaluate")
@@ -102,7 +103,7 @@ def _find_maker(package: Manifest) -> str:
 
 
 def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
-    """Return the metrics of a model on the test rows of its data; none if it was not evaluated.
+    """Return the metrics of a model on the test rows of its data; empty if it was not evaluated.
 
     Args:
         package: Manifest of the model.
@@ -119,9 +120,9 @@ def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
 
 
 def download(model: ModelInput, *, to: str, tracking: str | None) -> str:
-    """Return a directory with the package of a described model, for all nodes to read.
+    """Return a directory with the package of a described model, which all nodes can read.
 
-    A model in MLflow is copied to ``to``.
+    A model in MLflow is copied to ``to``. Any other model stays where it is.
     """
     if not names_model(model["uri"]):
         return model["uri"]
@@ -150,7 +151,7 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
     """Read a package, or several as their average, on the CPU.
 
     Raises:
-        UserError: There is no such model, it is damaged, or several have no average.
+        UserError: A model does not exist or is damaged, or several models cannot be averaged.
         JobError: MLflow cannot be reached.
     """
     from sentiflow.models.package import ModelPackage
@@ -172,20 +173,20 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPack
 def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:
     """Describe the teachers of :func:`find_teachers` as inputs of a training.
 
-    A process reads each file of answers once, for its fingerprint.
+    Each file of answers is read for its fingerprint, once in a process.
     """
     inputs = {}
     for number, teacher in enumerate(find_teachers(config, classes), start=1):
         if isinstance(teacher, tuple):
             described = input_files.describe(teacher)
         else:
-            described = _identify(teacher)
+            described = _choose_keys(teacher)
         inputs[f"{TEACHER}{number}"] = described
     return inputs
 
 
-def _identify(teacher: ModelInput) -> Input:
-    """Keep the keys that identify a model or an encoder, or lead to its trainings."""
+def _choose_keys(teacher: ModelInput) -> Input:
+    """Choose the keys that identify a model or an encoder, or say how it was trained."""
     values = cast(dict[str, Any], teacher)
     kept = {}
     for name in ("fingerprint", "members", "training", "uri", "version"):
@@ -199,11 +200,11 @@ def find_teachers(config: Config, classes: Sequence[str] | None) -> list[Teacher
 
     Args:
         config: The experiment.
-        classes: Classes that each must know; None: any.
+        classes: Classes that each model must know; None: models with any classes.
 
     Raises:
-        UserError: One does not exist, is neither a model nor Parquet, or a model lacks a
-            class; or the package of an encoder is not installed.
+        UserError: A teacher does not exist, is neither a model nor Parquet, or lacks a class; or
+            the package of an encoder is not installed.
         JobError: MLflow cannot be reached.
     """
     uris = config.train.distill.teachers
@@ -219,13 +220,13 @@ def _find_teacher(uri: str, tracking: str | None, classes: Sequence[str]) -> Tea
         if record is None or record["stage"] != "model":
             return tuple(_list_files(uri, record))
     model = describe(uri, tracking=tracking, setting=label_files.TEACHERS)
-    has = package_files.classes_of(model)
-    missing = [name for name in classes if name not in has]
+    known = package_files.classes_of(model)
+    missing = [name for name in classes if name not in known]
     if missing:
         raise UserError(
             f"{label_files.TEACHERS}: {display_uri(uri)} does not know the class "
             f"{' or '.join(few(missing))}",
-            hint=f"it has {', '.join(few(has))}; train.classes chooses the classes to train",
+            hint=f"it has {', '.join(few(known))}; train.classes chooses the classes to train",
         )
     return model
 

@@ -19,11 +19,11 @@ from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import mlflow_store, recording, runs
 
-_TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
-"""Tags that are taken from a manifest; others are ignored."""
+_IMPORTED_TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
+"""Tags that are taken from a manifest; its other tags are ignored."""
 _METRICS_OF_EPOCHS = {"pretraining": PRETRAINING_METRICS, "history": EPOCH_METRICS}
-"""Keys of a training's manifest with a record of each epoch. For each: the names of the metrics in
-MLflow, and their keys in the record."""
+"""By key of a training's manifest that holds records of epochs: the names of the metrics in MLflow,
+with their keys in a record."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,12 @@ class FinishedStage:
     """A stage's directory with its manifest, and the MLflow run that the manifest describes."""
 
     uri: str
+    """The directory."""
     record: Manifest
     run: RunRecord
+    """The key ``run`` of the manifest."""
     start_ms: int
+    """Start of the run, in milliseconds since 1970."""
     metrics: list[Metric]
     """Metrics of the stage and of its epochs."""
     files: dict[str, bytes]
@@ -41,11 +44,11 @@ class FinishedStage:
 
 
 class _TrainedModel(NamedTuple):
-    """A model of an imported stage."""
+    """A model that a stage has made: a training, or the scoring of an average."""
 
     package_uri: str
     run_id: str
-    """The run that logged it; empty for an average: the run of its evaluation gets it."""
+    """The run that has logged the model; empty for an average, which its evaluation logs."""
 
 
 def find(output_uri: str) -> list[FinishedStage]:
@@ -59,7 +62,7 @@ def find(output_uri: str) -> list[FinishedStage]:
     folders = [join(output_uri, name) for name in runs.FOLDERS]
     stages = []
     for uri in (output_uri, *folders):
-        stage = _read(uri)
+        stage = _read_stage(uri)
         if stage:
             stages.append(stage)
     if not stages:
@@ -70,8 +73,12 @@ def find(output_uri: str) -> list[FinishedStage]:
     return stages
 
 
-def _read(uri: str) -> FinishedStage | None:
-    """Read the manifest of a stage; None if there is none that describes its run."""
+def _read_stage(uri: str) -> FinishedStage | None:
+    """Read the manifest of a stage, and its files for MLflow; None if it does not describe a run.
+
+    Raises:
+        UserError: The manifest is wrong.
+    """
     record = manifest.read(uri)
     run = record.get("run") if record else None
     if not record or not run or record["stage"] not in runs.CONTEXTS:
@@ -112,7 +119,7 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
         tracking_uri: The store.
 
     Returns:
-        For each stage ``added``; or ``complete``, if the store had its run.
+        For each stage: ``complete`` if the store had its run before, else ``added``.
 
     Raises:
         UserError: A model package is damaged.
@@ -131,7 +138,7 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
             run = present or _create_run(client, store.experiment_id, stage)
             run_id = run.info.run_id
             if run.info.status != "FINISHED":
-                _complete(client, run_id, stage)
+                _complete_run(client, run_id, stage)
             models |= _find_models(stage, run_id)
             _add_to_model(client, stage, run_id, models, tracking_uri)
         outcomes.append("complete" if present else "added")
@@ -149,7 +156,7 @@ def _create_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) 
 
 
 def _find_models(stage: FinishedStage, run_id: str) -> dict[str, _TrainedModel]:
-    """Find the model that a stage has made, by its fingerprint: a training, or an average."""
+    """Return the model that a stage has made, by its fingerprint; empty if it has made none."""
     record = stage.record
     package_uri = join(stage.uri, manifest.MODEL)
     if record["stage"] == "train":
@@ -162,7 +169,7 @@ def _find_models(stage: FinishedStage, run_id: str) -> dict[str, _TrainedModel]:
 
 
 def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) -> Run | None:
-    """Find a stage's run: it has the same group and stage, and no other fingerprint.
+    """Find a stage's run: it has the same group and stage, and the same fingerprint or none.
 
     If there are several, the run that the stage itself logged takes precedence.
     """
@@ -183,7 +190,7 @@ def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) ->
     return candidates[0] if candidates else None
 
 
-def _complete(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
+def _complete_run(client: MlflowClient, run_id: str, stage: FinishedStage) -> None:
     """Add the contents of the manifest to a run, and end it."""
     record = stage.record
     run = stage.run
@@ -213,8 +220,8 @@ def _add_to_model(
         client: The store.
         stage: A training or an evaluation.
         run_id: Its run.
-        models: Models by fingerprint, if their trainings were imported before.
-        tracking_uri: The store.
+        models: Models of this stage and of earlier stages, by fingerprint.
+        tracking_uri: Address of the store.
     """
     run = stage.run
     fingerprint = stage.record.get("model_fingerprint", "")
@@ -237,7 +244,7 @@ def _add_to_model(
 def _add_missing(
     client: MlflowClient, run_id: str, points: Sequence[Metric], tags: Mapping[str, str]
 ) -> None:
-    """Add metrics and tags to a run, unless it has metrics and tags of these names."""
+    """Add those metrics and tags to a run whose names the run does not have yet."""
     present = client.get_run(run_id).data
     runs.log(
         client,
@@ -250,7 +257,7 @@ def _add_missing(
 def _register(
     stage: FinishedStage, package_uri: str, run_id: str, text: str, tracking_uri: str
 ) -> None:
-    """Register the model of a stage, unless the store has it, and describe its version."""
+    """Register the model of a stage, and describe its version; nothing if the store has it."""
     from sentiflow.tracking import model_registry  # a second to import, and few runs need it
 
     name = stage.run["experiment"]
@@ -265,12 +272,15 @@ def _register(
 
 
 def _to_points(metrics: Mapping[str, float | None], *, time: int, step: int) -> list[Metric]:
+    """Turn metrics into MLflow's, all of one time (in milliseconds) and one step."""
     return [Metric(name, value, time, step) for name, value in runs.to_metrics(metrics).items()]
 
 
 def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in tags.items() if name in _TAGS}
+    """Return the tags that are in ``_IMPORTED_TAGS``."""
+    return {name: value for name, value in tags.items() if name in _IMPORTED_TAGS}
 
 
 def _to_ms(time: str) -> int:
+    """Convert a time in ISO 8601 to milliseconds since 1970."""
     return int(datetime.fromisoformat(time).timestamp() * 1000)

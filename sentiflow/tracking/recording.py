@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 MAX_WAIT_SECONDS = 40.0
 """Maximum time that a job waits until everything queued is sent."""
 _MAX_KNOWN = 100
-"""Maximum earlier trainings that a new one is compared with."""
+"""Maximum number of recent trainings that a new training is compared with, to name its run."""
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
 
@@ -72,7 +72,8 @@ class Store:
     def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
         """Call the store now; return None if it refuses, fails or has failed before.
 
-        A refusal concerns one value, or a run of another store, so later calls are still sent.
+        After a failure nothing more is sent. After a refusal later calls are still sent: a refusal
+        concerns one value, or a run of another store.
         """
         if not self.is_available:
             return None
@@ -106,15 +107,16 @@ class Store:
         return run.info.run_id if run else ""
 
     def find_changes(self, settings: TrainSettings) -> str:
-        """Name the settings that differ from the most similar recent training; empty if none."""
+        """Name the settings in which a training differs from the most similar recent training."""
         decisive = settings.model_dump(mode="json", exclude={*settings.NOT_DECISIVE})
         known = self.ask(
             lambda client: client.search_runs(
                 [self.experiment_id], f"tags.`{runs.STAGE_TAG}` = 'train'", max_results=_MAX_KNOWN
             )
         )
-        not_nested = [run for run in known or () if runs.PARENT_TAG not in run.data.tags]
-        earlier = [run.data.params for run in not_nested]
+        # Nested runs are trials of a sweep.
+        top_level = [run for run in known or () if runs.PARENT_TAG not in run.data.tags]
+        earlier = [run.data.params for run in top_level]
         return runs.find_changes(runs.to_params({"train": decisive}), earlier)
 
     def flush(self) -> bool:
@@ -126,7 +128,7 @@ class Store:
         return self.is_available
 
     def fail(self, problem: str) -> None:
-        """Send nothing more; log once the problem and how to add the missing values later."""
+        """Send nothing from now on; log the problem once, and how to add missing values later."""
         if self.is_available:
             self.is_available = False
             repair = f"; to add its runs later: {self._repair}" if self._repair else ""
@@ -147,14 +149,14 @@ class Store:
         code_tags = {
             "mlflow.source.name": f"sentiflow {stage}",
             "mlflow.source.type": "LOCAL",
-            "mlflow.user": psutil.Process().username(),  # in a container it may be a number
+            "mlflow.user": psutil.Process().username(),  # a number if it has no name
             **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
         }
         run_record: RunRecord = {
             "experiment": self.experiment,
             "group": group,
             "name": name,
-            "start": _now(),
+            "start": _format_now(),
             "end": "",
             "params": {},
             "tags": runs.to_tags(code_tags),
@@ -186,16 +188,16 @@ class Recorder:
     """
 
     run_id: str = ""
-    """Empty where MLflow has no run, or has not answered."""
+    """Id of the run in MLflow; empty if MLflow has none, or has not answered."""
     store: Store | None = field(default=None, repr=False)
     run_record: RunRecord | None = None
-    """Description of the run for the manifest of its stage; None for other runs."""
+    """Description of the run for the manifest of its stage; None for any other run."""
     tags: Mapping[str, str] = field(default_factory=dict)
     """Tags of the run at its start."""
     kept: RunPart = field(default_factory=lambda: RunPart(metrics={}, tags={}), repr=False)
     """Logged metrics and tags, for the manifest: a part of ``run_record``, or all of it."""
     measured: dict[str, str] = field(default_factory=dict, repr=False)
-    """Model and data set of the next metrics, by :meth:`measure`."""
+    """Model and data set with which MLflow stores further metrics; :meth:`measure` sets them."""
 
     @property
     def experiment_id(self) -> str:
@@ -230,18 +232,20 @@ class Recorder:
                     points.append(Metric(name, value, now, step, **measured))
             client.log_batch(self.run_id, metrics=points)
 
-        self._put(send)
+        self._queue(send)
 
     def log_model(self, package_uri: str, record: Manifest) -> None:
-        """Log the model package of a training; wait, as the files are moved afterwards."""
+        """Log the model package of a training, and wait until it is sent: its files move then."""
         from sentiflow.tracking import model_registry  # a second to import
 
-        self._put(lambda client: model_registry.log_model(client, self.run_id, package_uri, record))
+        self._queue(
+            lambda client: model_registry.log_model(client, self.run_id, package_uri, record)
+        )
         if self.store:
             self.store.flush()
 
     def measure(self, run_id: str, data: Mapping[str, Any]) -> None:
-        """Log all later metrics as metrics of a model on a data set, by which MLflow ranks models.
+        """Log all later metrics as metrics of a model on a data set; MLflow ranks models by them.
 
         Args:
             run_id: The run that has logged the model; empty if it is unknown.
@@ -252,14 +256,14 @@ class Recorder:
         (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
         measured = {"dataset_name": item.dataset.name, "dataset_digest": item.dataset.digest}
         self.measured = measured
-        self._put(lambda client: measured.update(_find_model(client, run_id)))
+        self._queue(lambda client: measured.update(_find_model(client, run_id)))
 
     @contextmanager
     def watching_system(self) -> Iterator[None]:
-        """Log the use of cores, memory, disk, network and GPUs of this machine for the block.
+        """Log how this machine's cores, memory, disk, network and GPUs are used during the block.
 
-        Off by default, as in MLflow: the charts would hide the charts of the model. MLflow samples
-        and sends in a thread, which ends when the store fails.
+        This is off by default, as in MLflow: among these charts, the charts of the model are hard
+        to find. MLflow measures and sends in a thread, which ends if the store fails.
         """
         if not self.store or not self.run_id or not MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING.get():
             yield
@@ -277,25 +281,25 @@ class Recorder:
         params = runs.to_params(settings)
         if self.run_record is not None:
             self.run_record["params"] |= params
-        self._put(lambda client: runs.log(client, self.run_id, params=params))
+        self._queue(lambda client: runs.log(client, self.run_id, params=params))
 
     def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
-        """Log the inputs of a stage's spec or manifest, as datasets and lineage tags."""
+        """Log inputs, from the spec or the manifest of a stage, as datasets and lineage tags."""
         if inputs:
             datasets = runs.to_datasets(inputs, stage=stage)
             tags = runs.describe_lineage(inputs)
-            self._put(lambda client: client.log_inputs(self.run_id, datasets))
-            self._put(lambda client: runs.log(client, self.run_id, tags=tags))
+            self._queue(lambda client: client.log_inputs(self.run_id, datasets))
+            self._queue(lambda client: runs.log(client, self.run_id, tags=tags))
 
     def log_result(self, record: Manifest) -> None:
-        """Log the manifest of the stage: its fingerprint, and its inputs with files."""
+        """Log the fingerprint and the inputs of the stage's manifest."""
         self.set_tags({runs.FINGERPRINT_TAG: record["fingerprint"]})
         self.log_inputs(record["inputs"], stage=record["stage"])
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""
         self.kept["tags"] |= runs.to_tags(tags)
-        self._put(lambda client: runs.log(client, self.run_id, tags=tags))
+        self._queue(lambda client: runs.log(client, self.run_id, tags=tags))
 
     def set_note(self, text: str, *, shown: str = "") -> None:
         """Describe the run in Markdown.
@@ -307,25 +311,25 @@ class Recorder:
         """
         self.set_tags({runs.NOTE_TAG: text})
         if shown:
-            self._put(lambda client: runs.log(client, self.run_id, tags={runs.NOTE_TAG: shown}))
+            self._queue(lambda client: runs.log(client, self.run_id, tags={runs.NOTE_TAG: shown}))
 
     def log_files(self, files: Mapping[str, bytes], *, are_outputs: bool = True) -> None:
-        """Store files, by their path below the run's artifacts.
+        """Add files to the run's artifacts.
 
         Args:
-            files: Their contents.
-            are_outputs: Whether the stage's output has them, too, by the same paths.
+            files: Contents by path below the artifacts.
+            are_outputs: Whether the stage's output has the files, too, at the same paths.
         """
         if self.run_record is not None and are_outputs:
             self.run_record["artifacts"] += files
         contents = dict(files)
-        self._put(lambda client: runs.add_files(client, self.run_id, contents))
+        self._queue(lambda client: runs.add_files(client, self.run_id, contents))
 
-    def of_run(self, run_id: str) -> "Recorder":
+    def make_training_recorder(self, run_id: str) -> "Recorder":
         """Make a recorder for the run of the training that this stage evaluates.
 
         Args:
-            run_id: The run; empty if it is unknown. The values are then only kept for the manifest.
+            run_id: That run. If it is unknown (empty), values are only kept for the manifest.
         """
         part = RunPart(metrics={}, tags={})
         if self.run_record is not None:
@@ -333,7 +337,7 @@ class Recorder:
         return Recorder(run_id, self.store, kept=part)
 
     def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
-        """Begin a run below this one; it stays open until :meth:`end`."""
+        """Begin a run below this one. The caller ends it by :meth:`end`."""
         if not self.store or not self.run_id:
             return Recorder()
         shared = {key: value for key, value in self.tags.items() if key != runs.OUTPUT_TAG}
@@ -343,9 +347,11 @@ class Recorder:
     def end(self, status: runs.Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
         if reason:
-            self._put(lambda client: runs.log(client, self.run_id, tags={runs.REASON_TAG: reason}))
+            self._queue(
+                lambda client: runs.log(client, self.run_id, tags={runs.REASON_TAG: reason})
+            )
         now = runs.now_ms()
-        self._put(lambda client: client.set_terminated(self.run_id, status, now))
+        self._queue(lambda client: client.set_terminated(self.run_id, status, now))
 
     def register(
         self,
@@ -362,9 +368,9 @@ class Recorder:
         If the store is unavailable, ``sentiflow tracking import`` registers the model later.
 
         Args:
-            package_uri: Its package.
+            package_uri: The model's package.
             fingerprint: Fingerprint of the package, by which a registered model is found.
-            run_id: The run that has logged it; empty if it is unknown.
+            run_id: The run that has logged the model; empty if it is unknown.
             text: The description of the version; empty: the version is not described.
             tags: Tags of the version.
             card: The model card, for the files of the version.
@@ -404,13 +410,13 @@ class Recorder:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
         if self.run_record is None:
             return None
-        run = copy.deepcopy(self.run_record)  # more is logged later
-        run["end"] = _now()
+        run = copy.deepcopy(self.run_record)  # later logging changes run_record
+        run["end"] = _format_now()
         run["mlflow_run_id"] = self.run_id
         return run
 
-    def _put(self, call: Callable[[MlflowClient], object]) -> None:
-        """Queue a call, if there is a run."""
+    def _queue(self, call: Callable[[MlflowClient], object]) -> None:
+        """Queue a call to the store, if MLflow has the run."""
         if self.store and self.run_id:
             self.store.put(call)
 
@@ -425,7 +431,7 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
         repair: The command that adds missing values later.
 
     Raises:
-        UnavailableError: It cannot be reached, and tracking is required.
+        UnavailableError: The store cannot be reached, and tracking is required.
     """
     store = Store(uri, experiment, repair=repair)
     try:
@@ -434,7 +440,7 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
         store.experiment_id = mlflow_store.ask(
             lambda: mlflow_store.find_experiment(client, experiment, uri)
         )
-    except Exception as error:  # as in Store.ask
+    except Exception as error:  # an error of MLflow must not end a job, unless required
         problem = mlflow_store.unreachable(uri, error)
         if required:
             raise UnavailableError(problem) from error
@@ -443,7 +449,7 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
 
 
 def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:
-    """Find the model that a run has logged last, as metrics name it; nothing if it is gone."""
+    """Return the id of the model that a run logged last, for ``Metric``; empty if it is gone."""
     with suppress(MlflowException):
         outputs = client.get_run(run_id).outputs
         if outputs:
@@ -451,6 +457,6 @@ def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:
     return {}
 
 
-def _now() -> str:
+def _format_now() -> str:
     """Return the time in ISO 8601, in UTC."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

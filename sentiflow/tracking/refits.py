@@ -17,7 +17,9 @@ from sentiflow.storage.uris import display_uri, names_model
 from sentiflow.tracking import model_sources
 
 SETTING = "train.refit.of"
+"""The setting that error messages name."""
 TEST = SPLITS[2]
+"""Name of the test split."""
 
 
 @dataclass(frozen=True)
@@ -25,17 +27,19 @@ class Refit:
     """A finished training that is repeated on all labelled rows of its data."""
 
     input: dict[str, Any]
-    """Its model as an input: ``uri`` and ``fingerprint`` of the package, and its ``training``."""
+    """The model of that training as an input: ``uri`` and ``fingerprint`` of its package, and its
+    ``training``."""
     package: Manifest
-    """Manifest of its package, which has the calibration, the threshold and the profile."""
+    """Manifest of that package: the refit takes its calibration, threshold and profile."""
     first: Input | None
     """The model that the training was initialized from, if any."""
     num_epochs: int
-    """The epoch that the training chose. The refit ends there; its learning rates follow a schedule
-    over ``train.num_epochs``."""
+    """The epoch that the training chose. The refit ends after it, but its schedule of learning
+    rates is for all of ``train.num_epochs``."""
     record: RefitRecord
-    """Description for the manifests of the refit and of its package. ``splits``: it is trained on
-    their rows. ``metrics``: of the chosen epoch, and of the test rows if they were evaluated."""
+    """Description for the manifests of the refit and of its package. ``splits``: the splits that
+    the refit is trained on. ``metrics``: metrics of the repeated training, in its chosen epoch and,
+    if they were evaluated, on the test rows."""
 
 
 class AppliedRefit(NamedTuple):
@@ -52,7 +56,7 @@ class AppliedRefit(NamedTuple):
 def apply(config: Config) -> AppliedRefit:
     """Find the run that ``train.refit`` names, and take its settings of ``train``.
 
-    Workers and locations stay as the config has them.
+    Settings that do not decide the result, such as locations, stay as the config has them.
 
     Raises:
         UserError: There is no such model, its training or its prepared data are gone, or the config
@@ -63,8 +67,8 @@ def apply(config: Config) -> AppliedRefit:
     of = config.train.refit.of
     uri, package = model_sources.find(of, tracking=config.tracking.uri, setting=SETTING)
     training = _require_training(of, uri, package)
-    theirs = TrainSettings.model_validate(training["settings"])
-    _check_same(config.train, theirs, of)
+    repeated = TrainSettings.model_validate(training["settings"])
+    _check_settings(config.train, repeated, of)
 
     prepared_uri, prepared = _require_prepared(config.train.prepared_uri, training)
     first = training["inputs"].get("init_from")
@@ -73,7 +77,7 @@ def apply(config: Config) -> AppliedRefit:
     own["init_from"] = config.train.init_from
     if first and not config.train.init_from:
         own["init_from"] = first["uri"]
-    settings = theirs.model_copy(update=own)
+    settings = repeated.model_copy(update=own)
 
     model = package_files.to_input(uri, package)
     refit = Refit(
@@ -81,7 +85,7 @@ def apply(config: Config) -> AppliedRefit:
         package=package,
         first=first,
         num_epochs=training["chosen_epoch"],
-        record=_describe(uri, package, prepared),
+        record=_make_record(uri, package, prepared),
     )
     return AppliedRefit(config.model_copy(update={"train": settings}), refit, prepared)
 
@@ -95,7 +99,7 @@ def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
         package: Its manifest.
 
     Raises:
-        UserError: Its training is gone, or cannot be repeated.
+        UserError: The training is gone, or cannot be repeated.
     """
     if names_model(uri):
         maker = package["inputs"].get("training") or {}
@@ -118,15 +122,16 @@ def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
     raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
 
 
-def _check_same(ours: TrainSettings, theirs: TrainSettings, of: str) -> None:
-    """Check that each setting that a config gives is as in the run to repeat.
+def _check_settings(settings: TrainSettings, repeated: TrainSettings, of: str) -> None:
+    """Check that each setting that a config gives has the same value in the run to repeat.
 
     Raises:
-        UserError: One is not.
+        UserError: A setting differs.
     """
-    given = flatten(ours.dump_decisive(only_given=True))
-    kept = flatten(theirs.dump_decisive())
-    # A section without a setting is {} in given; kept has no such key, but its settings.
+    given = flatten(settings.dump_decisive(only_given=True))
+    kept = flatten(repeated.dump_decisive())
+    # For a section without settings, ``given`` has the section with the value {}. ``kept`` has only
+    # keys of settings, so the default {} makes both equal.
     differing = [name for name, value in given.items() if kept.get(name, {}) != value]
     if differing:
         raise UserError(
@@ -151,10 +156,10 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
         training: Manifest of the training.
 
     Returns:
-        Their directory and manifest.
+        Directory and manifest of the data.
 
     Raises:
-        UserError: They are gone, or there are other data.
+        UserError: The data are gone, or ``uri`` has other data.
     """
     named = training["inputs"]["prepared"]
     if manifest.read(uri) is None:
@@ -168,7 +173,7 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
     return uri, prepared
 
 
-def _describe(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
+def _make_record(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
     """Describe the run to repeat for the manifests of the refit and of its package."""
     splits = list(SPLITS)
     if TEST in prepared.get("fixed_splits", ()):
@@ -182,7 +187,7 @@ def _describe(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
 
 
 def has_seen_test(record: RefitRecord) -> bool:
-    """Say whether a refit was trained on the test rows, as they were drawn and not given."""
+    """Say whether a refit was trained on the test rows: yes, if they were drawn from its data."""
     return TEST in record["splits"]
 
 

@@ -37,15 +37,20 @@ OUTPUT_TAG = "sentiflow.output_uri"
 FINGERPRINT_TAG = "sentiflow.fingerprint"
 """Fingerprint of the result; of a version of a registered model, fingerprint of its package."""
 STAGE_TAG = "sentiflow.stage"
+"""Name of the stage."""
 GROUP_TAG = "sentiflow.run"
 """Id of the command; all its stages have the same."""
 TRIAL_TAG = "sentiflow.trial"
+"""Name of the trial in its sweep."""
 PARENT_TAG = "mlflow.parentRunId"
+"""Id of the run above a nested run."""
 NOTE_TAG = "mlflow.note.content"
 """The description of a run."""
 SCORED_TAG = "sentiflow.scored_uri"
+"""Location of the evaluated predictions."""
 SCORED_FINGERPRINT_TAG = "sentiflow.scored_fingerprint"
-"""Which predictions were evaluated: tags of the evaluation, and of the training of its model."""
+"""Fingerprint of the evaluated predictions. The evaluation has this tag and ``SCORED_TAG``, and the
+training of its model has them, too."""
 REASON_TAG = "sentiflow.reason"
 """Why the run failed or was killed."""
 
@@ -55,14 +60,17 @@ DIRTY_TAG = "mlflow.source.git.dirty"
 CODE_TAG = "sentiflow.code"
 """A hash of the code."""
 SUBMISSION_TAG = "sentiflow.submission_id"
+"""Id of the job that was submitted to a cluster."""
 CODE_TAGS = (
     "sentiflow.version", CODE_TAG, COMMIT_TAG, DIRTY_TAG,
     SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
+"""Tags that say which code made a run, and who started it."""
 COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
-"""Variable with the commit where there is no repository, as in a submitted job: the result of
-:func:`read_commit` where the job was submitted."""
-_DIRTY = "-dirty"
+"""Variable with the commit, for a submitted job, which has no repository: the result of
+:func:`read_commit` on the machine that submitted it."""
+_DIRTY_SUFFIX = "-dirty"
+"""End of a commit in the text of ``git describe --dirty`` if tracked files have been changed."""
 
 CONTEXTS = {
     "prepare": "preparation",
@@ -76,11 +84,11 @@ CONTEXTS = {
 _MAX_FILES = 100
 """Maximum files that are named in a dataset's source; its profile has their number."""
 
-_PLACES = ("output_uri", "prepared_uri", "scored_uri")
-"""Settings that are locations of the run."""
+_LOCATION_SETTINGS = ("output_uri", "prepared_uri", "scored_uri")
+"""Last part of the names of settings that are locations."""
 _MAX_CHANGES = 3
 """Maximum parameters in the name of a run."""
-_MAX_VALUE = 24
+_MAX_VALUE_LENGTH = 24
 """Maximum characters of a parameter's value in the name of a run."""
 
 # MLflow's limits, in characters
@@ -90,10 +98,11 @@ MAX_KEY_LENGTH = 250
 MAX_DIGEST_LENGTH = 36
 
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
+"""A character that MLflow refuses in the name of a metric, a parameter or a tag."""
 
 
 def name_run(stage: str, config: Config, *, changes: str = "") -> str:
-    """Name a run by its output directory and its stage, a training by its changes or its model.
+    """Name a run by its output directory and its stage; a training by its changes or its model.
 
     Example:
         >>> config = Config(
@@ -117,7 +126,8 @@ def name_run(stage: str, config: Config, *, changes: str = "") -> str:
 def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> str:
     """Name the parameters of a training that differ from the most similar earlier training.
 
-    Earlier trainings with the same parameters do not count.
+    An earlier training with the same parameters is left out. A parameter that it lacks is no
+    difference.
 
     Example:
         >>> find_changes({"train.seed": "1"}, [{"train.seed": "0"}, {"train.seed": "1"}])
@@ -131,7 +141,7 @@ def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]
     shown = []
     for key in changed[:_MAX_CHANGES]:
         name = key.removeprefix("train.").removeprefix("model.")
-        shown.append(f"{name}={params[key][:_MAX_VALUE]}")
+        shown.append(f"{name}={params[key][:_MAX_VALUE_LENGTH]}")
     text = ", ".join(shown)
     num_more = len(changed) - len(shown)
     if num_more:
@@ -145,8 +155,8 @@ def describe_code() -> dict[str, str]:
     tags = {
         "sentiflow.version": __version__,
         CODE_TAG: hash_code(),
-        COMMIT_TAG: commit.removesuffix(_DIRTY),
-        DIRTY_TAG: "true" if commit.endswith(_DIRTY) else "",
+        COMMIT_TAG: commit.removesuffix(_DIRTY_SUFFIX),
+        DIRTY_TAG: "true" if commit.endswith(_DIRTY_SUFFIX) else "",
         SUBMISSION_TAG: ray_job.submission_id(),
     }
     return {name: value for name, value in tags.items() if value}
@@ -172,7 +182,7 @@ def hash_code() -> str:
 def read_commit() -> str:
     """Ask git for the commit of the working directory; empty without git or a repository.
 
-    It ends with ``-dirty`` if tracked files have been changed since.
+    The result ends with ``-dirty`` if tracked files have been changed since the commit.
     """
     try:
         asked = subprocess.run(
@@ -194,7 +204,7 @@ def log(
 ) -> None:
     """Add metrics and parameters to a run, and add or change tags.
 
-    A parameter that the run has must have the same value.
+    MLflow raises an error if the run already has a parameter with another value.
     """
     from mlflow.entities import Param, RunTag
 
@@ -207,7 +217,13 @@ def log(
 
 
 def add_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
-    """Add files to a run's artifacts, by their paths there."""
+    """Add files to a run's artifacts.
+
+    Args:
+        client: The store.
+        run_id: The run.
+        files: Contents by path below the artifacts.
+    """
     if not files:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -220,7 +236,7 @@ def add_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -
 
 
 def add_report(text: str, experiment_id: str, run_id: str) -> str:
-    """Add a link to the report of an evaluation's run to the first line of a description."""
+    """Add a link to the first line of a description: to the report in the run of an evaluation."""
     first, end, others = text.partition("\n")
     link = f"#/experiments/{experiment_id}/runs/{run_id}/artifacts/report.html"
     return f"{first} [Report]({link}){end}{others}"
@@ -264,7 +280,7 @@ def _to_dataset(name: str, item: Mapping[str, Any]) -> "Dataset":
 
 
 def _name_files(uris: Sequence[str]) -> str:
-    """Name the first of some files, or its member of an archive, and count the others."""
+    """Name the first file, or the member of an archive that it is, and count all other files."""
     member = split_member(uris[0])[1]
     first = (member or uris[0]).rpartition("/")[2]
     if len(uris) == 1:
@@ -281,17 +297,17 @@ def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
 def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
     """Turn settings into parameters with dotted names; long values are cut.
 
-    Locations of the run are tags: as parameters, they would differ in each comparison.
+    Locations are left out: they would differ in each comparison of runs. The tags have them.
     """
     flat = flatten(dict(settings))
-    names = [name for name in flat if name.rpartition(".")[2] not in _PLACES]
+    names = [name for name in flat if name.rpartition(".")[2] not in _LOCATION_SETTINGS]
     keys = _to_keys(names)
-    return {keys[name]: _to_text(str(flat[name]))[:MAX_PARAM_LENGTH] for name in names}
+    return {keys[name]: _clean_text(str(flat[name]))[:MAX_PARAM_LENGTH] for name in names}
 
 
 def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Fit tags to MLflow's limits; long values are cut."""
-    return {to_key(key): _to_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
+    return {to_key(key): _clean_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
 
 def now_ms() -> int:
@@ -302,7 +318,7 @@ def now_ms() -> int:
 def _to_keys(names: Iterable[str]) -> dict[str, str]:
     """Find a key for each name; names that would get the same key get a hash in it.
 
-    Names may contain classes, whose characters are arbitrary.
+    Names of metrics may contain the names of classes, which may have any characters.
     """
     keys = {name: to_key(name) for name in names}
     counts = Counter(keys.values())
@@ -323,11 +339,12 @@ def to_key(name: str) -> str:
 
 
 def _add_hash(key: str, name: str) -> str:
+    """Cut a key, and append a hash of its name: at most ``MAX_KEY_LENGTH`` characters."""
     digest = hashlib.sha256(name.encode()).hexdigest()
     return f"{key[: MAX_KEY_LENGTH - 9]}-{digest[:8]}"
 
 
-def _to_text(value: str) -> str:
+def _clean_text(value: str) -> str:
     """Remove credentials, and escape bytes that are not Unicode, as in some names of files."""
     shown = without_credentials(value)
     return shown.encode(errors="backslashreplace").decode()

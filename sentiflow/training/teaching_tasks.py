@@ -149,9 +149,9 @@ def _average(
         hashes = hash_texts(text)
         given += [_load_answers(uri).find(hashes) for uri in tables]
     if models:
-        from sentiflow.cluster import memory
+        from sentiflow.cluster import loaded_models
 
-        packages = memory.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
+        packages = loaded_models.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
         given += [_ask_model(text, package, classes) for package in packages]
     num_answers = np.sum([is_answered for is_answered, _ in given], axis=0)
     sums = np.sum([probabilities for _, probabilities in given], axis=0)

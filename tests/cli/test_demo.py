@@ -26,7 +26,7 @@ def test_the_demo_runs_and_then_is_complete(tmp_path, monkeypatch, resources):
     make_store(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(demo, "_ROWS", 2000)  # a tenth of what users get
+    monkeypatch.setattr(demo, "_NUM_ROWS", 2000)  # a tenth of what users get
     first = invoke("demo")
     assert first.exit_code == 0, first.output
     assert "sentiflow ui runs/quickstart/quickstart.yaml" in first.stdout

@@ -43,7 +43,7 @@ def test_ray_data_has_what_is_used_of_it():
 
     assert resource_manager.ResourceManager.GLOBAL_LIMITS_UPDATE_INTERVAL_S
     assert streaming_executor_state.WAIT_FOR_TASK_COMPLETION_TIMEOUT_S
-    assert [base.__name__ for base in ray_internals.callbacks_of_data(print)[0].__bases__] == [
+    assert [base.__name__ for base in ray_internals.make_data_callbacks(print)[0].__bases__] == [
         "ExecutionCallback"
     ]
 

@@ -56,7 +56,7 @@ def test_a_damaged_parquet_file_is_named_and_what_else_is_scored_is_kept(
 
 
 def test_a_model_that_is_replaced_while_it_scores_ends_the_job(tmp_path, corpora, model, resources):
-    from sentiflow.cluster import memory
+    from sentiflow.cluster import loaded_models
 
     with pytest.raises(JobError, match="has been replaced since the job began"):
-        memory.load_models((model, "another"), on_gpu=False)
+        loaded_models.load_models((model, "another"), on_gpu=False)

@@ -234,11 +234,11 @@ def test_a_model_of_the_registry_is_downloaded_to_where_all_nodes_find_it(
 
 
 def test_a_task_without_a_share_of_a_gpu_uses_none(model, monkeypatch):
-    from sentiflow.cluster import memory
+    from sentiflow.cluster import loaded_models
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     fingerprint = manifest.read(model)["fingerprint"]
-    (package,) = memory.load_models((model, fingerprint), on_gpu=False)
+    (package,) = loaded_models.load_models((model, fingerprint), on_gpu=False)
     assert {parameter.device.type for parameter in package.network.parameters()} == {"cpu"}
 
 

@@ -256,7 +256,7 @@ def make_stage() -> types.SimpleNamespace:
 def test_a_job_that_ran_without_the_store_is_imported_later(
     tmp_path, sample_csv, monkeypatch, caplog
 ):
-    monkeypatch.setattr(stages, "_stage", lambda verb: make_stage())
+    monkeypatch.setattr(stages, "_import_stage", lambda verb: make_stage())
     away = {"uri": "http://127.0.0.1:9", "required": False}
     path = write_config(tmp_path, sample_csv, tracking=away)
     stages.run(settings.load(path), ["evaluate"])

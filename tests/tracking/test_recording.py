@@ -108,7 +108,7 @@ def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
             recorder.log_metrics({"train/loss": 0.5}, step=2)
             recorder.log_files({"settings.yaml": b""}, are_outputs=False)
             recorder.log_files({"report.html": b"page"})
-            recorder.of_run("").log_metrics({"test/accuracy": 0.5})
+            recorder.make_training_recorder("").log_metrics({"test/accuracy": 0.5})
             described = recorder.describe()
         assert described["experiment"] == "laws"
         assert (described["group"], described["name"]) == ("0123abcd", "evaluate abcd")

@@ -1,8 +1,9 @@
 """Config -> problems with its files, models and directories, before anything starts.
 
-Every job checks its config before it starts Ray or a run in MLflow; so do ``sentiflow doctor``,
-``config validate`` and ``--dry-run``. Nothing is written. Only the first megabyte of a few files of
-each input is read, so a wrong column, label or delimiter is found in a moment.
+Every job checks its config before it starts Ray or a run in MLflow. ``sentiflow doctor``,
+``config validate`` and ``--dry-run`` check it, too. Nothing is written. Only the first
+megabyte of a few files of each input is read, so a wrong column, label or delimiter is found in a
+moment.
 """
 
 import functools
@@ -33,8 +34,8 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
     Args:
         config: The experiment.
         verbs: The stages that will run, in order.
-        needs_input: Whether missing input is an error; if not, it is a warning, as a job may run
-            elsewhere.
+        needs_input: Whether missing input is an error. If not, it is a warning: the job may run on
+            another machine, which has the input.
 
     Raises:
         UserError: A stage would fail; the message has a line for each reason.
@@ -85,7 +86,7 @@ def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
 
 
 def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
-    """Check all files that a preparation reads, and the word vectors."""
+    """Check the settings of a preparation, all files that it reads, and the word vectors."""
     settings = config.prepare
     yield from find_problem(
         "input",
@@ -115,7 +116,10 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
 
 
 def _check_labelled(config: Config, name: str, files: Sequence[str]) -> Iterator[CheckResult]:
-    """Check labelled files of a preparation; corrections may mend their labels."""
+    """Check labelled files of a preparation.
+
+    With corrections a wrong label is only a warning, as they may correct it.
+    """
     settings = config.prepare
     for result in previews.check(
         f"prepare.{name}",
@@ -143,7 +147,7 @@ def _check_corrections(config: Config) -> Iterator[CheckResult]:
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
     """Check the prepared data, the model to start from, and the run to repeat."""
     settings = config.train
-    if settings.refit is not None:  # its prepared data and its model are checked with it
+    if settings.refit is not None:  # checks its model and its prepared data, too
         yield from find_problem("model", refits.apply, config)
         return
     yield from find_problem("input", require_prepared, config, verbs, "train")
@@ -164,7 +168,8 @@ def _check_initial(config: Config) -> None:
 def _check_teachers(config: Config) -> None:
     """Check the teachers of a distillation, and every answer in their files.
 
-    They must know the classes of the setting, else of the prepared data, else of the format.
+    Teachers must know the classes of ``train.classes``. If it is not set: the classes of the
+    prepared data. If these do not exist yet: the classes of the format.
     """
     settings = config.train
     classes = settings.classes
@@ -182,7 +187,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
     """Check the model, the corpus and the columns to keep."""
     settings = config.score
     models = settings.model_uris
-    if "train" in verbs:  # its model does not exist yet
+    if "train" in verbs:  # the model of this training does not exist yet
         trained = f"{config.train.output_uri}/"
         models = tuple(uri for uri in models if not f"{uri}/".startswith(trained))
     if models:
@@ -220,7 +225,7 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
 
 
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:
-    """Check that the prepared data of a stage are there, unless they will be made.
+    """Check that the prepared data of a stage exist, unless an earlier stage will make them.
 
     Args:
         config: The experiment.
@@ -228,7 +233,7 @@ def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None
         section: The section that names the data: ``train`` or ``score``.
 
     Raises:
-        UserError: They are not.
+        UserError: The data do not exist.
     """
     uri = getattr(config, section).prepared_uri
     is_read = section == "train" or config.score.reads_prepared

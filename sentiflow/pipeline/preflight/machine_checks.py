@@ -1,7 +1,8 @@
 """Config -> whether its jobs can run on this machine, or on the cluster of ``RAY_ADDRESS``.
 
-Without a cluster, nothing here starts or imports Ray. On a cluster every node is checked: tasks of
-Ray run a check on all nodes at the same time. They take no core, so a busy cluster answers too.
+Without a cluster, this module neither starts nor imports Ray. On a cluster every node is checked:
+tasks of Ray run a check on all nodes at the same time. The tasks take no core, so a busy cluster
+answers, too.
 """
 
 import os
@@ -35,7 +36,7 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     """Check this machine, or every node of a cluster, as the jobs of a config would use it.
 
     Args:
-        config: The experiment; without one, its files are not checked.
+        config: The experiment; None: only the machine and the tracking store are checked.
         verbose: Show Ray's own messages.
     """
     results: list[CheckResult] = []
@@ -45,8 +46,8 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):  # as connection.find_address does
         results += report("versions", describe_versions)
         for uri in outputs:
-            if not is_local(uri):  # the config's checks cover local ones
-                results += report("output", try_object_store, uri)
+            if not is_local(uri):  # examine_config checks local directories
+                results += report("output", write_trial_object, uri)
     else:
         results += find_problem("nodes", _examine_nodes, outputs, verbose, results)
     return [*results, *examine_config(config), *examine_tracking(config)]
@@ -59,7 +60,7 @@ def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]
     """
     from sentiflow.cluster import connection, nodes
 
-    # Ray prints some messages on standard output
+    # Ray prints some messages on standard output, where only the result belongs.
     with redirect_stdout(sys.stderr), connection.starting(verbose=verbose) as wait:
         resources = wait()
         what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster"
@@ -105,7 +106,11 @@ def describe_versions() -> str:
 
 
 def check_versions() -> str:
-    """Check that all nodes have the versions and the code of this machine."""
+    """Check that all nodes have the versions and the code of this machine.
+
+    Raises:
+        UserError: There are nodes with other versions.
+    """
     expected = find_versions()
 
     def list_others(answer: "NodeAnswer[dict[str, str]]") -> str:
@@ -124,7 +129,11 @@ def check_versions() -> str:
 
 
 def check_torch() -> str:
-    """Check that torch works on all nodes, and on the GPUs that Ray counts there."""
+    """Check that torch works on each node, and on all GPUs that Ray counts on the node.
+
+    Raises:
+        UserError: There are nodes where torch does not work.
+    """
 
     def compare_gpus(answer: "NodeAnswer[int]") -> str:
         expected = answer.resources.get("GPU", 0)
@@ -174,9 +183,9 @@ def _check_nodes(
 def count_gpus() -> int:
     """Count the GPUs of this node on which torch computes.
 
-    Ray hides a node's GPUs from tasks that ask for none; this function makes them visible. A broken
-    build or driver may end this process, which Ray reports.
+    A broken build of torch or a broken driver may end this process, which Ray reports.
     """
+    # Ray hides GPUs from a task that asks for none, by an empty variable.
     if not os.environ.get("CUDA_VISIBLE_DEVICES"):
         os.environ.pop("CUDA_VISIBLE_DEVICES", None)
     import torch
@@ -189,7 +198,7 @@ def count_gpus() -> int:
 
 
 def check_token() -> CheckResult:
-    """Check that Ray's dashboard, which starts jobs, asks for a token; it may be unreachable."""
+    """Check that Ray's dashboard asks for a token, as it starts jobs; it may be unreachable."""
     import requests
 
     from sentiflow.cluster import nodes
@@ -210,8 +219,8 @@ def check_token() -> CheckResult:
     )
 
 
-def try_object_store(uri: str) -> str:
-    """Write and delete a small object."""
+def write_trial_object(uri: str) -> str:
+    """Write and delete an empty object, to find out whether a location can be written."""
     trial = join(uri, f".sentiflow-{secrets.token_hex(6)}")
     filesystem.write_bytes(trial, b"")
     filesystem.delete(trial)

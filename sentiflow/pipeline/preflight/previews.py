@@ -31,11 +31,11 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 
 MAX_FILES = 5
-"""Files of an input that are read: the first, the last, and some between them."""
-_MAX_SHOWN = 10
-"""Unknown labels that a line lists."""
-_USUAL_DAMAGE = 0.01
-"""Share of texts with some invalid bytes that is not worth a warning before a run."""
+"""Maximum number of files of an input that are read: the first, the last, and some between them."""
+_MAX_SHOWN_LABELS = 10
+"""Maximum number of unknown labels in a message."""
+_USUAL_DAMAGED_FRACTION = 0.01
+"""Up to this fraction of texts with invalid bytes, there is no warning before a run."""
 _NO_ROWS = pa.table(dict.fromkeys(("text", "unknown_label", "reason"), pa.nulls(0, pa.string())))
 
 
@@ -45,11 +45,11 @@ class FilePreview:
 
     first: first_rows.FirstRows
     plan: corpus.Plan | None
-    """Its columns; None if it is blank."""
+    """How a stage would read the columns of the file; None if the file is blank."""
     rows: pa.Table
     """The rows, as ``row_checks.check`` returns them."""
     time_fault: str = ""
-    """The fault that ``times.find_fault`` finds in times that the stage keeps; empty: none."""
+    """The fault in the times, by ``times.find_fault``; empty if they have none, or are not kept."""
     is_time_error: bool = False
     """Whether the fault is an error."""
 
@@ -60,7 +60,7 @@ class FilePreview:
 
     @property
     def num_damaged(self) -> int:
-        """Texts that hold U+FFFD for invalid bytes."""
+        """Number of texts that hold U+FFFD in place of invalid bytes."""
         if not self.first.is_damaged or _is_parquet(self.first):
             return 0
         return pc.sum(pc.match_substring(self.rows["text"], row_checks.REPLACEMENT)).as_py() or 0
@@ -75,16 +75,16 @@ class Preview:
     files: Sequence[FilePreview]
     """The files that could be read, of a few that were chosen."""
     is_whole: bool
-    """Whether these are all rows of all files."""
+    """Whether ``files`` are all files of the setting, with all their rows."""
 
     @property
     def num_rows(self) -> int:
-        """Rows of all these files."""
+        """Number of rows of ``files``."""
         return sum(file.rows.num_rows for file in self.files)
 
     @property
     def unknown(self) -> Counter[str]:
-        """Rows with each value of an unknown label."""
+        """Number of rows by value of an unknown label."""
         total: Counter[str] = Counter()
         for file in self.files:
             total.update(row_checks.count_values(file.unknown))
@@ -110,7 +110,7 @@ def check(
         check_columns: Takes the plan to read a file, and the name of the file; raises ``UserError``
             if the plan lacks a column.
         rules: The stage's rules for rows.
-        text_column: As for :func:`_read`.
+        text_column: As for :func:`_preview_file`.
         max_rejected_fraction: Maximum share of rejected rows; 1: rows and labels are not checked.
     """
 
@@ -121,7 +121,7 @@ def check(
 
     uris, problems = attempt("input", expand)
     uris = uris or []
-    read = functools.partial(_read, settings=form, rules=rules, text_column=text_column)
+    read = functools.partial(_preview_file, settings=form, rules=rules, text_column=text_column)
     results = filesystem.map_files(functools.partial(attempt, "columns", read), _choose_files(uris))
     files = []
     for file, faults in results:
@@ -158,7 +158,7 @@ def _choose_files(uris: Sequence[str]) -> list[str]:
     return [uris[place] for place in places]
 
 
-def _read(
+def _preview_file(
     uri: str,
     settings: FormatSettings,
     *,
@@ -181,7 +181,7 @@ def _read(
     is_parquet = _is_parquet(first)
     if not is_parquet and csv_format.is_blank(first.head):
         return FilePreview(first, None, _NO_ROWS)
-    form, plan = _plan(first, settings, (*rules.keep, rules.split_column), text_column)
+    form, plan = _make_plan(first, settings, (*rules.keep, rules.split_column), text_column)
     if not first.rows.num_rows:
         return FilePreview(first, plan, _NO_ROWS)
     columns = _read_columns(first, form)
@@ -236,7 +236,7 @@ def _read_splits(
     return first.column(name if position is None else position)
 
 
-def _plan(
+def _make_plan(
     first: first_rows.FirstRows,
     settings: FormatSettings,
     keep_columns: Sequence[str],
@@ -260,7 +260,7 @@ def _check_encoding(seen: Preview) -> list[CheckResult]:
     """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
 
     def is_bad(file: FilePreview) -> bool:
-        is_damaged = file.num_damaged > _USUAL_DAMAGE * file.rows.num_rows
+        is_damaged = file.num_damaged > _USUAL_DAMAGED_FRACTION * file.rows.num_rows
         return is_damaged or bool(file.first.fitting_encoding)
 
     bad = [file for file in seen.files if is_bad(file)]
@@ -361,8 +361,8 @@ def _explain_labels(seen: Preview) -> str:
     settings = seen.format
     num_unknown = unknown.total()
     worst = max(seen.files, key=lambda file: len(file.unknown))
-    listed = row_checks.list_unknown(dict(unknown.most_common(_MAX_SHOWN)))
-    if len(unknown) > _MAX_SHOWN:
+    listed = row_checks.list_unknown(dict(unknown.most_common(_MAX_SHOWN_LABELS)))
+    if len(unknown) > _MAX_SHOWN_LABELS:
         listed += f", ... ({len(unknown):,} values)"
     what = (
         f"{seen.setting}: {num_unknown:,} of the first {seen.num_rows:,} rows have a label that "
@@ -373,7 +373,7 @@ def _explain_labels(seen: Preview) -> str:
             f"{what}: describe the file by the section format, with kind: csv; without it the "
             "labels of Sentiment140 are expected"
         )
-    if len(unknown) > _MAX_SHOWN or num_unknown == seen.num_rows:
+    if len(unknown) > _MAX_SHOWN_LABELS or num_unknown == seen.num_rows:
         label = settings.columns.label if settings.columns else None
         return f"{what}: is format.columns.label={label} the right column?"
     return f"{what}: name each value in format.labels, at a class or under {UNLABELLED}"
