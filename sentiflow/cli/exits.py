@@ -65,7 +65,7 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         )  # a shell may send the signal again while the run ends
         received.append(number)
         _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
-        end(number, frame)
+        raise_interrupt(number, frame)
 
     # A signal that the caller ignores stays ignored: nohup ignores SIGHUP.
     candidates = (signal.SIGTERM, signal.SIGHUP)
@@ -117,7 +117,7 @@ def _print_error(error: Exception) -> int:
     return 2 if isinstance(explained, UserError) else 1
 
 
-def end(number: int, frame: object) -> NoReturn:
+def raise_interrupt(number: int, frame: object) -> NoReturn:
     """Let a signal end the work as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
 
     Raises:

@@ -114,6 +114,7 @@ def _name_next(found: "Inspection", path: Path, model: str | None) -> str:
         return f"sentiflow score {path}"
     if found.roles.label is not None:
         return f"sentiflow run {path}"
+    # The config has no model: without labels it cannot train one.
     remark = "# it only scores: without labels nothing is trained"
     return f"sentiflow score {path} score.model_uri=MODEL  {remark}"
 
@@ -241,7 +242,7 @@ def _describe_values(found: "Inspection", column: "Column") -> str:
 
 
 def _count_values(found: "Inspection", column: "Column") -> list[str]:
-    """Write each value with the number of its rows; a label also with the name of its class."""
+    """Write each value with the number of its rows; a label also with its class, if it differs."""
     if column.name != found.roles.label:
         return [f"{value} {rows:,}" for value, rows in column.counts.items()]
     names = {value: name for name, values in found.classes.items() for value in values}

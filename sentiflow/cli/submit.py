@@ -160,7 +160,9 @@ def _follow_job(
     from sentiflow.cluster import job_client
 
     stream = sys.stderr if as_json else sys.stdout
-    signal.signal(signal.SIGTERM, exits.end)  # SIGTERM raises KeyboardInterrupt, as Ctrl-C does
+    signal.signal(
+        signal.SIGTERM, exits.raise_interrupt
+    )  # SIGTERM raises KeyboardInterrupt, as Ctrl-C does
     try:
         write = functools.partial(print, end="", file=stream, flush=True)
         details = job_client.follow(client, submission_id, write)

@@ -50,10 +50,10 @@ def fill(template: str, **values: object) -> str:
     )
     environment.filters |= {
         "align": align,
-        "columns": columns,
+        "columns": align_columns,
         "few": errors.few,
         "percent": "{:.1%}".format,
-        "table": table,
+        "table": align_table,
         "thousands": "{:,.0f}".format,
         "worst": errors.list_worst,
         "wrap": wrap,
@@ -62,7 +62,7 @@ def fill(template: str, **values: object) -> str:
 
 
 def wrap(text: str) -> str:
-    """Break a text into lines between words."""
+    """Break a text into lines of ``WIDTH`` characters, between words."""
     return textwrap.fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
@@ -77,7 +77,7 @@ def align(rows: Sequence[Sequence[str]], sides: str) -> str:
     return "\n".join(lines)
 
 
-def columns(text: str, sides: str) -> str:
+def align_columns(text: str, sides: str) -> str:
     """Align lines whose cells are separated by ``|``: cells are counted from the left.
 
     The last cell may contain ``|``, too. A line may have fewer cells.
@@ -91,7 +91,7 @@ def columns(text: str, sides: str) -> str:
     return align(rows, sides)
 
 
-def table(text: str, sides: str) -> str:
+def align_table(text: str, sides: str) -> str:
     """Align lines whose cells are separated by ``|``: cells are counted from the right.
 
     The first cell may contain ``|``, too. Each line has all cells.

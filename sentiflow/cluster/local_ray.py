@@ -39,7 +39,7 @@ _processes: dict[str, psutil.Process] = {}
 
 
 def choose_folder() -> Path:
-    """Name the folder for sessions: ``RAY_TMPDIR``, or this user's folder in Ray's default."""
+    """Return the folder for sessions: ``RAY_TMPDIR``, or this user's folder in Ray's default."""
     named = os.environ.get(_FOLDER_VARIABLE)
     if named:
         return Path(named).absolute()
@@ -69,7 +69,7 @@ def prepare_folder() -> None:
 
 
 def name_logs() -> Path:
-    """Name the folder with the logs of the Ray that was started last."""
+    """Return the folder with the logs of the Ray that was started last."""
     return choose_folder() / "ray/session_latest/logs"
 
 
@@ -136,7 +136,7 @@ def leave() -> None:
 def end_with_ray(is_over: threading.Event) -> None:
     """Watch a Ray that was started here; if it ends before ``is_over``, end this process.
 
-    Ray itself would end the process without a message, or let it wait without limit.
+    Without this watch, Ray ends the process without a message, or lets it wait without limit.
     """
     while not is_over.wait(_WATCH_SECONDS):
         if _has_program_ended("raylet") or _has_program_ended("gcs_server"):
@@ -160,7 +160,7 @@ def _kill_processes() -> None:
 
 
 def _has_program_ended(name: str) -> bool:
-    """Say whether a program of Ray has ended: a child stays as a zombie until it is waited for."""
+    """Say whether a program of Ray has ended. An ended child is a zombie until it is waited for."""
     process = _processes.get(name)
     if process is None:
         return False

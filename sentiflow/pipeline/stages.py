@@ -61,6 +61,7 @@ class Outcome:
 
     verb: Verb
     uri: str
+    """The output of the stage."""
     record: Manifest
     """The stage's manifest."""
     ran: bool
@@ -89,7 +90,7 @@ def run(
             remaining = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()  # the stage will run, and its plan reads what is checked here
-            planned = _resolve(verb, config)
+            planned = _plan_stage(verb, config)
             config = session.config = planned.config
             spec = planned.spec
             # With ``follows``, predictions by an earlier version of the model stay valid.
@@ -99,6 +100,7 @@ def run(
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
+                    # ``strict`` counts predictions by earlier versions as changes.
                     for change in strict.find_changes(output.status.record):
                         say(verb, f"{change}: new files use it; --overwrite rescores all")
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
@@ -133,9 +135,9 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     """Say what the first remaining stage would do; also return its resolved settings."""
     verb = remaining[0]
     is_new = manifest.read(getattr(config, verb).output_uri) is None
-    if is_new:
+    if is_new:  # as in run: the plan reads what is checked here
         _check_inputs(config, remaining)
-    planned = _resolve(verb, config)
+    planned = _plan_stage(verb, config)
     config = planned.config
     spec = planned.spec
     status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
@@ -168,7 +170,7 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
         "evaluate",
         "left out: a refit is trained on every labelled row; sentiflow card describes it",
     )
-    return VERBS[:-1]
+    return VERBS[:-1]  # the evaluation is the last stage
 
 
 def _check_inputs(config: Config, verbs: Sequence[Verb]) -> None:
@@ -195,8 +197,8 @@ class StagePlan(Protocol):
         """The output, with the settings and inputs that decide it."""
 
 
-def _resolve(verb: Verb, config: Config) -> StagePlan:
-    """Plan a stage; it runs as it was planned."""
+def _plan_stage(verb: Verb, config: Config) -> StagePlan:
+    """Look up what the settings of a stage refer to; the stage runs by this plan."""
     planned: StagePlan = _import_stage(verb).resolve(config)
     return planned
 
@@ -208,7 +210,7 @@ def _run_stage(
     recorder: "Recorder",
     session: "_Session",
 ) -> Manifest:
-    """Run the first remaining stage."""
+    """Run the first remaining stage; return its manifest."""
     verb = remaining[0]
     config = planned.config
     # A sweep changes settings of the section ``train``; other stages read texts or labels.

@@ -337,12 +337,12 @@ def _find_source(client: MlflowClient, uri: str) -> tuple[str, Version | None]:
         return client.get_logged_model(match["id"]).artifact_location, None
     if match["run"]:
         return _find_output(client, match["run"], match["model"]).artifact_location, None
-    version = _find_version(client, match)
+    version = _look_up_version(client, match)
     source = client.get_model_version_download_uri(version.name, str(version.number))
     return source, version
 
 
-def _find_version(client: MlflowClient, match: re.Match[str]) -> Version:
+def _look_up_version(client: MlflowClient, match: re.Match[str]) -> Version:
     """Find the version that a URI names by its alias or its number."""
     name = match["name"]
     if match["alias"]:

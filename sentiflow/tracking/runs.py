@@ -168,7 +168,7 @@ def describe_lineage(inputs: Mapping[str, Any]) -> dict[str, str]:
 
 
 def hash_code() -> str:
-    """Hash all modules and data files of sentiflow, as two checkouts of one version may differ."""
+    """Hash all modules and YAML files of sentiflow: two checkouts of one version may differ."""
     digest = hashlib.sha256()
     folder = Path(__file__).parents[1]
     for path in sorted(folder.rglob("*")):
@@ -257,7 +257,12 @@ def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> "list[DatasetInput]
 
 
 def _to_dataset(name: str, item: Mapping[str, Any]) -> "Dataset":
-    """Describe an input as a dataset."""
+    """Describe an input as a dataset of MLflow.
+
+    Args:
+        name: Name of the input.
+        item: The input: files, several models (``members``), or one directory.
+    """
     from mlflow.entities import Dataset
 
     files = item.get("files", ())
@@ -289,7 +294,7 @@ def _name_files(uris: Sequence[str]) -> str:
 
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:
-    """Name metrics as MLflow allows; undefined metrics (None) are left out."""
+    """Give metrics names that MLflow allows; undefined metrics (None) are left out."""
     keys = _to_keys(metrics)
     return {keys[name]: float(value) for name, value in metrics.items() if value is not None}
 
@@ -306,7 +311,7 @@ def to_params(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def to_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Fit tags to MLflow's limits; long values are cut."""
+    """Fit names and values of tags to MLflow's limits; long values are cut."""
     return {to_key(key): _clean_text(value)[:MAX_TAG_LENGTH] for key, value in tags.items()}
 
 

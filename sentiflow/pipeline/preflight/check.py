@@ -21,7 +21,7 @@ class CheckResult:
     check: str
     """Name of the check, such as ``input``."""
     level: Level
-    """``error``: a job would fail. ``unchecked``: it could not be checked."""
+    """``error``: a job would fail. ``unchecked``: the check was not possible."""
     what: str
     """The finding, and how to fix it."""
     is_mistake: bool = True
@@ -35,20 +35,20 @@ def attempt(
     setting: str = "",
     level: Level = "error",
 ) -> tuple[Result | None, list[CheckResult]]:
-    """Do some work, and turn a failure of a known kind into a finding: a ``CheckResult``.
+    """Call a function, and turn an error of a known kind into a finding: a ``CheckResult``.
 
     Args:
         check: Name of the check.
-        work: The work.
+        work: The function.
         arguments: Its arguments.
         setting: The setting that the finding begins with.
-        level: Level of a failure.
+        level: Level of the finding.
 
     Returns:
-        The result of the work, or None if it failed; and the findings, empty if it did not fail.
+        The result, or None after an error; and the findings: one after an error, else none.
 
     Raises:
-        OSError: The failure is of an unknown kind.
+        OSError: The error is of no known kind.
     """
     try:
         return work(*arguments), []
@@ -66,7 +66,7 @@ def attempt(
 def find_problem(
     check: str, work: Callable[..., object], *arguments: Any, setting: str = ""
 ) -> list[CheckResult]:
-    """Do some work as :func:`attempt`, and return its findings only."""
+    """Call a function as :func:`attempt` does; return only the findings."""
     _, problems = attempt(check, work, *arguments, setting=setting)
     return problems
 
@@ -74,13 +74,13 @@ def find_problem(
 def report(
     check: str, work: Callable[..., str], *arguments: Any, level: Level = "error"
 ) -> list[CheckResult]:
-    """Do some work that returns a line for the user; report the line, or why the work failed."""
+    """Call a function that returns a line for the user; report the line, or why it failed."""
     text, problems = attempt(check, work, *arguments, level=level)
     return problems or [CheckResult(check, "ok", text or "")]
 
 
 def to_text(results: Sequence[CheckResult]) -> str:
-    """Write each result, and a line with their counts."""
+    """Write a paragraph for each result, and a line with the number of results of each level."""
     wrap = textwrap.TextWrapper(
         100, subsequent_indent=" " * 20, break_long_words=False, break_on_hyphens=False
     )

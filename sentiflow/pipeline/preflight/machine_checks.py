@@ -43,7 +43,8 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     outputs: list[str] = []
     if config:
         outputs = config_checks.find_outputs(config, config_checks.STAGES)
-    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):  # as connection.find_address does
+    # The same rule as connection.find_address, whose import would import Ray.
+    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
         results += report("versions", describe_versions)
         for uri in outputs:
             if not is_local(uri):  # examine_config checks local directories
@@ -113,14 +114,14 @@ def check_versions() -> str:
     """
     expected = find_versions()
 
-    def list_others(answer: "NodeAnswer[dict[str, str]]") -> str:
+    def list_differences(answer: "NodeAnswer[dict[str, str]]") -> str:
         found = answer.result or {}
-        others = [name for name, version in found.items() if version != expected[name]]
-        return ", ".join(f"{name} {found[name]}" for name in others)
+        different = [name for name, version in found.items() if version != expected[name]]
+        return ", ".join(f"{name} {found[name]}" for name in different)
 
     _check_nodes(
         find_versions,
-        list_others,
+        list_differences,
         f"with other versions than the driver, which has {describe_versions()}",
         hint="install the same everywhere (pip install -c constraints.txt, or one image), or "
         "submit the job; if a node does not answer, look at its load and at ray status",
@@ -171,13 +172,13 @@ def _check_nodes(
     """
     from sentiflow.cluster import nodes
 
-    bad = []
+    faulty = []
     for answer in nodes.on_each(work):
         reason = answer.problem or explain(answer)
         if reason:
-            bad.append(f"{answer.node} ({reason})")
-    if bad:
-        raise UserError(f"there are nodes {problem}: {', '.join(bad)}", hint=hint)
+            faulty.append(f"{answer.node} ({reason})")
+    if faulty:
+        raise UserError(f"there are nodes {problem}: {', '.join(faulty)}", hint=hint)
 
 
 def count_gpus() -> int:

@@ -94,7 +94,7 @@ class Preview:
 def check(
     setting: str,
     patterns: Sequence[str],
-    form: FormatSettings,
+    settings: FormatSettings,
     check_columns: Callable[[corpus.Plan, str], object] = lambda plan, source: None,
     *,
     rules: row_checks.RowRules,
@@ -106,7 +106,7 @@ def check(
     Args:
         setting: Name of the setting.
         patterns: Files or globs.
-        form: The format.
+        settings: The format.
         check_columns: Takes the plan to read a file, and the name of the file; raises ``UserError``
             if the plan lacks a column.
         rules: The stage's rules for rows.
@@ -121,8 +121,12 @@ def check(
 
     uris, problems = attempt("input", expand)
     uris = uris or []
-    read = functools.partial(_preview_file, settings=form, rules=rules, text_column=text_column)
-    results = filesystem.map_files(functools.partial(attempt, "columns", read), _choose_files(uris))
+    preview_file = functools.partial(
+        _preview_file, settings=settings, rules=rules, text_column=text_column
+    )
+    results = filesystem.map_files(
+        functools.partial(attempt, "columns", preview_file), _choose_files(uris)
+    )
     files = []
     for file, faults in results:
         if file:
@@ -135,18 +139,18 @@ def check(
             yield from faults
             if faults:  # one finding is enough: other files lack the same columns
                 return
-    seen = Preview(
+    preview = Preview(
         setting=setting,
-        format=form,
+        format=settings,
         files=files,
         is_whole=len(files) == len(uris) and all(file.first.is_whole for file in files),
     )
-    yield from _check_encoding(seen)
-    yield from _check_times(seen)
+    yield from _check_encoding(preview)
+    yield from _check_times(preview)
     if max_rejected_fraction < 1 and not problems:
-        yield from _check_rows(seen, max_rejected_fraction)
+        yield from _check_rows(preview, max_rejected_fraction)
         if rules.required:  # the files have labels
-            yield from _check_labels(seen, max_rejected_fraction)
+            yield from _check_labels(preview, max_rejected_fraction)
 
 
 def _choose_files(uris: Sequence[str]) -> list[str]:
@@ -256,48 +260,49 @@ def _make_plan(
     return plan.table_format, plan
 
 
-def _check_encoding(seen: Preview) -> list[CheckResult]:
+def _check_encoding(preview: Preview) -> list[CheckResult]:
     """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
 
     def is_bad(file: FilePreview) -> bool:
         is_damaged = file.num_damaged > _USUAL_DAMAGED_FRACTION * file.rows.num_rows
         return is_damaged or bool(file.first.fitting_encoding)
 
-    bad = [file for file in seen.files if is_bad(file)]
+    bad = [file for file in preview.files if is_bad(file)]
     if not bad:
         return []
     worst = max(bad, key=lambda file: file.num_damaged)
-    treated = "are dropped" if seen.format.errors == "ignore" else "become U+FFFD"
+    treated = "are dropped" if preview.format.errors == "ignore" else "become U+FFFD"
     what = (
-        f"{seen.setting}: {display_uri(worst.first.uri)} is not {seen.format.encoding}: invalid "
-        f"bytes {treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} texts"
+        f"{preview.setting}: {display_uri(worst.first.uri)} is not {preview.format.encoding}: "
+        f"invalid bytes {treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} "
+        "texts"
     )
     fitting = worst.first.fitting_encoding
     if fitting:
-        what += f"; {fitting} fits: write {seen.format.section}.encoding: {fitting}"
+        what += f"; {fitting} fits: write {preview.format.section}.encoding: {fitting}"
     return [CheckResult("encoding", "warning", what)]
 
 
-def _check_times(seen: Preview) -> list[CheckResult]:
+def _check_times(preview: Preview) -> list[CheckResult]:
     """Check that the times to keep can be read, and that no month is read as a day."""
-    for file in seen.files:
+    for file in preview.files:
         if file.time_fault:
-            where = f"times of {display_uri(file.first.uri)} ({seen.format.section}.time_format)"
-            can_be_set = seen.format.kind != "sentiment140"
+            where = f"times of {display_uri(file.first.uri)} ({preview.format.section}.time_format)"
+            can_be_set = preview.format.kind != "sentiment140"
             level: Level = "error" if file.is_time_error and can_be_set else "warning"
-            return [CheckResult("times", level, f"{seen.setting}: {where}: {file.time_fault}")]
+            return [CheckResult("times", level, f"{preview.setting}: {where}: {file.time_fault}")]
     return []
 
 
-def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
+def _check_rows(preview: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows, other than for their labels."""
-    if seen.is_whole and not seen.num_rows:
-        what = f"{display_uri(seen.files[0].first.uri)} holds no record: it has at most a header"
-        return [CheckResult("rows", "error", f"{seen.setting}: {what}")]
+    if preview.is_whole and not preview.num_rows:
+        what = f"{display_uri(preview.files[0].first.uri)} holds no record: it has at most a header"
+        return [CheckResult("rows", "error", f"{preview.setting}: {what}")]
     reasons: Counter[str] = Counter()
     first_uri = ""
     first_row = 0
-    for file in seen.files:
+    for file in preview.files:
         for row, reason in enumerate(file.rows["reason"].to_pylist()):
             if reason not in (None, row_checks.UNKNOWN_LABEL):
                 if not reasons:
@@ -305,13 +310,13 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
                     first_row = row
                 reasons[reason] += 1
     num_bad = reasons.total()
-    if num_bad <= max_rejected_fraction * seen.num_rows:
+    if num_bad <= max_rejected_fraction * preview.num_rows:
         return []
-    section = seen.format.section
+    section = preview.format.section
     way_out = f"correct the file or the section {section}, or raise prepare.max_rejected_fraction"
     if row_checks.UNKNOWN_SPLIT in reasons:
         way_out = f"write one of {', '.join(SPLIT_VALUES)} in the column of splits, {way_out}"
-    if seen.format.kind == "sentiment140":
+    if preview.format.kind == "sentiment140":
         way_out += (
             f"; without kind: csv in the section {section} the six columns of Sentiment140 are "
             "expected"
@@ -320,34 +325,34 @@ def _check_rows(seen: Preview, max_rejected_fraction: float) -> list[CheckResult
         CheckResult(
             "rows",
             "error",
-            f"{seen.setting}: {num_bad:,} of the first {seen.num_rows:,} rows would be "
+            f"{preview.setting}: {num_bad:,} of the first {preview.num_rows:,} rows would be "
             f"rejected, in {first_uri} ({row_checks.list_reasons(reasons)}; the first is "
             f"row {first_row:,}): {way_out}",
         )
     ]
 
 
-def _check_labels(seen: Preview, max_rejected_fraction: float) -> list[CheckResult]:
+def _check_labels(preview: Preview, max_rejected_fraction: float) -> list[CheckResult]:
     """Check whether a preparation would reject too many rows for their labels."""
-    unknown = seen.unknown
-    if seen.is_whole and not unknown and _has_no_label(seen):
-        files = ", ".join(few([display_uri(file.first.uri) for file in seen.files]))
-        return [CheckResult("labels", "error", f"{seen.setting}: no row of {files} has a label")]
-    if seen.format.labels == "auto" and seen.num_rows:
-        if not seen.is_whole and len(unknown) <= MAX_CLASSES:
+    unknown = preview.unknown
+    if preview.is_whole and not unknown and _has_no_label(preview):
+        files = ", ".join(few([display_uri(file.first.uri) for file in preview.files]))
+        return [CheckResult("labels", "error", f"{preview.setting}: no row of {files} has a label")]
+    if preview.format.labels == "auto" and preview.num_rows:
+        if not preview.is_whole and len(unknown) <= MAX_CLASSES:
             return []
         return find_problem("labels", lambda: row_checks.choose_classes(unknown))
     if not unknown:
         return []
-    is_bad = unknown.total() > max_rejected_fraction * seen.num_rows
+    is_bad = unknown.total() > max_rejected_fraction * preview.num_rows
     level: Level = "error" if is_bad else "warning"
-    return [CheckResult("labels", level, _explain_labels(seen))]
+    return [CheckResult("labels", level, _explain_labels(preview))]
 
 
-def _has_no_label(seen: Preview) -> bool:
+def _has_no_label(preview: Preview) -> bool:
     """Say whether rows are accepted, but none of them has a label."""
     num_accepted = 0
-    for file in seen.files:
+    for file in preview.files:
         accepted = file.rows.filter(pc.is_null(file.rows["reason"]))
         num_accepted += len(accepted)
         if len(accepted) and accepted["label"].null_count < len(accepted):
@@ -355,25 +360,25 @@ def _has_no_label(seen: Preview) -> bool:
     return num_accepted > 0
 
 
-def _explain_labels(seen: Preview) -> str:
+def _explain_labels(preview: Preview) -> str:
     """Say which labels are unknown, and which setting names them."""
-    unknown = seen.unknown
-    settings = seen.format
+    unknown = preview.unknown
+    settings = preview.format
     num_unknown = unknown.total()
-    worst = max(seen.files, key=lambda file: len(file.unknown))
+    worst = max(preview.files, key=lambda file: len(file.unknown))
     listed = row_checks.list_unknown(dict(unknown.most_common(_MAX_SHOWN_LABELS)))
     if len(unknown) > _MAX_SHOWN_LABELS:
         listed += f", ... ({len(unknown):,} values)"
     what = (
-        f"{seen.setting}: {num_unknown:,} of the first {seen.num_rows:,} rows have a label that "
-        f"format.labels does not name, in {display_uri(worst.first.uri)}: {listed}"
+        f"{preview.setting}: {num_unknown:,} of the first {preview.num_rows:,} rows have a label "
+        f"that format.labels does not name, in {display_uri(worst.first.uri)}: {listed}"
     )
     if settings.kind == "sentiment140":
         return (
             f"{what}: describe the file by the section format, with kind: csv; without it the "
             "labels of Sentiment140 are expected"
         )
-    if len(unknown) > _MAX_SHOWN_LABELS or num_unknown == seen.num_rows:
+    if len(unknown) > _MAX_SHOWN_LABELS or num_unknown == preview.num_rows:
         label = settings.columns.label if settings.columns else None
         return f"{what}: is format.columns.label={label} the right column?"
     return f"{what}: name each value in format.labels, at a class or under {UNLABELLED}"
