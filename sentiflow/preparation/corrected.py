@@ -69,7 +69,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
         UserError: A row is not in the corpus, two corrections of a row differ, or the corpus has no
             row of a file.
     """
-    rows = rows.rename_axis("item").reset_index()
+    rows = rows.rename_axis("item").reset_index()  # item: the number of the correction
     has_text = rows["has_text"]
     by_row = rows[~has_text].merge(corpus.drop(columns="text"), on="row_id")
     by_text = rows[has_text].drop(columns="row_id").merge(corpus, on="text")

@@ -85,7 +85,7 @@ def find(
     Returns:
         The counts, which can be added up over groups; and the rows to leave out, as ``DROPPED``.
     """
-    rows = _repeated_rows(keys)
+    rows = _select_repeated(keys)
     text = rows.groupby(["normalized", "check"]).ngroup()
     split = rows["split"]
     contradicts = _find_contradicting(rows["label"], text)
@@ -118,10 +118,11 @@ def find(
     return counts, dropped.filter(pc.not_equal(dropped["reason"], ""))
 
 
-def _repeated_rows(keys: pa.Table) -> pd.DataFrame:
-    """Choose the rows whose text may be repeated, in the order of ``row_id``.
+def _select_repeated(keys: pa.Table) -> pd.DataFrame:
+    """Select the rows whose text may be repeated, in the order of ``row_id``.
 
-    Most texts are unique, so the later steps have few rows.
+    Only ``normalized`` is compared here, so rows of two texts with the same hash are included. Most
+    texts are unique, so the later steps have few rows.
     """
     is_repeated = keys["normalized"].to_pandas().duplicated(keep=False)
     rows = keys.filter(pa.array(is_repeated)).to_pandas()

@@ -29,11 +29,11 @@ from sentiflow.words import word_vectors
 
 log = logging.getLogger(__name__)
 
-_MERGED = 64
+_MAX_MERGED = 64
 """Maximum number of files with word counts that are in memory at the same time."""
 
-_MAX_KEYS = 1 << 23
-"""Number of rows whose texts one task compares, approximately."""
+_ROWS_PER_GROUP = 1 << 23
+"""Approximate number of rows whose texts one task compares."""
 
 _FEW_VECTORS = 0.5
 """A warning is logged if less than this share of the words has a vector."""
@@ -91,7 +91,10 @@ class Flow:
         The format of the job and of each part then has these classes.
         """
         counts = self._run(
-            "find_classes", self.parts, part_files.read_labels, write=part_files.write_labels
+            "find_classes",
+            self.parts,
+            part_files.read_labels,
+            write=part_files.count_written_labels,
         )
         classes = part_counts.choose_classes(counts, corrected=self.corrected)
         form = self.job.format.name_classes(classes)
@@ -148,11 +151,11 @@ class Flow:
         )
 
     def count_words(self) -> pa.Table:
-        """Sum the words of all parts, ``_MERGED`` files at a time."""
+        """Sum the words of all parts, ``_MAX_MERGED`` files at a time."""
         uris = self.work_files("words")
         total = pa.table({"word": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
-        for start in range(0, len(uris), _MERGED):
-            counts = pa.concat_tables([total, _read_all(uris[start : start + _MERGED])])
+        for start in range(0, len(uris), _MAX_MERGED):
+            counts = pa.concat_tables([total, _read_all(uris[start : start + _MAX_MERGED])])
             sums = counts.group_by("word").aggregate([("count", "sum")])
             total = sums.rename_columns({"count_sum": "count"})
         return total
@@ -190,7 +193,7 @@ class Flow:
     def _find_named_splits(self) -> tuple[str, ...]:
         """Find the splits, other than train, that a column names for some rows."""
         counts = self._run(
-            "count_splits", self.texts, part_files.read_texts, write=part_files.write_splits
+            "count_splits", self.texts, part_files.read_texts, write=part_files.count_splits
         )
         return tuple(split for split, num_rows in merge_counts(counts).items() if num_rows)
 
@@ -206,7 +209,7 @@ class Flow:
         )
 
     def _leave_out_repeats(self) -> list[part_files.CorpusPart]:
-        """Find the rows to leave out, and return the parts, each with its own of these rows."""
+        """Find the rows to leave out. Return the parts, each with the rows to leave out of it."""
         dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
         row_ids = dropped["row_id"].to_numpy()
         texts = []
@@ -221,7 +224,7 @@ class Flow:
     def _find_duplicates(self) -> list[str]:
         """Count repeated texts; return the URIs of the tables of rows to leave out."""
         num_rows = sum(part.num_rows for part in self.parts)
-        num_groups = math.ceil(num_rows / _MAX_KEYS)
+        num_groups = math.ceil(num_rows / _ROWS_PER_GROUP)
         find = functools.partial(
             part_files.find_duplicates,
             uris=self.work_files("keys"),
@@ -274,6 +277,7 @@ def fit_vocabulary(
         words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
     rows = vectors.find(words.words)
     has_vector = rows >= 0
+    # a word without a vector has row -1, so it takes the last vector, which becomes NaN
     matrix = np.where(has_vector[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
     num_with_vector = int(has_vector.sum())
     num_words = len(words) - words.num_special

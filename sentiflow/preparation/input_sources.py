@@ -80,21 +80,21 @@ def _describe(
 ) -> Input:
     """Describe files; they are read only if they have changed since last time.
 
-    Without a complete result they are not read here, since they are read when they are cut.
+    Without a complete result they are not read, because cutting them into parts reads them anyway.
 
     Args:
         patterns: Files and globs by the setting that names them, in the order of their rows.
         earlier: Their description in a complete result.
-        reads_new: Read them also without a complete result, as they are not cut.
+        reads_new: Read them also without a complete result, for files that are not cut.
 
     Raises:
-        UserError: One does not exist.
+        UserError: A file does not exist.
     """
     if earlier and input_files.are_gone(earlier, list(itertools.chain(*patterns.values()))):
         return earlier
     uris: list[str] = []
     for setting, globs in patterns.items():
-        # a glob may match a test file, too
+        # a glob of prepare.csv may match a file of prepare.test again: the first setting counts
         uris += [u for u in input_files.expand(globs, setting=setting) if u not in uris]
     if earlier or reads_new:
         return input_files.describe(uris, earlier=earlier)

@@ -4,8 +4,9 @@ A part is read first. Its token ids are written after the words of all parts are
 ``_work`` has its tokens, its words with their counts, and the hashes of its texts. Unlabelled texts
 pass the same steps in one map stage: they have no split, and their words are not counted.
 
-The functions that write get the ``Label`` of the part, which names its files. They return JSON for
-the completion markers. Ray is not imported, so that workers start fast.
+The last function of a map stage gets the ``PartId`` of the part, which names its files. It writes
+the files, or only counts rows, and returns JSON for the completion marker. Ray is not imported, so
+that workers start fast.
 """
 
 import functools
@@ -117,7 +118,7 @@ def read_labels(part: parts.Part, *, job: PrepareJob) -> pa.Table:
     return parts.accepted(rows).select(["unknown_label"])
 
 
-def write_labels(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
+def count_written_labels(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
     """Count the rows by written label, see ``row_checks.count_unknown``."""
     return row_checks.count_unknown(table)
 
@@ -132,14 +133,14 @@ def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
 
 
-def write_splits(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
+def count_splits(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
     """Count the accepted rows of each fixed split."""
     counts = row_checks.count_values(parts.accepted(table)["split"].drop_null())
     return {split: counts.get(split, 0) for split in schema.SPLITS[1:]}
 
 
 def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
-    """Count the rows of each second, for a split by time."""
+    """Write the number of rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
     filesystem.write_arrow(job.work_file("times", part.number), seconds)
@@ -194,7 +195,7 @@ def write_rejected(table: pa.Table, path: str, *, job: PrepareJob) -> PartJson:
         "left_out": left_out,
         "reasons": dict(reasons),
         "rejected_test": pc.sum(is_rejected_test).as_py() or 0,
-        "examples": _examples(rejected),
+        "examples": _show_examples(rejected),
         "files": parquet.write_part(job.root, path, rejected),
         "unknown_labels": row_checks.count_unknown(unknown),
         "damaged": pc.sum(is_damaged).as_py() or 0,
@@ -217,12 +218,12 @@ def find_duplicates(
         The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
     """
 
-    def read(uri: str) -> pa.Table:
+    def read_group(uri: str) -> pa.Table:
         keys = filesystem.read_arrow(uri)
         groups = keys["normalized"].to_numpy() % np.uint64(num_groups)
         return keys.filter(pa.array(groups == group))
 
-    keys = pa.concat_tables(filesystem.map_files(read, uris))
+    keys = pa.concat_tables(filesystem.map_files(read_group, uris))
     counts, dropped = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
     uri = job.work_file("dropped", group)
     filesystem.write_arrow(uri, dropped)
@@ -296,7 +297,7 @@ def _count_words(table: pa.Table, job: PrepareJob) -> pa.Table:
     return pa.table({"word": tokens.words, "count": tokens.count(is_learned)})
 
 
-def _examples(rejected: pa.Table) -> list[str]:
+def _show_examples(rejected: pa.Table) -> list[str]:
     """Show some rejected rows; unknown labels are listed by value instead."""
     has_other_reason = pc.not_equal(rejected["reason"], row_checks.UNKNOWN_LABEL)
     examples = []
@@ -346,14 +347,14 @@ def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
     """
     drops = job.settings.duplicates == "drop"
 
-    def read(uri: str) -> tuple[np.ndarray, np.ndarray]:
+    def read_hashes(uri: str) -> tuple[np.ndarray, np.ndarray]:
         keys = filesystem.read_arrow(uri)
         hashes = keys["normalized"].to_numpy()
         is_train = keys["split"].to_numpy() == _TRAIN
-        train = hashes[is_train] if drops else hashes[:0]  # none
+        train = hashes[is_train] if drops else hashes[:0]  # an empty array
         return hashes[~is_train], train
 
-    hashes = filesystem.map_files(read, uris)
+    hashes = filesystem.map_files(read_hashes, uris)
     held_out = np.concatenate([of_file for of_file, _ in hashes])
     train = np.concatenate([of_file for _, of_file in hashes])
     # the first occurrence decides: a text that is in both is held out

@@ -78,9 +78,9 @@ def run(plan: PreparePlan, output: Output, recorder: Recorder, *, resources: Res
 
     Raises:
         UserError: The input cannot be used: it has no record, too many rejected rows, or a class
-            without rows. The output is removed.
+            without rows. The files of this run are deleted, unless it resumes an earlier one.
         StorageError: A location cannot be used; finished parts are kept for the next run.
-        JobError: A task failed; likewise.
+        JobError: A task failed; finished parts are kept, too.
     """
     began = time.monotonic()
     output.begin()
@@ -169,7 +169,7 @@ def _open_inputs(plan: PreparePlan, output: Output, maps: MapStages) -> _OpenedI
     settings = plan.settings
     section = settings.vocabulary
     max_words = section.max_size if section.kind == "pretrained" else None
-    word_vectors.download(section.vectors)  # before the others show their progress
+    word_vectors.download(section.vectors)  # first, so that its progress is shown alone
     unlabelled = None
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)

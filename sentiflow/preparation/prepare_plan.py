@@ -22,6 +22,7 @@ from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
 
 OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
+"""Folders and files of the output that a preparation writes."""
 RULES_VERSION = 2
 """Changes whenever the same files would give other rows, splits or words."""
 
@@ -65,12 +66,12 @@ class PreparePlan:
 
 
 def resolve(config: Config) -> PreparePlan:
-    """Plan a preparation; a CSV is read only if it has changed since last time.
+    """Plan a preparation; a file of texts is read only if it has changed since the last result.
 
-    Files of a complete result that are gone are described as they were.
+    If all files of an input are gone, their description is taken from the complete result.
 
     Raises:
-        UserError: A CSV does not exist.
+        UserError: An input file does not exist.
     """
     settings = config.prepare
     record = manifest.read(settings.output_uri)

@@ -20,6 +20,7 @@ _TRAIN = SPLITS.index("train")
 _VALIDATION = SPLITS.index("validation")
 _TEST = SPLITS.index("test")
 EVERY_NTH = "every_nth"
+"""Reason of a row that ``prepare.every_nth`` leaves out."""
 LEFT_OUT = (EVERY_NTH, *duplicates.REASONS)
 """Reasons to leave out a row; it does not count as rejected."""
 
@@ -109,6 +110,7 @@ def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) ->
     """
     tokens = tokens_of(table)
     encoded = words.encode(tokens, max_length=max_length)
+    # without an id for unknown words, unknown tokens are dropped and do not count as cut
     num_dropped = 0 if words.has_unknown else encoded.num_unknown
     is_cut = np.diff(tokens.offsets) - num_dropped > max_length
     added = {
@@ -193,7 +195,7 @@ def time_bounds(
         test_fraction: Share for test.
 
     Returns:
-        The last second of train and the last second of validation.
+        The last second of train, and the last second of validation.
 
     Raises:
         UserError: There are fewer than three distinct times.
@@ -204,7 +206,8 @@ def time_bounds(
             f"a split by time needs three distinct times, and the rows have {len(times)}",
             hint="use more rows, or another prepare.split.kind",
         )
-    until = np.cumsum(np.bincount(index, weights=counts))
+    until = np.cumsum(np.bincount(index, weights=counts))  # rows up to each time
+    # for each time: how far the split would be from its exact share if it ended with this time
     off_first = np.abs(until - until[-1] * (1 - validation_fraction - test_fraction))
     off_second = np.abs(until - until[-1] * (1 - test_fraction))
     first = int(np.argmin(off_first[:-2]))

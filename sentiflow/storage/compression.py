@@ -63,6 +63,7 @@ class Content:
 
     uri: str
     stream: Any
+    """A file of Arrow; for a compressed file, a stream of its unpacked bytes."""
     packed_size: int = 0
     """Stored size of a file that can only be read forward (compressed, or UTF-16); otherwise 0."""
     num_read: int = 0

@@ -16,6 +16,7 @@ _ERROR_NAME = re.compile(r"ExceptionName: (\w+) Message:")
 """Part of Arrow's message that names an error unknown to Arrow's client."""
 _PLACE = re.compile(r"(?:\bkey '(?P<key>.*?)' in )?\b[bB]ucket '(?P<bucket>.*?)'")
 """Part of Arrow's message that names the object, or only its bucket."""
+# "status 5" is an HTTP status from 500 to 599.
 _TEMPORARY = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
     "|status 5"
@@ -58,7 +59,8 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
 
     Returns:
         A ``StorageError`` if the location is wrong or forbidden; a ``JobError`` if the same command
-        can resume later; None if it is another kind of error, or a forbidden location has no name.
+        can resume later; None for any other error, and for a forbidden location if the error does
+        not name it.
     """
     if not isinstance(error, OSError):
         return None

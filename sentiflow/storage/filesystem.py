@@ -226,7 +226,7 @@ def publish(uri: str) -> Iterator[Any]:
 
     A local file is written under a temporary name in the same directory and renamed. For an object
     store the content is kept in memory and uploaded at the end, because Arrow would complete the
-    upload of a half-written object. Directories are not created there, because each would be an
+    upload of a half-written object. An object store gets no directories, because each would be an
     object and a request. After the ``with`` block the content is safely stored.
     """
     file_system, path = locate(uri)

@@ -59,6 +59,7 @@ def hash_files(files: Mapping[str, int], *, advance: Callable[[int], None]) -> d
 
 
 def _hash_piece(piece: _Piece) -> bytes:
+    """Return the digests of the leaves of a piece."""
     return _hash_range(piece.uri, piece.start, piece.start + _PIECE_BYTES)
 
 

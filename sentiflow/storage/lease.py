@@ -41,6 +41,9 @@ _REWRITE_SECONDS = 0.1
 
 _NUM_TRIES = 3
 """Number of times that a job tries to acquire the lease."""
+_WAIT_SECONDS = (0.1, 0.3)
+"""Minimum and maximum time between two tries. It is random, so that two jobs do not always try at
+once."""
 _SAME_SECONDS = 2.0
 """Start times of a process that differ by less count as equal: setting the clock changes them."""
 
@@ -171,7 +174,7 @@ class Held:
             is_first = self.claim < min(others)
             if not is_first:
                 filesystem.delete(self.claim)
-            time.sleep(random.uniform(0.1, 0.3))  # noqa: S311
+            time.sleep(random.uniform(*_WAIT_SECONDS))  # noqa: S311
         owner = min(others.values(), key=lambda other: other.since)
         raise JobError(
             f"{display_uri(self.uri)} is in use by another job ({owner.describe(self._now)}): "
@@ -204,7 +207,7 @@ class Held:
         self._now = renewals.pop(self.claim, 0.0)  # this job's claim has just been written
         others = {}
         for claim, renewed in renewals.items():
-            owner = _read(claim, renewed)
+            owner = _read_owner(claim, renewed)
             if owner.is_gone() or self._now - renewed > self.dead_seconds:
                 who = owner.describe(self._now)
                 log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
@@ -248,7 +251,9 @@ def hold(
     """
     held = Held(uri, job=job, dead_seconds=dead_seconds)
     is_over = threading.Event()
-    renewal = threading.Thread(target=_keep, args=(held, is_over, renew_seconds), daemon=True)
+    renewal = threading.Thread(
+        target=_keep_renewing, args=(held, is_over, renew_seconds), daemon=True
+    )
     try:
         held.acquire()
         renewal.start()
@@ -277,7 +282,7 @@ def check(claim: str) -> None:
         )
 
 
-def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
+def _keep_renewing(held: Held, is_over: threading.Event, seconds: float) -> None:
     """Renew a claim until its job is over; after an error of the storage, try again later."""
     while not held.is_lost and not is_over.wait(seconds):
         try:
@@ -286,7 +291,7 @@ def _keep(held: Held, is_over: threading.Event, seconds: float) -> None:
             log.warning("cannot renew the lease on %s yet: %s", display_uri(held.uri), error)
 
 
-def _read(claim: str, renewed: float) -> Owner:
+def _read_owner(claim: str, renewed: float) -> Owner:
     """Read the owner in a claim.
 
     The owner is an unknown job if the claim is damaged, or has just been deleted.

@@ -12,7 +12,8 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local, join
 
 OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
-"""Texts and lists of numbers rarely repeat, so dictionaries would cost time and space."""
+"""How files are written. Texts and lists of numbers rarely repeat, so dictionaries would cost time
+and space."""
 
 _BATCH_ROWS = 1 << 18
 """Rows in a batch of :func:`read_batches`."""
@@ -69,6 +70,8 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     file = open_file(uri)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     bounds = list(itertools.accumulate(sizes, initial=0))
+    # bounds[i] is the first row of group i: find the first group with a wanted row, and the group
+    # after the last one
     first_group = bisect.bisect_right(bounds, start) - 1
     end_group = bisect.bisect_left(bounds, stop)
     groups = list(range(first_group, end_group))

@@ -11,6 +11,7 @@ MEMBER = "::"
 """Separates a zip archive from the name of a file in it."""
 
 _IPV6 = r"\[[0-9a-fA-F:.]+\](?::\d+)?(?:[/?#\s]|$)"
+"""An IPv6 host with its port, such as ``[::1]:5000``: its colons do not separate a password."""
 _USER = re.compile(
     rf"://(?!{_IPV6})(?:[^/\s:@]*:(?!\d*/)[^\s'\"]*|(?<!abfs://)(?<!abfss://)[^/\s]*|[^/\s@]*@[^/\s]*)@"
 )
@@ -22,16 +23,19 @@ _SECRET = re.compile(
 )
 """A parameter of a URI whose name means a secret, and its value."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
+"""The scheme of a URI, and the slashes after it."""
 _STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 """Schemes of object stores."""
 _MODELS = ("models", "runs")
 """Schemes of models in MLflow."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
+"""Hosts in a URI that stand for the machine on which it is opened."""
 _MAX_PATH = 4095
 """Maximum length of a path in a manifest, in characters."""
 _MAX_SHOWN = 80
 """Maximum length of a location in a message, in characters."""
 _IN_ARCHIVE = re.compile(rf"(.+?\.zip){MEMBER}(.+)", re.DOTALL | re.IGNORECASE)
+"""A zip archive, and the name of a file in it."""
 
 
 def absolute_uri(uri: str, *, base: str | None = None, setting: str = "") -> str:

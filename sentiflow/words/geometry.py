@@ -231,6 +231,7 @@ def find_similar(word: str, words: pa.Array, *, n: int = 3) -> list[str]:
 
 
 def _explain_unknown(vectors: WordVectors, word: str) -> str:
+    """Say that a word is unknown, and list similarly spelled words."""
     similar = find_similar(word, vectors.words)
     hint = f"did you mean {', '.join(similar)}?" if similar else "no word is spelled like it"
     return f"{word!r} is not among the {len(vectors.words):,} words of {vectors.source}: {hint}"

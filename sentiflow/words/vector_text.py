@@ -63,7 +63,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
     limit = max_words or math.inf
     with closing(_read_lines(uri)) as blocks:
         first = next(blocks, b"").removeprefix(codecs.BOM_UTF8)
-        dim, stated_words = _recognize(first, uri)
+        dim, stated_words = _infer_dimensions(first, uri)
         first_line = 1
         if stated_words is not None:  # the first line has no word
             _, _, first = first.partition(b"\n")
@@ -71,7 +71,7 @@ def read(uri: str, *, max_words: int | None = None) -> tuple[pa.Array, np.ndarra
         for block in chain([first], blocks):
             if not block:
                 continue
-            part = _parse(block, dim)
+            part = _parse_block(block, dim)
             if part is None:
                 part = _parse_lines(block, dim, uri, first_line + num_words)
             parts.append(part)
@@ -117,12 +117,17 @@ def _read_lines(uri: str) -> Generator[bytes]:
             block = following
 
 
-def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
+def _infer_dimensions(block: bytes, uri: str) -> tuple[int, int | None]:
     """Infer the number of dimensions from the first lines.
 
+    It is on the first line (word2vec), or it is the most frequent number of spaces in a line.
+
     Returns:
-        The number of dimensions; and the number of words, or None if the first line does not say
+        The number of dimensions; and the number of words, or None if the first line does not have
         it.
+
+    Raises:
+        UserError: The number of dimensions is 0 or too large.
     """
     lines = block.split(b"\n", _NUM_FIRST_LINES)[:_NUM_FIRST_LINES]
     num_words: int | None = None
@@ -140,11 +145,12 @@ def _recognize(block: bytes, uri: str) -> tuple[int, int | None]:
     return dim, num_words
 
 
-def _parse(block: bytes, dim: int) -> _Vectors | None:
+def _parse_block(block: bytes, dim: int) -> _Vectors | None:
     """Parse all lines of a block at once, which is fast.
 
     Returns:
-        None if a line is not a word without spaces and ``dim`` finite numbers.
+        The words and vectors; None if a line is not a word without spaces and ``dim`` finite
+        numbers.
     """
     num_lines = block.count(b"\n")
     if block.count(b" ") != num_lines * dim:

@@ -1,4 +1,4 @@
-"""Loads word vectors by the name of their source: a package, GloVe, a file, a model."""
+"""Name or location of word vectors (package, GloVe, text file or model) -> words and vectors."""
 
 import hashlib
 import importlib
@@ -112,6 +112,7 @@ def locate(source: str) -> str | None:
 
 
 def _load(source: str, max_words: int | None) -> _Vectors:
+    """Load at least the first ``max_words`` words and their vectors; None: all words."""
     path = locate(source)
     if path is None:
         return _load_package()
@@ -150,7 +151,7 @@ def download(source: str) -> None:
     path = Path(location)
     if path.exists():
         return
-    from sentiflow.data import download as archives  # imports requests, which takes long
+    from sentiflow.data import download as archives  # imported here: only a download needs it
 
     archive = next(archive for archive in GLOVE.values() if path.name in archive.members)
     missing = [name for name in archive.members if not path.with_name(name).exists()]

@@ -143,7 +143,7 @@ def test_a_claim_that_is_being_renewed_is_read_again(folder):
     path.write_bytes(b"")
     renewal = threading.Timer(0.02, path.write_bytes, [content])
     renewal.start()
-    assert lease._read(str(path), 0.0).job == "score, raysubmit_x"
+    assert lease._read_owner(str(path), 0.0).job == "score, raysubmit_x"
     renewal.join()
 
 
