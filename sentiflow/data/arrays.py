@@ -17,6 +17,7 @@ UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\
 """Letters of scripts without blanks between words, in a class of RE2 (Unicode Annex 14, classes ID,
 CJ and SA)."""
 
+# Classes of RE2: white space of any kind, and white space other than the space U+0020.
 _BLANK = r"[\s\p{Z}\x{0B}\x{1C}-\x{1F}\x{85}]"
 _BLANK_OTHER_THAN_SPACE = r"[\t-\r\x{1C}-\x{1F}\x{85}\x{1680}\x{2028}\x{2029}]"
 _SURPLUS_BLANKS = f" {_BLANK}+|{_BLANK_OTHER_THAN_SPACE}{_BLANK}*"
@@ -54,7 +55,8 @@ def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.nda
     """Find keys among known keys, which are distinct and in rising order.
 
     Returns:
-        For each key: whether it is known, and its place among the known keys (any place if not).
+        For each key: whether it is known, and its place among the known keys. The place of an
+        unknown key has no meaning.
     """
     if not len(known):
         return np.zeros(len(keys), bool), np.zeros(len(keys), np.int64)

@@ -29,7 +29,7 @@ from sentiflow.storage.uris import display_uri, join
 
 _CUT_HERE_BYTES = 1 << 28
 """Maximum total size of files that are cut in this process."""
-_KEPT = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
+_KEPT_TYPES = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 """Types to which kept columns of prepared data are cast back; Parquet may store another type."""
 
 
@@ -135,10 +135,10 @@ def cut(
             files already has their range sizes.
         map_files: Runs the work on each file. Small files are cut in this process instead.
         first_row: Number of the first row, if the files have no ``row_id``.
-        splits: URIs of files whose rows are all in one split, with the split.
+        splits: The split of each file whose rows are all in one split, by URI.
 
     Returns:
-        The corpus. A CSV without a record adds no rows, but a note.
+        The corpus. For a CSV without a record, it has a note.
 
     Raises:
         UserError: A CSV is damaged, or there is no record in any.
@@ -186,7 +186,7 @@ def plan_csv(
         UserError: A file lacks a column, or is not text.
     """
 
-    def plan(file: tuple[int, InputFile]) -> PlannedFile:
+    def plan_file(file: tuple[int, InputFile]) -> PlannedFile:
         number, described = file
         with compression.open_content(described["uri"]) as content:
             head = content.read_block(0, csv_format.HEAD_BYTES)
@@ -207,7 +207,7 @@ def plan_csv(
             unpack_to=join(unpack_to, f"file-{number:05d}") if is_packed else "",
         )
 
-    return CsvPlan(tuple(filesystem.map_files(plan, enumerate(files))))
+    return CsvPlan(tuple(filesystem.map_files(plan_file, enumerate(files))))
 
 
 def _cut_tables(
@@ -298,7 +298,7 @@ def open_prepared(
     kept = []
     for name in keep_columns:
         if name in present:
-            kind = _KEPT.get(name, files[0].arrow.field(name).type)
+            kind = _KEPT_TYPES.get(name, files[0].arrow.field(name).type)
             kept.append((name, kind))
     table_format = table_files.TableFormat(
         labels=table_files.number_labels(len(manifest.find_classes(record))), kept=tuple(kept)
@@ -356,7 +356,7 @@ def check_kept_names(names: Sequence[str]) -> None:
     """Check that ``prepare.keep_columns`` names no column that tweets always have.
 
     Raises:
-        UserError: It does.
+        UserError: A name is one of these columns.
     """
     for name in names:
         if name.lower() in (*schema.TWEETS.names, "split"):

@@ -26,7 +26,9 @@ _SENTIMENT140_COLUMNS = ColumnsSettings(label=0, id=1, time=2, user=4, text=5)
 """Go, Bhayani and Huang 2009: target, id, date, flag, user, text."""
 _SENTIMENT140_NUM_COLUMNS = 6
 _SENTIMENT140_LABELS = (("0", 0), ("4", 1), ("2", 2))
+"""Pairs of target and label: 0 is negative, 4 positive, 2 neutral."""
 SENTIMENT140_TIME = "%a %b %d %H:%M:%S PDT %Y"
+"""Format of its dates, for example ``Mon Apr 06 22:19:45 PDT 2009``."""
 NO_COLUMNS = ColumnsSettings(text=0)
 """For a format whose columns have no meaning yet."""
 _OTHER_KINDS = {
@@ -93,6 +95,7 @@ class FoundColumns(NamedTuple):
 
 
 _MEANINGS = tuple(ColumnsSettings.model_fields)
+"""The meanings that a column may have: text, label, id, user and time."""
 
 
 def is_blank(head: bytes) -> bool:
@@ -126,7 +129,7 @@ def resolve(
             settings, found.names, found.num_columns, source, needs_all=needs_all
         )
         time_format = settings.time_format
-    csv_format = CsvFormat(
+    resolved = CsvFormat(
         settings=settings,
         num_columns=found.num_columns,
         columns=columns,
@@ -134,7 +137,7 @@ def resolve(
         time_format=time_format,
         header=tuple(found.names),
     )
-    return csv_format, found.start
+    return resolved, found.start
 
 
 def find_columns(settings: FormatSettings, head: bytes, *, source: str) -> FoundColumns:
@@ -161,8 +164,10 @@ def find_columns(settings: FormatSettings, head: bytes, *, source: str) -> Found
                 f"{source} has no valid record at its beginning", hint="is it a CSV file?"
             )
         most_frequent = statistics.multimode([len(row) for row in rows])
+        # of several numbers of columns that are equally frequent, the largest is taken
         return FoundColumns([], max(most_frequent), start)
     header_stop = int(records.stops[0])
+    # a header that fills the whole head may continue after it
     is_cut = header_stop >= HEAD_BYTES - len(codecs.BOM_UTF8)
     if not rows or is_cut:
         raise UserError(

@@ -38,7 +38,8 @@ _RETURN = ord("\r")
 _BLANK = (b"\n", b"\r\n", b"\r")
 """Lines that are not records."""
 _QUOTED = rb'"(?:[^"]|"")*+"'
-"""Pattern of a quoted text, whatever follows it."""
+"""Pattern of a quoted text, whatever follows it. ``*+`` does not backtrack, so the search stays
+linear."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def name_faults(piece: bytes, records: Records, *, delimiter: str = ",") -> list
 
 
 def _name_fault(line: bytes, delimiter: str) -> str:
-    """Name the fault of a malformed record."""
+    """Name the fault of a malformed record: what follows its well-formed fields decides."""
     if len(line) > MAX_RECORD_BYTES:
         return TOO_LONG
     fields, quoted = _compile_fields(delimiter)

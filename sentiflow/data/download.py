@@ -201,6 +201,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
             is_final = False
         else:
             problem = f"the server answers {answer.status_code}"
+            # 4xx: the server refuses the request, and would refuse it again
             is_final = 400 <= answer.status_code < 500
         if part.exists() and not is_final:
             hint = "run the same command again to resume"

@@ -129,8 +129,8 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
 
     Returns:
         Whether some bytes are invalid in the encoding; and an encoding that fits the bytes better,
-        or an empty text. A better one than UTF-8 is named only if some bytes are invalid, a better
-        one than others only if it is UTF-8.
+        or an empty text. If ``encoding`` is UTF-8, a better one is named only if some bytes are
+        invalid. Otherwise only UTF-8 can be a better one.
 
     Example:
         >>> judge_encoding("caf\u00e9".encode("latin-1"), "utf-8")
@@ -141,7 +141,7 @@ def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
     if content.isascii():
         return False, ""
     is_damaged = not decodes(content, encoding)
-    fitting = find(content)
+    fitting = find_encoding(content)
     is_better = fitting == "utf-8"
     if encoding == "utf-8":
         is_better = is_damaged
@@ -165,7 +165,7 @@ def _read_parquet(uri: str) -> FirstRows:
     )
 
 
-def find(content: bytes, *, is_cut: bool = False) -> str:
+def find_encoding(content: bytes, *, is_cut: bool = False) -> str:
     """Find the encoding: ``utf-8``, ``cp1252``, ``latin-1``, or an empty text for another one.
 
     A text with invalid bytes still counts as UTF-8 if it has at least as many valid characters
@@ -177,7 +177,7 @@ def find(content: bytes, *, is_cut: bool = False) -> str:
         is_cut: Whether the text may end within a character.
 
     Example:
-        >>> find("caf\u00e9".encode("latin-1")), find("\u20ac 5".encode("cp1252"))
+        >>> find_encoding("caf\u00e9".encode("latin-1")), find_encoding("\u20ac 5".encode("cp1252"))
         ('latin-1', 'cp1252')
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

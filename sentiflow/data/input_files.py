@@ -17,7 +17,9 @@ from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_member
 
 _CHECK = "check the path"
+"""Hint if no file has the name, or matches the glob."""
 _DOWNLOAD = "get it with sentiflow download sentiment140, or make a similar one: sentiflow sample"
+"""Hint if the training file of Sentiment140 is missing."""
 _hashes: dict[str, str] = {}
 """Hashes of the files that this process has read, by :func:`_identify_state`."""
 
@@ -89,10 +91,10 @@ def matches(uri: str, pattern: str) -> bool:
         >>> matches("/in/a.csv", "/in/*.csv"), matches("/in/sub/a.csv", "/in/*.csv")
         (True, False)
     """
-    return uri == pattern or _matches(uri.split("/"), pattern.split("/"))
+    return uri == pattern or _match_segments(uri.split("/"), pattern.split("/"))
 
 
-def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
+def _match_segments(parts: Sequence[str], segments: Sequence[str]) -> bool:
     """Match the parts of a path or key with the segments of a pattern, as ``glob`` does."""
     if not parts or not segments:
         return not parts and not segments
@@ -101,12 +103,12 @@ def _matches(parts: Sequence[str], segments: Sequence[str]) -> bool:
         if is_hidden and not segments[0].startswith("."):
             return False
         fits = fnmatch.fnmatchcase(parts[0], segments[0])
-        return fits and _matches(parts[1:], segments[1:])
+        return fits and _match_segments(parts[1:], segments[1:])
     if len(segments) == 1:
         return not any(part.startswith(".") for part in parts)
-    if _matches(parts, segments[1:]):  # ** may stand for no directory at all
+    if _match_segments(parts, segments[1:]):  # ** may stand for no directory at all
         return True
-    return not is_hidden and _matches(parts[1:], segments)
+    return not is_hidden and _match_segments(parts[1:], segments)
 
 
 def _check_distinct(uris: Sequence[str]) -> None:

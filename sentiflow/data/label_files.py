@@ -25,19 +25,23 @@ from sentiflow.storage.uris import display_uri
 TEACHERS = "train.distill.teachers"
 CORRECTIONS = "prepare.corrections"
 PLACE = "place"
-"""Column that :func:`read` adds for messages: the file, and the line of a CSV (from 1, with the
-header) or the row of Parquet (from 0)."""
+"""Column that :func:`read` adds for messages: the file, and the line of a CSV (the header is line
+1) or the row of Parquet (from 0)."""
 PROBABILITY = "probability_"
 """Prefix of probability columns."""
 NO_ROW = -1
 """Value of ``row_id`` in a row that has none."""
 _TOLERANCE = 0.02
-"""Maximum difference between the sum of a row's probabilities and 1: programs may round them."""
+"""Maximum difference between the sum of a row's probabilities and 1, and maximum excess of one
+probability over 1: programs may round probabilities."""
 _FORMULA = r"'*[=+\-@\t\r]"
 """Beginning of a text that a spreadsheet takes for a formula. It may have quotes before it, since
 :func:`to_csv` adds one."""
 _WHOLE = r"[0-9]{1,19}(?:\.0?)?"
-"""A row number in a spreadsheet. ``1.000`` is not one: it may mean a thousand."""
+"""A row number in a spreadsheet: ``7``, ``7.`` or ``7.0``. ``1.000`` is not accepted, because it
+may mean a thousand."""
+_BLOCK_BYTES = 1 << 22
+"""Bytes of a CSV to read at once."""
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
@@ -46,7 +50,8 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
     Args:
         uri: The file.
         setting: The setting that names it, for messages.
-        needs: The columns that it must have. ``row_id or text`` means that one of both is enough.
+        needs: The columns that it must have. ``row_id or text`` means that one of the
+            two is enough.
         hint: What to do if a column is missing.
 
     Returns:
@@ -54,7 +59,8 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
         becomes an empty string, and white space at both ends is removed, except in ``text``.
 
     Raises:
-        UserError: There is no such table, or it lacks a column.
+        UserError: The file is missing or is no table, it lacks a needed column, its labels are
+            numbers of classes, or a probability is not a number.
     """
     name = display_uri(uri)
     table = _read_table(uri, name, setting)
@@ -90,6 +96,7 @@ def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint
     if missing:
         problem = f"{name} has no column {' and no column '.join(missing)}"
         raise UserError(f"{problem}; its columns are {', '.join(columns)}", hint=hint)
+    # a table with predictions, such as mistakes.parquet, may have positions of classes as labels
     are_numbers = "label" in needs and pd.api.types.is_integer_dtype(table["label"])
     if are_numbers and "prediction" in table:
         raise UserError(
@@ -112,11 +119,15 @@ def _name_places(uri: str, table: pd.DataFrame) -> pd.Series:
 
 
 def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
-    """Read a file: strings of a CSV, whose delimiter is the most frequent one in its header."""
+    """Read a file as a table.
+
+    The values of a CSV are strings. Its delimiter is the comma, semicolon or tab, whichever is most
+    frequent in its header.
+    """
     try:
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
-        text = b"".join(compression.read_blocks(uri, 1 << 22)).decode("utf-8-sig")
+        text = b"".join(compression.read_blocks(uri, _BLOCK_BYTES)).decode("utf-8-sig")
         header = text.partition("\n")[0]
         return pd.read_csv(
             io.StringIO(text),
@@ -172,6 +183,7 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
     """
     is_whole = table["row_id"].str.fullmatch(_WHOLE)
     digits = table["row_id"].str.replace(r"\..*", "", regex=True)
+    # compared as texts of 19 digits, because a number above the maximum of int64 would overflow
     wrong = ~is_whole | (digits.str.zfill(19) > str((1 << 63) - 1))
     reject(table, wrong, "is not a row number", column="row_id")
     return digits.astype("int64")
@@ -248,7 +260,7 @@ class CorrectedRows:
     label: np.ndarray
     """N positions in the classes; -1: the row has no label."""
 
-    def labels_of(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    def find_labels(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
         """Look up the rows of a part by their ids.
 
         Returns:
@@ -279,11 +291,11 @@ def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
     Raises:
         UserError: A file lacks a column, has no label at all, or a label is unknown.
     """
-    tables = [_read_file(uri, form).assign(file=number) for number, uri in enumerate(uris)]
+    tables = [_read_corrections(uri, form).assign(file=number) for number, uri in enumerate(uris)]
     return pd.concat(tables, ignore_index=True)
 
 
-def _read_file(uri: str, form: FormatSettings) -> pd.DataFrame:
+def _read_corrections(uri: str, form: FormatSettings) -> pd.DataFrame:
     """Read the labelled rows of one file, see :func:`read_corrections`."""
     hint = "corrections have row_id or text, and label"
     table = read(uri, setting=CORRECTIONS, needs=("label", "row_id or text"), hint=hint)
@@ -375,7 +387,9 @@ class Answers:
 def add_answers(
     table: pa.Table, is_answered: np.ndarray, answers: np.ndarray, *, keep_labels: bool = True
 ) -> pa.Table:
-    """Add the answers of teachers to N rows; rows without an answer are left out.
+    """Add the answers of teachers to N rows.
+
+    Rows without an answer are left out; with ``keep_labels``, only if they have no label either.
 
     Args:
         table: The rows, with ``label``: -1, or one of C classes.
@@ -403,13 +417,15 @@ def read_answers(uris: Sequence[str], classes: Sequence[str]) -> Answers:
 
     Args:
         uris: The files.
-        classes: The C classes. Probabilities of other classes are left out, and the others are
-            scaled to a sum of 1. A prediction whose others sum to 0 does not count.
+        classes: The C classes. A file may have more classes: their probabilities are ignored, and
+            the probabilities of the C classes are scaled to a sum of 1. A prediction that gives
+            these classes only zeros is left out.
 
     Raises:
         UserError: A file is not Parquet or lacks a column, a probability is not from 0 to 1, the
             probabilities of a row do not sum to 1, or a text is missing.
     """
+    # an empty table first, because the files may have no row
     tables = [pd.DataFrame(np.zeros((0, len(classes))), np.zeros(0, np.uint64))]
     for uri in uris:
         tables.extend(_read_answers(uri, classes))
@@ -469,7 +485,11 @@ class Fault(NamedTuple):
 
 
 def find_faults(probabilities: np.ndarray) -> list[Fault]:
-    """Find the rows whose values are not probabilities."""
+    """Find the rows that have a value not from 0 to 1, and the rows that do not sum to 1.
+
+    Args:
+        probabilities: A row for each prediction, a column for each class.
+    """
     is_share = (probabilities >= 0) & (probabilities <= 1 + _TOLERANCE)
     are_shares = np.asarray(is_share.all(axis=1))
     is_off = np.abs(probabilities.sum(axis=1) - 1) > _TOLERANCE

@@ -88,6 +88,7 @@ def _settings_of_members(settings: Settings) -> Sequence[Settings]:
 
 
 def _describe_member(settings: Settings) -> str:
+    """Describe a model that is not an average, in one line."""
     network = _MODEL.validate_python(settings["model"]).summary
     if settings.get("linear_weight"):
         network += ", beside a linear model"

@@ -55,6 +55,7 @@ _NEEDED = (
 _NOT_OURS = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
+"""Hint for a manifest that cannot be read, or that lacks a key."""
 
 
 def fingerprint(value: Any) -> str:
@@ -182,7 +183,8 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         setting: The setting that holds the location, for messages.
 
     Raises:
-        UserError: It is not complete, or damaged.
+        UserError: The directory has no manifest or one of another stage, a manifest of predictions
+            lacks a key, or a file is missing or damaged.
     """
     expected = f"the finished output of sentiflow {stage}"
     way_out = f"make it again by sentiflow {stage} with --overwrite"

@@ -16,8 +16,11 @@ from sentiflow.config.class_names import check_names
 from sentiflow.storage.filesystem import FileEntry as FileEntry
 
 ClassNames = Annotated[list[str], AfterValidator(check_names)]
+"""Valid names of classes, in order."""
 Count = Annotated[int, Field(ge=0)]
+"""A number of things, 0 or more."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
+"""A finite number."""
 
 Settings = dict[str, Any]
 """A section of the settings as JSON; nested sections are dictionaries."""
@@ -30,7 +33,9 @@ class InputFile(TypedDict, total=False):
 
     uri: Required[str]
     bytes: Required[Count]
+    """Stored size; of a member of an archive, the size of the archive."""
     modified_ns: Required[int]
+    """Time of the last change, in nanoseconds since 1970."""
     tree_sha256: Required[str]
     """Hash of the content, see ``hashes.tree_sha256``; empty if the file was not read yet."""
 
@@ -44,6 +49,7 @@ class Input(TypedDict, total=False):
     uri: str
     """The directory."""
     files: list[InputFile]
+    """The files, in the order of their rows."""
 
 
 class RepeatCounts(TypedDict):
@@ -83,7 +89,9 @@ class VocabularyReport(TypedDict):
     """How many tokens of the corpus are in the vocabulary, and how many words have a vector."""
 
     words: int
+    """Number of words in the vocabulary."""
     words_with_vector: int
+    """Number of them that have a pretrained vector."""
     tokens: dict[str, Counts]
     """By split: the number of ``tokens``, how many of them are ``unknown`` to the vocabulary, and
     their share ``unknown_fraction``."""
@@ -189,7 +197,7 @@ class RunPart(TypedDict):
     """Metrics and tags that a stage adds to an MLflow run."""
 
     metrics: dict[str, float]
-    """Metrics of the whole stage. The metrics of a training's epochs are in ``history``."""
+    """Metrics of the whole stage. The metrics of single epochs are in ``Manifest.history``."""
     tags: dict[str, str]
 
 
@@ -208,6 +216,7 @@ class RunRecord(RunPart):
     start: str
     """ISO 8601 in UTC."""
     end: str
+    """ISO 8601 in UTC."""
     params: dict[str, str]
     """The resolved settings of the stage's sections, as MLflow has them."""
     artifacts: list[str]
@@ -248,15 +257,16 @@ class Manifest(TypedDict, total=False):
     """prepare: splits whose rows are given, by files or by a column. No model, not even a refit, is
     trained or chosen on given test rows."""
     duplicates: DuplicateCounts
-    """prepare."""
+    """prepare: repeated, leaking and contradicting texts."""
     vocabulary: VocabularyReport
-    """prepare."""
+    """prepare: how well the vocabulary fits the corpus."""
 
     history: list[dict[str, Any]]
     """train: a ``results.EpochResult`` for each epoch."""
     pretraining: list[dict[str, Any]]
     """train: the same for each epoch of pretraining."""
     chosen_epoch: int
+    """train: the epoch whose weights became the model, counted from 1."""
     model_fingerprint: str
     """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None

@@ -54,7 +54,7 @@ class OutputSpec:
         """
         changes = _compare_settings(run["settings"], self.settings)
         for name in sorted(run["inputs"].keys() | self.inputs.keys()):
-            there = run["inputs"].get(name, {})
+            there = run["inputs"].get(name, {})  # the input of the existing run
             here = self.inputs.get(name, {})
             if name == "model":
                 models = run.get("models", {"": there})
@@ -90,7 +90,7 @@ class OutputSpec:
 def _compare_settings(there: Settings, here: Settings) -> list[str]:
     """List the settings that differ, with both values."""
     old = flatten(there)
-    new = flatten(json.loads(json.dumps(here)))
+    new = flatten(json.loads(json.dumps(here)))  # as JSON, in which a tuple is a list
     changes = []
     for key in sorted(old.keys() | new.keys()):
         if old.get(key) != new.get(key):
@@ -112,10 +112,12 @@ def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFi
 
 
 def _name_model(model: Mapping[str, Any]) -> str:
+    """Name a model by its location and its classes."""
     return f"{model.get('uri', 'none')} of {shorten(_list_classes(model), 60)}"
 
 
 def _list_classes(model: Mapping[str, Any]) -> str:
+    """List the classes of a model as text."""
     settings = model.get("settings") or {}
     return ", ".join(settings.get("classes", ()))
 

@@ -40,18 +40,20 @@ MARKERS = "receipts"
 """Folder in a staging folder with a completion marker for each finished part."""
 
 _STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
-
+"""Path of the description of a run. Its group is the folder of the run."""
 
 State = Literal["new", "complete", "extended", "other"]
 """State of the output directory of a stage.
 
 - new: absent, empty, or with an unfinished run of these settings.
 - extended: complete for the first input files; new files follow at the end.
-- other: damaged, or of other settings or inputs, complete or not: ``--overwrite`` replaces it.
+- other: a damaged result, or a complete or unfinished result of other settings or inputs;
+  ``--overwrite`` replaces it.
 """
 
 
 _DESCRIPTION = TypeAdapter(Description)
+"""Validates the content of ``STARTED``."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ def _find_unfinished(
         sizes: All files of the directory.
     """
     has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
+    # a completion marker is WORK/<run>/MARKERS/<part>
     with_parts = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
     for name, changes in changes_of_runs.items():
         if has_files or name in with_parts:
@@ -291,7 +294,8 @@ class Output:
             counts: Numbers of rows and the like.
             files: All files of the result, in their places or in the staging folder.
             seconds: Duration of the stage.
-            inputs: The inputs, if more is known about them than in the spec.
+            inputs: The inputs, if more is known about them than in the spec. Default: the inputs of
+                the spec.
             details: Further keys of the manifest.
 
         Raises:
@@ -308,13 +312,13 @@ class Output:
             **details,
         )
         sizes = filesystem.sizes(uri)
-        staged = {}
+        staged = {}  # sizes of the files that are still in the staging folder
         for item in files:
             size = sizes.get(f"{self._work}/{item['path']}")
             if size is not None:
                 staged[item["path"]] = size
         leftovers = find_leftovers(self.spec, record, sizes)
-        self._check(record, sizes | staged)
+        self._check_result(record, sizes | staged)
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner_manifests = {path for path in staged if path.endswith(f"/{MANIFEST}")}
         replaces_files = bool(staged.keys() & sizes.keys())
@@ -330,8 +334,12 @@ class Output:
         self._delete(leftovers)
         return record
 
-    def _check(self, record: Manifest, sizes: Mapping[str, int]) -> None:
-        """Check that the result is complete, and that its inputs were not replaced meanwhile."""
+    def _check_result(self, record: Manifest, sizes: Mapping[str, int]) -> None:
+        """Check that all files of the result exist, and that no input was replaced meanwhile.
+
+        Raises:
+            JobError: A check fails, or another job has taken over.
+        """
         lease.check(self.claim)
         for item in record["files"]:
             if sizes.get(item["path"]) != item["bytes"]:
@@ -366,7 +374,10 @@ class Output:
         filesystem.map_files(check_and_step, names)
 
     def _delete(self, names: Collection[str]) -> None:
-        """Delete leftovers, the folders of runs last: they prove who owns the other files."""
+        """Delete leftovers, and then the folders that are empty.
+
+        The folders of runs are deleted last, because they prove who owns the other files.
+        """
         runs = {name for name in names if name.startswith(f"{WORK}/")}
         files = {*names} - runs
         self._change(filesystem.delete, [join(self.spec.uri, name) for name in files])

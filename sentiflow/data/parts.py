@@ -14,9 +14,18 @@ from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
 
-_FIRST = ("row_id", "source", "offset", "tweet_id", "text", "label", "unknown_label", "split")
+_FIRST_COLUMNS = (
+    "row_id",
+    "source",
+    "offset",
+    "tweet_id",
+    "text",
+    "label",
+    "unknown_label",
+    "split",
+)
 """The columns of :func:`read` before the kept columns."""
-_LAST = ("raw", "reason")
+_LAST_COLUMNS = ("raw", "reason")
 """The columns of :func:`read` after the kept columns."""
 LABEL_NAME = "label_name"
 """The column that ``read_texts`` adds."""
@@ -33,7 +42,7 @@ class Part:
     """One range of a CSV file, or slices of Parquet files."""
     format: CsvFormat | TableFormat
     inputs: Input = field(repr=False)
-    """The files, or the directory with the files, as described before they are read."""
+    """The files, or the finished directory that has them, as described before they are read."""
 
     @property
     def num_rows(self) -> int:
@@ -67,13 +76,13 @@ def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
         UserError: A file is damaged, or was changed since it was described.
         JobError: The directory with the files was replaced.
     """
-    tables = [_read(part.format, piece, rules) for piece in part.pieces]
+    tables = [_read_piece(part.format, piece, rules) for piece in part.pieces]
     rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
     input_files.check_part(part.inputs, {piece.source for piece in part.pieces})
     return rows
 
 
-def _read(
+def _read_piece(
     form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: row_checks.RowRules
 ) -> pa.Table:
     """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
@@ -107,7 +116,7 @@ def _read(
         table["split"] = pa.repeat(pa.scalar(piece.split, pa.string()), num_rows)
     for name in rules.keep:  # user and time are not in kept, because they were checked
         table[kept_name(name)] = kept[name] if name in kept else table[name]
-    return pa.table(table).select((*_FIRST, *map(kept_name, rules.keep), *_LAST))
+    return pa.table(table).select((*_FIRST_COLUMNS, *map(kept_name, rules.keep), *_LAST_COLUMNS))
 
 
 def _choose_columns(
@@ -128,7 +137,7 @@ def _choose_columns(
 
 def kept_name(name: str) -> str:
     """Name a kept column in the table of :func:`read`, so that it differs from other columns."""
-    return f"kept.{name}" if name in (*_FIRST, *_LAST, LABEL_NAME) else name
+    return f"kept.{name}" if name in (*_FIRST_COLUMNS, *_LAST_COLUMNS, LABEL_NAME) else name
 
 
 def accepted(rows: pa.Table) -> pa.Table:

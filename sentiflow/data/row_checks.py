@@ -23,7 +23,7 @@ REPLACEMENT = "\ufffd"
 """Stands in a text for bytes that are invalid in the encoding, and for U+0000."""
 MAX_COUNTED = 200
 """Maximum number of unknown labels that are counted in a part. It is above the maximum number of
-classes."""
+classes, so that :func:`choose_classes` notices if there are too many."""
 
 _NUL = "\0"
 
@@ -44,7 +44,8 @@ class RowRules:
     """Labels that replace the labels of some rows."""
     keep: tuple[str, ...] = ()
     """Columns to add to the result: ``user`` (string) and ``time`` (timestamp) if the format names
-    them, and other columns by name. In those of a CSV, null stands for an empty string."""
+    them, and other columns by name. In the other columns of a CSV, null stands for an empty
+    string."""
     keep_raw: bool = True
     """Keep the bytes of rejected records."""
     with_offsets: bool = False
@@ -167,7 +168,7 @@ def _read_labels(
         label = pa.nulls(num_rows, pa.int8())
         is_unknown = pa.repeat(False, num_rows)
     if rules.corrections is not None:
-        found, corrected = rules.corrections.labels_of(columns["row_id"])
+        found, corrected = rules.corrections.find_labels(columns["row_id"])
         is_corrected = pa.array(found)
         label = pc.if_else(is_corrected, corrected, label)
         is_unknown = pc.and_not(is_unknown, is_corrected)

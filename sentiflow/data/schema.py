@@ -7,6 +7,7 @@ import pyarrow as pa
 from sentiflow.config.class_names import BINARY as BINARY
 
 LABEL_NAMES = ("negative", "positive", "neutral")
+"""The classes of Sentiment140, in the order of their labels."""
 NEGATIVE = 0
 POSITIVE = 1
 NEUTRAL = 2
@@ -28,8 +29,8 @@ SPLIT_VALUES: dict[str, str | None] = {
     "holdout": "test",
     "heldout": "test",
 }
-"""Values of ``prepare.split.column`` in lower case, and the split that each names. None: train;
-splits that no row names are drawn from it."""
+"""Values of the column ``prepare.split.column`` in lower case, and the split that each one names.
+None stands for train. A split that no row names is drawn from the rows of train."""
 
 TWEETS = pa.schema(
     [

@@ -38,6 +38,7 @@ class TableSlice:
     first_row: int
     """Number of row ``start`` over all files."""
     split: str | None = None
+    """The split of all its rows, if the settings give the file a split."""
 
     @property
     def num_rows(self) -> int:
@@ -93,7 +94,7 @@ def cut(
         files: The files.
         rows_per_part: Rows wanted in a part.
         first_row: Number of the first row.
-        splits: URIs of files whose rows are all in one split, with the split.
+        splits: The split of each file whose rows are all in one split, by URI.
     """
     parts: list[tuple[TableSlice, ...]] = []
     slices: list[TableSlice] = []
@@ -104,9 +105,8 @@ def cut(
             num_new = stop - start
             num_missing = rows_per_part - num_held
             num_surplus = num_held + num_new - rows_per_part
-            if (
-                slices and num_surplus > num_missing
-            ):  # without the new rows the part is nearer to it
+            # without the new rows, the number of rows is nearer to rows_per_part
+            if slices and num_surplus > num_missing:
                 parts.append(tuple(slices))
                 slices = []
                 num_held = 0

@@ -31,6 +31,7 @@ class TablePlan:
     tables: tuple[TableFile, ...]
     """Columns and row groups of each file."""
     table_format: TableFormat
+    """How to read the rows of all files."""
     columns: tuple[str, ...]
     """Columns that ``score.keep_columns`` may name."""
     notes: tuple[str, ...]
@@ -42,7 +43,7 @@ class TablePlan:
 
 
 _NAMED: Labels = tuple((name, label) for label, name in enumerate(schema.LABEL_NAMES))
-"""Labels by name."""
+"""Pairs of class and label, for the classes negative, positive and neutral."""
 _DEFAULT_COLUMNS = {
     "text": ("text",),
     "label": ("label",),
@@ -255,7 +256,7 @@ def _has_readable(table: TableFile, name: str, *, meaning: str) -> bool:
     """Say whether the type of a column fits its meaning; true if the column is missing."""
     if name not in table.arrow.names:
         return True
-    kind = _decoded(table.arrow.field(name).type)
+    kind = _decode_type(table.arrow.field(name).type)
     if kind in _STRINGS or pa.types.is_integer(kind):
         return True
     if meaning == "label":
@@ -266,14 +267,19 @@ def _has_readable(table: TableFile, name: str, *, meaning: str) -> bool:
     return False
 
 
-def _decoded(kind: pa.DataType) -> pa.DataType:
-    """Return the type of a column's values, for a dictionary column too."""
+def _decode_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type of a column's values; for a dictionary column, the type of the dictionary."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def check_text(uri: str, arrow: pa.Schema, text_column: str, *, setting: str) -> None:
-    """Check that the texts of a file are strings."""
-    if text_column not in arrow.names or _decoded(arrow.field(text_column).type) not in _STRINGS:
+    """Check that a file has a text column, and that its type is a type of strings.
+
+    Raises:
+        UserError: There is no such column of strings.
+    """
+    is_present = text_column in arrow.names
+    if not is_present or _decode_type(arrow.field(text_column).type) not in _STRINGS:
         raise UserError(
             f"{uri} has no column {text_column} of strings",
             hint=f"its columns are {', '.join(arrow.names)}: set {setting}",
@@ -317,11 +323,11 @@ def find_id_fault(files: Sequence[TableFile]) -> str | None:
         None: it identifies the rows. Otherwise the fault; an empty text if no file has the column,
         which needs no note.
     """
-    without = [file.uri for file in files if "row_id" not in file.arrow.names]
-    if len(without) == len(files):
+    uris_without = [file.uri for file in files if "row_id" not in file.arrow.names]
+    if len(uris_without) == len(files):
         return ""
-    if without:
-        return f"{without[0]} has no row_id"
+    if uris_without:
+        return f"{uris_without[0]} has no row_id"
     for file in files:
         kind = file.arrow.field("row_id").type
         if not pa.types.is_integer(kind):

@@ -6,6 +6,7 @@ import pyarrow.compute as pc
 
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
+"""Seconds since 1970, perhaps with a fraction; milliseconds have more digits."""
 _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
 """Numbers that are probably not seconds since 1970, since they would be before March 1973. They may
 be the day numbers of a spreadsheet, or dates without separators."""
@@ -13,7 +14,9 @@ _DATES = (
     "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y",
     "%d/%m/%y", "%m/%d/%y", "%d%m%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y",
 )  # fmt: skip
+"""Formats of a day."""
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+"""Formats of the time of day that may follow a day."""
 FORMATS = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
@@ -49,6 +52,7 @@ def read(written: pa.Array, time_format: str | None) -> pa.Array:
     if time_format is None:
         numbers = pd.to_numeric(distinct.where(distinct.str.match(_SECONDS)), errors="coerce")
         as_seconds = pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
+        # ISO 8601 reads numbers such as -2024 as a year, but here a minus means seconds before 1970
         is_date = times.notna() & ~distinct.str.startswith("-")
         times = times.where(is_date, as_seconds)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
@@ -97,9 +101,9 @@ def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> 
         time_format: As for :func:`read`.
 
     Returns:
-        The fault, empty if there is none; and whether it is an error. It is one if the format reads
-        less than half of the times, or if only other formats read nearly all of them: this one
-        would lose times, or swap days and months.
+        The fault, empty if there is none; and whether it is an error. A fault is an error if the
+        format reads less than half of the times, or if only other formats read nearly all of them:
+        ``time_format`` would then lose times, or swap days and months.
     """
     values = pc.utf8_trim_whitespace(pc.drop_null(written).unique())
     values = values.filter(pc.match_substring_regex(values, r"\d"))[:_MAX_VALUES]

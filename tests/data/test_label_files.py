@@ -96,9 +96,9 @@ def test_numbers_of_a_models_classes_are_no_labels(tmp_path):
 
 def test_corrected_rows_are_found_by_their_numbers():
     rows = CorrectedRows(np.array([2, 5, 9]), np.array([1, -1, 0]))
-    found, label = rows.labels_of(pa.array([1, 2, 3, 5, 9, 12]))
+    found, label = rows.find_labels(pa.array([1, 2, 3, 5, 9, 12]))
     assert found.tolist() == [False, True, False, True, True, False]
     assert label.to_pylist() == [None, 1, None, None, 0, None]
     empty = np.array([], np.int64)
-    found, label = CorrectedRows(empty, empty).labels_of(pa.array([1]))
+    found, label = CorrectedRows(empty, empty).find_labels(pa.array([1]))
     assert (found.tolist(), label.to_pylist()) == ([False], [None])

@@ -63,7 +63,7 @@ def rate(name: str, meaning: str) -> int:
     """Rate how well a name fits a meaning.
 
     Returns:
-        2: the whole name is usual; 1: its first or last word is; 0: neither.
+        2: the whole name is usual; 1: only its first or last word is usual; 0: no match.
     """
     words = split_name(name)
     usual = NAMES[meaning]
@@ -88,7 +88,7 @@ def rate_sentiments(values: Collection[str]) -> int:
 
     Returns:
         2: both negative and positive are named, and every other value means neutral or no label;
-        1: one of two to seven values means neutral; 0: neither.
+        1: there are two to seven values, and one of them means neutral; 0: any other values.
     """
     classes = {_find_class(value) for value in values if not _is_none(value)}
     if {"negative", "positive"} <= classes and None not in classes:
@@ -131,7 +131,7 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
         else:
             name = first_spelling.setdefault(value.casefold(), value)
         groups.setdefault(name, []).append(value)
-    classes = {name: groups[name] for name in order_classes(sorted(groups, key=_order))}
+    classes = {name: groups[name] for name in order_classes(sorted(groups, key=_sort_key))}
     no_labels = [value for value in counts if value and _is_none(value)]
     if no_labels:
         classes[UNLABELLED] = ["", *no_labels]
@@ -170,7 +170,7 @@ def _plain_number(value: str) -> str:
 
 
 def _find_numbering(labels: Collection[str], is_sentiment: bool) -> dict[str, str]:
-    """Return the usual numbering that labels follow, with or without neutral; else an empty one."""
+    """Find the usual numbering that labels follow, with or without neutral; empty if none fits."""
     numbers = {_plain_number(label) for label in labels}
     numberings = _CLASS_OF_NUMBER
     if is_sentiment:
@@ -182,7 +182,7 @@ def _find_numbering(labels: Collection[str], is_sentiment: bool) -> dict[str, st
     return {}
 
 
-def _order(name: str) -> tuple[float, str]:
+def _sort_key(name: str) -> tuple[float, str]:
     """Return the key to sort classes by: first numbers by value, then names by the alphabet."""
     try:
         return float(name), name

@@ -16,6 +16,7 @@ from sentiflow.data.inspection.column_names import NAMES, rate
 from sentiflow.errors import UserError
 
 DELIMITERS = (",", ";", "\t", "|")
+"""Delimiters that are tried, the most usual one first: it is chosen if others are equally good."""
 _MIN_SHARE = 0.7
 """Share of the records that must have the same number of columns."""
 _VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
@@ -81,7 +82,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
             "order mark",
             hint="copy or export it again, as UTF-8",
         )
-    encoding = first_rows.find(content, is_cut=True)
+    encoding = first_rows.find_encoding(content, is_cut=True)
     if encoding:
         return encoding
     from charset_normalizer import from_bytes
@@ -142,11 +143,12 @@ def _rank(rows: Sequence[Sequence[str]], num_records: int) -> _Rank:
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
-    """Say whether the first row has the names of the columns.
+    """Say whether the first row of a CSV is its header, with the names of the columns.
 
-    It has none if it is empty, if a cell occurs twice, looks like a value or is long, or if its
-    column has the same value again. It has names if one of them is usual, or if the values of a
-    column are numbers, or are repeated. Otherwise all of its cells must look like names.
+    It is not a header if it is empty, if a cell occurs twice, looks like a value or is long, or if
+    the column of a cell has the same value again. It is a header if one of its cells is a usual
+    name, or if the values of a column are numbers, or are repeated. Otherwise all of its cells must
+    look like names.
     """
     names = [cell.strip() for cell in rows[0]]
     filled = [name for name in names if name]

@@ -19,7 +19,9 @@ from sentiflow.storage.uris import display_uri
 _SENTIMENT140_ROLES = Roles(
     text=5, label=0, id=1, user=4, time=2, time_format=csv_format.SENTIMENT140_TIME
 )
+"""Columns of Sentiment140 by position; it has no header."""
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
+"""Values of each class in Sentiment140."""
 
 
 @dataclass(frozen=True)

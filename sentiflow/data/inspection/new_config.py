@@ -48,6 +48,13 @@ MAX_REJECTED = 0.2
 _WORD_CATEGORIES = ("Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Me", "Nd")
 """Unicode categories of letters, digits, and marks of letters, which Python's ``\\w`` lacks."""
 _SUFFIXES = re.compile(r"(\.(csv|tsv|txt|tab|parquet|gz|zst|zip))+$", re.IGNORECASE)
+"""Suffixes of input files, such as ``.csv.gz``; the name of an experiment does not have them."""
+_FEW_REJECTED = 0.005
+"""Share of rejected rows up to which the config keeps the default of the maximum."""
+_REJECTED_MARGIN = 1.5
+"""Factor by which the maximum share of rejected rows exceeds the share in the sample."""
+_UNBALANCED = 1.5
+"""Minimum ratio of the largest class to the smallest that counts as unbalanced."""
 
 
 def name_after(uri: str) -> str:
@@ -115,6 +122,7 @@ def render(
 
 
 def _load_template() -> jinja2.Template:
+    """Load the template of a config; a variable that is not given is an error."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("sentiflow.data.inspection"),
         undefined=jinja2.StrictUndefined,
@@ -158,8 +166,8 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
     """
     rejected = {**inspection.rejected, row_checks.UNKNOWN_LABEL: 0}
     fraction = replace(inspection, rejected=rejected).rejected_fraction
-    if 0.005 < fraction <= MAX_REJECTED:
-        return round(1.5 * fraction + 0.005, 2)
+    if _FEW_REJECTED < fraction <= MAX_REJECTED:
+        return round(_REJECTED_MARGIN * fraction + 0.005, 2)  # 0.005: rounded up
     return None
 
 
@@ -182,7 +190,7 @@ def _choose_training(inspection: Inspection) -> dict[str, Any]:
         "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
         "batch_size": batch_size,
         "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
-        "is_unbalanced": bool(class_sizes) and max(class_sizes) >= 1.5 * min(class_sizes),
+        "is_unbalanced": bool(class_sizes) and max(class_sizes) >= _UNBALANCED * min(class_sizes),
     }
 
 

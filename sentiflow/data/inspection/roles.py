@@ -20,12 +20,15 @@ _MAX_VALUES = 50
 _MAX_KEPT = 8
 """Maximum number of columns to keep."""
 _TAKEN = ("user", "time", "id", "raw", "reason", "source", "offset")
-"""Names that our own tables use for other columns."""
+"""Names of columns in the tables that sentiflow writes; a column to keep must have another name."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The meaning of each column."""
+    """The meaning of each column.
+
+    Columns are given by their names, or by their positions if they have no name.
+    """
 
     text: str | int
     label: str | int | None = None
@@ -33,6 +36,7 @@ class Roles:
     user: str | int | None = None
     time: str | int | None = None
     time_format: str | None = None
+    """Format of the column of times; None: ISO 8601 or seconds since 1970."""
     split: str | None = None
     """The column that says which rows are train, validation and test."""
     keep: tuple[str, ...] = ()
@@ -109,6 +113,7 @@ def _find_named(columns: Sequence[Column], written: str, option: str, source: st
 
 
 def _list_names(columns: Iterable[Column]) -> str:
+    """List the names of columns for a message."""
     return ", ".join(brief(column.name) for column in columns)
 
 

@@ -64,7 +64,7 @@ class Sample:
 
 
 def read(uris: Sequence[str]) -> Sample:
-    """Read a sample of CSV or Parquet files that are written alike.
+    """Read a sample of CSV or Parquet files that are written alike: same columns, same dialect.
 
     Args:
         uris: The files. Their names tell which are Parquet, and which are compressed.
@@ -153,18 +153,22 @@ def _read_csvs(uris: Sequence[str]) -> Sample:
 
 
 def _open_csv(uri: str, size: int) -> _CsvPieces:
-    """Read about ``size`` bytes of a file: its beginning, or of a large plain file three blocks."""
+    """Read about ``size`` bytes of a file.
+
+    They are its beginning; of a large plain file, its beginning, middle and end.
+    """
     with compression.open_content(uri) as content:
         piece = content.read_block(0, size)
         is_utf16 = content.decoder is not None
         if len(piece) < size:
             return _CsvPieces(uri, [piece], share=1.0, is_utf16=is_utf16)
         if content.packed_size:  # the file can only be read from the start
+            # below 1, because the file may have more bytes
             share = min(0.99, size / (_PACKED_RATIO * content.packed_size))
             return _CsvPieces(uri, [piece], share=share, is_utf16=is_utf16)
         block = size // 3
         total = content.stream.size()
-        last = total // block - 1
+        last = total // block - 1  # number of the last whole block
         middle = last // 2
         pieces = [
             piece[:block],
