@@ -229,7 +229,7 @@ def find_positions(
             than the text. A similar name in the file is still an error: a typing mistake.
 
     Raises:
-        UserError: The file lacks a required column, or has several of this name.
+        UserError: The file lacks a required column, or has several columns of its name.
     """
     assert settings.columns is not None, "a kind that knows its columns needs no search"
     positions: dict[str, int | None] = {}

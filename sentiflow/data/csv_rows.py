@@ -190,7 +190,9 @@ def _read_csv(
     return pyarrow.csv.read_csv(
         pa.BufferReader(b"\n" + content),  # Arrow would drop a byte order mark at the start
         read_options=pyarrow.csv.ReadOptions(
-            column_names=names, use_threads=False, block_size=len(content) + 2
+            column_names=names,
+            use_threads=False,
+            block_size=len(content) + 2,  # larger than the content, which is then one block
         ),
         parse_options=pyarrow.csv.ParseOptions(
             delimiter=csv_format.settings.delimiter,

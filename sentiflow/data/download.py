@@ -178,7 +178,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
     shown = without_credentials(url)
     start = part.stat().st_size if part.exists() else 0
     say("download", f"{shown}: {size / 1e6:,.0f} MB")
-    if start >= size:
+    if start >= size:  # complete; the caller verifies it
         return
     headers = {"Accept-Encoding": "identity", "Range": f"bytes={start}-"}
     try:

@@ -1,13 +1,11 @@
-"""Input file -> its first rows as a table of texts; bytes -> their encoding."""
+"""Input file -> its first rows as a table of texts."""
 
-import codecs
-import re
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, csv_records, csv_rows, table_files
+from sentiflow.data import csv_format, csv_records, csv_rows, table_files, text_encodings
 from sentiflow.data.arrays import one_array
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.storage import compression
@@ -16,12 +14,6 @@ FIRST_BYTES = 1 << 20
 """Bytes of a CSV that are read; unpacked bytes if it is compressed."""
 _FIRST_ROWS = 5_000
 """Rows of a Parquet file that are read."""
-
-_BEYOND_ASCII = re.compile(rb"[\x80-\xff]+")
-_NO_LETTERS = re.compile(rb"[\x80-\x9f]")
-"""Bytes without a character in latin-1; in cp1252 they are quotes, dashes and the euro."""
-_MAX_RUN = 1.7
-"""Maximum mean number of adjacent bytes beyond ASCII in a Latin text; other alphabets have more."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +103,7 @@ def read_piece(
     content = piece[start:stop]
     columns, faults = csv_rows.split(content, csv_range, form, range(num_columns))
     column_names = names or [str(number) for number in range(num_columns)]
-    is_damaged, fitting = judge_encoding(content, settings.encoding)
+    is_damaged, fitting = text_encodings.judge(content, settings.encoding)
     return FirstRows(
         uri=uri,
         rows=pa.Table.from_arrays(list(columns.values()), names=column_names),
@@ -122,32 +114,6 @@ def read_piece(
         fitting_encoding=fitting,
         head=head,
     )
-
-
-def judge_encoding(content: bytes, encoding: str) -> tuple[bool, str]:
-    """Judge whether bytes are text of an encoding.
-
-    Returns:
-        Whether some bytes are invalid in the encoding; and an encoding that fits the bytes better,
-        or an empty text. If ``encoding`` is UTF-8, a better one is named only if some bytes are
-        invalid. Otherwise only UTF-8 can be a better one.
-
-    Example:
-        >>> judge_encoding("caf\u00e9".encode("latin-1"), "utf-8")
-        (True, 'latin-1')
-        >>> judge_encoding("caf\u00e9".encode(), "latin-1")
-        (False, 'utf-8')
-    """
-    if content.isascii():
-        return False, ""
-    is_damaged = not decodes(content, encoding)
-    fitting = find_encoding(content)
-    is_better = fitting == "utf-8"
-    if encoding == "utf-8":
-        is_better = is_damaged
-    if fitting == encoding or not is_better:
-        fitting = ""
-    return is_damaged, fitting
 
 
 def _read_parquet(uri: str) -> FirstRows:
@@ -163,43 +129,3 @@ def _read_parquet(uri: str) -> FirstRows:
         is_whole=num_rows == footer.num_rows,
         schema=footer.arrow,
     )
-
-
-def find_encoding(content: bytes, *, is_cut: bool = False) -> str:
-    """Find the encoding: ``utf-8``, ``cp1252``, ``latin-1``, or an empty text for another one.
-
-    A text with invalid bytes still counts as UTF-8 if it has at least as many valid characters
-    beyond ASCII. Latin texts have few adjacent accents; in other alphabets nearly all letters are
-    beyond ASCII.
-
-    Args:
-        content: The text.
-        is_cut: Whether the text may end within a character.
-
-    Example:
-        >>> find_encoding("caf\u00e9".encode("latin-1")), find_encoding("\u20ac 5".encode("cp1252"))
-        ('latin-1', 'cp1252')
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    decoded = decoder.decode(content, final=not is_cut)
-    num_invalid = decoded.count("\ufffd")
-    if not num_invalid:
-        return "utf-8"
-    num_valid = sum(character > "\x7f" for character in decoded) - num_invalid
-    if num_invalid <= num_valid:
-        return "utf-8"
-    runs = _BEYOND_ASCII.findall(content)
-    if len(b"".join(runs)) > _MAX_RUN * len(runs):
-        return ""
-    if _NO_LETTERS.search(content) and decodes(content, "cp1252"):
-        return "cp1252"
-    return "latin-1"
-
-
-def decodes(content: bytes, encoding: str) -> bool:
-    """Say whether all bytes are valid in an encoding."""
-    try:
-        content.decode(encoding)
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -148,8 +148,12 @@ def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
 def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     """Describe input files: size, time and a hash of the content.
 
-    A file with the same size and time as in ``earlier``, an earlier description, is not read again.
-    Other files are read once in a process.
+    A file is read at most once in this process. It is not read if it has the same size and time as
+    in ``earlier``.
+
+    Args:
+        uris: The files.
+        earlier: An earlier description, perhaps of other files, too.
 
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.

@@ -198,8 +198,8 @@ def read_labels(
 ) -> pd.Series:
     """Convert labels to positions of classes.
 
-    A label is one of ``values``, also in another case if the value is in lower case, or the name of
-    a class in any case.
+    A label is one of ``values``, or the name of a class. Its case does not matter for names of
+    classes, and for values in lower case.
 
     Args:
         table: Rows with a label.

@@ -221,8 +221,8 @@ def _has_key(record: Manifest, key: str) -> bool:
 def find_package(uri: str) -> str:
     """Find the model package in the directory of a run or of its training; else return ``uri``.
 
-    So every setting and command that names a model also accepts these directories. A run that only
-    scores has a package if it has scored with an average of models.
+    Settings and commands that name a model also accept these directories. A run that only scores
+    has a package if it has scored with an average of models.
     """
     for place in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
         if read(place, stage="model"):

@@ -264,7 +264,7 @@ class Output:
         return self.status.record if self.status.state == "extended" else None
 
     def begin(self) -> None:
-        """Write the description of this run; unless it resumes a run, delete all leftovers."""
+        """Write the description of this run; unless it resumes another, delete all leftovers."""
         started: Description = {
             "stage": self.spec.stage,
             "settings": self.spec.settings,
@@ -326,7 +326,7 @@ class Output:
             if MANIFEST in sizes:
                 # keep it as proof of ownership, in case this job dies before the commit
                 self._move({MANIFEST}, uri, join(self.uri, "replaced"))
-            self._change(filesystem.delete, [join(uri, path) for path in inner_manifests])
+            self._do_as_writer(filesystem.delete, [join(uri, path) for path in inner_manifests])
         # a manifest is moved after its files
         self._move(staged.keys() - inner_manifests, self.uri, uri)
         self._move(inner_manifests, self.uri, uri)
@@ -358,9 +358,9 @@ class Output:
         def move(path: str) -> None:
             filesystem.move(join(source, path), join(target, path))
 
-        self._change(move, paths)
+        self._do_as_writer(move, paths)
 
-    def _change(self, step: Callable[[str], None], names: Iterable[str]) -> None:
+    def _do_as_writer(self, step: Callable[[str], None], names: Iterable[str]) -> None:
         """Do a step with each name, and check before each that this job is still the writer.
 
         Raises:
@@ -380,8 +380,8 @@ class Output:
         """
         runs = {name for name in names if name.startswith(f"{WORK}/")}
         files = {*names} - runs
-        self._change(filesystem.delete, [join(self.spec.uri, name) for name in files])
-        self._change(filesystem.delete, [join(self.spec.uri, name) for name in runs])
+        self._do_as_writer(filesystem.delete, [join(self.spec.uri, name) for name in files])
+        self._do_as_writer(filesystem.delete, [join(self.spec.uri, name) for name in runs])
         lease.check(self.claim)
         filesystem.delete_empty_folders(self.spec.uri)
 
@@ -439,7 +439,7 @@ def open_output(
     try:
         with (
             lease.hold(spec.uri, job=job) as held,
-            # a process that was paused for long may have lost the lock, and its files with it
+            # the lock, and this job's files, may be gone if its process was paused for long
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)

@@ -179,7 +179,7 @@ def _read_labels(
 def _convert_labels(
     written: pa.Array, labels: Sequence[tuple[str, int | None]]
 ) -> tuple[pa.Array, pa.Array]:
-    """Convert written labels to int8, null for none; also returns which are unknown."""
+    """Convert written labels to int8, null for no label; also return which labels are unknown."""
     coded = pc.fill_null(written, "").dictionary_encode()
     known = pa.array([value for value, _ in labels], pa.string())
     meaning = pa.array([label for _, label in labels], pa.int8())
@@ -189,7 +189,7 @@ def _convert_labels(
 
 
 def _read_splits(written: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Convert written splits to their names, null for train; also returns which are unknown."""
+    """Convert written splits to their names, null for train; also return which are unknown."""
     value = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(written, "")))
     place = pc.index_in(value, value_set=pa.array(list(SPLIT_VALUES), pa.string()))
     names = pa.array(list(SPLIT_VALUES.values()), pa.string())

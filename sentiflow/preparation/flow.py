@@ -114,6 +114,7 @@ class Flow:
         no_fractions = {f"{split}_fraction": 0.0 for split in self.fixed}
         rule = rule.model_copy(update=no_fractions)  # no row is drawn for a given split
         assign = functools.partial(steps.assign_splits, rule=rule, time_bounds=time_bounds)
+        # rows that repeat a given validation or test text are left out whatever the setting says
         drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
         counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)

@@ -103,7 +103,7 @@ def check_labelled(
         fixed_splits: Splits whose rows are given.
 
     Raises:
-        UserError: Too many are rejected, or their classes cannot be learned.
+        UserError: Too many rows are rejected, or the classes cannot be learned.
     """
     max_rejected = settings.max_rejected_fraction
     has_fixed_test = "test" in fixed_splits
@@ -172,7 +172,7 @@ def check_test(counts: PartCounts, *, max_rejected_fraction: float) -> list[str]
         Notes for the user.
 
     Raises:
-        UserError: Too many are rejected, or none is accepted.
+        UserError: Too many test rows are rejected, or none is accepted.
     """
     rejected = counts.rejected_test
     accepted = sum(counts.labels["test"].values())
@@ -199,7 +199,7 @@ def choose_classes(
         corrected: Rows by corrected label, which may be written in another case.
 
     Raises:
-        UserError: There are too few or too many, or one is not a valid name.
+        UserError: There are too few or too many classes, or a label is not a valid name.
     """
     counts = Counter(merge_counts(labels))
     written = {name.casefold(): name for name in counts}
@@ -225,14 +225,14 @@ def check_classes(
         are_named: Whether the settings name these classes. If not, a class of fewer than
             ``MIN_CLASS_ROWS`` rows is left out.
         has_fixed_test: Whether the test rows are given; if so, they do not count.
-        empty: Splits that are empty by the settings.
+        empty: Splits whose fraction in the settings is 0.
 
     Returns:
         Notes for the user.
 
     Raises:
         UserError: Fewer than two classes can be learned, a named class has too few rows, or the
-            train split has none of a class.
+            train split has no row of a class.
     """
     splits = SPLITS[:2] if has_fixed_test else SPLITS
     rows: ClassRows = {}
@@ -273,7 +273,7 @@ def _check_splits(rows: ClassRows, empty: Sequence[str]) -> list[str]:
 
     Args:
         rows: The rows of the classes to learn.
-        empty: Splits that are empty by the settings; they may lack all classes.
+        empty: Splits whose fraction in the settings is 0; they may lack all classes.
 
     Returns:
         Notes for the user.

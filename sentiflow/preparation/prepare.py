@@ -71,7 +71,7 @@ def run(plan: PreparePlan, output: Output, recorder: Recorder, *, resources: Res
         plan: The preparation.
         output: Its output.
         recorder: Its run in MLflow.
-        resources: The cluster; here nothing depends on it.
+        resources: The cluster. It is not used: every stage has the same arguments.
 
     Returns:
         The manifest.
@@ -183,7 +183,7 @@ def _open_inputs(plan: PreparePlan, output: Output, maps: MapStages) -> _OpenedI
 
 
 def _correct(flow: Flow, corrections: Input | None) -> int:
-    """Find the rows of ``prepare.corrections``, if there are any; return the number of labels.
+    """Find the rows of ``prepare.corrections``, if it is set; return the number of its labels.
 
     Raises:
         UserError: A file is wrong, or does not fit the corpus.
@@ -198,10 +198,10 @@ def _correct(flow: Flow, corrections: Input | None) -> int:
 
 
 def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.PartCounts, Counts]:
-    """Prepare the unlabelled texts; return the counts of all parts, and those for the manifest.
+    """Prepare the unlabelled texts; return the counts of all parts, and counts for the manifest.
 
     Raises:
-        UserError: Too many are rejected.
+        UserError: Too many texts are rejected, or none is accepted.
     """
     job = replace(labelled.job, prefix="unlabelled_")
     texts = Flow(job, corpus.parts, labelled.maps).encode_unlabelled(labelled)

@@ -240,17 +240,17 @@ def publish(uri: str) -> Iterator[Any]:
             stream.write(content)
         return
     file_system.create_dir(posixpath.dirname(path), recursive=True)
-    target = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}.tmp"
     try:
-        with file_system.open_output_stream(target, compression=None) as stream:
+        with file_system.open_output_stream(temporary, compression=None) as stream:
             yield stream
-        size = _sync(target)
+        size = _sync(temporary)
         record = _record.get()
         record(uri, size)
-        file_system.move(target, path)
+        file_system.move(temporary, path)
     except BaseException as error:
-        if file_system.get_file_info(target).type == fs.FileType.File:
-            file_system.delete_file(target)
+        if file_system.get_file_info(temporary).type == fs.FileType.File:
+            file_system.delete_file(temporary)
         if isinstance(error, OSError) and error.errno and not error.filename:
             # Arrow does not name the file
             raise OSError(error.errno, os.strerror(error.errno), path) from error

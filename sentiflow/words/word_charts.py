@@ -1,4 +1,4 @@
-"""Draws a map of words, as PNG."""
+"""Words and their points in a plane -> a map of the words, as PNG."""
 
 from collections.abc import Sequence
 
@@ -46,11 +46,11 @@ def draw_map(words: Sequence[str], points: np.ndarray, explained: np.ndarray) ->
         axes.xaxis.set_major_locator(MaxNLocator(6))
         axes.yaxis.set_major_locator(MaxNLocator(6))
         figure.draw_without_rendering()
-        _label(axes, words, points)
+        _draw_labels(axes, words, points)
         return to_png(figure)
 
 
-def _label(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
+def _draw_labels(axes: Axes, words: Sequence[str], points: np.ndarray) -> None:
     """Put each label at the place around its point where it covers least; first the nearest places.
 
     Shape: (P places around a point, T boxes that are taken)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, first_rows, parts, row_checks
+from sentiflow.data import corpus, first_rows, parts, row_checks, text_encodings
 from sentiflow.errors import UserError
 
 TICKETS = 'ticket;mood;message\n1;bad;caf\u00e9 closed\n2;good;"so; good"\n3;good;\n'
@@ -94,7 +94,7 @@ def test_parquet_is_read_as_texts(tmp_path):
     ],
 )
 def test_the_encoding_that_fits_is_named(content, encoding, expected):
-    assert first_rows.judge_encoding(content, encoding) == expected
+    assert text_encodings.judge(content, encoding) == expected
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8))

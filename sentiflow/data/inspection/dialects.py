@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import csv_format, first_rows
+from sentiflow.data import csv_format, text_encodings
 from sentiflow.data.arrays import UNSPACED
 from sentiflow.data.inspection.column_names import NAMES, rate
 from sentiflow.errors import UserError
@@ -82,7 +82,7 @@ def detect_encoding(content: bytes, *, source: str) -> str:
             "order mark",
             hint="copy or export it again, as UTF-8",
         )
-    encoding = first_rows.find_encoding(content, is_cut=True)
+    encoding = text_encodings.find(content, is_cut=True)
     if encoding:
         return encoding
     from charset_normalizer import from_bytes

@@ -79,7 +79,7 @@ def inspect(
     Args:
         uris: CSV or Parquet files that are written alike.
         text: Name or position of the text column. Default: it is found.
-        label: The same of the label column.
+        label: Name or position of the label column. Default: it is found.
         scores_only: Whether the files will only be scored. Then no column is taken for the label
             unless ``label`` names it.
 

@@ -64,7 +64,7 @@ def find_roles(
         columns: All columns.
         source: The file, for messages.
         text: Name or position of the text column, if the user has given it.
-        label: The same of the label column.
+        label: Name or position of the label column, if the user has given it.
         finds_label: Whether to find the label column if the user has not given it.
 
     Raises:
