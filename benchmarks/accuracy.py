@@ -27,7 +27,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 import sentiflow
 from sentiflow.data.arrays import hash_strings, normalize_text
-from sentiflow.evaluation import other_models
+from sentiflow.evaluation import tfidf
 
 TRAIN, VALIDATION, TEST = "1", "2", "3"
 """Times of the rows: with three times, ``split.kind: time`` gives each split one of them."""
@@ -72,7 +72,7 @@ def predict_by_baseline(train: pd.DataFrame, text: pd.Series) -> np.ndarray:
     """Predict by the baseline of the reports, trained on the same rows."""
     names, label = np.unique(train["sentiment"], return_inverse=True)
     known, further = (pa.array(texts, pa.string()) for texts in (train["text"], text))
-    prediction, _ = other_models.predict(known, label, further)
+    prediction, _ = tfidf.predict(known, label, further)
     return names[prediction]
 
 

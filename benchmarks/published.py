@@ -30,7 +30,7 @@ import pandas as pd
 import pyarrow as pa
 
 import sentiflow
-from sentiflow.evaluation import other_models
+from sentiflow.evaluation import tfidf
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 
@@ -78,7 +78,7 @@ def scikit_learn(learned: pd.DataFrame, answered: pd.DataFrame, names: list[str]
     """Answer with the baseline of the report."""
     texts = [pa.array(part["text"].tolist()) for part in (learned, answered)]
     label = np.array([names.index(name) for name in learned["label"]])
-    return other_models.predict(texts[0], label, texts[1])[0]
+    return tfidf.predict(texts[0], label, texts[1])[0]
 
 
 def answer_folds(

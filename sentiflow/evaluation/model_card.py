@@ -16,7 +16,7 @@ from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import MOST_LISTED, UserError
 from sentiflow.evaluation.measurements import Measurements, name_texts
-from sentiflow.evaluation.report import open_template, write_setting
+from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
 from sentiflow.models import package_files

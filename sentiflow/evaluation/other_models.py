@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS
 from sentiflow.errors import UserError
+from sentiflow.evaluation import tfidf
 from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import share_interval
@@ -21,32 +22,12 @@ from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER
 
-if TYPE_CHECKING:
-    from scipy.sparse import csr_matrix
-    from sklearn.linear_model import LogisticRegression
-
 MAX_TRAIN_ROWS = 100_000
 """Maximum rows that the baseline is trained on, spread over all train rows."""
 MAX_ROWS = 50_000
 """Maximum rows that the baseline is measured on, spread over all evaluated rows."""
-MIN_ROWS = 50
-"""With fewer train rows there is no baseline."""
 
 _NAME = "TF-IDF with logistic regression"
-_NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
-"""Words and pairs of words; 2 to 5 characters of a word with the blanks around it."""
-_C = (1.0, 3.0, 9.0)
-"""Inverse strengths of the regularization to choose from."""
-_TOLERANCE = 0.02
-"""Tolerance of the solver; the predictions are as accurate as with a smaller one."""
-_TOLERANCE_OF_CHOICE = 0.1
-"""Tolerance of the solver while ``C`` is chosen; the choice is the same as with a smaller one."""
-_NUM_FOLDS = 3
-"""Folds of the cross-validation that chooses ``C``."""
-_MAX_CHOICE_ROWS = 20_000
-"""Maximum train rows in that cross-validation."""
-_BLOCK = 10_000
-"""Texts whose n-grams are counted at a time, which bounds the memory."""
 _NUM_RESAMPLES = 1000
 """Resamples in the test of macro F1."""
 
@@ -181,7 +162,7 @@ def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
         began = time.monotonic()
         chosen = choose_evenly(len(label), MAX_TRAIN_ROWS)
         train_text = text.take(pa.array(chosen))
-        prediction, c = predict(train_text, label[chosen], rows["text"].combine_chunks())
+        prediction, c = tfidf.predict(train_text, label[chosen], rows["text"].combine_chunks())
     except UserError as error:
         return [], str(error)
     baseline = Baseline.of(
@@ -242,7 +223,9 @@ def _predict_folds(text: pa.Array, label: np.ndarray, fold: np.ndarray) -> tuple
     for number in np.unique(fold):
         asked = fold == number
         train_text = text.filter(pa.array(~asked))
-        prediction[asked], c = predict(train_text, label[~asked], text.filter(pa.array(asked)))
+        prediction[asked], c = tfidf.predict(
+            train_text, label[~asked], text.filter(pa.array(asked))
+        )
     return prediction, c
 
 
@@ -292,92 +275,6 @@ def _read_prepared(
         folders = training_rows.name_learned_folders(training)
     uri = training["inputs"]["prepared"]["uri"]
     return prepared, lineage.read_tables(uri, prepared, folders, columns)
-
-
-def predict(
-    train_text: pa.Array, label: np.ndarray, test_text: pa.Array
-) -> tuple[np.ndarray, float]:
-    """Train on labelled texts, and predict the labels of other texts.
-
-    Returns:
-        The predictions for ``test_text``, and the ``C`` that was chosen.
-
-    Raises:
-        UserError: There are too few texts, they have one label, or no n-gram is in two of them.
-    """
-    if len(label) < MIN_ROWS:
-        raise UserError(f"only {len(label)} texts of the train split are labelled")
-    if len(np.unique(label)) < 2:
-        raise UserError("the texts of the train split have one label")
-    train_features, test_features = _weigh(train_text, test_text)
-    c = _choose_c(train_features, label)
-    model = _make_model(_TOLERANCE).set_params(C=c).fit(train_features, label)
-    return model.predict(test_features), c
-
-
-def _make_model(tolerance: float) -> "LogisticRegression":
-    """Make a model to fit, with a solver that does not copy the features to float64."""
-    from sklearn.linear_model import LogisticRegression
-
-    return LogisticRegression(solver="saga", tol=tolerance, max_iter=1000, random_state=0)
-
-
-def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
-    """Choose ``C`` by the accuracy in cross-validation on some of the train rows.
-
-    Classes with fewer rows than folds are left out of the choice.
-    """
-    from sklearn.model_selection import GridSearchCV
-
-    rows = choose_evenly(len(label), _MAX_CHOICE_ROWS)
-    num_rows_of_class = np.bincount(label[rows])
-    rows = rows[num_rows_of_class[label[rows]] >= _NUM_FOLDS]
-    if len(np.unique(label[rows])) < 2:
-        return _C[1]  # too few rows to choose: the middle one
-    model = _make_model(_TOLERANCE_OF_CHOICE)
-    search = GridSearchCV(model, {"C": _C}, cv=_NUM_FOLDS, refit=False)
-    search.fit(features[rows], label[rows])
-    return search.best_params_["C"]
-
-
-def _weigh(train_text: pa.Array, test_text: pa.Array) -> "tuple[csr_matrix, csr_matrix]":
-    """Weigh the n-grams of train texts by TF-IDF, and of test texts with the same weights.
-
-    Words and characters are scaled separately: there are ten times as many characters.
-
-    Raises:
-        UserError: No n-gram is in two of the train texts.
-    """
-    from scipy.sparse import hstack, vstack
-    from sklearn.feature_extraction.text import TfidfTransformer
-
-    train_features = []
-    test_features = []
-    for kind in _NGRAMS:
-        blocks = list(_count(train_text, kind))
-        num_texts = sum(block.getnnz(axis=0) for block in blocks)
-        common = np.flatnonzero(num_texts >= 2)
-        if not len(common):
-            continue
-        counts = vstack([block[:, common] for block in blocks], format="csr")
-        tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
-        train_features.append(tfidf.transform(counts, copy=False))
-        test_blocks = [tfidf.transform(block[:, common]) for block in _count(test_text, kind)]
-        test_features.append(vstack(test_blocks))
-    if not train_features:
-        raise UserError("the texts of the train split have no word or characters in common")
-    return hstack(train_features, format="csr"), hstack(test_features, format="csr")
-
-
-def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":
-    """Count the n-grams of each text by their hashes, without a dictionary of all n-grams."""
-    from sklearn.feature_extraction.text import HashingVectorizer
-
-    counter = HashingVectorizer(
-        n_features=2**22, alternate_sign=False, norm=None, dtype=np.float32, **kind
-    )
-    for start in range(0, len(text), _BLOCK):
-        yield counter.transform(text[start : start + _BLOCK].to_pylist())
 
 
 def compare_teachers(

@@ -19,7 +19,7 @@ from sentiflow.data.schema import BINARY, SPLITS
 from sentiflow.errors import UserError, list_worst
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.evaluated_rows import find_common_classes
-from sentiflow.evaluation.report import open_template
+from sentiflow.evaluation.page_templates import open_template
 from sentiflow.metrics import paired
 from sentiflow.metrics.predicted import Predicted, macro_f1
 from sentiflow.models import package_files

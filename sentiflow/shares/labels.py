@@ -7,7 +7,6 @@ again when its labels are read.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,15 +14,13 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import label_files, lineage, manifest
-from sentiflow.data.arrays import hash_texts
-from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT, name_any
 from sentiflow.metrics import sampling
 from sentiflow.metrics.paired import write_p
 from sentiflow.shares import rows
 from sentiflow.storage.uris import display_uri
-from sentiflow.tracking import training_rows
 
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
 """Values of the column ``sample``: size and grouping of the draw, which depends on nothing else but
@@ -270,83 +267,6 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
 
     rate = brentq(count_excess, 0, 1 / relative.min())
     return pd.Series(np.minimum(relative * rate, 1), counts.index)
-
-
-class _Seen(NamedTuple):
-    """What a model was trained on, sorted."""
-
-    row_ids: np.ndarray
-    texts: np.ndarray
-    """Hashes."""
-
-
-class LabelFinder:
-    """Finds the label of each row, and its weight in the sample."""
-
-    def __init__(self, scored: Manifest, settings: TrendsSettings, uri: str) -> None:
-        """Read the manual labels, and find what the model was trained on.
-
-        Raises:
-            UserError: A file of labels is wrong.
-        """
-        self.labels = read(settings, scored, uri) if settings.labels else None
-        self.notes: list[str] = []
-        self.is_known = True
-        """Whether all rows and texts that the model was trained on are known."""
-        self.num_matched = 0
-        """Rows of ``trends.labels`` in the predictions."""
-        self.num_seen = 0
-        """Rows of ``trends.labels`` that the model was trained on."""
-        self._seen: dict[str, _Seen] = {}
-        """What the model of each version was trained on."""
-        has_text = rows.find_text_column(scored) is not None
-        for version, model in lineage.models_of(scored).items():
-            self._seen[version] = self._find_seen(scored, version, model, has_text=has_text)
-        if self.labels is not None:
-            self.notes += self.labels.notes
-
-    def _find_seen(
-        self, scored: Manifest, version: str, model: ModelInput, *, has_text: bool
-    ) -> _Seen:
-        """Find the rows and texts that a model was trained on."""
-        texts, _ = training_rows.find_texts([model] if has_text else [])
-        try:
-            row_ids, is_known = training_rows.find_row_ids(
-                lineage.of_version(scored, version), name="the model"
-            )
-            self.is_known &= is_known
-        except UserError as error:
-            row_ids = np.zeros(0, np.int64)
-            if not has_text:
-                self.notes.append(f"the correction may be too small: {error}")
-        return _Seen(row_ids=row_ids, texts=texts)
-
-    def find(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Find the labels of a batch.
-
-        Returns:
-            N labels, -1 for none; N weights, 0 for labels that are counted but do not measure the
-            error of the model. With manual labels, the labels of the corpus are only counted.
-        """
-        label = batch.label.astype(np.int64)
-        weight = np.ones(len(label))
-        if self.labels is not None:
-            manual = self.labels.table.reindex(batch.row_id)
-            is_manual = manual["label"].notna().to_numpy()
-            label[is_manual] = manual["label"][is_manual]
-            weight = manual["weight"].fillna(0).to_numpy()
-            self.num_matched += int(is_manual.sum())
-        is_new = (label >= 0) & (weight > 0)
-        for version, seen in self._seen.items():
-            place = np.flatnonzero(is_new & (batch.keys[rows.VERSION] == version))
-            is_seen = np.isin(batch.row_id[place], seen.row_ids, assume_unique=True)
-            if batch.text is not None and len(seen.texts):
-                hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
-                is_seen |= np.isin(hashes, seen.texts)
-            is_new[place] = ~is_seen
-        if self.labels is not None:
-            self.num_seen += int(((weight > 0) & ~is_new).sum())
-        return label, np.where(is_new, weight, 0.0)
 
 
 def describe_differences(cells: np.ndarray, size: float, classes: tuple[str, ...]) -> list[str]:

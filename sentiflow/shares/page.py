@@ -15,7 +15,8 @@ import pandas as pd
 from sentiflow.config.class_names import BINARY
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.errors import MOST_LISTED
-from sentiflow.evaluation.report import Axis, open_template
+from sentiflow.evaluation.page_templates import open_template
+from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SURE, adjust, write_p
 from sentiflow.metrics.shares import (
     COUNTED,

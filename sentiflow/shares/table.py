@@ -13,7 +13,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling, shares
 from sentiflow.shares import rows
-from sentiflow.shares.labels import LabelFinder, describe_differences
+from sentiflow.shares.label_finder import LabelFinder
+from sentiflow.shares.labels import describe_differences
 from sentiflow.shares.rows import EVERY, VERSION
 
 ALL = "all"

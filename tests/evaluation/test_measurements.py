@@ -14,9 +14,10 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import cross_validation, evaluated_rows, highlights, measurements
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import headline_split
+from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
 from sentiflow.evaluation.mistakes import LabelErrors
-from sentiflow.evaluation.model_checks import GroupBias, ModelChecks, TermResult
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import classification
 from sentiflow.metrics.calibration import CalibrationError

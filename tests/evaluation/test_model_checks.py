@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from sentiflow.evaluation.model_checks import measure_group_bias
+from sentiflow.evaluation.group_bias import measure_group_bias
 
 CATEGORIES = ["gender", "nationality", "religion", "age"]
 

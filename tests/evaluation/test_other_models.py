@@ -13,7 +13,7 @@ from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest, schema
 from sentiflow.data.outputs import OutputSpec
-from sentiflow.evaluation import evaluated_rows, other_models
+from sentiflow.evaluation import evaluated_rows, other_models, tfidf
 from sentiflow.storage import parquet
 
 
@@ -71,7 +71,7 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
 
 def test_classes_with_fewer_rows_than_folds_choose_nothing(train):
     label = np.array([0] * 60 + [1, 1, 2])
-    assert train(texts_of(label, noise=0), label, evaluated(noise=0)).c == other_models._C[1]
+    assert train(texts_of(label, noise=0), label, evaluated(noise=0)).c == tfidf.C_VALUES[1]
 
 
 def test_train_texts_are_those_of_the_models_training(tmp_path):

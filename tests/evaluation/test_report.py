@@ -15,7 +15,8 @@ from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import highlights, measurements, mistakes, report, report_charts
 from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.evaluated_rows import of_split
-from sentiflow.evaluation.model_checks import ModelChecks, measure_group_bias
+from sentiflow.evaluation.group_bias import measure_group_bias
+from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.report_charts import render as render_charts
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import model_checks, promotion, slice_search, slices
+from sentiflow.evaluation import group_bias, promotion, slice_search, slices
 from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.evaluation.slices import SliceOfRows
 from sentiflow.metrics import confidence, paired, registry
@@ -303,9 +303,9 @@ def compare(drawn: Draw, add: Callable[[str, paired.Difference | None], None]) -
             add(metric.name, metric.difference(first, second))
 
 
-def measure_groups(rng: np.random.Generator) -> list[model_checks.GroupBias]:
+def measure_groups(rng: np.random.Generator) -> list[group_bias.GroupBias]:
     """Measure a model that varies with the sentence and the term, but favors none."""
-    found, _ = model_checks.measure_group_bias(
+    found, _ = group_bias.measure_group_bias(
         lambda texts: rng.normal(0.5, 0.1, len(texts)), knows=lambda words: True
     )
     return found
