@@ -24,7 +24,7 @@ from sentiflow.config.class_names import SENTIMENT140
 from sentiflow.data import manifest
 from sentiflow.data.outputs import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.evaluation import promotion
+from sentiflow.evaluation import champion_test, promotion
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
 from sentiflow.tracking import mlflow_store, model_registry, recording
@@ -274,7 +274,7 @@ def test_a_comparison_in_the_registry_is_not_made_twice(
     register(bad)
     first = promotion.promote(settings.load(config))
     with monkeypatch.context() as patch:
-        patch.setattr(promotion, "_load", None)  # it would fail
+        patch.setattr(champion_test, "_load", None)  # it would fail
         assert promotion.promote(settings.load(config)) == first
     register(make_package(seed=3))
     other = promotion.promote(settings.load(config))  # another candidate is compared

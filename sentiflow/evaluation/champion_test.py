@@ -1,0 +1,357 @@
+"""Versions of a registered model -> their accuracies on test rows that neither has learned."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import TypeAdapter
+
+from sentiflow import __version__
+from sentiflow.data import lineage, manifest
+from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
+from sentiflow.evaluation import comparison
+from sentiflow.evaluation.evaluated_rows import find_common_classes
+from sentiflow.metrics import paired
+from sentiflow.metrics.predicted import Predicted, macro_f1
+from sentiflow.models import package_files
+from sentiflow.tracking import model_registry, model_sources, training_rows
+
+if TYPE_CHECKING:
+    from sentiflow.models.model import Model
+
+_TEST_DATA = "sentiflow.test_data"
+"""Tag of a version: fingerprint of the prepared data that it was last judged on."""
+_COMPARISON = "sentiflow.comparison"
+"""Tag of a version: key and outcome of the last comparison in which it was the candidate."""
+_MAX_TAG_LENGTH = 5000
+"""Maximum number of characters in a tag of a version: MLflow refuses longer tags."""
+
+
+@dataclass(frozen=True)
+class ChampionTest:
+    """Candidate and champion on the same test rows."""
+
+    num_rows: int
+    """Test rows whose texts neither model was trained on or chosen by, as far as is known."""
+    candidate_accuracy: float
+    champion_accuracy: float | None
+    """None if there is no champion yet."""
+    only_candidate_right: int
+    """Rows on which only the candidate is right; 0 without a champion."""
+    only_champion_right: int
+    p_value: float | None = None
+    """The p-value of McNemar's test that both are right equally often; None without a champion."""
+    candidate_f1_macro: float | None = None
+    champion_f1_macro: float | None = None
+    f1_macro_difference: paired.Difference | None = None
+    """The candidate's macro F1 minus the champion's; None without a champion, or if undefined."""
+    classes: tuple[str, ...] = ()
+    """Classes that both models have."""
+    other_classes: tuple[str, ...] = ()
+    """Classes that only one of the two models has: rows with these labels are mistakes of the model
+    that does not have them."""
+    unknown_classes: tuple[str, ...] = ()
+    """Labels that neither model has: their rows are mistakes of both."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """Rows by class that the settings of a training leave out; they are not compared."""
+    difference: paired.Difference | None = None
+    """The candidate's accuracy minus the champion's; None without a champion."""
+    num_seen: int = 0
+    """Test rows that are left out: their text was used to train or choose one of the models."""
+    unknown: tuple[str, ...] = ()
+    """URIs of the versions whose training texts are not all known."""
+    num_judged: int = 1
+    """Versions that were judged on this test split so far, candidate and champion included."""
+
+
+_ADAPTER = TypeAdapter(ChampionTest)
+"""Writes a comparison as the JSON in a tag, and reads it again."""
+
+
+class Contender(NamedTuple):
+    """The candidate or the champion."""
+
+    version: model_registry.Version
+    record: Manifest
+    """Manifest of its package."""
+
+    @property
+    def has_seen_test(self) -> bool:
+        """Say whether it is a refit that was trained on the test rows."""
+        return training_rows.has_seen_test(self.record)
+
+
+def resolve(name: str, number: int, tracking_uri: str) -> Contender:
+    """Find a version in the registry and read its manifest."""
+    version = model_registry.Version(name, number)
+    resolved = model_registry.resolve(str(version), tracking_uri=tracking_uri)
+    return Contender(version, resolved.record)
+
+
+class _JudgedModel(NamedTuple):
+    """The model by which a version is judged."""
+
+    model: "Model"
+    input: Mapping[str, Any]
+    """The model as an input of a stage, as manifests describe it."""
+
+
+def _load(contender: Contender, tracking_uri: str) -> _JudgedModel:
+    """Load the model that a version is judged by: itself, or the run that it repeats.
+
+    Raises:
+        UserError: The version is a refit, and the run that it repeats is gone.
+    """
+    import torch  # more than a second to import: a champion without a comparison needs no model
+
+    from sentiflow.models.model import Model
+
+    uri = str(contender.version)
+    record = contender.record
+    if contender.has_seen_test:
+        uri, record = _find_repeated(contender, tracking_uri)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    package = model_sources.load(uri, tracking=tracking_uri).to(device)
+    return _JudgedModel(Model(package, uri), package_files.to_input(uri, record))
+
+
+def _find_repeated(refit: Contender, tracking_uri: str) -> tuple[str, Manifest]:
+    """Find the model that a refit repeats: its location and its manifest.
+
+    Raises:
+        UserError: The model is gone, or another one is in its place.
+    """
+    name = refit.version.name
+    repeated = refit.record["refit"]["of"]
+    description = f"the run that {refit.version} repeats"
+    version = model_registry.find(name, repeated["fingerprint"], tracking_uri=tracking_uri)
+    location = str(version or repeated["uri"])
+    uri, record = model_sources.find(location, tracking=tracking_uri, setting=description)
+    if record["fingerprint"] != repeated["fingerprint"]:
+        raise UserError(
+            f"{description} is gone: {uri} holds another model",
+            hint=f"promote another version of {name}",
+        )
+    return uri, record
+
+
+def compare_contenders(
+    uri: str, contenders: Sequence[Contender], tracking_uri: str
+) -> ChampionTest:
+    """Compare candidate and champion on the test rows, and tag the comparison on the candidate.
+
+    A comparison that is on the candidate already is read from its tag. Only the same release of
+    sentiflow reads it, because another release may judge differently.
+
+    Args:
+        uri: The prepared data.
+        contenders: The candidate, and the champion if there is one.
+        tracking_uri: The store.
+    """
+    candidate = contenders[0].version
+    prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
+    fingerprints = [each.record["fingerprint"] for each in contenders]
+    key = " ".join([__version__, prepared["fingerprint"], *fingerprints])
+    tags_of_judged = model_registry.find_tagged(
+        candidate.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
+    )
+    earlier = tags_of_judged.get(candidate.number, {}).get(_COMPARISON, "")
+    if earlier.startswith(f"{key} "):
+        test = _ADAPTER.validate_json(earlier.removeprefix(key))
+    else:
+        test = _measure_contenders(uri, prepared, contenders, tracking_uri)
+        tag = f"{key} {_ADAPTER.dump_json(test).decode()}"
+        if len(tag) <= _MAX_TAG_LENGTH:  # a longer comparison is made again each time
+            model_registry.describe(candidate, tags={_COMPARISON: tag}, tracking_uri=tracking_uri)
+    judged = {*tags_of_judged, *(each.version.number for each in contenders)}
+    return replace(test, num_judged=len(judged))
+
+
+def _measure_contenders(
+    uri: str, prepared: Manifest, contenders: Sequence[Contender], tracking_uri: str
+) -> ChampionTest:
+    """Measure one or two models on the test rows, and tag their accuracies on the versions."""
+    models = [_load(contender, tracking_uri) for contender in contenders]
+    inputs = [each.input for each in models]
+    classes = _compare_classes(models)
+    rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
+    seen, is_known = training_rows.find_texts(inputs)
+    is_seen = _find_seen(rows, seen, uri)
+    rows = rows.filter(pa.array(~is_seen))
+    names = manifest.find_classes(prepared)
+    all_classes = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
+    label = _number_labels(rows, names, all_classes)
+    predicted = [_predict(each.model, rows["text"], label, all_classes) for each in models]
+    _tag_accuracies(contenders, predicted, prepared, tracking_uri)
+    candidate = predicted[0]
+    labels = [all_classes[code] for code in np.unique(label)]
+    known_classes = {*classes.common, *classes.others}
+    test = ChampionTest(
+        num_rows=len(label),
+        candidate_accuracy=_measure_accuracy(candidate),
+        champion_accuracy=None,
+        only_candidate_right=0,
+        only_champion_right=0,
+        candidate_f1_macro=macro_f1(candidate.confusion),
+        classes=classes.common,
+        other_classes=tuple(name for name in classes.others if name not in classes.excluded),
+        unknown_classes=tuple(name for name in labels if name not in known_classes),
+        left_out=left_out,
+        num_seen=int(is_seen.sum()),
+        unknown=_list_unknown(contenders, is_known),
+    )
+    if len(predicted) == 1:
+        return test
+    return _add_champion(test, candidate=candidate, champion=predicted[1])
+
+
+class _ComparedClasses(NamedTuple):
+    """Classes of one or two models."""
+
+    common: tuple[str, ...]
+    """Classes that every model has."""
+    others: tuple[str, ...]
+    """Classes that only one of two models has."""
+    excluded: set[str]
+    """Classes that the settings of a model's training leave out: test rows with these labels are
+    not compared."""
+
+
+def _compare_classes(models: Sequence[_JudgedModel]) -> _ComparedClasses:
+    """Compare the classes of candidate and champion.
+
+    Raises:
+        UserError: Fewer than two classes are common.
+    """
+    roles = ("the candidate", "the champion")
+    of_roles = {role: each.model.classes for role, each in zip(roles, models, strict=False)}
+    common, others = find_common_classes(of_roles)
+    excluded: set[str] = set()
+    for each in models:
+        excluded |= lineage.left_out_of(each.input)
+    return _ComparedClasses(common, others, excluded)
+
+
+def _add_champion(test: ChampionTest, *, candidate: Predicted, champion: Predicted) -> ChampionTest:
+    """Add the figures of the champion, and the differences of the candidate from it."""
+    found = comparison.compare_predictions(champion, candidate, has_probabilities=False)
+    return replace(
+        test,
+        champion_accuracy=_measure_accuracy(champion),
+        only_candidate_right=found.mcnemar.only_second_right,
+        only_champion_right=found.mcnemar.only_first_right,
+        p_value=found.mcnemar.p_value,
+        champion_f1_macro=macro_f1(champion.confusion),
+        f1_macro_difference=found.differences["f1_macro"],
+        difference=found.accuracy,
+    )
+
+
+def _list_unknown(contenders: Sequence[Contender], is_known: Sequence[bool]) -> tuple[str, ...]:
+    """List the versions whose training texts are not all known."""
+    pairs = zip(contenders, is_known, strict=True)
+    return tuple(str(contender.version) for contender, all_read in pairs if not all_read)
+
+
+def _measure_accuracy(predicted: Predicted) -> float:
+    return float(predicted.right.mean())
+
+
+def _tag_accuracies(
+    contenders: Sequence[Contender],
+    predicted: Sequence[Predicted],
+    prepared: Manifest,
+    tracking_uri: str,
+) -> None:
+    """Tag each version with the data and its accuracy.
+
+    A refit that has learned the test rows gets no accuracy: it was judged by the run that it
+    repeats.
+    """
+    for contender, each in zip(contenders, predicted, strict=True):
+        tags = {_TEST_DATA: prepared["fingerprint"]}
+        if not contender.has_seen_test:
+            tags["sentiflow.test_accuracy"] = f"{_measure_accuracy(each):.6f}"
+            tags["sentiflow.test_rows"] = str(len(each.label))
+        model_registry.describe(contender.version, tags=tags, tracking_uri=tracking_uri)
+
+
+def _read_test_rows(
+    uri: str, prepared: Manifest, excluded: Collection[str]
+) -> tuple[pa.Table, dict[str, int]]:
+    """Read texts and labels of the labelled test rows.
+
+    Returns:
+        The rows without excluded classes; how many rows of each excluded class were left out.
+
+    Raises:
+        UserError: The test split has no labelled row of another class.
+    """
+    folders = lineage.name_folders([SPLITS[2]])
+    tables = lineage.read_tables(uri, prepared, folders, ["text", "label"])
+    labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
+    rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
+    names = manifest.find_classes(prepared)
+    codes = [code for code, name in enumerate(names) if name in excluded]
+    label = rows["label"].to_numpy().astype(np.int64)
+    counts = np.bincount(label, minlength=len(names)).tolist()
+    rows = rows.filter(~pc.field("label").isin(codes))
+    if not len(rows):
+        raise UserError(
+            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
+        )
+    return rows, {names[code]: counts[code] for code in codes if counts[code]}
+
+
+def _find_seen(rows: pa.Table, seen: np.ndarray, uri: str) -> np.ndarray:
+    """Say of each row whether its text was seen in a training.
+
+    Args:
+        rows: Test rows.
+        seen: Hashes of the texts that were seen.
+        uri: The prepared data, for the message.
+
+    Raises:
+        UserError: All texts were seen.
+    """
+    is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
+    if is_seen.all():
+        raise UserError(
+            f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "
+            "training of candidate or champion",
+            hint="set train.prepared_uri to data with the same prepare.split for both",
+        )
+    return is_seen
+
+
+def _number_labels(rows: pa.Table, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """Turn labels, which are positions in ``names``, into positions in ``classes``."""
+    code = np.array([classes.index(name) for name in names])
+    return np.asarray(code[rows["label"].to_numpy()])
+
+
+def _predict(
+    model: "Model", text: pa.ChunkedArray, label: np.ndarray, classes: tuple[str, ...]
+) -> Predicted:
+    """Predict the labels of texts.
+
+    Accuracy and macro F1, which are measured here, depend on the labels alone. So no probabilities
+    are kept: the probability of each predicted label is 1.
+
+    Args:
+        model: The model.
+        text: N texts.
+        label: N positions in ``classes``.
+        classes: Names of classes, among them all classes of the model.
+    """
+    predicted_label = pd.Index(model.predict(text)["predicted_label"])
+    prediction = pd.Index(classes).get_indexer(predicted_label)
+    probabilities = np.eye(len(classes), dtype=np.float32)[prediction]
+    return Predicted(classes, label, prediction, probabilities)
