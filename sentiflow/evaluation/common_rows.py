@@ -35,18 +35,20 @@ _HOW_TO_NAME = (
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A scored directory that a user named."""
+    """A scored directory that a user named, or a file of predictions for its rows."""
 
     name: str
+    """As the user wrote it."""
     uri: str
+    """The scored directory."""
     record: Manifest
     """Manifest of the directory."""
     file: prediction_files.PredictionFile | None = None
-    """Predictions that replace those of the directory."""
+    """A file whose predictions replace the predictions of the directory; None without a file."""
 
     @property
     def has_probabilities(self) -> bool:
-        """Say whether there are probabilities: a file may have predicted labels alone."""
+        """Say whether the predictions have probabilities: a file may have labels alone."""
         return self.file is None or self.file.has_probabilities
 
 
@@ -55,28 +57,29 @@ Pair = tuple[ScoredRun, ScoredRun]
 
 @dataclass(frozen=True)
 class ComparedRows:
-    """N rows that both models have scored and neither was trained on."""
+    """N rows that both models have scored, and that neither was trained on."""
 
     table: pa.Table
     """``row_id``, in rising order; ``text`` where one of the two runs has it; the columns of
     user-defined slices, with the prefix ``OWN``."""
     predicted: tuple[Predicted, Predicted]
-    """Of both models; a class has the same number in both."""
+    """The predictions of the first and the second model; a class has the same number in both."""
     split: str
+    """The compared split: ``test``; ``all`` for a corpus without splits."""
     num_only_in: tuple[int, int]
     """Labelled rows of the split that the other model has no prediction for in this split."""
     num_seen_by: tuple[int, int]
     """Rows of the other model's split that are in this model's training or validation split. They
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
-    """What a reader should know about them."""
+    """What a reader should know about the rows."""
 
 
 def find_pair(first: str, second: str) -> Pair:
     """Find two runs, or a run and a file of predictions for its test rows.
 
     Raises:
-        UserError: One has no predictions.
+        UserError: Both are files, a run has no predictions, or a file is faulty.
     """
     first_is_file = first.endswith(prediction_files.SUFFIXES)
     second_is_file = second.endswith(prediction_files.SUFFIXES)
@@ -86,16 +89,20 @@ def find_pair(first: str, second: str) -> Pair:
             hint="one of the two must be a run, which has the labels of the test rows",
         )
     if first_is_file:
-        run = _find(second)
-        return _read_file(first, run), run
-    run = _find(first)
+        run = _find_run(second)
+        return _read_prediction_file(first, run), run
+    run = _find_run(first)
     if second_is_file:
-        return run, _read_file(second, run)
-    return run, _find(second)
+        return run, _read_prediction_file(second, run)
+    return run, _find_run(second)
 
 
-def _find(name: str) -> ScoredRun:
-    """Find the predictions of a run."""
+def _find_run(name: str) -> ScoredRun:
+    """Find the predictions of a run.
+
+    Raises:
+        UserError: It has no finished predictions, or it is a model.
+    """
     if names_model(name):
         raise UserError(f"{name} is a model, not a run with predictions", hint=_HOW_TO_NAME)
     uri = absolute_uri(name)
@@ -108,29 +115,33 @@ def _find(name: str) -> ScoredRun:
     )
 
 
-def _read_file(name: str, run: ScoredRun) -> ScoredRun:
-    """Read a file of predictions for the test rows of a run."""
+def _read_prediction_file(name: str, run: ScoredRun) -> ScoredRun:
+    """Read a file of predictions for the test rows of a run.
+
+    Returns:
+        The run under the name of the file, with its predictions.
+    """
     file = prediction_files.read(absolute_uri(name), run.record)
     return replace(run, name=name, file=file)
 
 
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
-    """Find the common rows of two test splits, or of two corpora without splits.
+    """Read the common rows of two test splits, or of two corpora without splits.
 
     Args:
-        pair: The two directories.
-        columns: User-defined columns, which the first has.
+        pair: The two runs.
+        columns: Columns of the first run that the user named for slices.
 
     Raises:
-        UserError: A row number means different rows in the two, labels differ, there is no common
-            row, or a file is damaged.
+        UserError: A row number means different rows in the two runs, labels differ, there is no
+            common row, or a file is damaged.
     """
-    _check_numbers(pair)
+    _check_numbering(pair)
     tables = _read_tables(pair, columns)
     split = _find_split(pair, tables)
     tables, notes_on_classes = _prepare_rows(pair, tables, split)
     common = _find_common(pair, tables)
-    first, second = (_take(table, common.row_ids) for table in tables)
+    first, second = (_take_rows(table, common.row_ids) for table in tables)
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     _check_labels(pair, common.row_ids, predicted)
@@ -145,7 +156,11 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
 
 
 def _read_tables(pair: Pair, columns: Sequence[str]) -> list[pa.Table]:
-    """Read the evaluated rows of both; a file of predictions has the rows of the run."""
+    """Read the evaluated rows of both runs.
+
+    If one is a file of predictions, both get the rows of the run: the predictions are replaced
+    later, by :func:`_prepare_rows`.
+    """
     first, second = pair
     evaluated_rows.check_columns(columns, first.record, setting="--slice")
     of_first = evaluated_rows.read(first.uri, first.record, columns=columns)
@@ -155,21 +170,23 @@ def _read_tables(pair: Pair, columns: Sequence[str]) -> list[pa.Table]:
 
 
 class _CommonRows(NamedTuple):
-    """Which rows are compared, and why others are not."""
+    """Which rows are compared, and how many rows are not."""
 
     row_ids: np.ndarray
-    """In rising order."""
+    """Numbers of the compared rows, in rising order."""
     num_only_in: tuple[int, int]
+    """As in :class:`ComparedRows`."""
     num_seen_by: tuple[int, int]
+    """As in :class:`ComparedRows`."""
     is_known: tuple[bool, bool]
     """Whether every training that led to each model could be read."""
 
 
 def _find_common(pair: Pair, tables: list[pa.Table]) -> _CommonRows:
-    """Find the rows that both models have scored and neither was trained on.
+    """Find the rows that both models have scored, and that neither was trained on.
 
     Raises:
-        UserError: There are none.
+        UserError: There is no such row.
     """
     first, second = pair
     learned_by_first, first_is_known = training_rows.find_row_ids(first.record, name=first.name)
@@ -195,13 +212,16 @@ def _find_common(pair: Pair, tables: list[pa.Table]) -> _CommonRows:
     )
 
 
-def _take(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
+def _take_rows(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
     """Take rows by their numbers, in this order."""
     return table.take(pc.index_in(pa.array(row_ids), value_set=one_array(table["row_id"])))
 
 
 def _keep_for_slices(first: pa.Table, second: pa.Table) -> pa.Table:
-    """Keep the columns for slices: of the first run, and texts of the second if it has none."""
+    """Keep the columns that slices are made of.
+
+    They come from the first run. If only the second run has texts, the texts come from the second.
+    """
     kept = [name for name in first.column_names if name == TEXT or name.startswith(OWN)]
     table = first.select(["row_id", *kept])
     if TEXT not in kept and TEXT in second.column_names:
@@ -210,7 +230,10 @@ def _keep_for_slices(first: pa.Table, second: pa.Table) -> pa.Table:
 
 
 def _note_unknown(pair: Pair, is_known: tuple[bool, bool]) -> list[str]:
-    """Note which models may have been trained on compared rows; nothing is known of a file."""
+    """Note which models may have been trained on compared rows.
+
+    Of a file of predictions, it is never known what its model was trained on.
+    """
     notes = []
     for scored, all_read in zip(pair, is_known, strict=True):
         if scored.file:
@@ -236,13 +259,13 @@ def _note_versions(pair: Pair) -> list[str]:
 def _prepare_rows(
     pair: Pair, tables: list[pa.Table], split: str
 ) -> tuple[list[pa.Table], list[str]]:
-    """Prepare the rows of the compared split: their classes, and predictions of a file.
+    """Choose the rows of the compared split, number their classes, put in predictions of a file.
 
     Rows of classes that a model does not know are its mistakes. Classes that one training leaves
     out are left out of both tables.
 
     Returns:
-        The rows of both; notes.
+        The rows of the first and the second run; notes on their classes.
 
     Raises:
         UserError: The models have fewer than two classes in common, or labels are unknown.
@@ -250,6 +273,7 @@ def _prepare_rows(
     names = [scored.name for scored in pair]
     if names[0] == names[1]:
         names = ["the first", "the second"]
+    # This checks that there are common classes; which ones they are does not matter here.
     find_common_classes(
         {name: classes_of(table) for name, table in zip(names, tables, strict=True)}
     )
@@ -270,11 +294,12 @@ def _prepare_rows(
     return prepared, notes
 
 
-def _check_numbers(pair: Pair) -> None:
-    """Make sure that the same row number is the same row in both.
+def _check_numbering(pair: Pair) -> None:
+    """Check that a row number means the same row in both runs.
 
     Raises:
-        UserError: They come from different files, or their files are unknown.
+        UserError: The rows come from different files or from files that are unknown, or only one
+            run counts the first record as a header.
     """
     first, second = pair
     names = f"{first.name} and {second.name}"
@@ -298,7 +323,8 @@ def _check_numbers(pair: Pair) -> None:
 def _have_same_corpus(first: Manifest, second: Manifest) -> bool:
     """Say whether two scorings read the same corpus, the same files, or the same given test rows.
 
-    Given test rows are numbered first, so their numbers do not depend on the other rows.
+    Given test rows are the rows of ``prepare.test``. They are numbered first, so their numbers do
+    not depend on the other rows.
     """
     corpus = first["inputs"]["corpus"]
     other_corpus = second["inputs"]["corpus"]
@@ -313,10 +339,10 @@ def _have_same_corpus(first: Manifest, second: Manifest) -> bool:
 
 
 def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
-    """Find the split to compare by: ``test``, or ``all`` where there are no splits.
+    """Find the split to compare by: ``test``, or ``all`` if there are no splits.
 
     Raises:
-        UserError: Only one has splits, or a test split has no labelled row.
+        UserError: Only one run has splits, or a test split has no labelled row.
     """
     splits = []
     for scored, table in zip(pair, tables, strict=True):
@@ -339,10 +365,10 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
 
 
 def _check_labels(pair: Pair, row_ids: np.ndarray, predicted: tuple[Predicted, Predicted]) -> None:
-    """Make sure that common rows have the same labels.
+    """Check that common rows have the same labels in both runs.
 
     Raises:
-        UserError: They do not. The message names the first such row.
+        UserError: Some have different labels. The message names the first such row.
     """
     differing = np.flatnonzero(predicted[0].label != predicted[1].label)
     if not len(differing):

@@ -22,7 +22,7 @@ METRIC_NAMES = {
     for metric in METRICS
     if metric.difference
 }
-"""Titles of the compared metrics; a star means that a lower value is better."""
+"""Titles of the compared metrics by name; a star means that a lower value is better."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class SliceDifference:
 
     name: str
     about: str
+    """What its texts have in common, where the name does not say it."""
     num_rows: int
     accuracy_first: float
     accuracy_second: float
@@ -64,6 +65,7 @@ class Setting:
     key: str
     """Dotted: ``train.model.cell``."""
     first: Any
+    """Its value for the first model; of an input, the location."""
     second: Any
 
 
@@ -74,11 +76,13 @@ class ComparedModel:
     name: str
     """As the user wrote it."""
     scored_uri: str
+    """The scored directory, or the file of predictions."""
     model_uri: str
+    """The model package, or the file of predictions."""
     fingerprint: str
-    """Fingerprint of the model package."""
+    """Fingerprint of the model package, or of the file of predictions."""
     about: str
-    """Its settings in brief."""
+    """The settings of its network in brief; or what a file of predictions holds."""
     figures: dict[str, Any]
     """Its metrics, as ``metrics.json`` has them."""
     num_rows_only_here: int
@@ -96,6 +100,7 @@ class Check:
     """``accuracy``, ``macro F1`` or ``slice NAME``."""
     num_rows: int
     first: float
+    """The number of the first model; of a slice, its accuracy."""
     second: float
     difference: paired.Difference
     p_adjusted: float = 1.0
@@ -109,7 +114,7 @@ class Regression:
     """Whether the second of two models is worse; ``dataclasses.asdict`` of it is JSON."""
 
     margin: float
-    """A drop up to this is accepted."""
+    """Largest accepted drop of a metric."""
     checks: list[Check]
     """All checks, by adjusted p-value."""
 
@@ -129,7 +134,7 @@ class Comparison:
     first: ComparedModel
     second: ComparedModel
     split: str
-    """``test``; ``all`` of a corpus without splits."""
+    """``test``; ``all`` for a corpus without splits."""
     num_rows: int
     differences: dict[str, paired.Difference | None]
     """By the names in ``METRIC_NAMES``; None where it is undefined."""
@@ -159,22 +164,24 @@ def compare(
     models know different tokens.
 
     Args:
-        first: A scored directory, or a directory with ``scored/`` in it.
-        second: Likewise.
+        first: A scored directory, or a directory with ``scored/`` in it. One of the two models may
+            be a file of predictions instead.
+        second: The same for the second model.
         patterns: User-defined slices: a regular expression (RE2) by name.
         columns: User-defined slices: columns of the first run, each value a slice.
-        margin: Also find out whether the second is worse by more than this.
+        margin: Largest accepted drop, from 0 to 1. If given, the result says whether the second
+            model is worse by more than this.
 
     Raises:
-        UserError: One has no predictions, or the two cannot be compared.
+        UserError: A run has no predictions, or the two cannot be compared.
     """
     pair = common_rows.find_pair(first, second)
     rows = common_rows.read(pair, columns=columns)
     has_probabilities = pair[0].has_probabilities and pair[1].has_probabilities
-    metrics = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
+    found = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
     models = (_describe(pair, rows, 0), _describe(pair, rows, 1))
     settings, notes_on_settings = _compare_settings(pair)
-    measured = _measure_slices(
+    of_slices = _measure_slices(
         rows.table,
         rows.predicted,
         settings=pair[0].record["inputs"]["model"]["settings"],
@@ -184,19 +191,19 @@ def compare(
     notes = [*rows.notes, *notes_on_settings]
     if models[0].fingerprint == models[1].fingerprint:
         notes.append("both are the same model")
-    if not measured:
+    if not of_slices:
         notes.append("no slices: there are no texts")
     compared = Comparison(
         first=models[0],
         second=models[1],
         split=rows.split,
         num_rows=len(rows.table),
-        differences=metrics.differences,
-        mcnemar=metrics.mcnemar,
-        slices=measured,
+        differences=found.differences,
+        mcnemar=found.mcnemar,
+        slices=of_slices,
         settings=settings,
         notes=notes,
-        verdict=_write_verdict(metrics, rows, first, second),
+        verdict=_write_verdict(found, rows, first, second),
     )
     if margin is None:
         return compared
@@ -225,7 +232,7 @@ def compare_predictions(
 
 
 def _describe(pair: common_rows.Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:
-    """Describe the first (0) or the second (1) of two models."""
+    """Describe one of two models: the first if ``number`` is 0, the second if it is 1."""
     scored = pair[number]
     metrics = measure(rows.predicted[number], has_probabilities=scored.has_probabilities)
     if scored.file:
@@ -285,7 +292,7 @@ def _measure_slices(
                 f1_macro_second=_measure_f1(predicted[1], item.mask),
             )
         )
-    return sorted(measured, key=_order_of)
+    return sorted(measured, key=_rank)
 
 
 def _measure_f1(predicted: Predicted, rows: np.ndarray) -> float | None:
@@ -296,9 +303,10 @@ def _measure_f1(predicted: Predicted, rows: np.ndarray) -> float | None:
     return macro_f1(confusion)
 
 
-def _order_of(item: SliceDifference) -> tuple[float, float, float]:
-    """Order slices by adjusted p-value, then p-value, then the largest difference."""
-    return item.p_adjusted, item.difference.p_value or 0, -abs(item.difference.value)
+def _rank(item: SliceDifference) -> tuple[float, float, float]:
+    """Rank slices by adjusted p-value, then p-value, then the largest difference."""
+    assert item.difference.p_value is not None, "a difference of accuracy has a test"
+    return item.p_adjusted, item.difference.p_value, -abs(item.difference.value)
 
 
 def _write_verdict(
@@ -308,7 +316,7 @@ def _write_verdict(
     num_rows = len(rows.table)
     if (rows.predicted[0].prediction == rows.predicted[1].prediction).all():
         return f"No difference shown: both predict the same label on each of {num_rows:,} rows."
-    if first == second:
+    if first == second:  # the user named one run twice
         first, second = "the first", "the second"
     accuracy = metrics.accuracy
     low = 100 * accuracy.low
@@ -347,18 +355,18 @@ def _compare_settings(pair: common_rows.Pair) -> tuple[list[Setting] | None, lis
     if not first or not second:
         return None, ["settings are not compared: a training is gone or was redone"]
     notes = []
-    before = _list_values("train", first)
-    after = _list_values("train", second)
+    of_first = _list_values("train", first)
+    of_second = _list_values("train", second)
     prepared = manifest.read_input(first["inputs"], "prepared")
     other_prepared = manifest.read_input(second["inputs"], "prepared")
     if prepared and other_prepared:
-        before |= _list_values("prepare", prepared)
-        after |= _list_values("prepare", other_prepared)
+        of_first |= _list_values("prepare", prepared)
+        of_second |= _list_values("prepare", other_prepared)
     elif _fingerprint_of_data(first) != _fingerprint_of_data(second):
         notes.append("settings of prepare are not compared: prepared data are gone or were redone")
     if any("members" in model for model in models):
         notes.append("only the settings of the first averaged model are compared")
-    return _list_differing(before, after), notes
+    return _list_differing(of_first, of_second), notes
 
 
 def _fingerprint_of_data(training: Manifest) -> str:
@@ -369,9 +377,10 @@ class _Value(NamedTuple):
     """A setting or an input."""
 
     compared: Any
-    """The setting; of an input its fingerprint."""
+    """What decides whether two models differ: the setting, or the fingerprint of an input."""
     shown: Any
-    """The setting; of an input its location, or the locations of its files."""
+    """What the user sees: the setting, or the location of an input, or the locations of its
+    files."""
 
 
 _ABSENT = _Value("(absent)", "(absent)")
@@ -379,7 +388,10 @@ _ABSENT = _Value("(absent)", "(absent)")
 
 
 def _list_values(stage: str, record: Manifest) -> dict[str, _Value]:
-    """List the settings and inputs of a stage by key; prepared data are compared as a stage."""
+    """List the settings and inputs of a stage by key.
+
+    Prepared data are left out of the inputs: their own settings and inputs are listed instead.
+    """
     values = {}
     for key, value in flatten({stage: record["settings"]}).items():
         values[key] = _Value(value, value)
@@ -391,12 +403,14 @@ def _list_values(stage: str, record: Manifest) -> dict[str, _Value]:
     return values
 
 
-def _list_differing(before: Mapping[str, _Value], after: Mapping[str, _Value]) -> list[Setting]:
+def _list_differing(
+    of_first: Mapping[str, _Value], of_second: Mapping[str, _Value]
+) -> list[Setting]:
     """List the settings that differ, by key."""
     differing = []
-    for key in sorted({*before, *after}):
-        first = before.get(key, _ABSENT)
-        second = after.get(key, _ABSENT)
+    for key in sorted({*of_first, *of_second}):
+        first = of_first.get(key, _ABSENT)
+        second = of_second.get(key, _ABSENT)
         if first.compared != second.compared:
             differing.append(Setting(key, first.shown, second.shown))
     return differing
@@ -406,7 +420,7 @@ def _list_differing(before: Mapping[str, _Value], after: Mapping[str, _Value]) -
 
 
 def _list_checks(compared: Comparison) -> list[Check]:
-    """List the checks that decide whether the second model is worse."""
+    """List the checks that decide whether the second model is worse: metrics, and named slices."""
     checks = []
     for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
         difference = compared.differences[metric]
@@ -442,9 +456,9 @@ def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
 
     Args:
         checks: Their ``p_adjusted`` and ``is_worse`` are not used.
-        margin: From 0 to 1; a drop up to this is accepted.
+        margin: Largest accepted drop, from 0 to 1.
     """
-    adjusted = paired.adjust([_find_p(check.difference, margin) for check in checks])
+    adjusted = paired.adjust([_find_p_value(check.difference, margin) for check in checks])
     judged = []
     for check, p_adjusted in zip(checks, adjusted, strict=True):
         is_worse = check.difference.value < -margin and p_adjusted < paired.SURE
@@ -452,7 +466,7 @@ def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
     return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted))
 
 
-def _find_p(difference: paired.Difference, margin: float) -> float:
+def _find_p_value(difference: paired.Difference, margin: float) -> float:
     """Compute the two-sided p-value for the hypothesis that the drop equals the margin."""
     if not margin:
         assert difference.p_value is not None, "every checked difference has a test"
@@ -460,6 +474,7 @@ def _find_p(difference: paired.Difference, margin: float) -> float:
     middle = (difference.low + difference.high) / 2
     standard_error = (difference.high - difference.low) / (2 * paired.Z)
     distance = abs(middle + margin)
-    if not standard_error:
+    if not standard_error:  # the drop is certain: it is the margin, or it is not
         return float(distance == 0)
+    # erfc(x / sqrt(2)) is the chance that a normal value is more than x from 0.
     return math.erfc(distance / standard_error / math.sqrt(2))

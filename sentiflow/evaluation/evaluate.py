@@ -1,4 +1,4 @@
-"""Predictions -> metrics and a report."""
+"""Scored directory -> the directory of its evaluation: ``metrics.json``, a page, a model card."""
 
 import json
 import time
@@ -59,28 +59,30 @@ class _Measured(NamedTuple):
     """The headline split, as ``evaluated_rows.add_unknown_classes`` returns its rows."""
     measurements: Measurements
     is_unseen: bool
-    """Whether it is certain that the model was trained on, or chosen by, none of the rows."""
+    """Whether it is certain that none of the rows was used to train or choose the model."""
     notes: list[str]
     """What a reader should know first."""
 
 
 class _UnseenRows(NamedTuple):
-    """Rows that the model was not trained on, as far as it is known."""
+    """Rows that the model was not trained on, as far as is known."""
 
     rows: pa.Table
     is_certain: bool
-    """Whether it is certain that the model was trained on none of them."""
+    """Whether it is certain that the model was trained on none of the rows."""
     notes: list[str]
+    """Which rows were left out, and what is not certain."""
 
 
 class _ChosenModel(NamedTuple):
     """Which of several models the report is about."""
 
     scored: Manifest
-    """Its predictions."""
+    """Manifest of the predictions that names this model alone (``lineage.of_version``)."""
     by_version: dict[str, Any]
-    """Rows and metrics of each model."""
+    """Number of rows and metrics of each model, by its version; empty for a single model."""
     notes: list[str]
+    """The accuracy of each model, and which one the report is about."""
 
 
 class _Files(NamedTuple):
@@ -89,7 +91,8 @@ class _Files(NamedTuple):
     by_name: dict[str, bytes]
     """Plots, card and page."""
     mistakes: pa.Table
-    """With the names of classes; empty without texts."""
+    """The columns of ``mistakes.COLUMNS``, but with names of classes. It has no rows if there are
+    no texts or ``evaluate.num_examples`` is 0."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class EvaluatePlan:
     config: Config
     """The experiment."""
     spec: OutputSpec
-    """The output. Its input are the predictions."""
+    """The output. Its only input is the scored directory."""
     scored: Manifest
     """Manifest of the predictions. If they are replaced meanwhile, the evaluation is not
     published (:meth:`Output.publish`)."""
@@ -138,7 +141,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     scored_uri = config.evaluate.scored_uri
     chosen = _choose_model(scored_uri, plan.scored)
     scored = chosen.scored
-    measured = _measure(config.evaluate, scored_uri, scored)
+    measured = _measure_unseen(config.evaluate, scored_uri, scored)
     output.begin()
     model = scored["inputs"]["model"]
     trained = lineage.training_of(model)
@@ -150,12 +153,13 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     result = _make_result(config, scored, measured, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
-    files, worst = _render(config, result, measured.rows, scored, own_training, spec)
+    files, mistakes_found = _render(config, result, measured.rows, scored, own_training, spec)
     content = result.to_json() | {"model_versions": chosen.by_version}
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
-    written = [output.write(name, each) for name, each in files.items()]
-    if len(worst):
-        written.append(output.write(MISTAKES, parquet.to_bytes(worst), rows=len(worst)))
+    written = [output.write(name, data) for name, data in files.items()]
+    if len(mistakes_found):
+        data = parquet.to_bytes(mistakes_found)
+        written.append(output.write(MISTAKES, data, rows=len(mistakes_found)))
     seconds = time.monotonic() - began
     say(STAGE, f"{result.highlights[0].number} {result.highlights[0].meaning} ({seconds:.1f} s)")
     if own_training:
@@ -189,7 +193,15 @@ def _make_result(
     folds: CrossValidated | None,
     notes: list[str],
 ) -> EvaluationResult:
-    """Check the model, compare it with other models, and summarize; ``notes`` come first."""
+    """Check the model, compare it with other models, and choose the highlights.
+
+    Args:
+        config: The experiment.
+        scored: Manifest of the predictions.
+        measured: The measured rows and their measurements.
+        folds: The figures of cross-validation, if the model was trained with folds.
+        notes: Notes of the result that come before the notes of ``measured``.
+    """
     rows = measured.rows
     checks = model_checks.check_model(config, scored, rows)
     baselines, no_baseline = other_models.measure(rows, scored)
@@ -218,11 +230,20 @@ def _render(
     trained: Manifest | None,
     spec: OutputSpec,
 ) -> _Files:
-    """Draw the plots, write card and page, choose the mistakes."""
+    """Choose the mistakes, draw the plots, and make the card and the page.
+
+    Args:
+        config: The experiment.
+        result: The evaluation.
+        rows: Rows of the headline split.
+        scored: Manifest of the predictions.
+        trained: Manifest of the training; None if it is gone, or if the model is an average.
+        spec: The output.
+    """
     num_examples = config.evaluate.num_examples
-    worst = mistakes.COLUMNS.empty_table()
+    found = mistakes.COLUMNS.empty_table()
     if num_examples and "text" in rows.column_names:
-        worst = mistakes.find(rows)
+        found = mistakes.find(rows)
     model = scored["inputs"]["model"]
     origin = _describe_origin(scored, trained, spec)
     curve = to_curve(trained["history"] if trained else [])
@@ -233,16 +254,20 @@ def _render(
         result,
         plots,
         rows=rows,
-        mistakes=worst,
+        mistakes=found,
         curve=curve,
         origin=origin,
         num_examples=num_examples,
     ).encode()
-    return _Files(files, mistakes.name_labels(worst, result.measured.classes))
+    return _Files(files, mistakes.name_labels(found, result.measured.classes))
 
 
-def _measure(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _Measured:
-    """Measure the labelled predictions that the model was not trained on."""
+def _measure_unseen(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _Measured:
+    """Measure the labelled predictions that the model was not trained on.
+
+    Raises:
+        UserError: There are none, or a pattern of ``evaluate.slices`` matches no text.
+    """
     named = settings.slices
     searched = [name for name in evaluated_rows.list_searched(scored) if name not in named.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
@@ -253,8 +278,8 @@ def _measure(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _
             f"{scored_uri} has no labelled row that the model was not trained on",
             hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
         )
-    rows, others = evaluated_rows.add_unknown_classes(rows, scored)
-    notes = [*notes, *others]
+    rows, notes_on_classes = evaluated_rows.add_unknown_classes(rows, scored)
+    notes = [*notes, *notes_on_classes]
     measured = measurements.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -269,13 +294,16 @@ def _measure(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _
             "there is no test split: the validation texts were also used to choose the model, so "
             "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
-    chosen = evaluated_rows.of_split(rows, measured.split)
-    slices.check_patterns(chosen, named.patterns)
-    return _Measured(rows=chosen, measurements=measured, is_unseen=is_unseen, notes=notes)
+    headline_rows = evaluated_rows.of_split(rows, measured.split)
+    slices.check_patterns(headline_rows, named.patterns)
+    return _Measured(rows=headline_rows, measurements=measured, is_unseen=is_unseen, notes=notes)
 
 
 def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
-    """Choose the newest model with labelled rows; measure each model on the rows it has scored."""
+    """Measure each model on the rows that it has scored; choose the last used one that has figures.
+
+    With a single model, or if no model has figures, the manifest is returned as it is.
+    """
     versions = lineage.models_of(scored)
     if len(versions) <= 1:
         return _ChosenModel(scored, {}, [])
@@ -283,20 +311,20 @@ def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
     notes = []
     chosen = None
     for version in versions:
-        one = lineage.of_version(scored, version)
-        metrics = _measure_version(uri, one)
-        num_scored = sum(scoring["rows"] for scoring in one["scorings"])
+        of_model = lineage.of_version(scored, version)
+        metrics = _measure_version(uri, of_model)
+        num_scored = sum(scoring["rows"] for scoring in of_model["scorings"])
         by_version[version] = {"rows": num_scored}
-        line = f"model version {version}: {num_scored:,} rows scored, "
+        beginning = f"model version {version}: {num_scored:,} rows scored, "
         if metrics is None:
-            notes.append(f"{line}none with a label that it was not trained on")
+            notes.append(f"{beginning}none with a label that it was not trained on")
             continue
         by_version[version] |= metrics.to_json()
         if chosen is None:
-            chosen = one
+            chosen = of_model
         interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
         notes.append(
-            f"{line}right on {metrics.accuracy:.1%} of {metrics.num_rows:,} labelled rows "
+            f"{beginning}right on {metrics.accuracy:.1%} of {metrics.num_rows:,} labelled rows "
             f"({interval})"
         )
     chosen = chosen or scored
@@ -315,10 +343,11 @@ def _measure_version(uri: str, scored: Manifest) -> classification.Metrics | Non
 
 
 def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
-    """Leave out rows that the model was trained on, or chosen by, where no split marks them.
+    """Leave out rows that the model was trained on, or chosen by, and that no split marks as such.
 
-    Rows are found by their numbers. If test files were given, or several models have scored the
-    rows, they are also found by their texts.
+    Such rows are found by their numbers. They are also found by their texts if test files were
+    given (``prepare.test``), or if several models have scored the rows: then the model, or the one
+    it began from, may have learned the same text under another number.
     """
     model = scored["inputs"]["model"]
     is_one_of_several = lineage.is_one_of_several(scored)
@@ -328,7 +357,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
     except UserError as error:
         if is_one_of_several and has_text:  # the texts are enough
             seen = np.empty(0, np.int64)
-            _, are_known = training_rows.find_texts([model])
+            _, are_known = training_rows.find_texts([model])  # the texts are left out below
             is_certain = all(are_known)
         elif "refit" in model:
             raise
@@ -352,8 +381,8 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
         unseen = unseen.filter(~is_learned)
         num_learned = int(is_learned.sum())
         if num_learned:
-            name = "the model has" if is_one_of_several else "an earlier model"
-            notes.append(f"{rows_are(num_learned)} left out: {name} learned their texts")
+            learner = "the model has" if is_one_of_several else "an earlier model"
+            notes.append(f"{rows_are(num_learned)} left out: {learner} learned their texts")
     return _UnseenRows(rows=unseen, is_certain=is_certain, notes=notes)
 
 
@@ -374,7 +403,7 @@ def _describe_origin(scored: Manifest, trained: Manifest | None, spec: OutputSpe
 
 
 def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
-    """Count rows by what became of them."""
+    """Count rows by what became of them, under the titles that the page shows."""
     counts = (prepared or scored)["counts"]
     rows = {
         "rows read": counts["rows_read"],
