@@ -27,16 +27,16 @@ MAX_FAILURES = 5
 """Failed cases kept in a result."""
 
 Kind = Literal["minimum function", "invariance", "direction"]
-"""``minimum function``: a minimum functionality test, where a text has a label. ``invariance``: a
-change of a text does not change the label. ``direction``: a directional expectation test, where a
-change of a text moves the probability one way, or not the other. Programs read these names in
-``metrics.json``."""
+"""Kinds of tests, by what a reader would expect. ``minimum function``, a minimum functionality
+test: a text has a certain label. ``invariance``: a change of a text does not change the label.
+``direction``, a directional expectation test: a change of a text raises the probability, lowers it,
+or does not do one of the two. Programs read these names in ``metrics.json``."""
 
 TOLERANCE = 0.1
 """A change of a probability up to this counts as none, as in CheckList."""
 
 Case = tuple[str, str | None]
-"""A text, and the changed text; None in a minimum functionality test."""
+"""A text and the changed text, which is None in a minimum functionality test."""
 
 _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "behavior.yaml").read_text("utf-8")
@@ -53,19 +53,20 @@ class BehaviorTest:
     """What a reader would expect, in a sentence."""
     cases: Sequence[Case]
     expected: str
-    """The label of the texts, ``same label``, or the effect on the probability: ``lower``,
-    ``raise``, ``not lower``, ``not raise``."""
+    """By kind: the label of the texts; ``same label``; or the effect of the change on the
+    probability, ``lower``, ``raise``, ``not lower`` or ``not raise``."""
 
     def judge(self, before: np.ndarray, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Judge N cases.
 
         Args:
-            before: The probability of each text.
-            after: The probability of each changed text.
+            before: The probability of positive of each text.
+            after: The probability of positive of each changed text; of the text itself if a case
+                has no changed text.
 
         Returns:
-            Whether each case passes, N booleans; how bad its failure would be, N numbers, the worst
-            the largest.
+            Whether each case passes, N booleans; and N numbers by which failures are ordered, as
+            the worst failure has the largest number.
         """
         change = after - before
         if self.kind == "minimum function":
@@ -86,14 +87,15 @@ class BehaviorTest:
 
 @dataclass(frozen=True)
 class Failure:
-    """A case that a model failed."""
+    """A case on which a model failed."""
 
     text: str
     probability: float
     """Probability of positive."""
     changed_text: str | None
-    """None where a case is one text."""
+    """None in a minimum functionality test."""
     changed_probability: float | None
+    """Probability of positive of the changed text."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class BehaviorResult:
 
     kind: Kind
     name: str
+    """Name of the test, such as ``praise``."""
     expectation: str
     """What a reader would expect, in a sentence."""
     num_cases: int
@@ -112,7 +115,9 @@ class BehaviorResult:
     narrow for other kinds of sentences."""
     high: float
     failures: tuple[Failure, ...]
-    """The worst first: farthest from one half, from the unchanged text, or beyond the limit."""
+    """At most ``MAX_FAILURES`` failed cases, the worst first. The worst is, by kind, the
+    probability that is farthest from one half, the largest change, or the change farthest beyond
+    the limit."""
 
 
 def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list[BehaviorResult]:
@@ -141,7 +146,12 @@ def check_behavior(score: Score, *, texts: Sequence[str], seed: int = 0) -> list
 
 
 def _check(test: BehaviorTest, probabilities: Mapping[str, float]) -> BehaviorResult:
-    """Compare the probabilities of a test's texts, given by text, with its expectation."""
+    """Compare the probabilities of a test's texts with its expectation.
+
+    Args:
+        test: The test.
+        probabilities: The probability of positive of each text and changed text, by text.
+    """
     before = np.array([probabilities[text] for text, _ in test.cases])
     after = np.array([probabilities[changed or text] for text, changed in test.cases])
     passed, badness = test.judge(before, after)
@@ -178,7 +188,7 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
 
     Args:
         texts: Real texts, to change. Repeated and blank texts are left out. Without texts, the
-            tests that need them are left out. A change without an effect makes no case.
+            tests that need them are left out. A text that a test cannot change makes no case.
         seed: Decides where typos are made.
     """
     for test in _DATA["minimum_functionality"]:
@@ -192,6 +202,7 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
     for test in _DATA["invariance"]:
         cases: list[Case] = []
         for template in test["templates"]:
+            # Each sentence is compared with the next, which has another word or thing.
             cases.extend(pairwise(_fill([template], test["words"])))
         yield BehaviorTest(
             kind="invariance",
@@ -220,16 +231,20 @@ def make_tests(texts: Sequence[str], *, seed: int) -> Iterator[BehaviorTest]:
 
 
 def _make_sentences(test: Mapping[str, Any]) -> list[str]:
-    """Make the sentences of a minimum functionality test, from parts or from templates."""
+    """Make the sentences of a minimum functionality test.
+
+    A test of ``behavior.yaml`` has sentences and endings to join, or templates and words to fill
+    in.
+    """
     if "endings" in test:
         return [" ".join(parts) for parts in product(test["sentences"], test["endings"])]
     return _fill(test["templates"], test.get("words", ("",)))
 
 
 def _make_invariance_tests(texts: Sequence[str], seed: int) -> Iterator[BehaviorTest]:
-    """Change real texts in ways that do not change the label."""
+    """Make the tests that change real texts in ways that do not change the label."""
     generator = np.random.default_rng(seed)
-    for name, what, change in (
+    for name, subject, change in (
         ("mention", "A mention of somebody at the front", _add_mention),
         ("link", "A link at the end", _add_link),
         ("typo", "A typo within one word", partial(_make_typo, generator=generator)),
@@ -238,19 +253,19 @@ def _make_invariance_tests(texts: Sequence[str], seed: int) -> Iterator[Behavior
         cases: list[Case] = []
         for text in texts:
             changed = change(text)
-            if changed not in ("", text):
+            if changed not in ("", text):  # "" would count as no changed text
                 cases.append((text, changed))
         yield BehaviorTest(
             kind="invariance",
             name=name,
-            expectation=f"{what} does not change the label.",
+            expectation=f"{subject} does not change the label.",
             cases=cases,
             expected="same label",
         )
 
 
 def _make_directional_tests(texts: Sequence[str]) -> Iterator[BehaviorTest]:
-    """Add a sentence with a clear sentiment to real texts."""
+    """Make the tests that add a sentence with a clear sentiment to real texts."""
     for name, added, wrong_effect in (
         ("added praise", "I love it", "lower"),
         ("added complaint", "I hate it", "raise"),
@@ -266,9 +281,9 @@ def _make_directional_tests(texts: Sequence[str]) -> Iterator[BehaviorTest]:
 
 
 def _fill(templates: Iterable[str], words: Iterable[str]) -> list[str]:
-    """Fill each template with each thing and each word that it has a place for.
+    """Fill each template with each thing of ``behavior.yaml`` and each word.
 
-    Equal sentences are made once.
+    A template may have no place for a thing or a word. Equal sentences are made once.
     """
     sentences = []
     for template, thing, word in product(templates, _DATA["things"], words):
@@ -282,9 +297,12 @@ def begin_with_capital(text: str) -> str:
 
 
 _OPAQUE = re.compile(r"(&#?\w+;|(?:https?://|www\.)\S+|@\w+)")
-"""Entities, links and mentions, which are not changed."""
+"""HTML entities (``&amp;``), links and mentions: another spelling would be another thing, so
+changes of a text leave them as they are."""
 
 _PLAIN_WORD = re.compile(r"(?<!\S)[A-Za-z]{4,}(?=[.,!?]*(?:\s|$))")
+"""A word of four ASCII letters or more, between white space; punctuation may follow. A shorter word
+has no two inner letters to swap."""
 
 
 def _add_mention(text: str) -> str:
@@ -296,7 +314,10 @@ def _add_link(text: str) -> str:
 
 
 def _make_typo(text: str, generator: np.random.Generator) -> str:
-    """Swap two different neighboring letters, not the first or last of a word."""
+    """Swap two different neighboring letters of a word, but not its first or last letter.
+
+    A text without such letters is returned as it is.
+    """
     places = []
     for word in _PLAIN_WORD.finditer(text):
         for place in range(word.start() + 1, word.end() - 2):
@@ -316,7 +337,7 @@ def _raise_case(text: str) -> str:
 
 
 def _end_sentence(text: str) -> str:
-    """Add a full stop if the text ends with a word."""
+    """Add a full stop if the text ends with a word, but not to a link, mention or entity."""
     body = text.rstrip()
     is_word = body[-1].isalnum() and not _OPAQUE.fullmatch(body.split()[-1])
     return f"{body}." if is_word else body

@@ -287,7 +287,7 @@ def _prepare_rows(
         rows, notes_on_rows = evaluated_rows.add_unknown_classes(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
-            rows = prediction_files.put(rows, scored.file)
+            rows = prediction_files.replace_predictions(rows, scored.file)
         else:
             notes += [f"{name}: {note}" for note in notes_on_rows]
         prepared.append(rows)

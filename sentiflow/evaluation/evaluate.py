@@ -164,7 +164,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     say(STAGE, f"{result.highlights[0].number} {result.highlights[0].meaning} ({seconds:.1f} s)")
     if own_training:
         recorder.measure(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
-    registration.track(result, files, recorder, spec)
+    registration.log_evaluation(result, files, recorder, spec)
     registered = None
     if trained and is_prepared:
         card = files[manifest.CARD]

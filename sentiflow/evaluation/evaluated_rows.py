@@ -1,4 +1,4 @@
-"""Scored directories -> labelled rows that the models were not trained on, with their texts."""
+"""Scored directory -> its labelled rows outside of the train split, with texts and classes."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -18,7 +18,8 @@ from sentiflow.metrics.predicted import Predicted
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
 FOLDS = "cross-validated"
-"""Name of the figures of all labelled rows, each predicted by a model that has not seen it."""
+"""Name of the figures of cross-validation: each labelled row is predicted by a model that was not
+trained on it."""
 EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
@@ -28,22 +29,22 @@ _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0
 TEXT = "text"
 """Column of the texts."""
 MAX_UNKNOWN = 0.01
-"""Share of a corpus's labels that may be unknown."""
+"""Maximum share of unknown labels in a corpus: with more, there is no evaluation."""
 
 
 def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
-    """Read the labelled rows of the models that a manifest names, with their texts where available.
+    """Read the labelled rows of the models that a manifest names, with their texts if available.
 
     Args:
         uri: The scored directory.
         scored: Its manifest.
-        columns: Columns for slices; see :func:`check_columns`.
+        columns: Columns for slices, which :func:`check_columns` has accepted.
 
     Returns:
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
         others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``unsure``
-        if the model leaves some texts to people; ``text`` if scoring kept it, or the prepared data
-        have it and still exist; ``columns``, with names that begin with ``OWN``.
+        if the model leaves some texts to people; ``text`` if scoring kept it, or if the prepared
+        data have it and still exist; ``columns``, with names that begin with ``OWN``.
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
@@ -55,11 +56,11 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     text_columns = (settings["text_column"], TEXT)
     texts = [name for name in settings["keep_columns"] if name in text_columns]
     probabilities = [PROBABILITY + name for name in classes]
-    measured = [*_COLUMNS, *probabilities, *_name_unsure(scored)]
+    measured = [*_COLUMNS, *probabilities, *_list_unsure_column(scored)]
     of_predictions = _list_columns_of_predictions(scored)
     kept = [name for name in columns if name in of_predictions]
     kept_rows = _read_predictions(uri, scored, [*measured, *texts, *kept])
-    added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}
+    added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}  # null: there are no splits
     for name in kept:
         added[OWN + name] = kept_rows[name]
     for name in texts:
@@ -75,7 +76,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
 
 
 def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.Table:
-    """Read the evaluated rows of the models that the manifest names."""
+    """Read the labelled rows outside of the train split, of the models that the manifest names."""
     chosen = _IS_EVALUATED
     if "models" in scored:
         columns = [*columns, "model_version"]
@@ -87,15 +88,15 @@ def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.
 def check_columns(
     columns: Sequence[str], scored: Manifest, *, setting: str = "evaluate.slices.columns"
 ) -> None:
-    """Check that predictions, or the prepared data behind them, have columns.
+    """Check that predictions, or the prepared data behind them, have some columns.
 
     Args:
-        columns: Names.
+        columns: Names of the columns.
         scored: Manifest of the predictions.
         setting: The setting that names them, for the message.
 
     Raises:
-        UserError: They do not. The message lists the columns that there are.
+        UserError: A column is missing. The message lists the columns that exist.
     """
     prepared = lineage.corpus_of(scored)
     kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
@@ -112,7 +113,8 @@ def check_columns(
 def list_searched(scored: Manifest) -> list[str]:
     """List the kept columns that are searched for slices.
 
-    Ids, texts, labels, times and authors are left out.
+    Ids, texts, labels, times and authors are left out, under the names of the format of the files
+    and under our own.
     """
     prepared = lineage.corpus_of(scored)
     of_stages = [scored["settings"]]
@@ -131,18 +133,22 @@ def _list_columns_of_predictions(scored: Manifest) -> list[str]:
     return [
         *scored["settings"]["keep_columns"],
         *predictions(lineage.classes_of_model(scored)).names,
-        *_name_unsure(scored),
+        *_list_unsure_column(scored),
     ]
 
 
-def _name_unsure(scored: Manifest) -> list[str]:
-    """Name the column of unsure texts, if the model leaves some to people."""
+def _list_unsure_column(scored: Manifest) -> list[str]:
+    """List the column ``unsure``, if the model leaves some texts to people; otherwise nothing."""
     settings = scored["inputs"]["model"]["settings"]
     return ["unsure"] if settings and settings.get("unsure") else []
 
 
 def predicted_of(rows: pa.Table) -> Predicted:
-    """Take the predictions for rows that :func:`read` returned."""
+    """Return labels, predictions and probabilities of rows, as metrics take them.
+
+    Args:
+        rows: As :func:`read` or :func:`add_unknown_classes` returns them.
+    """
     classes = classes_of(rows)
     label = rows["label"].to_numpy()
     prediction = rows["prediction"].to_numpy()
@@ -154,7 +160,10 @@ def predicted_of(rows: pa.Table) -> Predicted:
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
-    """Name the classes of rows: of the model, then others that :func:`add_unknown_classes` adds."""
+    """List the classes of rows, in the order of their numbers.
+
+    They are the classes of the model, then the classes that :func:`add_unknown_classes` has added.
+    """
     return tuple(
         name.removeprefix(PROBABILITY) for name in rows.column_names if name.startswith(PROBABILITY)
     )
@@ -163,18 +172,18 @@ def classes_of(rows: pa.Table) -> tuple[str, ...]:
 def find_common_classes(
     of_models: Mapping[str, Sequence[str]],
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Find the classes that all models have, and the others.
+    """Find the classes that all models have, and the classes that only some have.
 
     Args:
         of_models: The classes of each model, by its name.
 
     Raises:
-        UserError: Fewer than two are common.
+        UserError: Fewer than two classes are common.
     """
-    every = dict.fromkeys(name for classes in of_models.values() for name in classes)
+    of_any = dict.fromkeys(name for classes in of_models.values() for name in classes)
     common = []
     others = []
-    for name in every:
+    for name in of_any:
         is_common = all(name in classes for classes in of_models.values())
         if is_common:
             common.append(name)
@@ -195,7 +204,7 @@ def choose_evenly(num_rows: int, max_rows: int) -> np.ndarray:
 
 
 def name_any(classes: Sequence[str]) -> str:
-    """Name classes: ``negative, neutral or positive``."""
+    """Join the names of classes: ``negative, neutral or positive``."""
     *first, last = few(classes)
     return f"{', '.join(first)} or {last}"
 
@@ -205,9 +214,9 @@ def add_unknown_classes(
 ) -> tuple[pa.Table, list[str]]:
     """Add the classes that the model does not know, so that their rows count as mistakes.
 
-    They get probability 0: their recall and F1 are 0, and the log loss of their rows comes from
-    ``PROBABILITY_FLOOR``. Rows of classes that the settings of the training leave out are left out
-    here, too.
+    An added class gets the probability 0 in every row. So its recall and F1 are 0, and the log loss
+    of its rows comes from ``PROBABILITY_FLOOR``. Rows of classes that the settings of the training
+    leave out are left out here, too.
 
     Args:
         rows: As :func:`read` returns them.
@@ -215,12 +224,13 @@ def add_unknown_classes(
         left_out: Further classes to leave out.
 
     Returns:
-        The rows, with ``label`` as a position in :func:`classes_of` them; notes.
+        The rows, whose ``label`` is now a position in what :func:`classes_of` returns for them; and
+        notes on unknown and excluded labels.
 
     Raises:
         UserError: Too many labels of the corpus are unknown.
     """
-    notes = _check_unknown(scored)
+    notes = _note_unknown_labels(scored)
     names = manifest.find_classes(scored)
     known = lineage.classes_of_model(scored)
     left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
@@ -234,7 +244,7 @@ def add_unknown_classes(
         elif count and name not in known:
             unknown[name] = count
     classes = (*known, *unknown)
-    code = np.full(len(names), -1, np.int8)
+    code = np.full(len(names), -1, np.int8)  # -1: rows of this class are left out
     for number, name in enumerate(names):
         if name in classes and name not in left_out:
             code[number] = classes.index(name)
@@ -246,7 +256,12 @@ def add_unknown_classes(
 
 
 def _note_classes(unknown: Mapping[str, int], excluded: Mapping[str, int]) -> list[str]:
-    """Say which classes the model does not know and which are left out, given their rows."""
+    """Say which classes the model does not know and which are left out.
+
+    Args:
+        unknown: Number of rows of each class that the model does not know.
+        excluded: Number of rows of each class that is left out.
+    """
     notes = []
     if unknown:
         notes.append(
@@ -265,13 +280,13 @@ def _list_counts(counts: Mapping[str, int]) -> str:
     return ", ".join(few([f"{name} {count:,}" for name, count in counts.items()]))
 
 
-def _check_unknown(scored: Manifest) -> list[str]:
-    """Say how many labels of the corpus are unknown.
+def _note_unknown_labels(scored: Manifest) -> list[str]:
+    """Say how many labels of the corpus are unknown: no class, and not listed as unlabelled.
 
     Scoring makes them null, so their rows are in no figure.
 
     Raises:
-        UserError: They are more than ``MAX_UNKNOWN``.
+        UserError: The share of unknown labels is above ``MAX_UNKNOWN``.
     """
     num_unknown = scored["counts"].get("unknown_labels", 0)
     if not num_unknown:
@@ -289,23 +304,32 @@ def _check_unknown(scored: Manifest) -> list[str]:
 
 
 def has_label_of(classes: Sequence[str]) -> pc.Expression:
-    """Select rows that are labelled with one of these classes, which have the first numbers."""
+    """Select the rows that are labelled with one of ``classes``.
+
+    The numbers of these classes come first, so a label is theirs if it is smaller than their count.
+    """
     return pc.field("label") < len(classes)
 
 
 def headline_split(names: Sequence[str]) -> str:
-    """Choose the split of the headline: folds, test, all rows, or else validation."""
+    """Choose the split whose figures stand first in the report.
+
+    The first that exists of: cross-validation, the test split, all rows, the validation split.
+    """
     by_preference = (FOLDS, "test", WHOLE, "validation")
     return next(name for name in by_preference if name in names)
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
-    """Choose the rows of a split that are labelled with one of the classes."""
+    """Return the rows of a split whose label is one of the classes of the rows."""
     return rows.filter((pc.field("split") == name) & has_label_of(classes_of(rows)))
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:
-    """Add texts, and columns for slices, from the prepared tweets by ``row_id``."""
+    """Add texts, and columns for slices, from the prepared tweets by ``row_id``.
+
+    Without prepared tweets, the rows are returned as they are.
+    """
     prepared = lineage.corpus_of(scored)
     if not prepared:
         return rows

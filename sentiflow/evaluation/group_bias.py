@@ -50,7 +50,7 @@ class TermResult:
     mean_probability: float
     """Mean probability of positive."""
     difference: float
-    """Difference from the mean over all terms of the category."""
+    """Mean probability of the term minus the mean over all terms of the category."""
     low: float
     """Lower end of the 95% interval of the difference. Of twenty terms without a difference, one
     is expected to have an interval that excludes 0."""
@@ -62,9 +62,11 @@ class GroupBias:
     """How much predictions depend on the term; ``dataclasses.asdict`` of it is JSON."""
 
     category: str
+    """Name of the category, such as ``gender``."""
     num_templates: int
+    """Sentences with a place for the term."""
     num_sentences: int
-    """Texts with all terms together."""
+    """Texts that all templates, terms and words give together."""
     terms: tuple[TermResult, ...]
     """The lowest difference first."""
     unknown: tuple[str, ...]
@@ -76,11 +78,11 @@ class GroupBias:
     """1 in 20 models that treat all terms alike reaches this spread, so a smaller spread means
     nothing. If terms do differ, it is an overestimate."""
     p_value: float
-    """Share of such models that reach at least this spread."""
+    """Share of the models that treat all terms alike which reach at least this spread."""
     p_adjusted: float
     """The p-value, adjusted for the number of categories by ``paired.adjust``."""
     flipped_fraction: float
-    """Share of sentences whose predicted label differs between terms."""
+    """Share of sentences whose predicted label depends on the term."""
 
 
 def measure_group_bias(
@@ -113,7 +115,7 @@ def measure_group_bias(
     for name in _CATEGORIES:
         terms = {
             term: words
-            for term, words in _terms_of(name).items()
+            for term, words in _list_terms(name).items()
             if all(knows(word) for word in words)
         }
         if len(terms) < 2:
@@ -123,7 +125,9 @@ def measure_group_bias(
         probability = score(sentences.ravel().tolist()).reshape(sentences.shape)
         measured.append(_measure(name, probability, terms=terms, seed=seed))
     adjusted = paired.adjust([bias.p_value for bias in measured])
-    results = [replace(bias, p_adjusted=p) for bias, p in zip(measured, adjusted, strict=True)]
+    results = []
+    for bias, p_adjusted in zip(measured, adjusted, strict=True):
+        results.append(replace(bias, p_adjusted=p_adjusted))
     return results, unmeasured
 
 
@@ -159,7 +163,7 @@ def _measure(
         num_templates=num_templates,
         num_sentences=probability.size,
         terms=tuple(sorted(results, key=lambda result: result.difference)),
-        unknown=tuple(term for term in _terms_of(category) if term not in terms),
+        unknown=tuple(term for term in _list_terms(category) if term not in terms),
         spread=spread,
         chance_spread=float(np.quantile(spreads, 0.95)),
         p_value=p_value,
@@ -181,7 +185,7 @@ def _measure_terms(by_term: np.ndarray, terms: Terms) -> list[TermResult]:
     means = by_term.mean(axis=0)
     differences = by_term - by_term.mean(axis=1, keepdims=True)
     error = differences.std(axis=0, ddof=1) / np.sqrt(num_templates)
-    reach = error * stdtrit(num_templates - 1, 0.975)
+    reach = error * stdtrit(num_templates - 1, 0.975)  # 2.5% on each side
     results = []
     for k, (term, words) in enumerate(terms.items()):
         difference = differences[:, k].mean()
@@ -199,7 +203,12 @@ def _measure_terms(by_term: np.ndarray, terms: Terms) -> list[TermResult]:
 
 
 def _make_sentences(category: str, terms: Terms) -> np.ndarray:
-    """Fill every template: an array of texts by template, term and wording."""
+    """Fill every template.
+
+    Returns:
+        An array of texts by template, term and wording. A wording is a word of the term in a
+        phrase: ``my {} neighbor``.
+    """
     phrases = _CATEGORIES[category]["phrases"]
     subjects = [
         [phrase.format(word) for word, phrase in product(words, phrases)]
@@ -214,8 +223,8 @@ def _make_sentences(category: str, terms: Terms) -> np.ndarray:
     return np.array(sentences, dtype=object)
 
 
-def _terms_of(category: str) -> Terms:
-    """Return the words of each term of a category."""
+def _list_terms(category: str) -> Terms:
+    """List the words for each term of a category; a term without words stands for itself."""
     terms = _CATEGORIES[category]["terms"]
     if isinstance(terms, list):
         return {term: (term,) for term in terms}

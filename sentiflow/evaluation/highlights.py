@@ -1,4 +1,4 @@
-"""Evaluation result -> the few lines to remember."""
+"""Measurements, checks and comparisons -> the few results to remember, a sentence each."""
 
 from collections.abc import Iterator, Sequence
 
@@ -30,7 +30,13 @@ def summarize(
 ) -> list[Highlight]:
     """Choose the results that are worth a line, in the order of the report.
 
-    With folds, guessing and simple models are compared with the cross-validated figures.
+    Args:
+        measured: The measurements.
+        checks: The checks of the model.
+        baselines: Comparisons with simple models.
+        teacher: The comparison with the teachers, if the model is distilled.
+        folds: The figures of cross-validation. If given, the cross-validated model is compared
+            with guessing and with simple models, because these figures are of more rows.
     """
     headline = measured.metrics
     lines: list[Highlight] = []
@@ -91,6 +97,7 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
 
 
 def _compare_with_guessing(metrics: Metrics) -> Iterator[Highlight]:
+    """Warn if the model is not shown to be better than the most frequent label for every text."""
     name, share = metrics.most_frequent
     if metrics.accuracy_low > share:
         return
@@ -120,7 +127,7 @@ def _summarize_others(
 
 
 def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
-    """Name the classes with the lowest F1, and the most confused pairs, if there are many."""
+    """Of many classes, name the classes with the lowest F1 and the pairs that are confused most."""
     if not metrics.has_many:
         return
     worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
@@ -146,7 +153,10 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
 
 
 def _summarize_gaps(measured: Measurements) -> Iterator[Highlight]:
-    """Name the class whose predicted share is furthest from its true share, if one is."""
+    """Name the class whose predicted share is furthest from its true share.
+
+    No class is named if ``compare_shares`` finds no difference.
+    """
     gaps = compare_shares(measured.metrics.confusion, name_texts(measured.split))
     if gaps:
         share, meaning = gaps[0]
@@ -164,7 +174,7 @@ def _summarize_unsure(unsure: UnsureMetrics) -> Highlight:
 
 
 def _summarize_calibration(error: CalibrationError) -> Highlight:
-    """Claim a gap between probabilities and outcomes only where it is beyond chance."""
+    """Report the gap between probabilities and outcomes; claim it only if it is beyond chance."""
     gap = f"{100 * error.value:.1f} points"
     chance = f"{100 * error.chance:.1f}"
     if error.p_value < paired.SURE:
@@ -183,7 +193,10 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
 
 
 def _summarize_slices(slices: Sequence[SliceMetrics]) -> Iterator[Highlight]:
-    """Name the worst of the named slices, and the worst of the slices found by a search."""
+    """Describe the worst of the named slices, and the worst of the slices found by a search.
+
+    Only slices that are worse than other rows beyond chance count.
+    """
     for is_found in (False, True):
         worse = [item for item in slices if item.is_worse and item.is_found == is_found]
         if worse:
@@ -215,7 +228,7 @@ def _describe_worst(worst: SliceMetrics, num_worse: int) -> str:
 
 
 def _summarize_checks(checks: ModelChecks) -> Iterator[Highlight]:
-    """Name the behavior test with the lowest pass rate, and the widest gap between groups."""
+    """Name the behavior test with the lowest pass rate, and the largest sure gap between groups."""
     if checks.behavior:
         worst = min(checks.behavior, key=lambda test: test.pass_rate)
         yield Highlight(

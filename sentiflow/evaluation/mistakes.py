@@ -13,11 +13,11 @@ from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.metrics.predicted import Predicted
 
 UNDECIDED = 0.2
-"""If two probabilities differ by less, neither label is clearly more probable."""
+"""A label is clearly more probable than another if its probability is higher by at least this."""
 NUM_KEPT = 100
-"""Most rows of each kind."""
+"""Maximum number of rows of a kind, except ``pair``."""
 NUM_OF_PAIR = 5
-"""Most rows of each pair of label and prediction."""
+"""Maximum number of rows of a pair of label and prediction."""
 MIN_ACCURACY = 0.7
 """A model with a lower accuracy is too often wrong to judge the labels."""
 
@@ -40,28 +40,30 @@ unless the classes are negative and positive. ``confidence``: the probability of
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """How many labels may be wrong, by :func:`count_label_errors`."""
+    """How many labels may be wrong, as :func:`count_label_errors` estimates."""
 
     num_rows: int
     num_doubtful: int
+    """Rows whose label may be wrong."""
     fraction: float | None
-    """None if fewer than two classes occur."""
+    """Share of the rows whose label may be wrong; None if fewer than two classes occur."""
 
 
 def find(rows: pa.Table) -> pa.Table:
-    """Choose mistakes of four kinds, the clearest first, at most ``NUM_KEPT`` of each.
+    """Choose mistakes of four kinds, the clearest first.
 
     - ``confident``: a wrong prediction whose probability is clearly the highest.
     - ``near miss``: a wrong prediction whose probability is less than ``UNDECIDED`` above the next.
-    - ``label``: a label that may be wrong. The corpus has the text with several labels, and this
-      row has a rarer one.
-    - ``pair``: the most confident mistakes of each pair of label and prediction, at most
-      ``NUM_OF_PAIR``. There are none if the classes are negative and positive.
+    - ``label``: a label that may be wrong. The rows have the text with several labels, and this
+      label is rarer than another.
+    - ``pair``: the most confident mistakes of each pair of label and prediction. There are none if
+      the classes are negative and positive.
 
-    A text occurs once in each kind. Texts are untrusted and are not changed.
+    There are at most ``NUM_KEPT`` mistakes of a kind, but ``NUM_OF_PAIR`` of each pair. A text
+    occurs once in each kind. Texts are untrusted and are not changed.
 
     Args:
-        rows: ``row_id``, ``text`` (without nulls), and what ``predicted_of`` takes.
+        rows: Has ``row_id``, ``text`` without nulls, and the columns that ``predicted_of`` reads.
 
     Returns:
         A table with the columns ``COLUMNS``.
@@ -74,7 +76,7 @@ def find(rows: pa.Table) -> pa.Table:
     by_kind = {
         "confident": clearest_first[~clearest_first["is_close"]],
         "near miss": wrong[wrong["is_close"]].sort_values(["confidence", "row_id"]),
-        "label": _contradicting_labels(frame, predicted.classes),
+        "label": _find_contradicting_labels(frame, predicted.classes),
     }
     chosen = []
     for kind, candidates in by_kind.items():
@@ -90,7 +92,11 @@ def find(rows: pa.Table) -> pa.Table:
 
 
 def _to_frame(rows: pa.Table, text: pa.Array, predicted: Predicted) -> pd.DataFrame:
-    """Add to each row what mistakes are chosen by; ``same`` is equal for copies of a text."""
+    """Make a table of what mistakes are chosen by, with a line for each row.
+
+    Copies of a text have the same number in ``same``. ``is_close`` says whether the two highest
+    probabilities differ by less than ``UNDECIDED``.
+    """
     highest_two = np.sort(predicted.probabilities, axis=1)[:, -2:]
     frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
     return frame.assign(
@@ -128,6 +134,7 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
     present = np.unique(label)
     if len(present) < 2:
         return LabelErrors(num_rows=len(label), num_doubtful=0, fraction=None)
+    # A class without labelled rows has no mean probability, so its rows never count.
     usual = np.full(len(predicted.classes), np.inf)
     for code in present:
         usual[code] = predicted.probabilities[label == code, code].mean()
@@ -139,7 +146,7 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
     )
 
 
-def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+def _find_contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """Find the rows whose label is rarer than another label of the same text.
 
     If all labels of a text are equally frequent, its rows with labels that the model does not
@@ -167,7 +174,12 @@ def _contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> pd.Dat
 
 
 def _describe_labels(counts: dict[Any, int], classes: Sequence[str]) -> str:
-    """Say how often a text has each label, given its rows by number of the label."""
+    """Say how often a text has each label.
+
+    Args:
+        counts: Number of rows of the text, by the number of their label.
+        classes: The names of the classes.
+    """
     listed = []
     for code, count in sorted(counts.items(), reverse=True):
         times = "once" if count == 1 else f"{count:,} times"

@@ -1,7 +1,7 @@
 """A model, its training and its evaluation -> its model card: Markdown as model hubs show it.
 
-The card begins with metadata that the Hugging Face Hub reads. Names of files, classes and slices in
-it are not trusted. It holds no text of the corpus and no location.
+The card begins with metadata that the Hugging Face Hub reads. It holds no text of the corpus and no
+location. It holds names of files, classes and slices, which are not trusted and therefore escaped.
 """
 
 import re
@@ -27,9 +27,9 @@ from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
 _MAIN_SETTINGS = ("num_epochs", "batching.global_batch_size", "learning_rate", "seed")
 """Settings of a training that are shown even if they are the defaults."""
 _DIRECTORY = re.compile(r"(?:\b[A-Za-z][A-Za-z0-9+.-]*:/|(?<!\S))/(?:[^\s/]+/)+")
-"""Where a file is, in a text such as a note: ``/home/ann/`` or ``s3://bucket/key/``."""
+"""The directory of a file, in a text such as a note: ``/home/ann/`` or ``s3://bucket/key/``."""
 _MARKUP = re.compile(r"[\\`*<>|\[\]#@~$&]|(?<!\w)_|_(?!\w)")
-"""Characters that Markdown would read as markup."""
+"""Characters that Markdown would read as markup. An underscore within a word is not one."""
 _ASSIGNED_BY = {
     "hash": "a hash of the text, so equal texts are in one split",
     "user": "their author",
@@ -41,7 +41,7 @@ _ASSIGNED_BY = {
 
 
 class _Unescaped(str):
-    """Text that is printed without escaping."""
+    """Text that :func:`_escape` leaves as it is; templates make it by the filter ``unescaped``."""
 
 
 def render(
@@ -55,9 +55,9 @@ def render(
 
     Args:
         model: The model, as an input of the predictions.
-        result: Its evaluation; None if there is none.
+        result: Its evaluation; None if the model was not evaluated.
         corpus: The evaluated texts, in a line.
-        validation: Metrics of the validation texts, shown if there is no evaluation.
+        validation: Metrics of the validation texts, shown if the model was not evaluated.
     """
     settings = model["settings"]
     assert settings is not None, "a package has settings"
@@ -74,7 +74,7 @@ def render(
         lstrip_blocks=True,
     )
     return template.render(
-        name=_name(result, trainings[0]),
+        name=_choose_name(result, trainings[0]),
         model=model,
         classes=list(settings["classes"]),
         most_listed=MOST_LISTED,
@@ -89,8 +89,8 @@ def render(
     )
 
 
-def _name(result: EvaluationResult | None, trained: Manifest | None) -> str:
-    """Name the experiment of the evaluation, else of the training."""
+def _choose_name(result: EvaluationResult | None, trained: Manifest | None) -> str:
+    """Return the name of the experiment, from the evaluation or else from the training."""
     if result:
         return result.name
     run = trained.get("run") if trained else None
@@ -123,7 +123,7 @@ def _describe_data(trained: Manifest | None) -> dict[str, Any]:
 
 
 def _describe_result(result: EvaluationResult | None) -> dict[str, Any]:
-    """Choose metrics and intervals of the headline split."""
+    """Choose metrics and intervals of the headline split; none without an evaluation."""
     if not result:
         return {"result": None}
     measured = result.measured
@@ -157,13 +157,13 @@ def _name_teachers(inputs: Mapping[str, Any]) -> list[str]:
 
 
 def find(place: str) -> str:
-    """Return the card of an evaluated model; write one if the model was not evaluated.
+    """Return the card of a model: from its evaluation, or made now if it was not evaluated.
 
     Args:
         place: The directory of a run, of its training or of a model package; or a model in MLflow.
 
     Raises:
-        UserError: There is no model, or its evaluation has no card.
+        UserError: There is no model, its evaluation has no card, or its manifest lacks an entry.
         JobError: MLflow cannot be reached.
     """
     uri = absolute_uri(place)
@@ -183,7 +183,7 @@ def find(place: str) -> str:
 
 
 def _escape(value: object) -> str:
-    """Escape a value, so that Markdown reads no table, tag, link or style in it."""
+    """Write a value in one line without markup and without directories."""
     if isinstance(value, _Unescaped):
         return value
     printed = "".join(c if c.isprintable() else " " for c in str(value))

@@ -20,18 +20,18 @@ from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 
 _NUM_CHANGED = 400
-"""Texts of the corpus that are changed for the behavior tests."""
+"""Maximum number of texts of the corpus that are changed for the behavior tests."""
 _LONGEST_CHANGED = 1000
-"""Their maximum length, in characters."""
+"""Maximum length of a text that is changed, in characters."""
 
 _TINY = 1e-12
-"""Larger than rounding errors. Added to both probabilities, it makes the probability of positive
-one half where both are 0."""
+"""Added to the probabilities of positive and of negative, so that their ratio is defined, and gives
+one half, if both are 0."""
 
 
 @dataclass(frozen=True)
 class ModelChecks:
-    """What the model itself shows, given texts that are not in the corpus."""
+    """Results of the model on texts that are not in the corpus."""
 
     behavior: Sequence[BehaviorResult] = ()
     group_bias: Sequence[GroupBias] = ()
@@ -47,7 +47,7 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
     Args:
         config: Settings of the evaluation.
         scored: The manifest of the predictions.
-        rows: Evaluated rows of the corpus, with texts if there are any.
+        rows: Evaluated rows of the corpus. Without a column ``text``, no texts of it are changed.
 
     Returns:
         The results; or only the reason why there are none, if the model is gone, has other classes,

@@ -1,4 +1,4 @@
-"""Evaluated rows -> the model compared with others on them: TF-IDF, and teachers if distilled."""
+"""Evaluated rows -> the model compared with a baseline, and with its teachers if it has any."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,9 +23,9 @@ from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER
 
 MAX_TRAIN_ROWS = 100_000
-"""Maximum rows that the baseline is trained on, spread over all train rows."""
+"""Maximum number of rows that the baseline is trained on, spread over all train rows."""
 MAX_ROWS = 50_000
-"""Maximum rows that the baseline is measured on, spread over all evaluated rows."""
+"""Maximum number of rows that the baseline is measured on, spread over all evaluated rows."""
 
 _NAME = "TF-IDF with logistic regression"
 _NUM_RESAMPLES = 1000
@@ -39,7 +39,9 @@ class ModelComparison:
     num_rows: int
     """Rows that both models are measured on."""
     accuracy: float
+    """Accuracy of the other model."""
     f1_macro: float | None
+    """Macro F1 of the other model; None if it is undefined."""
     accuracy_of_model: float
     f1_macro_of_model: float | None
     accuracy_difference: paired.Difference
@@ -53,12 +55,12 @@ class ModelComparison:
 
     @classmethod
     def of(cls, predicted: Predicted, prediction: np.ndarray, **further: Any) -> Self:
-        """Compare a model with the predictions of another one for the same rows.
+        """Compare a model with another model on the same rows.
 
         Args:
-            predicted: Predictions of the model.
-            prediction: Predictions of the other one, positions in the same classes.
-            further: The fields of a subclass.
+            predicted: Labels of the rows, and predictions of the model.
+            prediction: Predictions of the other model, as positions in the same classes.
+            further: The fields that a subclass adds.
         """
         label = predicted.label
         num_classes = len(predicted.classes)
@@ -90,12 +92,15 @@ class Baseline(ModelComparison):
 
     name: str
     num_train_rows: int
+    """Rows that the simple model was trained on; over folds, for one fold."""
     num_train_rows_in_all: int
+    """Rows that it could have been trained on."""
     max_train_rows: int
     """Limit of ``num_train_rows``."""
     c: float
     """``C`` of the logistic regression, chosen by cross-validation within the train rows."""
     seconds: float
+    """Duration of training and prediction."""
 
     @property
     def training(self) -> str:
@@ -105,7 +110,7 @@ class Baseline(ModelComparison):
 
     @property
     def verdict(self) -> str:
-        """Say in words whether the model is better."""
+        """Say in words whether the model is better than the simple one."""
         points, low, high = self.points
         interval = f"95% interval of the difference {low:+.1f} to {high:+.1f}"
         if low > 0:
@@ -117,18 +122,21 @@ class Baseline(ModelComparison):
 
 @dataclass(frozen=True)
 class TeacherComparison(ModelComparison):
-    """A distilled model compared with the mean of its teachers, on rows that they have answered."""
+    """A distilled model compared with its teachers, on rows that the teachers have answered.
+
+    The mean of the teachers' probabilities counts as the other model.
+    """
 
     num_teachers: int
     agreement: float
-    """Share of the rows with the same prediction."""
+    """Share of the rows for which the model and the teachers predict the same class."""
     agreement_low: float
     """Lower end of the exact 95% interval."""
     agreement_high: float
 
     @property
     def name(self) -> str:
-        """Name the teachers."""
+        """Return ``teacher``, or how many teachers there are."""
         return "teacher" if self.num_teachers == 1 else f"mean of {self.num_teachers} teachers"
 
     @property
@@ -144,15 +152,14 @@ class TeacherComparison(ModelComparison):
 def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
     """Train TF-IDF with logistic regression on the model's train rows, and measure it.
 
-    The most frequent label is the other baseline, which needs no training: see
-    ``Metrics.most_frequent``.
+    A second baseline, the most frequent label, needs no training: see ``Metrics.most_frequent``.
 
     Args:
         rows: Evaluated rows of one split, as ``evaluated_rows.read`` returns them.
         scored: Manifest of the predictions.
 
     Returns:
-        The baseline, if there is one; otherwise why there is none.
+        A list of one baseline and an empty text; or an empty list and why there is no baseline.
     """
     if "text" not in rows.column_names:
         return [], "there are no texts"
@@ -183,11 +190,12 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
 
     Args:
         answers: Predictions of the models of the folds, as their training has written them.
-        measured: Which of these rows are measured, as booleans; the others are only trained on.
+        measured: Which of these rows are measured, as booleans; all rows are trained on.
         scored: Manifest of the predictions.
 
     Returns:
-        The baseline, if the texts are there and every fold leaves enough of them.
+        A list of one baseline; an empty list if the texts are gone, or if the other folds of some
+        fold have too few.
     """
     began = time.monotonic()
     chosen = choose_evenly(len(answers), MAX_TRAIN_ROWS)
@@ -203,7 +211,7 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
         predicted_of(rows.filter(pa.array(is_measured))),
         prediction[is_measured],
         name=f"{_NAME} over the same folds",
-        num_train_rows=int((fold != fold[0]).sum()),  # of one fold; others are of similar size
+        num_train_rows=int((fold != fold[0]).sum()),  # for one fold; folds are of similar size
         num_train_rows_in_all=len(answers),
         max_train_rows=MAX_TRAIN_ROWS,
         c=c,
@@ -213,27 +221,27 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
 
 
 def _predict_folds(text: pa.Array, label: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, float]:
-    """Predict the labels of each fold by a model that is trained on the others.
+    """Predict the labels of each fold by a model that is trained on the other folds.
 
     Returns:
-        The predictions, and the ``C`` of the last fold.
+        The predictions; and the ``C`` for the last fold, as an example of all.
     """
     prediction = np.empty_like(label)
     c = 0.0
     for number in np.unique(fold):
-        asked = fold == number
-        train_text = text.filter(pa.array(~asked))
-        prediction[asked], c = tfidf.predict(
-            train_text, label[~asked], text.filter(pa.array(asked))
+        is_tested = fold == number
+        train_text = text.filter(pa.array(~is_tested))
+        prediction[is_tested], c = tfidf.predict(
+            train_text, label[~is_tested], text.filter(pa.array(is_tested))
         )
     return prediction, c
 
 
 def _read_texts(scored: Manifest, row_ids: pa.Array) -> pa.Array:
-    """Read the texts of rows of the training's data, in this order.
+    """Read the texts of some prepared rows of the training, in the order of ``row_ids``.
 
     Raises:
-        UserError: They are gone, or a file is damaged.
+        UserError: The prepared rows are gone, or a file is damaged.
     """
     _, tables = _read_prepared(scored, SPLITS, ["row_id", "text"])
     texts = pa.concat_tables(tables)
@@ -242,16 +250,19 @@ def _read_texts(scored: Manifest, row_ids: pa.Array) -> pa.Array:
 
 
 def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
-    """Read the labelled train texts of the model's classes.
+    """Read the train texts that are labelled with a class of the model.
+
+    Returns:
+        The texts; and their labels, as positions in the classes of the model.
 
     Raises:
-        UserError: They are gone, or a file is damaged.
+        UserError: The prepared rows are gone, or a file is damaged.
     """
     prepared, tables = _read_prepared(scored, SPLITS[:1], ["text", "label"])
     classes = lineage.classes_of_model(scored)
     names = manifest.find_classes(prepared)
     learned = [code for code, name in enumerate(names) if name in classes]
-    code_of_model = np.full(len(names), -1, np.int64)
+    code_of_model = np.full(len(names), -1, np.int64)  # -1 is never used: such rows are left out
     for code in learned:
         code_of_model[code] = classes.index(names[code])
     rows = pa.concat_tables(table.filter(pc.field("label").isin(learned)) for table in tables)
@@ -261,10 +272,15 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
 def _read_prepared(
     scored: Manifest, splits: Sequence[str], columns: list[str]
 ) -> tuple[Manifest, Iterator[pa.Table]]:
-    """Read columns of some splits of the training's data; of a refit, all splits that it learned.
+    """Read columns of some splits of the training's prepared rows.
+
+    If the model is a refit, the splits that it has learned are read instead.
+
+    Returns:
+        Manifest of the prepared rows, and the tables.
 
     Raises:
-        UserError: They are gone, or a file is damaged.
+        UserError: The prepared rows are gone, or a file is damaged.
     """
     training = lineage.training_of(scored["inputs"]["model"])
     prepared = manifest.read_input(training["inputs"], "prepared") if training else None
@@ -288,8 +304,8 @@ def compare_teachers(
         split: The split.
 
     Returns:
-        The comparison, if there is one; otherwise why there is none: empty if the model is not
-        distilled, or is an average.
+        The comparison and an empty text; or None and why there is no comparison. The reason is
+        also empty if the model is not distilled, or is an average.
     """
     model = scored["inputs"]["model"]
     training = lineage.training_of(model)
@@ -306,7 +322,7 @@ def compare_teachers(
     if not len(rows):
         return None, "no teacher has answered any of these texts"
     probabilities = _to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
-    prediction = _predict_by(probabilities)
+    prediction = _choose_classes(probabilities)
     predicted = predicted_of(rows)
     num_alike = int((prediction == predicted.prediction).sum())
     low, high = share_interval(num_alike, len(rows))
@@ -326,18 +342,21 @@ def _to_matrix(lists: pa.Array) -> np.ndarray:
     return np.asarray(lists.flatten().to_numpy()).reshape(len(lists), -1)
 
 
-def _predict_by(probabilities: np.ndarray) -> np.ndarray:
-    """Choose the class of each row; of two classes as ``Scores.prediction`` does."""
+def _choose_classes(probabilities: np.ndarray) -> np.ndarray:
+    """Choose the class with the highest probability.
+
+    At equal probabilities of two classes the second is chosen, as in ``Scores.prediction``.
+    """
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] >= 0.5).astype(np.int64)
     return probabilities.argmax(axis=1)
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:
-    """Read the answers to the rows of a split.
+    """Read what the teachers have answered to the rows of a split; to all rows without a split.
 
     Raises:
-        UserError: They are gone, or were redone.
+        UserError: The answers are gone, or were redone.
     """
     record = manifest.read(taught["uri"])
     if record is None or record["fingerprint"] != taught["fingerprint"]:

@@ -18,7 +18,7 @@ def open_template(
     package: str = "sentiflow.evaluation",
     **options: Any,
 ) -> jinja2.Template:
-    """Open a template with the filters of our pages.
+    """Open a template with the filters that our pages share.
 
     Args:
         name: File name of the template.
@@ -51,7 +51,12 @@ def write_setting(value: object) -> str:
 
 
 def fill(form: str, values: object) -> str:
-    """Format the fields of ``values`` into ``form``; a dash where one of them is undefined."""
+    """Format the fields of ``values`` into ``form``; return a dash if one of them is None.
+
+    Args:
+        form: A format string, such as ``"{low:.1%} to {high:.1%}"``.
+        values: A mapping, or an object with the fields as attributes.
+    """
     names = [name for _, name, _, _ in Formatter().parse(form) if name]
     fields = values
     if not isinstance(fields, Mapping):

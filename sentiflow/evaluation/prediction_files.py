@@ -1,4 +1,4 @@
-"""A file of predictions by any program + evaluated rows -> the same rows with these predictions."""
+"""Evaluated rows + a file of predictions by any program -> the rows with these predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,9 @@ from sentiflow.errors import few
 from sentiflow.evaluation.evaluated_rows import TEXT, classes_of
 
 _LABEL = "predicted_label"
+"""Column of the predicted label."""
 _KEY = "row_id or text"
-"""What ``label_files.read`` needs: one of these columns."""
+"""Columns of which a file needs one, as ``label_files.read`` takes them."""
 _CLOSE = 1e-4
 """Probabilities count as the same up to this difference."""
 SUFFIXES = (".parquet", ".csv", ".tsv")
@@ -24,15 +25,15 @@ SUFFIXES = (".parquet", ".csv", ".tsv")
 
 @dataclass(frozen=True)
 class PredictionFile:
-    """N predictions of a file, in the order of their keys."""
+    """N predictions of a file, sorted by their keys."""
 
     uri: str
     by_text: bool
-    """Whether rows are found by their text; if not, by ``row_id``."""
+    """Whether the key of a row is its text; otherwise it is its ``row_id``."""
     keys: np.ndarray
     """N uint64, hashes of the texts or row ids; each occurs once."""
     texts: np.ndarray | None
-    """Hashes of the texts, N uint64; None if the file has none."""
+    """Hashes of the texts, N uint64; None if the file has no texts."""
     classes: tuple[str, ...]
     """The C classes that the file predicts."""
     prediction: np.ndarray
@@ -40,6 +41,7 @@ class PredictionFile:
     probabilities: np.ndarray
     """``(N, C)``; in a file without probabilities, 1 for the predicted label."""
     has_probabilities: bool
+    """Whether the file has probabilities."""
 
     @property
     def about(self) -> str:
@@ -52,7 +54,8 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
     """Read a file of predictions: Parquet, or CSV with a header.
 
     Args:
-        uri: Has ``row_id`` or ``text``; and a label, or ``probability_<class>``, or both.
+        uri: The file. It has a column ``row_id`` or ``text``; and ``predicted_label``, or
+            ``probability_<class>``, or both.
         scored: Manifest of a scoring of the same corpus, which names its classes.
 
     Raises:
@@ -89,7 +92,7 @@ def read(uri: str, scored: Manifest) -> PredictionFile:
 
 
 def _find_columns(uri: str, table: pd.DataFrame, classes: Sequence[str]) -> dict[str, int]:
-    """Find the columns of probabilities, with the positions of their classes.
+    """Find the columns of probabilities, each with the position of its class.
 
     Raises:
         UserError: A column names no class of the corpus, or there is neither a label nor a column
@@ -114,7 +117,7 @@ def _find_columns(uri: str, table: pd.DataFrame, classes: Sequence[str]) -> dict
 
 
 def _read_probabilities(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
-    """Read columns of probabilities, each row divided by its sum, which is about 1.
+    """Read columns of probabilities, and divide each row by its sum, which is about 1.
 
     Raises:
         UserError: A value is no probability.
@@ -125,7 +128,7 @@ def _read_probabilities(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
     return np.asarray(values / values.sum(axis=1, keepdims=True))
 
 
-def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
+def replace_predictions(rows: pa.Table, file: PredictionFile) -> pa.Table:
     """Replace the predictions for N evaluated rows by the predictions of a file.
 
     Args:
@@ -147,10 +150,11 @@ def put(rows: pa.Table, file: PredictionFile) -> pa.Table:
 
 
 def _find_places(rows: pa.Table, file: PredictionFile) -> np.ndarray:
-    """Find the position in the file of the prediction for each row.
+    """Find the position of each row's prediction in the file.
 
     Raises:
-        UserError: A row has no prediction in the file, or another text.
+        UserError: A row has no prediction in the file or another text, or rows cannot be found
+            because the file has only texts and the rows have none.
     """
     row_ids = rows["row_id"].to_numpy()
     hashes = hash_texts(one_array(rows[TEXT])) if TEXT in rows.column_names else None
@@ -183,7 +187,11 @@ def _find_places(rows: pa.Table, file: PredictionFile) -> np.ndarray:
 
 
 def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read the keys of N rows, and the hashes of their texts: None without texts."""
+    """Read the keys of N rows, and the hashes of their texts, which are None without texts.
+
+    Raises:
+        UserError: A text is empty, or a ``row_id`` is no number.
+    """
     texts = None
     if TEXT in table:
         label_files.reject(table, table[TEXT] == "", "has no text")
@@ -203,6 +211,13 @@ def _find_first(
     by_text: bool,
 ) -> np.ndarray:
     """Find the first row of each key, in the order of keys.
+
+    Args:
+        table: N rows of the file.
+        keys: Their keys.
+        code: Positions of their predicted labels.
+        probabilities: ``(N, C)``.
+        by_text: Whether keys are texts, which may occur again with the same prediction.
 
     Raises:
         UserError: A row_id occurs twice, or rows of the same text have different predictions.

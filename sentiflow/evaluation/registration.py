@@ -1,4 +1,4 @@
-"""An evaluation -> its run in MLflow, and the model in MLflow's registry, described by it."""
+"""An evaluation -> its run in MLflow, and its model in MLflow's registry with the figures."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -28,10 +28,11 @@ _HEADLINES = (
     "accuracy_high",
     "expected_calibration_error",
 )
-"""Metrics of every model, in the order in which MLflow lists them."""
+"""Metrics that are logged for every model, whatever its classes, in the order in which MLflow lists
+them."""
 
 
-def track(
+def log_evaluation(
     result: EvaluationResult,
     files: Mapping[str, bytes],
     recorder: Recorder,
@@ -41,8 +42,8 @@ def track(
 
     Args:
         result: The evaluation.
-        files: The files that it has written, by name.
-        recorder: The run.
+        files: The files that the evaluation has written, by name.
+        recorder: The run of the evaluation.
         spec: Names the predictions.
     """
     for metrics in _list_metrics(result):
@@ -102,8 +103,9 @@ def register(
 ) -> dict[str, Any] | None:
     """Log the headline to the run of the training, and register the model.
 
-    Call it only for the corpus of the training: metrics of another corpus would be mistaken for
-    test metrics. If the store is unavailable, the model is registered later, from the manifest.
+    Call this function only if the evaluated corpus is the corpus of the training: metrics of
+    another corpus would be mistaken for test metrics. If the store is unavailable, ``sentiflow
+    tracking import`` registers the model later, from the manifest.
 
     Args:
         result: The evaluation.
@@ -114,7 +116,7 @@ def register(
         card: The model card, for the files of the version.
 
     Returns:
-        Name and version for the manifest, if the model was registered now.
+        Name and version for the manifest; None if the model was not registered.
     """
     model = scored["inputs"]["model"]
     metrics = result.measured.metrics
@@ -138,7 +140,7 @@ def register(
         return recorder.register(
             package, model["fingerprint"], run_id=run_id, text=shown, tags=tags, card=card
         )
-    except (JobError, UserError) as error:  # the evaluation is complete without it
+    except (JobError, UserError) as error:  # the evaluation is complete without the registration
         log.warning("%s", error)
         return None
 

@@ -30,13 +30,13 @@ from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 MAX_CONFUSION_CLASSES = 20
 """Number of classes that a confusion matrix shows one by one: the ones with the lowest F1."""
 _MAX_SHOWN = 1000
-"""Characters of a text on the page."""
+"""Maximum number of characters of a text on the page; a longer text is cut."""
 _KINDS = ("confident", "near miss", "label", "pair")
-"""Kinds of mistakes on the page."""
+"""Kinds of mistakes on the page, in this order; see ``mistakes.find``."""
 
 
 class Axis(NamedTuple):
-    """The axis of the pictures in a table."""
+    """The axis of the small pictures in a table, such as bars and intervals."""
 
     low: float
     high: float
@@ -71,7 +71,7 @@ class Origin:
     """Resolved settings of all stages, nested by stage."""
     lineage: Sequence[LineageStep]
     versions: Mapping[str, str]
-    """Of libraries, by name."""
+    """Versions of libraries, by name."""
 
 
 def render_page(
@@ -94,7 +94,7 @@ def render_page(
         plots: As ``report_charts.render`` returns them; missing ones are left out.
         rows: Rows of the headline split, as ``evaluated_rows.read`` returns them.
         mistakes: Has the columns of ``mistakes.COLUMNS``.
-        curve: As for ``report_charts.render``.
+        curve: The training curve, as ``report_charts.render`` takes it.
         origin: How the predictions came about.
         num_examples: Mistakes of each kind to show.
     """
@@ -159,10 +159,12 @@ def _describe_plots(
 def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
     """Group slices under titles; choose an axis that holds every slice of enough rows.
 
-    A slice of all texts is left out unless the user named it.
+    Enough rows are ``MIN_ROWS``. A slice of all texts, which has no difference from others, is left
+    out unless the user named it.
     """
     shown = [item for item in slices if item.is_own or item.difference is not None]
     large = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
+    # The axis begins and ends at multiples of 0.05.
     low = np.floor(20 * min((item.low for item in large), default=0)) / 20
     high = np.ceil(20 * max((item.high for item in large), default=1)) / 20
     by_title = groupby(shown, lambda item: item.group_title)
@@ -175,6 +177,7 @@ def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
 
 
 def _describe_mistakes(mistakes: pa.Table, num_examples: int) -> dict[str, Any]:
+    """List the mistakes by kind."""
     by_kind = {}
     for kind in _KINDS:
         by_kind[kind] = mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
@@ -182,6 +185,7 @@ def _describe_mistakes(mistakes: pa.Table, num_examples: int) -> dict[str, Any]:
 
 
 def _describe_checks(checks: ModelChecks) -> dict[str, Any]:
+    """Group the behavior tests by kind; choose an axis for the differences between groups."""
     by_kind = groupby(checks.behavior, lambda test: test.kind)
     return {
         "behavior": [(kind, list(tests)) for kind, tests in by_kind],
@@ -191,9 +195,9 @@ def _describe_checks(checks: ModelChecks) -> dict[str, Any]:
 
 
 def _choose_group_axis(group_bias: Sequence[GroupBias]) -> Axis:
-    """Choose an axis around 0 that holds the interval of every group.
+    """Choose an axis around 0 that holds the interval of every term.
 
-    It ends at a multiple of 0.05.
+    It begins and ends at multiples of 0.05.
     """
     reach = 0.0
     for bias in group_bias:

@@ -40,13 +40,13 @@ _LINES = ("-", "--", "-.", ":")
 def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[str, bytes]:
     """Draw the plots of the headline split, by file name.
 
-    ``training_curve.png`` needs a curve, ``roc.png`` two classes that occur.
-    The same data and the same matplotlib give the same bytes.
+    ``training_curve.png`` is drawn if there is a curve, ``roc.png`` if two classes occur. The same
+    data and the same matplotlib give the same bytes.
 
     Args:
         measured: The measurements of the same rows.
         rows: N rows of the split, as ``evaluated_rows.read`` returns them.
-        curve: A row an epoch: ``epoch``, ``train_loss``, ``validation_loss``,
+        curve: A row for each epoch: ``epoch``, ``train_loss``, ``validation_loss``,
             ``validation_accuracy``; may be empty.
     """
     predicted = predicted_of(rows)
@@ -65,12 +65,12 @@ def render(measured: Measurements, rows: pa.Table, curve: pd.DataFrame) -> dict[
 
 
 def _draw_confusion(metrics: Metrics) -> Figure:
-    """Draw the share of each prediction among the texts with a label."""
+    """Draw, for each label, how its texts are shared among the predictions."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
     counts = np.array([list(row.values()) for row in metrics.confusion.values()])
     names = list(metrics.confusion)
-    figure, axes = _axes()
+    figure, axes = _make_axes()
     if metrics.has_many:
         counts, names = _join_best(counts, names, metrics.worst_first[MAX_CONFUSION_CLASSES:])
         figure.set_size_inches(9, 1.5 + 0.26 * len(names))
@@ -101,7 +101,7 @@ def _draw_confusion(metrics: Metrics) -> Figure:
 
 
 def _choose_font_size(num_names: int) -> int:
-    """Choose the size of the numbers in a confusion matrix."""
+    """Choose the font size at which the numbers of a confusion matrix fit into its cells."""
     if num_names == 2:
         return 15
     if num_names == 3:
@@ -142,12 +142,12 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     """
     from sklearn.metrics import roc_curve
 
-    figure, axes = _unit_square("False positive rate", "True positive rate")
+    figure, axes = _make_unit_square("False positive rate", "True positive rate")
     if metrics.is_binary:
         false_positive_rate = 1 - metrics.scalars["recall_negative"]
         axes.plot(false_positive_rate, metrics.scalars["recall_positive"], "o", color=INK)
     areas = {code: area for code, area in enumerate(predicted.areas) if area is not None}
-    if len(predicted.classes) == 2:  # the curve of the other is its mirror
+    if len(predicted.classes) == 2:  # the curve of the other class is its mirror image
         shown = [POSITIVE if metrics.is_binary else 0]
         colors: Any = [BLUE]
     else:
@@ -170,10 +170,13 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
 
 
 def _draw_reliability(predicted: Predicted) -> Figure:
+    """Draw the share of positive labels, or of right predictions, by the predicted probability."""
     if predicted.is_binary:
-        figure, axes = _unit_square("Mean probability of positive", "Share of positive labels")
+        figure, axes = _make_unit_square("Mean probability of positive", "Share of positive labels")
     else:
-        figure, axes = _unit_square("Probability of the prediction", "Share of right predictions")
+        figure, axes = _make_unit_square(
+            "Probability of the prediction", "Share of right predictions"
+        )
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     share = bins["positive_fraction"].to_numpy()
     num_rows = bins["num_rows"].to_numpy()
@@ -190,8 +193,13 @@ def _draw_reliability(predicted: Predicted) -> Figure:
 
 
 def _draw_coverage(curve: Sequence[CoveragePoint], unsure: UnsureMetrics | None) -> Figure:
+    """Draw the accuracy by the share of texts answered.
+
+    If the model leaves unsure texts to people, a line marks the accuracy that it is to reach on the
+    other texts, and a point the accuracy that it reaches.
+    """
     points = pd.DataFrame([vars(point) for point in curve])
-    figure, axes = _axes(
+    figure, axes = _make_axes(
         xlim=(1.02, 0), xlabel="Share of texts answered", ylabel="Accuracy of the answers"
     )
     coverage = points["coverage"]
@@ -206,14 +214,14 @@ def _draw_coverage(curve: Sequence[CoveragePoint], unsure: UnsureMetrics | None)
     return figure
 
 
-def _unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
+def _make_unit_square(xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     """Make a plot of shares, with a dashed diagonal."""
-    figure, axes = _axes(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
+    figure, axes = _make_axes(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel)
     axes.plot((0, 1), (0, 1), "--", color=GRAY, linewidth=1)
     return figure, axes
 
 
-def _axes(**properties: Any) -> tuple[Figure, Axes]:
+def _make_axes(**properties: Any) -> tuple[Figure, Axes]:
     """Make a figure of one plot."""
     figure = Figure(figsize=(4.4, 3.6))
     return figure, figure.add_subplot(**properties)

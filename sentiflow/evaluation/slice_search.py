@@ -16,10 +16,11 @@ from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
 from sentiflow.models.tokenizer import Tokens
 
 MAX_CANDIDATES = 10
+"""Maximum number of candidates: with more, each needs a lower p-value when it is tested."""
 MIN_GAP = 0.05
 """A candidate's accuracy is at least this much lower than on the rest of the searched half."""
 MAX_ROWS = 400_000
-"""Most rows of both halves together. Of more rows, this number is drawn."""
+"""Maximum number of rows in both halves together. Of more rows, this number is drawn."""
 MAX_WORDS = 2000
 """Only the most frequent words are searched."""
 
@@ -29,9 +30,11 @@ _WORSE_THAN_PARTS = 3.0
 """Standard errors by which a pair is worse than the other rows of each of its two slices. A word is
 in so many pairs that one of them is much worse than the word by chance."""
 _SAME = 0.8
-"""Two slices count as one if this share of the rows in either is in both."""
+"""Two slices count as the same if at least this share of the rows that are in one of them is in
+both."""
 _MAX_LISTED = 300
-"""Candidates are chosen among this number of clearest slices."""
+"""Candidates are chosen among at most this number of slices: those that are worse by the most
+standard errors."""
 
 
 class _Columns(NamedTuple):
@@ -54,15 +57,15 @@ class _Pairs(NamedTuple):
     """The same as ``first`` for a single slice."""
 
     def take(self, chosen: np.ndarray | Sequence[int]) -> "_Pairs":
-        """Choose some, by number or by a boolean for each."""
+        """Choose some pairs, by number or by a boolean for each."""
         return _Pairs(self.first[chosen], self.second[chosen])
 
 
 class _Gap(NamedTuple):
-    """How much more often a slice is wrong than other rows; one entry for each slice."""
+    """How much more often predictions are wrong in each slice than in other rows."""
 
     value: np.ndarray
-    """Difference of the shares of wrong rows."""
+    """Share of wrong rows in the slice minus the share among the other rows."""
     errors: np.ndarray
     """The difference in standard errors."""
 
@@ -77,24 +80,24 @@ def search(
 ) -> list[SliceOfRows]:
     """Search words, slices, and pairs of them for candidates, in one half of N rows.
 
-    The clearest candidate comes first. Each further candidate is also worse on its rows that no
-    earlier candidate has. A pair is worse than each of its two slices alone. A named slice is
-    searched in pairs only, as it is measured anyway. Slices with nearly the same rows as a named
-    one are left out.
+    The clearest candidate, which is worse by the most standard errors, comes first. Each further
+    candidate is also worse on those of its rows that no earlier candidate has. A pair is worse than
+    each of its two slices alone. A named slice is a candidate only as a part of a pair, because it
+    is measured anyway. Slices with nearly the same rows as a named slice are left out.
 
     Args:
         named: Slices that are measured anyway.
         unnamed: Other slices, such as those by columns that no setting names.
         tokens: Tokens of the N texts; None: no words are searched.
         right: N booleans: whether the prediction is right.
-        draw: N uint64 that look random and decide about the half. Rows with the same number are
-            copies of a text.
+        draw: N uint64 that look random: even numbers are in the searched half. Rows with the same
+            number are copies of a text.
 
     Returns:
         At most ``MAX_CANDIDATES`` slices, ``among`` the half that was not searched.
     """
     _, first_copies = np.unique(draw, return_index=True)
-    used = np.sort(first_copies[:MAX_ROWS])
+    used = np.sort(first_copies[:MAX_ROWS])  # a random choice: copies are sorted by ``draw``
     is_searched = draw[used] % 2 == 0
     wrong = ~right[used][is_searched]
     columns = _list_slices([*named, *unnamed], used)
@@ -105,15 +108,23 @@ def search(
     worse = _list_worse(searched, wrong)
     is_named = (worse.first == worse.second) & (worse.first < len(named))
     worse = worse.take(~is_named)
-    chosen = worse.take(_choose(_members(searched, worse), wrong))
+    chosen = worse.take(_choose_candidates(_find_members(searched, worse), wrong))
     return _to_slices(chosen, columns, used, used[~is_searched], num_rows=len(right))
 
 
 def _to_slices(
     chosen: _Pairs, columns: _Columns, used: np.ndarray, tested: np.ndarray, *, num_rows: int
 ) -> list[SliceOfRows]:
-    """Give each candidate its name and its rows among the tested ones; leave out small ones."""
-    members = _members(columns.has, chosen)
+    """Give each candidate its name and its tested rows; leave out candidates with few tested rows.
+
+    Args:
+        chosen: The candidates.
+        columns: The slices they are made of, in the used rows.
+        used: Numbers of the used rows, among N.
+        tested: Numbers of the used rows that were not searched.
+        num_rows: N.
+    """
+    members = _find_members(columns.has, chosen)
     among = np.zeros(num_rows, bool)
     among[tested] = True
     candidates = []
@@ -139,19 +150,19 @@ def _list_slices(slices: Sequence[SliceOfRows], used: np.ndarray) -> _Columns:
 def _add_words(
     columns: _Columns, tokens: Tokens, used: np.ndarray, is_searched: np.ndarray
 ) -> _Columns:
-    """Add the most frequent words of the searched half, each a slice of the texts with the word.
+    """Add the most frequent words of the searched half, each as a slice of the texts with the word.
 
-    A character that is not printable could act on a terminal, so words with one are left out.
+    Words with a character that is not printable are left out: it could act on a terminal.
     """
     has = _count_words(tokens, used)
     support = is_searched.astype(np.float64) @ has
     frequent = np.argsort(-support, kind="stable")[:MAX_WORDS]
     frequent = frequent[support[frequent] >= MIN_ROWS]
     words = tokens.words.take(pa.array(frequent)).to_pylist()
-    of_word = dict(zip(words, frequent, strict=True))
-    shown = sorted(word for word in of_word if word.isprintable())
+    column_of_word = dict(zip(words, frequent, strict=True))
+    shown = sorted(word for word in column_of_word if word.isprintable())
     names = [f"“{word}”" for word in shown]
-    of_words = has[:, [of_word[word] for word in shown]]
+    of_words = has[:, [column_of_word[word] for word in shown]]
     return _Columns(columns.names + names, sparse.hstack([columns.has, of_words], format="csr"))
 
 
@@ -170,7 +181,15 @@ def _count_words(tokens: Tokens, used: np.ndarray) -> sparse.csr_array:
 
 
 def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:
-    """List the named columns, and others without nearly the same rows as a named one."""
+    """List all named columns, and the other columns that differ from each named one in their rows.
+
+    Args:
+        has: Which rows are in which slice; the named slices come first.
+        num_named: Number of named slices.
+
+    Returns:
+        Numbers of columns.
+    """
     named = has[:, :num_named]
     others = has[:, num_named:]
     in_both = (others.T @ named).toarray()
@@ -185,7 +204,7 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
 
     Args:
         has: Which of N rows are in which of K slices, ``(N, K)``.
-        wrong: N booleans.
+        wrong: N booleans: whether the prediction is wrong.
     """
     size = np.ones(len(wrong)) @ has
     listed = np.flatnonzero((size >= MIN_ROWS) & (size <= len(wrong) / 2))
@@ -195,7 +214,7 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
     wrong_size = np.ones(has_wrong.shape[0]) @ has_wrong
     in_both = (has.T @ has).toarray()
     wrong_in_both = (has_wrong.T @ has_wrong).toarray()
-    # Pairs of different slices, and each slice with itself, from the diagonal.
+    # The upper triangle has pairs of different slices; the diagonal has each slice with itself.
     first, second = np.nonzero(np.triu(in_both) >= MIN_ROWS)
     num_rows = in_both[first, second]
     num_wrong = wrong_in_both[first, second]
@@ -213,18 +232,18 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
     return _Pairs(listed[first], listed[second]).take(worse[clearest])
 
 
-def _members(has: sparse.csr_array, pairs: _Pairs) -> sparse.csr_array:
+def _find_members(has: sparse.csr_array, pairs: _Pairs) -> sparse.csr_array:
     """Say which of N rows have both columns of a pair: ``(pairs, N)``."""
     columns = has.tocsc()
     return columns[:, pairs.first].multiply(columns[:, pairs.second]).T.tocsr()
 
 
-def _choose(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
-    """Choose slices that are worse than the rest, also on the rows of no slice chosen before.
+def _choose_candidates(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
+    """Choose slices that are worse than the rest, also on those of their rows no earlier one has.
 
     Args:
         members: Which of N rows are in which slice, ``(slices, N)``.
-        wrong: N booleans.
+        wrong: N booleans: whether the prediction is wrong.
 
     Returns:
         At most ``MAX_CANDIDATES`` numbers of slices, the clearest first.
@@ -249,8 +268,14 @@ def _compare(
 ) -> _Gap:
     """Compare the share of wrong rows in slices with the share among other rows.
 
-    The gap is NaN without other rows. The standard error assumes a common variance, as in the test
-    of two shares.
+    The gap is NaN without other rows. The standard error is computed from the share in all rows,
+    as in the test that two shares are equal.
+
+    Args:
+        wrong: Number of wrong rows in each slice.
+        rows: Number of rows in each slice.
+        other_wrong: Number of wrong rows among the other rows of each slice.
+        other_rows: Number of other rows of each slice.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         gap = wrong / rows - other_wrong / other_rows

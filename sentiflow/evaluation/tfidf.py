@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
 
 MIN_ROWS = 50
-"""With fewer train rows there is no baseline."""
+"""Fewer labelled texts are too few to train on."""
 _NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
-"""Words and pairs of words; 2 to 5 characters of a word with the blanks around it."""
+"""What is counted, as options of ``HashingVectorizer``: words and pairs of words; and 2 to 5
+neighboring characters of a word, which has a blank before and after it."""
 C_VALUES = (1.0, 3.0, 9.0)
-"""Inverse strengths of the regularization to choose from."""
+"""Inverse strengths of the regularization (``C`` of the logistic regression) to choose from."""
 _TOLERANCE = 0.02
 """Tolerance of the solver; the predictions are as accurate as with a smaller one."""
 _TOLERANCE_OF_CHOICE = 0.1
@@ -26,9 +27,9 @@ _TOLERANCE_OF_CHOICE = 0.1
 _NUM_FOLDS = 3
 """Folds of the cross-validation that chooses ``C``."""
 _MAX_CHOICE_ROWS = 20_000
-"""Maximum train rows in that cross-validation."""
-_BLOCK = 10_000
-"""Texts whose n-grams are counted at a time, which bounds the memory."""
+"""Maximum number of train rows in the cross-validation that chooses ``C``."""
+_BLOCK_SIZE = 10_000
+"""Number of texts whose n-grams are counted at a time; it bounds the memory."""
 
 
 def predict(
@@ -40,7 +41,8 @@ def predict(
         The predictions for ``test_text``, and the ``C`` that was chosen.
 
     Raises:
-        UserError: There are too few texts, they have one label, or no n-gram is in two of them.
+        UserError: There are fewer train texts than ``MIN_ROWS``, they all have the same label, or
+            no n-gram is in two of them.
     """
     if len(label) < MIN_ROWS:
         raise UserError(f"only {len(label)} texts of the train split are labelled")
@@ -53,7 +55,10 @@ def predict(
 
 
 def _make_model(tolerance: float) -> "LogisticRegression":
-    """Make a model to fit, with a solver that does not copy the features to float64."""
+    """Make an untrained logistic regression.
+
+    Its solver, SAGA, does not copy the features to float64.
+    """
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(solver="saga", tol=tolerance, max_iter=1000, random_state=0)
@@ -62,7 +67,7 @@ def _make_model(tolerance: float) -> "LogisticRegression":
 def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
     """Choose ``C`` by the accuracy in cross-validation on some of the train rows.
 
-    Classes with fewer rows than folds are left out of the choice.
+    Classes with fewer rows than folds are left out, because each fold needs a row of each class.
     """
     from sklearn.model_selection import GridSearchCV
 
@@ -78,9 +83,13 @@ def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
 
 
 def _weigh(train_text: pa.Array, test_text: pa.Array) -> "tuple[csr_matrix, csr_matrix]":
-    """Weigh the n-grams of train texts by TF-IDF, and of test texts with the same weights.
+    """Weigh the n-grams of train texts by TF-IDF, and those of test texts with the same weights.
 
-    Words and characters are scaled separately: there are ten times as many characters.
+    Words and characters are scaled separately: otherwise the n-grams of characters, which are ten
+    times as many, would outweigh the words.
+
+    Returns:
+        The features of the train texts and of the test texts, a row for each text.
 
     Raises:
         UserError: No n-gram is in two of the train texts.
@@ -107,11 +116,21 @@ def _weigh(train_text: pa.Array, test_text: pa.Array) -> "tuple[csr_matrix, csr_
 
 
 def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":
-    """Count the n-grams of each text by their hashes, without a dictionary of all n-grams."""
+    """Count the n-grams of each text, block by block of texts.
+
+    The column of an n-gram is its hash, which needs no dictionary of all n-grams.
+
+    Args:
+        text: N texts.
+        kind: One of ``_NGRAMS``.
+
+    Yields:
+        The counts of ``_BLOCK_SIZE`` texts, a row for each text.
+    """
     from sklearn.feature_extraction.text import HashingVectorizer
 
     counter = HashingVectorizer(
         n_features=2**22, alternate_sign=False, norm=None, dtype=np.float32, **kind
     )
-    for start in range(0, len(text), _BLOCK):
-        yield counter.transform(text[start : start + _BLOCK].to_pylist())
+    for start in range(0, len(text), _BLOCK_SIZE):
+        yield counter.transform(text[start : start + _BLOCK_SIZE].to_pylist())
