@@ -15,32 +15,43 @@ from sentiflow.tracking import training_rows
 
 
 class _Seen(NamedTuple):
-    """What a model was trained on, sorted."""
+    """What a model was trained on, or chosen by."""
 
     row_ids: np.ndarray
+    """Row numbers in the scored corpus."""
     texts: np.ndarray
-    """Hashes."""
+    """Hashes of texts; empty if the predictions have no texts to compare."""
 
 
 class LabelFinder:
-    """Finds the label of each row, and its weight in the sample."""
+    """Finds the label of each scored row, and its weight in the sample.
+
+    Use :meth:`find` once for each batch: it also adds to ``num_matched`` and ``num_seen``.
+    """
 
     def __init__(self, scored: Manifest, settings: TrendsSettings, uri: str) -> None:
-        """Read the manual labels, and find what the model was trained on.
+        """Read the manual labels, and find what each model was trained on.
+
+        Args:
+            scored: Manifest of the scored directory.
+            settings: Names the files of labels.
+            uri: The scored directory.
 
         Raises:
             UserError: A file of labels is wrong.
         """
         self.labels = labels.read(settings, scored, uri) if settings.labels else None
+        """Manual labels; None if the labels of the corpus are the sample."""
         self.notes: list[str] = []
+        """What a reader should know about the labels."""
         self.is_known = True
         """Whether all rows and texts that the model was trained on are known."""
         self.num_matched = 0
-        """Rows of ``trends.labels`` in the predictions."""
+        """Rows of ``trends.labels`` that were found in the batches so far."""
         self.num_seen = 0
-        """Rows of ``trends.labels`` that the model was trained on."""
+        """Rows of ``trends.labels`` in the batches so far that the model was trained on."""
         self._seen: dict[str, _Seen] = {}
-        """What the model of each version was trained on."""
+        """What each model was trained on, by its version."""
         has_text = rows.find_text_column(scored) is not None
         for version, model in lineage.models_of(scored).items():
             self._seen[version] = self._find_seen(scored, version, model, has_text=has_text)
@@ -50,7 +61,11 @@ class LabelFinder:
     def _find_seen(
         self, scored: Manifest, version: str, model: ModelInput, *, has_text: bool
     ) -> _Seen:
-        """Find the rows and texts that a model was trained on."""
+        """Find the rows and texts that a model was trained on.
+
+        If the row numbers cannot be found, only texts tell which rows the model has seen. Without
+        texts, a note says what follows.
+        """
         texts, _ = training_rows.find_texts([model] if has_text else [])
         try:
             row_ids, is_known = training_rows.find_row_ids(
@@ -67,8 +82,9 @@ class LabelFinder:
         """Find the labels of a batch.
 
         Returns:
-            N labels, -1 for none; N weights, 0 for labels that are counted but do not measure the
-            error of the model. With manual labels, the labels of the corpus are only counted.
+            N labels, -1 for none; and N weights, 0 for labels that are counted but do not measure
+            the error of the model, such as labels that it was trained on. If there are manual
+            labels, all labels of the corpus are only counted.
         """
         label = batch.label.astype(np.int64)
         weight = np.ones(len(label))

@@ -1,7 +1,7 @@
-"""Manual labels: draw rows to label; read their labels again, and weight them in the corpus.
+"""Scored directory -> rows drawn to label by hand; files of manual labels -> labels with weights.
 
-The weights are not in the files, where a spreadsheet may change them: the same sample is drawn
-again when its labels are read.
+The files do not hold the weights, because a spreadsheet may change them. When the labels are read,
+the same sample is drawn again, which gives its weights.
 """
 
 import re
@@ -23,25 +23,25 @@ from sentiflow.shares import rows
 from sentiflow.storage.uris import display_uri
 
 _SAMPLE = re.compile(r"(?P<size>\d+) rows(?: by (?P<by>.+))?")
-"""Values of the column ``sample``: size and grouping of the draw, which depends on nothing else but
-the corpus."""
+"""A value of the column ``sample``: the size of the sample, and the column by whose groups it was
+drawn. With the corpus, these two determine the drawn rows."""
 _MAX_FOREIGN = 0.1
-"""Largest share of a file's rows that may be missing when their sample is drawn again."""
+"""Maximum share of labelled rows that may be missing when their sample is drawn again. Above it,
+the corpus has changed, or somebody has chosen rows by hand."""
 _IMPROBABLE = 0.01
 """Labelled rows are not a random sample if their difference from all rows has a lower p-value."""
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Rows of ``trends.labels``."""
+    """The labelled rows of ``trends.labels``."""
 
     table: pd.DataFrame
-    """By ``row_id``: ``label``, a position among the classes, and ``weight``. In a sample it is the
-    inverse of the row's chance to be drawn, and 0 for a row that was not drawn: its label is
-    counted, but does not measure the error of the model. Without a sample all weights are 1."""
+    """Indexed by ``row_id``. ``label``: a position among the classes. ``weight``: the inverse of
+    the row's chance to be drawn; 0 for a row that is not in the sample, whose label is counted but
+    does not measure the error of the model. If there is no sample, all weights are 1."""
     is_drawn: bool
-    """Whether the rows are a sample that ``--sample`` drew; if not, they were chosen in another
-    way."""
+    """Whether ``--sample`` drew the rows; otherwise they were chosen in another way."""
     notes: list[str]
     """What a reader should know about the labels."""
 
@@ -51,12 +51,12 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
 
     Args:
         settings: Names the files.
-        scored: Manifest of the predictions.
-        uri: Their directory.
+        scored: Manifest of the scored directory.
+        uri: The scored directory.
 
     Raises:
-        UserError: A file lacks a column, has a label that is no class, a row twice, or no label;
-            or its sample cannot be drawn again.
+        UserError: A file lacks a column or has a label that is no class, a row is named twice, no
+            row has a label, or the sample cannot be drawn again.
     """
     name = display_uri(settings.labels[0])
     labels, num_missing = _read_files(settings.labels, scored)
@@ -66,7 +66,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
         classes = manifest.find_classes(scored)
         hint = f"write {name_any(classes)} in column label"
         raise UserError(f"{name} has no label", hint=hint)
-    sample = labels["sample"].iloc[0]
+    sample = labels["sample"].iloc[0]  # the same in all rows, as the next line checks
     label_files.reject(labels, labels["sample"] != sample, f"is not {sample!r}", column="sample")
     notes = []
     if num_missing:
@@ -84,16 +84,21 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     by = (drawn_as["by"],) if drawn_as["by"] else ()
     grouping = settings.model_copy(update={"by": by})
     rows.check_columns(grouping, scored, setting=f"{name}: column sample")
-    drawn = _draw(grouping, scored, uri, int(drawn_as["size"]), table.index.to_numpy())
+    size = int(drawn_as["size"])
+    drawn = _draw_sample(grouping, scored, uri, size, table.index.to_numpy())
     weight = drawn.set_index("row_id")["weight"].reindex(table.index)
     num_foreign = int(weight.isna().sum())
     if num_foreign:
-        notes.append(_check_foreign(num_foreign, len(table), sample))
+        notes.append(_note_foreign(num_foreign, len(table), sample))
     return Labels(table=table.assign(weight=weight.fillna(0)), is_drawn=True, notes=notes)
 
 
 def _read_files(uris: Sequence[str], scored: Manifest) -> tuple[pd.DataFrame, int]:
-    """Read the labelled rows of files; count the rows without a label."""
+    """Read the labelled rows of files; count the rows without a label.
+
+    Returns:
+        ``sample``, ``place``, ``row_id`` and ``label`` of the labelled rows, and the count.
+    """
     classes = manifest.find_classes(scored)
     values = lineage.label_values(scored)
     tables = []
@@ -110,7 +115,14 @@ def _read_file(
 ) -> tuple[pd.DataFrame, int]:
     """Read the labelled rows of a file; count the rows without a label.
 
-    A label is the name of a class, or one of its ``values``.
+    Args:
+        uri: The file.
+        classes: The classes of the corpus.
+        values: Labels as the input files write them, each with the position of its class. A label
+            may be such a value or the name of a class.
+
+    Returns:
+        ``sample``, ``place``, ``row_id`` and ``label`` of the labelled rows, and the count.
     """
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
     table = label_files.read(uri, setting="trends.labels", needs=("row_id", "label"), hint=hint)
@@ -122,11 +134,11 @@ def _read_file(
     return table[["sample", "place"]].assign(row_id=row_id, label=label), num_missing
 
 
-def _check_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
-    """Check that most labelled rows were drawn again; return a note about the others.
+def _note_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
+    """Say how many labelled rows are foreign: not in the sample that was drawn again.
 
     Raises:
-        UserError: They are too many.
+        UserError: The share of foreign rows is above ``_MAX_FOREIGN``.
     """
     line = (
         f"{num_foreign:,} of {num_rows:,} rows of trends.labels are not in the sample of "
@@ -141,15 +153,17 @@ def _check_foreign(num_foreign: int, num_rows: int, sample: str) -> str:
 
 
 def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Draw unlabelled rows to label by hand, in random order; the same each time.
+    """Draw unlabelled rows to label by hand, in random order.
+
+    Another call with the same settings and predictions draws the same rows.
 
     Returns:
-        ``row_id``, ``sample`` (from which :func:`read` draws the same rows), the values of
+        ``row_id``, ``sample`` (by which :func:`read` draws the same rows again), the columns of
         ``trends.by``, ``text``, ``label`` (empty); and the classes.
 
     Raises:
-        UserError: There are no complete predictions, every row has a label, or there are no texts,
-            neither in the predictions nor in the prepared data.
+        UserError: There are no complete predictions, every row has a label, or neither the
+            predictions nor the prepared data have texts.
     """
     settings = config.trends
     uri = config.score.output_uri
@@ -163,7 +177,7 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
             hint="name text in score.keep_columns, and score again",
         )
     no_rows = np.zeros(0, np.int64)
-    table = _draw(settings, scored, uri, size, no_rows, with_text=has_text)
+    table = _draw_sample(settings, scored, uri, size, no_rows, with_text=has_text)
     if not has_text and prepared:
         row_ids = table["row_id"].to_numpy()
         table["text"] = lineage.read_prepared(scored, prepared, row_ids, [TEXT])[TEXT].to_pandas()
@@ -175,7 +189,7 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     return table, manifest.find_classes(scored)
 
 
-def _draw(
+def _draw_sample(
     settings: TrendsSettings,
     scored: Manifest,
     uri: str,
@@ -184,24 +198,25 @@ def _draw(
     *,
     with_text: bool = False,
 ) -> pd.DataFrame:
-    """Draw rows by their numbers and groups alone, so that another model leads to the same rows.
+    """Draw rows to label by their numbers and groups alone.
 
+    Predictions do not matter, so the same rows are drawn after another model has scored the corpus.
     A row's chance is proportional to 1 / sqrt(rows of its group by the first of ``trends.by``), so
     small groups get more than their share (M. D. Bankier, "Power allocations", American
     Statistician 42, 1988).
 
     Args:
         settings: What to group by.
-        scored: Manifest of the predictions.
-        uri: Their directory.
-        size: Rows to draw.
-        labelled_by_hand: Numbers of rows that had no label when the sample was drawn. They count as
-            unlabelled.
+        scored: Manifest of the scored directory.
+        uri: The scored directory.
+        size: Number of rows to draw.
+        labelled_by_hand: Numbers of rows that were labelled by hand after the sample was drawn. The
+            predictions may have these labels now, but the rows count as unlabelled.
         with_text: Read the texts, too.
 
     Returns:
-        ``row_id``, ``weight`` (the inverse of the chance), the values of ``trends.by``, ``text``; a
-        row for each that was drawn, in random order.
+        The drawn rows in random order: ``row_id``, ``weight`` (the inverse of the chance), the
+        columns of ``trends.by``, ``text``.
 
     Raises:
         UserError: Every row has a label.
@@ -218,7 +233,7 @@ def _draw(
         text: str | np.ndarray = ""
         if batch.text is not None:
             text = batch.text.filter(pa.array(is_open)).to_pandas().to_numpy()
-        rank = sampling.rank_rows(chance, row_id)
+        rank = sampling.rank_rows(chance, row_id)  # the rows with the smallest ranks are drawn
         new = keys.assign(row_id=row_id, weight=1 / chance, text=text, rank=rank)
         drawn = pd.concat([drawn, new]).nsmallest(size, "rank")
     assert drawn is not None, "there are unlabelled rows"
@@ -249,11 +264,20 @@ def _count_unlabelled(
 
 
 def _is_unlabelled(batch: rows.PredictionBatch, labelled_by_hand: np.ndarray) -> np.ndarray:
+    """Say of each row whether it had no label when the sample was drawn."""
     return np.asarray((batch.label < 0) | np.isin(batch.row_id, labelled_by_hand))
 
 
 def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
-    """Choose the chance of a row in each group, so that ``size`` rows are expected in total."""
+    """Choose the chance of a row in each group, so that ``size`` rows are expected in total.
+
+    Chances are proportional to 1 / sqrt(rows of the group), but at most 1. The factor is found
+    numerically.
+
+    Args:
+        counts: Number of unlabelled rows of each group.
+        size: Number of rows to draw.
+    """
     from scipy.optimize import brentq
 
     num_rows = counts.to_numpy(float)
@@ -284,10 +308,11 @@ def describe_differences(cells: np.ndarray, size: float, classes: tuple[str, ...
     p_values = sampling.check_randomness(cells[0], cells[1], size)
     if p_values.min() >= _IMPROBABLE:
         return []
-    totals = cells.sum(axis=(1, 2))[:, None]
+    totals = cells.sum(axis=(1, 2))[:, None]  # of all rows, and of the sample
     p_of_classes, p_of_steps = p_values
     if p_of_steps < p_of_classes:
         of_steps = cells.sum(axis=1) / totals
+        # The step with the largest gap between the two cumulative distributions.
         gaps = np.diff(of_steps, axis=0).cumsum()
         at = int(np.abs(gaps).argmax()) + 1
         of_all, of_sample = of_steps[:, at:].sum(axis=1)

@@ -1,6 +1,6 @@
 """Shares -> the most important results in words, and one self-contained HTML page.
 
-Each result is claimed only beyond chance.
+A difference is claimed only if it is beyond chance.
 """
 
 import base64
@@ -43,13 +43,13 @@ class Conclusion(NamedTuple):
 _FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m"}
 """How the beginning of a period is written, by unit."""
 MAX_OPEN = 20
-"""A table by both of ``trends.by`` is folded if it has more lines."""
+"""A table by both of ``trends.by`` is folded if it has more than this number of lines."""
 MAX_ROWS = 500
 """Maximum number of groups or periods in a table of the page."""
 
 
 def choose_class(trends: ShareTable) -> str:
-    """Choose the class that groups and periods are compared by: negative, else the largest."""
+    """Choose the class that groups and periods are compared by: negative, or else the largest."""
     negative = BINARY[0]
     if negative in trends.classes:
         return negative
@@ -67,12 +67,19 @@ def write_period(period: datetime, unit: str) -> str:
 
 
 def tells_nothing(lines: Any) -> Any:
-    """Say whether an interval goes from 0 to 1; for a table, which of its intervals do."""
+    """Say whether an interval covers 0 to 1, and so tells nothing.
+
+    Args:
+        lines: A line with ``low`` and ``high``; or a table of lines, for a boolean of each.
+    """
     return (lines["low"] <= 0) & (lines["high"] >= 1)
 
 
 def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
-    """List the results: the share of each class, the highest group, the change over time."""
+    """List the results: the share of each class, the highest group, the change over time.
+
+    Without labels or with labels that are no random sample, groups and periods are not compared.
+    """
     focus = choose_class(trends)
     conclusions = _describe_shares(trends, focus)
     if trends.method == UNCORRECTED or not trends.is_random:
@@ -91,7 +98,7 @@ def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
 
 
 def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
-    """Say the share of each class, ``focus`` first; if there are many classes, the largest ones."""
+    """Say the share of each class, ``focus`` first; of many classes, only the largest shares."""
     num_more = len(trends.classes) - MOST_LISTED
     if num_more > 0:
         order = list(trends.whole["share"].nlargest(MOST_LISTED).index)
@@ -104,6 +111,7 @@ def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
 
 
 def _describe_share(line: pd.Series) -> Conclusion:
+    """Say the share of a class in all rows, given its line of the table."""
     name = line["class"]
     predicted = f"{line.predicted_share:.1%}"
     share = f"{line.share:.1%}"
@@ -134,6 +142,8 @@ def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
         meaning = f"is the highest estimate of {name}: {where}, but {reservation}"
         return Conclusion(share, meaning, "groups")
     p_values = compare_with(lines["share"].to_numpy(), lines["error"].to_numpy(), top)
+    # The group is the highest only if its difference from each other group is significant. Its own
+    # p-value is NaN.
     p_value = float(np.nanmax(p_values))
     if p_value < SURE:
         meaning = f"is the highest share of {name}: {where} ({write_p(p_value)})"
@@ -146,7 +156,7 @@ def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
 
 
 def _find_reservation(line: pd.Series) -> str:
-    """Say why nothing is claimed about a group or period; empty if something is."""
+    """Return why nothing is claimed about a group or period; empty if there is no such reason."""
     if line.method == UNLABELLED:
         return "it has no labelled text that is new to the model"
     if tells_nothing(line):
@@ -155,7 +165,7 @@ def _find_reservation(line: pd.Series) -> str:
 
 
 def _describe_change(lines: pd.DataFrame, unit: str) -> Conclusion:
-    """Compare the last period with each earlier one; describe the largest sure difference.
+    """Compare the last period with each earlier period; describe the largest sure difference.
 
     Args:
         lines: The shares of a class, a line for each of two periods or more.
@@ -179,7 +189,7 @@ def _describe_change(lines: pd.DataFrame, unit: str) -> Conclusion:
         return Conclusion(f"{share[last]:.1%}", meaning, "periods")
     gaps = share[last] - share[:last]
     at = int(np.argmax(np.where(is_sure, np.abs(gaps), 0)))
-    points = f"{100 * gaps[at]:+.1f}".replace("-", "\u2212")
+    points = f"{100 * gaps[at]:+.1f}".replace("-", "\u2212")  # a minus sign
     before = f"{periods[at]} ({share[at]:.1%})"
     after = f"{periods[last]} ({share[last]:.1%})"
     return Conclusion(points, f"points of {name} from {before} to {after}", "periods")
@@ -191,20 +201,20 @@ class Section:
 
     title: str
     lines: pd.DataFrame
-    """As ``Breakdown.of`` returns them, with four more columns: ``name``, the group or period;
-    ``is_corrected``, whether there is an interval; ``is_higher``, whether the share is higher than
-    in all other groups together, beyond chance; ``is_known``, whether its interval is narrower than
-    0 to 1."""
+    """Lines of the table, as ``Breakdown.of`` returns them, with four more columns: ``name``, the
+    group or period; ``is_corrected``, whether there is an interval; ``is_higher``, whether the
+    share is higher than in all other groups together, beyond chance; ``is_known``, whether the
+    interval is narrower than 0 to 1."""
     num_left_out: int = 0
     """Lines that are not shown."""
     reference: float = 0
-    """The share in all rows; 0 for none."""
+    """The share in all rows, which the page marks; 0 if the page marks nothing."""
     is_open: bool = True
     """Whether the table is shown at once."""
 
     @property
     def axis(self) -> Axis:
-        """Choose an axis that holds every share and interval."""
+        """Choose an axis that holds every share and interval; it ends at multiples of 0.1."""
         lines = self.lines
         if lines["is_known"].any():
             lines = lines[lines["is_known"]]
@@ -234,7 +244,7 @@ def render(
         trends: The shares.
         plots: Results of ``share_charts.render``.
         name: The name of the experiment.
-        created: In UTC.
+        created: When the page is made, in UTC.
         conclusions: The results in words.
         settings: The section ``trends``.
         model: The model in a line.

@@ -17,7 +17,7 @@ from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.progress import Progress
 
 EVERY = ""
-"""A key that is the same for all rows."""
+"""A key with the same value in all rows: it makes one group of them."""
 VERSION = "model_version"
 """A key that is always there: errors are measured for each version of the model separately."""
 MAX_GROUPS = 10_000
@@ -26,22 +26,24 @@ MAX_GROUPS = 10_000
 
 @dataclass(frozen=True)
 class PredictionBatch:
-    """N scored rows, and what a model predicts for them; C classes."""
+    """N scored rows with their predictions among C classes."""
 
     row_id: np.ndarray
+    """N numbers of rows in the corpus."""
     label: np.ndarray
     """N positions among the classes; -1 for none."""
     prediction: np.ndarray
+    """N positions among the classes."""
     probabilities: np.ndarray
     """``(N, C)``; 0 for classes that the model does not have."""
     keys: pd.DataFrame
-    """Columns: each of ``trends.by`` (values, or the beginnings of periods), ``EVERY``, and
-    ``VERSION``."""
+    """The groups of N rows. Columns: each of ``trends.by``, with values or the beginnings of
+    periods; ``EVERY``; and ``VERSION``."""
     author: np.ndarray | None
-    """Hashes of the names of N authors; None if predictions have no column of users. A text without
-    an author counts as the only text of its author."""
+    """Hashes of the names of N authors; None if the predictions have no column of users. A text
+    without an author gets the hash of its row number, so it is the only text of its author."""
     text: pa.Array | None
-    """The N texts; None if predictions do not have them or they were not asked for."""
+    """N texts; None if the predictions have no texts, or if no texts were asked for."""
 
 
 def find_text_column(scored: Manifest) -> str | None:
@@ -54,7 +56,12 @@ def find_text_column(scored: Manifest) -> str | None:
 
 
 def _find_user_column(scored: Manifest, named: str | int | None) -> str | None:
-    """Name the column of predictions that has the authors; None if it was not kept."""
+    """Name the column of predictions that has the authors; None if it was not kept.
+
+    Args:
+        scored: Manifest of the scored directory.
+        named: The column of users in the input files, as ``format.columns`` names it.
+    """
     kept = scored["settings"]["keep_columns"]
     for name in ("user", named):
         if name and name in kept:
@@ -96,13 +103,13 @@ def check_columns(
 def read(
     settings: TrendsSettings, scored: Manifest, uri: str, *, with_text: bool = False
 ) -> Iterator[PredictionBatch]:
-    """Read all predictions; the memory needed does not depend on their number.
+    """Read all predictions, batch by batch: the memory needed does not depend on their number.
 
     Args:
         settings: What to group by.
-        scored: Manifest of the predictions.
-        uri: Their directory.
-        with_text: Read the texts, too, where predictions have them.
+        scored: Manifest of the scored directory.
+        uri: The scored directory.
+        with_text: Read the texts, too, if the predictions have texts.
 
     Raises:
         UserError: A file is gone or damaged, or a column with a unit of time has no times.
@@ -167,7 +174,7 @@ def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None
 def _find_periods(
     values: pa.Array, name: str, unit: str, time_format: str | None, zone: str
 ) -> pa.Array:
-    """Find the period of each time, as its beginning in local time. A date has no time zone.
+    """Find the beginning of the period of each time, in local time. A date has no time zone.
 
     Args:
         values: Times, dates, or written times.
@@ -198,7 +205,7 @@ def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Arra
     """Read written times.
 
     Raises:
-        UserError: They are not written in the format.
+        UserError: The format does not read the times; see ``times.find_fault``.
     """
     written = pc.fill_null(values.cast(pa.string()), "")
     fault, is_wrong = times.find_fault(written, time_format)
@@ -217,7 +224,7 @@ def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> 
         settings: Has ``by``, for the message.
 
     Raises:
-        UserError: There are more than ``MAX_GROUPS``.
+        UserError: There are more than ``MAX_GROUPS`` groups.
     """
     if len(groups) > MAX_GROUPS:
         raise UserError(

@@ -14,21 +14,24 @@ from sentiflow.shares.page import choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, ShareTable
 
 MAX_BARS = 30
-"""Maximum number of groups that are drawn: the ones with the most rows."""
+"""Maximum number of groups that are drawn; of more, the groups with the most rows."""
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 """Colors of the classes that are drawn."""
 _STYLES = ("-", "--", "-.", ":")
 """Line styles of the classes that are drawn."""
 _MAX_NAME = 24
-"""Names of groups are cut to this number of characters."""
+"""Maximum number of characters in the name of a group; a longer name is cut."""
 _WIDTH = 6.4
 """Width of a plot in inches."""
 _MAX_MARKED = 40
-"""With more periods, points have no markers."""
+"""Maximum number of periods with markers at the points; more markers would hide the line."""
 
 
 def render(trends: ShareTable) -> dict[str, bytes]:
-    """Draw the plots, by file name: ``periods.png`` and ``groups.png``."""
+    """Draw the plots, by file name.
+
+    ``periods.png`` is drawn if rows are grouped by time, ``groups.png`` by the first other column.
+    """
     focus = choose_class(trends)
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):

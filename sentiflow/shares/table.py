@@ -20,9 +20,10 @@ from sentiflow.shares.rows import EVERY, VERSION
 ALL = "all"
 """Name of the table of all rows."""
 AUTHOR = "\0author"
-"""The key of the author of a labelled row."""
+"""Key of the author of a labelled row; no column has this name."""
 _MAX_PARTS = 16
-"""Sums of this many batches are held at once, then merged: they may be as many as authors."""
+"""Number of batches whose sums are held before they are merged. Sums have a row for each author, so
+they may need much memory."""
 
 COLUMNS = pa.schema(
     [
@@ -45,7 +46,7 @@ COLUMNS = pa.schema(
 
 @dataclass(frozen=True)
 class Breakdown:
-    """The shares of C classes in groups of rows; no row is in two groups."""
+    """The shares of C classes in groups of rows; each row is in at most one group."""
 
     by: str
     """``all``, one of ``trends.by``, both with a comma in between, or ``model_version``."""
@@ -65,7 +66,7 @@ class Breakdown:
         return "," in self.by
 
     def of(self, name: str) -> pd.DataFrame:
-        """Return the rows of a class, numbered from 0."""
+        """Return the lines of a class, numbered from 0."""
         return self.table[self.table["class"] == name].reset_index(drop=True)
 
 
@@ -82,7 +83,7 @@ class ShareTable:
     num_sample: int
     """Labelled rows that measure the errors of the model."""
     num_counted: int
-    """Other labelled rows."""
+    """Labelled rows that are only counted, such as rows that the model was trained on."""
     is_random: bool
     """Whether the sample may be random; if not, no group or period is claimed to differ."""
 
@@ -98,7 +99,12 @@ class ShareTable:
 
 
 def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
-    """Measure the shares.
+    """Measure the shares of the classes in all rows, and by each column of ``trends.by``.
+
+    Args:
+        settings: The section ``trends``.
+        scored: Manifest of the scored directory.
+        uri: The scored directory.
 
     Raises:
         UserError: A file of labels is wrong, or names rows that are not in the predictions; or
@@ -113,10 +119,10 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
             "their labels do not measure its error"
         )
-    differs = _find_differences(collected, classes)
+    differences = _find_differences(collected, classes)
     has_versions = len(collected.cells) > 1
     breakdowns = _break_down(
-        settings, collected.sums, classes, can_compare=not differs, has_versions=has_versions
+        settings, collected.sums, classes, can_compare=not differences, has_versions=has_versions
     )
     if has_versions:
         finder.notes += _describe_models(breakdowns, classes[0])
@@ -126,11 +132,11 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
     return ShareTable(
         classes=classes,
         breakdowns=breakdowns,
-        notes=[*differs, *finder.notes, *_note_gaps(settings, breakdowns)],
+        notes=[*differences, *finder.notes, *_note_gaps(settings, breakdowns)],
         num_rows=int(totals["rows"]),
         num_sample=int(totals["labelled"]),
         num_counted=int(totals["counted"]),
-        is_random=not differs,
+        is_random=not differences,
     )
 
 
@@ -140,8 +146,8 @@ class _Collected(NamedTuple):
     sums: pd.DataFrame
     """Sums of ``sampling.add_up`` by all keys."""
     cells: dict[str, np.ndarray]
-    """By version of the model ``(2, C, NUM_STEPS)``, results of ``sampling.count_cells``: for the
-    population, and for the sample."""
+    """By version of the model: ``(2, C, NUM_STEPS)``, the results of ``sampling.count_cells`` for
+    the population and for the sample."""
 
 
 def _collect(
@@ -209,7 +215,7 @@ def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
 def _find_differences(collected: _Collected, classes: tuple[str, ...]) -> list[str]:
     """Say for each model if its labelled rows are not a random sample of the rows it scored."""
     differences = []
-    by_model = _group(collected.sums, [VERSION])
+    by_model = _add_up_by(collected.sums, [VERSION])
     weights = by_model["w", 0]
     squared_weights = by_model["ww", 0]
     for version, weight, squared in zip(by_model.index, weights, squared_weights, strict=True):
@@ -223,7 +229,7 @@ def _find_differences(collected: _Collected, classes: tuple[str, ...]) -> list[s
 
 
 def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
-    """Add up the sums of some batches.
+    """Add up the sums of some batches, and check the number of groups.
 
     Raises:
         UserError: There are too many groups.
@@ -234,11 +240,12 @@ def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
     return merged
 
 
-def _group(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Add up by some keys and model.
+def _add_up_by(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Add up the sums by some keys, and by model, as each model has its own error.
 
-    An author is one observation. Rows without a time are in no period, so they are left out if a
-    key is a time.
+    If there are authors, the labelled texts of an author count as one observation, because they
+    resemble each other. Rows without a time are in no period: if a key is a time, they are left
+    out.
     """
     levels = keys if VERSION in keys else [*keys, VERSION]
     if AUTHOR not in sums.index.names:
@@ -264,7 +271,7 @@ def _break_down(
         choices.append([VERSION])
     breakdowns = []
     for chosen in choices:
-        of_groups = _group(sums, chosen)
+        of_groups = _add_up_by(sums, chosen)
         if len(of_groups):
             breakdowns.append(
                 _estimate_by(settings, of_groups, classes, chosen, can_compare=can_compare)
@@ -280,7 +287,15 @@ def _estimate_by(
     *,
     can_compare: bool,
 ) -> Breakdown:
-    """Estimate the shares in groups by some keys."""
+    """Estimate the shares in groups by some keys.
+
+    Args:
+        settings: The section ``trends``.
+        sums: Sums by these keys and model.
+        classes: The classes.
+        chosen: The keys: of ``trends.by``, ``EVERY`` or ``VERSION``.
+        can_compare: Whether groups may be said to differ.
+    """
     units = {}
     for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
         units[name] = unit
@@ -301,7 +316,7 @@ def _estimate_by(
 def _estimate(
     sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], time: str
 ) -> pd.DataFrame:
-    """Estimate the shares in groups: a ``Breakdown.table``.
+    """Estimate the shares in groups; return a table as in ``Breakdown.table``.
 
     Args:
         sums: Sums by keys and model.
@@ -318,7 +333,7 @@ def _estimate(
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = shares.compare_with_others(found)
-        p_adjusted[found.method == shares.UNLABELLED] = np.nan
+        p_adjusted[found.method == shares.UNLABELLED] = np.nan  # no label supports a claim
     tables = []
     for code, name in enumerate(classes):
         of_class = {
@@ -348,8 +363,8 @@ def _estimate_by_model(
     Args:
         sums: Sums by keys and model, in R rows.
         number: The number of the group of each row, R integers.
-        pools: By number of a group, the groups that share an error if labels are few; None: all
-            groups do.
+        pools: For each group, by number, the name of its pool. Groups of a pool share an error if
+            they have few labels. None: all groups are one pool.
     """
     versions = sums.index.get_level_values(VERSION)
     strata = []
@@ -365,7 +380,7 @@ def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
 
     Args:
         breakdowns: One of them is by model.
-        name: Any class: the numbers of rows are the same for all.
+        name: Any class, because the number of rows is the same for all classes.
     """
     by_model = next(item for item in breakdowns if item.by == VERSION)
     lines = []

@@ -1,4 +1,4 @@
-"""Predictions -> shares of the classes by column and time, a table and a page."""
+"""Scored directory -> shares of the classes by column and time, as a table and a page."""
 
 import time
 from dataclasses import dataclass
@@ -39,11 +39,11 @@ class TrendsPlan:
     """Manifest of the predictions. If they are replaced meanwhile, the result is not published
     (:meth:`Output.publish`)."""
     settings: TrendsSettings
-    """The section ``trends``, with the files of labels in place of globs."""
+    """The section ``trends``, with the files of labels in place of their globs."""
 
 
 def resolve(config: Config) -> TrendsPlan:
-    """Plan the stage.
+    """Plan an estimate of shares.
 
     Raises:
         UserError: There are no complete predictions, they lack a column of ``trends.by``, or a file
@@ -109,6 +109,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     seconds = time.monotonic() - began
     first = conclusions[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
+    # A table has a line for each group and class.
     num_groups = sum(len(item.table) for item in trends.breakdowns) // len(trends.classes)
     return output.publish(
         counts={
