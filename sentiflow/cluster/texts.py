@@ -108,7 +108,7 @@ def _open_files(
 ) -> corpus.Corpus:
     """Cut the files into parts; by default they are unpacked to a temporary folder."""
     files = input_files.expand([absolute_uri(uri) for uri in uris])
-    if unpack_to is None and any(filesystem.map_files(compression.is_packed, files)):
+    if unpack_to is None and any(filesystem.map_files(compression.is_forward_only, files)):
         unpack_to = _make_unpack_folder()
     return corpus.open_csv(
         files,

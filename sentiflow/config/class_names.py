@@ -8,7 +8,8 @@ from pydantic import BeforeValidator
 from sentiflow.errors import UserError, few, shorten
 
 BINARY = ("negative", "positive")
-"""The two classes for which there are metrics of their own, such as the share of positive."""
+"""The classes of a binary model: negative and positive. Two classes of other names are not
+binary."""
 SENTIMENT140 = (*BINARY, "neutral")
 """Classes of ``kind: sentiment140``; models learn the first two by default."""
 UNLABELLED = "unlabelled"

@@ -190,7 +190,7 @@ def plan_csv(
         number, described = file
         with compression.open_content(described["uri"]) as content:
             head = content.read_block(0, csv_format.HEAD_BYTES)
-            is_packed = content.packed_size > 0
+            is_packed = content.forward_size > 0
         if csv_format.is_blank(head):
             return PlannedFile(described, csv_format=None)
         resolved, start = csv_format.resolve(

@@ -54,7 +54,7 @@ class CsvRange:
     def read(self) -> bytes:
         """Read the bytes of the range."""
         if self.unpacked:
-            return compression.read_unpacked(self.unpacked)
+            return compression.read_piece(self.unpacked)
         file_system, path = filesystem.locate(self.source)
         with file_system.open_input_file(path) as file:
             return bytes(file.read_at(self.stop - self.start, self.start))
@@ -201,7 +201,7 @@ def _join_ranges(
             joined = replace(joined, unpacked=f"{unpack_to}-{number:05d}")
             start = joined.start - held_from
             stop = joined.stop - held_from
-            compression.write_unpacked(joined.unpacked, bytes(held[start:stop]))
+            compression.write_piece(joined.unpacked, bytes(held[start:stop]))
             del held[:stop]
             held_from += stop
         yield joined

@@ -14,6 +14,7 @@ NEUTRAL = 2
 """Positions in ``LABEL_NAMES``."""
 
 SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION, TEST = SPLITS
 SPLIT_VALUES: dict[str, str | None] = {
     "train": None,
     "training": None,

@@ -182,7 +182,7 @@ def _measure_contenders(
     inputs = [each.input for each in models]
     classes = _compare_classes(models)
     rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
-    seen, is_known = training_rows.find_texts(inputs)
+    seen, is_known = training_rows.find_text_hashes(inputs)
     is_seen = _find_seen(rows, seen, uri)
     rows = rows.filter(pa.array(~is_seen))
     names = manifest.find_classes(prepared)

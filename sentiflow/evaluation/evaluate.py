@@ -357,7 +357,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
     except UserError as error:
         if is_one_of_several and has_text:  # the texts are enough
             seen = np.empty(0, np.int64)
-            _, are_known = training_rows.find_texts([model])  # the texts are left out below
+            _, are_known = training_rows.find_text_hashes([model])  # the texts are left out below
             is_certain = all(are_known)
         elif "refit" in model:
             raise
@@ -376,7 +376,7 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if has_text and (is_one_of_several or lineage.given_test_files_of(scored)):
         corpus = scored["inputs"]["corpus"]
-        learned, _ = training_rows.find_texts([model], other_than=corpus["fingerprint"])
+        learned, _ = training_rows.find_text_hashes([model], other_than=corpus["fingerprint"])
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         num_learned = int(is_learned.sum())

@@ -18,7 +18,7 @@ from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 class Metric:
     """A metric that ``metrics.json``, report, model card, MLflow and ``compare`` show.
 
-    The source of a formula is in the function that computes it.
+    The sources of the formulas stand below ``METRICS``.
 
     Example:
         >>> import numpy as np
@@ -27,6 +27,7 @@ class Metric:
         ...     label=label, probability=np.array([0.5, 0.5, 0.9, 0.9]), prediction=label
         ... )
         >>> values = {metric.name: metric.value(rows) for metric in METRICS}
+        >>> # the labels have the probabilities 0.5, 0.5, 0.9, 0.9
         >>> round(values["log_loss"], 4), round(values["brier"], 4)  # -ln 0.45 / 2, 0.52 / 4
         (0.3993, 0.13)
     """
@@ -42,17 +43,17 @@ class Metric:
     interval: Callable[[Predicted], intervals.Interval | str]
     """Its 95% interval, or the reason why it has none."""
     difference: Callable[[Predicted, Predicted], paired.Difference | None] | None = None
-    """The second model's metric minus the first's, or None where it is undefined. None instead of a
-    function: ``compare`` does not show the metric."""
+    """The second model's metric minus the first's; it returns None where that is undefined. A
+    metric without this function is not shown by ``compare``."""
     higher_is_better: bool = True
     of_two: bool = False
-    """Whether only models of negative and positive have it. Metrics of all models are also logged
-    to the MLflow run of the training."""
+    """Whether only binary models have it. If not, it is also logged to the MLflow run of the
+    training."""
     of_probabilities: bool = False
     """Whether it needs probabilities."""
-    of_equal: Callable[[int], float] | None = None
-    """Its value if all C classes are equally probable. The Brier score of negative and positive is
-    half of it."""
+    uniform_value: Callable[[int], float] | None = None
+    """Its value for C equally probable classes, given C. For the Brier score of binary models, take
+    half of this value."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class ClassMetric:
 
     name: str
     title: str
-    """Inside a sentence: ``precision``."""
+    """As it is written inside a sentence: ``precision``, ``F1``."""
     meaning: str
     """In a few words, with ``{name}`` for the class."""
     explanation: str
@@ -75,10 +76,10 @@ class ClassMetric:
     interval: Callable[[OneVsRest], tuple[np.ndarray, np.ndarray]] | None = None
     """Its 95% intervals, by class; None: it has none."""
     is_main: bool = False
-    """Whether tables of classes show its interval, and the metric also on a narrow screen."""
+    """Whether it is the main one: tables of classes show its interval; narrow screens keep it."""
     of_probabilities: bool = False
-    """Whether it needs probabilities. Then the model card and the results of models of negative and
-    positive leave it out."""
+    """Whether it needs probabilities. If so, the model card leaves it out, and so do the results of
+    binary models."""
 
 
 def _measure_accuracy(predicted: Predicted) -> float:
@@ -114,7 +115,8 @@ def _compare_macro_f1(first: Predicted, second: Predicted) -> paired.Difference 
     )
 
 
-def _correlate(predicted: Predicted) -> float | None:
+def _measure_matthews(predicted: Predicted) -> float | None:
+    """Compute the Matthews correlation; None unless each class is labelled and predicted."""
     counts = predicted.confusion
     occurs = counts.any(axis=0) & counts.any(axis=1)
     if not occurs.all():
@@ -123,7 +125,7 @@ def _correlate(predicted: Predicted) -> float | None:
 
 
 def _average_areas(predicted: Predicted) -> float | None:
-    """Average the areas of the classes that have one; with two classes both areas are equal."""
+    """Average the classes' areas under the ROC curve; two classes have equal areas."""
     areas = [area for area in predicted.areas if area is not None]
     return sum(areas) / len(areas) if areas else None
 
@@ -139,7 +141,7 @@ def _compare_areas(first: Predicted, second: Predicted) -> paired.Difference | N
 def _measure_average_precision(predicted: Predicted) -> float | None:
     from sklearn.metrics import average_precision_score
 
-    if predicted.areas[0] is None:
+    if predicted.areas[0] is None:  # all labels are of one class
         return None
     return float(average_precision_score(predicted.label, predicted.positive))
 
@@ -159,13 +161,13 @@ def _compare_log_loss(first: Predicted, second: Predicted) -> paired.Difference 
 
 def _bound_brier(predicted: Predicted) -> intervals.Interval | str:
     step = intervals.brier_step(predicted)
+    # One more row can change the sum by the largest error.
     return intervals.mean_interval(predicted.squared_errors, largest=step, step=step)
 
 
 def _compare_brier(first: Predicted, second: Predicted) -> paired.Difference | None:
-    return paired.mean_difference(
-        second.squared_errors - first.squared_errors, step=intervals.brier_step(first)
-    )
+    step = intervals.brier_step(first)  # it depends on the classes only: both models have the same
+    return paired.mean_difference(second.squared_errors - first.squared_errors, step=step)
 
 
 METRICS = (
@@ -192,7 +194,7 @@ METRICS = (
         title="Matthews correlation",
         meaning="1 is perfect, 0 is chance",
         form="{:.4f}",
-        value=_correlate,
+        value=_measure_matthews,
         interval=lambda predicted: intervals.matthews_interval(predicted.confusion),
         of_two=True,
     ),
@@ -226,7 +228,7 @@ METRICS = (
         difference=_compare_log_loss,
         higher_is_better=False,
         of_probabilities=True,
-        of_equal=math.log,
+        uniform_value=math.log,
     ),
     Metric(
         name="brier",
@@ -238,13 +240,14 @@ METRICS = (
         difference=_compare_brier,
         higher_is_better=False,
         of_probabilities=True,
-        of_equal=lambda size: 1 - 1 / size,
+        uniform_value=lambda size: 1 - 1 / size,
     ),
 )
 """The metrics of a whole model, in the order of the report.
 
-Accuracy, ROC AUC and macro F1: ``predicted``; Matthews correlation: ``intervals``. Average
-precision: Buckley and Voorhees (2000). Log loss: Good (1952). Brier score: Brier (1950).
+Sources: Buckley and Voorhees (2000) for average precision, Good (1952) for log loss, Brier (1950)
+for the Brier score; for accuracy, ROC AUC and macro F1 see module ``predicted``, for the Matthews
+correlation ``intervals``.
 """
 
 
@@ -268,7 +271,7 @@ CLASS_METRICS = (
         name="recall",
         title="recall",
         meaning="of the texts labelled {name}, the share predicted {name}",
-        explanation="Recall: of the texts labelled so, the share predicted.",
+        explanation="Recall: of the texts labelled with a class, the share predicted to be of it.",
         form="{:.1%}",
         short_form="{:.1%}",
         value=lambda rows: rows.recall,
@@ -298,6 +301,5 @@ CLASS_METRICS = (
 )
 """The metrics of one class, in the order of the report.
 
-C. J. van Rijsbergen, Information Retrieval, 1979, chapter 7; F1 is the harmonic mean of precision
-and recall.
+F1: C. J. van Rijsbergen, Information Retrieval, 1979, chapter 7.
 """

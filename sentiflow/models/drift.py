@@ -13,9 +13,9 @@ LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 NUM_PROBABILITY_BINS = 10
 
 LARGE_PSI = 0.25
-"""Populations differ from this index on, by a rule of thumb of credit scoring (Siddiqi 2006)."""
+"""An index above this is large, see :func:`population_stability_index`."""
 LARGE_DIFFERENCE = 0.1
-"""Shares that differ by more differ much."""
+"""A larger difference between two shares is large."""
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,14 @@ class Profile:
     unknown_tokens: int = 0
     """Tokens out of the model's vocabulary."""
     positive: int = 0
-    """Rows predicted to be positive by a model of negative and positive."""
+    """Rows predicted to be positive by a binary model; other models use ``predicted``."""
     lengths: tuple[int, ...] = (0,) * len(LENGTH_EDGES)
     """Rows in each length bin of ``LENGTH_EDGES``."""
     probabilities: tuple[int, ...] = (0,) * NUM_PROBABILITY_BINS
-    """Rows in each bin of equal width of a probability: with two classes, of the second class; with
-    more, of the most probable class."""
+    """Rows in each of the equal bins of a probability from 0 to 1: the probability of the second of
+    two classes, or of the most probable of more classes."""
     predicted: dict[str, int] = field(default_factory=dict)
-    """Rows predicted to be of each class; empty for a model of negative and positive."""
+    """Rows predicted to be of each class, 0 for some; empty for a binary model."""
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)
     """Labelled rows by label, then by prediction; pairs that do not occur are left out."""
 
@@ -72,38 +72,38 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
     """Measure the drift of a corpus from the validation texts of a model.
 
     Returns:
-        For the manifest of a scoring: ``corpus`` and ``reference``, the :attr:`Profile.means` of
-        both; ``length_psi`` and ``probability_psi``, see :func:`population_stability_index`; and
-        ``warnings``, a line for each large difference. Empty if the corpus or the reference has no
-        rows.
+        A dict for the manifest of a scoring. ``corpus``, ``reference``: the :attr:`Profile.means`
+        of each. ``length_psi``, ``probability_psi``: see :func:`population_stability_index`.
+        ``warnings``: a line for each large difference. The dict is empty if either has no rows.
     """
     if not profile.rows or not reference.rows:
         return {}
-    length = population_stability_index(profile.lengths, reference.lengths)
-    probability = population_stability_index(profile.probabilities, reference.probabilities)
+    length_psi = population_stability_index(profile.lengths, reference.lengths)
+    probability_psi = population_stability_index(profile.probabilities, reference.probabilities)
     warnings = []
-    if length > _large_index(profile, reference, num_bins=len(LENGTH_EDGES)):
-        warnings.append(f"length of the texts: population stability index {length:.2f}")
-    if probability > _large_index(profile, reference, num_bins=NUM_PROBABILITY_BINS):
-        warnings.append(f"probabilities: population stability index {probability:.2f}")
+    if length_psi > _large_index(profile, reference, num_bins=len(LENGTH_EDGES)):
+        warnings.append(f"length of the texts: population stability index {length_psi:.2f}")
+    if probability_psi > _large_index(profile, reference, num_bins=NUM_PROBABILITY_BINS):
+        warnings.append(f"probabilities: population stability index {probability_psi:.2f}")
     return {
         "corpus": profile.means,
         "reference": reference.means,
-        "length_psi": length,
-        "probability_psi": probability,
+        "length_psi": length_psi,
+        "probability_psi": probability_psi,
         "warnings": warnings + _compare_shares(profile, reference),
     }
 
 
 def _large_index(profile: Profile, reference: Profile, *, num_bins: int) -> float:
-    """Return the index above which chance does not explain a difference.
+    """Return the index above which a difference is large and not due to chance.
 
     By chance alone, two samples of n and m rows have an index with the mean (bins - 1)(1/n + 1/m)
     (B. Yurdakul, Statistical Properties of Population Stability Index, 2018). It is rarely above
-    twice its mean.
+    twice its mean, which is added to ``LARGE_PSI``.
     """
-    chance = 2 * (1 / profile.rows + 1 / reference.rows)
-    return LARGE_PSI + (num_bins - 1) * chance
+    twice_per_bin = 2 * (1 / profile.rows + 1 / reference.rows)
+    by_chance = (num_bins - 1) * twice_per_bin
+    return LARGE_PSI + by_chance
 
 
 def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
@@ -111,7 +111,7 @@ def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
     titles = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
     for name in profile.predicted:
         titles[f"predicted_{name}"] = f"predicted {name}"
-    # Four times the largest possible standard error of a share of the smaller corpus.
+    # Four standard errors of a share of the smaller corpus; the largest one is 0.5 / sqrt(rows).
     margin = 2 / np.sqrt(min(profile.rows, reference.rows))
     ours = profile.means
     theirs = reference.means
@@ -127,10 +127,10 @@ def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:
     """Sum (p - q) ln(p / q) over the bins of two histograms.
 
-    With p and q the shares of a bin (N. Siddiqi, Credit Risk Scorecards, 2006). The index is
-    symmetric, and 0 for equal shares. By the rule of thumb, a population is stable below 0.1, and
-    another one from 0.25 on. Half a row is added to each bin, because an empty bin would make the
-    index infinite.
+    p and q are the shares of a bin (N. Siddiqi, Credit Risk Scorecards, 2006). The index is
+    symmetric, and 0 for equal shares. By the rule of thumb, below 0.1 a population has not changed,
+    and from 0.25 on it has changed much. Half a row is added to each bin, because an empty bin
+    would make the index infinite.
 
     Example:
         >>> population_stability_index((50, 50), (50, 50))

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import schema
+from sentiflow.data.arrays import one_array
 from sentiflow.models.tokenizer import Tokens
 from sentiflow.storage import parquet
 
@@ -19,7 +20,7 @@ UNKNOWN_ID = 1
 _DROPPED = -1
 """Stands for the id of a word that is left out."""
 _DIM = b"dim"
-"""Key of the vectors' size in the metadata of their column, for the case that all are null."""
+"""Metadata key of the column ``vector``: the size of a vector, also if all vectors are null."""
 
 
 class Encoded(NamedTuple):
@@ -55,12 +56,14 @@ class Vocabulary:
     def look_up(self, words: pa.Array) -> np.ndarray:
         """Return the ids of distinct words, int32; an unknown word gets the id of ``<unk>``, or -1.
 
-        The hash table is built of these words, not of the vocabulary: a few texts have few words.
+        It searches the vocabulary in ``words``, not the reverse: a hash table of few words is quick
+        to build.
         """
         unknown = UNKNOWN_ID if self.has_unknown else _DROPPED
         ids = np.full(len(words), unknown, np.int32)
-        places = pc.index_in(self.words[self.num_special :], value_set=words)
-        ids[places.drop_null()] = np.flatnonzero(places.is_valid()) + self.num_special
+        places_in_words = pc.index_in(self.words[self.num_special :], value_set=words)
+        found = np.flatnonzero(places_in_words.is_valid())
+        ids[places_in_words.drop_null()] = found + self.num_special
         return ids
 
     @property
@@ -69,7 +72,7 @@ class Vocabulary:
         return 2 if self.has_unknown else 1
 
     def estimate_counts(self) -> np.ndarray:
-        """Return the count of each word; by Zipf's law, the highest count / rank, if it is null."""
+        """Return the count of each word; a missing one is the highest / rank, by Zipf's law."""
         counts = self.counts.to_numpy(zero_copy_only=False).astype(np.float64)
         ranks = np.arange(1, len(counts) + 1)
         estimated = np.nanmax(counts, initial=1.0) / ranks
@@ -78,18 +81,21 @@ class Vocabulary:
     def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
         """Encode tokens as ids, at most ``max_length`` of each tweet.
 
-        Unknown words are dropped before a tweet is cut, if the vocabulary drops them. A tweet
-        without a known word gets an empty list.
+        A tweet without a known word gets an empty list.
         """
+        # tokens.ids are positions in tokens.words, not ids of this vocabulary
         ids_of_words = self.look_up(tokens.words)
         is_unknown = ids_of_words < self.num_special
         num_unknown = _count_by_row(is_unknown[tokens.ids], tokens.offsets)
-        ids = ids_of_words[tokens.ids]
-        kept, offsets = _select(ids, tokens.offsets, ids != _DROPPED)
+        token_ids = ids_of_words[tokens.ids]
+        # drop unknown words; without <unk> only, otherwise they have its id
+        kept, offsets = _select(token_ids, tokens.offsets, token_ids != _DROPPED)
+        # cut long tweets
         kept, offsets = _select(kept, offsets, _number_in_row(offsets) < max_length)
         num_known = np.diff(offsets)
-        if self.has_unknown:
+        if self.has_unknown:  # without <unk>, its id is that of an ordinary word
             num_known = _count_by_row(kept != UNKNOWN_ID, offsets)
+        # empty the tweets without a known word
         kept, offsets = _select(kept, offsets, np.repeat(num_known > 0, np.diff(offsets)))
         lists = pa.ListArray.from_arrays(
             pa.array(offsets.astype(np.int32)), pa.array(kept, pa.int32())
@@ -129,17 +135,16 @@ def read_vector_size(uri: str) -> int:
 
 def from_table(table: pa.Table) -> Vocabulary:
     """Read the table of :meth:`Vocabulary.to_table`."""
-    table = table.combine_chunks()
     vectors = None
     if "vector" in table.column_names:
-        column = table["vector"].combine_chunks()
+        column = one_array(table["vector"])
         dim = int(table.schema.field("vector").metadata[_DIM])
         has_vector = column.is_valid().to_numpy(zero_copy_only=False)
         vectors = np.full((len(table), dim), np.nan, np.float32)
         vectors[has_vector] = column.flatten().to_numpy().reshape(-1, dim)
     return Vocabulary(
-        words=table["word"].combine_chunks(),
-        counts=table["count"].combine_chunks(),
+        words=one_array(table["word"]),
+        counts=one_array(table["count"]),
         vectors=vectors,
     )
 
@@ -150,7 +155,7 @@ def fit(counts: pa.Table, *, min_count: int, max_size: int | None) -> Vocabulary
     Args:
         counts: ``word`` and ``count``; each word is in one row.
         min_count: The smallest count of a chosen word.
-        max_size: The largest number of words.
+        max_size: The largest number of words, not counting the special ones; None: no limit.
     """
     special = pa.array([PAD, UNKNOWN])
     is_frequent = pc.greater_equal(counts["count"], min_count)

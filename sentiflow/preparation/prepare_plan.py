@@ -1,7 +1,7 @@
 """Config -> the plan of a preparation: its input files and decisive settings, looked up once.
 
-The plan is made when the output is described, and the preparation works from it alone. Files that
-are changed meanwhile are found when they are cut, and before the result is published.
+The preparation works from this plan alone. An input file that changes after it is noticed when it
+is divided into parts, or before the result is published.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
 
 OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
-"""Folders and files of the output that a preparation writes."""
+"""Folders and files of the output that a preparation writes and may remove."""
 RULES_VERSION = 2
-"""Changes whenever the same files would give other rows, splits or words."""
+"""Increase it when a change of the code gives the same files other rows, splits or words."""
 
 _NOT_DECISIVE = {
     # inputs, identified by their content
@@ -66,9 +66,10 @@ class PreparePlan:
 
 
 def resolve(config: Config) -> PreparePlan:
-    """Plan a preparation; a file of texts is read only if it has changed since the last result.
+    """Plan a preparation; an input file is read only if it has changed since last time.
 
-    If all files of an input are gone, their description is taken from the complete result.
+    If there is a complete result, input files that were deleted since are described as they were
+    then.
 
     Raises:
         UserError: An input file does not exist.
@@ -82,17 +83,13 @@ def resolve(config: Config) -> PreparePlan:
     vectors = _describe_vectors(settings.vocabulary.vectors, earlier.get("vectors"))
 
     inputs = {"csv": labelled.described}
-    decisive = _list_decisive(config)
-    if labelled.splits:
-        decisive["fixed_files"] = list(labelled.splits.values())
     if unlabelled:
         inputs["unlabelled"] = unlabelled.described
-        decisive["unlabelled"] = {"format": unlabelled.format.model_dump()}
     if corrections:
         inputs["corrections"] = corrections
     if vectors:
         inputs["vectors"] = vectors
-        del decisive["vocabulary"]["vectors"]  # its content counts, not its location
+    decisive = _list_decisive(config, labelled, unlabelled, vectors)
     return PreparePlan(
         config=config,
         spec=OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS),
@@ -103,20 +100,29 @@ def resolve(config: Config) -> PreparePlan:
     )
 
 
-def _list_decisive(config: Config) -> dict[str, Any]:
+def _list_decisive(
+    config: Config, labelled: InputSource, unlabelled: InputSource | None, vectors: Input | None
+) -> dict[str, Any]:
     """List the settings and rules that decide the result."""
     settings = config.prepare
     tokenizer_version, _ = TOKENIZERS[settings.tokenizer]
     decisive = settings.model_dump(exclude=_NOT_DECISIVE)
     decisive["format"] = config.format.model_dump()
     decisive["rules"] = {"preparation": RULES_VERSION, "tokenizer": tokenizer_version}
-    if config.format.kind == "csv":  # the order of the classes decides the labels
+    # Only this kind has classes in its settings; their order decides the labels.
+    if config.format.kind == "csv":
         decisive["classes"] = config.format.classes
+    if labelled.splits:  # of files whose split the settings fix
+        decisive["fixed_files"] = list(labelled.splits.values())
+    if unlabelled:
+        decisive["unlabelled"] = {"format": unlabelled.format.model_dump()}
+    if vectors:
+        del decisive["vocabulary"]["vectors"]  # its content counts, not its location
     return decisive
 
 
 def _describe_vectors(vectors: str, earlier: Input | None) -> Input | None:
-    """Describe word vectors that are a file or the package of a model."""
+    """Describe word vectors that are a file or a model package; None if they are published ones."""
     if names_vectors(vectors):
         return None
     uri = str(word_vectors.locate(vectors))

@@ -66,7 +66,7 @@ class LabelFinder:
         If the row numbers cannot be found, only texts tell which rows the model has seen. Without
         texts, a note says what follows.
         """
-        texts, _ = training_rows.find_texts([model] if has_text else [])
+        texts, _ = training_rows.find_text_hashes([model] if has_text else [])
         try:
             row_ids, is_known = training_rows.find_row_ids(
                 lineage.of_version(scored, version), name="the model"

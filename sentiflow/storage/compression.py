@@ -36,7 +36,7 @@ _READ_ERRORS = (
     EOFError,
     OSError,
     RuntimeError,  # an encrypted file, or a method that zipfile does not know
-    UnicodeDecodeError,
+    UnicodeDecodeError,  # a zip archive whose names are damaged
     zlib.error,
     lzma.LZMAError,
     zipfile.BadZipFile,
@@ -50,11 +50,14 @@ def is_compressed(uri: str) -> bool:
     return split_member(uri)[0].lower().endswith(SUFFIXES)
 
 
-def is_packed(uri: str) -> bool:
-    """Say whether a file can only be read forward: it is compressed, or in UTF-16."""
+def is_forward_only(uri: str) -> bool:
+    """Say whether a file can only be read forward: it is compressed, or in UTF-16.
+
+    Such a file is called a forward-only file.
+    """
     with open_content(uri) as content:
-        content.read_block(0, len(codecs.BOM_UTF32_LE))
-        return content.packed_size > 0
+        content.read_block(0, len(codecs.BOM_UTF32_LE))  # this detects UTF-16
+        return content.forward_size > 0
 
 
 @dataclass
@@ -64,10 +67,11 @@ class Content:
     uri: str
     stream: Any
     """A file of Arrow; for a compressed file, a stream of its unpacked bytes."""
-    packed_size: int = 0
-    """Stored size of a file that can only be read forward (compressed, or UTF-16); otherwise 0."""
+    forward_size: int = 0
+    """Stored size of a forward-only file (compressed, or in UTF-16); 0: blocks can be read in any
+    order."""
     num_read: int = 0
-    """Bytes that were read of a file that can only be read forward, after decompression."""
+    """Bytes that were read of a forward-only file, after decompression."""
     decoder: codecs.IncrementalDecoder | None = None
     """Decoder of a file in UTF-16, set when the first block is read. Blocks are UTF-8."""
     held: bytes = b""
@@ -77,27 +81,28 @@ class Content:
         """Read a block of ``size`` bytes; fewer at the end of the file.
 
         The first block must be read first. Other blocks of a plain file can be read at the same
-        time; blocks of a file that can only be read forward must be read in order.
+        time; blocks of a forward-only file must be read in order.
 
         Raises:
             UserError: The file is damaged, or unpacks to far more than its size.
             JobError: The storage has failed.
         """
         try:
-            if not self.packed_size:
+            if not self.forward_size:
                 block = self._read_plain(number, size)
                 if number > 0 or not _is_utf16(block):
                     return block
-                self.packed_size = self.stream.size()  # UTF-16 can only be read forward
+                # UTF-16 can only be read forward: read the first block again, through the decoder.
+                self.forward_size = self.stream.size()
                 self.stream.seek(0)
             block = self._read_forward(size)
         except _READ_ERRORS as error:
             raise _explain(self.uri, error) from error
         self.num_read += len(block)
-        if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.packed_size):
+        if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.forward_size):
             raise UserError(
                 f"{self.uri} unpacks to more than {_MAX_RATIO} times its size",
-                hint="is it damaged, or an attack? If it is right, unpack it first",
+                hint="is it damaged, or a zip bomb? If you trust it, unpack it first",
             )
         return block
 
@@ -109,12 +114,15 @@ class Content:
         return bytes(self.stream.read_at(size, start))
 
     def _read_forward(self, size: int) -> bytes:
-        """Read the next ``size`` bytes, after decompression and decoding."""
+        """Read the next ``size`` bytes, after decompression and decoding.
+
+        The first read finds UTF-16.
+        """
         block = self.held
         while len(block) < size:
             content = self.stream.read(size - len(block))
-            is_start = self.num_read == 0 and not block
-            if is_start and _is_utf16(content):
+            is_first_read = self.num_read == 0 and not block
+            if is_first_read and _is_utf16(content):
                 self.decoder = codecs.getincrementaldecoder("utf-16")("replace")
             is_end = not content
             if self.decoder:
@@ -152,30 +160,29 @@ def open_content(uri: str) -> Iterator[Content]:
         except _READ_ERRORS as error:
             raise _explain(uri, error) from error
         with stream:
-            yield Content(uri, stream, packed_size=file.size())
+            yield Content(uri, stream, forward_size=file.size())
 
 
 def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
     Blocks after the first are read ahead in other threads. Several blocks of a plain file are read
-    at the same time, because an object store is slow to answer. A file that can only be read
-    forward is read by one thread. Close the generator if you stop early: otherwise the garbage
+    at the same time, because an object store is slow to answer. A forward-only file is read by one
+    thread. Close the generator if you stop early: otherwise the garbage
     collector waits for these threads, in whichever thread it runs.
     """
     with open_content(uri) as content:
         block = content.read_block(0, size)
-        at_once = 1 if content.packed_size else _BLOCKS_AT_ONCE
+        at_once = 1 if content.forward_size else _BLOCKS_AT_ONCE
         coming: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
-            for number in itertools.count(1):
+            numbers = itertools.count(1)
+            for number in itertools.islice(numbers, at_once):
                 coming.append(pool.submit(content.read_block, number, size))
-                if number < at_once:  # first start all threads
-                    continue
-                if not block:
-                    return
+            while block:
                 yield block
                 block = coming.popleft().result()
+                coming.append(pool.submit(content.read_block, next(numbers), size))
 
 
 def _is_utf16(block: bytes) -> bool:
@@ -221,17 +228,17 @@ def _explain(uri: str, error: Exception) -> UserError | JobError:
     return UserError(f"{uri} cannot be {verb}", hint=f"{reason}; {way_out}")
 
 
-def write_unpacked(uri: str, content: bytes) -> None:
-    """Publish a piece of an unpacked file for :func:`read_unpacked`.
+def write_piece(uri: str, content: bytes) -> None:
+    """Publish a piece of the content of a file for :func:`read_piece`.
 
-    The content is compressed by lz4; the last 8 bytes are its unpacked size.
+    It is stored compressed by lz4; the last 8 bytes are the size of the content.
     """
     packed = pa.compress(content, "lz4", asbytes=True) if content else b""
     filesystem.write_bytes(uri, packed + len(content).to_bytes(8, "little"))
 
 
-def read_unpacked(uri: str) -> bytes:
-    """Read a file that :func:`write_unpacked` has written."""
+def read_piece(uri: str) -> bytes:
+    """Read a file that :func:`write_piece` has written."""
     stored = filesystem.read_bytes(uri)
     size = int.from_bytes(stored[-8:], "little")
     if size == 0:

@@ -1,4 +1,7 @@
-"""Tables -> Parquet files, and back: whole, by rows, or some rows at a time."""
+"""Tables -> Parquet files, and back: whole, by rows, or some rows at a time.
+
+Readers ignore columns that a file lacks.
+"""
 
 import bisect
 import itertools
@@ -24,7 +27,7 @@ _WHOLE_BYTES = 1 << 21
 
 
 def to_bytes(table: pa.Table) -> bytes:
-    """Render ``table`` as one Parquet file."""
+    """Write ``table`` as one Parquet file in memory."""
     buffer = pa.BufferOutputStream()
     pq.write_table(table, buffer, **OPTIONS)
     return buffer.getvalue().to_pybytes()
@@ -64,8 +67,8 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     """Read the rows from ``start`` to before ``stop`` of a Parquet file.
 
     Only the row groups with these rows are read. If a group is needed only in part, it is read in
-    batches up to ``stop``, and other rows are not kept in memory. Columns that the file lacks are
-    ignored.
+    batches up to ``stop``, and other rows are not kept in memory. The range is within the file and
+    not empty.
     """
     file = open_file(uri)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
@@ -75,11 +78,12 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     first_group = bisect.bisect_right(bounds, start) - 1
     end_group = bisect.bisect_left(bounds, stop)
     groups = list(range(first_group, end_group))
-    if bounds[first_group] == start and bounds[end_group] == stop:
+    if bounds[first_group] == start and bounds[end_group] == stop:  # whole row groups
         return file.read_row_groups(groups, columns=list(columns)).combine_chunks()
     kept = []
     position = bounds[first_group]
-    for batch in file.iter_batches(stop - start, row_groups=groups, columns=list(columns)):
+    batches = file.iter_batches(batch_size=stop - start, row_groups=groups, columns=list(columns))
+    for batch in batches:
         end = position + len(batch)
         if end > start:
             first = max(start, position)
@@ -91,11 +95,8 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
 
 
 def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
-    """Read columns of a Parquet file in batches of some hundred thousand rows.
-
-    Columns that the file lacks are ignored.
-    """
-    for batch in open_file(uri).iter_batches(_BATCH_ROWS, columns=columns):
+    """Read columns of a Parquet file in batches of some hundred thousand rows."""
+    for batch in open_file(uri).iter_batches(batch_size=_BATCH_ROWS, columns=columns):
         yield pa.Table.from_batches([batch])
 
 

@@ -1,4 +1,7 @@
-"""Models and a scored corpus -> the rows and texts that the models were trained on."""
+"""Models and a scored corpus -> the rows and texts that the models have learned.
+
+A model has learned its train rows, and the validation rows by which its best state was chosen.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +12,7 @@ import pyarrow as pa
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import InputFile, Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import SPLITS, TRAIN, VALIDATION
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import join
 from sentiflow.tracking import refits
@@ -30,7 +33,7 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
 
     Args:
         scored: Manifest of the predictions.
-        name: What to call them in a message.
+        name: What to call the model in a message.
 
     Raises:
         UserError: The model was trained on the test rows of this corpus.
@@ -48,18 +51,18 @@ def refuse_refit(scored: Manifest, *, name: str) -> None:
 
 
 def name_learned_folders(training: Manifest) -> tuple[str, ...]:
-    """Name the folders of prepared rows that a model was trained on, or chosen by."""
-    splits = SPLITS if has_seen_test(training) else SPLITS[:2]
+    """Name the folders of prepared rows that a model has learned."""
+    splits = SPLITS if has_seen_test(training) else (TRAIN, VALIDATION)
     return lineage.name_folders(splits)
 
 
 # By text
 
 
-def find_texts(
+def find_text_hashes(
     models: Sequence[Mapping[str, Any]], *, other_than: str = ""
 ) -> tuple[np.ndarray, list[bool]]:
-    """Hash the texts that models were trained on, or chosen by.
+    """Hash the texts that models have learned.
 
     Rows are found by text: a corpus that has grown, or a copy of a file, has other row numbers.
 
@@ -75,19 +78,19 @@ def find_texts(
         UserError: Prepared rows are damaged.
     """
     hashes = [np.empty(0, np.uint64)]
-    read: set[tuple[str, tuple[str, ...], bool]] = set()
+    sources_read: set[tuple[str, tuple[str, ...], bool]] = set()
     is_known = [True] * len(models)
     for number, model in enumerate(models):
         for training in _find_trainings(model):
-            prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+            prepared = _prepared_of(training)
             if not training or not prepared:
                 is_known[number] = False
                 continue
             uri = training["inputs"]["prepared"]["uri"]
-            rows = (uri, name_learned_folders(training), _is_taught(training))
-            if prepared["fingerprint"] == other_than or rows in read:
+            source = (uri, name_learned_folders(training), _is_taught(training))
+            if prepared["fingerprint"] == other_than or source in sources_read:
                 continue
-            read.add(rows)
+            sources_read.add(source)
             for table in _read_learned(training, prepared, "text"):
                 hashes.append(hash_texts(one_array(table["text"])))
     return np.unique(np.concatenate(hashes)), is_known
@@ -97,13 +100,14 @@ def find_texts(
 
 
 def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tuple[np.ndarray, bool]:
-    """Find the rows of a scored corpus that its models were trained on, or chosen by.
+    """Find the rows of a scored corpus that its models have learned.
 
     Args:
         scored: Manifest of the scored directory.
         name: What to call the model in a message.
-        by_splits: Include rows that the column ``split`` of the predictions marks as train or
-            validation rows. It does so if the scored corpus is the prepared data of a training.
+        by_splits: Include the rows that the column ``split`` of the predictions marks, too. They
+            are marked if the scored corpus is the prepared data of a training. If the prepared
+            data are gone, they are left to that column in any case.
 
     Returns:
         Row numbers, and whether every training that led to the model could be read. Rows are
@@ -120,7 +124,7 @@ def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tupl
         for training in _find_trainings(model):
             if not by_splits and _are_marked(scored, training):
                 continue
-            rows = _find_in(training, scored, name)
+            rows = _find_rows_of(training, scored, name)
             if rows is None:
                 is_known = False
             else:
@@ -135,25 +139,27 @@ def _are_marked(scored: Manifest, training: Manifest | None) -> bool:
     return lineage.is_of_training(scored, training)
 
 
-def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.ndarray] | None:
+def _find_rows_of(
+    training: Manifest | None, scored: Manifest, name: str
+) -> list[np.ndarray] | None:
     """Find the rows of one training in the scored corpus; None if they are unknown.
 
     Raises:
-        UserError: The training has read a scored file, whose rows have other numbers there.
+        UserError: The training has read a scored file, but has numbered its rows otherwise.
     """
     if not training:
         return None
-    prepared = manifest.read_input(training["inputs"], "prepared")
+    prepared = _prepared_of(training)
     if lineage.is_of_training(scored, training):
         if prepared:
             return _read_row_ids(training, prepared)
-        if has_seen_test(training):
+        if has_seen_test(training):  # the column split does not mark its test rows
             return None
         return []  # the column split of the predictions marks the rows
     corpus = lineage.input_files_of(scored)
     if corpus is None or not prepared:
         return None
-    if _begin_with_files_of(prepared, corpus["files"]):
+    if _starts_with_prepared(corpus["files"], prepared):
         scored_header = lineage.format_of(scored).has_header
         prepared_header = lineage.format_of(prepared).has_header
         if scored_header != prepared_header:  # the rows may have other numbers
@@ -164,8 +170,8 @@ def _find_in(training: Manifest | None, scored: Manifest, name: str) -> list[np.
     return []
 
 
-def _begin_with_files_of(prepared: Manifest, files: Sequence[InputFile]) -> bool:
-    """Say whether the files of prepared data are the first files: rows have the same numbers.
+def _starts_with_prepared(files: Sequence[InputFile], prepared: Manifest) -> bool:
+    """Say whether a corpus starts with the files of prepared data, so that rows have equal numbers.
 
     False if two files of the prepared data are equal, as they could not be distinguished.
     """
@@ -196,12 +202,18 @@ def _refuse_learned(
     learned = manifest.identify_learned_files(prepared)
     uri = training["inputs"]["prepared"]["uri"]
     folders = tuple(join(uri, folder) for folder in name_learned_folders(training))
+    hint = (
+        "score the prepared data of its training: the model was not trained on the test rows there"
+    )
+    if has_seen_test(training):
+        hint = "score another labelled corpus"
     for file in files:
+        # a file of the corpus it was prepared from, or a table of the prepared data itself
         if manifest.identify_file(file) in learned or file["uri"].startswith(folders):
             raise UserError(
                 f"{name} was trained on rows of {file['uri']}, and has scored them with other "
                 "row numbers",
-                hint="score its prepared data instead: it was not trained on their test rows",
+                hint=hint,
             )
 
 
@@ -223,20 +235,27 @@ def _find_trainings(model: Mapping[str, Any]) -> Iterator[Manifest | None]:
         if training is None:
             continue
         for name, item in training["inputs"].items():
-            # files of answers have the key files, an encoder of another package the key version
-            is_our_model = not {"files", "version"} & item.keys()
-            if name == "init_from" or (name.startswith(TEACHER) and is_our_model):
+            # answers from files have ``files``, a pretrained encoder has ``version``
+            is_model_package = item.keys().isdisjoint({"files", "version"})
+            if name == "init_from" or (name.startswith(TEACHER) and is_model_package):
                 yield from _find_trainings(item)
 
 
+def _prepared_of(training: Manifest | None) -> Manifest | None:
+    """Read the manifest of the prepared data of a training; None if either is gone."""
+    if training is None:
+        return None
+    return manifest.read_input(training["inputs"], "prepared")
+
+
 def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
-    """Read the numbers of the rows that a model was trained on, or chosen by."""
+    """Read the numbers of the rows that a model has learned."""
     tables = _read_learned(training, prepared, "row_id")
     return [table["row_id"].to_numpy() for table in tables]
 
 
 def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterator[pa.Table]:
-    """Read a column of the rows that a model was trained on, or chosen by.
+    """Read a column of the rows that a model has learned.
 
     Unlabelled rows count only in a distillation.
     """

@@ -2,7 +2,8 @@
 
 Every file of rows that are learned, or that the evaluation measures, is a part. One task reads its
 rows, asks the teachers and writes the answers (``teaching_tasks``). A finished part leaves a
-completion marker, and a finished directory a manifest, so a killed training asks the teachers once.
+completion marker, and a finished directory a manifest, so a training that is run again after a
+crash asks only about the parts that are missing.
 """
 
 import functools
@@ -24,19 +25,20 @@ from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import encoder_teacher, excerpts, teachers, teaching_tasks
+from sentiflow.training import encoder_teacher, excerpts, reports, teachers, teaching_tasks
 from sentiflow.training.excerpts import EXCERPTS
-from sentiflow.training.reports import TAUGHT, Taught
+from sentiflow.training.reports import Taught
 from sentiflow.training.teachers import Teachers
 from sentiflow.training.teaching_tasks import LEARNED, TextFile, list_parts
 from sentiflow.training.train_plan import TrainPlan
 
 STAGE = "teach"
-_TRAIN = schema.SPLITS[0]
-_SPLITS = (*schema.SPLITS, UNLABELLED, EXCERPTS)
+_FOLDER_SPLITS = (*schema.SPLITS, UNLABELLED, EXCERPTS)
+"""Splits of the written rows; texts without a split count as splits of their own."""
 ANSWERS = "answers"
-"""Folder of the answers of the teachers that have not seen the rows of a fold."""
-_OWNS = (*(f"split={split}" for split in _SPLITS), ANSWERS, encoder_teacher.VECTORS)
+"""Folder of the out-of-fold answers: about each fold, by teachers that have not seen its rows."""
+_OWNS = (*(f"split={split}" for split in _FOLDER_SPLITS), ANSWERS, encoder_teacher.VECTORS)
+"""Folders of the output directory that this stage writes and may remove."""
 
 
 def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
@@ -54,19 +56,19 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     """
     settings = {
         "classes": list(plan.learned.names),
-        "splits": [_TRAIN],
+        "splits": [schema.TRAIN],  # the same for all, but a part of the fingerprint
         "columns": schema.TAUGHT.names,
         "folds": plan.settings.folds,
     }
     inputs = {"prepared": plan.spec.inputs["prepared"], **plan.teachers}
-    # other teachers never have the same directory
-    path = join(TAUGHT, manifest.identify(STAGE, settings, inputs))
+    # the name identifies the teachers, so other teachers get another directory
+    path = join(reports.TAUGHT, manifest.identify(STAGE, settings, inputs))
     spec = OutputSpec(STAGE, join(output.spec.uri, path), settings, inputs, owns=_OWNS)
-    answers = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
-    record = answers.status.record if answers.is_complete else None
+    taught_output = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
+    record = taught_output.status.record if taught_output.is_complete else None
     if record is None:
         with output.rolled_back_if_refused():
-            record = _ask(plan, answers, resources)
+            record = _ask(plan, taught_output, resources)
     entries = list_result(spec.uri, record, path=path)
     learned_folders = [f"split={split}" for split in LEARNED]
     return Taught(
@@ -80,7 +82,7 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
 
 
 def _ask(plan: TrainPlan, output: Output, resources: Resources) -> Manifest:
-    """Ask the teachers about all rows, or those that an earlier run has not asked them about.
+    """Ask the teachers about the rows of all parts that no earlier run has finished.
 
     Returns:
         The manifest of the answers.
@@ -96,13 +98,15 @@ def _ask(plan: TrainPlan, output: Output, resources: Resources) -> Manifest:
         num_workers=plan.config.score.num_workers,
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
-    made = excerpts.prepare(plan, output.uri)
-    parts = list_parts(plan.files, made.to_learn)
-    found = teachers.fetch(plan, output, made.to_learn | made.to_ask, maps)
-    results = _ask_about_parts(plan, output, resources, parts, found, maps)
+    excerpt_files = excerpts.prepare(plan, output.uri)
+    parts = list_parts(plan.files, excerpt_files.to_learn)
+    all_excerpts = excerpt_files.to_learn | excerpt_files.to_ask
+    fetched = teachers.fetch(plan, output, all_excerpts, maps)
+    results = _ask_about_parts(plan, output, resources, parts, fetched, maps)
     counts = _add_counts(parts, results)
+    _refuse_unanswered(counts)
     files = [item for result in results for item in result["files"]]
-    files += _write_fold_answers(output, found.of_folds)
+    files += _write_fold_answers(output, fetched.of_folds)
     seconds = time.monotonic() - began
     say(STAGE, f"the teachers have answered {_describe_counts(counts)} ({seconds:.1f} s)")
     return output.publish(counts=counts, files=files, seconds=seconds)
@@ -113,10 +117,11 @@ def _ask_about_parts(
     output: Output,
     resources: Resources,
     parts: Sequence[TextFile],
-    found: Teachers,
+    fetched: Teachers,
     maps: MapStages,
 ) -> list[dict[str, Any]]:
     """Run the task of each part; return the results of :func:`teaching_tasks.teach_rows`."""
+    # a training without GPUs also asks its teachers without them
     setting = 0 if plan.settings.gpus_per_worker == 0 else "auto"
     num_gpus = resources.gpus_per_score_task(setting)
     read = functools.partial(teaching_tasks.read_rows, positions=plan.learned.positions)
@@ -125,8 +130,8 @@ def _ask_about_parts(
         parts=parts,
         root=output.parts_uri,
         classes=plan.learned.names,
-        models=found.models,
-        tables=found.tables,
+        models=fetched.models,
+        answer_files=fetched.tables,
         on_gpu=num_gpus > 0,
     )
     return maps.run(
@@ -143,24 +148,33 @@ def _ask_about_parts(
 def _add_counts(
     parts: Sequence[TextFile], results: Sequence[Mapping[str, Any]]
 ) -> dict[str, Counter[str]]:
-    """Add up the counts of all parts of each split.
-
-    Raises:
-        UserError: No row to learn is answered.
-    """
-    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in _SPLITS}
+    """Add up the counts of all parts of each split."""
+    counts = {split: Counter(rows=0, answered=0, left_out=0) for split in _FOLDER_SPLITS}
     for part, result in zip(parts, results, strict=True):
         counts[part.split].update(result["counts"])
+    return counts
+
+
+def _refuse_unanswered(counts: Mapping[str, Mapping[str, int]]) -> None:
+    """Check that the teachers have answered a row to learn.
+
+    Raises:
+        UserError: They have answered none.
+    """
     if not any(counts[split]["answered"] for split in LEARNED):
         raise UserError(
             f"{label_files.TEACHERS}: no teacher has answered a row to learn",
             hint="check that their texts are those of the prepared data",
         )
-    return counts
 
 
 def _write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> list[FileEntry]:
-    """Write for each fold the mean answers of the encoders that have not seen its rows."""
+    """Write for each fold the mean answers of the encoders that have not seen its rows.
+
+    Args:
+        output: The output of the answers.
+        of_folds: For each encoder a file of answers about each fold.
+    """
     files = list[FileEntry]()
     for number, uris in enumerate(zip(*of_folds, strict=True), start=1):
         loaded = [Answers.load(uri) for uri in uris]
@@ -172,7 +186,7 @@ def _write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> li
 
 def _describe_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
     """Say how many rows have an answer."""
-    text = _describe_answered(counts[_TRAIN], "train rows")
+    text = _describe_answered(counts[schema.TRAIN], "train rows")
     if any(counts[UNLABELLED].values()):
         text += f" and {_describe_answered(counts[UNLABELLED], 'unlabelled texts')}"
     num_excerpts = counts[EXCERPTS]["rows"]
@@ -183,5 +197,5 @@ def _describe_counts(counts: Mapping[str, Mapping[str, int]]) -> str:
 
 def _describe_answered(counts: Mapping[str, int], what: str) -> str:
     """Say how many of some rows have an answer."""
-    total = counts["rows"] + counts["left_out"]
+    total = counts["rows"] + counts["left_out"]  # ``rows`` are those written
     return f"{counts['answered']:,} of {total:,} {what}"

@@ -12,17 +12,19 @@ from sentiflow.models import networks, vocabulary
 from sentiflow.models.package import ModelPackage
 
 
-def join_words(words: vocabulary.Vocabulary, first: ModelPackage) -> vocabulary.Vocabulary:
-    """Append the first model's words that were not prepared; the prepared words keep their ids."""
-    assert words.vectors is not None, "prepared words have vectors, which may be NaN"
-    of_first = first.vocabulary.words[first.vocabulary.num_special :]
-    is_prepared = pc.is_in(of_first, value_set=words.words)
-    further = of_first.filter(pc.invert(is_prepared))
-    unknown = np.full((len(further), words.vectors.shape[1]), np.nan, np.float32)
+def join_words(
+    prepared_vocabulary: vocabulary.Vocabulary, initial: ModelPackage
+) -> vocabulary.Vocabulary:
+    """Append the initial model's words that were not prepared; prepared words keep their ids."""
+    assert prepared_vocabulary.vectors is not None, "prepared words have vectors, which may be NaN"
+    initial_words = initial.vocabulary.words[initial.vocabulary.num_special :]
+    is_prepared = pc.is_in(initial_words, value_set=prepared_vocabulary.words)
+    further = initial_words.filter(pc.invert(is_prepared))
+    no_vectors = np.full((len(further), prepared_vocabulary.vectors.shape[1]), np.nan, np.float32)
     return vocabulary.Vocabulary(
-        words=pa.concat_arrays([words.words, further]),
-        counts=pa.concat_arrays([words.counts, pa.nulls(len(further), pa.int64())]),
-        vectors=np.concatenate([words.vectors, unknown]),
+        words=pa.concat_arrays([prepared_vocabulary.words, further]),
+        counts=pa.concat_arrays([prepared_vocabulary.counts, pa.nulls(len(further), pa.int64())]),
+        vectors=np.concatenate([prepared_vocabulary.vectors, no_vectors]),
     )
 
 
@@ -31,18 +33,18 @@ def build(
     words: vocabulary.Vocabulary,
     *,
     classes: tuple[str, ...] = BINARY,
-    first: ModelPackage | None = None,
+    initial: ModelPackage | None = None,
 ) -> networks.Network:
     """Build the network with the pretrained word vectors; other words get random vectors.
 
     Args:
         settings: The section ``train``.
-        words: The vocabulary, with the words of ``first``.
+        words: The vocabulary, with the words of ``initial``.
         classes: Names of the classes.
-        first: The model whose weights the network starts from.
+        initial: The model whose weights the network starts from.
 
     Raises:
-        UserError: ``first`` has word vectors of another size.
+        UserError: ``initial`` has word vectors of another size.
     """
     torch.manual_seed(settings.seed)
     matrix = torch.from_numpy(words.vectors)
@@ -60,8 +62,8 @@ def build(
         random = torch.randn_like(matrix) * spread
         network.embedding.weight.copy_(torch.where(has_vector, matrix, random))
         network.embedding.weight[vocabulary.PAD_ID] = 0
-        if first is not None:
-            _load_weights(network, words, first, classes=classes, settings=settings)
+        if initial is not None:
+            _load_weights(network, words, initial, classes=classes, settings=settings)
     network.embedding.weight.requires_grad_(settings.model.vectors == "tuned")
     return network
 
@@ -69,37 +71,41 @@ def build(
 def _load_weights(
     network: networks.Network,
     words: vocabulary.Vocabulary,
-    first: ModelPackage,
+    initial: ModelPackage,
     *,
     classes: tuple[str, ...],
     settings: TrainSettings,
 ) -> None:
-    """Load the weights of the first model in place; words that it does not know keep their vectors.
+    """Load the weights of the initial model in place.
 
-    If it has other classes, the output layer is not loaded.
+    Words that it does not know keep their vectors. If it has other classes, the output layer is not
+    loaded.
 
     Raises:
-        UserError: The first model has word vectors of another size.
+        UserError: The initial model has word vectors of another size.
     """
-    assert settings.init_from is not None, "there is a first model"
+    assert settings.init_from is not None, "there is an initial model"
     dim = network.embedding.embedding_dim
-    first_dim = first.network.embedding.embedding_dim
-    if first_dim != dim:
+    initial_dim = initial.network.embedding.embedding_dim
+    if initial_dim != dim:
         raise UserError(
-            f"train.init_from: {settings.init_from} has word vectors of {first_dim} numbers",
+            f"train.init_from: {settings.init_from} has word vectors of {initial_dim} numbers",
             hint=f"the vectors of the prepared data have {dim}",
         )
     left_out = ["embedding."]
-    if first.settings.classes != classes:
+    if initial.settings.classes != classes:
         left_out.append("output.")
     weights = {
         name: tensor
-        for name, tensor in first.network.state_dict().items()
+        for name, tensor in initial.network.state_dict().items()
         if not name.startswith(tuple(left_out))
     }
-    network.load_state_dict(weights, strict=False)
-    found = pc.index_in(words.words, value_set=first.vocabulary.words)
+    result = network.load_state_dict(weights, strict=False)
+    assert not result.unexpected_keys, "the networks differ only in dropout and in the output"
+    is_left_out = [name.startswith(tuple(left_out)) for name in result.missing_keys]
+    assert all(is_left_out), "the initial model has all other weights"
+    found = pc.index_in(words.words, value_set=initial.vocabulary.words)
     places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
-    first_ids = torch.from_numpy(places.astype(np.int64))
-    shared = (first_ids >= 0).nonzero().squeeze(1)
-    network.embedding.weight[shared] = first.network.embedding.weight[first_ids[shared]]
+    initial_ids = torch.from_numpy(places.astype(np.int64))
+    shared = (initial_ids >= 0).nonzero().squeeze(1)
+    network.embedding.weight[shared] = initial.network.embedding.weight[initial_ids[shared]]

@@ -138,7 +138,7 @@ class _Worker:
         self.classes = learned_classes.choose(job.prepared, self.settings, job.splits)
         self.device = _choose_device(job, self.world_size)
         self.network = initial_network.build(
-            self.settings, self.words, classes=self.classes.names, first=first
+            self.settings, self.words, classes=self.classes.names, initial=first
         ).to(self.device)
         self._plan_input()
         self.history = History(self.settings.selection)

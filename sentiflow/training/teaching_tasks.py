@@ -22,14 +22,13 @@ from sentiflow.training.prepared_files import PreparedFiles
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
-_TRAIN = schema.SPLITS[0]
-LEARNED = (_TRAIN, UNLABELLED, EXCERPTS)
-"""Rows that the network learns. Rows of the other splits are for the evaluation."""
+LEARNED = (schema.TRAIN, UNLABELLED, EXCERPTS)
+"""Splits whose rows the network learns. The other splits are for the evaluation."""
 
 
 @dataclass(frozen=True)
 class TextFile:
-    """A file of the prepared data, or of excerpts."""
+    """A part: a file of the prepared data, or of excerpts."""
 
     split: str
     uri: str
@@ -39,35 +38,35 @@ class TextFile:
     """For train rows: the file of their tweets."""
 
 
-def list_parts(prepared: PreparedFiles, made: Mapping[str, int]) -> list[TextFile]:
-    """List the files of rows: of the train split, held-out, unlabelled, and excerpts.
+def list_parts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[TextFile]:
+    """List the files of train rows, unlabelled texts, held-out rows and excerpts, each as a part.
 
     Args:
         prepared: The files of the prepared data.
-        made: The files of excerpts to learn, with the rows of each.
+        excerpts: The files of excerpts to learn, with the rows of each.
     """
-    texts = {_find_number(path): path for path in prepared.tweets[_TRAIN]}
+    texts = {_find_number(path): path for path in prepared.tweets[schema.TRAIN]}
     parts = [
-        TextFile(_TRAIN, path, num_rows, texts_uri=texts[_find_number(path)])
+        TextFile(schema.TRAIN, path, num_rows, texts_uri=texts[_find_number(path)])
         for path, num_rows in prepared.encoded.items()
     ]
-    tables = {UNLABELLED: prepared.unlabelled}
-    for split in schema.SPLITS[1:]:
-        tables[split] = prepared.tweets[split]
-    tables[EXCERPTS] = made
-    for split, files in tables.items():
+    by_split = {UNLABELLED: prepared.unlabelled}
+    for split in (schema.VALIDATION, schema.TEST):
+        by_split[split] = prepared.tweets[split]
+    by_split[EXCERPTS] = excerpts
+    for split, files in by_split.items():
         parts += [TextFile(split, path, num_rows) for path, num_rows in files.items()]
     return parts
 
 
 def _find_number(path: str) -> str:
-    """Find the number of the part in the name of its file."""
+    """Find the number of the part in a name of :meth:`PartId.name_file`: ``part-00003-…``."""
     name = path.rpartition("/")[2]
     return name.split("-")[1]
 
 
 def read_rows(part: TextFile, *, positions: np.ndarray) -> pa.Table:
-    """Read the rows of a part that have a class to learn, or no label at all.
+    """Read the rows of a part, except those labelled with a class that the network does not learn.
 
     Columns:
         added: ``row_id`` (text n of ``prepare.unlabelled`` has -1 - n), ``label`` (int8: a position
@@ -77,7 +76,7 @@ def read_rows(part: TextFile, *, positions: np.ndarray) -> pa.Table:
     encoded = ["row_id", "token_ids", "length"]
     if part.split in (UNLABELLED, EXCERPTS):
         rows = parquet.read(part.uri, columns=[*encoded, "text"])
-    elif part.split in LEARNED:
+    elif part.split == schema.TRAIN:
         rows = parquet.read(part.uri, columns=[*encoded, "label"])
         tweets = parquet.read(part.texts_uri, columns=["row_id", "text"]).combine_chunks()
         place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
@@ -95,7 +94,7 @@ def teach_rows(
     root: str,
     classes: tuple[str, ...],
     models: Sequence[tuple[str, str]],
-    tables: Sequence[str],
+    answer_files: Sequence[str],
     on_gpu: bool,
 ) -> dict[str, Any]:
     """Ask the teachers, and write the rows of a part: rows to learn, or held-out rows.
@@ -110,7 +109,7 @@ def teach_rows(
         root: Directory to write to.
         classes: The C classes that the network learns.
         models: Directory and fingerprint of each teacher that is a model package.
-        tables: For each other teacher a file of :meth:`Answers.save`.
+        answer_files: For each other teacher a file of :meth:`Answers.save`.
         on_gpu: Whether tasks have a share of a GPU.
 
     Returns:
@@ -118,11 +117,12 @@ def teach_rows(
         teacher or more) and ``left_out`` (neither an answer nor a label, so nothing to learn).
     """
     part = parts[part_id.number]
-    is_answered, mean = _average(table["text"].combine_chunks(), classes, models, tables, on_gpu)
+    text = table["text"].combine_chunks()
+    is_answered, mean = _ask_teachers(text, classes, models, answer_files, on_gpu)
     is_learned = part.split in LEARNED
-    form = schema.TAUGHT if is_learned else schema.HELD_OUT
+    row_schema = schema.TAUGHT if is_learned else schema.HELD_OUT
     rows = label_files.add_answers(table, is_answered, mean, keep_labels=is_learned)
-    rows = rows.select(form.names).cast(form)
+    rows = rows.select(row_schema.names).cast(row_schema)
     files = parquet.write_part(root, f"split={part.split}/{part_id.name_file()}", rows)
     counts = {
         "rows": len(rows),
@@ -132,22 +132,22 @@ def teach_rows(
     return {"counts": counts, "files": files}
 
 
-def _average(
+def _ask_teachers(
     text: pa.Array,
     classes: tuple[str, ...],
     models: Sequence[tuple[str, str]],
-    tables: Sequence[str],
+    answer_files: Sequence[str],
     on_gpu: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ask all teachers about N texts.
+    """Ask all teachers about N texts, and average their answers.
 
     Returns:
         Whether each text is answered, N bool; and the mean of the answers, (N, C) float64.
     """
     given = []
-    if tables:
+    if answer_files:
         hashes = hash_texts(text)
-        given += [_load_answers(uri).find(hashes) for uri in tables]
+        given += [_load_answers(uri).find(hashes) for uri in answer_files]
     if models:
         from sentiflow.cluster import loaded_models
 
@@ -161,7 +161,12 @@ def _average(
 def _ask_model(
     text: pa.Array, package: "ModelPackage", classes: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score N texts: whether they are answered, N bool; (N, C) float64, 0 where they are not."""
+    """Ask a model about N texts: its probabilities of ``classes``, divided by their sum.
+
+    Returns:
+        Whether each text is answered, N bool; and the probabilities, (N, C) float64, 0 where it is
+        not.
+    """
     scores = package.score(text)
     columns = [scores.classes.index(name) for name in classes]
     chosen = scores.probabilities[:, columns].astype(np.float64)
@@ -172,4 +177,4 @@ def _ask_model(
 
 
 _load_answers = functools.lru_cache(maxsize=4)(Answers.load)
-"""Loads the answers of a teacher once for each worker process."""
+"""Loads the answers of a teacher once for each worker process, with up to 4 files of answers."""

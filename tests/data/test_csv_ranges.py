@@ -129,7 +129,7 @@ def test_a_file_in_utf_16_has_the_records_of_the_same_in_utf_8(
     if is_packed:
         name, content = "wide.csv.gz", gzip.compress(content)
     wide = write(folder, content, name)
-    assert compression.is_packed(wide)
+    assert compression.is_forward_only(wide)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csv_ranges, "_READ_BYTES", 5)
         patch.setattr(compression, "_READ_BYTES", 3)

@@ -151,6 +151,27 @@ def test_files_that_were_trained_on_under_other_numbers_are_refused(runs):
     assert f"a was trained on rows of {prepared}" in refusal(a, b)
 
 
+@pytest.mark.parametrize(
+    ("splits", "way_out"),
+    [
+        (None, "score the prepared data of its training: the model was not trained on the test"),
+        (["train", "validation"], "score the prepared data of its training"),
+        (["train", "validation", "test"], "score another labelled corpus"),
+    ],
+)
+def test_a_refit_that_has_learned_the_test_rows_is_not_sent_to_them(runs, splits, way_out):
+    prepared = runs.prepare("x")
+    reference = manifest.reference(prepared, manifest.read(prepared))
+    refit = {"splits": splits, "of": reference, "prepared": reference, "metrics": {}}
+    trained = runs.train("x", prepared, refit=refit if splits else None)
+    both = csv_input("more", "/data/more.csv")["files"] + csv_input()["files"]
+    run = runs.score("a", {"fingerprint": "b07h", "files": both}, trained)
+    with pytest.raises(UserError) as error:
+        training_rows.find_row_ids(scored(run).record, name="a")
+    assert "a was trained on rows of /data/tweets.csv" in str(error.value)
+    assert way_out in str(error.value)
+
+
 def test_test_rows_are_not_compared_with_rows_without_splits(runs):
     a = runs.run("a")
     b = runs.score("b", csv_input(), f"{a}/trained")
@@ -191,7 +212,7 @@ def test_a_model_has_learned_no_row_without_a_label_unless_teachers_answered_it(
         learned, is_known = training_rows.find_row_ids(record, name="the model")
         assert is_known
         assert learned.tolist() == [i for i in tens(*range(8)) if expected[i]]
-        texts, _ = training_rows.find_texts([record["inputs"]["model"]])
+        texts, _ = training_rows.find_text_hashes([record["inputs"]["model"]])
         assert len(texts) == len({TEXTS[i] for i in learned})
 
 
@@ -205,5 +226,5 @@ def test_rows_that_only_a_taught_model_has_learned_count_whatever_model_is_read_
     for trained in (plain, taught):
         record = manifest.read(join(runs.score("c", corpus, trained), "scored"))
         models.append(record["inputs"]["model"])
-    of_taught, _ = training_rows.find_texts(models[1:])
-    assert training_rows.find_texts(models)[0].tolist() == of_taught.tolist()
+    of_taught, _ = training_rows.find_text_hashes(models[1:])
+    assert training_rows.find_text_hashes(models)[0].tolist() == of_taught.tolist()

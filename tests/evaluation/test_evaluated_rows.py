@@ -87,7 +87,9 @@ class Runs:
         publish(spec, files=files, classes=list(SENTIMENT140))
         return uri
 
-    def train(self, name, prepared, *, init_from=None, teachers=(), taught=None, **settings):
+    def train(
+        self, name, prepared, *, init_from=None, teachers=(), taught=None, refit=None, **settings
+    ):
         uri = str(self.folder / name / "trained")
         inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
         if init_from:
@@ -105,6 +107,8 @@ class Runs:
         more = {"model_fingerprint": made["fingerprint"]}
         if taught:
             more["taught"] = taught
+        if refit:
+            more["refit"] = refit
         publish(spec, **more)
         return uri
 

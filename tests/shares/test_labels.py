@@ -147,7 +147,9 @@ def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     path.write_bytes(label_files.to_csv(filled))
     by_row = filled["row_id"].to_numpy()[:100]
     by_text = hash_texts(pa.array(filled["text"][100:150], pa.string()))
-    monkeypatch.setattr(training_rows, "find_texts", lambda models: (np.sort(by_text), [True]))
+    monkeypatch.setattr(
+        training_rows, "find_text_hashes", lambda models: (np.sort(by_text), [True])
+    )
     seen = np.sort(by_row), True
     monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, name: seen)
     record = run_stage(trends, load(folder, labels=str(path)), Recorder(), overwrite=True)

@@ -74,7 +74,7 @@ class TestSteps:
             table = teaching_tasks.read_rows(part, positions=np.array([0, 1, -1]))
             result = teaching_tasks.teach_rows(
                 table, PartId(number, "cd"), parts=parts, root=root, classes=CLASSES,
-                models=models, tables=tables, on_gpu=False,
+                models=models, answer_files=tables, on_gpu=False,
             )  # fmt: skip
             counts[part.split] = result["counts"]
             for item in result["files"]:

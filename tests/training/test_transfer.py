@@ -36,7 +36,7 @@ def start(first, words, *, classes=BINARY, **model):
     raw = first.settings.model.model_dump() | {"dropout": 0.1} | model
     settings = TrainSettings.model_validate({"model": raw, "init_from": "the first model"})
     joined = initial_network.join_words(words, first)
-    network = initial_network.build(settings, joined, classes=classes, first=first)
+    network = initial_network.build(settings, joined, classes=classes, initial=first)
     described = first.settings.model_copy(
         update={
             "model": settings.model,
@@ -46,6 +46,14 @@ def start(first, words, *, classes=BINARY, **model):
         }
     )
     return ModelPackage(network.eval(), replace(joined, vectors=None), described)
+
+
+def start_anew(first, **model):
+    """Make a model of another network over the same words."""
+    raw = first.settings.model.model_dump() | model
+    settings = TrainSettings.model_validate({"model": raw})
+    network = initial_network.build(settings, words_of("day", "good"))
+    return replace(first, network=network)
 
 
 def test_a_model_answers_the_same_over_another_vocabulary(first, tmp_path):
@@ -74,6 +82,22 @@ def test_other_classes_start_with_a_new_output_layer(first):
         if name.startswith(("forward", "backward", "pooling")):
             assert torch.equal(ours.state_dict()[name], weight), name
     assert ours.output.weight.shape[0] == 3
+
+
+@pytest.mark.parametrize("classes", [BINARY, THREE])
+def test_every_layer_that_fits_is_loaded(first, classes):
+    loaded = start(first, words_of("day"), classes=classes).network.state_dict()
+    for name, weight in first.network.state_dict().items():
+        is_left_out = name.startswith("embedding") or (classes == THREE and "output" in name)
+        assert is_left_out or torch.equal(loaded[name], weight), name
+
+
+def test_a_layer_that_only_one_network_has_is_not_passed_over_in_silence(first):
+    with pytest.raises(AssertionError, match="differ only in dropout and in the output"):
+        start(first, words_of("day"), classes=THREE, pooling="last")
+    smaller = start_anew(first, pooling="last")
+    with pytest.raises(AssertionError, match="the initial model has all other weights"):
+        start(smaller, words_of("day"), classes=THREE, pooling="attention")
 
 
 def describe(first, **settings):

@@ -162,9 +162,9 @@ def _open_csv(uri: str, size: int) -> _CsvPieces:
         is_utf16 = content.decoder is not None
         if len(piece) < size:
             return _CsvPieces(uri, [piece], share=1.0, is_utf16=is_utf16)
-        if content.packed_size:  # the file can only be read from the start
+        if content.forward_size:  # the file can only be read from the start
             # below 1, because the file may have more bytes
-            share = min(0.99, size / (_PACKED_RATIO * content.packed_size))
+            share = min(0.99, size / (_PACKED_RATIO * content.forward_size))
             return _CsvPieces(uri, [piece], share=share, is_utf16=is_utf16)
         block = size // 3
         total = content.stream.size()
