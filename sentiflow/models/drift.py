@@ -34,7 +34,7 @@ class Profile:
     """Rows in each of the equal bins of a probability from 0 to 1: the probability of the second of
     two classes, or of the most probable of more classes."""
     predicted: dict[str, int] = field(default_factory=dict)
-    """Rows predicted to be of each class, 0 for some; empty for a binary model."""
+    """Rows predicted to be of each class of the model, 0 too; empty for a binary model."""
     confusion: dict[str, dict[str, int]] = field(default_factory=dict)
     """Labelled rows by label, then by prediction; pairs that do not occur are left out."""
 

@@ -72,7 +72,10 @@ class Vocabulary:
         return 2 if self.has_unknown else 1
 
     def estimate_counts(self) -> np.ndarray:
-        """Return the count of each word; a missing one is the highest / rank, by Zipf's law."""
+        """Return the count of each word.
+
+        A missing count is the highest count / rank, by Zipf's law.
+        """
         counts = self.counts.to_numpy(zero_copy_only=False).astype(np.float64)
         ranks = np.arange(1, len(counts) + 1)
         estimated = np.nanmax(counts, initial=1.0) / ranks

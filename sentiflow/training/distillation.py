@@ -56,7 +56,7 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     """
     settings = {
         "classes": list(plan.learned.names),
-        "splits": [schema.TRAIN],  # the same for all, but a part of the fingerprint
+        "splits": [schema.TRAIN],  # always the same: earlier fingerprints include it
         "columns": schema.TAUGHT.names,
         "folds": plan.settings.folds,
     }

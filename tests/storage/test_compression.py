@@ -226,3 +226,21 @@ def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch, n
         pytest.raises(UserError, match=rf"{name} unpacks to more than 200 times its size: is it"),
     ):
         content.read_block(0, 21 << 20)
+
+
+@pytest.mark.parametrize(("kind", "num_ahead"), [("csv", 4), ("csv.gz", 1)])
+def test_blocks_are_read_ahead_and_no_further(monkeypatch, folder, kind, num_ahead):
+    requested = []
+    read_block = compression.Content.read_block
+
+    def note(content, number, size):
+        requested.append(number)
+        return read_block(content, number, size)
+
+    monkeypatch.setattr(compression.Content, "read_block", note)
+    content = gzip.compress(CONTENT) if kind.endswith("gz") else CONTENT
+    blocks = compression.read_blocks(write(folder, f"ahead.{kind}", content), 10)
+    found = [next(blocks), next(blocks), next(blocks)]
+    assert b"".join(found) == CONTENT[:30]
+    blocks.close()
+    assert sorted(requested) == list(range(3 + num_ahead))
