@@ -74,7 +74,7 @@ def test_the_minimal_config_takes_all_from_the_run(run, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["train.seed=4"], r"trained with other settings than train\.seed=4: .*or give "
+        (["train.seed=4"], r"trained with other settings than train\.seed=4: .*or write "
          r"train\.seed=0"),
         (["train.init_from={run}/trained"], r"train\.init_from: the run to repeat has started "
          r"from random weights"),

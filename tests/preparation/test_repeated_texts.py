@@ -104,7 +104,7 @@ def test_every_nth_row_is_chosen_before_repeats_are_dropped_over_all_parts(
     """A large corpus is one whose texts are compared in groups, its words summed file by file."""
     if is_large:
         monkeypatch.setattr(flow, "_ROWS_PER_GROUP", 500)
-        monkeypatch.setattr(flow, "_MERGED", 2)
+        monkeypatch.setattr(flow, "_MAX_MERGED", 2)
     rng = random.Random(5)
     pool = [f"{'word ' * 60}{number}" for number in range(150)]
     rows = []
