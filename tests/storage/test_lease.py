@@ -225,8 +225,8 @@ def test_a_stopped_holder_notices_that_another_job_took_over(uri, holder):
 
 def test_after_a_long_silence_another_claim_wins(folder):
     """The other job may take this claim for dead, and be about to delete it."""
-    with lease.hold(folder, job="prepare", dead_seconds=0.5) as held:
-        time.sleep(0.3)
+    with lease.hold(folder, job="prepare", dead_seconds=3) as held:
+        time.sleep(1.6)
         write_claim(folder)
         held.renew()
         with pytest.raises(JobError, match="taken the directory over"):
