@@ -3,12 +3,13 @@
     python benchmarks/accuracy.py --data DIR [--folds 5] [--seeds 3] [--output DIR]
 
 ``DIR`` has ``airline_tweets.csv``, ``semeval_tweets.csv``, ``sentiment140_a.csv`` and
-``sentiment140_b.csv``. Texts are divided into folds by their hash. A fold is the test split once;
-of the other texts one in twenty is for validation, and the models are trained on the rest.
-``configs/airline.yaml`` trains for each fold and seed, once from scratch and once from a model of
-``configs/sentiment140.yaml``. With ``--output`` the same command continues after an interruption.
-The table has means over folds and seeds. ``--seeds 0`` measures the baseline of the reports
-alone. ``frontier.py`` compares the accuracy of two classes.
+``sentiment140_b.csv``. Texts are divided into folds by their hash. Each fold is the test split
+once. One in twenty of the other texts is for validation, and the models are trained on the rest.
+For each fold and seed, two models are trained with ``configs/airline.yaml``: one from scratch, and
+one from a model of ``configs/sentiment140.yaml``. The table has means over folds and seeds.
+
+With ``--output`` the same command continues after an interruption. ``--seeds 0`` measures only the
+baseline of the reports. ``frontier.py`` compares the accuracy of two classes.
 """
 
 import statistics
@@ -17,7 +18,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import measuring
 import numpy as np
@@ -29,9 +29,14 @@ import sentiflow
 from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.evaluation import tfidf
 
-TRAIN, VALIDATION, TEST = "1", "2", "3"
-"""Times of the rows: with three times, ``split.kind: time`` gives each split one of them."""
-AIRLINE, TWO_CLASSES = (measuring.CONFIGS / f"{name}.yaml" for name in ("airline", "sentiment140"))
+TRAIN = "2001-01-01"
+"""Time of the train rows. With three times, ``split.kind: time`` gives each split one of them."""
+VALIDATION = "2002-01-01"
+"""Time of the validation rows."""
+TEST = "2003-01-01"
+"""Time of the test rows."""
+AIRLINE = measuring.CONFIGS / "airline.yaml"
+TWO_CLASSES = measuring.CONFIGS / "sentiment140.yaml"
 
 
 def read(csv: Path) -> pd.DataFrame:
@@ -42,9 +47,11 @@ def read(csv: Path) -> pd.DataFrame:
 def divide(rows: pd.DataFrame, *, num_folds: int) -> Iterator[pd.DataFrame]:
     """Assign the rows to splits, once for each fold; equal texts are in the same split."""
     hashes = hash_strings(normalize_text(pa.array(rows["text"], pa.string())))
-    fold, twentieth = hashes % num_folds, hashes // num_folds % 20
+    fold = hashes % num_folds
+    twentieth = hashes // num_folds % 20
+    part_of_others = np.where(twentieth == 0, VALIDATION, TRAIN)
     for number in range(num_folds):
-        part = np.where(fold == number, TEST, np.where(twentieth == 0, VALIDATION, TRAIN))
+        part = np.where(fold == number, TEST, part_of_others)
         yield rows.assign(part=part)
 
 
@@ -53,26 +60,45 @@ def prepare(rows: pd.DataFrame, output: Path) -> None:
     csv = output.with_suffix(".csv")
     if not csv.exists():
         rows.to_csv(csv, index=False)
-    columns = {"text": "text", "label": "sentiment", "time": "part"}
-    changes = {"prepare.csv": csv, "prepare.keep_columns": [], "format.columns": columns}
-    changes |= {"prepare.split": {"kind": "time"}}
+    changes = {
+        "prepare.csv": csv,
+        "prepare.keep_columns": [],
+        "prepare.split": {"kind": "time"},
+        "format.columns": {"text": "text", "label": "sentiment", "time": "part"},
+    }
     measuring.run_job("prepare", output, changes, config=AIRLINE)
 
 
 def train(fold: Path, *, seed: int, source: Path | None) -> sentiflow.Model:
-    """Train with the settings of ``configs/airline.yaml`` on a prepared fold."""
-    output = fold / f"{'transferred' if source else 'from_scratch'}-{seed}"
-    changes = {"train.prepared_uri": fold / "prepared", "train.seed": seed}
-    changes |= {"train.init_from": source}
+    """Train with the settings of ``configs/airline.yaml`` on a prepared fold.
+
+    Args:
+        fold: The directory of the fold.
+        seed: The seed of the training.
+        source: The model to start from. None: from scratch.
+    """
+    name = "transferred" if source else "from_scratch"
+    output = fold / f"{name}-{seed}"
+    changes = {
+        "train.prepared_uri": fold / "prepared",
+        "train.seed": seed,
+        "train.init_from": source,
+    }
     measuring.run_job("train", output, changes, config=AIRLINE)
     return sentiflow.load_model(output)
+
+
+def predict_by_model(model: sentiflow.Model, text: pd.Series) -> np.ndarray:
+    """Predict by a model of ours."""
+    return model.predict(text)["predicted_label"].to_numpy()
 
 
 def predict_by_baseline(train: pd.DataFrame, text: pd.Series) -> np.ndarray:
     """Predict by the baseline of the reports, trained on the same rows."""
     names, label = np.unique(train["sentiment"], return_inverse=True)
-    known, further = (pa.array(texts, pa.string()) for texts in (train["text"], text))
-    prediction, _ = tfidf.predict(known, label, further)
+    train_text = pa.array(train["text"], pa.string())
+    test_text = pa.array(text, pa.string())
+    prediction, _ = tfidf.predict(train_text, label, test_text)
     return names[prediction]
 
 
@@ -88,29 +114,32 @@ def measure(
     return figures
 
 
-def measure_folds(folder: Path, options: Namespace) -> Iterable[Any]:
+def measure_folds(folder: Path, options: Namespace) -> Iterable[measuring.Table]:
     """Train and measure all models on all folds; print the table after each."""
     if not options.data:
         print("the accuracy is not measured, which needs real tweets: --data DIR")
         return ()
-    data, folder = options.data.resolve(), (options.output or folder).resolve()
+    data = options.data.resolve()
+    folder = (options.output or folder).resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    csv = [data / f"sentiment140_{part}.csv" for part in "ab"]
-    for verb in ("prepare", "train") if options.seeds else ():
-        measuring.run_job(verb, folder / "source", {"prepare.csv": csv}, config=TWO_CLASSES)
+    if options.seeds:
+        csv = [data / "sentiment140_a.csv", data / "sentiment140_b.csv"]
+        for verb in ("prepare", "train"):
+            measuring.run_job(verb, folder / "source", {"prepare.csv": csv}, config=TWO_CLASSES)
     rounds: dict[str, list[measuring.Figures]] = defaultdict(list)
-    semeval, airline = (read(data / f"{name}_tweets.csv") for name in ("semeval", "airline"))
+    semeval = read(data / "semeval_tweets.csv")
+    airline = read(data / "airline_tweets.csv")
     for number, rows in enumerate(divide(airline, num_folds=options.folds)):
         splits = dict(list(rows.groupby("part")))
         tests = {"airline": splits[TEST], "semeval": semeval}
-        rounds["baseline"].append(measure(partial(predict_by_baseline, splits[TRAIN]), tests))
+        baseline = partial(predict_by_baseline, splits[TRAIN])
+        rounds["baseline"].append(measure(baseline, tests))
         fold = folder / f"fold-{number}"
         prepare(rows, fold)
         for seed in range(options.seeds):
             for name, source in (("from scratch", None), ("transferred", folder / "source")):
-                ours = train(fold, seed=seed, source=source)
-                found = measure(lambda t, m=ours: m.predict(t)["predicted_label"], tests)
-                rounds[name].append(found)
+                model = train(fold, seed=seed, source=source)
+                rounds[name].append(measure(partial(predict_by_model, model), tests))
         measuring.show(f"{number + 1} folds", rounds, statistics.mean)
     return ()
 

@@ -20,23 +20,28 @@ Figures = Mapping[str, float]
 """What one run measures, by its unit: ``{"rows/s": 1200.0, "MB": 310.0}``."""
 Way = Callable[[], Figures]
 """A contestant: one call is one run."""
+Table = tuple[str, Mapping[str, Way]]
+"""The title of a table, and its contestants by name."""
 CONFIGS = Path(__file__).parents[1] / "configs"
 PLAIN = Path(__file__).with_name("plain.yaml")
+"""Settings that a benchmark changes."""
 RESULTS = {"prepare": "prepared", "train": "trained", "score": "scored"}
+"""Folder of the results of each command."""
 
 
 def main(
     doc: str | None,
-    list_tables: Callable[[Path, argparse.Namespace], Iterable[tuple[str, Mapping[str, Way]]]],
+    list_tables: Callable[[Path, argparse.Namespace], Iterable[Table]],
     **options: Any,
 ) -> None:
     """Run a benchmark.
 
     Args:
         doc: The benchmark's docstring.
-        list_tables: Takes a folder that is deleted afterwards and the options; gives the title and
-            the contestants of each table.
-        options: The default of each option, or its type; a list takes several values.
+        list_tables: Takes a folder that is deleted afterwards and the options; returns the tables
+            to measure.
+        options: The default of each option, or its type if it has no default. An option whose
+            default is a list takes several values.
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -44,10 +49,15 @@ def main(
     parser.add_argument("inputs", nargs="*", type=Path)
     parser.add_argument("--repeats", type=int, default=3, help="rounds (3)")
     for name, default in options.items():
-        one = default[0] if isinstance(default, list) else default
-        nargs = "+" if isinstance(default, list) else None
-        kind, value = (one, None) if isinstance(one, type) else (type(one), default)
-        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, nargs=nargs, default=value)
+        is_list = isinstance(default, list)
+        one = default[0] if is_list else default
+        has_default = not isinstance(one, type)
+        parser.add_argument(
+            f"--{name.replace('_', '-')}",
+            type=type(one) if has_default else one,
+            nargs="+" if is_list else None,
+            default=default if has_default else None,
+        )
     given = parser.parse_args()
     with open_folder() as folder:
         for title, contestants in list_tables(folder, given):
@@ -64,9 +74,9 @@ def open_folder() -> Iterator[Path]:
 def compare(
     title: str, contestants: Mapping[str, Way], repeats: int
 ) -> dict[str, dict[str, float]]:
-    """Run the contestants in turn, so that other load on the machine meets all of them.
+    """Run the contestants in turn, print a table, and return the median of each figure.
 
-    Prints a table; returns the median of each figure.
+    They take turns so that other load on the machine slows all of them.
     """
     rounds: dict[str, list[Figures]] = {name: [] for name in contestants}
     for _ in range(repeats):
@@ -82,29 +92,53 @@ def show(
     rounds: Mapping[str, list[Figures]],
     middle: Callable[[Iterable[float]], float] = statistics.median,
 ) -> dict[str, dict[str, float]]:
-    """Print and return medians; with the range of the rounds, and the ratio to the first row."""
-    medians = {
-        name: {unit: middle([each[unit] for each in found]) for unit in found[0]}
-        for name, found in rounds.items()
-    }
-    units = list(dict.fromkeys(unit for row in medians.values() for unit in row))
+    """Print a table, and return its medians.
+
+    A cell has the median, and the range of the rounds. Beside it is the ratio to the first row.
+
+    Args:
+        title: The title of the table.
+        rounds: The figures of each round, by contestant.
+        middle: Computes the middle of the rounds instead of the median.
+    """
+    medians = {}
+    for name, found in rounds.items():
+        medians[name] = {unit: middle([each[unit] for each in found]) for unit in found[0]}
+    units: list[str] = []
+    for row in medians.values():
+        units += [unit for unit in row if unit not in units]
     print(f"\n| {title} | {' | '.join(f'{unit} | ratio' for unit in units)} |")
     print(f"|---|{'---|---|' * len(units)}")
     first = next(iter(medians.values()))
     for name, row in medians.items():
         cells = [name]
         for unit in units:
-            found = [each[unit] for each in rounds[name] if unit in each]
-            spread = f" ({write(min(found))} to {write(max(found))})" if len(found) > 1 else ""
-            cells.append(write(row[unit]) + spread if found else "")
-            cells.append(f"{row[unit] / first[unit]:.2f}" if found and first.get(unit) else "")
+            figure = ""
+            ratio = ""
+            if unit in row:
+                figure = write_range(row[unit], [each[unit] for each in rounds[name]])
+                if first.get(unit):
+                    ratio = f"{row[unit] / first[unit]:.2f}"
+            cells += [figure, ratio]
         print(f"| {' | '.join(cells)} |", flush=True)
     return medians
 
 
+def write_range(middle: float, found: Sequence[float]) -> str:
+    """Write the middle of several rounds and, if there are several, their range."""
+    text = write(middle)
+    if len(found) > 1:
+        text += f" ({write(min(found))} to {write(max(found))})"
+    return text
+
+
 def write(number: float) -> str:
     """Write a number with the digits that count."""
-    return f"{number:,.0f}" if number >= 100 else f"{number:.4f}" if number < 1 else f"{number:.1f}"
+    if number >= 100:
+        return f"{number:,.0f}"
+    if number < 1:
+        return f"{number:.4f}"
+    return f"{number:.1f}"
 
 
 def seconds_of(work: Callable[[], object]) -> float:
@@ -115,17 +149,18 @@ def seconds_of(work: Callable[[], object]) -> float:
 
 
 def in_processes(calls: Sequence[Callable[[], Any]]) -> list[Any]:
-    """Make each call in a new process of its own, all at the same time; returns their results."""
-    new = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(calls), mp_context=new, max_tasks_per_child=1) as pool:
+    """Make each call in a new process, all at the same time; returns their results."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(len(calls), mp_context=spawn, max_tasks_per_child=1) as pool:
         futures = [pool.submit(call) for call in calls]
         return [future.result() for future in futures]
 
 
 def peak_mb() -> float:
-    """Return the most memory that this process has had, on Linux."""
+    """Return the peak memory of this process, on Linux."""
     status = Path("/proc/self/status").read_text()
-    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024 / 1e6
+    kilobytes = re.findall(r"VmHWM:\s+(\d+) kB", status)
+    return int(kilobytes[0]) * 1024 / 1e6
 
 
 def sentiflow(verb: str, *arguments: object, **environment: str) -> str:
@@ -165,10 +200,15 @@ def run_job(
 
     The results are in ``output``, MLflow's store is beside it. A job that is complete is skipped.
     """
-    own = {"output_uri": output, "tracking.uri": f"sqlite:///{output.parent}/mlflow.db"}
-    changes = write_settings(own | {"tracking.register_model": False} | settings)
-    sentiflow(verb, config, *changes, **environment)
-    return json.loads((output / RESULTS[verb] / "manifest.json").read_text())
+    changes = {
+        "output_uri": output,
+        "tracking.uri": f"sqlite:///{output.parent}/mlflow.db",
+        "tracking.register_model": False,
+        **settings,
+    }
+    sentiflow(verb, config, *write_settings(changes), **environment)
+    manifest = output / RESULTS[verb] / "manifest.json"
+    return json.loads(manifest.read_text())
 
 
 def write_settings(settings: Mapping[str, object]) -> list[str]:

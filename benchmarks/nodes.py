@@ -1,12 +1,12 @@
-"""Prepare, train and score on 1, 2 and 4 simulated nodes of a fraction of a core each.
+"""Prepare, train and score on 1, 2 and 4 simulated nodes that have a fraction of a core each.
 
     python benchmarks/nodes.py [--nodes 1 2 4] [--cores-per-node 0.5] [--rows 1000000]
 
 A node is a raylet of ``ray.cluster_utils.Cluster`` with its workers, in a cgroup whose quota is
-``--cores-per-node``. The head, which has no CPU to give, and the commands stand outside. The nodes
-share the memory and the disk of this machine, so no network is measured. Training takes a tenth of
-the rows. Seconds are those of the stages; the tables of all runs must be the same, row for row.
-Linux only, as root.
+``--cores-per-node``. The head offers no CPU; the head and the commands are outside the cgroups. The
+nodes share the memory and the disk of this machine, so no network is measured. Training uses a
+tenth of the rows. The stages are timed. The tables of all runs must be the same, row for row. Linux
+only, as root.
 """
 
 import os
@@ -18,26 +18,44 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
 
 import measuring
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measuring import Way
+from measuring import Table
 
-GROUPS, PERIOD = Path("/sys/fs/cgroup"), 100_000  # microseconds over which a quota counts
+GROUPS = Path("/sys/fs/cgroup")
+PERIOD = 100_000
+"""Microseconds that a quota refers to."""
 MODEL = {"cell": "gru", "hidden_size": 64, "bidirectional": True, "pooling": "mean_max"}
 
 
+class Results(NamedTuple):
+    """Tables that a run has made, in the order of ``row_id``."""
+
+    prepared: pa.Table
+    scored: pa.Table
+
+
 def limit(name: str, cores: float) -> Path:
-    """Make a cgroup that gives its processes a share of the cores, ahead of other processes."""
-    is_v2, quota = (GROUPS / "cgroup.controllers").exists(), str(round(cores * PERIOD))
-    group = (GROUPS if is_v2 else (GROUPS / "cpu").resolve()) / name
-    settings = {"cpu.shares": "100000", "cpu.cfs_period_us": str(PERIOD), "cpu.cfs_quota_us": quota}
+    """Make a cgroup that limits its processes to ``cores``, with priority over other processes."""
+    quota = round(cores * PERIOD)
+    is_v2 = (GROUPS / "cgroup.controllers").exists()
     if is_v2:
+        parent = GROUPS
         settings = {"cpu.max": f"{quota} {PERIOD}", "cpu.weight": "10000"}
         (GROUPS / "cgroup.subtree_control").write_text("+cpu")
+    else:
+        parent = (GROUPS / "cpu").resolve()
+        settings = {
+            "cpu.shares": "100000",
+            "cpu.cfs_period_us": str(PERIOD),
+            "cpu.cfs_quota_us": str(quota),
+        }
+    group = parent / name
     group.mkdir()
     for key, value in settings.items():
         (group / key).write_text(value)
@@ -46,15 +64,19 @@ def limit(name: str, cores: float) -> Path:
 
 @contextmanager
 def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
-    """Start a head without CPUs and confined nodes with one each; yields its address."""
+    """Start a head without a CPU, and nodes with one CPU each in cgroups; yields its address."""
     from ray.cluster_utils import Cluster
 
-    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray notes the address of a cluster there
+    Path("/tmp/ray").mkdir(exist_ok=True)  # Ray writes the address of a cluster there
     groups = [limit(f"nodes-{os.getpid()}-{number}", cores) for number in range(num_nodes)]
     cluster = Cluster(
         initialize_head=True,
-        head_node_args={"num_cpus": 0, "include_dashboard": True, "dashboard_port": 0}
-        | {"temp_dir": str(folder)},
+        head_node_args={
+            "num_cpus": 0,
+            "include_dashboard": True,
+            "dashboard_port": 0,
+            "temp_dir": str(folder),
+        },
     )
     try:
         for group in groups:  # a node starts in the group of this process
@@ -68,18 +90,29 @@ def cluster_of(num_nodes: int, *, cores: float, folder: Path) -> Iterator[str]:
     finally:
         cluster.shutdown()
         for group in groups:
-            deadline = time.monotonic() + 30
-            while (group / "cgroup.procs").read_text().strip() and time.monotonic() < deadline:
-                time.sleep(0.1)
-            group.rmdir()
+            remove(group)
+
+
+def remove(group: Path) -> None:
+    """Remove a cgroup when its processes have ended; wait 30 seconds for them, at most."""
+    deadline = time.monotonic() + 30
+    while (group / "cgroup.procs").read_text().strip() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    group.rmdir()
 
 
 def run(
-    made: Path, csv: Path, rows_per_file: int, cores: float, tables: list[pa.Table], num_nodes: int
+    made: Path, csv: Path, rows_per_file: int, cores: float, results: list[Results], num_nodes: int
 ) -> measuring.Figures:
-    """Run the stages on one cluster; adds its prepared and its scored table.
+    """Run the stages on one cluster.
 
-    ``made`` is a finished run on fewer rows: its tables are trained on, and its model scores.
+    Args:
+        made: A finished run on fewer rows: its tables are trained on, and its model scores.
+        csv: The corpus.
+        rows_per_file: Rows in a file of the results.
+        cores: Cores of a node.
+        results: The list that the results are added to.
+        num_nodes: Nodes of the cluster.
     """
     settings = {
         "prepare.csv": csv,
@@ -93,18 +126,25 @@ def run(
         "score.model_uri": made,
     }
     with tempfile.TemporaryDirectory(prefix="n") as name:  # paths of sockets must be short
-        output, figures = Path(name, "run"), {}
+        output = Path(name, "run")
+        figures = {}
         with cluster_of(num_nodes, cores=cores, folder=Path(name, "ray")) as address:
             for stage in ("prepare", "score", "train"):
                 record = measuring.run_job(stage, output, settings, RAY_ADDRESS=address)
                 figures[f"{stage}, s"] = record["seconds"]
         figures["epoch, s"] = record["history"][0]["seconds"]
-        for path in ("prepared/encoded", "scored/predictions"):
-            tables.append(pq.read_table(output / path, partitioning=None).sort_by("row_id"))
+        prepared = read_table(output / "prepared/encoded")
+        scored = read_table(output / "scored/predictions")
+    results.append(Results(prepared=prepared, scored=scored))
     return figures
 
 
-def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+def read_table(folder: Path) -> pa.Table:
+    """Read the files of a table, in the order of ``row_id``."""
+    return pq.read_table(folder, partitioning=None).sort_by("row_id")
+
+
+def list_tables(folder: Path, options: Namespace) -> Iterator[Table]:
     """Run all stages on each number of nodes in turn; then compare their tables."""
     try:
         limit(f"nodes-{os.getpid()}-test", 1).rmdir()
@@ -115,12 +155,13 @@ def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[st
     settings = {"prepare.csv": small, "train.model": MODEL, "train.num_epochs": 1}
     for verb in ("prepare", "train"):
         measuring.run_job(verb, folder / "made", settings)
-    csv, tables = measuring.make_csv(folder / "tweets.csv", options.rows), []
+    csv = measuring.make_csv(folder / "tweets.csv", options.rows)
+    results: list[Results] = []
     rows_per_file = max(1, options.rows // 16)
-    on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, tables)
-    runs = {f"{number} nodes": partial(on, number) for number in options.nodes}
+    run_on = partial(run, folder / "made", csv, rows_per_file, options.cores_per_node, results)
+    runs = {f"{number} nodes": partial(run_on, number) for number in options.nodes}
     yield f"nodes of {options.cores_per_node:g} cores", runs
-    same = all(table.equals(tables[number % 2]) for number, table in enumerate(tables))
+    same = all(each == results[0] for each in results)
     print(f"\nthe tables of all runs are {'the same' if same else 'DIFFERENT'}")
 
 

@@ -2,10 +2,10 @@
 
     python benchmarks/s3_requests.py [--parts 4 8]
 
-The store is moto's S3 server in this process, which counts; corpus and outputs are in it, the model
-on the disk. A small and a larger corpus are prepared and scored by the commands. The difference
-divided by that of their parts is what a part costs; what is left is the rest. Each request counts,
-as a store bills it.
+The store is moto's S3 server in this process, which counts the requests. Corpus and outputs are in
+the store, the model is on the disk. The commands prepare and score a small and a larger corpus. The
+difference in requests divided by the difference in parts is the cost of a part. The rest does not
+depend on the number of parts. Each request counts, as a store bills it.
 """
 
 import logging
@@ -17,16 +17,21 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from measuring import PLAIN, main, make_csv, run_job, sentiflow, write_settings
+from measuring import PLAIN, Table, main, make_csv, run_job, sentiflow, write_settings
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
 from pyarrow.fs import FileSystem
 from werkzeug.serving import make_server
 
 BUCKET = "store"
 MODEL = {"cell": "rnn", "hidden_size": 8, "bidirectional": False, "pooling": "last"}
-KINDS = {"GET": "reads", "HEAD": "reads"} | dict.fromkeys(("PUT", "POST", "DELETE"), "writes")
+KINDS = {
+    "GET": "reads",
+    "HEAD": "reads",
+    "PUT": "writes",
+    "POST": "writes",
+    "DELETE": "writes",
+}
 ROWS_PER_PART = 20_000
-
 
 COUNTS: Counter[str] = Counter()
 """Reads and writes since it was last cleared."""
@@ -35,7 +40,8 @@ STORE = DomainDispatcherApplication(create_backend_app)
 
 def count(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
     """Count a request, and let the store answer it."""
-    COUNTS[KINDS[environ["REQUEST_METHOD"]]] += 1
+    kind = KINDS[environ["REQUEST_METHOD"]]
+    COUNTS[kind] += 1
     return STORE(environ, start)
 
 
@@ -57,9 +63,8 @@ def list_settings(folder: Path, num_parts: int) -> dict[str, object]:
     }
 
 
-def measure(folder: Path, options: Namespace) -> Iterable[Any]:
-    """Prepare and score both corpora, and print the requests of each command."""
-    few, many = options.parts
+def start_store(folder: Path) -> None:
+    """Start the store, name it to this process and its children, and make the bucket."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = make_server("127.0.0.1", 0, count, True, request_handler=MotoRequestHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -73,22 +78,34 @@ def measure(folder: Path, options: Namespace) -> Iterable[Any]:
     }
     file_system, _ = FileSystem.from_uri(f"s3://{BUCKET}/?allow_bucket_creation=true")
     file_system.create_dir(BUCKET)
-    settings = {"prepare.csv": make_csv(folder / "train.csv", 5_000), "train.model": MODEL}
+
+
+def measure(folder: Path, options: Namespace) -> Iterable[Table]:
+    """Prepare and score both corpora, and print the requests of each command."""
+    few, many = options.parts
+    start_store(folder)
+    settings = {
+        "prepare.csv": make_csv(folder / "train.csv", 5_000),
+        "train.model": MODEL,
+        "train.num_epochs": 1,
+    }
     for verb in ("prepare", "train"):
-        run_job(verb, folder / "model", settings | {"train.num_epochs": 1})
+        run_job(verb, folder / "model", settings)
     found: dict[tuple[str, int], Counter[str]] = {}
     for num_parts in (few, many):
-        settings = list_settings(folder, num_parts)
+        changes = write_settings(list_settings(folder, num_parts))
         for verb in ("prepare", "score"):
             COUNTS.clear()
-            sentiflow(verb, PLAIN, *write_settings(settings))
+            sentiflow(verb, PLAIN, *changes)
             found[verb, num_parts] = Counter(COUNTS)
     print("\n| | each part | the rest |\n|---|---|---|")
     for verb in ("prepare", "score"):
         for kind in ("writes", "reads"):
-            fewer, more = (found[verb, num_parts][kind] for num_parts in (few, many))
-            each = (more - fewer) / (many - few)
-            print(f"| {verb}, {kind} | {each:.1f} | {fewer - few * each:.1f} |")
+            of_few = found[verb, few][kind]
+            of_many = found[verb, many][kind]
+            of_part = (of_many - of_few) / (many - few)
+            rest = of_few - few * of_part
+            print(f"| {verb}, {kind} | {of_part:.1f} | {rest:.1f} |")
     return ()
 
 

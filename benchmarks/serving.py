@@ -1,11 +1,11 @@
-"""The start, a single text and many texts of one model, in the environment that serves it.
+"""Measure one model in the environment that serves it: its start, one text, many texts, memory.
 
     python benchmarks/serving.py sentiflow runs/fast texts.txt
     python benchmarks/serving.py fasttext model.bin texts.txt
     python benchmarks/serving.py model2vec FOLDER texts.txt    (weights.npy in it: (dim, classes))
 
-Run each in an environment of its own: docs/serving.md has the figures. Times are seconds of the
-processor, as a shared machine delays those of the clock; memory is the peak of the process.
+Run each in its own environment. docs/serving.md has the figures. Times are processor time, because
+other processes on the machine do not change it. Memory is the peak memory of the process.
 """
 
 import resource
@@ -15,11 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-NUM_SINGLE, NUM_TRIES = 1000, 3
+NUM_SINGLE = 1000
+"""Texts that are answered one by one."""
+NUM_TRIES = 3
+"""Times that all texts are answered; the fastest counts."""
 
 
 def load(kind: str, model: str) -> Callable[[list[str]], Any]:
-    """Load a model with its own library; return what answers a list of texts."""
+    """Load a model with its own library; returns a function that answers a list of texts."""
     if kind == "sentiflow":
         import sentiflow
 
@@ -31,7 +34,8 @@ def load(kind: str, model: str) -> Callable[[list[str]], Any]:
     import numpy as np
     from model2vec import StaticModel
 
-    vectors, weights = StaticModel.from_pretrained(model), np.load(Path(model, "weights.npy"))
+    vectors = StaticModel.from_pretrained(model)
+    weights = np.load(Path(model, "weights.npy"))
     return lambda texts: (vectors.encode(texts) @ weights).argmax(axis=1)
 
 

@@ -1,69 +1,114 @@
-"""``sentiflow trends``: do its intervals hold the truth, and what do its time and memory depend on?
+"""``sentiflow trends``: how often its intervals hold the truth, and its time and memory.
 
     python benchmarks/trends.py [RUN] [--rows 4000000 16000000]
 
-RUN is ``sentiflow run configs/airline.yaml output_uri=runs/half prepare.split.test_fraction=0.5``:
-of its test rows, which the model has not seen, the labels of a random half are shown and the others
-hidden, 200 times. Beside coverage and width of the intervals: those of the labels that are shown
-alone, and of the share of predicted labels with its binomial error.
+RUN is ``sentiflow run configs/airline.yaml output_uri=runs/half prepare.split.test_fraction=0.5``.
+The model has not seen its test rows. The labels of a random half of them are shown and the others
+hidden, 200 times. The table compares coverage and width of the intervals with two rivals: an
+estimate from the shown labels alone, and the share of predicted labels with its binomial error.
 
-Then the stage on predictions for a synthetic corpus, by hour, in a process of its own, beside a
-bare read of the same columns by pyarrow.
+Then the stage runs on predictions for a synthetic corpus, by hour, in a new process. It is compared
+with a bare read of the same columns by pyarrow. The package is imported only where it is used, so
+that the process of the bare read does not have its memory.
 """
 
 import statistics
 from argparse import Namespace
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import measuring
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
-from measuring import Way
+from measuring import Table
+
+if TYPE_CHECKING:
+    from sentiflow.metrics.shares import Shares
 
 NUM_DRAWS = 200
+"""Draws of the labels that are shown."""
 
 
-def measure_coverage(uri: Path) -> None:
-    """Print coverage and width of the intervals of the airlines' shares, and of their rivals'."""
-    import sentiflow
-    from sentiflow.metrics import sampling, shares
+@dataclass(frozen=True)
+class TestRows:
+    """The test rows of a run: N rows, C classes, A airlines."""
 
-    run = sentiflow.load_run(uri)
-    rows = run.predictions.to_pandas(filters=[("split", "==", "test")])
-    classes = run.scored.classes
-    probabilities = rows[[f"probability_{name}" for name in classes]].to_numpy(float)
-    label, (group, airlines) = rows["label"].to_numpy(int), pd.factorize(rows["airline"])
-    of_class = label[:, None] == np.arange(len(classes))
-    truth = np.array([of_class[group == one].mean(axis=0) for one in range(len(airlines))])
+    airline: np.ndarray
+    """N positions, from 0 to A - 1."""
+    label: np.ndarray
+    """N positions, from 0 to C - 1."""
+    prediction: np.ndarray
+    """N positions, from 0 to C - 1."""
+    probabilities: np.ndarray
+    """``(N, C)``."""
 
-    def estimate(found: np.ndarray, shown: np.ndarray) -> shares.Shares:
-        sums = sampling.add_up(
-            pd.DataFrame({"group": group}),
+    @classmethod
+    def read(cls, uri: Path) -> "TestRows":
+        """Read the test rows of a run."""
+        import sentiflow
+
+        run = sentiflow.load_run(uri)
+        rows = run.predictions.to_pandas(filters=[("split", "==", "test")])
+        airline, _ = pd.factorize(rows["airline"])
+        columns = [f"probability_{name}" for name in run.scored.classes]
+        return cls(
+            airline=airline,
+            label=rows["label"].to_numpy(int),
             prediction=rows["prediction"].to_numpy(int),
-            probabilities=found,
-            label=np.where(shown, label, -1),
-            weight=np.ones(len(rows)),
+            probabilities=rows[columns].to_numpy(float),
+        )
+
+    def count_shares(self) -> np.ndarray:
+        """Count the true share of each class in each airline, ``(A, C)``."""
+        is_class = self.label[:, None] == np.arange(self.probabilities.shape[1])
+        num_airlines = self.airline.max() + 1
+        return np.array(
+            [is_class[self.airline == number].mean(axis=0) for number in range(num_airlines)]
+        )
+
+    def estimate(self, probabilities: np.ndarray, is_shown: np.ndarray) -> "Shares":
+        """Estimate the shares from the labels that are shown and from probabilities."""
+        from sentiflow.metrics import sampling, shares
+
+        sums = sampling.add_up(
+            pd.DataFrame({"group": self.airline}),
+            prediction=self.prediction,
+            probabilities=probabilities,
+            label=np.where(is_shown, self.label, -1),
+            weight=np.ones(len(self.label)),
         )
         return shares.estimate(sums)
 
-    def figures(low: np.ndarray, high: np.ndarray) -> measuring.Figures:
-        return {"coverage": ((low <= truth) & (truth <= high)).mean(), "width": (high - low).mean()}
 
-    rng, rounds = np.random.default_rng(0), defaultdict(list)
+def measure_coverage(uri: Path) -> None:
+    """Print coverage and width of the intervals of the airlines' shares, and of their rivals."""
+    rows = TestRows.read(uri)
+    num_rows = len(rows.label)
+    truth = rows.count_shares()
+    uniform = np.full_like(rows.probabilities, 1 / truth.shape[1])
+
+    def measure(low: np.ndarray, high: np.ndarray) -> measuring.Figures:
+        is_inside = (low <= truth) & (truth <= high)
+        return {"coverage": is_inside.mean(), "width": (high - low).mean()}
+
+    rng = np.random.default_rng(0)
+    rounds = defaultdict(list)
     for _ in range(NUM_DRAWS):
-        shown = rng.permutation(len(rows)) < len(rows) // 2
-        labels = estimate(np.full_like(probabilities, 1 / len(classes)), shown)
-        ours = estimate(probabilities, shown)
-        error = 1.96 * np.sqrt(ours.predicted * (1 - ours.predicted) / ours.rows[:, None])
-        rounds["labels alone"].append(figures(labels.low, labels.high))
-        predicted = figures(ours.predicted - error, ours.predicted + error)
-        rounds["predicted labels, binomial"].append(predicted)
-        rounds["sentiflow trends"].append(figures(ours.low, ours.high))
-    title = f"{len(rows) // 2:,} of {len(rows):,} labels shown"
+        is_shown = rng.permutation(num_rows) < num_rows // 2
+        labels = rows.estimate(uniform, is_shown)
+        ours = rows.estimate(rows.probabilities, is_shown)
+        predicted = ours.predicted
+        error = 1.96 * np.sqrt(predicted * (1 - predicted) / ours.rows[:, None])
+        binomial = measure(predicted - error, predicted + error)
+        rounds["labels alone"].append(measure(labels.low, labels.high))
+        rounds["predicted labels, binomial"].append(binomial)
+        rounds["sentiflow trends"].append(measure(ours.low, ours.high))
+    title = f"{num_rows // 2:,} of {num_rows:,} labels shown"
     measuring.show(title, rounds, middle=statistics.mean)
 
 
@@ -99,9 +144,14 @@ def run_trends(output: Path) -> measuring.Figures:
 
 def read_columns(output: Path) -> measuring.Figures:
     """Read the same columns, and do nothing with them."""
+    predictions = ds.dataset(output / "scored/predictions")
     names = ["label", "prediction", "probability", "time"]
-    rows = ds.dataset(output / "scored/predictions").scanner(columns=names, use_threads=False)
-    read = partial(deque, rows.to_batches(), maxlen=0)
+    batches = predictions.scanner(columns=names, use_threads=False).to_batches()
+
+    def read() -> None:
+        for _ in batches:
+            pass
+
     return {"seconds": measuring.seconds_of(read), "MB": measuring.peak_mb()}
 
 
@@ -109,12 +159,13 @@ WAYS = {"pyarrow, a bare read": read_columns, "sentiflow trends, the stage": run
 
 
 def measure(way: str, folder: Path) -> measuring.Figures:
-    """Measure in a process of its own."""
-    return measuring.in_processes([partial(WAYS[way], folder)])[0]
+    """Measure in a new process."""
+    results = measuring.in_processes([partial(WAYS[way], folder)])
+    return results[0]
 
 
-def list_tables(folder: Path, options: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
-    """Measure coverage; then give a table of time and memory for each number of rows."""
+def list_tables(folder: Path, options: Namespace) -> Iterator[Table]:
+    """Measure coverage; then list a table of time and memory for each number of rows."""
     for run in options.inputs:
         measure_coverage(run)
     for num_rows in options.rows:

@@ -2,9 +2,9 @@
 
     python benchmarks/words.py
 
-The file has the package's 400,000 vectors in GloVe's format, 171 MB. Each round is a new process,
-imports included. The tutorial's process loads the vectors with torchtext, measures the distance to
-each word with torch, and sorts all distances in Python.
+The file has the 400,000 vectors of the package in GloVe's format, 171 MB. Each round is a new
+process whose imports are timed. The tutorial's process loads the vectors with torchtext, measures
+the distance to each word with torch, and sorts all distances in Python.
 """
 
 import os
@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measuring import Figures, Way, main, python, seconds_of
+from measuring import Figures, Table, main, python, seconds_of
 
 from sentiflow.words import word_vectors
 
@@ -31,21 +31,25 @@ for index, distance in sorted(enumerate(distances.numpy()), key=lambda x: x[1])[
 
 
 def write_text(path: Path) -> None:
-    """Write the package's vectors in GloVe's text format."""
+    """Write the vectors of the package in GloVe's text format."""
     glove = word_vectors.load("package:glove.6B.50d")
-    rows = zip(glove.words.to_pylist(), np.ascontiguousarray(glove.vectors).tolist(), strict=True)
+    words = glove.words.to_pylist()
+    vectors = np.ascontiguousarray(glove.vectors).tolist()
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(f"{word} {' '.join(f'{x:.5g}' for x in row)}\n" for word, row in rows)
+        for word, vector in zip(words, vectors, strict=True):
+            numbers = " ".join(f"{number:.5g}" for number in vector)
+            file.write(f"{word} {numbers}\n")
 
 
-def ask(folder: Path, kept: str, *command: object) -> Figures:
-    """Delete what an earlier round has kept, and measure a command."""
-    for path in folder.glob(kept) if kept else ():
-        path.unlink()
+def ask(folder: Path, cached: str, *command: object) -> Figures:
+    """Delete the files that an earlier round has cached, and measure a command."""
+    if cached:
+        for path in folder.glob(cached):
+            path.unlink()
     return {"seconds": seconds_of(lambda: python(*command))}
 
 
-def list_tables(folder: Path, _: Namespace) -> Iterator[tuple[str, dict[str, Way]]]:
+def list_tables(folder: Path, _: Namespace) -> Iterator[Table]:
     """List the ways to find the nearest words."""
     os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
     text = folder / "glove.6B.50d.txt"

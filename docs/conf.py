@@ -1,7 +1,8 @@
-"""The site of the pages, made by ``make docs`` with Sphinx: the same files as in the repository.
+"""Settings of Sphinx, with which ``make docs`` makes a site of the pages in the repository.
 
-The source directory is the repository's root, so that a link works in both. Every warning is an
-error: a broken link, a missing picture, a page that ``_toc.yml`` does not list.
+The source directory is the root of the repository, so that a link works in the repository and on
+the site. Every warning is an error: a broken link, a missing picture, or a page that ``_toc.yml``
+does not list.
 """
 
 import subprocess
@@ -29,7 +30,9 @@ html_extra_path = ["site"]
 html_copy_source = False
 pygments_style = "friendly"
 
-# The reference of the command line is the help of each command, written by Typer.
-command = [sys.executable, "-m", "typer", "sentiflow.cli.app", "utils", "docs", "--name", project]
-command += ["--title", "Command line", "--output", str(ROOT / "docs/command_line.md")]
+# Typer writes the help of each command into the reference of the command line.
+command = [
+    sys.executable, "-m", "typer", "sentiflow.cli.app", "utils", "docs", "--name", project,
+    "--title", "Command line", "--output", str(ROOT / "docs/command_line.md"),
+]  # fmt: skip
 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)

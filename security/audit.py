@@ -1,9 +1,9 @@
-"""Look every installed package up in a list of known vulnerabilities.
+"""Look up every installed package in a list of known vulnerabilities.
 
-What is looked up is what is installed beside this Python, in the versions that run, not what
-``constraints.txt`` would allow. Answers come from OSV, or from PyPI with ``--service pypi``; what a
-service does not know, or cannot be asked, counts as not audited: a mirror of PyPI that has no such
-list would otherwise make everything look safe.
+The packages are those installed for this Python, in the installed versions, whatever
+``constraints.txt`` allows. Answers come from OSV, or from PyPI with ``--service pypi``. A package
+that the service does not know counts as not audited, and so do all packages if the service cannot
+be asked. Otherwise a mirror of PyPI that has no such list would make everything look safe.
 
     make audit
     python security/audit.py [--service osv | pypi]
@@ -24,38 +24,37 @@ OURS = "sentiflow"
 
 
 def installed() -> list[str]:
-    """List what is installed as NAME==VERSION, without the part of a version that names a build."""
-    pins = {
-        distribution.metadata["Name"].lower(): distribution.version.partition("+")[0]
-        for distribution in metadata.distributions()
-    }
-    return [f"{name}=={version}" for name, version in sorted(pins.items()) if name != OURS]
+    """List the installed packages as NAME==VERSION, without the build in a version, ``+cpu``."""
+    versions = {}
+    for distribution in metadata.distributions():
+        name = distribution.metadata["Name"].lower()
+        version, _, _ = distribution.version.partition("+")
+        versions[name] = version
+    return [f"{name}=={version}" for name, version in sorted(versions.items()) if name != OURS]
 
 
 def look_up(pins: list[str], *, service: str) -> list[dict[str, Any]] | str:
-    """Look packages up with pip-audit; returns what it says of each, or why it says nothing."""
+    """Look up packages with pip-audit; returns its answer for each, or why there is no answer."""
     with tempfile.TemporaryDirectory() as folder:
-        listed, answer = Path(folder, "packages.txt"), Path(folder, "answer.json")
+        listed = Path(folder, "packages.txt")
+        answer = Path(folder, "answer.json")
         listed.write_text("\n".join(pins))
-        command = [sys.executable, "-m", "pip_audit", "--requirement", str(listed), "--no-deps"]
-        command += [
-            "--disable-pip",
-            "--vulnerability-service",
-            service,
-            "--progress-spinner",
-            "off",
-        ]
-        command += ["--format", "json", "--output", str(answer)]
+        command = [
+            sys.executable, "-m", "pip_audit", "--requirement", str(listed), "--no-deps",
+            "--disable-pip", "--vulnerability-service", service, "--progress-spinner", "off",
+            "--format", "json", "--output", str(answer),
+        ]  # fmt: skip
         done = subprocess.run(command, capture_output=True, text=True)
         if not answer.exists():
-            lines = done.stderr.strip().splitlines() or [f"pip-audit ended with {done.returncode}"]
-            return lines[-1]
+            lines = done.stderr.strip().splitlines()
+            return lines[-1] if lines else f"pip-audit ended with {done.returncode}"
         return json.loads(answer.read_text())["dependencies"]
 
 
 def main() -> int:
-    """Print what is known of the installed packages, and return the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print the known vulnerabilities of the installed packages, and return the exit code."""
+    first_line, _, _ = __doc__.partition("\n")
+    parser = argparse.ArgumentParser(description=first_line)
     parser.add_argument("--service", choices=["osv", "pypi"], default="osv")
     service = parser.parse_args().service
     found = look_up(installed(), service=service)
@@ -71,11 +70,17 @@ def main() -> int:
             print(f"{name}: {vulnerability['id']}, fixed in {fixed}")
     unknown = [package["name"] for package in found if "skip_reason" in package]
     if unknown:
-        names = ", ".join(unknown[:5]) + (", ..." if len(unknown) > 5 else "")
+        names = ", ".join(unknown[:5])
+        if len(unknown) > 5:
+            names += ", ..."
         print(f"audit: {service} knows nothing of {len(unknown)}: {names}", file=sys.stderr)
     known = len(found) - len(unknown)
     print(f"{known} packages looked up, {len(vulnerable)} with known vulnerabilities")
-    return 1 if vulnerable else 2 if unknown else 0
+    if vulnerable:
+        return 1
+    if unknown:
+        return 2
+    return 0
 
 
 if __name__ == "__main__":
