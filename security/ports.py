@@ -7,6 +7,7 @@ the result.
     python security/ports.py
 """
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -144,11 +145,15 @@ def reach(address: str) -> str:
     return str(ip)
 
 
-def free_port() -> int:
-    """Find a port on which nothing listens."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def free_ports(number: int) -> list[int]:
+    """Find different ports on which nothing listens."""
+    with contextlib.ExitStack() as stack:
+        ports = []
+        for _ in range(number):  # a port that is bound is not found twice
+            sock = stack.enter_context(socket.socket())
+            sock.bind(("127.0.0.1", 0))
+            ports.append(sock.getsockname()[1])
+        return ports
 
 
 def local_run(folder: Path) -> subprocess.Popen[bytes]:
@@ -176,8 +181,8 @@ def head(folder: Path) -> subprocess.Popen[bytes]:
         "--disable-usage-stats", "--num-cpus", "2", "--dashboard-host", "127.0.0.1",
         "--temp-dir", str(folder / "ray"), "--min-worker-port", "0", "--max-worker-port", "0",
     ]  # fmt: skip
-    for name in PORTS:
-        command += [f"--{name}", str(free_port())]
+    for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
+        command += [f"--{name}", str(port)]
     variables = {"HOME": str(folder), "RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
     return subprocess.Popen(command, env=os.environ | variables, stdout=subprocess.DEVNULL)
 
