@@ -23,14 +23,17 @@ class Copy(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CorpusFiles:
-    """The files of a corpus: those that were scored before, then new ones. Prepared data: none."""
+    """The files of a corpus: files that were scored before, then new files.
+
+    A corpus of prepared data has none of them.
+    """
 
     listed: Sequence[InputFile]
     """All files."""
     num_old: int
     """Files that were scored before: the first ones of ``listed``."""
     copies: dict[str, Copy]
-    """Files with the content of an earlier one, by their URIs: they are not scored."""
+    """Files with the content of an earlier file, by their URIs: copies are not scored."""
 
     @property
     def distinct(self) -> list[InputFile]:
@@ -44,7 +47,7 @@ class CorpusFiles:
 
     @property
     def new(self) -> list[InputFile]:
-        """The files without copies that follow."""
+        """The files without copies that were not scored before."""
         return self._leave_out_copies(self.listed[self.num_old :])
 
     def _leave_out_copies(self, files: Sequence[InputFile]) -> list[InputFile]:
@@ -84,9 +87,10 @@ def find(corpus: Input, *, num_old: int) -> CorpusFiles:
 
 
 def _find_copies(files: Sequence[InputFile]) -> dict[str, Copy]:
-    """Find files with the content of one before them, by URI.
+    """Find files with the content of a file before them, by URI.
 
-    A new file is read only if another one has its size.
+    A file is read only if it has no hash yet and another file has the same size. The size of a
+    member of an archive is the size of the archive, so only members of the same name are compared.
     """
     kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
     counts = Counter(kinds)

@@ -33,7 +33,8 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 _ASCII_JSON = json.JSONEncoder()
 _BLANKS = str.maketrans("\t\n\r\0", "   \ufffd")
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0), *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-"""Characters that control a terminal, or the direction of what follows."""
+"""Characters that control a terminal or end a line, and from U+202A characters that change the
+direction of the text after them."""
 _ESCAPES = {code: printable(chr(code)) for code in _CONTROLS} | _BLANKS
 """Replacements for a terminal: control characters are escaped, tabs and line ends are blanks."""
 _NO_KNOWN_WORD = "\t(no known word: the prior)"
@@ -48,11 +49,12 @@ def predict(
 ) -> None:
     """Score blocks of lines on all cores, and write their predictions to a stream, in order.
 
-    Predictions are written before more input is awaited, so that it can be used interactively.
+    Predictions are written before more input is awaited, so that a person can type a line and see
+    its prediction.
 
     Args:
         package: The model.
-        blocks: Blocks of :func:`read`, or one.
+        blocks: Blocks from :func:`read`, or a single block.
         out: Stream for the predictions.
         render: :func:`to_tsv` or :func:`to_json`.
     """
@@ -164,7 +166,7 @@ def to_json(
 
 
 def _to_list(values: pa.Array | np.ndarray) -> list[Any]:
-    """Convert a column; float32 becomes floats that are written with the same few digits."""
+    """Convert a column; a float32 becomes the float with the same shortest decimal form."""
     array = pa.array(values)
     if pa.types.is_float32(array.type):
         return list(map(float, array.cast(pa.string()).to_pylist()))

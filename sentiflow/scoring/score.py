@@ -3,9 +3,9 @@
 One task of Ray Data reads, scores and writes one part of the corpus; with GPUs actors score the
 parts (:mod:`tasks` has the steps). A finished part leaves a completion marker that names the
 model, the settings and the rows. So a killed scoring resumes with the parts that have no marker. If
-files were added to the corpus, only these are scored; with an alias, by the version that it names
-now. Ray Data's own checkpoints would not do: they know neither model nor settings, so that a rerun
-could keep predictions of another model.
+files were added to the corpus, only the new files are scored. If an alias names the model, they are
+scored by the version that the alias names now. Ray Data's own checkpoints are not used, because
+they know neither model nor settings: a rerun could keep predictions of another model.
 """
 
 from __future__ import annotations
@@ -49,17 +49,21 @@ class _Earlier:
     """Results of earlier jobs, which this job extends; by default there are none."""
 
     counts: RowCounts = field(default_factory=RowCounts)
+    """Counts of the rows that were scored."""
     num_files: int = 0
     """Files of the corpus that were scored."""
     num_parts: int = 0
+    """Parts that were scored; the next part has this number."""
     precision: str = ""
+    """``fp32`` or ``bf16``; empty without an earlier job."""
     models: Mapping[str, ModelInput] = field(default_factory=dict)
     """The models that have scored, by version."""
     scorings: Sequence[Scoring] = ()
+    """For each job the parts that it has added."""
 
     @classmethod
     def of(cls, previous: Manifest | None, model: ModelInput) -> _Earlier:
-        """Take them from the manifest of the present result."""
+        """Take the results from the manifest of the previous job, if there is one."""
         if previous is None:
             return cls()
         return cls(
@@ -135,18 +139,18 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         labels=labels,
         on_gpu=num_gpus > 0,
     )
-    of_parts = _score_parts(plan, source, maps, job, num_gpus)
+    part_counts = _score_parts(plan, source, maps, job, num_gpus)
 
     has_row_ids = isinstance(rows, TablePlan) and rows.table_format.has_row_ids
     may_repeat = len(files.distinct) > 1 and not has_row_ids
-    new = _sum_up(plan.model, output, source, earlier.counts, of_parts, may_repeat=may_repeat)
+    new = _sum_up(plan.model, output, source, earlier.counts, part_counts, may_repeat=may_repeat)
     total = RowCounts.sum([earlier.counts, new])
-    _check(output, source, new, total)
+    _check_accepted(output, source, new, total)
 
     done = Summary(
         new=new,
         total=total,
-        num_scored=sum(of_parts[number].accepted for number in maps.fresh),
+        num_scored=sum(part_counts[number].accepted for number in maps.fresh),
         seconds=time.monotonic() - began,
         drift=summary.find_drift(total, plan.model),
     )
@@ -216,7 +220,7 @@ def _score_parts(
     job: ScoreJob,
     num_gpus: float,
 ) -> list[RowCounts]:
-    """Score the parts that have no completion marker; return the results of all."""
+    """Score the parts that have no completion marker; return the counts of all parts."""
     kept = tuple(tasks.list_kept(job.keep_columns))
     keep_raw = plan.config.prepare.keep_raw
     if plan.prepared:  # its rows have been checked
@@ -242,7 +246,7 @@ def _sum_up(
     output: Output,
     source: Corpus,
     before: RowCounts,
-    parts: Sequence[RowCounts],
+    part_counts: Sequence[RowCounts],
     *,
     may_repeat: bool,
 ) -> RowCounts:
@@ -253,10 +257,10 @@ def _sum_up(
         output: The output.
         source: The new rows.
         before: Counts of the rows that were scored before.
-        parts: Results of the new rows.
+        part_counts: Counts of the parts of the new rows.
         may_repeat: Whether a row of an earlier file may have the same ``tweet_id``.
     """
-    new = RowCounts.sum(parts)
+    new = RowCounts.sum(part_counts)
     learned_files = score_inputs.find_learned_files(source.files, model)
     if learned_files:
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
@@ -285,7 +289,8 @@ def _count_repeated_ids(output: Output, source: Corpus, before: RowCounts, new: 
         for piece in part.pieces:
             first_rows.setdefault(piece.source, piece.first_row)
 
-    def read(item: FileEntry) -> _Ids:
+    def read_ids(item: FileEntry) -> _Ids:
+        # Until the output is published, its new files are below ``parts_uri``.
         uri = join(output.parts_uri, item["path"])
         if not filesystem.exists(uri):
             uri = join(output.spec.uri, item["path"])
@@ -295,17 +300,18 @@ def _count_repeated_ids(output: Output, source: Corpus, before: RowCounts, new: 
 
     files = [*before.files, *new.files]
     predictions = [item for item in files if item["path"].startswith("predictions/")]
-    found = filesystem.map_files(read, predictions)
+    found = filesystem.map_files(read_ids, predictions)
     row_ids = np.concatenate([ids.row_ids for ids in found])
     hashes = np.concatenate([ids.hashes for ids in found])
 
     # 0: a file that was scored before; 1, 2, ...: the new files
     file_numbers = np.searchsorted(sorted(first_rows.values()), row_ids, side="right")
+    # A row repeats an id if the first row with this id is in an earlier file.
     _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
     return int((file_numbers > file_numbers[first[place]]).sum())
 
 
-def _check(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> None:
+def _check_accepted(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> None:
     """Refuse a corpus if all its rows are rejected.
 
     Raises:
@@ -342,10 +348,10 @@ def _publish(
         done: What was scored.
         files: The files of the corpus.
         earlier: Results of earlier jobs.
-        recorder: Describes the run.
+        recorder: Its run in MLflow.
 
     Raises:
-        UserError: A file of the corpus was changed meanwhile; the new output is removed.
+        UserError: A file of the corpus was changed during the scoring; the new output is removed.
     """
     try:
         input_files.check_unchanged(source.files)

@@ -1,4 +1,4 @@
-"""Plan of a scoring -> the corpus, inspected and cut into parts, and the model for all nodes."""
+"""Plan of a scoring -> the corpus, cut into parts, and a model that all nodes can read."""
 
 import functools
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class Inspected(NamedTuple):
     rows: corpus.Plan | corpus.Corpus
     """New files, or prepared data, which are cut already."""
     labels: tuple[str, ...]
-    """Names of its classes: labels are positions among them."""
+    """Names of the classes of the corpus; a label is a position among them."""
 
 
 def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected:
@@ -34,11 +34,11 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
         unpack_to: Directory for the content of compressed files.
 
     Raises:
-        UserError: It mixes CSV and Parquet, cannot be read, or has no such column.
+        UserError: The corpus mixes CSV and Parquet, cannot be read, or lacks a column to keep.
     """
     settings = plan.settings
-    # Files that do not name their classes are assumed to have the model's, and neutral beside
-    # negative and positive.
+    # Files that do not name their classes are assumed to have the classes of the model. If these
+    # are negative and positive, the files may also have neutral, as Sentiment140 has.
     assumed = SENTIMENT140 if plan.classes == BINARY else plan.classes
     if plan.prepared:
         inspected = _open_prepared(settings, plan.prepared)
@@ -117,10 +117,10 @@ def cut(
 
 
 def fetch_model(plan: ScorePlan, output: Output) -> str:
-    """Return a directory of the model that all nodes can read.
+    """Copy the model where that is needed; return its directory, which all nodes can read.
 
     A model in MLflow is downloaded for the time of the scoring. Several models are averaged into
-    one package, which stays in the output: its members are no longer needed then.
+    one package. The package stays in the output, so a later job needs only the package.
 
     Raises:
         UserError: The model is damaged.
@@ -136,15 +136,20 @@ def fetch_model(plan: ScorePlan, output: Output) -> str:
     return model_sources.gather(model, to=join(output.uri, MODEL), work=work, tracking=tracking)
 
 
-def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
-    """Name files of the corpus whose rows the model was trained on, unless the rows are marked.
+def find_learned_files(source: Input, model: ModelInput) -> list[str]:
+    """Name the files of a corpus whose rows the model was trained on, unless a split marks them.
 
-    Prepared data mark them by their splits, but a refit may have learned all rows.
+    In prepared data the split of a row says whether the model was trained on it. This does not hold
+    for a refit that was trained on all rows: then the prepared data are named.
+
+    Args:
+        source: The corpus.
+        model: The model.
     """
     refit = model.get("refit")
-    is_of_refit = refit and refit["prepared"]["fingerprint"] == corpus["fingerprint"]
+    is_of_refit = refit and refit["prepared"]["fingerprint"] == source["fingerprint"]
     if refit and is_of_refit and refits.has_seen_test(refit):
-        return [display_uri(corpus["uri"])]
+        return [display_uri(source["uri"])]
     learned: set[str] = set()
     for member in model.get("members") or [model]:
         training = manifest.read_input(member, "training")
@@ -152,5 +157,5 @@ def find_learned_files(corpus: Input, model: ModelInput) -> list[str]:
             prepared = manifest.read_input(training["inputs"], "prepared")
             if prepared:
                 learned |= manifest.identify_learned_files(prepared)
-    files = [item for item in corpus.get("files", ()) if manifest.identify_file(item) in learned]
+    files = [item for item in source.get("files", ()) if manifest.identify_file(item) in learned]
     return [display_uri(item["uri"]) for item in files]

@@ -28,10 +28,14 @@ _NOT_DECISIVE = {
     "num_workers",
     "gpus_per_worker",
 }
-"""Settings that do not decide the result by themselves."""
+"""Settings that are not compared. They do not change the predictions, apart from the precision that
+a GPU may change and that later jobs keep; or they name the corpus or the model, which are compared
+as inputs."""
 VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
-"""The URI of a version in the registry."""
+"""The URI of a version in the registry: what the URIs of all versions of the model begin with, then
+the number of the version."""
 _ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
+"""A URI that may name another version later: ``models:/NAME@ALIAS`` or ``models:/NAME/latest``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,7 @@ class ScorePlan:
     spec: OutputSpec
     """The output. Its inputs are ``model`` and ``corpus``."""
     model: ModelInput
+    """The model, or the average of several."""
     classes: tuple[str, ...]
     """The classes of the model."""
     corpus: Input
@@ -82,7 +87,7 @@ def resolve(config: Config) -> ScorePlan:
         inputs={"model": model, "corpus": corpus},
         owns=OWNS,
         grows="corpus",
-        follows=_follow(settings, model),
+        follows=_find_version_prefix(settings, model),
     )
     return ScorePlan(
         config=config,
@@ -110,7 +115,7 @@ def _describe_files(settings: ScoreSettings) -> Input:
     If all files of a complete result are gone, they are described as they were.
 
     Raises:
-        UserError: One does not exist.
+        UserError: A file does not exist.
     """
     scored = manifest.read(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
@@ -122,8 +127,11 @@ def _describe_files(settings: ScoreSettings) -> Input:
     return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)
 
 
-def _follow(settings: ScoreSettings, model: ModelInput) -> str:
-    """Return the beginning of the URIs of all versions of a model, if an alias names it."""
+def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:
+    """Return what the URIs of all versions of a model begin with.
+
+    It is empty unless an alias names the model.
+    """
     version = VERSION.fullmatch(model["uri"])
     is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
     return version[1] if version and is_alias else ""

@@ -94,17 +94,19 @@ class RowCounts:
     predicted: dict[str, int] = field(default_factory=dict)
     """Rows predicted to be of each class of the model."""
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
+    """Rejected rows by reason."""
     unknown_values: dict[str, int] = field(default_factory=dict)
     """Rows with each of the most frequent unknown labels, as written."""
     profile: Profile = field(default_factory=Profile)
     """Statistics of the texts and their predictions."""
     peak_memory_bytes: int = 0
-    """Most memory that a process has taken so far."""
+    """Most memory that one process has taken, up to the end of its part."""
     files: list[FileEntry] = field(default_factory=list)
+    """Files of predictions and of rejected rows."""
 
     @classmethod
     def sum(cls, parts: Sequence["RowCounts"]) -> "RowCounts":
-        """Add up parts, of which there may be none."""
+        """Add up the counts of parts; without parts all counts are 0."""
         total = merge_counts([vars(part) for part in (cls(), *parts)])
         total["peak_memory_bytes"] = max((part.peak_memory_bytes for part in parts), default=0)
         return cls(**total)
@@ -270,6 +272,7 @@ def describe_unseen(scored: pa.Table, scores: Scores, job: ScoreJob) -> Profile:
 
     A model is surer of rows that it has learned, and was chosen by validation rows.
     """
+    # The first two splits are train and validation.
     is_seen = pc.is_in(scored["split"], pa.array(schema.SPLITS[:2])).combine_chunks()
     if pc.any(is_seen).as_py():
         is_unseen = pc.invert(is_seen)

@@ -22,6 +22,7 @@ TENSORS = "tensors.safetensors"
 STATE = "state.json"
 
 _FOLDER = re.compile("(?P<name>step-(?P<step>[0-9]+)-[0-9a-f]+)/")
+"""Begins the path of a file of a checkpoint, relative to the directory of the checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def list_steps(root: str) -> list[int]:
 
 def load(root: str, step: int) -> Checkpoint:
     """Read the complete checkpoint of a step, which must exist."""
-    names = [f.name for f in _list_folders(root) if f.step == step and f.is_complete]
+    folders = _list_folders(root)
+    names = [each.name for each in folders if each.step == step and each.is_complete]
     folder = join(root, names[-1])
     content = filesystem.read_bytes(join(folder, TENSORS))
     state = json.loads(filesystem.read_bytes(join(folder, STATE)))

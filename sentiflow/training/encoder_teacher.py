@@ -40,7 +40,7 @@ from sentiflow.training.train_plan import TrainPlan
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
 _CHUNK_ROWS = 4096
-"""Rows of a part: some 10 s, which a killed job loses."""
+"""Rows of a part. Encoding it takes about 10 s: a killed job loses no more of each task."""
 _MAX_TRAIN_ROWS = 100_000
 """Train rows that the teacher is fitted to, at most."""
 _SAMPLE_ROWS = 128
@@ -65,7 +65,8 @@ class TextRange:
     stop: int
     """The row after the last one."""
     step: int
-    """More than 1 where train rows are many: every second, third, … row is enough."""
+    """Distance between two rows that are used. More than 1 if there are more train rows than
+    ``_MAX_TRAIN_ROWS``: then every second, third, … row is enough."""
 
     @property
     def num_rows(self) -> int:
@@ -114,6 +115,7 @@ def fit_teacher(
     linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
 
     def compute_probabilities(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
+        # A class without a row here has the probability 0.
         logs = np.full((len(text), num_classes), -np.inf)
         logs[:, regression.classes_] = regression.predict_log_proba(vectors)
         logits = linear.logits(tokenize(text, name=tokenizer))
@@ -271,12 +273,14 @@ def fit(
         return is_train
 
     if part.number > 0:
-        asked = _ask(texts, find_vectors, tokenizer, learned, folds.splits, is_trained_on)
+        answered = _fit_and_answer(
+            texts, find_vectors, tokenizer, learned, folds.splits, is_trained_on
+        )
     else:
-        asked = _ask(texts, find_vectors, tokenizer, learned)
+        answered = _fit_and_answer(texts, find_vectors, tokenizer, learned)
     hashes = list[np.ndarray]()
     answers = list[np.ndarray]()
-    for text, probabilities in asked:
+    for text, probabilities in answered:
         hashes.append(hash_texts(text))
         answers.append(probabilities)
     distinct, first = np.unique(np.concatenate(hashes), return_index=True)
@@ -284,7 +288,7 @@ def fit(
     return part.uri
 
 
-def _ask(
+def _fit_and_answer(
     texts: Sequence[TextRange],
     find_vectors: Callable[[int, pa.Array], np.ndarray],
     tokenizer: str,
@@ -303,10 +307,11 @@ def _ask(
         is_trained_on: Takes texts of these splits, and says which of them it is fitted to.
 
     Yields:
-        The texts of each part and their probabilities. Rows of other classes are left out.
+        The texts of each part and their probabilities. Rows of classes that the network does not
+        learn are left out.
     """
 
-    def read(number: int) -> _EncodedRows:
+    def read_part(number: int) -> _EncodedRows:
         columns = ["text", "label"] if texts[number].split in SPLITS else ["text"]
         rows = relabel(read_texts(texts[number], columns=columns), learned.positions)
         rows = rows.combine_chunks()
@@ -315,7 +320,7 @@ def _ask(
             text=text, label=rows["label"].combine_chunks(), vectors=find_vectors(number, text)
         )
 
-    parts = [read(number) for number, part in enumerate(texts) if part.split in splits]
+    parts = [read_part(number) for number, part in enumerate(texts) if part.split in splits]
     text = pa.concat_arrays([part.text for part in parts])
     label = pa.concat_arrays([part.label for part in parts])
     chosen = np.flatnonzero(is_trained_on(text))
@@ -331,7 +336,7 @@ def _ask(
         num_classes=len(learned.names),
     )
     for number in range(len(texts)):
-        rows = read(number)
+        rows = read_part(number)
         yield rows.text, compute_probabilities(rows.text, rows.vectors)
 
 
@@ -356,7 +361,7 @@ def write_answers(
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
     learned = choose(prepared, TrainSettings())
     texts = _list_texts(PreparedFiles.of(prepared, uri), {})
-    answered = _ask(
+    answered = _fit_and_answer(
         texts,
         lambda _, text: text_encoders.encode(encoder, text.to_pylist()),
         prepared["settings"]["tokenizer"],

@@ -24,7 +24,7 @@ from sentiflow.training.train_plan import TrainPlan
 
 _TRAIN = schema.SPLITS[0]
 EXCERPTS = "excerpts"
-"""Name of their table."""
+"""Name of the table of excerpts."""
 _MAX_EXCERPTS = 12_000
 """Excerpts of all texts together."""
 _MAX_PER_TEXT = 4
@@ -34,7 +34,7 @@ _LEFT_OUT = 0.6
 _FIRST_ROW = 1 << 40
 """``row_id`` of the first excerpt: larger than the ``row_id`` of any row."""
 _END = "\uffff"
-"""Ends a word: no character of any text."""
+"""Marks the end of a word. No text has this character."""
 
 
 @dataclass(frozen=True)

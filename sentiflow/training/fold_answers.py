@@ -21,7 +21,7 @@ from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
 
 _NEVER = -30.0
-"""Logit of a class that a model has not learned."""
+"""Logit of a class that the model of a fold has not learned: its probability is almost 0."""
 _COUNTS = ("num_tokens", "lengths", "num_unknown")
 """Fields of ``Scores`` that the logits come with."""
 

@@ -52,7 +52,8 @@ class AllRows:
 def read(job: TrainJob, learned: learned_classes.LearnedClasses) -> AllRows:
     """Read and tokenize all rows, and load the word vectors of the prepared data.
 
-    Given test rows are left out, and unlabelled texts that labelled rows have, too.
+    Test rows that the data came with are left out. Unlabelled texts that equal the text of a
+    labelled row are left out, too.
 
     Raises:
         UserError: Too few different texts leave nothing to learn outside a fold.
@@ -140,7 +141,7 @@ def write(
         update={
             "prepared_uri": uri,
             "classes": tuple(name for name in learned.names if counts["train"][name]),
-            "unsure": None,
+            "unsure": None,  # it is decided by the answers of all folds
         }
     )
     return replace(
@@ -150,6 +151,7 @@ def write(
         checkpoints_uri=join(uri, "checkpoints"),
         model_uri=join(uri, "model"),
         linear_uri=join(uri, "linear"),
+        # Only so that the package has a linear model: the folds calibrate each other later.
         calibration={"linear_weight": 1.0, "linear_strength": STRENGTHS[0]},
     )
 

@@ -26,7 +26,7 @@ class Folds:
 
     @classmethod
     def of(cls, prepared: Manifest, num_folds: int) -> "Folds":
-        """Divide the rows of prepared data."""
+        """Describe the folds of prepared data."""
         fixed = prepared.get("fixed_splits", ())
         split = prepared["settings"]["split"]
         return cls(
@@ -62,7 +62,7 @@ class Folds:
         """Check that each fold leaves labelled rows of two classes or more to train on.
 
         Raises:
-            UserError: One does not.
+            UserError: Outside a fold there are fewer than two classes.
         """
         position = self.place(text)
         for number in range(self.num_folds):

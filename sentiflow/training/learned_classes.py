@@ -30,7 +30,7 @@ class LearnedClasses:
     left_out: tuple[str, ...] = ()
     """See ``PackageSettings.left_out``."""
     num_unlabelled: int = 0
-    """Unlabelled texts with a known word, which pretraining reads, too."""
+    """Unlabelled texts with a known word. Pretraining reads them besides the labelled rows."""
 
     @property
     def num_rows(self) -> int:

@@ -82,7 +82,7 @@ class _Texts:
     targets: np.ndarray
     """``(N, C)``: the weight of each class in the loss of a text."""
 
-    def loss(self, weights: np.ndarray) -> np.ndarray:
+    def compute_loss(self, weights: np.ndarray) -> np.ndarray:
         """Compute the summed loss of the texts and its gradient, as one array to add up.
 
         Args:
@@ -196,8 +196,8 @@ def _weigh(counts: np.ndarray) -> np.ndarray:
 def _to_matrices(texts: ngrams.Ngrams, targets: np.ndarray, chosen: _Chosen) -> _Texts:
     """Count the chosen n-grams of this worker's texts; each text's vector has length 1."""
     tokens = texts.tokens
-    words = _find(texts.of_words, texts.word_offsets, chosen.hashes)
-    further = _find(texts.of_texts, texts.text_offsets, chosen.hashes)
+    words = _count_ngrams(texts.of_words, texts.word_offsets, chosen.hashes)
+    further = _count_ngrams(texts.of_texts, texts.text_offsets, chosen.hashes)
     counts = sparse.csr_array(
         (np.ones(len(tokens.ids)), tokens.ids, tokens.offsets),
         shape=(len(tokens.offsets) - 1, len(tokens.words)),
@@ -213,8 +213,8 @@ def _to_matrices(texts: ngrams.Ngrams, targets: np.ndarray, chosen: _Chosen) -> 
     )
 
 
-def _find(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> sparse.csr_array:
-    """Count the n-grams of rows.
+def _count_ngrams(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> sparse.csr_array:
+    """Count the chosen n-grams of rows.
 
     Args:
         of_rows: Hashes of the n-grams of all R rows, one row after the other.
@@ -235,8 +235,8 @@ def _find(of_rows: np.ndarray, offsets: np.ndarray, hashes: np.ndarray) -> spars
 def _add_last(values: np.ndarray) -> np.ndarray:
     """Add the column of the last class.
 
-    Weights, errors and gradients of all classes add up to 0: it holds for the first weights, which
-    are 0, and no step changes it.
+    Weights, errors and gradients add up to 0 over all classes, so the last class follows from the
+    others. The first weights are 0, and no step changes this sum.
     """
     return np.column_stack([values, -values.sum(axis=1)])
 
@@ -248,7 +248,7 @@ def _round(values: np.ndarray, unit: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class _Problem:
-    """The loss of all workers' texts, which has to be minimized."""
+    """Minimizes the loss of the texts of all workers."""
 
     texts: _Texts
     """Texts of this worker."""
@@ -290,7 +290,7 @@ class _Problem:
 
         def evaluate() -> torch.Tensor:
             rows = values.detach().numpy().reshape(-1, num_classes)
-            own_sums = self.texts.loss(rows[:, :-1] * scale)
+            own_sums = self.texts.compute_loss(rows[:, :-1] * scale)
             means = collectives.add_arrays(own_sums) / self.num_texts
             of_penalty = penalties * rows
             of_loss = _add_last(means[:-1].reshape(-1, num_classes - 1))

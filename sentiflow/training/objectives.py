@@ -36,7 +36,7 @@ class Losses:
     correct: torch.Tensor
     """Number of rows that are predicted correctly."""
     predictions: torch.Tensor | None = None
-    """The class of each row, ``(B,)`` int64; None where there are no classes."""
+    """The predicted class of each row, ``(B,)`` int64; None in language modeling."""
 
 
 class ClassificationObjective(nn.Module):
@@ -80,7 +80,7 @@ class ClassificationObjective(nn.Module):
     def forward(self, batch: Batch, dropout_mask: torch.Tensor | None, step: int) -> Losses:
         """Compute the loss of each row, and count the correct predictions."""
         logits = self.network(batch.token_ids, batch.lengths, dropout_mask).float()
-        targets = self._targets(batch, num_classes=logits.shape[1])
+        targets = self._compute_targets(batch, num_classes=logits.shape[1])
         logs = logits.log_softmax(dim=1)
         predictions = logits.argmax(dim=1)
         losses = -(targets * logs).sum(dim=1)
@@ -94,7 +94,7 @@ class ClassificationObjective(nn.Module):
             predictions=predictions,
         )
 
-    def _targets(self, batch: Batch, *, num_classes: int) -> torch.Tensor:
+    def _compute_targets(self, batch: Batch, *, num_classes: int) -> torch.Tensor:
         """Return the weight of each class that a row is to learn, ``(B, C)`` float32."""
         targets = nn.functional.one_hot(batch.labels.clamp(min=0), num_classes).float()
         if batch.teacher is None:

@@ -126,7 +126,7 @@ class Taught:
     """All files of the answers, for the manifest of the output. Empty in a trial: the manifest of
     the sweep has them."""
     uri: str
-    """Their directory."""
+    """Directory of the files."""
     fingerprint: str
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
@@ -151,7 +151,9 @@ class TrainReport:
     rows_without_token: int
     """Training rows without a known word."""
     device: str
+    """``cpu`` or ``cuda``."""
     precision: str
+    """``fp32`` or ``bf16``."""
 
 
 def read_epochs(values: list[dict[str, Any]]) -> list[EpochResult]:
@@ -193,9 +195,9 @@ class TrainCallback:
         if event.metrics and event.step > self.last_step:
             self._show_steps(event, event.metrics)
         for result in event.pretraining:
-            self._take_epoch(PRETRAIN, result, is_new=not event.is_start)
+            self._record_epoch(PRETRAIN, result, is_new=not event.is_start)
         for result in event.history:
-            self._take_epoch(TRAIN, result, is_new=not event.is_start)
+            self._record_epoch(TRAIN, result, is_new=not event.is_start)
         self.last_step = max(self.last_step, event.step)
 
     def _start(self, event: Event) -> None:
@@ -230,7 +232,7 @@ class TrainCallback:
         named = {f"{folder}/{name}": metrics[name] for name in sorted(metrics)}  # accuracy first
         self.recorder.log_series([(event.step, named)])
 
-    def _take_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
+    def _record_epoch(self, phase: Phase, result: EpochResult, *, is_new: bool) -> None:
         """Record an epoch the first time, and show it unless it comes from a checkpoint."""
         if (phase, result.epoch) in self.seen_epochs:
             return

@@ -1,4 +1,4 @@
-"""Search space -> the settings of each trial, the same for the same seed."""
+"""Search space -> the settings of each trial, the same for the same space."""
 
 import itertools
 import math
@@ -44,7 +44,8 @@ class Combination(NamedTuple):
 def expand(config: Config) -> list[Combination]:
     """List the settings of all trials.
 
-    They follow from the space and the seed alone; the order of the settings has no effect.
+    They follow from the space and the number of trials alone; the order of the settings has no
+    effect.
 
     Raises:
         UserError: The space is empty, or a setting or a value in it is wrong; a line for each.
@@ -144,7 +145,7 @@ def _apply(config: Config, values: Values) -> Config:
 
 def _sample(space: dict[str, Choices], num_trials: int) -> list[Values]:
     """Sample distinct combinations; fewer than wanted if the space has no more."""
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(0)  # a fixed seed: the same sweep has the same trials
     sampled: list[Values] = []
     for _ in range(_SAMPLES_PER_TRIAL * num_trials):
         values = {key: _draw(choices, random) for key, choices in space.items()}

@@ -46,6 +46,7 @@ _TUNE_VARIABLES = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a failed trial reports only its reason
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
 }
+"""Environment variables of Ray Tune: a sweep has its own lines, and its own handling of errors."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,7 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
     num_concurrent, request = _divide(config, resources)
     output.begin()
     taught = _teach(plan, output, resources)
+    # The manifest of the sweep lists the files of the answers, so those of the trials do not.
     shared = replace(taught, entries=[]) if taught else None
     trials = sweep_trials.plan(plan.combinations, output, taught=shared)
     say(STAGE, f"{len(trials)} trials, {num_concurrent} at a time")
@@ -220,17 +222,17 @@ def _divide(config: Config, resources: Resources) -> tuple[int, dict[str, float]
     gpu = 0.0
     if num_gpus:  # a share of one GPU: Ray cannot split a request over two
         trials_per_gpu = math.ceil(num_concurrent / num_gpus)
-        gpu = math.floor(1000 / trials_per_gpu) / 1000
+        gpu = math.floor(1000 / trials_per_gpu) / 1000  # rounded down, so that all shares fit
     return num_concurrent, {"cpu": cpus, "gpu": gpu}
 
 
 def _choose_grace(config: Config, trials: Sequence[sweep_trials.Trial]) -> int:
     """Choose the number of epochs before a trial may be stopped.
 
-    It is all epochs if stopping would be unfair. If the seed is in the space, a mean over the seeds
-    that were not stopped would be too good. If the number of epochs is in the space, the same epoch
-    is near the end of one trial's schedule and near the beginning of another's, which would always
-    lose.
+    No trial is stopped early if that would be unfair. If the seed is in the space, a mean over the
+    seeds that were not stopped would be too good. If the number of epochs is in the space, the same
+    epoch is near the end of one trial's schedule and near the beginning of another's, which would
+    always lose.
     """
     epochs = {trial.config.train.num_epochs for trial in trials}
     is_constant = all(trial.config.train.schedule == "constant" for trial in trials)
@@ -293,7 +295,7 @@ def _tune(
                 mode="min" if metric == "loss" else "max",
                 max_t=max_epochs,
                 grace_period=min(grace_epochs, max_epochs),
-                reduction_factor=3,
+                reduction_factor=3,  # about one trial in three goes on after each comparison
             ),
         ),
         run_config=ray.tune.RunConfig(

@@ -31,6 +31,7 @@ from sentiflow.training.reports import Event, History, Taught, read_epochs
 import ray.tune
 
 TRIALS = "trials"
+"""Folder of the trials in the output of a sweep."""
 Curve = Mapping[str, list[dict[str, Any]]]
 """The epochs of ``pretraining`` and ``history``, as the manifest of a training has them."""
 
@@ -75,9 +76,10 @@ def plan(
     *,
     taught: Taught | None = None,
 ) -> list[Trial]:
-    """Place the trials of a sweep in its output, each in a directory that no other sweep shares.
+    """Plan the trials of a sweep, each with a directory that no other sweep shares.
 
-    A trial has one worker: another number makes the same model, and trials run side by side.
+    A trial has one worker, because several workers would make the same model, and trials already
+    run side by side.
     """
     trials = []
     for number, combination in enumerate(combinations, start=1):
@@ -166,7 +168,7 @@ class TrialCallback(ray.tune.Callback):
     """Shows trials, and makes an MLflow run for each that has ended. Ray Tune calls it."""
 
     def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
-        """Expect the trials.
+        """Prepare to show and record the trials.
 
         Args:
             trials: All trials, in their order.
@@ -191,7 +193,7 @@ class TrialCallback(ray.tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: Any, trial: Any, result: Any, **info: Any
     ) -> None:
-        """Show an epoch, except the last one: there the trial ends."""
+        """Show an epoch, except the last one: after it, :meth:`end` shows the trial."""
         index = trial.config["index"]
         settings = self.trials[index].config.train
         if result.get("epoch", settings.num_epochs) < settings.num_epochs:
@@ -201,11 +203,14 @@ class TrialCallback(ray.tune.Callback):
             say("sweep", f"trial {index + 1}: {done}, {shown}")
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take a trial that has finished, was stopped, or has reported why it failed."""
+        """Record a trial that has finished, was stopped, or has reported why it failed."""
         self.end(trial.config["index"], trial.last_result)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        """Take a failure outside the training, such as a lost machine, after all restarts."""
+        """Record a trial that failed outside the training, such as by a lost machine.
+
+        Ray Tune calls this after all restarts.
+        """
         text = str(trial.get_error() or "").strip() or "its process died"
         reported = trial.last_result or {}
         self.end(trial.config["index"], {**reported, "reason": text.splitlines()[-1]})

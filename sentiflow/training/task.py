@@ -94,8 +94,8 @@ def _check_job(job: TrainJob) -> None:
     """Check before each file that this job may still write, and that its data still exist.
 
     Raises:
-        RuntimeError: It may not, or they do not. Ray Train then ends all workers; if one worker
-            returned the error, the others would wait for it.
+        RuntimeError: The job may not write, or the data are gone. It is raised, so that Ray Train
+            ends all workers: if one worker returned it, the others would wait for this worker.
     """
     try:
         lease.check(job.claim)
@@ -170,13 +170,13 @@ class _Worker:
         has_known_word = self.train_input.counts[:, :, 1:].any()
         if not has_known_word:
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
-        validation = self._plan(job.list_files("encoded", job.validation_splits))
+        validation = self._plan_shards(job.list_files("encoded", job.validation_splits))
         self.validation = OwnRows(validation, own=self.own)
 
-    def _plan(self, files: Mapping[str, int]) -> VirtualShards:
+    def _plan_shards(self, files: Mapping[str, int]) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model.
 
-        The files with the answers of teachers have these labels already.
+        Files with the answers of teachers have the labels of the model already.
         """
         positions = None if files is self.job.taught else self.classes.positions
         return VirtualShards.plan(
@@ -189,7 +189,7 @@ class _Worker:
         Each worker counts the lengths of its own rows, and gets the counts of the others.
         """
         batching = self.settings.batching
-        shards = self._plan(files)
+        shards = self._plan_shards(files)
         max_length = self.job.prepared["settings"]["max_length"]
         own_counts = shards.count_lengths(self.own, max_length=max_length)
         return TrainInput(
@@ -216,7 +216,7 @@ class _Worker:
                 self.trainer.resume(last.tensors, last.state["position"])
             else:  # it was saved at the end of pretraining
                 self._load_network(last)
-        self.report(self._event(is_start=True))
+        self.report(self._describe_progress(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase; the network keeps its weights."""
@@ -302,7 +302,7 @@ class _Worker:
         result = self.trainer.train_epoch(self._after_step)
         finished.append(replace(result, step=self.first_step + result.step))
         self._save()
-        self.report(self._event())
+        self.report(self._describe_progress())
 
     def _after_step(self) -> None:
         """Save a checkpoint and report the metrics of the last steps when it is time for that."""
@@ -314,7 +314,8 @@ class _Worker:
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now
-            self.report(self._event(metrics=self.trainer.take_step_metrics()))
+            metrics = self.trainer.take_step_metrics()
+            self.report(self._describe_progress(metrics=metrics))
 
     def _save(self) -> None:
         """Write a checkpoint, unless a loss is not finite, and delete old ones."""
@@ -336,7 +337,9 @@ class _Worker:
         checkpoints.keep(self.root, last=_NUM_CHECKPOINTS, best=best.step if best else None)
         self.saved_at = time.monotonic()
 
-    def _event(self, *, is_start: bool = False, metrics: dict[str, float] | None = None) -> Event:
+    def _describe_progress(
+        self, *, is_start: bool = False, metrics: dict[str, float] | None = None
+    ) -> Event:
         """Describe how far the training has come."""
         trainer = self.trainer
         return Event(
@@ -366,10 +369,10 @@ class _Worker:
     def _read_texts(self) -> _OwnTexts:
         """Read the texts of this worker's training rows."""
         if self.job.taught:
-            shards = self._plan(self.job.taught)
+            shards = self._plan_shards(self.job.taught)
             columns = ["text", "label", "teacher"]
         else:
-            shards = self._plan(self.job.list_files("tweets", self.job.splits))
+            shards = self._plan_shards(self.job.list_files("tweets", self.job.splits))
             columns = ["text", "label"]
         labels = [np.zeros(0, np.int8)]
         answers = [np.zeros(0, np.float32)]

@@ -47,7 +47,8 @@ class Amount:
     total: int
     """Texts of all epochs, in pretraining and training."""
     linear: int
-    """The linear model's time, in texts that the network would read; 0: there is no such model."""
+    """Time for the linear model, as the number of texts that the network reads in that time; 0
+    without a linear model."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _check_same_first(refit: Refit, first: FirstModel | None) -> None:
     """Check that a refit starts from the weights that its run has started from.
 
     Raises:
-        UserError: It does not.
+        UserError: It starts from other weights.
     """
     ours = first.model["fingerprint"] if first else None
     theirs = refit.first["fingerprint"] if refit.first else None

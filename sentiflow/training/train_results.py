@@ -69,7 +69,7 @@ def publish(
     Args:
         output: The output of the training.
         recorder: Its run in MLflow.
-        report: The outcome.
+        report: The report of the first worker.
         refit: The run that is repeated, if it is a refit.
         registered: The version in the registry, if there is one.
         seconds: Duration of the stage.
@@ -129,7 +129,7 @@ def _log_metrics(
 def _list_metrics(
     report: TrainReport, seconds: float, refit: Refit | None
 ) -> dict[str, float | None]:
-    """List the metrics of the whole training, and those of the run that a refit repeats."""
+    """List the metrics of the whole training; in a refit also the metrics of the repeated run."""
     rates = [epoch.tweets_per_second for epoch in report.history]
     metrics: dict[str, float | None] = {
         "train/seconds": seconds,

@@ -29,7 +29,7 @@ _SAMPLE_ROWS = 20_000
 """Validation rows for calibration and for the profile that drift is measured from, at most."""
 _SAMPLE_FILES = 64
 """Files that these rows are read from, at most."""
-_LINEAR = ("linear_weight", "linear_strength")
+_LINEAR_KEYS = ("linear_weight", "linear_strength")
 """Keys of a calibration that choose the linear model."""
 
 
@@ -59,7 +59,7 @@ def save(
     if linear:
         package, calibration = _add_linear(package, linear, label, text, job.calibration or {})
     calibration |= _find_calibration(job, package, label, text)
-    package = _apply(package, calibration)
+    package = _apply_calibration(package, calibration)
     reference = Profile.from_json(job.reference) if job.reference else None
     metrics = _list_validation_metrics(epoch)
     if validation:
@@ -68,9 +68,9 @@ def save(
         if job.settings.unsure and "unsure" not in calibration:
             unsure = choose_unsure(scores, label, job.settings.unsure.max_error)
             calibration["unsure"] = unsure
-            package = _apply(package, {"unsure": unsure})
+            package = _apply_calibration(package, {"unsure": unsure})
         if linear or calibration.get("bias"):  # the network alone predicts other classes
-            metrics |= _measure(scores, label)
+            metrics |= _measure_validation(scores, label)
     return package.save(
         job.model_uri,
         lineage=job.lineage,
@@ -121,7 +121,7 @@ def _list_validation_metrics(epoch: EpochResult) -> dict[str, float]:
     return metrics
 
 
-def _measure(scores: Scores, label: np.ndarray) -> dict[str, float]:
+def _measure_validation(scores: Scores, label: np.ndarray) -> dict[str, float]:
     """Measure the validation metrics on rows with a label of the model."""
     predicted = _select_learned(scores, label)
     if not len(predicted.label):
@@ -165,12 +165,12 @@ def _add_linear(
         models: The linear models, by the strength of their regularization.
         label: Labels of the model for N validation rows, -1 for no label.
         text: Their texts.
-        calibration: If it has the keys ``_LINEAR``, they choose the model. Otherwise the rows do.
+        calibration: Its values of ``_LINEAR_KEYS`` choose the model; without them the rows do.
 
     Returns:
-        The package, and the values of ``_LINEAR``.
+        The package, and the values of ``_LINEAR_KEYS``.
     """
-    decided = {name: calibration[name] for name in _LINEAR if name in calibration}
+    decided = {name: calibration[name] for name in _LINEAR_KEYS if name in calibration}
     num_classes = len(package.settings.classes)
     if not decided:
         chosen = _is_learned(label, num_classes)
@@ -208,7 +208,7 @@ def choose_linear(
     return {"linear_weight": weights[chosen], "linear_strength": chosen}
 
 
-def _apply(package: ModelPackage, calibration: Mapping[str, Any]) -> ModelPackage:
+def _apply_calibration(package: ModelPackage, calibration: Mapping[str, Any]) -> ModelPackage:
     """Give a package the temperature, the bias and the threshold of a calibration.
 
     The bias is added to the bias of the linear model, or in place to the network's output layer, so
@@ -280,7 +280,7 @@ def calibrate(
     )
     if priors is not None and fitted.bias:
         counts = np.bincount(before.label, minlength=len(priors))
-        share = (counts + 1) / len(before.label)
+        share = (counts + 1) / len(before.label)  # + 1: a class may have no row
         bias = fitted.bias + np.log(priors / share)
         centered = (bias - bias.mean()).round(3)
         fitted = fitted._replace(bias=tuple(centered.tolist()))

@@ -41,9 +41,11 @@ _FIRST_RATE = 1 / 25
 _LAST_RATE = 1e-5
 """Factor on the learning rate after the last step."""
 _REMEDY = "lower train.learning_rate or train.clip_norm"
+"""What to do about a value that is not finite."""
 _STEPS_AHEAD = 32
 """On a GPU, the metrics of this many steps are read at once: reading them waits for the GPU."""
 _VALIDATION_BATCH_SIZE = 1024
+"""Validation rows of a batch of one worker."""
 
 
 class _StepMetrics(NamedTuple):
@@ -114,12 +116,14 @@ class Trainer:
         if output_dropout is None:
             output_dropout = dropout
         self._dropout_rates = objective.network.dropout_rates(inputs=dropout, output=output_dropout)
+        # Steps made, epochs finished, and steps made in the current epoch.
         self.step = 0
         self.epoch = 0
         self.step_in_epoch = 0
+        # ``_SUMS`` of the current epoch, and since the last call of ``take_step_metrics``.
         self._epoch_sums = np.zeros(len(_SUMS))
         self._recent_sums = np.zeros(len(_SUMS))
-        self._pending: list[_StepMetrics] = []
+        self._pending: list[_StepMetrics] = []  # steps whose metrics are not in the sums yet
         self._problem = ""
         self._collected_at = time.monotonic()
 
@@ -244,7 +248,11 @@ class Trainer:
         self._epoch_sums = np.array([position["sums"][name] for name in _SUMS])
 
     def _make_step(self, batch_slice: ShardSlice) -> None:
-        """Make one optimizer step on a global batch; a single worker never waits for its GPU."""
+        """Make one optimizer step on a global batch.
+
+        On a GPU the metrics are read here only in every ``_STEPS_AHEAD``-th step, so that a single
+        worker rarely waits for its GPU.
+        """
         factor = rate_factor(self.settings.schedule, self.step, self.num_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.learning_rate * factor
@@ -264,7 +272,7 @@ class Trainer:
             The sums over all workers: ``_SUMS`` from ``loss`` to ``cells``.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(5, device=self.device)
+        sums = torch.zeros(5, device=self.device)  # loss, correct, rows, tokens, cells
         used = None
         if len(batch_slice.chosen):
             host = batching.collate(batch_slice.rows, batch_slice.chosen)
@@ -329,7 +337,7 @@ class Trainer:
         All workers call this together.
 
         Raises:
-            JobError: One is not finite.
+            JobError: A loss or a gradient is not finite.
         """
         if not self.is_finite:
             raise JobError(self._problem)
@@ -366,7 +374,7 @@ def _name_sums(sums: np.ndarray) -> dict[str, float]:
 
 
 def _means(sums: np.ndarray) -> dict[str, float]:
-    """Compute the means over rows, steps and seconds."""
+    """Compute means from the sums over some steps, of which there may be none."""
     named = _name_sums(sums)
     num_rows = max(1, named["rows"])
     return {

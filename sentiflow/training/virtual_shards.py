@@ -27,7 +27,8 @@ from sentiflow.training import learned_classes
 ROWS_IN_CHUNK = 1 << 16
 """Limit of the rows in a chunk."""
 CHUNKS_IN_WINDOW = 8
-"""Chunks of each shard. A worker with all shards holds about 300 MB of usual tweets."""
+"""Chunks of each shard in a window. For a worker with all shards a window is about 300 MB of usual
+tweets."""
 BATCHES_IN_POOL = 64
 """Rows are sorted by length only inside a pool of batches, so training order stays random."""
 
@@ -46,7 +47,7 @@ class VirtualShards:
     uris: tuple[str, ...]
     """Files with the columns of ``schema.ENCODED``, or of ``schema.UNLABELLED``."""
     ends: tuple[int, ...]
-    """Rows of all files up to and including each."""
+    """For each file: the number of rows in this file and in the files before it."""
     positions: np.ndarray | None = None
     """The label that replaces each label in the files, int8. Labelled rows that get -1 are left
     out. None: labels stay unchanged."""
@@ -100,6 +101,7 @@ class VirtualShards:
 
     def _read_chunk(self, shard: int, chunk: int, columns: Sequence[str]) -> Iterator[pa.Table]:
         """Read a chunk of a shard: a table for each file that has rows of it."""
+        # The chunks of all shards are numbered one after the other.
         num_chunks = self.num_shards * self.num_chunks
         place = shard * self.num_chunks + chunk
         start = place * self.num_rows // num_chunks
@@ -119,8 +121,8 @@ class VirtualShards:
         """Read some rows of a file, with the labels of the model."""
         if self.positions is None:
             return parquet.read_rows(uri, first, last, columns=columns)
-        read = list({*columns, "label"})
-        table = parquet.read_rows(uri, first, last, columns=read)
+        needed = list({*columns, "label"})  # the label decides which rows are left out
+        table = parquet.read_rows(uri, first, last, columns=needed)
         table = learned_classes.relabel(table, self.positions)
         return table.select([name for name in columns if name in table.column_names])
 
@@ -254,6 +256,7 @@ class TrainInput:
         num_to_skip = first_step
         for number, window in enumerate(self._windows(epoch)):
             groups, sizes = self._divide(self._count(window))
+            # ``num_shards`` is a number that no shard has: shards draw with their own numbers.
             random = np.random.default_rng([self.seed, epoch, number, self.num_shards])
             min_size = self.batch_size if self.drop_last else 1
             is_used = sizes.sum(axis=1) >= min_size
@@ -284,15 +287,15 @@ class TrainInput:
         Returns:
             The rows; and for each of this worker's shards its rows' numbers in order.
         """
-        read = self.rows.read(window)
+        loaded = self.rows.read(window)
         orders = []
         for place, shard in enumerate(self.rows.own):
-            begin, end = read.begins[place : place + 2]
-            lengths = read.rows.lengths[begin:end]
+            begin, end = loaded.begins[place : place + 2]
+            lengths = loaded.rows.lengths[begin:end]
             random = np.random.default_rng([*seed, shard])
             order = self._order_shard(lengths, groups[:, shard], random)
             orders.append(begin + order)
-        return read.rows, orders
+        return loaded.rows, orders
 
     def _windows(self, epoch: int) -> list[np.ndarray]:
         """Distribute the chunks of every shard over windows ``(S, chunks)``."""
@@ -358,7 +361,7 @@ def _cut(groups: np.ndarray, size: int) -> np.ndarray:
     num_shards = groups.shape[1]
     pieces = [np.zeros((0, num_shards), np.int64)]
     for counts in groups:
-        shards = _merge(counts)
+        shards = _spread_shards(counts)
         num_pieces = -(-len(shards) // size)
         piece_of_row = np.arange(len(shards)) // size
         cells = piece_of_row * num_shards + shards
@@ -367,11 +370,11 @@ def _cut(groups: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _merge(counts: np.ndarray) -> np.ndarray:
+def _spread_shards(counts: np.ndarray) -> np.ndarray:
     """Spread the rows of each shard evenly over a group; return the shard of each row.
 
     Example:
-        >>> _merge(np.array([4, 2])).tolist()
+        >>> _spread_shards(np.array([4, 2])).tolist()
         [0, 1, 0, 0, 1, 0]
     """
     shards = np.repeat(np.arange(len(counts)), counts)

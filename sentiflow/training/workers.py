@@ -199,7 +199,7 @@ def _fit(trainer: Any, events: Queue, callback: Callable[[Event], None], capacit
 
 
 def _find_cause(error: Exception) -> Exception:
-    """Turn the first worker's failure into an error of ours, in one line."""
+    """Turn the failure of the failed worker with the lowest rank into an error of this package."""
     failures = getattr(error, "worker_failures", None) or {0: error}
     rank = min(failures)
     failure = failures[rank]

@@ -45,7 +45,7 @@ def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
     decided = {"linear_weight": weight, "linear_strength": 1.0}
     none = np.full(len(texts), -1)
     mixed, _ = trained_package._add_linear(package, {1.0: linear}, none, texts, decided)
-    mixed = trained_package._apply(mixed, EFFECT)
+    mixed = trained_package._apply_calibration(mixed, EFFECT)
     mixed.save(str(tmp_path), lineage={})
     loaded = ModelPackage.load(str(tmp_path))
     scores = loaded.score(texts)
@@ -75,7 +75,9 @@ def test_the_threshold_is_chosen_on_labelled_rows_with_a_known_word_and_kept(tmp
     assert unsure["answered_fraction"] == pytest.approx((sure > unsure["threshold"]).sum() / 300)
     unknown = replace(scores, num_tokens=none)
     assert trained_package.choose_unsure(unknown, label, 0.05)["answered_fraction"] == 0
-    package = trained_package._apply(new_package(classes=CLASSES), EFFECT | {"unsure": unsure})
+    package = trained_package._apply_calibration(
+        new_package(classes=CLASSES), EFFECT | {"unsure": unsure}
+    )
     package.save(str(tmp_path), lineage={})
     loaded = ModelPackage.load(str(tmp_path))
     assert loaded.settings.unsure.threshold == unsure["threshold"]
@@ -100,7 +102,7 @@ def test_the_bias_is_part_of_the_output_layer(model, tmp_path):
     settings = package.settings.model_copy(update={"model": model})
     package = replace(package, network=network, settings=settings)
     before = package.score(TEXTS)
-    trained_package._apply(package, EFFECT).save(str(tmp_path), lineage={})
+    trained_package._apply_calibration(package, EFFECT).save(str(tmp_path), lineage={})
     after = ModelPackage.load(str(tmp_path)).score(TEXTS)
     known = before.num_tokens > 0
     fitted = Calibration.read(EFFECT, CLASSES)
