@@ -323,8 +323,8 @@ def _check_accepted(output: Output, source: Corpus, new: RowCounts, total: RowCo
         reasons = row_checks.list_reasons(new.rejected_by_reason)
         raise UserError(
             f"no row was accepted: {total.rejected:,} rejected ({reasons})",
-            hint="correct the corpus, or describe it by score.text_column (Parquet) or, such as, "
-            "score.format='{kind: csv, columns: {text: NAME}}'",
+            hint="correct the corpus, or describe it: Parquet by score.text_column, CSV by "
+            "score.format, such as score.format='{kind: csv, columns: {text: NAME}}'",
         )
 
 
