@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from pyarrow import fs
 
 from sentiflow.config.sections import Config
-from sentiflow.data import input_files, label_files, manifest
+from sentiflow.data import input_files, manifest
+from sentiflow.data.answers import TEACHERS
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError, few
 from sentiflow.models import average_files, package_files, text_encoders
@@ -219,13 +220,12 @@ def _find_teacher(uri: str, tracking: str | None, classes: Sequence[str]) -> Tea
         record = manifest.read(manifest.find_package(uri))
         if record is None or record["stage"] != "model":
             return tuple(_list_files(uri, record))
-    model = describe(uri, tracking=tracking, setting=label_files.TEACHERS)
+    model = describe(uri, tracking=tracking, setting=TEACHERS)
     known = package_files.classes_of(model)
     missing = [name for name in classes if name not in known]
     if missing:
         raise UserError(
-            f"{label_files.TEACHERS}: {display_uri(uri)} does not know the class "
-            f"{' or '.join(few(missing))}",
+            f"{TEACHERS}: {display_uri(uri)} does not know the class {' or '.join(few(missing))}",
             hint=f"it has {', '.join(few(known))}; train.classes chooses the classes to train",
         )
     return model
@@ -253,7 +253,6 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
         name = uri.rpartition("/")[2]
         is_encoder = name in text_encoders.SOURCES
         raise UserError(
-            f"{label_files.TEACHERS}: {display_uri(uri)} is neither a finished model nor a Parquet "
-            "file",
+            f"{TEACHERS}: {display_uri(uri)} is neither a finished model nor a Parquet file",
             hint=f"write encoder:{name}" if is_encoder else str(error),
         ) from error

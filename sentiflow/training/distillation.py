@@ -17,8 +17,8 @@ import numpy as np
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import UNLABELLED
-from sentiflow.data import label_files, manifest, schema
-from sentiflow.data.label_files import Answers
+from sentiflow.data import manifest, schema
+from sentiflow.data.answers import TEACHERS, Answers
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
 from sentiflow.errors import UserError
@@ -163,7 +163,7 @@ def _refuse_unanswered(counts: Mapping[str, Mapping[str, int]]) -> None:
     """
     if not any(counts[split]["answered"] for split in LEARNED):
         raise UserError(
-            f"{label_files.TEACHERS}: no teacher has answered a row to learn",
+            f"{TEACHERS}: no teacher has answered a row to learn",
             hint="check that their texts are those of the prepared data",
         )
 

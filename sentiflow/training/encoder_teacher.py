@@ -23,8 +23,9 @@ from sentiflow.cluster.map_stages import MapStages, PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
+from sentiflow.data.answers import Answers
 from sentiflow.data.arrays import find_sorted, hash_texts
-from sentiflow.data.label_files import PROBABILITY, Answers
+from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import text_encoders

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
-from sentiflow.data import label_files, manifest, schema
+from sentiflow.data import manifest, schema
+from sentiflow.data.answers import Answers, add_answers
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.models import tokenizer, vocabulary
@@ -222,7 +223,7 @@ def teach(
     of_fold = learned_classes.choose(job.prepared, job.settings)
     table = _read_to_teach(job, of_fold, num_excerpts)
     keys = hash_texts(table["text"].combine_chunks())
-    all_answers = label_files.Answers.from_table(parquet.read(answers_uri))
+    all_answers = Answers.from_table(parquet.read(answers_uri))
     is_answered, answers = all_answers.find(keys)
     answers = answers[:, [learned.names.index(name) for name in of_fold.names]]
     answers /= answers.sum(axis=1, keepdims=True).clip(min=np.finfo(np.float32).tiny)
@@ -230,7 +231,7 @@ def teach(
     is_new = ~np.isin(keys, hash_texts(labelled_texts))
     is_train_row = table["label"].to_numpy() >= 0
     is_answered &= is_train_row | is_new
-    taught = label_files.add_answers(table, is_answered, answers).cast(schema.TAUGHT)
+    taught = add_answers(table, is_answered, answers).cast(schema.TAUGHT)
     taught_uri = join(uri, "taught.parquet")
     parquet.write(taught_uri, taught)
     return replace(job, taught={taught_uri: len(taught)})

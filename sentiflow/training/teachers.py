@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.data import input_files, label_files
+from sentiflow.data import input_files
+from sentiflow.data.answers import read_answers
 from sentiflow.data.outputs import Output
 from sentiflow.storage.uris import join, names_encoder
 from sentiflow.tracking import model_sources
@@ -48,7 +49,7 @@ def fetch(
         to = join(output.uri, f"{name}_{teacher['fingerprint']}")
         if "files" in teacher:
             uris = [item["uri"] for item in teacher["files"]]
-            label_files.read_answers(uris, plan.learned.names).save(to)
+            read_answers(uris, plan.learned.names).save(to)
             input_files.check_unchanged(teacher)
             found.tables.append(to)
         elif names_encoder(teacher["uri"]):

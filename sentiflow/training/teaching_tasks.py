@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
-from sentiflow.data import label_files, schema
+from sentiflow.data import schema
+from sentiflow.data.answers import TEACHERS, Answers, add_answers
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.label_files import Answers
 from sentiflow.storage import parquet
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.learned_classes import relabel
@@ -121,7 +121,7 @@ def teach_rows(
     is_answered, mean = _ask_teachers(text, classes, models, answer_files, on_gpu)
     is_learned = part.split in LEARNED
     row_schema = schema.TAUGHT if is_learned else schema.HELD_OUT
-    rows = label_files.add_answers(table, is_answered, mean, keep_labels=is_learned)
+    rows = add_answers(table, is_answered, mean, keep_labels=is_learned)
     rows = rows.select(row_schema.names).cast(row_schema)
     files = parquet.write_part(root, f"split={part.split}/{part_id.name_file()}", rows)
     counts = {
@@ -151,7 +151,7 @@ def _ask_teachers(
     if models:
         from sentiflow.cluster import loaded_models
 
-        packages = loaded_models.load_models(*models, on_gpu=on_gpu, setting=label_files.TEACHERS)
+        packages = loaded_models.load_models(*models, on_gpu=on_gpu, setting=TEACHERS)
         given += [_ask_model(text, package, classes) for package in packages]
     num_answers = np.sum([is_answered for is_answered, _ in given], axis=0)
     sums = np.sum([probabilities for _, probabilities in given], axis=0)

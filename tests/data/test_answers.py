@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sentiflow.data import label_files
+from sentiflow.data.answers import Answers, read_answers
 from sentiflow.data.arrays import hash_texts
 from sentiflow.errors import UserError
 
@@ -22,7 +22,7 @@ def write(folder, name="a.parquet", **columns):
 
 
 def read(*uris, classes=CLASSES):
-    return label_files.read_answers(uris, classes)
+    return read_answers(uris, classes)
 
 
 def find(found, texts):
@@ -35,7 +35,7 @@ def test_an_answer_is_found_by_its_text_without_case_and_surplus_blanks(tmp_path
     found = read(write(tmp_path, text=["Good  day", "bad"], p=[0.75, 0.25]))
     assert find(found, ["good day", "BAD ", "else"]) == [0.75, 0.25, None]
     found.save(str(tmp_path / "saved.arrow"))
-    again = label_files.Answers.load(str(tmp_path / "saved.arrow"))
+    again = Answers.load(str(tmp_path / "saved.arrow"))
     assert find(again, ["good day", "BAD ", "else"]) == [0.75, 0.25, None]
 
 

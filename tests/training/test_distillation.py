@@ -17,7 +17,8 @@ from test_train import configure
 
 from sentiflow.cluster.map_stages import PartId
 from sentiflow.config import settings
-from sentiflow.data import label_files, manifest
+from sentiflow.data import manifest
+from sentiflow.data.answers import read_answers
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
@@ -121,7 +122,7 @@ class TestSteps:
             uri = str(tmp_path / f"{name}.parquet")
             pq.write_table(pa.table({"text": texts, **columns}), uri)
             tables.append(str(tmp_path / f"{name}.arrow"))
-            label_files.read_answers([uri], CLASSES).save(tables[-1])
+            read_answers([uri], CLASSES).save(tables[-1])
         teacher = make_package()
         found, _ = self.write(parts, teacher, tables=tables)
         positive = ModelPackage.load(teacher).score(pa.array(TEXTS)).probabilities[:, 1]

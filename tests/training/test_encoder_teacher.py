@@ -15,9 +15,9 @@ from tiny_encoder import STOP, Hashes
 import sentiflow
 from sentiflow.cluster.map_stages import PartId
 from sentiflow.config import settings
-from sentiflow.data import label_files, manifest
+from sentiflow.data import manifest
+from sentiflow.data.answers import Answers, read_answers
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.label_files import Answers
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import text_encoders
 from sentiflow.models.ngrams import Ngrams
@@ -149,7 +149,7 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
 def test_any_encoder_writes_answers_that_teach(tmp_path, finished_run):
     to = tmp_path / "answers.parquet"
     sentiflow.write_answers(Hashes(), finished_run / "run/prepared", to)
-    assert len(label_files.read_answers([str(to)], ["negative", "positive"]).keys)
+    assert len(read_answers([str(to)], ["negative", "positive"]).keys)
     found = pd.read_parquet(to)
     tweets = pd.read_parquet(finished_run / "run/prepared/tweets")
     tweets = tweets[tweets["label"] < 2]

@@ -9,8 +9,8 @@ import pytest
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import schema
+from sentiflow.data.answers import Answers
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.label_files import Answers
 from sentiflow.errors import UserError
 from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
 from sentiflow.models import vocabulary

@@ -13,6 +13,7 @@ from dataclasses import replace
 from sentiflow.config.class_names import check_learned
 from sentiflow.config.sections import Config
 from sentiflow.data import corpus, input_files, label_files, manifest, outputs, schema
+from sentiflow.data.answers import TEACHERS, read_answers
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
@@ -153,7 +154,7 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResul
     yield from find_problem("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
         yield from find_problem("model", _check_initial, config, setting="train.init_from")
-    yield from find_problem("model", _check_teachers, config, setting=label_files.TEACHERS)
+    yield from find_problem("model", _check_teachers, config, setting=TEACHERS)
 
 
 def _check_initial(config: Config) -> None:
@@ -180,7 +181,7 @@ def _check_teachers(config: Config) -> None:
             classes = manifest.list_learned(record)
     for teacher in model_sources.find_teachers(config, classes):
         if isinstance(teacher, tuple):  # files of answers
-            label_files.read_answers(teacher, classes or ())
+            read_answers(teacher, classes or ())
 
 
 def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
