@@ -1,4 +1,4 @@
-"""Files of labelled rows (Parquet, or CSV from a spreadsheet) -> row ids, texts and labels.
+"""Files of labelled rows (Parquet, or CSV from a spreadsheet) -> row ids, labels, probabilities.
 
 The labels are manual (``prepare.corrections``, ``trends.labels``), or predictions of another
 program, such as a large language model.
@@ -6,29 +6,21 @@ program, such as a large language model.
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from sentiflow.config.class_names import UNLABELLED
-from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, table_files
-from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.errors import UserError, few
 from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri
 
-CORRECTIONS = "prepare.corrections"
 PLACE = "place"
 """Column that :func:`read` adds for messages: the file, and the line of a CSV (the header is line
 1) or the row of Parquet (from 0)."""
 PROBABILITY = "probability_"
 """Prefix of probability columns."""
-NO_ROW = -1
-"""Value of ``row_id`` in a row that has none."""
 _TOLERANCE = 0.02
 """Maximum difference between the sum of a row's probabilities and 1, and maximum excess of one
 probability over 1: programs may round probabilities."""
@@ -249,91 +241,9 @@ def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:
     return table.to_csv(index=False, sep=",").encode("utf-8-sig")
 
 
-@dataclass(frozen=True)
-class CorrectedRows:
-    """N rows of the corpus whose labels are replaced."""
-
-    row_id: np.ndarray
-    """N distinct row ids in ascending order."""
-    label: np.ndarray
-    """N positions in the classes; -1: the row has no label."""
-
-    def find_labels(self, row_id: pa.Array) -> tuple[np.ndarray, pa.Array]:
-        """Look up the rows of a part by their ids.
-
-        Returns:
-            Whether each row is corrected, bool; and its new label, int8, null if it has none.
-        """
-        is_corrected, place = find_sorted(self.row_id, row_id.to_numpy())
-        label = np.full(len(is_corrected), -1)
-        label[is_corrected] = self.label[place[is_corrected]]
-        return is_corrected, pa.array(label, pa.int8(), mask=label < 0)
-
-
-def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
-    """Read the labelled rows of the files of ``prepare.corrections``.
-
-    Args:
-        uris: The files.
-        form: The section ``format``, which knows the classes and the written values.
-
-    Columns:
-        file: Position of the file in ``uris``.
-        place: File and line.
-        row_id: ``NO_ROW`` if there is none.
-        has_text: Whether the row has a text.
-        text: Hash of the normalized text.
-        label: The name of a class; with ``labels: auto`` the written label. Empty: the label of the
-            row is removed.
-
-    Raises:
-        UserError: A file lacks a column, has no label at all, or a label is unknown.
-    """
-    tables = [_read_corrections(uri, form).assign(file=number) for number, uri in enumerate(uris)]
-    return pd.concat(tables, ignore_index=True)
-
-
-def _read_corrections(uri: str, form: FormatSettings) -> pd.DataFrame:
-    """Read the labelled rows of one file, see :func:`read_corrections`."""
-    hint = "corrections have row_id or text, and label"
-    table = read(uri, setting=CORRECTIONS, needs=("label", "row_id or text"), hint=hint)
-    table = table[table["label"] != ""]
-    if not len(table):
-        named = ", ".join(few(form.classes or ())) or "the name of a class"
-        raise UserError(f"{display_uri(uri)} has no label", hint=f"write {named} in column label")
-    empty = pd.Series("", table.index)
-    number = table.get("row_id", empty)
-    text = table.get("text", empty)
-    if not uri.endswith(".parquet"):  # remove the quote that to_csv puts before a formula
-        text = text.str.replace(f"^'(?={_FORMULA})", "", regex=True)
-    has_text = text.str.strip() != ""
-    has_number = number != ""
-    reject(
-        table,
-        ~has_text & ~has_number,
-        "belongs to no row: it has neither row_id nor text",
-        column="label",
-    )
-    row_id = pd.Series(NO_ROW, table.index, dtype="int64")
-    if has_number.any():
-        row_id[has_number] = read_row_ids(table[has_number])
-    hashes = hash_texts(pa.array(text, pa.string()))
-    label = _name_labels(table, form)
-    return table[[PLACE]].assign(row_id=row_id, has_text=has_text, text=hashes, label=label)
-
-
-def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
-    """Name the class of each correction; empty: the label of the row is removed."""
-    if form.classes is None:  # labels: auto
-        is_named = table["label"].str.casefold() != UNLABELLED
-        return table["label"].where(is_named, "")
-    values: dict[str, int | None] = {}
-    if form.kind == "sentiment140":
-        values.update(table_files.NUMBERED)
-    values.update(csv_format.written_labels(form))
-    values[UNLABELLED] = None
-    names = dict(enumerate(form.classes)) | {-1: ""}
-    return read_labels(table, form.classes, values).map(names)
+def unquote_formulas(text: pd.Series) -> pd.Series:
+    """Remove the quotes that :func:`to_csv` puts before formulas."""
+    return text.str.replace(f"^'(?={_FORMULA})", "", regex=True)
 
 
 class RowFault(NamedTuple):

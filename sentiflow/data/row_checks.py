@@ -13,8 +13,8 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import csv_records, times
 from sentiflow.data.arrays import one_array
+from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.csv_format import CsvFormat
-from sentiflow.data.label_files import CorrectedRows
 from sentiflow.data.schema import SPLIT_VALUES
 from sentiflow.data.table_files import TableFormat
 from sentiflow.errors import UserError, few, shorten

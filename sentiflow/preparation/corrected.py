@@ -13,6 +13,7 @@ from sentiflow.cluster.map_stages import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import label_files, parts
 from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
 from sentiflow.preparation.part_files import PrepareJob
@@ -58,7 +59,7 @@ def resolve(rows: pd.DataFrame, corpus: pd.DataFrame, uris: tuple[str, ...]) -> 
     text applies to the row with its row id.
 
     Args:
-        rows: The corrections, see :func:`label_files.read_corrections`.
+        rows: The corrections, see :func:`corrections.read_corrections`.
         corpus: The rows of all parts, see :func:`write_candidates`.
         uris: The files of the corrections.
 
@@ -88,7 +89,7 @@ def _check_found(rows: pd.DataFrame, found: pd.DataFrame, uris: tuple[str, ...])
     for number, uri in enumerate(uris):
         if not (found["file"] == number).any():
             raise UserError(
-                f"{label_files.CORRECTIONS}: nothing in {display_uri(uri)} is in prepare.csv",
+                f"{CORRECTIONS}: nothing in {display_uri(uri)} is in prepare.csv",
                 hint="does it belong to another corpus? Its texts have to be in prepare.csv",
             )
     is_missing = ~rows["item"].isin(found["item"])

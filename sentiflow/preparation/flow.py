@@ -69,7 +69,7 @@ class Flow:
         """Find the rows whose labels are replaced, before any step uses labels.
 
         Args:
-            rows: The corrections, see :func:`label_files.read_corrections`.
+            rows: The corrections, see :func:`corrections.read_corrections`.
             uris: Their files.
         """
         has_text = rows["has_text"]

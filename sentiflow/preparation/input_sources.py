@@ -9,7 +9,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import corpus, input_files, manifest, table_plans
-from sentiflow.data.label_files import CORRECTIONS
+from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import UserError
 from sentiflow.progress import say

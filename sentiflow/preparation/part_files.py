@@ -26,7 +26,7 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, row_checks, schema
 from sentiflow.data.arrays import find_sorted, one_array, put_columns
-from sentiflow.data.label_files import CorrectedRows
+from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps

@@ -26,8 +26,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_learned
-from sentiflow.data import input_files, label_files, manifest
+from sentiflow.data import input_files, manifest
 from sentiflow.data.corpus import Corpus
+from sentiflow.data.corrections import read_corrections
 from sentiflow.data.manifest_types import Counts, Input, Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
@@ -191,7 +192,7 @@ def _correct(flow: Flow, corrections: Input | None) -> int:
     if not corrections:
         return 0
     uris = tuple(item["uri"] for item in corrections["files"])
-    rows = label_files.read_corrections(uris, flow.job.format)
+    rows = read_corrections(uris, flow.job.format)
     input_files.check_unchanged(corrections)
     flow.correct(rows, uris)
     return len(rows)

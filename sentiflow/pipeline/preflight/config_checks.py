@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from sentiflow.config.class_names import check_learned
 from sentiflow.config.sections import Config
-from sentiflow.data import corpus, input_files, label_files, manifest, outputs, schema
+from sentiflow.data import corpus, input_files, manifest, outputs, schema
 from sentiflow.data.answers import TEACHERS, read_answers
+from sentiflow.data.corrections import CORRECTIONS, read_corrections
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
@@ -138,11 +139,11 @@ def _check_labelled(config: Config, name: str, files: Sequence[str]) -> Iterator
 
 def _check_corrections(config: Config) -> Iterator[CheckResult]:
     """Check the files of ``prepare.corrections``, and every label in them."""
-    expand = functools.partial(input_files.expand, setting=label_files.CORRECTIONS)
+    expand = functools.partial(input_files.expand, setting=CORRECTIONS)
     uris, problems = attempt("input", expand, config.prepare.corrections)
     yield from problems
     if uris:
-        yield from find_problem("labels", label_files.read_corrections, uris, config.format)
+        yield from find_problem("labels", read_corrections, uris, config.format)
 
 
 def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:

@@ -8,7 +8,7 @@ import pytest
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import label_files
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.label_files import NO_ROW, CorrectedRows
+from sentiflow.data.corrections import NO_ROW, CorrectedRows, read_corrections
 from sentiflow.errors import UserError
 
 LABELS = {"negative": ["n", "0"], "positive": "p", "neutral": "u", "unlabelled": ["", "none"]}
@@ -19,7 +19,7 @@ AUTO = FormatSettings(kind="csv", columns={"text": "text", "label": "label"}, la
 def read(path, content, form=FORM):
     """Write a file and read it."""
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return label_files.read_corrections([str(path)], form)
+    return read_corrections([str(path)], form)
 
 
 def test_labels_are_names_in_any_case_or_written_values(tmp_path):
@@ -37,7 +37,7 @@ def test_files_are_those_of_spreadsheets_and_of_parquet(tmp_path):
     table = pd.DataFrame({"row_id": [9007199254740993, 2, 3, 4, 5], "text": texts, "label": "p"})
     path = tmp_path / "a.parquet"
     table.to_parquet(path)
-    expected = label_files.read_corrections([str(path)], FORM)
+    expected = read_corrections([str(path)], FORM)
     assert expected["row_id"].tolist() == table["row_id"].tolist()
     assert expected["text"].tolist() == hash_texts(pa.array(texts)).tolist()
     found = read(tmp_path / "a.csv", label_files.to_csv(table))
@@ -89,9 +89,9 @@ def test_numbers_of_a_models_classes_are_no_labels(tmp_path):
     path = tmp_path / "mistakes.parquet"
     pd.DataFrame({"row_id": [1], "label": [0], "prediction": [1]}).to_parquet(path)
     with pytest.raises(UserError, match="its labels are the numbers of a model's classes: write"):
-        label_files.read_corrections([str(path)], FORM)
+        read_corrections([str(path)], FORM)
     with pytest.raises(UserError, match=r"prepare.corrections: there is no .*gone.csv"):
-        label_files.read_corrections([str(tmp_path / "gone.csv")], FORM)
+        read_corrections([str(tmp_path / "gone.csv")], FORM)
 
 
 def test_corrected_rows_are_found_by_their_numbers():
