@@ -305,7 +305,7 @@ def folder(tmp_path):
 @pytest.fixture
 def spec(folder):
     """Make the spec of an output in ``folder``; arguments change its settings and inputs."""
-    from sentiflow.data.outputs import OutputSpec
+    from sentiflow.data.output_spec import OutputSpec
 
     def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
         return OutputSpec(

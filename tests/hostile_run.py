@@ -20,7 +20,7 @@ from test_evaluated_rows import Runs, by_tens
 from test_rebuild import describe
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.tracking import model_registry, recording
 

@@ -16,7 +16,7 @@ from stages import publish
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem

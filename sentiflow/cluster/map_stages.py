@@ -20,7 +20,8 @@ from typing_extensions import TypedDict
 
 from sentiflow.cluster import memory, ray_internals
 from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment variables
-from sentiflow.data.outputs import MARKERS, Output
+from sentiflow.data.output_status import MARKERS
+from sentiflow.data.outputs import Output
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import errors, filesystem, lease

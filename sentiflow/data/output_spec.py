@@ -14,7 +14,7 @@ from sentiflow.data.manifest_types import InputFile, Inputs, Manifest, Settings
 from sentiflow.errors import shorten
 
 
-class Description(TypedDict):
+class RunDescription(TypedDict):
     """The settings and inputs of a run, from its manifest or from its folder while unfinished."""
 
     stage: str
@@ -45,7 +45,7 @@ class OutputSpec:
         """Identify the result: a hash of the stage, its settings and its inputs' fingerprints."""
         return manifest.identify(self.stage, self.settings, self.inputs)
 
-    def find_changes(self, run: Description | Manifest, *, may_grow: bool = False) -> list[str]:
+    def find_changes(self, run: RunDescription | Manifest, *, may_grow: bool = False) -> list[str]:
         """List the settings and inputs in which an existing run differs, one phrase each.
 
         Args:

@@ -13,7 +13,8 @@ from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, rows_are
 from sentiflow.evaluation import (

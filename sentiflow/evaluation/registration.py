@@ -9,7 +9,7 @@ from typing import Any
 from sentiflow.data import lineage
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.evaluation.measurements import Measurements

@@ -18,7 +18,9 @@ import yaml
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.output_status import Status, find_status
+from sentiflow.data.outputs import Output
 from sentiflow.errors import UnavailableError
 from sentiflow.pipeline.estimates import estimate
 from sentiflow.progress import say
@@ -140,13 +142,13 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     planned = _plan_stage(verb, config)
     config = planned.config
     spec = planned.spec
-    status = outputs.find_status(replace(spec, follows="") if overwrite else spec)
+    status = find_status(replace(spec, follows="") if overwrite else spec)
     if not is_new and status.state != "complete":
         _check_inputs(config, remaining)
     return _describe_status(status, overwrite), config
 
 
-def _describe_status(status: outputs.Status, overwrite: bool) -> str:
+def _describe_status(status: Status, overwrite: bool) -> str:
     """Say what a stage would do with its output."""
     if status.state == "new":
         return "would run (an earlier run did not finish)" if status.run else "would run"

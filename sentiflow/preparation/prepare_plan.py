@@ -12,7 +12,7 @@ from pyarrow.fs import FileType
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Input
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import input_sources
 from sentiflow.preparation.input_sources import STAGE, InputSource

@@ -12,7 +12,7 @@ from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import input_files, manifest, schema
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.models import package_files
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources

@@ -8,7 +8,8 @@ from math import isnan
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.outputs import Output, OutputSpec
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.outputs import Output
 from sentiflow.metrics.classification import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say

@@ -20,7 +20,9 @@ from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import manifest, schema
 from sentiflow.data.answers import TEACHERS, Answers
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.outputs import Output, OutputSpec, find_status, list_result
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.output_status import find_status
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.storage import parquet

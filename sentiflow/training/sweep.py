@@ -18,7 +18,8 @@ from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.data.outputs import Output, OutputSpec, list_result
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError, shorten
 from sentiflow.progress import say
 from sentiflow.storage import filesystem

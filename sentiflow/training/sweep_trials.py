@@ -9,7 +9,9 @@ from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Output, OutputSpec, find_status
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.output_status import find_status
+from sentiflow.data.outputs import Output
 from sentiflow.errors import (
     JobError,
     StorageError,

@@ -13,7 +13,7 @@ from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.models import package_files

@@ -10,7 +10,8 @@ from stages import begin
 
 from sentiflow.cluster import map_stages
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.data.outputs import OutputSpec, open_output
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError
 from sentiflow.storage import filesystem
 

@@ -4,7 +4,7 @@ from stages import list_owned, look
 
 from sentiflow.cluster.map_stages import PartId, read_markers, write_marker
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Status, find_status
+from sentiflow.data.output_status import Status, find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 

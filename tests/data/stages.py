@@ -6,7 +6,8 @@ import secrets
 from dataclasses import replace
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import Output, Status, find_status, open_output
+from sentiflow.data.output_status import Status, find_status
+from sentiflow.data.outputs import Output, open_output
 from sentiflow.storage import filesystem
 
 

@@ -6,7 +6,7 @@ import pytest
 from stages import add_part, begin, finish, grow, look
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import find_status
+from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 

@@ -7,7 +7,7 @@ import pytest
 from stages import begin, publish
 
 from sentiflow.data import input_files, manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem, hashes
 

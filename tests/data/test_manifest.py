@@ -9,7 +9,7 @@ from stages import begin, finish, look
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest import fingerprint
-from sentiflow.data.outputs import find_status
+from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem
 

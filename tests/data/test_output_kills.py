@@ -10,7 +10,7 @@ from parts_of_a_stage import TABLES, check_honest, check_whole, refuse, run
 from pyarrow import fs
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import find_status
+from sentiflow.data.output_status import find_status
 from sentiflow.storage import filesystem
 
 

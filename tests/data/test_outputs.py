@@ -10,7 +10,9 @@ import pytest
 from stages import add_part, begin, fill, finish, grow, list_owned, look
 
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec, Status, find_status, list_result, open_output
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.output_status import Status, find_status
+from sentiflow.data.outputs import list_result, open_output
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
 

@@ -8,7 +8,7 @@ from stages import publish
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.metrics import classification

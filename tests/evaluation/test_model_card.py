@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.data import lineage, manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.evaluation import model_card
 from sentiflow.evaluation.model_checks import ModelChecks
 

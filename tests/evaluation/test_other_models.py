@@ -12,7 +12,7 @@ from test_report import Outline, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 
 from sentiflow.data import manifest, schema
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.evaluation import evaluated_rows, other_models, tfidf
 from sentiflow.storage import parquet
 

@@ -22,7 +22,7 @@ from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.config.class_names import SENTIMENT140
 from sentiflow.data import manifest
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import champion_test, promotion
 from sentiflow.models.package import ModelPackage

@@ -7,7 +7,7 @@ from stages import look
 from test_prepare import PLAIN, THIRDS, prepare
 
 from sentiflow.config import settings
-from sentiflow.data.outputs import find_status
+from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
 

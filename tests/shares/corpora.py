@@ -5,7 +5,7 @@ import pyarrow as pa
 from stages import publish
 
 from sentiflow.config import settings
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.storage import parquet
 
 CLASSES = ("negative", "positive", "neutral")

@@ -9,7 +9,7 @@ from stages import publish, run_stage
 
 from sentiflow.data import label_files, manifest
 from sentiflow.data.arrays import hash_texts
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.shares import labels, trends
 from sentiflow.storage import parquet

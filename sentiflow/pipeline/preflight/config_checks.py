@@ -12,9 +12,11 @@ from dataclasses import replace
 
 from sentiflow.config.class_names import check_learned
 from sentiflow.config.sections import Config
-from sentiflow.data import corpus, input_files, manifest, outputs, schema
+from sentiflow.data import corpus, input_files, manifest, schema
 from sentiflow.data.answers import TEACHERS, read_answers
 from sentiflow.data.corrections import CORRECTIONS, read_corrections
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.output_status import find_status
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
@@ -255,8 +257,8 @@ def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]
             yield from find_problem("output", filesystem.check_writable, uri)
     for verb in verbs:
         uri = getattr(config, verb).output_uri
-        spec = outputs.OutputSpec(stage=verb, uri=uri, settings={}, inputs={})
-        yield from find_problem("output", outputs.find_status, spec)
+        spec = OutputSpec(stage=verb, uri=uri, settings={}, inputs={})
+        yield from find_problem("output", find_status, spec)
 
 
 def find_outputs(config: Config, verbs: Sequence[str]) -> list[str]:
