@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.cluster import loaded_models, memory
-from sentiflow.cluster.map_stages import PartId
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.cluster import connection
-from sentiflow.cluster.map_stages import MapStages, PartId
+from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest

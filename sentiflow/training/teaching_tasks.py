@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.cluster.map_stages import PartId
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.data import schema
 from sentiflow.data.answers import TEACHERS, Answers, add_answers

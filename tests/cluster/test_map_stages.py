@@ -10,6 +10,7 @@ from stages import begin
 
 from sentiflow.cluster import map_stages
 from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.markers import read_markers, write_marker
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError
@@ -89,11 +90,11 @@ JSON = st.recursive(
 
 def mark(root, part, result, *, name="ingest", files=()):
     marker = {"key": "k", "files": dict(files), "result": result}
-    map_stages.write_marker(f"{root}/{RUN}", name, part, marker)
+    write_marker(f"{root}/{RUN}", name, part, marker)
 
 
 def read(root, name="ingest"):
-    found = map_stages.read_markers(str(root), f"{root}/{RUN}", name)
+    found = read_markers(str(root), f"{root}/{RUN}", name)
     return {part: marker["result"] for part, marker in found.items()}
 
 

@@ -22,7 +22,7 @@ threshold = (used.total - used.available + 1.2e9) / used.total
 os.environ.update(RAY_memory_usage_threshold=f"{threshold:.3f}")
 os.environ.update(RAY_memory_monitor_refresh_ms="100", RAY_task_oom_retries="0")
 os.environ["RAY_AUTH_MODE"] = "disabled"
-from sentiflow.cluster import connection, map_stages
+from sentiflow.cluster import connection, parts_on_ray
 import numpy, ray
 from sentiflow.errors import JobError
 from sentiflow.training import workers
@@ -36,7 +36,7 @@ def grow(*_):
 ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
 try:
     if sys.argv[1] == "parts":
-        list(map_stages.process({map_stages.PartId(0): 0}, grow))
+        list(parts_on_ray.process({parts_on_ray.PartId(0): 0}, grow))
     else:
         workers.train(grow, 0, num_workers=2, min_workers=2, cpus_per_worker=1, gpus_per_worker=0,
             resources=connection.count_resources(), storage_path=sys.argv[2], max_failures=0,

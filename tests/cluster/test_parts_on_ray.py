@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from sentiflow.cluster import map_stages
-from sentiflow.cluster.map_stages import PartId
+from sentiflow.cluster import parts_on_ray
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.errors import JobError, UserError
 
 # isort: split
@@ -28,7 +28,7 @@ def double(part, part_id):
 def process(parts, work=double, **options):
     """Process numbered parts; returns the results in the order of the parts."""
     parts_by_id = {PartId(number, f"k{number}"): part for number, part in enumerate(parts)}
-    return [result for _, result in sorted(map_stages.process(parts_by_id, work, **options))]
+    return [result for _, result in sorted(parts_on_ray.process(parts_by_id, work, **options))]
 
 
 def test_each_part_is_done_with_its_id(resources):
@@ -107,7 +107,7 @@ def die(part, part_id, *, folder):
 
 
 def test_a_part_that_kills_one_worker_too_many_ends_the_job(resources, tmp_path, monkeypatch):
-    monkeypatch.setattr(map_stages, "_MAX_RETRIES", 1)
+    monkeypatch.setattr(parts_on_ray, "_MAX_RETRIES", 1)
     with pytest.raises(JobError, match=r"^a part was lost: \S"):
         process([1], functools.partial(die, folder=tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
@@ -119,6 +119,6 @@ def wait(part, part_id):
 
 def test_work_for_which_no_node_is_left_ends_the_job(resources, monkeypatch):
     """Ray would wait for ever. The nodes are hidden from the check."""
-    monkeypatch.setattr(map_stages.Capacity, "is_met", lambda capacity: False)
+    monkeypatch.setattr(parts_on_ray.Capacity, "is_met", lambda capacity: False)
     with pytest.raises(JobError, match=r"the cluster has had no node with 1 CPU for 1 s"):
         process([60], wait, max_wait_seconds=1)

@@ -2,7 +2,8 @@
 
 from stages import list_owned, look
 
-from sentiflow.cluster.map_stages import PartId, read_markers, write_marker
+from sentiflow.cluster.markers import read_markers, write_marker
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.data import manifest
 from sentiflow.data.output_status import Status, find_status
 from sentiflow.errors import UserError

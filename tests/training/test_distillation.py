@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from stages import mark_unfinished
 from test_train import configure
 
-from sentiflow.cluster.map_stages import PartId
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.answers import read_answers

@@ -13,7 +13,7 @@ from test_distillation import write_student
 from tiny_encoder import STOP, Hashes
 
 import sentiflow
-from sentiflow.cluster.map_stages import PartId
+from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.answers import Answers, read_answers

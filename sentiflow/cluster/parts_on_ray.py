@@ -1,0 +1,198 @@
+"""Work and parts -> the results of the parts: a task of Ray Data does each part once.
+
+Only the result of a part travels to the driver. With GPUs, actors do the parts: they keep the
+models that they have loaded.
+"""
+
+import json
+import logging
+import secrets
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from sentiflow.cluster import memory, ray_internals
+from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment variables
+from sentiflow.errors import JobError, UserError
+from sentiflow.storage import errors
+
+# isort: split
+from ray import cloudpickle
+
+log = logging.getLogger(__name__)
+_MAX_RETRIES = 4
+"""How often a task is repeated if its worker or node has died; Ray Data's default: no limit."""
+
+
+class PartId(NamedTuple):
+    """Number and key of a part, which a task gets with the part."""
+
+    number: int
+    """Position of the part in the list of parts."""
+    key: str = ""
+    """Hash of the part's settings and input."""
+
+    def name_file(self, *, first: int = 0) -> str:
+        """Name a file of the part; no two writes share a name.
+
+        Args:
+            first: Number in the name of the first part's file: files of earlier jobs have the
+                numbers below it.
+        """
+        return f"part-{first + self.number:05d}-{self.key}-{secrets.token_hex(4)}.parquet"
+
+
+class Done(NamedTuple):
+    """A part that was done."""
+
+    number: int
+    """Position of the part."""
+    result: Any
+    """The result of the work on it."""
+
+
+class Fault(NamedTuple):
+    """The error of a part, as it travels from the task to the driver."""
+
+    known: Exception | None
+    """The error, if its type can be unpickled: ``UserError``, ``JobError`` or ``OSError``."""
+    line: str
+    """The error in one line."""
+    traceback: str
+
+
+class PartError(Exception):
+    """The error that a task raises if its part fails.
+
+    The first argument is the :class:`Fault`. Ray Data adds further arguments.
+    """
+
+
+def process(
+    parts: Mapping[PartId, Any],
+    work: Callable[[Any, PartId], Any],
+    *,
+    name: str = "work",
+    max_wait_seconds: float = 600,
+    concurrency: int | None = None,
+    num_gpus: float = 0,
+) -> Iterator[Done]:
+    """Do the work on each part; yield the results as they come.
+
+    A task that is lost with its worker or node is repeated. Nothing is printed: the stages report
+    progress themselves.
+
+    Args:
+        parts: The arguments of ``work``, by id.
+        work: Takes a part and its id, and returns a value of JSON.
+        name: Name of the work in Ray's dashboard.
+        max_wait_seconds: How long the cluster may have no node with a core and the share of a GPU.
+        concurrency: Parts at the same time; None: as many as there are cores.
+        num_gpus: Share of a GPU for each part; with a share, actors do the parts.
+
+    Raises:
+        UserError: The work on a part raised it.
+        JobError: The work failed in another way, and its traceback is logged; a part ended its
+            worker too often; or no node is left that could do the work.
+    """
+    if not parts:
+        return
+    import ray.data
+
+    capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
+    mapper, strategy = _make_mapper(work, name, concurrency=concurrency, num_gpus=num_gpus)
+    rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
+    with _silence_data():
+        with ray.data.DataContext.current(_make_context(capacity)):
+            dataset = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+                mapper,
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=strategy,
+                num_cpus=1,
+                num_gpus=num_gpus,
+            )
+        try:
+            for row in dataset.iter_rows():
+                yield Done(row["number"], json.loads(row["result"]))
+        except ray.exceptions.RayTaskError as error:
+            raise _find_cause(error) from None
+        except ray.exceptions.RayError as error:
+            line = memory.explain_out_of_memory(str(error)) or str(error).strip().partition("\n")[0]
+            raise JobError(f"a part was lost: {line}") from error
+
+
+@contextmanager
+def _silence_data() -> Iterator[None]:
+    """Keep Ray Data from logging, unless the user wants all messages."""
+    ray_log = logging.getLogger("ray.data")
+    level = ray_log.level
+    if not log.isEnabledFor(logging.DEBUG):
+        ray_log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        ray_log.setLevel(level)
+
+
+def _make_context(capacity: Capacity) -> Any:
+    """Make the settings of Ray Data: start tasks at once, and check the capacity while they run."""
+    from ray.data import DataContext
+
+    ray_internals.speed_up_data()
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = log.isEnabledFor(logging.DEBUG)
+    context.raise_original_map_exception = True
+    context.custom_execution_callback_classes = ray_internals.make_data_callbacks(capacity.check)
+    return context
+
+
+def _make_mapper(
+    work: Callable[[Any, PartId], Any], name: str, *, concurrency: int | None, num_gpus: float
+) -> tuple[Any, Any]:
+    """Make the function or class that Ray Data maps over parts, and its strategy: tasks or actors.
+
+    Each block has one row with one pickled part. Ray's dashboard shows the given name.
+    """
+    import ray
+    from ray.data import ActorPoolStrategy, TaskPoolStrategy
+
+    def process_block(block: pa.Table) -> pa.Table:
+        part_id, part = cloudpickle.loads(block["part"][0].as_py())
+        try:
+            if ray_internals.count_retries() > _MAX_RETRIES:
+                raise JobError(f"a part was lost: its worker has died {1 + _MAX_RETRIES} times")
+            result = json.dumps(work(part, part_id))
+        except Exception as error:
+            known = error if isinstance(error, UserError | JobError | OSError) else None
+            line = f"{type(error).__name__}: {error}"
+            raise PartError(Fault(known, line, traceback.format_exc())) from None
+        return pa.table({"number": [part_id.number], "result": [result]})
+
+    process_block.__name__ = name
+    if not num_gpus:
+        return process_block, TaskPoolStrategy(size=concurrency)
+    num_actors = max(1, int(ray.cluster_resources().get("GPU", 0) / num_gpus))
+    actor = type(name, (), {"__call__": lambda self, block: process_block(block)})
+    return actor, ActorPoolStrategy(min_size=1, max_size=num_actors)
+
+
+def _find_cause(error: Any) -> Exception:
+    """Find the error of a part in the error of its task; log it unless its type is known."""
+    cause = error.cause
+    line = f"{type(cause).__name__}: {cause}"
+    text = str(error)
+    if isinstance(cause, PartError):
+        fault: Fault = cause.args[0]
+        cause = fault.known
+        line = fault.line
+        text = fault.traceback
+    if cause:
+        cause = errors.explain(cause) or cause
+    if isinstance(cause, UserError | JobError):
+        return cause
+    log.error("%s", text)
+    return JobError(line)
