@@ -15,7 +15,8 @@ from sentiflow.evaluation.result import Highlight
 from sentiflow.evaluation.slices import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
-from sentiflow.metrics.classification import Metrics, compare_shares
+from sentiflow.metrics.classification import Metrics
+from sentiflow.metrics.predicted_shares import compare_shares
 
 _MAX_NAMED = 3
 """Classes, and pairs of classes, that a line names."""

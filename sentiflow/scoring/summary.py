@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sentiflow.data import row_checks
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.data.schema import BINARY, POSITIVE
-from sentiflow.metrics.classification import compare_unseen
+from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.models import drift
 from sentiflow.progress import say
 from sentiflow.scoring.score_plan import STAGE

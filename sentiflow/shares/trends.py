@@ -10,7 +10,7 @@ from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.metrics.classification import compare_unseen
+from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import UNCORRECTED
 from sentiflow.progress import say
 from sentiflow.shares import page, rows, share_charts, table

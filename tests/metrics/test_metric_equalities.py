@@ -12,10 +12,11 @@ from hypothesis.extra.numpy import arrays
 from sentiflow.config.class_names import BINARY
 from sentiflow.metrics import confidence, intervals, paired
 from sentiflow.metrics.calibration import calibration_test, expected_calibration_error
-from sentiflow.metrics.classification import compare_shares, find_intervals, measure
+from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.confidence import Calibration, calibrate
 from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.metrics.predicted_shares import compare_shares
 from sentiflow.metrics.registry import METRICS
 
 COUNT = st.integers(1, 300)

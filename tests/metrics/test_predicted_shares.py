@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sentiflow.metrics.classification import compare_shares, compare_unseen
+from sentiflow.metrics.predicted_shares import compare_shares, compare_unseen
 
 OFTEN = {"schlecht": {"schlecht": 30, "gut": 2}, "gut": {"schlecht": 23, "gut": 45}}
 
