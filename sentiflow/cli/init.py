@@ -99,13 +99,14 @@ def _check_config(text: str, path: Path, model: str | None, *, has_test: bool) -
         UserError: The job would fail.
     """
     from sentiflow.config import settings, yaml_text
+    from sentiflow.config.locations import resolve_locations
 
     config = settings.validate(yaml_text.parse(text), source=str(path))
     if has_test or (model and not names_model(model)):
         from sentiflow.pipeline.preflight import config_checks
 
         stage = "prepare" if has_test else "score"
-        config_checks.require(settings.resolve(config), (stage,))
+        config_checks.require(resolve_locations(config), (stage,))
 
 
 def _name_next(found: "Inspection", path: Path, model: str | None) -> str:

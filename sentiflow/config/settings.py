@@ -2,28 +2,21 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
 
-from sentiflow.config import faults, ray_job, yaml_text
+from sentiflow.config import faults, yaml_text
+from sentiflow.config.locations import resolve_locations
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.config.types import LOCATION, Settings, check_models
+from sentiflow.config.types import check_models
 from sentiflow.errors import UserError, shorten
-from sentiflow.storage.uris import (
-    absolute_uri,
-    holds_credentials,
-    join,
-    names_encoder,
-    names_vectors,
-)
+from sentiflow.storage.uris import holds_credentials
 
-REFIT = "refit"
-"""Folder of a refit in ``output_uri``: a refit is another run on the same prepared data."""
 ConfigLike = str | os.PathLike[str] | Mapping[str, Any]
 """A settings file, or the settings as nested dictionaries."""
 Overrides = Sequence[str] | Mapping[str, Any]
@@ -58,7 +51,7 @@ def load(
     source = _locate(path, overrides)
     config = validate(raw, source=source)
     faults.check_given(config, command, source=source.name)
-    resolved = resolve(config, base=base, submitted=submitted)
+    resolved = resolve_locations(config, base=base, submitted=submitted)
     if command != "evaluate":  # evaluate checks the columns of the existing predictions
         faults.check_slices(resolved, source=source.name)
     return resolved
@@ -176,109 +169,6 @@ def validate(raw: dict[str, Any], *, source: str | faults.SettingsSource) -> Con
                 "MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)",
             )
     return config
-
-
-def resolve(config: Config, *, base: str | None = None, submitted: bool | None = None) -> Config:
-    """Make every location absolute, and fill in default locations.
-
-    Raises:
-        UserError: Two stages would write to the same directory; or a location is relative in a job
-            that was submitted to a cluster.
-    """
-    if submitted is None:
-        submitted = ray_job.is_here()
-
-    def make_absolute(key: str, uri: str) -> str:
-        if _is_name(key, uri):
-            return uri
-        if submitted:
-            ray_job.refuse_relative(key, uri)
-        return absolute_uri(uri, base=base, setting=key)
-
-    config = _change_locations(config, make_absolute)
-    root = config.output_uri
-    run_root = join(root, REFIT) if config.train.refit else root
-    prepared = config.prepare.output_uri or join(root, "prepared")
-    trained = config.train.output_uri or join(run_root, "trained")
-    scored = config.score.output_uri or join(run_root, "scored")
-    sections: dict[str, dict[str, Any]] = {
-        "prepare": {"output_uri": prepared},
-        "train": {
-            "prepared_uri": config.train.prepared_uri or prepared,
-            "output_uri": trained,
-            "init_from": config.train.init_from or None,
-        },
-        "score": {
-            "prepared_uri": config.score.prepared_uri or prepared,
-            "model_uri": config.score.model_uri or join(trained, "model"),
-            "output_uri": scored,
-            "format": config.score.format or config.format,
-        },
-        "evaluate": {
-            "scored_uri": config.evaluate.scored_uri or scored,
-            "output_uri": config.evaluate.output_uri or join(run_root, "report"),
-        },
-        "trends": {"output_uri": config.trends.output_uri or join(root, "trends")},
-        "sweep": {"output_uri": config.sweep.output_uri or join(root, "sweep")},
-    }
-    resolved_sections = {}
-    for name, values in sections.items():
-        resolved_sections[name] = getattr(config, name).model_copy(update=values)
-    resolved = config.model_copy(update=resolved_sections)
-    _check_outputs(resolved)
-    return resolved
-
-
-def _is_name(key: str, uri: str) -> bool:
-    """Whether the value of a setting that holds locations is a name, which is left as it is."""
-    if key == "score.corpus" and uri == "prepared":
-        return True
-    if key == "train.distill.teachers" and names_encoder(uri):
-        return True
-    return names_vectors(uri)
-
-
-Section = TypeVar("Section", bound=Settings)
-
-
-def _change_locations(
-    section: Section, change: Callable[[str, str], str], prefix: str = ""
-) -> Section:
-    """Replace each location in a section, and in its sections, by ``change(key, location)``.
-
-    Only settings whose value changes are set, because a setting that is set counts as given.
-    """
-    changed: dict[str, Any] = {}
-    for name, field in type(section).model_fields.items():
-        key = f"{prefix}{name}"
-        value = getattr(section, name)
-        new = value
-        if isinstance(value, Settings):
-            new = _change_locations(value, change, f"{key}.")
-        elif LOCATION in field.metadata and isinstance(value, str) and value:
-            new = change(key, value)
-        elif LOCATION in field.metadata and value:
-            new = tuple(change(key, uri) for uri in value)
-        if new != value:
-            changed[name] = new
-    return section.model_copy(update=changed)
-
-
-def _check_outputs(config: Config) -> None:
-    """Check that no stage writes to the directory of another stage.
-
-    Raises:
-        UserError: The directory of a stage is, or is inside, the directory of another stage.
-    """
-    stages = ("prepare", "train", "score", "evaluate", "trends", "sweep")
-    outputs: dict[str, str] = {name: getattr(config, name).output_uri for name in stages}
-    for name, uri in outputs.items():
-        for other, other_uri in outputs.items():
-            if name != other and f"{uri}/".startswith(f"{other_uri}/"):
-                raise UserError(
-                    f"{name}.output_uri is inside {other}.output_uri ({other_uri})",
-                    hint="each stage needs its own directory",
-                )
 
 
 def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from sentiflow.config import settings
+from sentiflow.config.locations import resolve_locations
 from sentiflow.config.sections import Config
 from sentiflow.config.types import Choices, RangeSettings
 from sentiflow.errors import UserError
@@ -140,7 +141,7 @@ def _apply(config: Config, values: Values) -> Config:
     raw = config.model_dump(mode="json", exclude={"sweep"})
     for key, value in values.items():
         settings.put(raw, key, value)
-    return settings.resolve(settings.validate(raw, source=_SOURCE))
+    return resolve_locations(settings.validate(raw, source=_SOURCE))
 
 
 def _sample(space: dict[str, Choices], num_trials: int) -> list[Values]:

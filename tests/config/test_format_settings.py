@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from sentiflow.config import settings
+from sentiflow.config.locations import resolve_locations
 from sentiflow.errors import UserError
 
 
@@ -104,7 +105,7 @@ def test_a_valid_format_is_accepted(form):
 def unlabelled(**section):
     """Validate a section ``prepare.unlabelled``."""
     raw = {"name": "trial", "output_uri": "runs", "prepare": {"unlabelled": section}}
-    config = settings.resolve(settings.validate(raw, source="trial.yaml"), base="/here")
+    config = resolve_locations(settings.validate(raw, source="trial.yaml"), base="/here")
     return config.prepare.unlabelled
 
 

@@ -7,6 +7,7 @@ from stages import look
 from test_prepare import PLAIN, THIRDS, prepare
 
 from sentiflow.config import settings
+from sentiflow.config.locations import resolve_locations
 from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
 from sentiflow.preparation import prepare as preparation
@@ -42,10 +43,10 @@ def test_vectors_come_from_a_file_and_a_changed_file_is_refused(tmp_path, vector
     raw = {"csv": str(csv), "split": THIRDS, "vocabulary": words | {"min_count": 1}}
     raw["vocabulary"]["vectors"] = str(moved)
     whole = {"name": "test", "output_uri": str(tmp_path / "run"), "format": PLAIN, "prepare": raw}
-    config = settings.resolve(settings.validate(whole, source="test"))
+    config = resolve_locations(settings.validate(whole, source="test"))
     assert find_status(preparation.resolve(config).spec).state == "other"
     raw["vocabulary"].pop("min_count")
-    config = settings.resolve(settings.validate(whole, source="test"))
+    config = resolve_locations(settings.validate(whole, source="test"))
     assert find_status(preparation.resolve(config).spec).state == "complete"
     moved.write_text("good 1 2\nbad -1 2\nday 0 4\n")
     with pytest.raises(UserError, match=r"another vectors: .*/moved\.txt"):

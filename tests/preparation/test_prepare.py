@@ -15,6 +15,7 @@ from stages import run_stage
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
+from sentiflow.config.locations import resolve_locations
 from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.row_checks import RowRules
 from sentiflow.preparation import part_counts
@@ -52,7 +53,7 @@ def prepare(folder, files, form, *, classes=None, **chosen):
         "prepare": {"csv": str(files), "vocabulary": {"min_count": 1}} | chosen,
         "train": {"classes": classes} if classes else {},
     }
-    config = settings.resolve(settings.validate(raw, source="test"))
+    config = resolve_locations(settings.validate(raw, source="test"))
     record = run_stage(preparation, config, Recorder(), resources=HERE)
     counts = record["counts"]
     assert counts["rows_read"] == counts["accepted"] + counts["rejected"] + counts["left_out"]
@@ -190,7 +191,7 @@ def test_another_order_of_the_classes_is_another_preparation(tmp_path):
         raw = {"name": "a", "output_uri": str(tmp_path / "run"), "prepare": {"csv": str(path)}}
         columns = {"text": "text", "label": "label"}
         raw["format"] = {"kind": "csv", "columns": columns, "labels": labels}
-        config = settings.resolve(settings.validate(raw, source="test"))
+        config = resolve_locations(settings.validate(raw, source="test"))
         return preparation.resolve(config).spec.fingerprint
 
     joy_first = identify({"joy": "j", "fear": "f"})
