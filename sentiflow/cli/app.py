@@ -15,7 +15,7 @@ import typer
 import sentiflow
 from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
 from sentiflow.cli.terminal import AsJson, ConfigPath, Overrides, Verbose, print_json
-from sentiflow.config import settings
+from sentiflow.config import setting_descriptions, settings
 from sentiflow.errors import JobError
 from sentiflow.progress import clean, say
 from sentiflow.storage.uris import absolute_uri
@@ -304,7 +304,7 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
 def describe() -> None:
     """List every setting with its default and its meaning, as a Markdown table."""
     typer.echo("| setting | default | meaning |\n|---|---|---|")
-    for key, default, meaning in settings.describe():
+    for key, default, meaning in setting_descriptions.describe():
         text = meaning.replace("``", "`").replace("|", r"\|")
         typer.echo(f"| `{key}` | `{default}` | {text} |")
 

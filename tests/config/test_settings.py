@@ -5,7 +5,8 @@ import yaml
 from conftest import PROJECT
 
 from sentiflow.config import faults, settings
-from sentiflow.config.settings import describe, flatten
+from sentiflow.config.setting_descriptions import describe
+from sentiflow.config.settings import flatten
 from sentiflow.config.types import LOCATION
 from sentiflow.errors import UserError
 
