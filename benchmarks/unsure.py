@@ -27,7 +27,8 @@ from sentiflow.metrics.confidence import Calibration
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.scores import Scores
-from sentiflow.models.tokenizer import Tokens, tokenize
+from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokens import Tokens
 from sentiflow.training import linear_solver, trained_package
 
 PROMISES = (0.05, 0.1, 0.2)

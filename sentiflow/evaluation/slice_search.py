@@ -13,7 +13,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
-from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.tokens import Tokens
 
 MAX_CANDIDATES = 10
 """Maximum number of candidates: with more, each needs a lower p-value when it is tested."""

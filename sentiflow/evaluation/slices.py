@@ -17,7 +17,8 @@ from sentiflow.errors import UserError
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import Accuracy
 from sentiflow.metrics.predicted import count_confusion, macro_f1
-from sentiflow.models.tokenizer import Tokens, tokenize
+from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokens import Tokens
 
 MIN_ROWS = 30
 """Slices of fewer rows are listed last: their accuracy is too uncertain."""

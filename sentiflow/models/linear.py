@@ -9,7 +9,7 @@ from torch.nn.functional import embedding_bag
 
 from sentiflow.data.arrays import find_sorted
 from sentiflow.models.ngrams import Ngrams
-from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.tokens import Tokens
 
 PREFIX = "linear."
 """Prefix of the names of a linear model's tensors in a package."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.arrays import UNSPACED, hash_strings
-from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.tokens import Tokens
 
 _KEY = "sentiflow-ngrams"
 """Key of the hashes of words; models depend on it."""

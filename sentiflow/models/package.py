@@ -27,7 +27,8 @@ from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.drift import Profile
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.scores import Scores
-from sentiflow.models.tokenizer import Tokens, tokenize
+from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokens import Tokens
 from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join

@@ -10,15 +10,17 @@ such as chunks in other scripts.
 import re
 import string
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
-from unicodedata import category, normalize
+from unicodedata import normalize
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data.arrays import UNSPACED, string_buffers
+from sentiflow.models.character_runs import byte_table, squeeze_runs
+from sentiflow.models.spellings import unify
+from sentiflow.models.tokens import Tokens
 
 MARKS = (".", ",", ";", "?")
 """The punctuation that the tutorial's rule separates."""
@@ -115,53 +117,9 @@ _ALL_RULES = _RulesAroundSqueezing(
     after=_after_squeezing(*_PIECES, *_GRAPHEMES),
 )
 """Rules for all other chunks. Chunks that need only the plain rules get the same tokens by both."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens of N tweets, as positions in a list of their distinct words.
-
-    Every token is hashed once. Counting and encoding words are then look-ups in small arrays.
-    """
-
-    words: pa.Array
-    """W distinct strings."""
-    ids: np.ndarray
-    """The position in ``words`` of each token, int32."""
-    offsets: np.ndarray
-    """N + 1 positions of the tweets' first tokens in ``ids``."""
-
-    @classmethod
-    def from_lists(cls, tokens: pa.ListArray) -> "Tokens":
-        """Read a column of lists of words; null is an empty list."""
-        coded = tokens.flatten().dictionary_encode()
-        offsets = tokens.offsets.to_numpy().astype(np.int64)
-        return cls(coded.dictionary, coded.indices.to_numpy(), offsets - offsets[0])
-
-    def count(self, rows: np.ndarray) -> np.ndarray:
-        """Count each word in the tweets for which ``rows``, N bool, is true: W int64."""
-        chosen = np.repeat(rows, np.diff(self.offsets))
-        return np.bincount(self.ids[chosen], minlength=len(self.words))
-
-    def cut(self, max_length: int) -> "Tokens":
-        """Keep the first ``max_length`` tokens of each tweet."""
-        lengths = np.diff(self.offsets)
-        starts = np.repeat(self.offsets[:-1], lengths)
-        place = np.arange(len(self.ids)) - starts
-        offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
-        return Tokens(self.words, self.ids[place < max_length], offsets)
-
-    def to_lists(self) -> pa.ListArray:
-        """Return a column of lists of words, dictionary-encoded."""
-        words = pa.DictionaryArray.from_arrays(pa.array(self.ids, pa.int32()), self.words)
-        return pa.ListArray.from_arrays(pa.array(self.offsets.astype(np.int32)), words)
-
-    def replace_words(self, parts: "Tokens") -> "Tokens":
-        """Replace each token by several: a token with id w by the tokens in row w of ``parts``."""
-        lists = pa.ListArray.from_arrays(pa.array(parts.offsets, pa.int32()), pa.array(parts.ids))
-        taken = lists.take(pa.array(self.ids))
-        offsets = taken.offsets.to_numpy()[self.offsets].astype(np.int64)
-        return Tokens(parts.words, taken.flatten().to_numpy(), offsets)
+_IS_SPECIAL = ~byte_table(string.ascii_letters + string.digits + string.punctuation)
+_IS_SPECIAL |= byte_table("&`#@")
+"""Bytes that need more than the plain rules, except for ``@`` at the beginning of a chunk."""
 
 
 def tokenize(text: pa.Array, *, name: str) -> Tokens:
@@ -268,71 +226,6 @@ def _replace(text: pa.Array, rules: _Rules) -> pa.Array:
     return text
 
 
-def unify(text: str) -> str:
-    """Give different spellings of a word the same characters, in lower case.
-
-    | rule | source in the Unicode Standard |
-    |---|---|
-    | case and compatibility forms; no joiners and styles | 3.13, ``NFKC_Casefold`` |
-    | no marks of vowels in Arabic and Hebrew, no tatweel | 9.1, 9.2 |
-    | one alef, one yeh, one kaf for Arabic, Persian and Urdu | 9.2 |
-    | i with a dot and without one are i | 5.18, ``SpecialCasing.txt`` |
-    | no skin tones; emoji stay joined | Technical Standard 51 |
-    | ``<emoji>`` for a style without its emoji, which was cut off | the same |
-    | a zero width space is a blank | Annex 14, class ZW |
-
-    Runs of three or more letters or marks become one, and so do runs of two or more punctuation
-    marks; runs of ASCII are left to :func:`squeeze_runs`.
-
-    Example:
-        >>> unify("Straße, NAÏVE, ﬁne, جمييييل")
-        'strasse, naïve, fine, جميل'
-    """
-    for character, plain in _BEFORE_FOLDING.items():
-        text = text.replace(character, plain)
-    text = _LONELY_JOINER.sub("", text)
-    text = _LONELY_STYLE.sub("<emoji> ", text)
-    text = normalize("NFKC", text).casefold()
-    text = _FOLDED.sub(lambda found: _FOLDS.get(found[0], ""), text)
-    return _squeeze(normalize("NFKC", text))  # folding may undo a normal form
-
-
-_BEFORE_FOLDING = {"\u2019": "'", "\xb4": "'", "¼": " 1/4", "½": " 1/2", "¾": " 3/4"}
-"""NFKC would make two characters of an acute accent, and 11/2 of 1½."""
-_JOINED = "\u2190-\u2bff\ufe0f\U0001f000-\U0001faff"
-"""Characters of emoji: a joiner between two of them stays."""
-_LONELY_JOINER = re.compile(f"\u200d(?:(?<![{_JOINED}]\u200d)|(?![{_JOINED}]))")
-"""A zero width joiner that is not between two such characters."""
-_LONELY_STYLE = re.compile(r"(?<!\S)\ufe0f+")
-"""Emoji styles without their emoji, at the beginning of a chunk."""
-_FOLDS = {"\u200b": " ", "\u0131": "i", "i\u0307": "i", "ی": "ي", "ى": "ي", "ک": "ك"}
-_FOLDS |= dict.fromkeys("آأإٱ", "\u0627")
-"""Spellings of a letter, and the letter that stands for all of them; also the zero width space."""
-_SCRIPT_MARKS = "".join(chr(n) for n in range(0x591, 0x6EE) if category(chr(n)) == "Mn")
-"""Marks of Hebrew and Arabic letters, such as vowels."""
-_IGNORED = "\xad\u0640\u200c\u200e\u200f\u2060-\u2064\ufeff"
-"""Invisible characters (soft hyphen, joiners, marks of direction), and the tatweel."""
-_STYLES = "\ufe00-\ufe0f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f"
-"""Styles of emoji, skin tones, and the tags of flags."""
-_FOLDED = re.compile(f"{'|'.join(_FOLDS)}|[{_SCRIPT_MARKS}{_IGNORED}{_STYLES}]")
-"""Characters that ``_FOLDS`` replaces, and characters that are left out."""
-
-
-def _squeeze(text: str) -> str:
-    """Shorten runs of a character outside of ASCII to one, as :func:`unify` says."""
-    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    same = np.append(
-        False, (codes[1:] == codes[:-1]) & (codes[1:] >= 0x80)
-    )  # as the character before
-    at = np.flatnonzero(same)
-    kinds = np.array([category(chr(code))[0] for code in codes[at]], str)
-    is_long = np.append(same, False)[at + 1] | same[at - 1]  # in a run of three or more
-    is_mark = kinds == "P"
-    is_letter = np.isin(kinds, ["L", "M"])
-    dropped = at[is_mark | (is_letter & is_long)]
-    return np.delete(codes, dropped).tobytes().decode("utf-32-le")
-
-
 class Tokenizer(NamedTuple):
     """A rule that turns texts into tokens."""
 
@@ -347,96 +240,3 @@ TOKENIZERS = {
     "tweet": Tokenizer(4, tweet_rule),
 }
 """The rules by their names in the settings."""
-
-
-def squeeze_runs(text: pa.Array) -> pa.Array:
-    """Shorten runs of one ASCII character: of marks to one, of three or more letters to one or two.
-
-    Two letters stay where English often has two (``gooood``, ``alllll``), otherwise one (``sooo``,
-    ``haaate``). Of three or more ``-`` two stay. Three consonants stay within a longer word, for
-    German compounds. Digits, dots, ``^`` and white space are not changed. The rule works on bytes
-    because RE2 has no backreferences.
-
-    Example:
-        >>> squeeze_runs(pa.array(["sooo gooood!!!!!", "1000", "aa", "schifffahrt"])).to_pylist()
-        ['so good!', '1000', 'aa', 'schifffahrt']
-    """
-    data, offsets = string_buffers(text)
-    dropped = _find_excess(data, offsets)
-    new_offsets = (offsets - np.searchsorted(dropped, offsets)).astype(np.int32)
-    kept = np.delete(data, dropped)
-    return pa.StringArray.from_buffers(len(text), pa.py_buffer(new_offsets), pa.py_buffer(kept))
-
-
-def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """List the positions of the bytes that squeezing drops, in order.
-
-    Args:
-        data: The bytes of all rows.
-        offsets: Where each row begins, and the end of the last one.
-    """
-    is_border = np.zeros(len(data) + 1, bool)
-    is_border[offsets] = True
-    same = ~is_border  # whether a byte equals the one before it in its row
-    same[1:-1] &= data[1:] == data[:-1]
-    at = np.flatnonzero(same)
-    byte = data[at]
-    continues = same[at + 1]  # whether the run goes on
-    is_third = same[at - 1]  # or a later one
-    next_byte = data[np.minimum(at + 1, len(data) - 1)]
-    is_within = ~is_border[at + 1] & _IS_LETTER[next_byte]
-    two_stay = _DOUBLED[byte] | (is_within & _DOUBLED_WITHIN[byte])
-    # A run of two letters stays. Of a longer one the first stays, and the last one where two stay.
-    is_excess_letter = _IS_LONG[byte] & (continues | (is_third & ~two_stay))
-    is_excess = _IS_MARK[byte] | is_excess_letter
-
-    third = np.flatnonzero(is_third & ~continues & _TRIPLED[byte])
-    third = third[(at[third] >= 4) & (at[third] + 3 < len(data))]
-    in_compound = third[_are_in_compounds(at[third], data, is_border, same)]
-    is_excess[in_compound] = False
-    is_excess[in_compound - 1] = False
-    return at[is_excess]
-
-
-def _are_in_compounds(
-    at: np.ndarray, data: np.ndarray, is_border: np.ndarray, same: np.ndarray
-) -> np.ndarray:
-    """Whether runs of three letters stand in a longer word, without another run next to them.
-
-    Args:
-        at: Position of the last letter of each run; four bytes before it and three after it exist.
-        data: The bytes of all rows.
-        is_border: Whether a row begins at each position, or the last one ends there.
-        same: Whether the byte at each position equals the one before it in its row.
-    """
-    around = at[:, None] + np.arange(-4, 4)  # two letters before the run, three after it
-    is_longer_run = same[at - 2]
-    is_run_before = same[at - 3]
-    is_word = _IN_WORD[data[around]].all(axis=1) & ~is_border[around[:, 1:]].any(axis=1)
-    begins_letter = ~_CONTINUES_LETTER[data[at - 4]]
-    is_run_after = same[at + 2] & same[at + 3]
-    return ~is_longer_run & ~is_run_before & is_word & begins_letter & ~is_run_after
-
-
-def _byte_table(characters: str) -> np.ndarray:
-    """Make a table of 256 bool: whether each byte is one of these characters."""
-    return np.isin(np.arange(256), [ord(character) for character in characters])
-
-
-_IS_SPECIAL = ~_byte_table(string.ascii_letters + string.digits + string.punctuation)
-_IS_SPECIAL |= _byte_table("&`#@")
-"""Bytes that need more than the plain rules, except for ``@`` at the beginning of a chunk."""
-_IS_LETTER = _byte_table(string.ascii_lowercase)
-_CONTINUES_LETTER = np.arange(256) & 0xC0 == 0x80
-"""Bytes of UTF-8 after the first one of a letter."""
-_IN_WORD = _IS_LETTER | _CONTINUES_LETTER | _byte_table("\xc3")
-"""Bytes of Latin letters, German umlauts included."""
-_IS_MARK = _byte_table("".join(mark for mark in string.punctuation if mark not in ".-^"))
-_IS_LONG = _byte_table(string.ascii_lowercase + "-")
-"""Characters whose runs of three and more are shortened."""
-_DOUBLED = _byte_table("l-")
-"""Two of a run of these characters stay."""
-_DOUBLED_WITHIN = _byte_table("elost")
-"""Two of a run of these letters stay before another letter."""
-_TRIPLED = _byte_table("flmnprst")
-"""A run of three of these letters stays within a longer word."""

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data import schema
 from sentiflow.data.arrays import one_array
-from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.tokens import Tokens
 from sentiflow.storage import parquet
 
 PAD = "<pad>"

@@ -14,6 +14,7 @@ from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_c
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.tokens import Tokens
 from sentiflow.preparation import duplicates
 
 _TRAIN = SPLITS.index("train")
@@ -122,9 +123,9 @@ def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) ->
     return put_columns(table, added)
 
 
-def tokens_of(table: pa.Table) -> tokenizer.Tokens:
+def tokens_of(table: pa.Table) -> Tokens:
     """Convert the column ``tokens`` back to ``Tokens``."""
-    return tokenizer.Tokens.from_lists(one_array(table["tokens"]))
+    return Tokens.from_lists(one_array(table["tokens"]))
 
 
 def assign_by_hash(

@@ -17,6 +17,7 @@ from sentiflow.data.answers import Answers, add_answers
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.tokens import Tokens
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import excerpts, learned_classes
@@ -37,7 +38,7 @@ class AllRows:
     """The columns ``_TWEETS``; ``label`` is null for unlabelled texts."""
     position: np.ndarray
     """From 0 to the number of folds, see :meth:`Folds.place`."""
-    tokens: tokenizer.Tokens
+    tokens: Tokens
     """The tokens of all texts."""
     choice: VocabularySettings
     """How the words are chosen."""

@@ -23,7 +23,7 @@ from sentiflow.metrics.calibration import calibration_test
 from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.tokens import Tokens
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 

@@ -9,7 +9,8 @@ import torch
 
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams, count
-from sentiflow.models.tokenizer import Tokens, tokenize
+from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokens import Tokens
 
 TEXTS = ["so good so good", "bad", "", "good day so bad", "東京です", "é so"]
 

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.models.tokenizer import TOKENIZERS, squeeze_runs, tokenize, unify
+from sentiflow.models.character_runs import squeeze_runs
+from sentiflow.models.spellings import unify
+from sentiflow.models.tokenizer import TOKENIZERS, tokenize
 
 SETTINGS = settings(max_examples=50, deadline=None)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sentiflow.data import schema
 from sentiflow.models import vocabulary
-from sentiflow.models.tokenizer import Tokens
+from sentiflow.models.tokens import Tokens
 from sentiflow.models.vocabulary import PAD, UNKNOWN
 from sentiflow.storage import parquet
 
