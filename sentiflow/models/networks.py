@@ -41,7 +41,7 @@ class Network(nn.Module):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64.
         - dropout_mask: ``(B, F)`` float, multiplied with features in training, see
-          :func:`training.trainer.draw_dropout_mask`.
+          :func:`training.dropout_masks.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -95,7 +95,7 @@ class TweetRNN(Network):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 1 to T, in any order.
         - dropout_mask: ``(B, F)`` float, multiplied in training with the word vectors and with the
-          inputs of the output layer, see :func:`training.trainer.draw_dropout_mask`.
+          inputs of the output layer, see :func:`training.dropout_masks.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 
@@ -225,7 +225,7 @@ class BagOfEmbeddings(Network):
         - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
         - lengths: ``(B,)`` int64, each from 0 to T; they are not used.
         - dropout_mask: ``(B, F)`` float, multiplied with the pooled vector and the inputs of the
-          output layer in training, see :func:`training.trainer.draw_dropout_mask`.
+          output layer in training, see :func:`training.dropout_masks.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
 

@@ -7,7 +7,7 @@ a training resumed from a checkpoint makes the steps that remain.
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -20,26 +20,21 @@ from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.predicted import macro_f1
 from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives
+from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
-    STREAMS,
     VALIDATION_STEP,
     ClassificationObjective,
     LanguageModeling,
     Losses,
 )
 from sentiflow.training.reports import EpochResult
+from sentiflow.training.schedules import rate_factor
 from sentiflow.training.virtual_shards import ShardSlice, TrainInput
 
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """Numbers that are added up over rows, steps and workers. ``cells`` counts the cells of padded
 batches, with or without a token."""
 
-_WARM_UP_FRACTION = 0.3
-"""Share of the steps in which the learning rate of ``one_cycle`` rises."""
-_FIRST_RATE = 1 / 25
-"""Factor on the learning rate where ``one_cycle`` begins."""
-_LAST_RATE = 1e-5
-"""Factor on the learning rate after the last step."""
 _REMEDY = "lower train.learning_rate or train.clip_norm"
 """What to do about a value that is not finite."""
 _STEPS_AHEAD = 32
@@ -384,61 +379,3 @@ def _means(sums: np.ndarray) -> dict[str, float]:
         "padding_fraction": 1 - named["tokens"] / max(1, named["cells"]),
         "tweets_per_second": named["rows"] / max(1e-9, named["seconds"]),
     }
-
-
-def rate_factor(schedule: str, step: int, num_steps: int) -> float:
-    """Compute the factor on the learning rate of a step, counted from 0.
-
-    ``constant``: 1. ``cosine``: along half a cosine from 1 down to 1e-5 (Loshchilov and Hutter
-    2017, without restarts). ``one_cycle``: along a cosine from 1/25 up to 1 in the first 30% of
-    the steps, then down to 1e-5 (Smith 2018, with the defaults of PyTorch's OneCycleLR except for
-    the last step).
-    """
-    if schedule == "constant":
-        return 1.0
-    peak = 0.0
-    if schedule == "one_cycle":
-        peak = max(1.0, _WARM_UP_FRACTION * num_steps)
-    if step < peak:
-        return _interpolate(_FIRST_RATE, step / peak)
-    remaining = (num_steps - step) / max(1.0, num_steps - peak)
-    return _interpolate(_LAST_RATE, max(0.0, remaining))
-
-
-def _interpolate(low: float, fraction: float) -> float:
-    """Interpolate from ``low`` to 1 along half a cosine."""
-    return low + (1 - low) * (1 - math.cos(math.pi * fraction)) / 2
-
-
-def draw_dropout_mask(
-    shard_sizes: Sequence[int],
-    *,
-    dropout: np.ndarray,
-    seed: int,
-    step: int,
-    first_shard: int,
-) -> torch.Tensor:
-    """Draw the dropout mask of a slice, the same in any worker.
-
-    Each value is 0 or 1 / (1 - dropout). Each row has one mask for all of its tokens (variational
-    dropout, Gal and Ghahramani 2016). It costs less than a mask for each token and trains a
-    recurrent network as well.
-
-    Args:
-        shard_sizes: Rows of each shard of the slice, in order.
-        dropout: Dropout rate of each feature, ``(F,)`` float32.
-        seed: Seed of the training.
-        step: Optimizer step of the training.
-        first_shard: Number of the first of these shards.
-
-    Returns:
-        ``(B, F)`` float32 on the CPU, B the sum of ``shard_sizes``.
-    """
-    masks = [np.zeros((0, len(dropout)), bool)]
-    for shard, num_rows in enumerate(shard_sizes, first_shard):
-        stream = step * STREAMS + shard
-        random = np.random.Generator(np.random.Philox(key=[seed, stream]))
-        numbers = random.random((num_rows, len(dropout)), np.float32)
-        masks.append(numbers >= dropout)
-    kept = np.concatenate(masks)
-    return torch.from_numpy(kept / (1 - dropout))
