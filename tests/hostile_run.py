@@ -22,7 +22,7 @@ from test_rebuild import describe
 from sentiflow.data import manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
-from sentiflow.tracking import model_registry, recording
+from sentiflow.tracking import experiment_store, model_registry, recording
 
 RUN = "shared/received/run"
 """The run that was received, and that tests make hostile."""
@@ -69,10 +69,10 @@ def received(tmp_path_factory) -> Box:
     root = tmp_path_factory.mktemp("hostile") / "box"
     lay(root)
     store = make_store(root / "store")
-    opened = recording.open_store(store, experiment=NAME, required=True)
+    opened = experiment_store.open_store(store, experiment=NAME, required=True)
     for seed, place in enumerate((RUN, OTHER)):  # the second is the candidate
         make_run(root / place, seed=seed)
-        with opened.run("train", group="0123abcd", tags={}) as recorder:
+        with recording.open_run(opened, "train", group="0123abcd", tags={}) as recorder:
             package = str(root / place / MODEL)
             model_registry.register(package, name=NAME, tracking_uri=store, run_id=recorder.run_id)
     source = Path(model_registry.resolve(f"models:/{NAME}/1", tracking_uri=store).source)

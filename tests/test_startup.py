@@ -249,7 +249,7 @@ def plan_preparation(config, uri):
 def happened(monkeypatch):
     """Note, in place of Ray, the store and a stage, when each of them is asked for something."""
     from sentiflow.cluster import connection
-    from sentiflow.tracking import recording
+    from sentiflow.tracking import experiment_store
 
     notes = []
 
@@ -267,7 +267,9 @@ def happened(monkeypatch):
         run=note("the stage runs", {"stage": "prepare", "fingerprint": "", "inputs": {}}),
     )
     monkeypatch.setattr(connection, "starting", starting)
-    monkeypatch.setattr(recording, "open_store", note("the store opens", recording.Store("", "")))
+    monkeypatch.setattr(
+        experiment_store, "open_store", note("the store opens", experiment_store.Store("", ""))
+    )
     monkeypatch.setattr(stages, "_import_stage", lambda verb: stage)
     return notes
 

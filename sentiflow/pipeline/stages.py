@@ -28,7 +28,8 @@ from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
-    from sentiflow.tracking.recording import Recorder, Store
+    from sentiflow.tracking.experiment_store import Store
+    from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -261,11 +262,11 @@ class _Session(contextlib.ExitStack):
     @functools.cached_property
     def store(self) -> "Store":
         """The tracking store."""
-        from sentiflow.tracking import recording
+        from sentiflow.tracking import experiment_store
 
         config = self.config
         try:
-            return recording.open_store(
+            return experiment_store.open_store(
                 self.store_uri,
                 experiment=config.name,
                 required=config.tracking.required,
@@ -279,7 +280,7 @@ class _Session(contextlib.ExitStack):
     @contextlib.contextmanager
     def open_run(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
         """Open the stage's MLflow run, and log its settings and inputs."""
-        from sentiflow.tracking import runs
+        from sentiflow.tracking import recording, runs
 
         # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
@@ -289,7 +290,8 @@ class _Session(contextlib.ExitStack):
         changes = ""
         if verb == "train" and not self.config.train.refit:
             changes = self.store.find_changes(self.config.train)
-        with self.store.run(
+        with recording.open_run(
+            self.store,
             verb,
             group=self.group,
             tags=tags,

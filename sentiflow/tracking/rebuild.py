@@ -17,7 +17,7 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import display_uri, join
-from sentiflow.tracking import mlflow_store, recording, runs
+from sentiflow.tracking import experiment_store, mlflow_store, runs
 
 _IMPORTED_TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
 """Tags that are taken from a manifest; its other tags are ignored."""
@@ -130,7 +130,7 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
     models: dict[str, _TrainedModel] = {}
     """Models of the stages so far, by fingerprint."""
     for stage in stages:
-        store = recording.open_store(
+        store = experiment_store.open_store(
             tracking_uri, experiment=stage.run["experiment"], required=True
         )
         with mlflow_store.asking(tracking_uri, "add to runs") as client:

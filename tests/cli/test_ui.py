@@ -14,7 +14,7 @@ import pytest
 from conftest import make_store
 from test_cli import invoke, one_line
 
-from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking import experiment_store, mlflow_store, recording
 
 needs_browser = pytest.mark.skipif(
     shutil.which("chromium") is None, reason="no chromium on this machine"
@@ -26,8 +26,10 @@ def uri(tmp_path, monkeypatch) -> str:
     """Make a store with a training."""
     uri = make_store(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    store = recording.open_store(uri, experiment="airline", required=True)
-    with store.run("train", group="0123abcd", tags={}, name="runs: train") as recorder:
+    store = experiment_store.open_store(uri, experiment="airline", required=True)
+    with recording.open_run(
+        store, "train", group="0123abcd", tags={}, name="runs: train"
+    ) as recorder:
         recorder.log_metrics({"test/accuracy": 0.75})
     return uri
 
@@ -101,8 +103,8 @@ def test_a_signal_to_its_process_ends_the_server(uri, number):
 
 
 def test_the_experiment_of_the_config_is_shown_or_the_latest(uri, tmp_path):
-    store = recording.open_store(uri, experiment="second", required=True)
-    with store.run("prepare", group="0123abcd", tags={}):
+    store = experiment_store.open_store(uri, experiment="second", required=True)
+    with recording.open_run(store, "prepare", group="0123abcd", tags={}):
         pass
     page = "/#/experiments/{}/runs?workflowType=machine_learning".format
     assert mlflow_store.find_page(uri) == page(store.experiment_id)

@@ -27,7 +27,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import champion_test, promotion
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
-from sentiflow.tracking import mlflow_store, model_registry, recording
+from sentiflow.tracking import experiment_store, mlflow_store, model_registry, recording
 from sentiflow.tracking.model_registry import CANDIDATE, CHAMPION
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
@@ -38,7 +38,7 @@ NEUTRAL, UNLABELLED = 2, None
 @pytest.fixture(scope="module")
 def store(tmp_path_factory) -> str:
     uri = make_store(tmp_path_factory.mktemp("store"))
-    recording.open_store(uri, experiment="laws", required=True)
+    experiment_store.open_store(uri, experiment="laws", required=True)
     return uri
 
 
@@ -92,8 +92,8 @@ def log(store) -> Callable[[str], ModelVersion]:
 
     @functools.cache
     def run(package: str) -> ModelVersion:
-        opened = recording.open_store(store, experiment="laws", required=True)
-        with opened.run("train", group="0123abcd", tags={}) as recorder:
+        opened = experiment_store.open_store(store, experiment="laws", required=True)
+        with recording.open_run(opened, "train", group="0123abcd", tags={}) as recorder:
             version = model_registry.register(
                 package, name="logged", tracking_uri=store, run_id=recorder.run_id
             )

@@ -25,7 +25,7 @@ from test_cli import invoke
 
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking import experiment_store, mlflow_store, recording
 from sentiflow.tracking.mlflow_store import default_uri
 
 NUM_JOBS, NUM_STEPS = 2, 20
@@ -36,8 +36,10 @@ def record(pipe: Connection, uri: str, folder: Path) -> None:
     os.environ["TMPDIR"] = str(folder)  # MLflow's own lock is there
     heard = io.StringIO()
     logging.basicConfig(stream=heard, format="%(message)s", force=True)
-    store = recording.open_store(uri, experiment="laws", required=True)
-    with store.run("train", group="0123abcd", tags={}, name=folder.name) as recorder:
+    store = experiment_store.open_store(uri, experiment="laws", required=True)
+    with recording.open_run(
+        store, "train", group="0123abcd", tags={}, name=folder.name
+    ) as recorder:
         recorder.log_inputs({"prepared": {"uri": "/p", "fingerprint": "c5"}}, stage="train")
         for step in range(NUM_STEPS):
             recorder.log_metrics({"loss": step, "accuracy": step}, step=step)

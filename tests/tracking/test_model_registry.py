@@ -15,7 +15,7 @@ from mlflow.entities import LoggedModelOutput
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import filesystem
-from sentiflow.tracking import mlflow_store, model_registry, recording
+from sentiflow.tracking import experiment_store, mlflow_store, model_registry, recording
 from sentiflow.tracking.model_registry import CANDIDATE, REQUIREMENTS, Version
 from sentiflow.tracking.recording import Recorder
 
@@ -50,8 +50,8 @@ def register_laws(package: str, uri: str) -> Registered:
 
 
 def open_run(uri: str) -> contextlib.AbstractContextManager[Recorder]:
-    store = recording.open_store(uri, experiment="laws", required=True)
-    return store.run("train", group="0123abcd", tags={})
+    store = experiment_store.open_store(uri, experiment="laws", required=True)
+    return recording.open_run(store, "train", group="0123abcd", tags={})
 
 
 def register(package: str, uri: str, *, name: str = "laws") -> tuple[Version, str]:

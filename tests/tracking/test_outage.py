@@ -10,7 +10,7 @@ from mlflow.entities import Run
 from mlflow_server import Server
 
 from sentiflow.errors import JobError
-from sentiflow.tracking import recording
+from sentiflow.tracking import experiment_store, recording
 
 pytestmark = pytest.mark.slow
 
@@ -30,12 +30,12 @@ def server(started) -> Server:
 
 
 @pytest.fixture
-def store(server) -> recording.Store:
-    return recording.open_store(server.uri, experiment="laws", required=True)
+def store(server) -> experiment_store.Store:
+    return experiment_store.open_store(server.uri, experiment="laws", required=True)
 
 
 def open_run(store, stage="train"):
-    return store.run(stage, group="0123abcd", tags={})
+    return recording.open_run(store, stage, group="0123abcd", tags={})
 
 
 def find_run(server: Server, stage: str) -> Run:
@@ -93,7 +93,7 @@ def test_what_mlflow_refuses_holds_nothing_up_and_is_said_once(server, store, ca
 
 def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, requests_made):
     options = {"experiment": "laws", "repair": "sentiflow tracking import x"}
-    store = recording.open_store(server.uri, required=True, **options)
+    store = experiment_store.open_store(server.uri, required=True, **options)
     with open_run(store, "killed") as recorder:
         for step in range(1, 60):
             if step == 20:
@@ -119,11 +119,11 @@ def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, request
     points = behind.get_metric_history(recorder.run_id, "loss")
     assert sorted((p.step, p.value) for p in points) == [(s, float(s)) for s in range(1, 20)]
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
-        recording.open_store(server.uri, experiment="laws", required=True)
+        experiment_store.open_store(server.uri, experiment="laws", required=True)
 
 
 def test_a_store_that_is_too_slow_is_waited_for_once(server, store, monkeypatch, caplog):
-    monkeypatch.setattr(recording, "MAX_WAIT_SECONDS", 0.5)
+    monkeypatch.setattr(experiment_store, "MAX_WAIT_SECONDS", 0.5)
     with open_run(store, "slow") as recorder:
         recorder.store.flush()
         with hanging(server):

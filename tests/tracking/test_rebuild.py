@@ -21,7 +21,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
-from sentiflow.tracking import rebuild, recording
+from sentiflow.tracking import experiment_store, rebuild, recording
 
 GROUP = "0123abcd"
 EPOCHS = [
@@ -140,8 +140,8 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
 
 def kill_during_run(pipe: Connection, uri: str) -> None:
     """Kill this process while its run is open."""
-    store = recording.open_store(uri, experiment="laws", required=True)
-    with store.run("train", group=GROUP, tags={}) as recorder:
+    store = experiment_store.open_store(uri, experiment="laws", required=True)
+    with recording.open_run(store, "train", group=GROUP, tags={}) as recorder:
         recorder.log_settings({"train": {"seed": 3}})
         recorder.log_metrics({"train/loss": 1.0}, step=1)
         recorder.store.flush()

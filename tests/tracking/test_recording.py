@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from sentiflow import __version__
 from sentiflow.errors import JobError
-from sentiflow.tracking import recording, runs
+from sentiflow.tracking import experiment_store, recording, runs
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def uri(tmp_path) -> str:
 
 
 @pytest.fixture
-def store(uri) -> recording.Store:
-    return recording.open_store(uri, experiment="laws", required=True)
+def store(uri) -> experiment_store.Store:
+    return experiment_store.open_store(uri, experiment="laws", required=True)
 
 
 def only_run(uri: str):
@@ -31,7 +31,7 @@ def only_run(uri: str):
 
 
 def test_the_store_gets_what_is_logged(store, uri):
-    with store.run("train", group="0123abcd", tags={"more": "x"}) as recorder:
+    with recording.open_run(store, "train", group="0123abcd", tags={"more": "x"}) as recorder:
         recorder.log_settings({"model": {"cell": "gru"}, "long": "x" * 9000})
         recorder.log_metrics({"train/loss": 0.5, "undefined": None}, step=3)
         recorder.log_files({"plots/a.png": b"png"})
@@ -50,7 +50,7 @@ def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
 ):
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.2")
     monkeypatch.setenv("MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING", "true")
-    with store.run("train", group="0123abcd", tags={}) as recorder:
+    with recording.open_run(store, "train", group="0123abcd", tags={}) as recorder:
         with recorder.watching_system():
             time.sleep(1)
         threads = {thread.name for thread in threading.enumerate()}
@@ -63,7 +63,7 @@ def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
 
 
 def test_a_pickled_recorder_sends_nothing(store, uri):
-    with store.run("sweep", group="0123abcd", tags={}) as recorder:
+    with recording.open_run(store, "sweep", group="0123abcd", tags={}) as recorder:
         copy = pickle.loads(pickle.dumps(recorder))
         copy.log_metrics({"train/loss": 0.5})
     assert not only_run(uri).data.metrics
@@ -73,13 +73,13 @@ def test_artifacts_lie_beside_the_sqlite_file_whatever_the_working_directory(
     store, uri, tmp_path, monkeypatch
 ):
     monkeypatch.chdir("/")
-    with store.run("train", group="0123abcd", tags={}) as recorder:
+    with recording.open_run(store, "train", group="0123abcd", tags={}) as recorder:
         recorder.log_files({"a.txt": b"x"})
     assert len(list((tmp_path / "mlruns" / "laws").glob("*/artifacts/a.txt"))) == 1
 
 
-def fail(error: BaseException, store: recording.Store) -> None:
-    with store.run("train", group="0123abcd", tags={}):
+def fail(error: BaseException, store: experiment_store.Store) -> None:
+    with recording.open_run(store, "train", group="0123abcd", tags={}):
         raise error
 
 
@@ -100,9 +100,9 @@ def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
 
 
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
-    for opened in (store, recording.Store("", "laws")):
+    for opened in (store, experiment_store.Store("", "laws")):
         tags = {"sentiflow.version": "1", "sentiflow.output_uri": "/x"}
-        with opened.run("evaluate", group="0123abcd", tags=tags) as recorder:
+        with recording.open_run(opened, "evaluate", group="0123abcd", tags=tags) as recorder:
             recorder.log_settings({"evaluate": {"seed": 3}})
             recorder.log_metrics({"rows": 7, "infinite": float("inf"), "undefined": None})
             recorder.log_metrics({"train/loss": 0.5}, step=2)
@@ -126,10 +126,10 @@ def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
 def test_an_unavailable_server_stops_the_job_only_if_it_is_required(caplog):
     away = "http://127.0.0.1:9"
     with pytest.raises(JobError, match="cannot reach the MLflow store"):
-        recording.open_store(away, experiment="laws", required=True)
-    without = recording.open_store(away, experiment="laws", required=False)
+        experiment_store.open_store(away, experiment="laws", required=True)
+    without = experiment_store.open_store(away, experiment="laws", required=False)
     assert not without.experiment_id
-    with without.run("train", group="0123abcd", tags={}) as recorder:
+    with recording.open_run(without, "train", group="0123abcd", tags={}) as recorder:
         recorder.log_metrics({"loss": 1.0})
     assert not recorder.store.flush()
     assert "the job continues without it" in caplog.text
@@ -140,8 +140,8 @@ def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
 ):
     MlflowClient(uri).create_experiment("far", "s3://bucket/folder")
     monkeypatch.setitem(sys.modules, "boto3", None)
-    store = recording.open_store(uri, experiment="far", required=True)
-    with store.run("train", group="0123abcd", tags={}) as recorder:
+    store = experiment_store.open_store(uri, experiment="far", required=True)
+    with recording.open_run(store, "train", group="0123abcd", tags={}) as recorder:
         recorder.log_files({"a.txt": b"a"})
         recorder.log_metrics({"loss": 1.0})
     run = MlflowClient(uri).get_run(recorder.run_id)
@@ -153,7 +153,7 @@ def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
 
 def test_a_nested_run_shares_group_and_lineage_of_its_parent(store, uri):
     tags = {"sentiflow.input.prepared": "c5f0", "sentiflow.output_uri": "/x"}
-    with store.run("sweep", group="0b1c3f2a", tags=tags) as recorder:
+    with recording.open_run(store, "sweep", group="0b1c3f2a", tags=tags) as recorder:
         nested = recorder.begin_nested("0001", stage="train", tags={"sentiflow.trial": "0001"})
         nested.end("FINISHED")
     found = MlflowClient(uri).get_run(nested.run_id).data.tags

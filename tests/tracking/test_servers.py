@@ -18,7 +18,7 @@ from conftest import PROJECT, make_store, write_config
 from sentiflow.config import settings
 from sentiflow.errors import UnavailableError
 from sentiflow.pipeline.preflight import machine_checks
-from sentiflow.tracking import mlflow_store, recording
+from sentiflow.tracking import experiment_store, mlflow_store, recording
 
 pytestmark = pytest.mark.slow
 
@@ -73,8 +73,10 @@ def wait_for_port(server: subprocess.Popen, port: int) -> None:
 
 def record(uri: str) -> None:
     """Record a run with all that a stage logs, and read it back."""
-    store = recording.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
-    with store.run("train", group="0123abcd", tags={}) as recorder:
+    store = experiment_store.open_store(
+        mlflow_store.default_uri(uri), experiment="laws", required=True
+    )
+    with recording.open_run(store, "train", group="0123abcd", tags={}) as recorder:
         recorder.log_metrics({"loss": 1.0})
         recorder.log_files({"a.txt": b"a"})
     assert recorder.store.flush()
@@ -86,7 +88,7 @@ def record(uri: str) -> None:
 def refusal(uri: str) -> str:
     """Return why a store cannot be used."""
     with pytest.raises(UnavailableError) as error:
-        recording.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
+        experiment_store.open_store(mlflow_store.default_uri(uri), experiment="laws", required=True)
     (line,) = str(error.value).splitlines()
     return line
 
@@ -151,7 +153,7 @@ def test_a_server_with_users_asks_for_a_password(tmp_path, no_user):
         assert "it answers 401" in refusal(f"http://admin:wrong@{host}")
         record(f"http://admin:long-admin-password@{host}")
         subprocess.run(**type_in(add_user, tmp_path), check=True)
-        recorder = recording.open_store(
+        recorder = experiment_store.open_store(
             mlflow_store.default_uri(f"http://ann:long-password-of-ann@{host}"),
             experiment="of ann", required=True,
         )  # fmt: skip
