@@ -4,10 +4,8 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import safetensors.torch
 import torch
 
@@ -26,6 +24,7 @@ from sentiflow.training import (
     collectives,
     initial_network,
     learned_classes,
+    linear_texts,
     trained_package,
 )
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
@@ -104,16 +103,6 @@ def _check_job(job: TrainJob) -> None:
             input_files.check_part(prepared, ())
     except JobError as error:
         raise RuntimeError(str(error)) from error
-
-
-class _OwnTexts(NamedTuple):
-    """N texts of a worker's training rows."""
-
-    text: pa.Array
-    label: np.ndarray
-    """Labels of the model, -1 for an unlabelled text, int8."""
-    teacher: np.ndarray | None
-    """Probability of each class that the teachers give, (N, C) float32; None without teachers."""
 
 
 class _Worker:
@@ -361,49 +350,18 @@ class _Worker:
             return {}
         from sentiflow.training import linear_solver
 
-        rows = self._read_texts()
-        tokens = tokenizer.tokenize(rows.text, name=self.job.prepared["settings"]["tokenizer"])
-        models = linear_solver.fit(Ngrams.of(tokens), self._make_targets(rows))
-        return dict(models)
-
-    def _read_texts(self) -> _OwnTexts:
-        """Read the texts of this worker's training rows."""
-        if self.job.taught:
-            shards = self._plan_shards(self.job.taught)
-            columns = ["text", "label", "teacher"]
-        else:
-            shards = self._plan_shards(self.job.list_files("tweets", self.job.splits))
-            columns = ["text", "label"]
-        labels = [np.zeros(0, np.int8)]
-        answers = [np.zeros(0, np.float32)]
-        texts: list[pa.Array] = []
-        for shard in self.own:
-            for table in shards.read(shard, range(shards.num_chunks), columns):
-                labels.append(table["label"].to_numpy())
-                texts += table["text"].chunks
-                if self.job.taught:
-                    answers.append(table["teacher"].combine_chunks().flatten().to_numpy())
-        teacher = None
-        if self.job.taught:
-            teacher = np.concatenate(answers).reshape(-1, len(self.classes.names))
-        return _OwnTexts(
-            text=pa.chunked_array(texts, pa.string()).combine_chunks(),
-            label=np.concatenate(labels),
-            teacher=teacher,
+        taught = self.job.taught
+        files = taught or self.job.list_files("tweets", self.job.splits)
+        texts = linear_texts.read(
+            self._plan_shards(files),
+            self.own,
+            num_taught_classes=len(self.classes.names) if taught else None,
         )
-
-    def _make_targets(self, rows: _OwnTexts) -> np.ndarray:
-        """Compute the weight of each class in the loss of a text, ``(N, C)`` float32."""
-        num_classes = len(self.classes.names)
-        # The label -1 of an unlabelled text is the last row, in which no class has a weight.
-        targets = np.eye(num_classes + 1, num_classes, dtype=np.float32)[rows.label]
-        if rows.teacher is not None:
-            is_labelled = (rows.label >= 0)[:, None]
-            share = self.settings.distill.hard_weight * is_labelled
-            targets = (share * targets + (1 - share) * rows.teacher).astype(np.float32)
-        if self.classes.weights is not None:
-            targets *= self.classes.weights
-        return targets
+        tokens = tokenizer.tokenize(texts.text, name=self.job.prepared["settings"]["tokenizer"])
+        targets = linear_texts.make_targets(
+            texts, self.classes, hard_weight=self.settings.distill.hard_weight
+        )
+        return dict(linear_solver.fit(Ngrams.of(tokens), targets))
 
     def publish_model(self, linear: Mapping[float, LinearModel]) -> TrainReport:
         """Publish the model of the chosen epoch, and in a fold all linear models."""
