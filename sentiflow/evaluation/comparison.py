@@ -50,7 +50,7 @@ class SliceDifference:
     p_adjusted: float
     """The p-value, adjusted for the number of slices by ``paired.adjust``."""
     moved: bool
-    """Whether ``p_adjusted`` is below ``paired.SURE``."""
+    """Whether ``p_adjusted`` is below ``paired.SIGNIFICANCE``."""
     is_own: bool = False
     """Whether it is user-defined, by a pattern or a column."""
     f1_macro_first: float | None = None
@@ -106,7 +106,8 @@ class Check:
     p_adjusted: float = 1.0
     """The p-value of a drop no larger than the margin, adjusted for all checks (Holm)."""
     is_worse: bool = False
-    """Whether the drop is larger than the margin, and ``p_adjusted`` is below ``paired.SURE``."""
+    """Whether the drop is larger than the margin, and ``p_adjusted`` is below
+    ``paired.SIGNIFICANCE``."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,7 @@ def _measure_slices(
                 accuracy_second=float(second[item.mask].mean()),
                 difference=difference,
                 p_adjusted=p_adjusted,
-                moved=p_adjusted < paired.SURE,
+                moved=p_adjusted < paired.SIGNIFICANCE,
                 is_own=item.is_own,
                 f1_macro_first=_measure_f1(predicted[0], item.mask),
                 f1_macro_second=_measure_f1(predicted[1], item.mask),
@@ -326,7 +327,7 @@ def _write_verdict(
     p_value = paired.write_p(metrics.mcnemar.p_value)
     is_higher = accuracy.value > 0
     side = "higher" if is_higher else "lower"
-    if metrics.mcnemar.p_value < paired.SURE:
+    if metrics.mcnemar.p_value < paired.SIGNIFICANCE:
         word = "better" if is_higher else "worse"
         result = f"{second} is {word} than {first}: its accuracy is {points} {side}"
         return f"{result} ({interval}, {p_value})."
@@ -461,7 +462,7 @@ def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
     adjusted = paired.adjust([_find_p_value(check.difference, margin) for check in checks])
     judged = []
     for check, p_adjusted in zip(checks, adjusted, strict=True):
-        is_worse = check.difference.value < -margin and p_adjusted < paired.SURE
+        is_worse = check.difference.value < -margin and p_adjusted < paired.SIGNIFICANCE
         judged.append(replace(check, p_adjusted=p_adjusted, is_worse=is_worse))
     return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted))
 

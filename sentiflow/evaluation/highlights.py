@@ -178,7 +178,7 @@ def _summarize_calibration(error: CalibrationError) -> Highlight:
     """Report the gap between probabilities and outcomes; claim it only if it is beyond chance."""
     gap = f"{100 * error.value:.1f} points"
     chance = f"{100 * error.chance:.1f}"
-    if error.p_value < paired.SURE:
+    if error.p_value < paired.SIGNIFICANCE:
         return Highlight(
             number=gap,
             meaning="is the average gap between probability and outcome (chance alone reaches "
@@ -238,7 +238,7 @@ def _summarize_checks(checks: ModelChecks) -> Iterator[Highlight]:
             f"English: {worst.name}",
             section="behavior",
         )
-    beyond_chance = [bias for bias in checks.group_bias if bias.p_adjusted < paired.SURE]
+    beyond_chance = [bias for bias in checks.group_bias if bias.p_adjusted < paired.SIGNIFICANCE]
     if beyond_chance:
         widest = max(beyond_chance, key=lambda bias: bias.spread)
         lowest = widest.terms[0].term

@@ -133,7 +133,7 @@ def _describe_metrics(measured: Measurements) -> dict[str, Any]:
         "intervals": measured.intervals[split],
         "missing": measured.no_intervals[split],
         "calibration_error": measured.calibration_error[split],
-        "sure": paired.SURE,
+        "sure": paired.SIGNIFICANCE,
         "splits": sorted(measured.figures, key=lambda name: name != split),
         "texts": name_texts(split),
         "classes": measured.classes,

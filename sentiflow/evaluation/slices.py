@@ -166,7 +166,7 @@ class SliceMetrics(Accuracy):
         """Say whether the accuracy is lower than on all other rows, beyond chance."""
         if self.p_adjusted is None or self.difference is None:
             return False
-        return self.p_adjusted < paired.SURE and self.difference < 0
+        return self.p_adjusted < paired.SIGNIFICANCE and self.difference < 0
 
 
 class ClassShares(NamedTuple):
@@ -328,7 +328,7 @@ def _drop_redundant(
         if metrics.is_found:
             mask = item.mask & ~explained
             others = item.others & ~explained
-            if not metrics.is_worse or _fisher(right, mask, others, "less") >= paired.SURE:
+            if not metrics.is_worse or _fisher(right, mask, others, "less") >= paired.SIGNIFICANCE:
                 continue
             explained |= item.mask
         kept.append(metrics)

@@ -12,7 +12,7 @@ from sentiflow.data.schema import POSITIVE
 from sentiflow.metrics.intervals import MacroF1
 from sentiflow.metrics.predicted import area_parts, count_confusion
 
-SURE = 0.05
+SIGNIFICANCE = 0.05
 """A difference with a p-value below this is significant."""
 
 _MAX_HELD = 1 << 21

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from sentiflow.data.manifest_types import ModelInput
-from sentiflow.metrics.paired import SURE, Difference, accuracy_difference, adjust
+from sentiflow.metrics.paired import SIGNIFICANCE, Difference, accuracy_difference, adjust
 
 _MIN_POINTS = 3
 """Smallest gap between two shares, in points, that is worth a line."""
@@ -52,7 +52,7 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
     sure = []
     for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True):
         is_large = 100 * abs(gap.value) >= _MIN_POINTS
-        if is_large and p_value < SURE:
+        if is_large and p_value < SIGNIFICANCE:
             sure.append(name)
     sure.sort(key=lambda name: -abs(gaps[name].value))
     lines = []

@@ -58,7 +58,7 @@ MIN_LABELLED = 30
 """With a smaller effective sample a group takes the error of its pool, or of all groups."""
 _PSEUDO_ERRORS = 2
 """Errors of predictions, +1 and -1, that are added to the errors of the labelled rows."""
-_MIN_CORRECTED = 10
+MIN_CORRECTED = 10
 """With a smaller effective sample of all groups together, no share is corrected."""
 
 
@@ -209,7 +209,7 @@ def estimate(
     method = np.full(len(sums), UNLABELLED, dtype=object)
     method[num_labelled[:, 0] > 0] = POOLED
     method[is_large[:, 0]] = CORRECTED
-    if pools.sample.size.max() < _MIN_CORRECTED:
+    if pools.sample.size.max() < MIN_CORRECTED:
         method[:] = UNCORRECTED
     method[is_counted[:, 0]] = COUNTED
     for values in (of_all.share, of_all.low, of_all.high, error):

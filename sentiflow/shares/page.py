@@ -17,7 +17,7 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation.page_templates import open_template
 from sentiflow.evaluation.report import Axis
-from sentiflow.metrics.paired import SURE, adjust, write_p
+from sentiflow.metrics.paired import SIGNIFICANCE, adjust, write_p
 from sentiflow.metrics.shares import (
     COUNTED,
     METHODS,
@@ -145,10 +145,10 @@ def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
     # The group is the highest only if its difference from each other group is significant. Its own
     # p-value is NaN.
     p_value = float(np.nanmax(p_values))
-    if p_value < SURE:
+    if p_value < SIGNIFICANCE:
         meaning = f"is the highest share of {name}: {where} ({write_p(p_value)})"
         return Conclusion(share, meaning, "groups")
-    num_others = int((p_values >= SURE).sum())
+    num_others = int((p_values >= SIGNIFICANCE).sum())
     groups = "groups" if num_others > 1 else "group"
     others = f"{num_others} other {groups} may have a higher share"
     meaning = f"is the highest estimate of {name}: {where}; {others}"
@@ -176,7 +176,7 @@ def _describe_change(lines: pd.DataFrame, unit: str) -> Conclusion:
     last = len(lines) - 1
     p_values = compare_with(share, lines["error"].to_numpy(), last)[:last]
     has_label = (lines["method"] != UNLABELLED).to_numpy()
-    is_sure = np.array(adjust(p_values.tolist())) < SURE
+    is_sure = np.array(adjust(p_values.tolist())) < SIGNIFICANCE
     is_sure &= has_label[:last] & has_label[last]
     periods = [write_period(period, unit) for period in lines["period"]]
     if not is_sure.any():
@@ -307,6 +307,6 @@ def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.Dat
     return lines.assign(
         name=names,
         is_corrected=lines["method"] != UNCORRECTED,
-        is_higher=(lines["p_adjusted"] < SURE) & (lines["share"] > reference),
+        is_higher=(lines["p_adjusted"] < SIGNIFICANCE) & (lines["share"] > reference),
         is_known=~tells_nothing(lines),
     )

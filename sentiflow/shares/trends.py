@@ -11,7 +11,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.metrics.predicted_shares import compare_unseen
-from sentiflow.metrics.shares import UNCORRECTED
+from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
 from sentiflow.progress import say
 from sentiflow.shares import page, rows, share_charts, table
 from sentiflow.storage import parquet
@@ -133,8 +133,8 @@ def _explain_uncorrected(trends: table.ShareTable) -> str:
     why = "no labels"
     if trends.num_sample or trends.num_counted:
         why = (
-            "fewer than 10 labelled texts that the model has not seen, or such texts of fewer than "
-            "10 authors"
+            f"fewer than {MIN_CORRECTED} labelled texts that the model has not seen, or such texts "
+            f"of fewer than {MIN_CORRECTED} authors"
         )
     way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
     return f"{why}, so no correction; to draw rows to label: {way}"

@@ -14,7 +14,7 @@ import pytest
 from scipy.stats import norm
 
 from sentiflow.metrics import shares
-from sentiflow.metrics.paired import SURE, adjust
+from sentiflow.metrics.paired import SIGNIFICANCE, adjust
 
 NUM_ROWS = 2000
 MODELS = [
@@ -101,10 +101,12 @@ def measure_claims(seed, num_draws, num_groups, *args, **options):
             one = shares.Shares(**{name: values[part] for name, values in vars(found).items()})
             share, error = one.share[:, 1], one.error[:, 1]
             top = int(share.argmax())
-            is_highest = np.nanmax(shares.compare_with(share, error, top)) < SURE
+            is_highest = np.nanmax(shares.compare_with(share, error, top)) < SIGNIFICANCE
             of_last = adjust(shares.compare_with(share, error, num_groups - 1)[:-1])
-            differs = np.nanmin(shares.compare_with_others(one)) < SURE
-            claims.append((differs, is_highest, min(of_last) < SURE, is_highest and top == 0))
+            differs = np.nanmin(shares.compare_with_others(one)) < SIGNIFICANCE
+            claims.append(
+                (differs, is_highest, min(of_last) < SIGNIFICANCE, is_highest and top == 0)
+            )
     return np.mean(claims, axis=0)
 
 
