@@ -1,6 +1,7 @@
 """Manifest of predictions -> their models and trainings, their corpus and its prepared data."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -124,36 +125,58 @@ def is_of_training(scored: Manifest, training: Manifest | None) -> bool:
 # Corpora
 
 
-def corpus_of(scored: Manifest) -> Manifest | None:
-    """Find the manifest of the scored prepared data; None if files were scored or it is gone."""
+@dataclass(frozen=True)
+class ScoredCorpus:
+    """The corpus that was scored: prepared data, or files."""
+
+    described: Input
+    """The corpus as the predictions name it: prepared data by location, or a list of files."""
+    prepared: Manifest | None
+    """Manifest of the prepared data; None if files were scored, or if the prepared data are gone or
+    were replaced."""
+
+    @property
+    def input_files(self) -> Input | None:
+        """Return the input files to which the row ids refer; None if they are unknown."""
+        if "files" in self.described:
+            return self.described
+        return self.prepared["inputs"]["csv"] if self.prepared else None
+
+    @property
+    def given_test_files(self) -> list[str]:
+        """Identify the files of given test rows by content, in their order."""
+        if not self.prepared:
+            return []
+        files = self.prepared["inputs"]["csv"]["files"]
+        splits = self.prepared["settings"].get("fixed_files", [])
+        pairs = zip(files, splits, strict=False)  # files without a given split come last
+        return [manifest.identify_file(file) for file, split in pairs if split == "test"]
+
+    @property
+    def name(self) -> str:
+        """Name the input files, or the location of the prepared data if the files are unknown."""
+        files = self.input_files
+        uris = [item["uri"] for item in files["files"]] if files else []
+        return name_files(uris or [self.described["uri"]])
+
+
+def corpus_of(scored: Manifest) -> ScoredCorpus:
+    """Look up the corpus that was scored."""
+    return ScoredCorpus(described=scored["inputs"]["corpus"], prepared=prepared_of(scored))
+
+
+def prepared_of(scored: Manifest) -> Manifest | None:
+    """Read the manifest of the scored prepared data.
+
+    Returns:
+        None if files were scored, or if the prepared data are gone or were replaced.
+    """
     return manifest.read_input(scored["inputs"], "corpus")
 
 
 def input_files_of(scored: Manifest) -> Input | None:
     """Find the input files to which the row ids of a scored corpus refer; None if unknown."""
-    corpus: Input = scored["inputs"]["corpus"]
-    if "files" in corpus:
-        return corpus
-    prepared = corpus_of(scored)
-    return prepared["inputs"]["csv"] if prepared else None
-
-
-def given_test_files_of(scored: Manifest) -> list[str]:
-    """Identify the files of given test rows of a scored corpus by content, in their order."""
-    prepared = corpus_of(scored)
-    if not prepared:
-        return []
-    files = prepared["inputs"]["csv"]["files"]
-    splits = prepared["settings"].get("fixed_files", [])
-    pairs = zip(files, splits, strict=False)  # files without a given split come last
-    return [manifest.identify_file(file) for file, split in pairs if split == "test"]
-
-
-def name_corpus(scored: Manifest) -> str:
-    """Name the input files of a scored corpus, or its location if they are unknown."""
-    files = input_files_of(scored)
-    uris = [item["uri"] for item in files["files"]] if files else []
-    return name_files(uris or [scored["inputs"]["corpus"]["uri"]])
+    return corpus_of(scored).input_files
 
 
 def name_files(uris: Sequence[str]) -> str:
@@ -172,7 +195,7 @@ def name_files(uris: Sequence[str]) -> str:
 
 def format_of(scored: Manifest) -> FormatSettings:
     """Return the format of the input files of a scored corpus."""
-    reader = corpus_of(scored) or scored  # the stage that has read the files
+    reader = prepared_of(scored) or scored  # the stage that has read the files
     return FormatSettings.model_validate(reader["settings"].get("format") or {})
 
 

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import one_array, put_columns
+from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -162,7 +163,8 @@ def _read_tables(pair: Pair, columns: Sequence[str]) -> list[pa.Table]:
     later, by :func:`_prepare_rows`.
     """
     first, second = pair
-    evaluated_rows.check_columns(columns, first.record, setting="--slice")
+    corpus = lineage.corpus_of(first.record)
+    evaluated_rows.check_columns(columns, first.record, corpus, setting="--slice")
     of_first = evaluated_rows.read(first.uri, first.record, columns=columns)
     if first.file or second.file:
         return [of_first, of_first]
@@ -303,11 +305,12 @@ def _check_numbering(pair: Pair) -> None:
     """
     first, second = pair
     names = f"{first.name} and {second.name}"
-    if not _have_same_corpus(first.record, second.record):
-        corpora = f"{lineage.name_corpus(first.record)}; {lineage.name_corpus(second.record)}"
+    corpus = lineage.corpus_of(first.record)
+    other_corpus = lineage.corpus_of(second.record)
+    if not _have_same_rows(corpus, other_corpus):
         raise UserError(
             f"{names} have scored different files, or prepared data that are gone or were "
-            f"redone: {corpora}",
+            f"redone: {corpus.name}; {other_corpus.name}",
             hint="score the same corpus with both models, or give both the same prepare.test",
         )
     of_first = lineage.format_of(first.record)
@@ -320,22 +323,20 @@ def _check_numbering(pair: Pair) -> None:
         )
 
 
-def _have_same_corpus(first: Manifest, second: Manifest) -> bool:
-    """Say whether two scorings read the same corpus, the same files, or the same given test rows.
+def _have_same_rows(first: ScoredCorpus, second: ScoredCorpus) -> bool:
+    """Say whether two corpora are the same, or have the same files or the same given test rows.
 
     Given test rows are the rows of ``prepare.test``. They are numbered first, so their numbers do
     not depend on the other rows.
     """
-    corpus = first["inputs"]["corpus"]
-    other_corpus = second["inputs"]["corpus"]
-    if corpus["fingerprint"] == other_corpus["fingerprint"]:
+    if first.described["fingerprint"] == second.described["fingerprint"]:
         return True
-    files = lineage.input_files_of(first)
-    others = lineage.input_files_of(second)
+    files = first.input_files
+    others = second.input_files
     if files and others and files["fingerprint"] == others["fingerprint"]:
         return True
-    given = lineage.given_test_files_of(first)
-    return bool(given) and given == lineage.given_test_files_of(second)
+    given = first.given_test_files
+    return bool(given) and given == second.given_test_files
 
 
 def _find_split(pair: Pair, tables: list[pa.Table]) -> str:

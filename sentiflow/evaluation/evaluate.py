@@ -12,6 +12,7 @@ import pyarrow as pa
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
@@ -107,6 +108,8 @@ class EvaluatePlan:
     scored: Manifest
     """Manifest of the predictions. If they are replaced meanwhile, the evaluation is not
     published (:meth:`Output.publish`)."""
+    corpus: ScoredCorpus
+    """The corpus that was scored. Its rows are read only if it has not been replaced meanwhile."""
 
 
 def resolve(config: Config) -> EvaluatePlan:
@@ -119,14 +122,15 @@ def resolve(config: Config) -> EvaluatePlan:
     settings = config.evaluate
     record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
     training_rows.refuse_refit(record, name="evaluate.scored_uri")
-    evaluated_rows.check_columns(settings.slices.columns, record)
+    corpus = lineage.corpus_of(record)
+    evaluated_rows.check_columns(settings.slices.columns, record, corpus)
     decisive = {
         **settings.model_dump(exclude={"scored_uri", "output_uri"}),
         "report_version": REPORT_VERSION,
     }
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
     spec = OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
-    return EvaluatePlan(config, spec, scored=record)
+    return EvaluatePlan(config, spec, scored=record, corpus=corpus)
 
 
 def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
@@ -135,14 +139,16 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     Raises:
         UserError: There is no labelled row that the model was not trained on, or a pattern of
             ``evaluate.slices`` matches no text.
+        JobError: The prepared data were replaced since the evaluation was planned.
     """
     began = time.monotonic()
     config = plan.config
     spec = plan.spec
+    corpus = plan.corpus
     scored_uri = config.evaluate.scored_uri
-    chosen = _choose_model(scored_uri, plan.scored)
+    chosen = _choose_model(scored_uri, plan.scored, corpus)
     scored = chosen.scored
-    measured = _measure_unseen(config.evaluate, scored_uri, scored)
+    measured = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
     output.begin()
     model = scored["inputs"]["model"]
     trained = lineage.training_of(model)
@@ -154,7 +160,8 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     result = _make_result(config, scored, measured, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
-    files, mistakes_found = _render(config, result, measured.rows, scored, own_training, spec)
+    origin = _describe_origin(scored, corpus, own_training, spec)
+    files, mistakes_found = _render(config, result, measured.rows, scored, own_training, origin)
     content = result.to_json() | {"model_versions": chosen.by_version}
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, data) for name, data in files.items()]
@@ -169,7 +176,9 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     registered = None
     if trained and is_prepared:
         card = files[manifest.CARD]
-        registered = registration.register(result, scored, trained, recorder, spec, card)
+        registered = registration.register(
+            result, scored, trained, recorder, spec, corpus=corpus.name, card=card
+        )
     figures = content["figures"]
     if folds:
         figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}
@@ -229,7 +238,7 @@ def _render(
     rows: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
-    spec: OutputSpec,
+    origin: report.Origin,
 ) -> _Files:
     """Choose the mistakes, draw the plots, and make the card and the page.
 
@@ -239,14 +248,13 @@ def _render(
         rows: Rows of the headline split.
         scored: Manifest of the predictions.
         trained: Manifest of the training; None if it is gone, or if the model is an average.
-        spec: The output.
+        origin: How the predictions came about.
     """
     num_examples = config.evaluate.num_examples
     found = mistakes.COLUMNS.empty_table()
     if num_examples and "text" in rows.column_names:
         found = mistakes.find(rows)
     model = scored["inputs"]["model"]
-    origin = _describe_origin(scored, trained, spec)
     curve = to_curve(trained["history"] if trained else [])
     plots = report_charts.render(result.measured, rows, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
@@ -263,16 +271,20 @@ def _render(
     return _Files(files, mistakes.name_labels(found, result.measured.classes))
 
 
-def _measure_unseen(settings: EvaluateSettings, scored_uri: str, scored: Manifest) -> _Measured:
+def _measure_unseen(
+    settings: EvaluateSettings, scored_uri: str, scored: Manifest, corpus: ScoredCorpus
+) -> _Measured:
     """Measure the labelled predictions that the model was not trained on.
 
     Raises:
         UserError: There are none, or a pattern of ``evaluate.slices`` matches no text.
+        JobError: The prepared data were replaced since the evaluation was planned.
     """
     named = settings.slices
-    searched = [name for name in evaluated_rows.list_searched(scored) if name not in named.columns]
+    kept = evaluated_rows.list_searched(scored, corpus)
+    searched = [name for name in kept if name not in named.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
-    rows, is_unseen, notes = _leave_out_training_rows(rows, scored)
+    rows, is_unseen, notes = _leave_out_training_rows(rows, scored, corpus)
     classes = evaluated_rows.classes_of(rows)
     if not len(rows.filter(evaluated_rows.has_label_of(classes))):
         raise UserError(
@@ -300,7 +312,7 @@ def _measure_unseen(settings: EvaluateSettings, scored_uri: str, scored: Manifes
     return _Measured(rows=headline_rows, measurements=measured, is_unseen=is_unseen, notes=notes)
 
 
-def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
+def _choose_model(uri: str, scored: Manifest, corpus: ScoredCorpus) -> _ChosenModel:
     """Measure each model on the rows that it has scored; choose the last used one that has figures.
 
     With a single model, or if no model has figures, the manifest is returned as it is.
@@ -313,7 +325,7 @@ def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
     chosen = None
     for version in versions:
         of_model = lineage.of_version(scored, version)
-        metrics = _measure_version(uri, of_model)
+        metrics = _measure_version(uri, of_model, corpus)
         num_scored = sum(scoring["rows"] for scoring in of_model["scorings"])
         by_version[version] = {"rows": num_scored}
         beginning = f"model version {version}: {num_scored:,} rows scored, "
@@ -333,9 +345,11 @@ def _choose_model(uri: str, scored: Manifest) -> _ChosenModel:
     return _ChosenModel(chosen, by_version, notes)
 
 
-def _measure_version(uri: str, scored: Manifest) -> classification.Metrics | None:
+def _measure_version(
+    uri: str, scored: Manifest, corpus: ScoredCorpus
+) -> classification.Metrics | None:
     """Measure one of several models on the rows that it has scored; None without labelled rows."""
-    rows = _leave_out_training_rows(evaluated_rows.read(uri, scored), scored).rows
+    rows = _leave_out_training_rows(evaluated_rows.read(uri, scored), scored, corpus).rows
     rows, _ = evaluated_rows.add_unknown_classes(rows, scored)
     rows = rows.filter(evaluated_rows.has_label_of(evaluated_rows.classes_of(rows)))
     if not len(rows):
@@ -343,7 +357,7 @@ def _measure_version(uri: str, scored: Manifest) -> classification.Metrics | Non
     return classification.measure(evaluated_rows.predicted_of(rows))
 
 
-def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
+def _leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorpus) -> _UnseenRows:
     """Leave out rows that the model was trained on, or chosen by, and that no split marks as such.
 
     Such rows are found by their numbers. They are also found by their texts if test files were
@@ -375,9 +389,9 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
         notes.append(f"{rows_are(num_seen)} left out: they were used to train or choose the model")
     if not is_certain:
         notes.append("it is unknown whether the model was trained on some of the rows")
-    if has_text and (is_one_of_several or lineage.given_test_files_of(scored)):
-        corpus = scored["inputs"]["corpus"]
-        learned, _ = training_rows.find_text_hashes([model], other_than=corpus["fingerprint"])
+    if has_text and (is_one_of_several or corpus.given_test_files):
+        fingerprint = corpus.described["fingerprint"]
+        learned, _ = training_rows.find_text_hashes([model], other_than=fingerprint)
         is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
         unseen = unseen.filter(~is_learned)
         num_learned = int(is_learned.sum())
@@ -387,15 +401,17 @@ def _leave_out_training_rows(rows: pa.Table, scored: Manifest) -> _UnseenRows:
     return _UnseenRows(rows=unseen, is_certain=is_certain, notes=notes)
 
 
-def _describe_origin(scored: Manifest, trained: Manifest | None, spec: OutputSpec) -> report.Origin:
+def _describe_origin(
+    scored: Manifest, corpus: ScoredCorpus, trained: Manifest | None, spec: OutputSpec
+) -> report.Origin:
     """Describe for the report how the predictions came about."""
-    prepared = lineage.corpus_of(scored)
+    prepared = corpus.prepared
     records = [record for record in (prepared, trained, scored) if record]
     settings = {record["stage"]: record["settings"] for record in records}
     return report.Origin(
         created=datetime.now(UTC).replace(microsecond=0),
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-        corpus=lineage.name_corpus(scored),
+        corpus=corpus.name,
         counts=_count_rows(prepared, scored),
         settings=settings | {STAGE: spec.settings},
         lineage=_describe_lineage(prepared, scored, spec),

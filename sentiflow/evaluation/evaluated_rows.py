@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 from sentiflow.data import lineage, manifest, row_checks
 from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
+from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
-from sentiflow.errors import UserError, few
+from sentiflow.errors import JobError, UserError, few
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
 
@@ -48,6 +49,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
+        JobError: The prepared data are gone or were replaced, and ``columns`` are only there.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
@@ -86,20 +88,26 @@ def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.
 
 
 def check_columns(
-    columns: Sequence[str], scored: Manifest, *, setting: str = "evaluate.slices.columns"
+    columns: Sequence[str],
+    scored: Manifest,
+    corpus: ScoredCorpus,
+    *,
+    setting: str = "evaluate.slices.columns",
 ) -> None:
     """Check that predictions, or the prepared data behind them, have some columns.
 
     Args:
         columns: Names of the columns.
         scored: Manifest of the predictions.
+        corpus: The corpus that was scored.
         setting: The setting that names them, for the message.
 
     Raises:
         UserError: A column is missing. The message lists the columns that exist.
     """
-    prepared = lineage.corpus_of(scored)
-    kept = prepared["settings"].get("keep_columns", ()) if prepared else ()
+    kept: Sequence[str] = ()
+    if corpus.prepared:
+        kept = corpus.prepared["settings"].get("keep_columns", ())
     existing = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
     missing = [name for name in columns if name not in existing]
     if missing:
@@ -110,16 +118,19 @@ def check_columns(
         )
 
 
-def list_searched(scored: Manifest) -> list[str]:
+def list_searched(scored: Manifest, corpus: ScoredCorpus) -> list[str]:
     """List the kept columns that are searched for slices.
 
     Ids, texts, labels, times and authors are left out, under the names of the format of the files
     and under our own.
+
+    Args:
+        scored: Manifest of the predictions.
+        corpus: The corpus that was scored.
     """
-    prepared = lineage.corpus_of(scored)
     of_stages = [scored["settings"]]
-    if prepared:
-        of_stages.insert(0, prepared["settings"])
+    if corpus.prepared:
+        of_stages.insert(0, corpus.prepared["settings"])
     left_out = {TEXT, "time", "label", "user", scored["settings"]["text_column"]}
     kept: list[str] = []
     for settings in of_stages:
@@ -296,7 +307,7 @@ def _note_unknown_labels(scored: Manifest) -> list[str]:
     what = f"{num_unknown:,} of {num_labels:,} labels are unknown: {listed}"
     if num_unknown > MAX_UNKNOWN * num_labels:
         raise UserError(
-            f"{lineage.name_corpus(scored)}: {what}",
+            f"{lineage.corpus_of(scored).name}: {what}",
             hint="correct the file, or name the labels in score.format.labels, as a class (their "
             "rows are mistakes) or as unlabelled (they are left out), and score again",
         )
@@ -328,10 +339,17 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
 def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:
     """Add texts, and columns for slices, from the prepared tweets by ``row_id``.
 
-    Without prepared tweets, the rows are returned as they are.
+    If there are no prepared tweets, or if they are gone or were replaced, the rows stay without
+    texts.
+
+    Raises:
+        JobError: They are gone or were replaced, and columns are asked for.
     """
-    prepared = lineage.corpus_of(scored)
+    prepared = lineage.prepared_of(scored)
     if not prepared:
+        if asked:  # they existed when check_columns and list_searched looked
+            uri = scored["inputs"]["corpus"]["uri"]
+            raise JobError(f"{uri} was replaced while it was read: run again")
         return rows
     source = lineage.read_prepared(
         scored, prepared, rows["row_id"].to_numpy(), [TEXT, *asked], SPLITS[1:]

@@ -99,6 +99,8 @@ def register(
     trained: Manifest,
     recorder: Recorder,
     spec: OutputSpec,
+    *,
+    corpus: str,
     card: bytes,
 ) -> dict[str, Any] | None:
     """Log the headline to the run of the training, and register the model.
@@ -113,6 +115,7 @@ def register(
         trained: The manifest of the training; for an average, of the first model.
         recorder: The run of the evaluation. For an average, it replaces the run of the training.
         spec: Names the predictions.
+        corpus: The evaluated texts, in a line.
         card: The model card, for the files of the version.
 
     Returns:
@@ -126,7 +129,7 @@ def register(
     scalars = metrics.scalars
     training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
     training_run.set_tags(_tag_predictions(spec))
-    text = _describe_model(result.measured, scored, trained)
+    text = _describe_model(result.measured, scored, trained, corpus)
     shown = runs.add_report(text, recorder.experiment_id, recorder.run_id)
     training_run.set_note(text, shown=shown)
     package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
@@ -145,14 +148,16 @@ def register(
         return None
 
 
-def _describe_model(measured: Measurements, scored: Manifest, trained: Manifest) -> str:
+def _describe_model(
+    measured: Measurements, scored: Manifest, trained: Manifest, corpus: str
+) -> str:
     """Write the headline and the origin of a model, for its run and its version in MLflow."""
     metrics = measured.metrics
     return (
         f"{metrics.accuracy:.1%} {measured.split} accuracy "
         f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
         f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
-        f"- data: {lineage.name_corpus(scored)}, {trained['counts']['rows']:,} texts for training\n"
+        f"- data: {corpus}, {trained['counts']['rows']:,} texts for training\n"
         f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"
         f"- model: {lineage.describe_model(scored['inputs']['model']['settings'])}\n"
     )

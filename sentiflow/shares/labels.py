@@ -169,7 +169,7 @@ def draw(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]:
     uri = config.score.output_uri
     scored = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, scored)
-    prepared = lineage.corpus_of(scored)
+    prepared = lineage.prepared_of(scored)
     has_text = rows.find_text_column(scored) is not None
     if not has_text and not prepared:
         raise UserError(

@@ -97,7 +97,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         conclusions=conclusions,
         settings=plan.settings,
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-        corpus=lineage.name_corpus(scored),
+        corpus=lineage.corpus_of(scored).name,
     )
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     files[PAGE] = content.encode()

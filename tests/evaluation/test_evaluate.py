@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from stages import refresh_sizes, run_stage
+from stages import open_output, refresh_sizes, run_stage
 from test_evaluated_rows import TEXTS, Runs, by_tens, csv_input, tens
 
 from sentiflow.config import settings
@@ -92,6 +92,31 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     assert found["slices"]
 
 
+def test_an_evaluation_takes_what_it_says_of_the_prepared_data_from_its_plan(
+    finished_run, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")
+    for name in ("scored", "prepared"):
+        shutil.copytree(finished_run / "run" / name, tmp_path / name)
+    path = tmp_path / "scored/manifest.json"
+    path.write_text(
+        path.read_text().replace(f"{finished_run}/run/prepared", f"{tmp_path}/prepared")
+    )
+    config = settings.load(
+        finished_run / "config.yaml",
+        [f"evaluate.scored_uri={tmp_path}/scored", f"evaluate.output_uri={tmp_path}/report"],
+    )
+    plan = evaluation.resolve(config)
+    assert plan.corpus.name == "tweets.csv"
+    shutil.rmtree(tmp_path / "prepared")
+    with open_output(plan.spec) as output:
+        record = evaluation.run(plan, output, Recorder())
+    assert record["counts"]["rows"]
+    page = (tmp_path / "report/report.html").read_text()
+    assert "tweets.csv" in page
+    assert "Slices and mistakes need the texts" in page, "the prepared data had them"
+
+
 def test_no_text_leaves_its_tables_where_none_is_wanted(finished_run, evaluate, tmp_path):
     found = evaluate("evaluate.num_examples=0")
     assert not (tmp_path / "report/mistakes.parquet").exists()
@@ -154,13 +179,14 @@ def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
     began = runs.train("old", runs.prepare("old", by_tens(validation=(), test=(9, 0))))
     scored = f"{runs.run('b', train={'init_from': f'{began}/model'})}/scored"
     record = manifest.read(scored)
+    corpus = lineage.corpus_of(record)
     rows = evaluated_rows.read(scored, record)
-    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record)
+    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record, corpus)
     assert sorted(evaluated_rows.of_split(left, "test")["row_id"].to_pylist()) == tens(9)
     assert is_unseen
     assert notes == ["60 rows are left out: they were used to train or choose the model"]
     shutil.rmtree(began)
-    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record)
+    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record, corpus)
     assert len(left) == len(rows)
     assert not is_unseen
     assert "it is unknown whether" in notes[0]
@@ -185,7 +211,7 @@ def test_each_version_is_measured_on_rows_of_its_own_that_it_has_not_learned(tmp
         {"model_version": n, "first_part": 0, "first_file": f, "num_files": 1, "rows": 150}
         for f, n in enumerate("12")
     ]
-    chosen, found, notes = evaluation._choose_model(uri, record)
+    chosen, found, notes = evaluation._choose_model(uri, record, lineage.corpus_of(record))
     assert {name: (each["rows"], each["num_rows"]) for name, each in found.items()} == {
         "2": (150, 15), "1": (150, 30),
     }  # fmt: skip
@@ -199,7 +225,7 @@ def test_each_version_is_measured_on_rows_of_its_own_that_it_has_not_learned(tmp
     unlabelled = pa.array([1] * 150 + [None] * 150, pa.int8())
     replace_column(tmp_path / "c/scored", "label", lambda table: unlabelled.take(table["row_id"]))
     record["files"] = manifest.read(uri)["files"]
-    chosen, found, notes = evaluation._choose_model(uri, record)
+    chosen, found, notes = evaluation._choose_model(uri, record, lineage.corpus_of(record))
     assert notes[0] == (
         "model version 2: 150 rows scored, none with a label that it was not trained on"
     )

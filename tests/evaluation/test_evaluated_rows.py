@@ -1,5 +1,7 @@
 """Labelled rows are read from predictions, with columns of the user's own."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,9 +9,9 @@ from sklearn import metrics
 from stages import publish
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.metrics import classification
 from sentiflow.storage import parquet
@@ -39,17 +41,18 @@ def test_columns_of_the_users_own_are_read_from_predictions_or_prepared_tweets(t
     airline = pa.array(["Delta" if i % 3 else "United" for i in ROW_IDS.tolist()])
     scored = f"{runs.run('a', airline=airline)}/scored"
     record = manifest.read(scored)
-    evaluated_rows.check_columns(["airline"], record)
+    corpus = lineage.corpus_of(record)
+    evaluated_rows.check_columns(["airline"], record, corpus)
     rows = evaluated_rows.read(scored, record, columns=["airline"])
     expected = ["Delta" if i % 3 else "United" for i in rows["row_id"].to_pylist()]
     assert rows["own column airline"].to_pylist() == expected
     with pytest.raises(
         UserError, match=r"no column brand; their columns are airline, row_id, .*confidence"
     ):
-        evaluated_rows.check_columns(["airline", "brand"], record)
+        evaluated_rows.check_columns(["airline", "brand"], record, corpus)
     prepared = runs.run("b", prepare={"keep_columns": ["text"]})
     record = manifest.read(f"{prepared}/scored")
-    evaluated_rows.check_columns(["text"], record)
+    evaluated_rows.check_columns(["text"], record, lineage.corpus_of(record))
     rows = evaluated_rows.read(f"{prepared}/scored", record, columns=["text"])
     assert rows["own column text"].to_pylist() == rows["text"].to_pylist()
 
@@ -61,7 +64,35 @@ def test_kept_columns_are_searched_but_for_texts_labels_times_and_authors(tmp_pa
     airline = pa.array(["Delta"] * NUM_ROWS)
     run = runs.run("a", prepare={"keep_columns": kept, "form": form}, brand=airline, text=airline)
     record = manifest.read(f"{run}/scored")
-    assert evaluated_rows.list_searched(record) == ["airline", "brand"]
+    corpus = lineage.corpus_of(record)
+    assert evaluated_rows.list_searched(record, corpus) == ["airline", "brand"]
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "replaced"])
+def test_prepared_data_that_are_gone_or_were_replaced_are_not_read(tmp_path, is_gone):
+    runs = Runs(tmp_path)
+    run = runs.run("a", prepare={"keep_columns": ["airline"]})
+    scored = f"{run}/scored"
+    record = manifest.read(scored)
+    planned = lineage.corpus_of(record)
+    assert "text" in evaluated_rows.read(scored, record).column_names
+    prepared = record["inputs"]["corpus"]["uri"]
+    shutil.rmtree(prepared)
+    if not is_gone:
+        runs.prepare("a", keep_columns=["airline"], seed=1)
+    assert "text" not in evaluated_rows.read(scored, record).column_names
+    corpus = lineage.corpus_of(record)
+    assert corpus.prepared is None
+    assert corpus.input_files is None
+    assert corpus.given_test_files == []
+    assert corpus.name == "prepared"
+    assert evaluated_rows.list_searched(record, corpus) == []
+    with pytest.raises(UserError, match="the predictions have no column airline"):
+        evaluated_rows.check_columns(["airline"], record, corpus)
+    columns = evaluated_rows.list_searched(record, planned)
+    assert columns == ["airline"]
+    with pytest.raises(JobError, match="prepared was replaced while it was read: run again"):
+        evaluated_rows.read(scored, record, columns=columns)
 
 
 def csv_input(content="c5f0", uri="/data/tweets.csv"):
