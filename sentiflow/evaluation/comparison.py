@@ -1,17 +1,17 @@
 """Two runs, named by the user -> a comparison of their models on the same test rows."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.settings import flatten
-from sentiflow.data import input_files, lineage, manifest
-from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data import input_files, lineage
+from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import common_rows, slices
+from sentiflow.evaluation.regression import Check, Regression, find_regression
+from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
@@ -59,17 +59,6 @@ class SliceDifference:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """A setting, or an input, of preparation or training that differs between the models."""
-
-    key: str
-    """Dotted: ``train.model.cell``."""
-    first: Any
-    """Its value for the first model; of an input, the location."""
-    second: Any
-
-
-@dataclass(frozen=True)
 class ComparedModel:
     """One of the two models."""
 
@@ -90,39 +79,6 @@ class ComparedModel:
     num_rows_seen: int
     """Test rows of the other model that are in this model's training or validation split. They are
     not compared."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One number of both models."""
-
-    name: str
-    """``accuracy``, ``macro F1`` or ``slice NAME``."""
-    num_rows: int
-    first: float
-    """The number of the first model; of a slice, its accuracy."""
-    second: float
-    difference: paired.Difference
-    p_adjusted: float = 1.0
-    """The p-value of a drop no larger than the margin, adjusted for all checks (Holm)."""
-    is_worse: bool = False
-    """Whether the drop is larger than the margin, and ``p_adjusted`` is below
-    ``paired.SIGNIFICANCE``."""
-
-
-@dataclass(frozen=True)
-class Regression:
-    """Whether the second of two models is worse; ``dataclasses.asdict`` of it is JSON."""
-
-    margin: float
-    """Largest accepted drop of a metric."""
-    checks: list[Check]
-    """All checks, by adjusted p-value."""
-
-    @property
-    def worse(self) -> list[Check]:
-        """List the checks in which the second model is worse, beyond chance."""
-        return [check for check in self.checks if check.is_worse]
 
 
 @dataclass(frozen=True)
@@ -181,7 +137,7 @@ def compare(
     has_probabilities = pair[0].has_probabilities and pair[1].has_probabilities
     found = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
     models = (_describe(pair, rows, 0), _describe(pair, rows, 1))
-    settings, notes_on_settings = _compare_settings(pair)
+    settings, notes_on_settings = compare_settings(pair)
     of_slices = _measure_slices(
         rows.table,
         rows.predicted,
@@ -338,88 +294,6 @@ def _write_verdict(
     return f"No difference shown: {result} ({interval}); the difference may be chance: {p_value}."
 
 
-# Settings
-
-
-def _compare_settings(pair: common_rows.Pair) -> tuple[list[Setting] | None, list[str]]:
-    """List the settings and inputs in which two trainings, and their preparations, differ.
-
-    Returns:
-        The settings by key, None for a file of predictions or if a training's manifest is gone;
-        notes on what could not be compared.
-    """
-    if pair[0].file or pair[1].file:
-        return None, []
-    models = [scored.record["inputs"]["model"] for scored in pair]
-    first = lineage.training_of(models[0])
-    second = lineage.training_of(models[1])
-    if not first or not second:
-        return None, ["settings are not compared: a training is gone or was redone"]
-    notes = []
-    of_first = _list_values("train", first)
-    of_second = _list_values("train", second)
-    prepared = manifest.read_input(first["inputs"], "prepared")
-    other_prepared = manifest.read_input(second["inputs"], "prepared")
-    if prepared and other_prepared:
-        of_first |= _list_values("prepare", prepared)
-        of_second |= _list_values("prepare", other_prepared)
-    elif _fingerprint_of_data(first) != _fingerprint_of_data(second):
-        notes.append("settings of prepare are not compared: prepared data are gone or were redone")
-    if any("members" in model for model in models):
-        notes.append("only the settings of the first averaged model are compared")
-    return _list_differing(of_first, of_second), notes
-
-
-def _fingerprint_of_data(training: Manifest) -> str:
-    return training["inputs"]["prepared"]["fingerprint"]
-
-
-class _Value(NamedTuple):
-    """A setting or an input."""
-
-    compared: Any
-    """What decides whether two models differ: the setting, or the fingerprint of an input."""
-    shown: Any
-    """What the user sees: the setting, or the location of an input, or the locations of its
-    files."""
-
-
-_ABSENT = _Value("(absent)", "(absent)")
-"""Stands for a setting that one of the models does not have, as its network is of another kind."""
-
-
-def _list_values(stage: str, record: Manifest) -> dict[str, _Value]:
-    """List the settings and inputs of a stage by key.
-
-    Prepared data are left out of the inputs: their own settings and inputs are listed instead.
-    """
-    values = {}
-    for key, value in flatten({stage: record["settings"]}).items():
-        values[key] = _Value(value, value)
-    for name, item in record["inputs"].items():
-        if name == "prepared":
-            continue
-        shown = [file["uri"] for file in item["files"]] if "files" in item else item["uri"]
-        values[f"{stage}.{name}"] = _Value(item["fingerprint"], shown)
-    return values
-
-
-def _list_differing(
-    of_first: Mapping[str, _Value], of_second: Mapping[str, _Value]
-) -> list[Setting]:
-    """List the settings that differ, by key."""
-    differing = []
-    for key in sorted({*of_first, *of_second}):
-        first = of_first.get(key, _ABSENT)
-        second = of_second.get(key, _ABSENT)
-        if first.compared != second.compared:
-            differing.append(Setting(key, first.shown, second.shown))
-    return differing
-
-
-# Regression
-
-
 def _list_checks(compared: Comparison) -> list[Check]:
     """List the checks that decide whether the second model is worse: metrics, and named slices."""
     checks = []
@@ -445,37 +319,3 @@ def _list_checks(compared: Comparison) -> list[Check]:
             )
             checks.append(check)
     return checks
-
-
-def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
-    """Find the checks in which the second model is worse, beyond chance and a margin.
-
-    Without a margin, a check has the p-value of its difference. With a margin, it has the p-value
-    of the normal approximation: the distance between the middle of the interval and a drop by the
-    margin, in standard errors. All are adjusted for the number of checks, so at most 1 of 20
-    comparisons with a model that is no worse fails.
-
-    Args:
-        checks: Their ``p_adjusted`` and ``is_worse`` are not used.
-        margin: Largest accepted drop, from 0 to 1.
-    """
-    adjusted = paired.adjust([_find_p_value(check.difference, margin) for check in checks])
-    judged = []
-    for check, p_adjusted in zip(checks, adjusted, strict=True):
-        is_worse = check.difference.value < -margin and p_adjusted < paired.SIGNIFICANCE
-        judged.append(replace(check, p_adjusted=p_adjusted, is_worse=is_worse))
-    return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted))
-
-
-def _find_p_value(difference: paired.Difference, margin: float) -> float:
-    """Compute the two-sided p-value for the hypothesis that the drop equals the margin."""
-    if not margin:
-        assert difference.p_value is not None, "every checked difference has a test"
-        return difference.p_value
-    middle = (difference.low + difference.high) / 2
-    standard_error = (difference.high - difference.low) / (2 * paired.Z)
-    distance = abs(middle + margin)
-    if not standard_error:  # the drop is certain: it is the margin, or it is not
-        return float(distance == 0)
-    # erfc(x / sqrt(2)) is the chance that a normal value is more than x from 0.
-    return math.erfc(distance / standard_error / math.sqrt(2))

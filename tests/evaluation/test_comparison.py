@@ -7,12 +7,11 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
-from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
+from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, tens
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
 from sentiflow.evaluation import comparison
-from sentiflow.evaluation.comparison import Check, find_regression
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
 
@@ -84,50 +83,6 @@ def test_without_texts_a_note_says_that_there_are_no_slices(runs):
     found = comparison.compare(a, b)
     assert found.slices == []
     assert any(note.startswith("no slices: there are no texts") for note in found.notes)
-
-
-# Settings
-
-
-def test_settings_that_differ_are_listed_by_key(runs):
-    a = runs.run("a", train={"model": {"cell": "gru"}, "dropout": 0.3})
-    b = runs.run(
-        "b", prepare={"tokenizer": "tutorial"}, train={"model": {"cell": "rnn"}, "dropout": 0.3}
-    )
-    found = {s.key: (s.first, s.second) for s in comparison.compare(a, b).settings}
-    assert found == {
-        "prepare.tokenizer": ("(absent)", "tutorial"),
-        "train.model.cell": ("gru", "rnn"),
-    }
-
-
-def test_the_model_to_begin_from_and_the_csv_count_by_their_content(runs):
-    began = runs.train("old", runs.prepare("old"))
-    shutil.copytree(began, f"{began}-copy")
-    (a, b, c) = (
-        runs.run(name, train=train, prepare={"csv": csv_input(uri=f"/data/{name}.csv")})
-        for name, train in (
-            ("a", {"init_from": f"{began}/model"}),
-            ("b", {"init_from": f"{began}-copy/model"}),
-            ("c", {}),
-        )
-    )
-    assert comparison.compare(a, b).settings == []
-    (changed,) = comparison.compare(a, c).settings
-    assert (changed.key, changed.first, changed.second) == (
-        "train.init_from",
-        f"{began}/model",
-        "(absent)",
-    )
-
-
-def test_a_note_says_that_settings_of_a_lost_training_are_not_compared(runs):
-    a = runs.run("a")
-    b = runs.run("b", prepare={"tokenizer": "tutorial"})
-    shutil.rmtree(f"{b}/trained")
-    found = comparison.compare(a, b)
-    assert found.settings is None
-    assert "settings are not compared: a training is gone or was redone" in found.notes
 
 
 # Verdict
@@ -286,31 +241,3 @@ def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_
             assert len(re.findall(r"(?<!\\)\|", line)) in (4, 7, 8), line
     invoke(good, good, "--fail-if-worse", "--markdown", path)
     assert "**Not worse**: none of 2 checks shows it" in path.read_text()
-
-
-def check(name, *, only_first, only_second, num_rows=1000):
-    difference = paired.accuracy_difference(
-        only_first=only_first, only_second=only_second, num_rows=num_rows
-    )
-    return Check(name, num_rows, 0.8, 0.8 + difference.value, difference)
-
-
-def test_only_a_drop_beyond_chance_among_all_checks_counts():
-    steady = [check(f"slice {k}", only_first=9, only_second=8) for k in range(20)]
-    drop = check("accuracy", only_first=20, only_second=6)
-    assert [c.name for c in find_regression([drop], margin=0).worse] == ["accuracy"]
-    found = find_regression([*steady, drop], margin=0)
-    assert not found.worse
-    assert found.checks[0].p_adjusted == pytest.approx(21 * paired.mcnemar(20, 6))
-    gain = check("accuracy", only_first=10, only_second=90)
-    assert not find_regression([gain], margin=0).worse
-    assert not find_regression([gain], margin=0.2).worse, "a gain within the margin is no drop"
-    same = check("accuracy", only_first=0, only_second=0)
-    assert not find_regression([same], margin=0.01).worse
-
-
-def test_a_drop_within_the_margin_is_accepted_and_one_beyond_it_only_if_it_is_no_chance():
-    drop = check("accuracy", only_first=120, only_second=40)  # 8 points, 5.6 to 10.4
-    assert find_regression([drop], margin=0.05).worse
-    assert not find_regression([drop], margin=0.07).worse
-    assert not find_regression([drop], margin=0.09).worse

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.evaluation import champion_test, group_bias, promotion, slice_search, slices
-from sentiflow.evaluation.comparison import Check, find_regression
+from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import SliceOfRows
 from sentiflow.metrics import confidence, paired, registry
 from sentiflow.metrics.calibration import calibration_test
