@@ -12,7 +12,7 @@ from sentiflow.evaluation.measurements import (
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.other_models import Baseline, TeacherComparison
 from sentiflow.evaluation.result import Highlight
-from sentiflow.evaluation.slices import SliceMetrics
+from sentiflow.evaluation.slice_metrics import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.classification import Metrics

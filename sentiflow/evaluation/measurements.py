@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Settings
-from sentiflow.evaluation import mistakes, slice_search, slices
+from sentiflow.evaluation import mistakes, slice_metrics, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import (
     EVALUATED,
     WHOLE,
@@ -17,7 +17,7 @@ from sentiflow.evaluation.evaluated_rows import (
     of_split,
     predicted_of,
 )
-from sentiflow.evaluation.slices import SliceMetrics
+from sentiflow.evaluation.slice_metrics import SliceMetrics
 from sentiflow.metrics import classification, confidence
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
@@ -206,7 +206,7 @@ def _measure_slices(
         right=predicted.right,
         draw=_hash_rows(rows),
     )
-    return slices.measure(
+    return slice_metrics.measure(
         [*named, *candidates],
         label=predicted.label,
         probability=predicted.positive if predicted.is_binary else None,

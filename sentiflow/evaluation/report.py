@@ -22,7 +22,8 @@ from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
-from sentiflow.evaluation.slices import MIN_ROWS, SliceMetrics
+from sentiflow.evaluation.slice_metrics import SliceMetrics
+from sentiflow.evaluation.slices import MIN_ROWS
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS

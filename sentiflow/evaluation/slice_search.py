@@ -1,8 +1,9 @@
 """Rows with their words -> slices that have no name and look worse than the rest.
 
-One half of the rows is searched. A slice that is found there is a candidate: ``slices.measure``
-tests it on the other half, and all its figures are from that half. Of copies of a text only the
-first is used: they are right or wrong together, and a test would count each as a confirmation.
+One half of the rows is searched. A slice that is found there is a candidate:
+``slice_metrics.measure`` tests it on the other half, and all its figures are from that half. Of
+copies of a text only the first is used: they are right or wrong together, and a test would count
+each as a confirmation.
 """
 
 from collections.abc import Sequence

@@ -18,7 +18,7 @@ from sentiflow.evaluation.group_bias import GroupBias, TermResult
 from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
 from sentiflow.evaluation.mistakes import LabelErrors
 from sentiflow.evaluation.model_checks import ModelChecks
-from sentiflow.evaluation.slices import SliceMetrics
+from sentiflow.evaluation.slice_metrics import SliceMetrics
 from sentiflow.metrics import classification
 from sentiflow.metrics.calibration import CalibrationError
 from sentiflow.metrics.predicted import Predicted

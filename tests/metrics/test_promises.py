@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import champion_test, group_bias, promotion, slice_search, slices
+from sentiflow.evaluation import champion_test, group_bias, promotion, slice_metrics, slice_search
 from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import SliceOfRows
 from sentiflow.metrics import confidence, paired, registry
@@ -224,7 +224,7 @@ def test_p_values_of_the_report_raise_few_false_alarms():
             SliceOfRows("", "", sample.random(NUM_ROWS) < sample.uniform(0.1, 0.5))
             for _ in range(NUM_SLICES)
         ]
-        measured = slices.measure(members, label=label, probability=None, prediction=right)
+        measured = slice_metrics.measure(members, label=label, probability=None, prediction=right)
         shares.add("any of 20 slices is worse (Holm)", any(item.is_worse for item in measured))
     for sample in samples(NUM_FEW):
         found = measure_groups(sample)
@@ -281,13 +281,13 @@ def has_word(tokens: Tokens, word: int) -> np.ndarray:
 
 def search_slices(
     rng: np.random.Generator, tokens: Tokens, accuracy: np.ndarray
-) -> list[slices.SliceMetrics]:
+) -> list[slice_metrics.SliceMetrics]:
     """Search for slices, given how probable it is that each text is right."""
     right = rng.random(NUM_TEXTS) < accuracy
     long = SliceOfRows("long", "", np.diff(tokens.offsets) > 15)
     draw = rng.integers(0, 2**63, NUM_TEXTS, dtype=np.uint64)
     found = slice_search.search([long], tokens=tokens, right=right, draw=draw)
-    measured = slices.measure(
+    measured = slice_metrics.measure(
         found, label=np.ones(NUM_TEXTS), probability=None, prediction=right.astype(np.int8)
     )
     return [item for item in measured if item.is_found]
