@@ -18,7 +18,7 @@ from sentiflow.evaluation.evaluated_rows import (
     predicted_of,
 )
 from sentiflow.evaluation.slice_metrics import SliceMetrics
-from sentiflow.metrics import classification, confidence
+from sentiflow.metrics import abstention, classification
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, share_interval
 from sentiflow.metrics.predicted import Predicted
@@ -74,7 +74,7 @@ class Measurements:
     calibration: dict[str, Any] | None
     """As in the package's manifest, measured on the rows that it was fitted to; None if it is not
     known."""
-    coverage: Sequence[confidence.CoveragePoint]
+    coverage: Sequence[abstention.CoveragePoint]
     unsure: UnsureMetrics | None
     """None if the model leaves no text to people."""
     label_errors: mistakes.LabelErrors
@@ -150,7 +150,7 @@ def measure(
         no_intervals=no_intervals,
         calibration_error=calibration_error,
         calibration=_find_calibration(model),
-        coverage=confidence.accuracy_by_coverage(
+        coverage=abstention.accuracy_by_coverage(
             right=headline_answers.right, confidence=headline_answers.confidence
         ),
         unsure=_measure_unsure(headline_rows, headline_answers.right, model["settings"]),

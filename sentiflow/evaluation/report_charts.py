@@ -16,9 +16,9 @@ from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
 from sentiflow.evaluation.report import MAX_CONFUSION_CLASSES
+from sentiflow.metrics.abstention import CoveragePoint
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.classification import Metrics
-from sentiflow.metrics.confidence import CoveragePoint
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.plotting import (

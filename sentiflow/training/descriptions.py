@@ -7,7 +7,7 @@ from typing import Any
 from sentiflow.config.class_names import BINARY
 from sentiflow.config.settings import list_own
 from sentiflow.data.manifest_types import Unsure
-from sentiflow.metrics import confidence
+from sentiflow.metrics import abstention
 from sentiflow.tracking import refits
 from sentiflow.training import rates
 from sentiflow.training.reports import EpochResult, TrainReport, count_workers
@@ -124,7 +124,7 @@ def _describe_unsure(unsure: Unsure, origin: str) -> str:
             f"rows that the model has not seen {unsure['answered_fraction']:.1%} are answered, "
             f"with {promise} on other texts of the same kind (95% certainty){origin}"
         )
-    least = confidence.count_least(unsure["max_error"])
+    least = abstention.count_least(unsure["max_error"])
     if num_rows < least:
         times = least / max(num_rows, 1)
         needs = f"{least:,} or more are needed, so label {times:.1f} times as many"

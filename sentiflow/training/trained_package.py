@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import torch
 
 from sentiflow.data.manifest_types import Manifest, Unsure
-from sentiflow.metrics import classification, confidence
+from sentiflow.metrics import abstention, classification, confidence
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models.drift import Profile
 from sentiflow.models.linear import LinearModel
@@ -303,7 +303,7 @@ def choose_unsure(scores: Scores, label: np.ndarray, max_error: float) -> Unsure
     # Texts without a known word have the class priors: they are always unsure.
     confidences = np.where(scores.num_tokens > 0, scores.confidence, 0)[chosen]
     is_right = (scores.prediction == label)[chosen]
-    threshold = confidence.choose_threshold(
+    threshold = abstention.choose_threshold(
         right=is_right, confidence=confidences, max_error=max_error
     )
     answered_fraction = 0.0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from sentiflow.config.class_names import BINARY
-from sentiflow.metrics import confidence, intervals, paired
+from sentiflow.metrics import abstention, intervals, paired
 from sentiflow.metrics.calibration import calibration_test, expected_calibration_error
 from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.confidence import Calibration, calibrate
@@ -165,7 +165,7 @@ def test_the_calibration_error_of_one_bin_is_the_gap_of_the_means(probability, l
 @settings(max_examples=30, deadline=None)
 @given(predictions())
 def test_a_model_that_answers_all_texts_has_its_accuracy(rows):
-    full = confidence.accuracy_by_coverage(right=rows.right, confidence=rows.confidence)[0]
+    full = abstention.accuracy_by_coverage(right=rows.right, confidence=rows.confidence)[0]
     plain = intervals.Accuracy.of(int(rows.right.sum()), len(rows.right))
     assert full.coverage == 1
     assert (full.num_rows, full.accuracy) == (plain.num_rows, plain.accuracy)
@@ -176,7 +176,7 @@ def test_a_model_that_answers_all_texts_has_its_accuracy(rows):
 def test_texts_of_equal_confidence_are_answered_if_the_bound_of_all_allows_it(wrong, right):
     is_right = np.repeat([False, True], [wrong, right])
     same = np.full(len(is_right), 0.77777)
-    threshold = confidence.choose_threshold(right=is_right, confidence=same, max_error=0.1)
+    threshold = abstention.choose_threshold(right=is_right, confidence=same, max_error=0.1)
     upper = scipy.stats.beta.ppf(0.95, wrong + 1, right) if right else 1  # one-sided
     assert (threshold < 0.77777) == (upper < 0.1)
 

@@ -18,7 +18,7 @@ import pytest
 from sentiflow.evaluation import champion_test, group_bias, promotion, slice_metrics, slice_search
 from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import SliceOfRows
-from sentiflow.metrics import confidence, paired, registry
+from sentiflow.metrics import abstention, paired, registry
 from sentiflow.metrics.calibration import calibration_test
 from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
@@ -130,7 +130,7 @@ def test_the_intervals_of_the_report_hold_the_truth():
         ):
             interval = share_interval(int(chosen.sum()), len(chosen))
             shares.add_interval(name, *interval, expected)
-        point = confidence.accuracy_by_coverage(right=found, confidence=certainty + 0.5)[4]
+        point = abstention.accuracy_by_coverage(right=found, confidence=certainty + 0.5)[4]
         name = "accuracy of the most certain 80%"
         shares.add_interval(name, point.low, point.high, top)
         intervals = find(Predicted.of_positive(**rows))

@@ -12,7 +12,8 @@ from sentiflow.data import schema
 from sentiflow.data.answers import Answers
 from sentiflow.data.arrays import hash_texts
 from sentiflow.errors import UserError
-from sentiflow.metrics.confidence import Calibration, calibrate, choose_threshold, softmax
+from sentiflow.metrics.abstention import choose_threshold
+from sentiflow.metrics.confidence import Calibration, calibrate, softmax
 from sentiflow.models import vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training import excerpts, fold_answers, fold_data, folds, learned_classes, task
