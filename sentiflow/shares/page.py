@@ -18,14 +18,8 @@ from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation.page_templates import open_template
 from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SIGNIFICANCE, adjust, write_p
-from sentiflow.metrics.shares import (
-    COUNTED,
-    METHODS,
-    MIN_LABELLED,
-    UNCORRECTED,
-    UNLABELLED,
-    compare_with,
-)
+from sentiflow.metrics.share_comparison import compare_with
+from sentiflow.metrics.shares import COUNTED, METHODS, MIN_LABELLED, UNCORRECTED, UNLABELLED
 from sentiflow.shares.rows import VERSION
 from sentiflow.shares.table import Breakdown, ShareTable
 

@@ -12,6 +12,7 @@ from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling, shares
+from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares import rows
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.labels import describe_differences
@@ -332,7 +333,7 @@ def _estimate(
     found = _estimate_by_model(sums, number, groups if time else None)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
-        p_adjusted = shares.compare_with_others(found)
+        p_adjusted = compare_with_others(found)
         p_adjusted[found.method == shares.UNLABELLED] = np.nan  # no label supports a claim
     tables = []
     for code, name in enumerate(classes):

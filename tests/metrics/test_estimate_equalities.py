@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sentiflow.metrics import sampling, shares
+from sentiflow.metrics import sampling, share_comparison, shares
 from sentiflow.metrics.shares import CORRECTED, COUNTED, POOLED, Shares
 
 NUMBERS = ("rows", "labelled", "predicted", "share", "low", "high", "error")
@@ -246,16 +246,16 @@ ERROR = st.floats(0.01, 0.2)
 @given(SHARE, SHARE, ERROR, ERROR)
 def test_of_two_groups_the_others_are_the_other_one(first, second, error, other):
     both = groups_of([first, second], [error, other])
-    p_value = shares.compare_with(both.share[:, 0], both.error[:, 0], 0)[1]
+    p_value = share_comparison.compare_with(both.share[:, 0], both.error[:, 0], 0)[1]
     expected = min(1, 2 * p_value)  # Holm, of two equal p-values
-    assert shares.compare_with_others(both)[:, 0] == pytest.approx([expected, expected])
+    assert share_comparison.compare_with_others(both)[:, 0] == pytest.approx([expected, expected])
 
 
 @given(SHARE, ERROR, st.integers(2, 6))
 def test_equal_groups_do_not_differ(share, error, num_groups):
     alike = groups_of([share] * num_groups, [error] * num_groups)
-    np.testing.assert_allclose(shares.compare_with_others(alike), 1, atol=1e-9)
-    of_last = shares.compare_with(alike.share[:, 0], alike.error[:, 0], num_groups - 1)
+    np.testing.assert_allclose(share_comparison.compare_with_others(alike), 1, atol=1e-9)
+    of_last = share_comparison.compare_with(alike.share[:, 0], alike.error[:, 0], num_groups - 1)
     assert of_last[:-1].tolist() == [1] * (num_groups - 1)
 
 

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from sentiflow.metrics import sampling, shares
+from sentiflow.metrics import sampling, share_comparison, shares
 from sentiflow.metrics.shares import CORRECTED, COUNTED, POOLED, UNCORRECTED
 
 
@@ -175,7 +175,7 @@ def test_groups_are_compared_with_the_others_and_with_each_other():
     truth = rng.random(20_000) < np.array([0.6, 0.3, 0.3, 0.3])[group]
     label = np.where(rng.random(20_000) < 0.05, truth, -1)
     found = estimate(np.stack([~truth, truth], axis=1) * 0.5 + 0.25, label, group=group)
-    assert shares.compare_with_others(found)[0, 1] < 1e-6
-    p_values = shares.compare_with(found.share[:, 1], found.error[:, 1], 0)
+    assert share_comparison.compare_with_others(found)[0, 1] < 1e-6
+    p_values = share_comparison.compare_with(found.share[:, 1], found.error[:, 1], 0)
     assert np.isnan(p_values[0])
     assert (p_values[1:] < 1e-6).all()
