@@ -1,31 +1,25 @@
 """Predictions and labels -> a row for each group, period and class: shares with intervals."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import lineage, manifest
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import sampling, shares
+from sentiflow.metrics import shares
 from sentiflow.metrics.share_comparison import compare_with_others
-from sentiflow.shares import rows
+from sentiflow.shares import prediction_sums
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.labels import describe_differences
+from sentiflow.shares.prediction_sums import PredictionSums
 from sentiflow.shares.rows import EVERY, VERSION
 
 ALL = "all"
 """Name of the table of all rows."""
-AUTHOR = "\0author"
-"""Key of the author of a labelled row; no column has this name."""
-_MAX_PARTS = 16
-"""Number of batches whose sums are held before they are merged. Sums have a row for each author, so
-they may need much memory."""
-
 COLUMNS = pa.schema(
     [
         pa.field("by", pa.string(), nullable=False),
@@ -113,21 +107,18 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
     """
     classes = manifest.find_classes(scored)
     finder = LabelFinder(scored, settings, uri)
-    collected = _collect(settings, scored, uri, finder)
+    sums = prediction_sums.collect(settings, scored, uri, finder)
     _check_matched(settings, finder)
     if finder.num_seen:
         finder.notes.append(
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
             "their labels do not measure its error"
         )
-    differences = _find_differences(collected, classes)
-    has_versions = len(collected.cells) > 1
-    breakdowns = _break_down(
-        settings, collected.sums, classes, can_compare=not differences, has_versions=has_versions
-    )
-    if has_versions:
+    differences = _find_differences(sums, classes)
+    breakdowns = _break_down(settings, sums, classes, can_compare=not differences)
+    if sums.has_versions:
         finder.notes += _describe_models(breakdowns, classes[0])
-    totals = collected.sums.sum().groupby(level=0).sum()
+    totals = sums.table.sum().groupby(level=0).sum()
     if totals["labelled"] and not finder.is_known:
         finder.notes.append("it is unknown whether the model was trained on some labelled rows")
     return ShareTable(
@@ -139,61 +130,6 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         num_counted=int(totals["counted"]),
         is_random=not differences,
     )
-
-
-class _Collected(NamedTuple):
-    """What the predictions add up to."""
-
-    sums: pd.DataFrame
-    """Sums of ``sampling.add_up`` by all keys."""
-    cells: dict[str, np.ndarray]
-    """By version of the model: ``(2, C, NUM_STEPS)``, the results of ``sampling.count_cells`` for
-    the population and for the sample."""
-
-
-def _collect(
-    settings: TrendsSettings, scored: Manifest, uri: str, finder: LabelFinder
-) -> _Collected:
-    """Read all predictions, find their labels, and add them up.
-
-    Raises:
-        UserError: There are no predictions, or too many groups.
-    """
-    num_classes = len(manifest.find_classes(scored))
-    cells = {}
-    for version in lineage.models_of(scored):
-        cells[version] = np.zeros((2, num_classes, sampling.NUM_STEPS))
-    is_drawn = finder.labels is not None and finder.labels.is_drawn
-    sums: list[pd.DataFrame] = []
-    for batch in rows.read(settings, scored, uri, with_text=True):
-        label, weight = finder.find(batch)
-        in_population = (label < 0) | (weight > 0)
-        sample_weight = np.where(label >= 0, weight, 0.0)
-        for version, of_version in cells.items():
-            is_of_version = (batch.keys[VERSION] == version).to_numpy()
-            of_version[0] += _count_cells(batch, in_population & is_of_version)
-            of_version[1] += _count_cells(batch, np.where(is_of_version, sample_weight, 0.0))
-        keys = batch.keys
-        if batch.author is not None and not is_drawn:
-            author = np.where(sample_weight > 0, batch.author, 0)
-            keys = keys.assign(**{AUTHOR: author})
-        of_batch = sampling.add_up(
-            keys,
-            prediction=batch.prediction,
-            probabilities=batch.probabilities,
-            label=label,
-            weight=weight,
-        )
-        sums.append(of_batch)
-        if len(sums) == _MAX_PARTS:
-            sums = [_merge(sums, settings)]
-    if not sums:
-        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    return _Collected(sums=_merge(sums, settings), cells=cells)
-
-
-def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:
-    return sampling.count_cells(batch.prediction, batch.probabilities, weight)
 
 
 def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
@@ -213,66 +149,39 @@ def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
         )
 
 
-def _find_differences(collected: _Collected, classes: tuple[str, ...]) -> list[str]:
+def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[str]:
     """Say for each model if its labelled rows are not a random sample of the rows it scored."""
     differences = []
-    by_model = _add_up_by(collected.sums, [VERSION])
+    by_model = sums.by([VERSION])
     weights = by_model["w", 0]
     squared_weights = by_model["ww", 0]
     for version, weight, squared in zip(by_model.index, weights, squared_weights, strict=True):
         if not weight:
             continue
         effective_size = weight**2 / squared
-        prefix = f"model version {version}: " if len(collected.cells) > 1 else ""
-        notes = describe_differences(collected.cells[version], effective_size, classes)
+        prefix = f"model version {version}: " if sums.has_versions else ""
+        notes = describe_differences(sums.cells[version], effective_size, classes)
         differences += [f"{prefix}{note}" for note in notes]
     return differences
 
 
-def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
-    """Add up the sums of some batches, and check the number of groups.
-
-    Raises:
-        UserError: There are too many groups.
-    """
-    merged = sampling.merge(sums)
-    keys = [name for name in merged.index.names if name not in (AUTHOR, VERSION)]
-    rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
-    return merged
-
-
-def _add_up_by(sums: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Add up the sums by some keys, and by model, as each model has its own error.
-
-    If there are authors, the labelled texts of an author count as one observation, because they
-    resemble each other. Rows without a time are in no period: if a key is a time, they are left
-    out.
-    """
-    levels = keys if VERSION in keys else [*keys, VERSION]
-    if AUTHOR not in sums.index.names:
-        return sums.groupby(level=levels).sum()
-    by_author = sums.groupby(level=[*levels, AUTHOR]).sum()
-    return sampling.join_clusters(by_author, AUTHOR)
-
-
 def _break_down(
     settings: TrendsSettings,
-    sums: pd.DataFrame,
+    sums: PredictionSums,
     classes: tuple[str, ...],
     *,
     can_compare: bool,
-    has_versions: bool,
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, by both, and by model if there are several."""
     choices = [[EVERY]]
     choices += [[name] for name in settings.by]
     if len(settings.by) > 1:
         choices.append(list(settings.by))
-    if has_versions and VERSION not in settings.by:
+    if sums.has_versions and VERSION not in settings.by:
         choices.append([VERSION])
     breakdowns = []
     for chosen in choices:
-        of_groups = _add_up_by(sums, chosen)
+        of_groups = sums.by(chosen)
         if len(of_groups):
             breakdowns.append(
                 _estimate_by(settings, of_groups, classes, chosen, can_compare=can_compare)

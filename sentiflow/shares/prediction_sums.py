@@ -1,0 +1,113 @@
+"""Predictions and their labels -> sums by group, period, author and model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sentiflow.config.sections import TrendsSettings
+from sentiflow.data import lineage, manifest
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.errors import UserError
+from sentiflow.metrics import sampling
+from sentiflow.shares import rows
+from sentiflow.shares.label_finder import LabelFinder
+from sentiflow.shares.rows import VERSION
+
+_AUTHOR = "\0author"
+"""Key of the author of a labelled row; no column has this name."""
+_MAX_PARTS = 16
+"""Number of batches whose sums are held before they are merged. Sums have a row for each author, so
+they may need much memory."""
+
+
+@dataclass(frozen=True)
+class PredictionSums:
+    """What the predictions add up to."""
+
+    table: pd.DataFrame
+    """Sums of ``sampling.add_up`` by all keys, and by author if the authors are known."""
+    cells: dict[str, np.ndarray]
+    """By version of the model: ``(2, C, NUM_STEPS)``, the results of ``sampling.count_cells`` for
+    the population and for the sample."""
+
+    @property
+    def has_versions(self) -> bool:
+        """Say whether several models have made the predictions."""
+        return len(self.cells) > 1
+
+    def by(self, keys: list[str]) -> pd.DataFrame:
+        """Add up the sums by some keys, and by model, as each model has its own error.
+
+        If there are authors, the labelled texts of an author count as one observation, because they
+        resemble each other. Rows without a time are in no period: if a key is a time, they are left
+        out.
+        """
+        levels = keys if VERSION in keys else [*keys, VERSION]
+        if _AUTHOR not in self.table.index.names:
+            return self.table.groupby(level=levels).sum()
+        by_author = self.table.groupby(level=[*levels, _AUTHOR]).sum()
+        return sampling.join_clusters(by_author, _AUTHOR)
+
+
+def collect(
+    settings: TrendsSettings, scored: Manifest, uri: str, finder: LabelFinder
+) -> PredictionSums:
+    """Read all predictions, find their labels, and add them up.
+
+    Args:
+        settings: The section ``trends``.
+        scored: Manifest of the scored directory.
+        uri: The scored directory.
+        finder: Finds the labels. It has not seen any row yet.
+
+    Raises:
+        UserError: There are no predictions, or too many groups.
+    """
+    num_classes = len(manifest.find_classes(scored))
+    cells = {}
+    for version in lineage.models_of(scored):
+        cells[version] = np.zeros((2, num_classes, sampling.NUM_STEPS))
+    is_drawn = finder.labels is not None and finder.labels.is_drawn
+    sums: list[pd.DataFrame] = []
+    for batch in rows.read(settings, scored, uri, with_text=True):
+        label, weight = finder.find(batch)
+        in_population = (label < 0) | (weight > 0)
+        sample_weight = np.where(label >= 0, weight, 0.0)
+        for version, of_version in cells.items():
+            is_of_version = (batch.keys[VERSION] == version).to_numpy()
+            of_version[0] += _count_cells(batch, in_population & is_of_version)
+            of_version[1] += _count_cells(batch, np.where(is_of_version, sample_weight, 0.0))
+        keys = batch.keys
+        if batch.author is not None and not is_drawn:
+            author = np.where(sample_weight > 0, batch.author, 0)
+            keys = keys.assign(**{_AUTHOR: author})
+        of_batch = sampling.add_up(
+            keys,
+            prediction=batch.prediction,
+            probabilities=batch.probabilities,
+            label=label,
+            weight=weight,
+        )
+        sums.append(of_batch)
+        if len(sums) == _MAX_PARTS:
+            sums = [_merge(sums, settings)]
+    if not sums:
+        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
+    return PredictionSums(table=_merge(sums, settings), cells=cells)
+
+
+def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:
+    return sampling.count_cells(batch.prediction, batch.probabilities, weight)
+
+
+def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
+    """Add up the sums of some batches, and check the number of groups.
+
+    Raises:
+        UserError: There are too many groups.
+    """
+    merged = sampling.merge(sums)
+    keys = [name for name in merged.index.names if name not in (_AUTHOR, VERSION)]
+    rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
+    return merged
