@@ -3,21 +3,18 @@
 import json
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
-from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UserError, rows_are
+from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     cross_validation,
     evaluated_rows,
@@ -31,15 +28,17 @@ from sentiflow.evaluation import (
     report_charts,
     slices,
 )
+from sentiflow.evaluation.chosen_model import choose_model
 from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.measurements import Measurements
+from sentiflow.evaluation.origin import Origin, describe_origin
 from sentiflow.evaluation.result import EvaluationResult
-from sentiflow.metrics import classification
+from sentiflow.evaluation.unseen_rows import leave_out_training_rows
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
 from sentiflow.storage import parquet
-from sentiflow.tracking import refits, training_rows
+from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "evaluate"
@@ -64,27 +63,6 @@ class _Measured(NamedTuple):
     """Whether it is certain that none of the rows was used to train or choose the model."""
     notes: list[str]
     """What a reader should know first."""
-
-
-class _UnseenRows(NamedTuple):
-    """Rows that the model was not trained on, as far as is known."""
-
-    rows: pa.Table
-    is_certain: bool
-    """Whether it is certain that the model was trained on none of the rows."""
-    notes: list[str]
-    """Which rows were left out, and what is not certain."""
-
-
-class _ChosenModel(NamedTuple):
-    """Which of several models the report is about."""
-
-    scored: Manifest
-    """Manifest of the predictions that names this model alone (``lineage.of_version``)."""
-    by_version: dict[str, Any]
-    """Number of rows and metrics of each model, by its version; empty for a single model."""
-    notes: list[str]
-    """The accuracy of each model, and which one the report is about."""
 
 
 class _Files(NamedTuple):
@@ -146,7 +124,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     spec = plan.spec
     corpus = plan.corpus
     scored_uri = config.evaluate.scored_uri
-    chosen = _choose_model(scored_uri, plan.scored, corpus)
+    chosen = choose_model(scored_uri, plan.scored, corpus)
     scored = chosen.scored
     measured = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
     output.begin()
@@ -160,7 +138,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     result = _make_result(config, scored, measured, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
-    origin = _describe_origin(scored, corpus, own_training, spec)
+    origin = describe_origin(scored, corpus, own_training, spec)
     files, mistakes_found = _render(config, result, measured.rows, scored, own_training, origin)
     content = result.to_json() | {"model_versions": chosen.by_version}
     files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
@@ -238,7 +216,7 @@ def _render(
     rows: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
-    origin: report.Origin,
+    origin: Origin,
 ) -> _Files:
     """Choose the mistakes, draw the plots, and make the card and the page.
 
@@ -284,7 +262,7 @@ def _measure_unseen(
     kept = evaluated_rows.list_searched(scored, corpus)
     searched = [name for name in kept if name not in named.columns]
     rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
-    rows, is_unseen, notes = _leave_out_training_rows(rows, scored, corpus)
+    rows, is_unseen, notes = leave_out_training_rows(rows, scored, corpus)
     classes = evaluated_rows.classes_of(rows)
     if not len(rows.filter(evaluated_rows.has_label_of(classes))):
         raise UserError(
@@ -310,146 +288,3 @@ def _measure_unseen(
     headline_rows = evaluated_rows.of_split(rows, measured.split)
     slices.check_patterns(headline_rows, named.patterns)
     return _Measured(rows=headline_rows, measurements=measured, is_unseen=is_unseen, notes=notes)
-
-
-def _choose_model(uri: str, scored: Manifest, corpus: ScoredCorpus) -> _ChosenModel:
-    """Measure each model on the rows that it has scored; choose the last used one that has figures.
-
-    With a single model, or if no model has figures, the manifest is returned as it is.
-    """
-    versions = lineage.models_of(scored)
-    if len(versions) <= 1:
-        return _ChosenModel(scored, {}, [])
-    by_version: dict[str, Any] = {}
-    notes = []
-    chosen = None
-    for version in versions:
-        of_model = lineage.of_version(scored, version)
-        metrics = _measure_version(uri, of_model, corpus)
-        num_scored = sum(scoring["rows"] for scoring in of_model["scorings"])
-        by_version[version] = {"rows": num_scored}
-        beginning = f"model version {version}: {num_scored:,} rows scored, "
-        if metrics is None:
-            notes.append(f"{beginning}none with a label that it was not trained on")
-            continue
-        by_version[version] |= metrics.to_json()
-        if chosen is None:
-            chosen = of_model
-        interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
-        notes.append(
-            f"{beginning}right on {metrics.accuracy:.1%} of {metrics.num_rows:,} labelled rows "
-            f"({interval})"
-        )
-    chosen = chosen or scored
-    notes.append(f"the report is about model version {next(iter(lineage.models_of(chosen)))}")
-    return _ChosenModel(chosen, by_version, notes)
-
-
-def _measure_version(
-    uri: str, scored: Manifest, corpus: ScoredCorpus
-) -> classification.Metrics | None:
-    """Measure one of several models on the rows that it has scored; None without labelled rows."""
-    rows = _leave_out_training_rows(evaluated_rows.read(uri, scored), scored, corpus).rows
-    rows, _ = evaluated_rows.add_unknown_classes(rows, scored)
-    rows = rows.filter(evaluated_rows.has_label_of(evaluated_rows.classes_of(rows)))
-    if not len(rows):
-        return None
-    return classification.measure(evaluated_rows.predicted_of(rows))
-
-
-def _leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorpus) -> _UnseenRows:
-    """Leave out rows that the model was trained on, or chosen by, and that no split marks as such.
-
-    Such rows are found by their numbers. They are also found by their texts if test files were
-    given (``prepare.test``), or if several models have scored the rows: then the model, or the one
-    it began from, may have learned the same text under another number.
-    """
-    model = scored["inputs"]["model"]
-    is_one_of_several = lineage.is_one_of_several(scored)
-    has_text = "text" in rows.column_names
-    try:
-        seen, is_certain = training_rows.find_row_ids(scored, name="the model", by_splits=False)
-    except UserError as error:
-        if is_one_of_several and has_text:  # the texts are enough
-            seen = np.empty(0, np.int64)
-            _, are_known = training_rows.find_text_hashes([model])  # the texts are left out below
-            is_certain = all(are_known)
-        elif "refit" in model:
-            raise
-        else:
-            notes = [f"the metrics are too optimistic: {error}"]
-            return _UnseenRows(rows=rows, is_certain=False, notes=notes)
-    unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
-    notes = []
-    refit = model.get("refit")
-    if refit:
-        notes.append(refits.describe(refit))
-    num_seen = len(rows) - len(unseen)
-    if num_seen:
-        notes.append(f"{rows_are(num_seen)} left out: they were used to train or choose the model")
-    if not is_certain:
-        notes.append("it is unknown whether the model was trained on some of the rows")
-    if has_text and (is_one_of_several or corpus.given_test_files):
-        fingerprint = corpus.described["fingerprint"]
-        learned, _ = training_rows.find_text_hashes([model], other_than=fingerprint)
-        is_learned = np.isin(hash_texts(one_array(unseen["text"])), learned)
-        unseen = unseen.filter(~is_learned)
-        num_learned = int(is_learned.sum())
-        if num_learned:
-            learner = "the model has" if is_one_of_several else "an earlier model"
-            notes.append(f"{rows_are(num_learned)} left out: {learner} learned their texts")
-    return _UnseenRows(rows=unseen, is_certain=is_certain, notes=notes)
-
-
-def _describe_origin(
-    scored: Manifest, corpus: ScoredCorpus, trained: Manifest | None, spec: OutputSpec
-) -> report.Origin:
-    """Describe for the report how the predictions came about."""
-    prepared = corpus.prepared
-    records = [record for record in (prepared, trained, scored) if record]
-    settings = {record["stage"]: record["settings"] for record in records}
-    return report.Origin(
-        created=datetime.now(UTC).replace(microsecond=0),
-        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-        corpus=corpus.name,
-        counts=_count_rows(prepared, scored),
-        settings=settings | {STAGE: spec.settings},
-        lineage=_describe_lineage(prepared, scored, spec),
-        versions=scored["versions"],
-    )
-
-
-def _count_rows(prepared: Manifest | None, scored: Manifest) -> dict[str, int]:
-    """Count rows by what became of them, under the titles that the page shows."""
-    counts = (prepared or scored)["counts"]
-    rows = {
-        "rows read": counts["rows_read"],
-        "accepted": counts["accepted"],
-        "rejected": counts["rejected"],
-        "scored": scored["counts"]["accepted"],
-        "scored without a known word": scored["counts"]["prior_only"],
-    }
-    if counts.get("encoded_cut"):
-        rows["cut at the maximum length"] = counts["encoded_cut"]
-    return rows
-
-
-def _describe_lineage(
-    prepared: Manifest | None, scored: Manifest, spec: OutputSpec
-) -> list[report.LineageStep]:
-    """List the input files, then the results of the stages."""
-    corpus = scored["inputs"]["corpus"]
-    model = scored["inputs"]["model"]
-    inputs = prepared["inputs"] if prepared else {"csv": corpus}
-    titles = {"csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"}
-    steps = []
-    for name, title in titles.items():
-        for file in inputs.get(name, {}).get("files", ()):
-            steps.append(report.LineageStep(title, file["uri"], file["tree_sha256"][:16]))
-    results = [("averaged model", each) for each in model.get("members", ())]
-    results += [("model", model), ("predictions", spec.inputs["scored"])]
-    if prepared:
-        results.insert(0, ("prepared data", corpus))
-    for title, each in results:
-        steps.append(report.LineageStep(title, each["uri"], each["fingerprint"]))
-    return steps

@@ -2,8 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -13,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
-from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.model_checks import ModelChecks
+from sentiflow.evaluation.origin import Origin
 from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.evaluation.slice_metrics import SliceMetrics
@@ -46,33 +44,6 @@ class Axis(NamedTuple):
         """Return the distance of a value from the left end, as CSS."""
         share = (value - self.low) / (self.high - self.low)
         return f"{100 * np.clip(share, 0, 1):.2f}%"
-
-
-class LineageStep(NamedTuple):
-    """A file or a result that led to the predictions."""
-
-    title: str
-    uri: str
-    fingerprint: str
-
-
-@dataclass(frozen=True)
-class Origin:
-    """How the predictions came about."""
-
-    created: datetime
-    """When the page was made, in UTC."""
-    model: str
-    """The model, in a line."""
-    corpus: str
-    """The evaluated texts, in a line."""
-    counts: Mapping[str, int]
-    """Rows by what became of them."""
-    settings: Settings
-    """Resolved settings of all stages, nested by stage."""
-    lineage: Sequence[LineageStep]
-    versions: Mapping[str, str]
-    """Versions of libraries, by name."""
 
 
 def render_page(

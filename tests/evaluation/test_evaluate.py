@@ -7,14 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from mlflow import MlflowClient
-from stages import open_output, refresh_sizes, run_stage
-from test_evaluated_rows import TEXTS, Runs, by_tens, csv_input, tens
+from stages import open_output, run_stage
+from test_evaluated_rows import replace_column
 
 from sentiflow.config import settings
-from sentiflow.data import lineage, manifest
+from sentiflow.data import lineage
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluate as evaluation
-from sentiflow.evaluation import evaluated_rows, report_charts
+from sentiflow.evaluation import report_charts
 from sentiflow.tracking.recording import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -140,15 +140,6 @@ def scored_csv(finished_run, tmp_path):
     return scored
 
 
-def replace_column(scored, name, values):
-    """Give the predictions in a directory other ``values`` of a column, a function of a table."""
-    for file in (scored / "predictions").glob("*.parquet"):
-        table = pq.read_table(file)
-        place = table.schema.get_field_index(name)
-        pq.write_table(table.set_column(place, table.schema.field(name), values(table)), file)
-    refresh_sizes(scored)
-
-
 def test_predictions_without_labels_are_refused_before_anything_is_written(finished_run, tmp_path):
     scored = tmp_path / "scored"
     shutil.copytree(finished_run / "run/scored", scored)
@@ -172,65 +163,6 @@ def test_rows_that_the_model_was_trained_on_are_left_out(scored_csv, evaluate, m
         assert found["figures"]["all"][name] == metrics["figures"]["test"][name]
     assert "rows are left out: they were used to train or choose the model" in found["notes"][0]
     assert found["notes"][0][1:] in (tmp_path / "report/report.html").read_text()
-
-
-def test_rows_of_the_initial_model_are_left_out_too(tmp_path):
-    runs = Runs(tmp_path)
-    began = runs.train("old", runs.prepare("old", by_tens(validation=(), test=(9, 0))))
-    scored = f"{runs.run('b', train={'init_from': f'{began}/model'})}/scored"
-    record = manifest.read(scored)
-    corpus = lineage.corpus_of(record)
-    rows = evaluated_rows.read(scored, record)
-    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record, corpus)
-    assert sorted(evaluated_rows.of_split(left, "test")["row_id"].to_pylist()) == tens(9)
-    assert is_unseen
-    assert notes == ["60 rows are left out: they were used to train or choose the model"]
-    shutil.rmtree(began)
-    left, is_unseen, notes = evaluation._leave_out_training_rows(rows, record, corpus)
-    assert len(left) == len(rows)
-    assert not is_unseen
-    assert "it is unknown whether" in notes[0]
-
-
-def test_each_version_is_measured_on_rows_of_its_own_that_it_has_not_learned(tmp_path):
-    """Version 1 has learned rows of the first file, version 2 a copy of the texts."""
-    runs = Runs(tmp_path)
-    first = runs.train("a", runs.prepare("a"))
-    copied = runs.prepare("b", by_tens(test=(9,)), csv=csv_input("b0b"))
-    second = runs.train("b", copied)
-    files = [csv_input()["files"][0], csv_input("f00d", "/data/new.csv")["files"][0]]
-    corpus = {"fingerprint": "two", "files": files}
-    version = pa.array(["1"] * 150 + ["2"] * 150)
-    wrong = [*range(3), *tens(8)[:5], *tens(9)[:3], *tens(9)[-1:]]
-    more = {"text": pa.array(TEXTS), "model_version": version, "wrong": wrong}
-    uri = runs.score("c", corpus, second, counts={"accepted": 300}, **more) + "/scored"
-    record = manifest.read(uri)
-    models = {"1": manifest.read(f"{runs.score('d', corpus, first)}/scored")["inputs"]["model"]}
-    record["models"] = models | {"2": record["inputs"]["model"]}
-    record["scorings"] = [
-        {"model_version": n, "first_part": 0, "first_file": f, "num_files": 1, "rows": 150}
-        for f, n in enumerate("12")
-    ]
-    chosen, found, notes = evaluation._choose_model(uri, record, lineage.corpus_of(record))
-    assert {name: (each["rows"], each["num_rows"]) for name, each in found.items()} == {
-        "2": (150, 15), "1": (150, 30),
-    }  # fmt: skip
-    assert found["1"]["accuracy"] == pytest.approx(22 / 30)
-    assert found["2"]["accuracy"] == pytest.approx(14 / 15)
-    assert notes[0].startswith("model version 2: 150 rows scored, right on 93.3% of 15 labelled")
-    assert notes[2] == "the report is about model version 2"
-    assert chosen["inputs"]["model"] == record["models"]["2"]
-    rows = evaluated_rows.read(uri, chosen)
-    assert sorted(rows["row_id"].to_pylist()) == [*range(150, 300)]
-    unlabelled = pa.array([1] * 150 + [None] * 150, pa.int8())
-    replace_column(tmp_path / "c/scored", "label", lambda table: unlabelled.take(table["row_id"]))
-    record["files"] = manifest.read(uri)["files"]
-    chosen, found, notes = evaluation._choose_model(uri, record, lineage.corpus_of(record))
-    assert notes[0] == (
-        "model version 2: 150 rows scored, none with a label that it was not trained on"
-    )
-    assert notes[2] == "the report is about model version 1"
-    assert "num_rows" not in found["2"]
 
 
 def test_a_pattern_that_matches_nothing_is_refused_and_the_earlier_report_stays(

@@ -4,9 +4,10 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn import metrics
-from stages import publish
+from stages import publish, refresh_sizes
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140
 from sentiflow.data import lineage, manifest
@@ -198,6 +199,15 @@ class Runs:
         prepared = self.prepare(name, split, **(prepare or {}))
         return self.score(name, prepared, self.train(name, prepared, **(train or {})),
                           split=split, **score)  # fmt: skip
+
+
+def replace_column(scored, name, values):
+    """Give the predictions in a directory other ``values`` of a column, a function of a table."""
+    for file in (scored / "predictions").glob("*.parquet"):
+        table = pq.read_table(file)
+        place = table.schema.get_field_index(name)
+        pq.write_table(table.set_column(place, table.schema.field(name), values(table)), file)
+    refresh_sizes(scored)
 
 
 def add_unknown_classes(run):

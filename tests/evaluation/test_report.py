@@ -17,6 +17,7 @@ from sentiflow.evaluation.behavior import Failure, check_behavior
 from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.model_checks import ModelChecks
+from sentiflow.evaluation.origin import Origin
 from sentiflow.evaluation.report_charts import render as render_charts
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS
@@ -132,8 +133,8 @@ def change(data, **changes):
 def render_page(data, plots):
     """Write the page."""
     shown = dict(vars(data))
-    fields = [field.name for field in dataclasses.fields(report.Origin)]
-    origin = report.Origin(**{name: shown.pop(name) for name in fields})
+    fields = [field.name for field in dataclasses.fields(Origin)]
+    origin = Origin(**{name: shown.pop(name) for name in fields})
     return report.render_page(**shown, origin=origin, plots=plots)
 
 

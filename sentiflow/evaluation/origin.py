@@ -1,0 +1,102 @@
+"""Manifest of predictions -> how they came about: files, stages, settings and counts of rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sentiflow.data import lineage
+from sentiflow.data.lineage import ScoredCorpus
+from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data.outputs import OutputSpec
+
+
+class LineageStep(NamedTuple):
+    """A file or a result that led to the predictions."""
+
+    title: str
+    uri: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How the predictions came about."""
+
+    created: datetime
+    """When the page was made, in UTC."""
+    model: str
+    """The model, in a line."""
+    corpus: str
+    """The evaluated texts, in a line."""
+    counts: Mapping[str, int]
+    """Rows by what became of them."""
+    settings: Settings
+    """Resolved settings of all stages, nested by stage."""
+    lineage: Sequence[LineageStep]
+    versions: Mapping[str, str]
+    """Versions of libraries, by name."""
+
+
+def describe_origin(
+    scored: Manifest, corpus: ScoredCorpus, trained: Manifest | None, spec: OutputSpec
+) -> Origin:
+    """Describe for the report how the predictions came about.
+
+    Args:
+        scored: Manifest of the predictions.
+        corpus: The corpus that was scored.
+        trained: Manifest of the training; None if it is gone, or if the model is an average.
+        spec: The output of the evaluation.
+    """
+    records = [record for record in (corpus.prepared, trained, scored) if record]
+    settings = {record["stage"]: record["settings"] for record in records}
+    return Origin(
+        created=datetime.now(UTC).replace(microsecond=0),
+        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+        corpus=corpus.name,
+        counts=_count_rows(corpus.prepared or scored, scored),
+        settings=settings | {spec.stage: spec.settings},
+        lineage=_list_steps(scored, corpus, spec),
+        versions=scored["versions"],
+    )
+
+
+def _count_rows(reader: Manifest, scored: Manifest) -> dict[str, int]:
+    """Count rows by what became of them, under the titles that the page shows.
+
+    Args:
+        reader: Manifest of the stage that has read the files: of the prepared data, or ``scored``.
+        scored: Manifest of the predictions.
+    """
+    counts = reader["counts"]
+    rows = {
+        "rows read": counts["rows_read"],
+        "accepted": counts["accepted"],
+        "rejected": counts["rejected"],
+        "scored": scored["counts"]["accepted"],
+        "scored without a known word": scored["counts"]["prior_only"],
+    }
+    if counts.get("encoded_cut"):
+        rows["cut at the maximum length"] = counts["encoded_cut"]
+    return rows
+
+
+def _list_steps(scored: Manifest, corpus: ScoredCorpus, spec: OutputSpec) -> list[LineageStep]:
+    """List the input files, then the results of the stages."""
+    inputs: Mapping[str, Any] = {"csv": corpus.described}
+    if corpus.prepared:
+        inputs = corpus.prepared["inputs"]
+    steps = []
+    titles = {"csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"}
+    for name, title in titles.items():
+        for file in inputs.get(name, {}).get("files", ()):
+            steps.append(LineageStep(title, file["uri"], file["tree_sha256"][:16]))
+    model = scored["inputs"]["model"]
+    results = [("averaged model", each) for each in model.get("members", ())]
+    results += [("model", model), ("predictions", spec.inputs["scored"])]
+    if corpus.prepared:
+        results.insert(0, ("prepared data", corpus.described))
+    for title, each in results:
+        steps.append(LineageStep(title, each["uri"], each["fingerprint"]))
+    return steps

@@ -1,0 +1,81 @@
+"""Evaluated rows -> the rows that the model was not trained on, as far as is known."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.data import lineage
+from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data.lineage import ScoredCorpus
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.errors import UserError, rows_are
+from sentiflow.tracking import refits, training_rows
+
+
+class UnseenRows(NamedTuple):
+    """Rows that the model was not trained on, as far as is known."""
+
+    rows: pa.Table
+    is_certain: bool
+    """Whether it is certain that the model was trained on none of the rows."""
+    notes: list[str]
+    """Which rows were left out, and what is not certain."""
+
+
+def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorpus) -> UnseenRows:
+    """Leave out rows that the model was trained on, or chosen by, and that no split marks as such.
+
+    Such rows are found by their numbers. They are also found by their texts if test files were
+    given (``prepare.test``), or if several models have scored the rows: then the model, or the one
+    it began from, may have learned the same text under another number.
+
+    Args:
+        rows: As ``evaluated_rows.read`` returns them.
+        scored: Manifest of the predictions.
+        corpus: The corpus that was scored.
+
+    Raises:
+        UserError: The model is a refit, and the rows that it was trained on cannot be told apart.
+    """
+    model = scored["inputs"]["model"]
+    is_one_of_several = lineage.is_one_of_several(scored)
+    has_text = "text" in rows.column_names
+    try:
+        seen, is_certain = training_rows.find_row_ids(scored, name="the model", by_splits=False)
+    except UserError as error:
+        if is_one_of_several and has_text:  # the texts are enough
+            seen = np.empty(0, np.int64)
+            _, are_known = training_rows.find_text_hashes([model])  # the texts are left out below
+            is_certain = all(are_known)
+        elif "refit" in model:
+            raise
+        else:
+            notes = [f"the metrics are too optimistic: {error}"]
+            return UnseenRows(rows=rows, is_certain=False, notes=notes)
+    unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
+    notes = []
+    refit = model.get("refit")
+    if refit:
+        notes.append(refits.describe(refit))
+    num_seen = len(rows) - len(unseen)
+    if num_seen:
+        notes.append(f"{rows_are(num_seen)} left out: they were used to train or choose the model")
+    if not is_certain:
+        notes.append("it is unknown whether the model was trained on some of the rows")
+    if has_text and (is_one_of_several or corpus.given_test_files):
+        is_learned = _are_learned(unseen, model, corpus)
+        unseen = unseen.filter(~is_learned)
+        num_learned = int(is_learned.sum())
+        if num_learned:
+            learner = "the model has" if is_one_of_several else "an earlier model"
+            notes.append(f"{rows_are(num_learned)} left out: {learner} learned their texts")
+    return UnseenRows(rows=unseen, is_certain=is_certain, notes=notes)
+
+
+def _are_learned(rows: pa.Table, model: Mapping[str, Any], corpus: ScoredCorpus) -> np.ndarray:
+    """Say which rows have a text that a model has learned from other data than this corpus."""
+    fingerprint = corpus.described["fingerprint"]
+    learned, _ = training_rows.find_text_hashes([model], other_than=fingerprint)
+    return np.isin(hash_texts(one_array(rows["text"])), learned)
