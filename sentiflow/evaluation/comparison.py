@@ -23,6 +23,8 @@ METRIC_NAMES = {
     if metric.difference
 }
 """Titles of the compared metrics by name; a star means that a lower value is better."""
+_CHECKED = {"accuracy": "accuracy", "f1_macro": "macro F1"}
+"""Metrics that decide whether a model is worse, each with the name of its check."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,7 @@ def _write_verdict(
 def _list_checks(compared: Comparison) -> list[Check]:
     """List the checks that decide whether the second model is worse: metrics, and named slices."""
     checks = []
-    for name, metric in (("accuracy", "accuracy"), ("macro F1", "f1_macro")):
+    for metric, name in _CHECKED.items():
         difference = compared.differences[metric]
         if difference is not None:
             check = Check(

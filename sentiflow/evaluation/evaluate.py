@@ -147,7 +147,8 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         data = parquet.to_bytes(mistakes_found)
         written.append(output.write(MISTAKES, data, rows=len(mistakes_found)))
     seconds = time.monotonic() - began
-    say(STAGE, f"{result.highlights[0].number} {result.highlights[0].meaning} ({seconds:.1f} s)")
+    first = result.highlights[0]
+    say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
     if own_training:
         recorder.measure(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.log_evaluation(result, files, recorder, spec)
@@ -160,8 +161,9 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     figures = content["figures"]
     if folds:
         figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}
+    num_rows = sum(each.num_rows for each in result.measured.figures.values())
     return output.publish(
-        counts={"rows": sum(each.num_rows for each in result.measured.figures.values())},
+        counts={"rows": num_rows},
         files=written,
         seconds=seconds,
         run=recorder.describe(),

@@ -19,10 +19,11 @@ from sentiflow.models.tokens import Tokens
 MIN_ROWS = 30
 """Slices of fewer rows are listed last: their accuracy is too uncertain."""
 MAX_VALUES = 20
-"""Maximum number of values of a column that get a slice of their own."""
+"""Maximum number of values of a column that each get a slice."""
 OWN = "own column "
-"""Prefix, in a table of rows, of the columns that slices are made of: the ones that the user names,
-and others whose values are searched. So no name is also a column of the predictions."""
+"""Prefix, in a table of rows, of the columns that slices are made of: the columns that the user
+names, and other columns whose values are searched. So they never have the name of a column of the
+predictions."""
 
 _BEGIN = r"(?:^|\s)"
 _END = r"(?:$|[\s.,!?])"
@@ -90,8 +91,8 @@ class SliceOfRows:
     is_own: bool = False
     """Whether the user named it."""
     among: np.ndarray | None = None
-    """N booleans: the rows of the slice and the rows that it is compared with; None: all rows. Only
-    a slice found by a search has them: the rows that were not searched, without copies."""
+    """N booleans: the rows of the slice and the rows that it is compared with. None: all rows. A
+    slice found by a search has the rows that were not searched, without copies of a text."""
 
     @property
     def is_found(self) -> bool:
