@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from sentiflow.data import lineage
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest, Settings
-from sentiflow.data.outputs import OutputSpec
+from sentiflow.data.output_spec import OutputSpec
 
 
 class LineageStep(NamedTuple):
