@@ -67,7 +67,7 @@ class BagSettings(NetworkSettings):
         10,
     )
     """With ``kind: bag_of_embeddings``: sizes of the hidden layers. ``[]``: no hidden layer, which
-    is logistic regression."""
+    is logistic regression; then ``dropout`` and ``output_dropout`` both apply to its input."""
     pooling: Literal["sum", "mean"] = "sum"
     """With ``kind: bag_of_embeddings``: how the word vectors of a text are combined. Default:
     ``sum``."""

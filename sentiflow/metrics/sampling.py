@@ -1,7 +1,7 @@
 """Rows of a corpus, some of them labelled -> a sample to label, and sums by group.
 
 Rows are drawn for manual labels, and labelled rows are tested for being a random sample. Shares are
-estimated from the sums, see :mod:`shares`.
+estimated from the sums, see ``metrics.shares``.
 """
 
 from collections.abc import Sequence
@@ -12,49 +12,53 @@ from scipy import special
 
 from sentiflow.metrics.paired import adjust
 
-_SEED = np.uint64(0x9E3779B97F4A7C15)
-"""Added to row numbers before they are hashed."""
-NUM_STEPS = 50
-"""Steps of equal width, from 0 to 1, of the highest probability of a row."""
+_SALT = np.uint64(0x9E3779B97F4A7C15)
+"""Added to row numbers before they are hashed, so that the random numbers differ from other hashes
+of row numbers. 2^64 / golden ratio. With another value another sample would be drawn."""
+NUM_BINS = 50
+"""Bins of equal width, from 0 to 1, of the highest probability of a row."""
 _MIN_EXPECTED = 10
-"""Minimum expected rows of the sample in a cell of the chi-square test."""
+"""Minimum expected rows of the sample in a pool of the chi-square test."""
 
 
-def rank_rows(chance: np.ndarray, row_id: np.ndarray) -> np.ndarray:
-    """Rank rows for a sample: draw the n lowest ranks, and each row is drawn with about its chance.
+def rank_rows(inclusion_probability: np.ndarray, row_id: np.ndarray) -> np.ndarray:
+    """Rank rows for a sample: the n lowest ranks are drawn.
+
+    Each row is drawn with about its inclusion probability.
 
     Pareto sampling (B. Rosén, "On sampling with probability proportional to size", Journal of
     Statistical Planning and Inference 62, 1997) draws exactly n rows in one pass. With u uniform in
-    [0, 1) and c the chance of a row, its rank is u / (1 - u) · (1 - c) / c. The random numbers are
-    hashes of the row numbers, so the same rows are drawn in any order.
+    [0, 1) and c the inclusion probability of a row, its rank is u / (1 - u) · (1 - c) / c. The
+    random numbers are hashes of the row numbers, so the same rows are drawn in any order.
 
     Args:
-        chance: Chance of each of N rows, above 0 and up to 1; they add up to n.
+        inclusion_probability: The probability of each of N rows to be drawn, above 0 and up to 1;
+            they add up to n.
         row_id: N row numbers.
 
     Example:
-        The random number of row 1 is 0.5666; a row with a chance of 1 is always drawn.
+        The random number of row 1 is 0.5666; a row with a probability of 1 is always drawn.
 
         >>> rank_rows(np.array([0.5, 0.1, 1.0]), np.array([1, 1, 1])).round(4).tolist()
         [1.3071, 11.7642, 0.0]
     """
-    hashed = pd.util.hash_array(row_id.astype(np.uint64) + _SEED)
+    hashed = pd.util.hash_array(row_id.astype(np.uint64) + _SALT)
     # The upper 53 bits, as many as a float holds, give a number in [0, 1).
     uniform = (hashed >> np.uint64(11)) * 2.0**-53
     odds = uniform / (1 - uniform)
-    return np.asarray(odds * (1 - chance) / chance)
+    return np.asarray(odds * (1 - inclusion_probability) / inclusion_probability)
 
 
 def count_cells(
     prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
 ) -> np.ndarray:
-    """Add up the weights of N rows by predicted class and step of the highest probability.
+    """Add up the weights of N rows by predicted class and bin of the highest probability.
 
     Returns:
-        ``(C, NUM_STEPS)``, for C classes.
+        ``(C, NUM_BINS)``, for C classes.
 
     Example:
-        Rows with a probability of 0.9 are in step 45, counted from 0.
+        Rows with a probability of 0.9 are in bin 45, counted from 0.
 
         >>> probabilities = np.array([[0.9, 0.1], [0.25, 0.75], [0.9, 0.1]])
         >>> cells = count_cells(np.array([0, 1, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
@@ -62,11 +66,11 @@ def count_cells(
         ([3.0, 1.0], 4.0)
     """
     num_classes = probabilities.shape[1]
-    step = probabilities.max(axis=1) * NUM_STEPS
-    step = np.minimum(step, NUM_STEPS - 1).astype(np.int64)
-    shape = (num_classes, NUM_STEPS)
-    cells = np.ravel_multi_index((prediction, step), shape)
-    return np.bincount(cells, weight, minlength=num_classes * NUM_STEPS).reshape(shape)
+    position = probabilities.max(axis=1) * NUM_BINS
+    bins = np.minimum(position, NUM_BINS - 1).astype(np.int64)
+    shape = (num_classes, NUM_BINS)
+    cells = np.ravel_multi_index((prediction, bins), shape)
+    return np.bincount(cells, weight, minlength=num_classes * NUM_BINS).reshape(shape)
 
 
 def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) -> np.ndarray:
@@ -89,48 +93,52 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
         Half of 1,000,000 rows are predicted 0, and 60 of the 100 rows of a sample. Chi-square is
         100 · (0.1² / 0.5 + 0.1² / 0.5) = 4 with one degree of freedom: p = 0.0455, times 2.
 
-        >>> population = np.zeros((2, NUM_STEPS))
+        >>> population = np.zeros((2, NUM_BINS))
         >>> population[:, 40] = 500_000
-        >>> sample = np.zeros((2, NUM_STEPS))
+        >>> sample = np.zeros((2, NUM_BINS))
         >>> sample[:, 40] = 60, 40
         >>> check_randomness(population, sample, 100).round(3).tolist()
         [0.091, 1.0]
     """
     num_rows = population.sum()
-    left = max(1 - size / num_rows, 1 / size)  # above 0, even if all rows are in the sample
+    # At least 1 / size, so that chi-square does not divide by 0 if all rows are in the sample.
+    finite_correction = max(1 - size / num_rows, 1 / size)
     expected = population.sum(axis=1) / num_rows
     observed = sample.sum(axis=1) / sample.sum()
-    largest_first = np.argsort(-expected, kind="stable")
-    of_classes = _test_shares(expected[largest_first], observed[largest_first], size, left)
+    largest_first = np.argsort(-expected, kind="stable")  # rare classes are neighbors, and pooled
+    of_classes = _test_shares(
+        expected[largest_first], observed[largest_first], size, finite_correction
+    )
     expected = population.sum(axis=0) / num_rows
     observed = sample.sum(axis=0) / sample.sum()
-    of_steps = _test_shares(expected, observed, size, left)
-    return np.array(adjust([of_classes, of_steps]))
+    of_bins = _test_shares(expected, observed, size, finite_correction)
+    return np.array(adjust([of_classes, of_bins]))
 
 
-def _test_shares(expected: np.ndarray, observed: np.ndarray, size: float, left: float) -> float:
+def _test_shares(
+    expected: np.ndarray, observed: np.ndarray, size: float, finite_correction: float
+) -> float:
     """Test shares in a sample against shares in its population; return the p-value.
 
-    Neighboring categories are joined to cells, so that most cells have ``_MIN_EXPECTED`` expected
-    rows or more.
+    Neighboring categories are pooled: a new pool begins at every ``_MIN_EXPECTED`` expected rows,
+    and the last pool takes the rest.
 
     Args:
         expected: The shares of K categories in the population.
         observed: Their shares in the sample.
         size: The effective size of the sample.
-        left: The correction for a finite population: the fraction of the population that is not in
-            the sample.
+        finite_correction: The fraction of the population that is not in the sample, above 0.
     """
     rows_before = np.concatenate([[0.0], size * expected.cumsum()[:-1]])  # each category
-    last_cell = max(size // _MIN_EXPECTED - 1, 0)
-    cell = np.minimum(rows_before // _MIN_EXPECTED, last_cell).astype(np.int64)
-    expected = np.bincount(cell, expected)
-    observed = np.bincount(cell, observed)
+    last_pool = max(size // _MIN_EXPECTED - 1, 0)
+    pool = np.minimum(rows_before // _MIN_EXPECTED, last_pool).astype(np.int64)
+    expected = np.bincount(pool, expected)
+    observed = np.bincount(pool, observed)
     is_used = expected > 0
     gaps = (observed - expected)[is_used]
-    chi_square = (size / left * gaps**2 / expected[is_used]).sum()
-    freedom = max(is_used.sum() - 1, 1)
-    return float(special.chdtrc(freedom, chi_square))
+    chi_square = (size / finite_correction * gaps**2 / expected[is_used]).sum()
+    degrees_of_freedom = max(is_used.sum() - 1, 1)
+    return float(special.chdtrc(degrees_of_freedom, chi_square))
 
 
 def add_up(
@@ -157,16 +165,18 @@ def add_up(
         weight: The weight of each labelled row; 0 if the label is only counted.
 
     Returns:
-        A row for each group, indexed by its keys. Columns are pairs of a sum and a class:
+        A row for each group, indexed by its keys. Columns are pairs of a sum and a class. Here each
+        row is its own cluster, so ``clusters`` equals ``labelled``, ``ww`` equals ``square``, and
+        ``wwyy`` equals ``wwy``; :func:`join_clusters` makes them differ.
 
-        - ``rows``, ``population``, ``labelled`` (rows of the sample), ``clusters`` (the same),
+        - ``rows``, ``population``, ``labelled`` (rows of the sample), ``clusters`` of the sample,
           ``square`` (of w²), ``w`` and ``ww`` (of w²) do not depend on the class: class 0 only.
         - ``predicted``: rows with this prediction. ``counted``: rows whose label, this class, is
           only counted.
         - ``p`` and ``pp`` (of p²), over the population.
         - ``wy`` (of w y), ``wp``, ``wyp``, and ``wwy`` (of w² y), ``wwp``, ``wwyy``, ``wwyp``,
-          ``wwpp``, over the sample. :func:`join_clusters` replaces ``clusters`` and each ``ww``,
-          which become sums over clusters.
+          ``wwpp``, over the sample. :func:`join_clusters` replaces ``clusters``, and the sums that
+          begin with ``ww``: they become sums over clusters.
 
     Example:
         >>> sums = add_up(
@@ -184,7 +194,7 @@ def add_up(
     classes = np.arange(probabilities.shape[1])
     is_counted = ((label >= 0) & (weight == 0))[:, None]
     p = np.where(is_counted, 0.0, probabilities)
-    of_all = _sum(
+    sums_of_all_rows = _sum(
         keys,
         rows=np.ones_like(is_counted),
         population=~is_counted,
@@ -193,13 +203,13 @@ def add_up(
         pp=p**2,
     )
     at = np.flatnonzero(label >= 0)
-    of_labelled = _add_up_labelled(
+    sums_of_labelled = _add_up_labelled(
         keys.iloc[at],
         y=label[at, None] == classes,
         p=p[at],
         w=weight[at, None].astype(np.float64),
     )
-    return merge([of_all, of_labelled])
+    return merge([sums_of_all_rows, sums_of_labelled])
 
 
 def _add_up_labelled(
@@ -258,8 +268,8 @@ def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
 
     If all texts of some authors are labelled, and no texts of others, there are only as many
     observations as authors. The sums of an author take the place of the values of a row. So the
-    variance in :func:`shares.estimate` is the variance of a ratio of cluster sums, by linearization
-    (W. G. Cochran, Sampling Techniques, 1977, section 11.8).
+    variance in ``metrics.shares.estimate`` is the variance of a ratio of cluster sums, by
+    linearization (W. G. Cochran, Sampling Techniques, 1977, section 11.8).
 
     Args:
         sums: Result of :func:`add_up`, by group and cluster.

@@ -1,7 +1,8 @@
 """Model packages of the same classes -> one directory that holds them as one model, their average.
 
-The directory has the packages in ``members/0``, ``members/1``, ... and a manifest of the stage
-``model``. This module does not import torch.
+The average is an ensemble: its probabilities are the mean of the models' probabilities. No weights
+are averaged. The directory has the packages in ``members/0``, ``members/1``, ... and a manifest of
+the stage ``model``. This module does not import torch.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ _PACKAGE_FILES = (*package_files.FILES, manifest.MANIFEST)
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
     """Describe the average of several models as one model.
 
-    The settings and the statistics for drift are the first model's. No prediction is unsure: the
-    promises that the models make about their confidence do not hold for the mean.
+    The settings and the statistics for drift are the first model's. The setting ``unsure`` is
+    dropped: its threshold was chosen for the probabilities of one model.
 
     Args:
         members: The models, at least one.
@@ -40,6 +41,7 @@ def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> M
     settings = dict(first["settings"] or {})
     settings.pop("unsure", None)
     settings[MEMBERS] = [model["settings"] for model in members]
+    # save() writes this input with more keys, but a fingerprint is made from "fingerprint" only.
     inputs = {MEMBERS: {"fingerprint": _identify(members)}}
     return {
         "uri": uri,
@@ -104,7 +106,7 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
     return record
 
 
-def list_names(record: Manifest) -> list[str]:
+def list_files(record: Manifest) -> list[str]:
     """List the files that a package or an average must have in addition to its manifest."""
     folders = _list_folders(record)
     if not folders:
@@ -133,7 +135,7 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
         members.append(package_files.to_input(package, member))
     average = describe(members, setting=setting)
     listed = {item["path"] for item in record["files"]}
-    is_complete = listed == set(list_names(record))
+    is_complete = listed == set(list_files(record))
     if not is_complete or average["fingerprint"] != record["fingerprint"]:
         raise UserError(
             f"{uri} holds other models than its manifest says", hint=package_files.COPY_AGAIN
@@ -149,9 +151,9 @@ def _list_folders(record: Manifest) -> list[str]:
     return _name_folders(len(members))
 
 
-def _name_folders(number: int) -> list[str]:
-    """Name the folders of this number of packages, in the order of the members."""
-    return [join(MEMBERS, str(member)) for member in range(number)]
+def _name_folders(num_packages: int) -> list[str]:
+    """Name the folders of an average's packages, in the order of the members."""
+    return [join(MEMBERS, str(member)) for member in range(num_packages)]
 
 
 def _identify(members: Sequence[ModelInput]) -> str:

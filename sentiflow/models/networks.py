@@ -16,13 +16,14 @@ from sentiflow.models.vocabulary import PAD_ID
 _MAX_TABLE_BYTES = 200 << 20
 """Largest table with the gates of all words that occur, see :meth:`TweetRNN.inference_function`."""
 _TABLE_ROWS = 1024
-"""The number of rows of a table is a multiple of this: oneDNN compiles a product for each size."""
+"""Tables are padded to a multiple of this many rows: oneDNN compiles a matrix product anew for each
+shape."""
 _GATES_IN_CACHE = 1 << 18
 """Gates of a step that fit into a core's cache."""
 _MIN_BATCH = 128
 """Smallest batch for scoring on a CPU, in tweets."""
 _MAX_BATCH = 4096
-"""Largest batch for scoring on a CPU, in tweets."""
+"""Largest batch for scoring on a CPU, and a bag's batch on any device, in tweets."""
 _BATCH_ON_GPU = 1 << 15
 """Largest batch for scoring on a GPU, in tweets."""
 
@@ -50,25 +51,26 @@ class Network(nn.Module):
     embedding: nn.Embedding
     output: nn.Linear
     mask_sizes: tuple[int, int]
-    """Number of features of the inputs, and of the inputs of the output layer: F is their sum."""
+    """Sizes of the two parts of a dropout mask: features that are dropped before the first layer,
+    and before the output layer."""
 
     def dropout_rates(self, *, inputs: float, output: float) -> np.ndarray:
-        """Return the dropout rate of each of the ``F`` features in a dropout mask.
+        """Return the dropout rates of the features in a dropout mask, F = ``sum(mask_sizes)``.
 
         Args:
-            inputs: Rate of the inputs.
-            output: Rate of the inputs of the output layer.
+            inputs: Rate before the first layer.
+            output: Rate before the output layer.
         """
         return np.repeat(np.array([inputs, output], np.float32), self.mask_sizes)
 
     def _split_mask(
         self, dropout_mask: torch.Tensor | None
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-        """Split a dropout mask into masks of the inputs and of the inputs of the output layer."""
+        """Split a dropout mask into its parts before the first and before the output layer."""
         if dropout_mask is None:
             return None, None
-        of_inputs, of_output = torch.split(dropout_mask, self.mask_sizes, dim=1)
-        return of_inputs, of_output
+        input_mask, output_mask = torch.split(dropout_mask, self.mask_sizes, dim=1)
+        return input_mask, output_mask
 
     @property
     def num_classes(self) -> int:
@@ -81,7 +83,10 @@ class Network(nn.Module):
         return _MAX_BATCH
 
     def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches that have only these token ids."""
+        """Return a function like :meth:`forward` for batches that have only these token ids.
+
+        Their tweets are sorted by length, shortest first.
+        """
         return self
 
 
@@ -167,6 +172,7 @@ class TweetRNN(Network):
     ) -> torch.Tensor:
         inputs = self.embedding(token_ids.T)
         if input_mask is not None:
+            # (T, B, D) * (B, D): one mask for all steps of a tweet (variational dropout).
             inputs = inputs * input_mask
         return recurrence.encode_layer(self.directions, inputs, valid)
 
@@ -182,8 +188,10 @@ class TweetRNN(Network):
     def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
         """Return a function like :meth:`forward` for batches that have only these token ids.
 
-        The input gates of the recurrent layer are computed once for each word that occurs. Without
-        a kernel, or if the table of gates would be too large, the network itself is returned.
+        Their tweets are sorted by length, shortest first. The input gates of the recurrent layer
+        are computed once for each word that occurs. The network itself is returned if there is no
+        CPU kernel (for an LSTM, on a GPU or under autocast, see ``models.recurrence``), or if the
+        table of gates would be too large.
         """
         all_words = self.embedding.weight
         if not all(recurrence.infers_by_kernel(layer, all_words) for layer in self.directions):
@@ -320,7 +328,7 @@ def make_embedding(num_rows: int, dim: int) -> nn.Embedding:
     return nn.Embedding.from_pretrained(weight, freeze=False, padding_idx=PAD_ID)
 
 
-_NOT_OF_LAYERS = {"kind", "vectors", "dropout", "output_dropout"}
+_SETTINGS_WITHOUT_LAYERS = {"kind", "vectors", "dropout", "output_dropout"}
 """Settings of a network that have no effect on its layers."""
 
 
@@ -333,7 +341,7 @@ def build(
         vocabulary_size=vocabulary_size,
         embedding_dim=embedding_dim,
         num_classes=num_classes,
-        **settings.model_dump(exclude=_NOT_OF_LAYERS),
+        **settings.model_dump(exclude=_SETTINGS_WITHOUT_LAYERS),
     )
 
 

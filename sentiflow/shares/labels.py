@@ -297,7 +297,7 @@ def describe_differences(cells: np.ndarray, size: float, classes: tuple[str, ...
     """Say how the labelled rows differ from all rows, if that is improbable in a random sample.
 
     Args:
-        cells: ``(2, C, NUM_STEPS)``, results of ``sampling.count_cells``: for all rows, and for the
+        cells: ``(2, C, NUM_BINS)``, results of ``sampling.count_cells``: for all rows, and for the
             sample.
         size: The effective size of the sample.
         classes: The C classes.
@@ -309,14 +309,14 @@ def describe_differences(cells: np.ndarray, size: float, classes: tuple[str, ...
     if p_values.min() >= _IMPROBABLE:
         return []
     totals = cells.sum(axis=(1, 2))[:, None]  # of all rows, and of the sample
-    p_of_classes, p_of_steps = p_values
-    if p_of_steps < p_of_classes:
-        of_steps = cells.sum(axis=1) / totals
-        # The step with the largest gap between the two cumulative distributions.
-        gaps = np.diff(of_steps, axis=0).cumsum()
+    p_of_classes, p_of_bins = p_values
+    if p_of_bins < p_of_classes:
+        of_bins = cells.sum(axis=1) / totals
+        # The bin with the largest gap between the two cumulative distributions.
+        gaps = np.diff(of_bins, axis=0).cumsum()
         at = int(np.abs(gaps).argmax()) + 1
-        of_all, of_sample = of_steps[:, at:].sum(axis=1)
-        what = f"have a probability of {at / sampling.NUM_STEPS:.2f} or more"
+        of_all, of_sample = of_bins[:, at:].sum(axis=1)
+        what = f"have a probability of {at / sampling.NUM_BINS:.2f} or more"
     else:
         of_classes = cells.sum(axis=2) / totals
         at = int(np.abs(of_classes[1] - of_classes[0]).argmax())

@@ -28,7 +28,7 @@ class PredictionSums:
     table: pd.DataFrame
     """Sums of ``sampling.add_up`` by all keys, and by author if the authors are known."""
     cells: dict[str, np.ndarray]
-    """By version of the model: ``(2, C, NUM_STEPS)``, the results of ``sampling.count_cells`` for
+    """By version of the model: ``(2, C, NUM_BINS)``, the results of ``sampling.count_cells`` for
     the population and for the sample."""
 
     @property
@@ -67,7 +67,7 @@ def collect(
     num_classes = len(manifest.find_classes(scored))
     cells = {}
     for version in lineage.models_of(scored):
-        cells[version] = np.zeros((2, num_classes, sampling.NUM_STEPS))
+        cells[version] = np.zeros((2, num_classes, sampling.NUM_BINS))
     is_drawn = finder.labels is not None and finder.labels.is_drawn
     sums: list[pd.DataFrame] = []
     for batch in rows.read(settings, scored, uri, with_text=True):

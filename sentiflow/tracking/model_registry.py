@@ -120,7 +120,7 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
         content = _read_file(source, manifest.MANIFEST, tracking_uri)
         record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}")
     listed = {item["path"] for item in record["files"]}
-    if record["stage"] != "model" or listed != set(average_files.list_names(record)):
+    if record["stage"] != "model" or listed != set(average_files.list_files(record)):
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
     return ResolvedModel(str(version or uri), source, record)
 
