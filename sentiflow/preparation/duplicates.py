@@ -8,6 +8,7 @@ the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each 
 """
 
 from collections.abc import Collection
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -42,9 +43,9 @@ CONTRADICTING = "contradicting"
 """The text has several labels."""
 REPEATED = "repeated"
 """Another row with the text is kept."""
-HELD_OUT = "held_out"
-"""A given validation or test row has the text, too."""
-REASONS = (CONTRADICTING, REPEATED, HELD_OUT)
+IN_LATER_SPLIT = "held_out"
+"""A validation or test row has the text, too, and stays. Manifests have this string."""
+REASONS = (CONTRADICTING, REPEATED, IN_LATER_SPLIT)
 """Reasons to leave a row out."""
 
 _TEST = SPLITS.index("test")
@@ -59,15 +60,18 @@ def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
     Returns:
         The columns ``normalized`` and ``check`` of ``KEYS``, each N uint64.
     """
-    normalized = np.asarray(normalize_text(text))
+    normalized_text = np.asarray(normalize_text(text))
     return {
-        "normalized": hash_strings(normalized, key=SPLIT_KEY),
-        "check": hash_strings(normalized, key=CHECK_KEY),
+        "normalized": hash_strings(normalized_text, key=SPLIT_KEY),
+        "check": hash_strings(normalized_text, key=CHECK_KEY),
     }
 
 
 def find(
-    keys: pa.Table, *, mode: str, fixed: Collection[str] = ()
+    keys: pa.Table,
+    *,
+    mode: Literal["keep", "drop_contradicting", "drop"],
+    fixed: Collection[str] = (),
 ) -> tuple[DuplicateCounts, pa.Table]:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
@@ -76,9 +80,10 @@ def find(
 
     Args:
         keys: As ``KEYS``, rows and columns in any order: all rows of each text, each row once.
-        mode: ``keep`` drops nothing. ``drop_contradicting`` drops all rows of contradicting texts.
-            ``drop`` drops them, too, and keeps only one row of every other normalized text: of its
-            labelled rows, or of all rows if none is labelled, the row with the lowest ``row_id``.
+        mode: What to drop besides the rows that ``fixed`` drops. ``keep``: nothing.
+            ``drop_contradicting``: all rows of contradicting texts. ``drop``: these rows, too, and
+            all rows but one of every other text. The row that stays is labelled if there is one,
+            and has the lowest ``row_id``.
         fixed: Splits whose rows were given. If there are any, a text stays only in its last split:
             test, otherwise validation, otherwise train. Given test rows all stay, in any mode.
 
@@ -90,20 +95,22 @@ def find(
     split = rows["split"]
     contradicts = _find_contradicting(rows["label"], text)
     none = pd.Series(False, index=rows.index)
-    is_held_out = none
+    is_in_later_split = none
     if fixed:
-        is_held_out = split < split.groupby(text).transform("max")
-    is_surplus = _find_surplus(rows["label"], text, is_held_out) & ~contradicts
-    may_go = ~none
+        is_in_later_split = split < split.groupby(text).transform("max")
+    is_protected = none
     if "test" in fixed:
-        may_go = split != _TEST
-    drops_contradicting = mode != "keep"
-    drops_repeated = mode == "drop"
+        is_protected = split == _TEST
     is_dropped = {}  # the first reason counts
     if fixed:
-        is_dropped[HELD_OUT] = is_held_out
-    is_dropped[CONTRADICTING] = contradicts & may_go if drops_contradicting else none
-    is_dropped[REPEATED] = is_surplus & may_go if drops_repeated else none
+        is_dropped[IN_LATER_SPLIT] = is_in_later_split
+    is_dropped[CONTRADICTING] = none
+    if mode != "keep":
+        is_dropped[CONTRADICTING] = contradicts & ~is_protected
+    is_dropped[REPEATED] = none
+    if mode == "drop":
+        is_surplus = _find_surplus(rows["label"], text, is_in_later_split)
+        is_dropped[REPEATED] = is_surplus & ~contradicts & ~is_protected
     reason = np.select(list(is_dropped.values()), list(is_dropped), "")
     counts: DuplicateCounts = {
         "rows": _count_by_split(keys["split"].to_pandas()),
@@ -135,22 +142,19 @@ def _find_contradicting(label: pd.Series, text: pd.Series) -> pd.Series:
     return labels.transform("min") < labels.transform("max")
 
 
-def _find_surplus(label: pd.Series, text: pd.Series, is_held_out: pd.Series) -> pd.Series:
+def _find_surplus(label: pd.Series, text: pd.Series, is_in_later_split: pd.Series) -> pd.Series:
     """Mark all rows of each text except the row to keep.
 
     Args:
         label: Labels in the order of ``row_id``, NaN for none.
         text: Number of the text of each row.
-        is_held_out: Rows that are left out in any case; another row is kept if there is one.
-
-    Returns:
-        Bool, in another order than the arguments, but with their index.
+        is_in_later_split: Rows that are left out in any case; another row is kept if there is one.
     """
-    # 0: labelled, 1: unlabelled, 2: labelled and held out, 3: unlabelled and held out
+    # 0: labelled, 1: unlabelled; 2 and 3: the same, of rows that are left out in any case
     rank = label.isna().astype("int64")
-    rank[is_held_out] += 2
+    rank[is_in_later_split] += 2
     best_first = rank.sort_values(kind="stable").index
-    return text[best_first].duplicated()
+    return text[best_first].duplicated().sort_index()
 
 
 def _count_texts(text: pd.Series, split: pd.Series) -> TextCounts:

@@ -11,7 +11,7 @@ from sentiflow.data import row_checks
 from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, few, rows_are
-from sentiflow.preparation.duplicates import HELD_OUT
+from sentiflow.preparation.duplicates import IN_LATER_SPLIT
 
 NUM_EXAMPLES = 3
 """Rejected rows that a message shows."""
@@ -121,9 +121,9 @@ def check_labelled(
     )
     if has_fixed_test:
         notes += check_test(read, max_rejected_fraction=max_rejected)
-    num_held_out = read.left_out.get(HELD_OUT, 0)
-    if num_held_out:
-        notes.append(f"{rows_are(num_held_out)} left out: {fixed_splits[-1]} rows have their text")
+    num_leaking = read.left_out.get(IN_LATER_SPLIT, 0)
+    if num_leaking:
+        notes.append(f"{rows_are(num_leaking)} left out: {fixed_splits[-1]} rows have their text")
     return notes
 
 

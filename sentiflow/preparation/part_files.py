@@ -359,7 +359,7 @@ def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
     train = np.concatenate([of_file for _, of_file in hashes])
     # the first occurrence decides: a text that is in both is held out
     known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
-    reason = np.where(first < len(held_out), duplicates.HELD_OUT, duplicates.REPEATED)
+    reason = np.where(first < len(held_out), duplicates.IN_LATER_SPLIT, duplicates.REPEATED)
     table = pa.table({"normalized": known, "reason": pa.array(reason, pa.string())})
     filesystem.write_arrow(job.work_file(_KNOWN, 0), table)
 

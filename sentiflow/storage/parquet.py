@@ -1,4 +1,4 @@
-"""Tables -> Parquet files, and back: whole, by rows, or some rows at a time.
+"""Tables -> Parquet files, and back: whole, a range of rows, or in batches.
 
 Readers ignore columns that a file lacks.
 """
@@ -73,12 +73,12 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
     file = open_file(uri)
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     bounds = list(itertools.accumulate(sizes, initial=0))
-    # bounds[i] is the first row of group i: find the first group with a wanted row, and the group
-    # after the last one
+    # bounds[i] is the first row of group i. Find the first group with a wanted row, and the group
+    # after the last one.
     first_group = bisect.bisect_right(bounds, start) - 1
-    end_group = bisect.bisect_left(bounds, stop)
-    groups = list(range(first_group, end_group))
-    if bounds[first_group] == start and bounds[end_group] == stop:  # whole row groups
+    stop_group = bisect.bisect_left(bounds, stop)
+    groups = list(range(first_group, stop_group))
+    if bounds[first_group] == start and bounds[stop_group] == stop:  # whole row groups
         return file.read_row_groups(groups, columns=list(columns)).combine_chunks()
     kept = []
     position = bounds[first_group]
