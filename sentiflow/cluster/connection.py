@@ -3,7 +3,6 @@
 import atexit
 import logging
 import os
-import re
 import socket
 import sys
 import threading
@@ -32,11 +31,9 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from sentiflow.cluster import local_ray, ray_internals
+from sentiflow.cluster.address import HOST_AND_PORT, find_address
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import UserError
-
-_ADDRESS = re.compile(r"\[?([^/@]+?)\]?:(\d{1,5})")
-"""``host:port``; an IPv6 host stands in brackets."""
 
 
 @contextmanager
@@ -128,7 +125,7 @@ def _join(address: str, verbose: bool) -> None:
         UserError: There is none, or it refuses the token.
     """
     try:
-        listener = _ADDRESS.fullmatch(address)
+        listener = HOST_AND_PORT.fullmatch(address)
         if listener:
             # Where nobody listens, Ray would try for minutes.
             host, port = listener.groups()
@@ -148,21 +145,6 @@ def _log_options(verbose: bool) -> dict[str, Any]:
         "log_to_driver": verbose,
         "logging_level": logging.INFO if verbose else logging.ERROR,
     }
-
-
-def find_address() -> str:
-    """Return the address in ``RAY_ADDRESS``: ``local`` (also if unset), ``auto`` or ``host:port``.
-
-    Raises:
-        UserError: It is not an address of a cluster.
-    """
-    address = os.environ.get("RAY_ADDRESS") or "local"
-    if address in ("local", "auto") or _ADDRESS.fullmatch(address):
-        return address
-    hint = "write HOST:6379, or unset it to use this machine"
-    if "://" in address:
-        hint = "from outside of the cluster use `sentiflow submit`; on one of its nodes, HOST:6379"
-    raise UserError(f"RAY_ADDRESS={address} is not an address that a job can join", hint=hint)
 
 
 def count_resources() -> Resources:

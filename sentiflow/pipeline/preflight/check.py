@@ -71,7 +71,7 @@ def find_problem(
     return problems
 
 
-def report(
+def run_check(
     check: str, work: Callable[..., str], *arguments: Any, level: Level = "error"
 ) -> list[CheckResult]:
     """Call a function that returns a line for the user; report the line, or why it failed."""

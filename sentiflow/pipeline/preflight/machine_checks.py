@@ -11,14 +11,16 @@ import secrets
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout, suppress
+from http import HTTPStatus
 from importlib import metadata
 from typing import TYPE_CHECKING, TypeVar
 
 import sentiflow
+from sentiflow.cluster.address import find_address, joins_cluster
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.pipeline.preflight import config_checks
-from sentiflow.pipeline.preflight.check import CheckResult, find_problem, report
+from sentiflow.pipeline.preflight.check import CheckResult, Level, find_problem, run_check
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local, join
 from sentiflow.tracking import runs
@@ -39,25 +41,25 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
         config: The experiment; None: only the machine and the tracking store are checked.
         verbose: Show Ray's own messages.
     """
-    results: list[CheckResult] = []
     outputs: list[str] = []
     if config:
         outputs = config_checks.find_outputs(config, config_checks.STAGES)
-    # The same rule as connection.find_address, whose import would import Ray.
-    if os.environ.get("RAY_ADDRESS", "local") in ("", "local"):
-        results += report("versions", describe_versions)
+    if joins_cluster():
+        found: list[CheckResult] = []
+        problems = find_problem("nodes", _examine_nodes, outputs, verbose, found)
+        results = found + problems
+    else:
+        results = run_check("versions", describe_versions)
         for uri in outputs:
             if not is_local(uri):  # examine_config checks local directories
-                results += report("output", write_trial_object, uri)
-    else:
-        results += find_problem("nodes", _examine_nodes, outputs, verbose, results)
+                results += run_check("output", write_trial_object, uri)
     return [*results, *examine_config(config), *examine_tracking(config)]
 
 
-def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]) -> None:
+def _examine_nodes(outputs: list[str], verbose: bool, found: list[CheckResult]) -> None:
     """Join the cluster, and check its nodes.
 
-    Findings are appended to ``results``, so that they remain if a later check raises an error.
+    Findings are appended to ``found``, so that they remain if a later check raises an error.
     """
     from sentiflow.cluster import connection, nodes
 
@@ -65,13 +67,12 @@ def _examine_nodes(outputs: list[str], verbose: bool, results: list[CheckResult]
     with redirect_stdout(sys.stderr), connection.starting(verbose=verbose) as wait:
         resources = wait()
         what = f"{resources.num_cpus} cores, {resources.num_gpus} GPUs in the cluster"
-        address = connection.find_address()
-        results.append(CheckResult("nodes", "ok", f"{what} at {address}"))
-        results.extend(report("versions", check_versions))
-        results.extend(report("torch", check_torch))
+        found.append(CheckResult("nodes", "ok", f"{what} at {find_address()}"))
+        found += run_check("versions", check_versions)
+        found += run_check("torch", check_torch)
         for uri in outputs:
-            results.extend(report("output", nodes.check_shared, "output_uri", uri))
-        results.append(check_token())
+            found += run_check("output", nodes.check_shared, "output_uri", uri)
+        found.append(check_token())
 
 
 def examine_config(config: Config | None) -> list[CheckResult]:
@@ -88,7 +89,8 @@ def examine_config(config: Config | None) -> list[CheckResult]:
 def examine_tracking(config: Config | None) -> list[CheckResult]:
     """Check the tracking store; a failure is only a warning if the store is not required."""
     is_required = config is None or config.tracking.required
-    return report("tracking", check_tracking, config, level="error" if is_required else "warning")
+    level: Level = "error" if is_required else "warning"
+    return run_check("tracking", check_tracking, config, level=level)
 
 
 def find_versions() -> dict[str, str]:
@@ -199,18 +201,31 @@ def count_gpus() -> int:
 
 
 def check_token() -> CheckResult:
-    """Check that Ray's dashboard asks for a token, as it starts jobs; it may be unreachable."""
+    """Check that Ray's dashboard starts no jobs for users without a token.
+
+    The dashboard may be unreachable from here. Only its refusal proves that it asks for a token: an
+    error or a redirect may come from anything at this address.
+    """
     import requests
 
     from sentiflow.cluster import nodes
 
     address = nodes.find_dashboard()
-    try:
-        answer = requests.get(f"http://{address}/api/jobs/", timeout=5, allow_redirects=False)
-    except requests.RequestException:
-        return CheckResult("token", "unchecked", f"no dashboard answers here (at {address or '-'})")
-    if answer.status_code >= 400:
+    with requests.Session() as session:
+        session.trust_env = False  # no proxy answers instead, and no password of ~/.netrc is sent
+        try:
+            answer = session.get(f"http://{address}/api/jobs/", timeout=5, allow_redirects=False)
+        except requests.RequestException:
+            what = f"no dashboard answers here (at {address or '-'})"
+            return CheckResult("token", "unchecked", what)
+    if answer.status_code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
         return CheckResult("token", "ok", f"the dashboard at {address} asks for a token")
+    if answer.status_code != HTTPStatus.OK:
+        what = (
+            f"the dashboard at {address} answers with HTTP status {answer.status_code}, which does "
+            "not say whether it asks for a token"
+        )
+        return CheckResult("token", "unchecked", what)
     return CheckResult(
         "token",
         "error",

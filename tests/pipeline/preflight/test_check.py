@@ -3,7 +3,7 @@
 import pytest
 
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline.preflight.check import CheckResult, find_problem, report
+from sentiflow.pipeline.preflight.check import CheckResult, find_problem, run_check
 
 REFUSAL = "reading key 'a' in bucket 'b': AWS Error ACCESS_DENIED during HeadObject operation: "
 
@@ -25,5 +25,5 @@ def test_what_a_check_raises_is_its_result(error, what, is_mistake):
     (result,) = find_problem("input", fail, "x", setting="a")
     assert (result.level, result.is_mistake, what in result.what) == ("error", is_mistake, True)
     assert find_problem("input", str, "x") == []
-    assert report("input", fail, "x", level="warning")[0].level == "warning"
-    assert report("input", str, "1 file") == [CheckResult("input", "ok", "1 file")]
+    assert run_check("input", fail, "x", level="warning")[0].level == "warning"
+    assert run_check("input", str, "1 file") == [CheckResult("input", "ok", "1 file")]

@@ -3,6 +3,9 @@
 import json
 import os
 import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import ray
@@ -10,6 +13,7 @@ from conftest import write_config
 from test_cli import invoke
 
 import sentiflow
+from sentiflow.cluster import nodes
 from sentiflow.config import settings
 from sentiflow.pipeline.preflight import config_checks, machine_checks
 from sentiflow.pipeline.preflight.machine_checks import examine_config
@@ -125,3 +129,78 @@ def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
     monkeypatch.setattr(config_checks.corpus, "check_kept_names", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         examine_config(load())
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Gives each request the status of its server."""
+
+    def do_GET(self):
+        self.server.requests.append((self.path, self.headers.get("Authorization")))
+        self.send_response(self.server.status)
+        self.send_header("Location", "/login")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextmanager
+def answering(status):
+    """Run an HTTP server on this machine; its ``address`` is ``host:port``."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.status = status
+    server.requests = []
+    server.address = f"127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=[0.01])
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        (200, "error"),
+        (401, "ok"),
+        (403, "ok"),
+        (302, "unchecked"),
+        (404, "unchecked"),
+        (500, "unchecked"),
+        (502, "unchecked"),
+    ],
+)
+def test_only_a_dashboard_that_refuses_asks_for_a_token(monkeypatch, status, level):
+    with answering(status) as dashboard:
+        monkeypatch.setattr(nodes, "find_dashboard", lambda: dashboard.address)
+        result = machine_checks.check_token()
+    assert result.level == level
+    assert dashboard.requests == [("/api/jobs/", None)]
+    if level == "unchecked":
+        assert f"answers with HTTP status {status}" in result.what
+
+
+def test_no_proxy_answers_for_the_dashboard(monkeypatch, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login ann password secret")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with answering(200) as dashboard, answering(403) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
+        monkeypatch.setenv("http_proxy", f"http://{proxy.address}")
+        monkeypatch.setattr(nodes, "find_dashboard", lambda: dashboard.address)
+        assert machine_checks.check_token().level == "error"
+    assert proxy.requests == []
+    assert dashboard.requests == [("/api/jobs/", None)]  # no password is sent
+
+
+def test_a_dashboard_that_does_not_answer_is_unchecked(monkeypatch):
+    with answering(200) as gone:
+        address = gone.address
+    for here in ("", address):
+        monkeypatch.setattr(nodes, "find_dashboard", lambda here=here: here)
+        assert machine_checks.check_token().level == "unchecked"
