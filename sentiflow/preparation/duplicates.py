@@ -44,7 +44,7 @@ CONTRADICTING = "contradicting"
 REPEATED = "repeated"
 """Another row with the text is kept."""
 IN_LATER_SPLIT = "held_out"
-"""A validation or test row has the text, too, and stays. Manifests have this string."""
+"""A validation or test row has the text, too. Manifests have this string."""
 REASONS = (CONTRADICTING, REPEATED, IN_LATER_SPLIT)
 """Reasons to leave a row out."""
 
