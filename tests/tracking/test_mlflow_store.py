@@ -28,7 +28,7 @@ from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import experiment_store, mlflow_store, recording
 from sentiflow.tracking.mlflow_store import default_uri
 
-NUM_JOBS, NUM_BINS = 2, 20
+NUM_JOBS, NUM_STEPS = 2, 20
 
 
 def record(pipe: Connection, uri: str, folder: Path) -> None:
@@ -41,7 +41,7 @@ def record(pipe: Connection, uri: str, folder: Path) -> None:
         store, "train", group="0123abcd", tags={}, name=folder.name
     ) as recorder:
         recorder.log_inputs({"prepared": {"uri": "/p", "fingerprint": "c5"}}, stage="train")
-        for step in range(NUM_BINS):
+        for step in range(NUM_STEPS):
             recorder.log_metrics({"loss": step, "accuracy": step}, step=step)
         recorder.log_settings({"seed": 1})
         recorder.log_files({"a.txt": b"a"})
@@ -67,7 +67,7 @@ def test_jobs_that_make_and_use_one_store_at_the_same_time_lose_nothing(tmp_path
         assert [item.dataset.digest for item in run.inputs.dataset_inputs] == ["c5"]
         for name in ("loss", "accuracy"):
             points = client.get_metric_history(run.info.run_id, name)
-            assert [point.step for point in points] == [*range(NUM_BINS)]
+            assert [point.step for point in points] == [*range(NUM_STEPS)]
         assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["a.txt"]
 
 
