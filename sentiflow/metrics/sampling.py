@@ -192,12 +192,12 @@ def add_up(
         {'Delta': 2.25, 'United': 0.125}
     """
     classes = np.arange(probabilities.shape[1])
-    is_counted = ((label >= 0) & (weight == 0))[:, None]
-    p = np.where(is_counted, 0.0, probabilities)
+    in_population = find_population(label, weight)[:, None]
+    p = np.where(in_population, probabilities, 0.0)
     sums_of_all_rows = _sum(
         keys,
-        rows=np.ones_like(is_counted),
-        population=~is_counted,
+        rows=np.ones_like(in_population),
+        population=in_population,
         predicted=prediction[:, None] == classes,
         p=p,
         pp=p**2,
@@ -210,6 +210,23 @@ def add_up(
         w=weight[at, None].astype(np.float64),
     )
     return merge([sums_of_all_rows, sums_of_labelled])
+
+
+def find_population(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Find the rows that the sample stands for: all except labels that are only counted.
+
+    Args:
+        label: N positions among the classes; negative for none.
+        weight: The weight of each labelled row; 0 if the label is only counted.
+
+    Returns:
+        N bools.
+
+    Example:
+        >>> find_population(np.array([0, 1, -1]), np.array([3.0, 0.0, 0.0])).tolist()
+        [True, False, True]
+    """
+    return (label < 0) | (weight > 0)
 
 
 def _add_up_labelled(

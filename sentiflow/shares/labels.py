@@ -32,6 +32,26 @@ _IMPROBABLE = 0.01
 """Labelled rows are not a random sample if their difference from all rows has a lower p-value."""
 
 
+@dataclass
+class CellCounts:
+    """Rows by predicted class and probability: sums of ``sampling.count_cells`` over the batches.
+
+    Shape:
+        - population, sample: ``(C, NUM_BINS)``.
+    """
+
+    population: np.ndarray
+    """All rows that the sample stands for."""
+    sample: np.ndarray
+    """The sum of the weights of the sample."""
+
+    @classmethod
+    def zeros(cls, num_classes: int) -> "CellCounts":
+        """Make the counts of no rows."""
+        shape = (num_classes, sampling.NUM_BINS)
+        return cls(population=np.zeros(shape), sample=np.zeros(shape))
+
+
 @dataclass(frozen=True)
 class Labels:
     """The labelled rows of ``trends.labels``."""
@@ -221,7 +241,7 @@ def _draw_sample(
     Raises:
         UserError: Every row has a label.
     """
-    group = settings.by[0] if settings.by else rows.EVERY
+    group = settings.by[0] if settings.by else rows.CONSTANT_KEY
     counts = _count_unlabelled(settings, scored, uri, labelled_by_hand)
     chances = _choose_chances(counts, size)
     drawn = None
@@ -248,7 +268,7 @@ def _count_unlabelled(
     Raises:
         UserError: Every row has a label, or there are too many groups.
     """
-    group = settings.by[0] if settings.by else rows.EVERY
+    group = settings.by[0] if settings.by else rows.CONSTANT_KEY
     counts = pd.Series(dtype=np.int64)
     for batch in rows.read(settings, scored, uri):
         is_open = _is_unlabelled(batch, labelled_by_hand)
@@ -293,22 +313,22 @@ def _choose_chances(counts: pd.Series, size: int) -> pd.Series:
     return pd.Series(np.minimum(relative * rate, 1), counts.index)
 
 
-def describe_differences(cells: np.ndarray, size: float, classes: tuple[str, ...]) -> list[str]:
+def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ...]) -> list[str]:
     """Say how the labelled rows differ from all rows, if that is improbable in a random sample.
 
     Args:
-        cells: ``(2, C, NUM_BINS)``, results of ``sampling.count_cells``: for all rows, and for the
-            sample.
+        counts: The rows by predicted class and probability.
         size: The effective size of the sample.
         classes: The C classes.
 
     Returns:
         One note on the larger difference, by predicted class or by probability; or none.
     """
-    p_values = sampling.check_randomness(cells[0], cells[1], size)
+    p_values = sampling.check_randomness(counts.population, counts.sample, size)
     if p_values.min() >= _IMPROBABLE:
         return []
-    totals = cells.sum(axis=(1, 2))[:, None]  # of all rows, and of the sample
+    cells = np.stack([counts.population, counts.sample])
+    totals = cells.sum(axis=(1, 2))[:, None]
     p_of_classes, p_of_bins = p_values
     if p_of_bins < p_of_classes:
         of_bins = cells.sum(axis=1) / totals

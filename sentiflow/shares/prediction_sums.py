@@ -12,10 +12,13 @@ from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
 from sentiflow.shares import rows
 from sentiflow.shares.label_finder import LabelFinder
+from sentiflow.shares.labels import CellCounts
 from sentiflow.shares.rows import VERSION
 
 _AUTHOR = "\0author"
-"""Key of the author of a labelled row; no column has this name."""
+"""Key of the author of a row of the sample; no column has this name."""
+_NO_AUTHOR = 0
+"""Author of all rows outside the sample: only observations of the sample are counted."""
 _MAX_PARTS = 16
 """Number of batches whose sums are held before they are merged. Sums have a row for each author, so
 they may need much memory."""
@@ -27,14 +30,13 @@ class PredictionSums:
 
     table: pd.DataFrame
     """Sums of ``sampling.add_up`` by all keys, and by author if the authors are known."""
-    cells: dict[str, np.ndarray]
-    """By version of the model: ``(2, C, NUM_BINS)``, the results of ``sampling.count_cells`` for
-    the population and for the sample."""
+    cell_counts: dict[str, CellCounts]
+    """By version of the model."""
 
     @property
     def has_versions(self) -> bool:
         """Say whether several models have made the predictions."""
-        return len(self.cells) > 1
+        return len(self.cell_counts) > 1
 
     def by(self, keys: list[str]) -> pd.DataFrame:
         """Add up the sums by some keys, and by model, as each model has its own error.
@@ -65,22 +67,23 @@ def collect(
         UserError: There are no predictions, or too many groups.
     """
     num_classes = len(manifest.find_classes(scored))
-    cells = {}
+    cell_counts = {}
     for version in lineage.models_of(scored):
-        cells[version] = np.zeros((2, num_classes, sampling.NUM_BINS))
+        cell_counts[version] = CellCounts.zeros(num_classes)
     is_drawn = finder.labels is not None and finder.labels.is_drawn
     sums: list[pd.DataFrame] = []
     for batch in rows.read(settings, scored, uri, with_text=True):
         label, weight = finder.find(batch)
-        in_population = (label < 0) | (weight > 0)
+        in_population = sampling.find_population(label, weight)
         sample_weight = np.where(label >= 0, weight, 0.0)
-        for version, of_version in cells.items():
+        for version, of_version in cell_counts.items():
             is_of_version = (batch.keys[VERSION] == version).to_numpy()
-            of_version[0] += _count_cells(batch, in_population & is_of_version)
-            of_version[1] += _count_cells(batch, np.where(is_of_version, sample_weight, 0.0))
+            of_version.population += _count_cells(batch, in_population & is_of_version)
+            of_version.sample += _count_cells(batch, np.where(is_of_version, sample_weight, 0.0))
         keys = batch.keys
+        # The rows of a drawn sample are independent, because each was drawn by itself.
         if batch.author is not None and not is_drawn:
-            author = np.where(sample_weight > 0, batch.author, 0)
+            author = np.where(sample_weight > 0, batch.author, _NO_AUTHOR)
             keys = keys.assign(**{_AUTHOR: author})
         of_batch = sampling.add_up(
             keys,
@@ -94,7 +97,7 @@ def collect(
             sums = [_merge(sums, settings)]
     if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    return PredictionSums(table=_merge(sums, settings), cells=cells)
+    return PredictionSums(table=_merge(sums, settings), cell_counts=cell_counts)
 
 
 def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:

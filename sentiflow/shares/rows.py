@@ -16,7 +16,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.progress import Progress
 
-EVERY = ""
+CONSTANT_KEY = ""
 """A key with the same value in all rows: it makes one group of them."""
 VERSION = "model_version"
 """A key that is always there: errors are measured for each version of the model separately."""
@@ -38,7 +38,7 @@ class PredictionBatch:
     """``(N, C)``; 0 for classes that the model does not have."""
     keys: pd.DataFrame
     """The groups of N rows. Columns: each of ``trends.by``, with values or the beginnings of
-    periods; ``EVERY``; and ``VERSION``."""
+    periods; ``CONSTANT_KEY``; and ``VERSION``."""
     author: np.ndarray | None
     """Hashes of the names of N authors; None if the predictions have no column of users. A text
     without an author gets the hash of its row number, so it is the only text of its author."""
@@ -160,7 +160,7 @@ def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
 
 def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None) -> pd.DataFrame:
     """Read the group of each row by each of ``trends.by``."""
-    keys = pd.DataFrame({EVERY: np.zeros(len(rows), np.int8)})
+    keys = pd.DataFrame({CONSTANT_KEY: np.zeros(len(rows), np.int8)})
     for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
         values = rows[column].combine_chunks()
         if unit:

@@ -16,7 +16,7 @@ from sentiflow.shares import prediction_sums
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.labels import describe_differences
 from sentiflow.shares.prediction_sums import PredictionSums
-from sentiflow.shares.rows import EVERY, VERSION
+from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
 ALL = "all"
 """Name of the table of all rows."""
@@ -43,8 +43,8 @@ COLUMNS = pa.schema(
 class Breakdown:
     """The shares of C classes in groups of rows; each row is in at most one group."""
 
-    by: str
-    """``all``, one of ``trends.by``, both with a comma in between, or ``model_version``."""
+    keys: tuple[str, ...]
+    """One or both of ``trends.by``, or ``model_version``; empty for all rows in one group."""
     unit: str
     """``hour``, ``day``, ``week`` or ``month``; empty without a time."""
     has_groups: bool
@@ -56,12 +56,17 @@ class Breakdown:
     columns that are not times, ``period`` the beginnings of periods in ``trends.time_zone``."""
 
     @property
+    def by(self) -> str:
+        """Name the breakdown in tables: its keys with a comma in between, or ``all``."""
+        return ", ".join(self.keys) or ALL
+
+    @property
     def is_by_both(self) -> bool:
         """Say whether the groups are by both of ``trends.by``."""
-        return "," in self.by
+        return len(self.keys) > 1
 
     def of(self, name: str) -> pd.DataFrame:
-        """Return the lines of a class, numbered from 0."""
+        """Return the rows of a class, numbered from 0."""
         return self.table[self.table["class"] == name].reset_index(drop=True)
 
 
@@ -109,22 +114,24 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
     finder = LabelFinder(scored, settings, uri)
     sums = prediction_sums.collect(settings, scored, uri, finder)
     _check_matched(settings, finder)
+    notes = list(finder.notes)
     if finder.num_seen:
-        finder.notes.append(
+        notes.append(
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
             "their labels do not measure its error"
         )
     differences = _find_differences(sums, classes)
     breakdowns = _break_down(settings, sums, classes, can_compare=not differences)
     if sums.has_versions:
-        finder.notes += _describe_models(breakdowns, classes[0])
-    totals = sums.table.sum().groupby(level=0).sum()
+        notes += _describe_models(breakdowns, classes[0])
+    totals_by_class = sums.table.sum()  # by name of the sum, and class
+    totals = totals_by_class.groupby(level=0).sum()
     if totals["labelled"] and not finder.is_known:
-        finder.notes.append("it is unknown whether the model was trained on some labelled rows")
+        notes.append("it is unknown whether the model was trained on some labelled rows")
     return ShareTable(
         classes=classes,
         breakdowns=breakdowns,
-        notes=[*differences, *finder.notes, *_note_gaps(settings, breakdowns)],
+        notes=[*differences, *notes, *_note_gaps(settings, breakdowns)],
         num_rows=int(totals["rows"]),
         num_sample=int(totals["labelled"]),
         num_counted=int(totals["counted"]),
@@ -160,7 +167,7 @@ def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[st
             continue
         effective_size = weight**2 / squared
         prefix = f"model version {version}: " if sums.has_versions else ""
-        notes = describe_differences(sums.cells[version], effective_size, classes)
+        notes = describe_differences(sums.cell_counts[version], effective_size, classes)
         differences += [f"{prefix}{note}" for note in notes]
     return differences
 
@@ -173,7 +180,7 @@ def _break_down(
     can_compare: bool,
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, by both, and by model if there are several."""
-    choices = [[EVERY]]
+    choices = [[CONSTANT_KEY]]
     choices += [[name] for name in settings.by]
     if len(settings.by) > 1:
         choices.append(list(settings.by))
@@ -203,7 +210,7 @@ def _estimate_by(
         settings: The section ``trends``.
         sums: Sums by these keys and model.
         classes: The classes.
-        chosen: The keys: of ``trends.by``, ``EVERY`` or ``VERSION``.
+        chosen: The keys: of ``trends.by``, ``CONSTANT_KEY`` or ``VERSION``.
         can_compare: Whether groups may be said to differ.
     """
     units = {}
@@ -214,13 +221,17 @@ def _estimate_by(
     for name in chosen:
         if units.get(name):
             time = name
-        elif name != EVERY:
+        elif name != CONSTANT_KEY:
             columns.append(name)
     table = _estimate(sums, classes, columns, time)
     if not can_compare:
         table["p_adjusted"] = np.nan
-    by = ALL if chosen == [EVERY] else ", ".join(chosen)
-    return Breakdown(by=by, unit=units.get(time, ""), has_groups=bool(columns), table=table)
+    return Breakdown(
+        keys=tuple(name for name in chosen if name != CONSTANT_KEY),
+        unit=units.get(time, ""),
+        has_groups=bool(columns),
+        table=table,
+    )
 
 
 def _estimate(
@@ -236,10 +247,11 @@ def _estimate(
     """
     index = sums.index.to_frame(index=False)
     by = [name for name in index if name != VERSION or VERSION in columns]
-    number = index.groupby(by).ngroup().to_numpy()
+    # ``sums`` are sorted by their keys, so group n is row n of ``keys``.
+    group_of_row = index.groupby(by).ngroup().to_numpy()
     keys = index[by].drop_duplicates().reset_index(drop=True)
     groups = keys[columns].agg(", ".join, axis=1) if columns else None
-    found = _estimate_by_model(sums, number, groups if time else None)
+    found = _estimate_by_model(sums, group_of_row, groups if time else None)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = compare_with_others(found)
@@ -266,22 +278,23 @@ def _estimate(
 
 
 def _estimate_by_model(
-    sums: pd.DataFrame, number: np.ndarray, pools: pd.Series | None
+    sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
 ) -> shares.Shares:
     """Estimate the shares with the error of each model, and join the models of a group.
 
     Args:
         sums: Sums by keys and model, in R rows.
-        number: The number of the group of each row, R integers.
+        group_of_row: The number of the group of each row, R integers.
         pools: For each group, by number, the name of its pool. Groups of a pool share an error if
             they have few labels. None: all groups are one pool.
     """
     versions = sums.index.get_level_values(VERSION)
     strata = []
     for version in versions.unique():
-        place = np.flatnonzero(versions == version)
-        pool = None if pools is None else pd.Index(pools[number[place]])
-        strata.append((number[place], shares.estimate(sums.iloc[place], pool=pool)))
+        of_version = np.flatnonzero(versions == version)
+        group = group_of_row[of_version]
+        pool = None if pools is None else pd.Index(pools[group])
+        strata.append((group, shares.estimate(sums.iloc[of_version], pool=pool)))
     return shares.join(strata)
 
 

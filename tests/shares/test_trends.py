@@ -49,6 +49,15 @@ def outcome(corpus):
     return run(corpus[0], by=["airline", "created:day"])
 
 
+def test_a_comma_in_the_name_of_a_column_does_not_make_it_two_columns(tmp_path):
+    table, truth = draw(300)
+    score(tmp_path, table.rename_columns({"airline": "City, State"}), truth, keep=["City, State"])
+    found, _ = measure(tmp_path, by="City, State")
+    _, by_column = found.breakdowns
+    assert by_column.by == "City, State"
+    assert not by_column.is_by_both
+
+
 def test_predictions_that_are_replaced_after_the_plan_are_not_measured(tmp_path):
     table, _ = draw(300)
     score(tmp_path, table)
