@@ -1,6 +1,6 @@
 """Sections of the settings: the name, default, bounds and meaning of each setting."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -28,10 +28,10 @@ class SplitSettings(Settings):
 
     kind: Literal["hash", "tutorial", "user", "time", "column"] = "hash"
     """Rule that assigns rows to splits. ``hash``: by the normalized text, so that equal texts are
-    in the same split. ``tutorial``: by the row number modulo 5 (0 to 2 train, 3 test, 4
-    validation). ``user``: by the author, so that no author is in two splits. ``time``: the oldest
-    rows are train, the newest are test, validation lies between. ``column``: by the column that the
-    setting ``column`` names."""
+    in the same split. ``tutorial``: as in the university tutorial of docs/tutorial.md, by the row
+    number modulo 5 (0 to 2 train, 3 test, 4 validation). ``user``: by the author, so that no author
+    is in two splits. ``time``: the oldest rows are train, the newest are test, validation lies
+    between. ``column``: by the column that the setting ``column`` names."""
     column: str = ""
     """``column``: the column that names the split of each row: train, training; validation, valid,
     val, dev, development; test, testing, eval, evaluation, holdout, heldout, in any case. If it
@@ -109,20 +109,20 @@ class PrepareSettings(Settings):
     every_nth: int = Field(default=1, ge=1)
     """Keep only the rows whose number is a multiple of this."""
     max_rejected_fraction: Fraction = 0.01
-    """Maximum share of rejected rows, and of unknown labels among all labels. If there are more,
-    the job ends and publishes nothing."""
+    """Limit of two shares: rejected rows among all rows, and unknown labels among all labels. If
+    either is above it, the job ends and publishes nothing."""
     keep_raw: bool = True
     """Keep the bytes of rejected rows, in ``prepare`` and ``score``. They may contain personal
     data."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
     """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
-    ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: drop
-    these rows, too, and keep one row of every other repeated text."""
+    ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: as
+    ``drop_contradicting``; and of every other repeated text keep only one row."""
     corrections: Locations = ()
     """Files of corrected labels, CSV or Parquet. Columns: ``row_id`` or ``text``, which say which
-    rows; and ``label``, the name of a class or a value of ``format.labels``. They replace the
-    labels of rows of ``csv``; a ``text`` stands for all rows with this text. Rows without a label
-    are skipped. Default: none."""
+    rows; and ``label``, the name of a class or a value of ``format.labels``. Corrections replace
+    the labels of rows of ``csv``; a ``text`` stands for all rows with this text. Rows without a
+    label are skipped. Default: none."""
     unlabelled: UnlabelledSettings = UnlabelledSettings()
     keep_columns: Annotated[Strings, Distinct] = ()
     """Additional columns for the prepared table ``tweets``: ``user`` and ``time`` as
@@ -131,16 +131,17 @@ class PrepareSettings(Settings):
     split: SplitSettings = SplitSettings()
     tokenizer: Literal["tweet", "tutorial"] = "tweet"
     """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.
-    ``tutorial`` splits at blanks and four punctuation marks."""
+    ``tutorial``, as in the tutorial of docs/tutorial.md, splits at blanks and four punctuation
+    marks."""
     vocabulary: VocabularySettings = VocabularySettings()
     max_length: int = Field(default=64, ge=1)
     """Maximum number of tokens of a text; later tokens are cut off."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """Approximate number of input rows in a part. A part is the unit of work and of resumption, and
-    becomes at most one output file in each split."""
+    """Approximate number of input rows for each output file. The input is cut into parts of this
+    size, the unit of work and of resumption; a part becomes at most one file in each split."""
     num_workers: CountOrAuto = "auto"
-    """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
-    cores."""
+    """Maximum number of workers. Each prepares one part at a time, on one core. ``auto``: the
+    number of cores."""
 
     @property
     def additional_columns(self) -> tuple[str, ...]:
@@ -155,16 +156,27 @@ class PrepareSettings(Settings):
             raise ValueError(
                 f"test and validation are fixed files: leave out split.kind={split.kind}"
             )
-        needs_test_rows = split.kind in ("hash", "user", "time")
-        if needs_test_rows and not self.test and not split.test_fraction:
+        if self.test or split.test_fraction:
+            return self
+        # ``tutorial`` has its own share of test rows; with ``column`` the files have test rows
+        if split.kind == "hash":
             raise ValueError("split.test_fraction is 0: name a file of test rows in prepare.test")
+        if split.kind in ("user", "time"):
+            raise ValueError(
+                f"split.test_fraction is 0: with split.kind={split.kind}, only a share above 0 "
+                "gives test rows"
+            )
         return self
+
+
+PREPARED = "prepared"
+"""Value of ``score.corpus`` that is a name, not a location: the prepared tweets."""
 
 
 class ScoreSettings(Settings):
     """Corpus + model package -> predictions."""
 
-    corpus: Locations = Field(default=("prepared",), min_length=1)
+    corpus: Locations = Field(default=(PREPARED,), min_length=1)
     """Corpus to score. ``prepared``: the prepared tweets of all splits. Otherwise files or globs,
     CSV or Parquet."""
     prepared_uri: Location = ""
@@ -186,30 +198,28 @@ class ScoreSettings(Settings):
     keep_columns: Annotated[Strings, Distinct] = ()
     """Columns of the corpus to copy to the predictions, such as ``text``."""
     rows_per_file: int = Field(default=100_000, ge=1)
-    """Rows in a part, the unit of work and of resumption; approximate for CSV files."""
+    """Rows in each file of predictions, approximate for CSV files. The corpus is cut into parts of
+    this size, the unit of work and of resumption; a part becomes at most one file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU. Recurrent layers on a GPU
     are always fp32 with TF32 products."""
     num_workers: CountOrAuto = "auto"
-    """Maximum number of parts processed at the same time, one core each. ``auto``: the number of
-    cores, or up to four for each GPU."""
+    """Maximum number of workers. Each scores one part at a time, on one core. ``auto``: the number
+    of cores, or up to four for each GPU."""
     gpus_per_worker: ShareOrAuto = "auto"
-    """Share of a GPU for a part. 0: no GPU. ``auto``: a quarter or more if there are GPUs."""
+    """Share of a GPU for a worker. 0: no GPU. ``auto``: a quarter, or more if there are fewer than
+    four cores for each GPU; 0 without GPUs."""
 
     @property
     def reads_prepared(self) -> bool:
         """Whether prepared data are scored, instead of files."""
-        return self.corpus == ("prepared",)
+        return self.corpus == (PREPARED,)
 
     @property
     def model_uris(self) -> tuple[str, ...]:
         """The models in ``model_uri``."""
         models = self.model_uri or ()
         return (models,) if isinstance(models, str) else models
-
-
-TIME_UNITS = ("hour", "day", "week", "month")
-"""Units of time in ``trends.by``."""
 
 
 class SliceSettings(Settings):
@@ -240,6 +250,18 @@ class EvaluateSettings(Settings):
     groups."""
 
 
+TIME_UNITS = ("hour", "day", "week", "month")
+"""Units of time in ``trends.by``."""
+
+
+class GroupKey(NamedTuple):
+    """A column to group by."""
+
+    column: str
+    unit: str
+    """The unit of time; empty if the column is grouped by its values."""
+
+
 class TrendsSettings(Settings):
     """Predictions -> shares of the classes, with intervals, by column or time."""
 
@@ -258,20 +280,20 @@ class TrendsSettings(Settings):
     the corpus on rows that the model was not trained on."""
 
     @property
-    def keys(self) -> tuple[tuple[str, str], ...]:
-        """The columns of ``by``, each with its unit of time; the unit is empty without one."""
+    def keys(self) -> tuple[GroupKey, ...]:
+        """The columns of ``by``."""
         keys = []
         for name in self.by:
             column, _, unit = name.rpartition(":")
             if column and unit in TIME_UNITS:
-                keys.append((column, unit))
+                keys.append(GroupKey(column, unit))
             else:
-                keys.append((name, ""))
+                keys.append(GroupKey(name, unit=""))
         return tuple(keys)
 
     @model_validator(mode="after")
     def _check_times(self) -> "TrendsSettings":
-        units = [unit for _, unit in self.keys if unit]
+        units = [key.unit for key in self.keys if key.unit]
         if len(units) > 1:
             raise ValueError(
                 f"by may name one column with a unit of time, not {len(units)}: "
@@ -292,11 +314,11 @@ class SweepSettings(Settings):
     """Number of different combinations to draw at random. Default: a grid, that is, every
     combination of the lists."""
     grace_epochs: int = Field(default=1, ge=1)
-    """Epochs of each trial before it may be stopped early (ASHA, Li et al. 2020). About a third of
-    the trials continue; after three times as many epochs a third of these continue, and so on. No
-    trial is stopped early if this is ``train.num_epochs`` or more, if the trials differ only in
-    ``train.seed``, or if they have different numbers of epochs and ``train.schedule`` is not
-    ``constant``."""
+    """Epochs before trials may be stopped early (ASHA, Li et al. 2020). About the best third of the
+    trials continues; after three times as many epochs the best third of these, and so on. No trial
+    is stopped early in three cases: this is ``train.num_epochs`` or more; or some trials differ
+    only in ``train.seed``; or trials have different numbers of epochs, and ``train.schedule`` is
+    not ``constant``."""
     max_concurrent: CountOrAuto = "auto"
     """Maximum number of trials at the same time. ``auto``: one for each GPU; without GPUs, one for
     each core, or as many as fit if trials have several workers."""
@@ -345,13 +367,15 @@ class Config(Settings):
 
     @property
     def trains(self) -> bool:
-        """Whether ``sentiflow run`` trains.
+        """Whether ``sentiflow run`` trains; the locations must be absolute.
 
-        It does, unless ``score.model_uri`` lists several models and none is in
-        ``train.output_uri``.
+        It does not if ``score.model_uri`` lists several models and none is in
+        ``train.output_uri``: an average of finished models. A single model from elsewhere changes
+        nothing: the champion may score while another model is trained.
         """
         uris = self.score.model_uris
-        if len(uris) < 2:
-            return True
-        trained = f"{self.train.output_uri}/"
-        return any(f"{uri}/".startswith(trained) for uri in uris)
+        return len(uris) < 2 or any(self.is_trained_here(uri) for uri in uris)
+
+    def is_trained_here(self, model_uri: str) -> bool:
+        """Say whether the training of this config makes a model; the locations must be absolute."""
+        return f"{model_uri}/".startswith(f"{self.train.output_uri}/")

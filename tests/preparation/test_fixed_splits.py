@@ -151,6 +151,7 @@ def test_few_rejected_test_rows_are_told_and_many_stop(tmp_path, resources, capl
         ({"split": {"kind": "column"}}, "kind: column and column: NAME belong together"),
         ({"split": {"column": "set"}}, "kind: column and column: NAME belong together"),
         ({"split": {"test_fraction": 0}}, "name a file of test rows in prepare.test"),
+        ({"split": {"kind": "user", "test_fraction": 0}}, "only a share above 0 gives test rows"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(prepare_section, problem):

@@ -192,8 +192,7 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
     settings = config.score
     models = settings.model_uris
     if "train" in verbs:  # the model of this training does not exist yet
-        trained = f"{config.train.output_uri}/"
-        models = tuple(uri for uri in models if not f"{uri}/".startswith(trained))
+        models = tuple(uri for uri in models if not config.is_trained_here(uri))
     if models:
         name = "score.model_uri"
         describe = functools.partial(
