@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from sentiflow.config import ray_job
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import PREPARED, Config
 from sentiflow.config.types import LOCATION, Settings
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, join, names_encoder, names_vectors
@@ -71,7 +71,7 @@ def resolve_locations(
 
 def _is_name(key: str, uri: str) -> bool:
     """Whether the value of a setting that holds locations is a name, which is left as it is."""
-    if key == "score.corpus" and uri == "prepared":
+    if key == "score.corpus" and uri == PREPARED:
         return True
     if key == "train.distill.teachers" and names_encoder(uri):
         return True
