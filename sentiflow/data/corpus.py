@@ -41,8 +41,8 @@ class PlannedFile:
     """The file, as described before it is read."""
     csv_format: CsvFormat | None
     """None if the file is blank: it has neither a header nor a record."""
-    first_record: int = 0
-    """Position of the first record, or of a blank line before it."""
+    data_start: int = 0
+    """Byte position of the first record, or of a blank line before it."""
     range_bytes: int = 0
     """Approximate size of a part in bytes."""
     unpack_to: str = ""
@@ -202,7 +202,7 @@ def plan_csv(
         return PlannedFile(
             described=described,
             csv_format=resolved,
-            first_record=start,
+            data_start=start,
             range_bytes=size,
             unpack_to=join(unpack_to, f"file-{number:05d}") if is_packed else "",
         )
@@ -277,7 +277,7 @@ def cut_file(file: PlannedFile) -> dict[str, Any]:
         return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.described["uri"])}
     ranges, tree = csv_ranges.cut(
         file.described["uri"],
-        first_record=file.first_record,
+        data_start=file.data_start,
         range_bytes=file.range_bytes,
         delimiter=file.csv_format.settings.delimiter,
         unpack_to=file.unpack_to,

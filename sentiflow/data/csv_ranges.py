@@ -13,7 +13,7 @@ import concurrent.futures
 import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -22,15 +22,21 @@ from sentiflow.data import csv_records
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
 
+MIN_RANGE_BYTES = 1 << 16
+"""Minimum distance between two cuts; every distance is a multiple of it."""
 MAX_RANGE_BYTES = 1 << 26
 """Maximum distance between two cuts."""
 
-_READ_BYTES = 1 << 24
-"""Bytes that are read, and hashed, at a time."""
+_READ_BYTES = 256 * hashes.LEAF_BYTES
+"""Bytes that are read, and hashed, at a time: a multiple of ``LEAF_BYTES``, so that no leaf is
+cut."""
+_MAX_UNHASHED = 8
+"""Maximum number of blocks that were searched and are not hashed yet; they are in memory."""
 _SEARCH_BYTES = 1 << 20
 """Bytes that are searched for records at a time: they fit into the cache of the processor."""
 _MAX_UNFINISHED = 64 * csv_records.MAX_RECORD_BYTES
-"""Bytes that are read without finding the end of a record before the file is refused."""
+"""Maximum number of bytes in which no record ends. A search that finds more refuses the file; as
+the bytes double from search to search, it finds at most twice as many."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,16 @@ class _Piece(NamedTuple):
     """Positions in ``content``."""
 
 
+class _Fragment(NamedTuple):
+    """Consecutive records of a piece without a cut between them."""
+
+    start: int
+    stop: int
+    """``start`` and ``stop`` are positions in the file."""
+    num_rows: int
+    has_malformed: bool
+
+
 def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
     """Choose the size of a range in bytes, so that it has about ``rows_per_range`` records.
 
@@ -79,18 +95,18 @@ def range_size(head: bytes, *, rows_per_range: int, delimiter: str) -> int:
         delimiter: The character between columns.
 
     Returns:
-        A multiple of ``hashes.LEAF_BYTES``, at most ``MAX_RANGE_BYTES``.
+        A multiple of ``MIN_RANGE_BYTES``, at most ``MAX_RANGE_BYTES``.
     """
     records, used = csv_records.find_records(head, delimiter=delimiter, last=False)
     mean_size = used / len(records) if len(records) else len(head)
-    num_leaves = max(1, round(rows_per_range * mean_size / hashes.LEAF_BYTES))
-    return min(num_leaves * hashes.LEAF_BYTES, MAX_RANGE_BYTES)
+    multiple = max(1, round(rows_per_range * mean_size / MIN_RANGE_BYTES))
+    return min(multiple * MIN_RANGE_BYTES, MAX_RANGE_BYTES)
 
 
 def cut(
     source: str,
     *,
-    first_record: int,
+    data_start: int,
     range_bytes: int,
     delimiter: str,
     unpack_to: str = "",
@@ -99,7 +115,7 @@ def cut(
 
     Args:
         source: The file, plain or compressed.
-        first_record: Position of the first record, or of a blank line before it.
+        data_start: Byte position of the first record, or of a blank line before it.
         range_bytes: Distance between two cuts.
         delimiter: The character between columns.
         unpack_to: For a file that is compressed or in UTF-16: prefix of the URIs to which its
@@ -109,42 +125,59 @@ def cut(
         The ranges, with rows numbered from 0; and the hash of the file as it is stored.
 
     Raises:
-        UserError: A record does not end within 64 MiB, or a compressed file is damaged.
+        UserError: A record does not end within about 64 to 128 MiB, or a compressed file is
+            damaged.
     """
     with (
         concurrent.futures.ThreadPoolExecutor(1) as pool,
         closing(compression.read_blocks(source, _READ_BYTES)) as blocks,
     ):
+        leaves: list[concurrent.futures.Future[bytes]] = []
         if unpack_to:  # the blocks are unpacked, so the stored file is hashed separately
             hashing = pool.submit(hashes.tree_sha256, source)
-            pieces = _find_pieces(blocks, source, first_record, delimiter)
-            ranges = list(_join_ranges(pieces, source, first_record, range_bytes, unpack_to))
+            content: Iterator[bytes] = blocks
+        else:
+            content = _hash_while_reading(blocks, pool, leaves)
+        pieces = _find_pieces(content, source, data_start, delimiter)
+        ranges = list(_make_ranges(pieces, source, data_start, range_bytes, unpack_to))
+        if unpack_to:
             return ranges, hashing.result()
-        leaves: list[concurrent.futures.Future[bytes]] = []
+        return ranges, hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
 
-        def hash_blocks() -> Iterator[bytes]:
-            for block in blocks:
-                leaves.append(pool.submit(hashes.hash_leaves, block))
-                yield block
 
-        pieces = _find_pieces(hash_blocks(), source, first_record, delimiter)
-        ranges = list(_join_ranges(pieces, source, first_record, range_bytes, unpack_to))
-        tree = hashes.join_leaves(b"".join(leaf.result() for leaf in leaves))
-        return ranges, tree
+def _hash_while_reading(
+    blocks: Iterable[bytes],
+    pool: concurrent.futures.Executor,
+    leaves: list[concurrent.futures.Future[bytes]],
+) -> Iterator[bytes]:
+    """Pass blocks on, and hash them in another thread.
+
+    Args:
+        blocks: Consecutive blocks of a file.
+        pool: Hashes the blocks.
+        leaves: Gets the future digests of the leaves of each block.
+    """
+    for number, block in enumerate(blocks):
+        if number >= _MAX_UNHASHED:
+            leaves[number - _MAX_UNHASHED].result()
+        leaves.append(pool.submit(hashes.hash_leaves, block))
+        yield block
 
 
 def _find_pieces(
-    blocks: Iterable[bytes], source: str, first_record: int, delimiter: str
+    blocks: Iterable[bytes], source: str, data_start: int, delimiter: str
 ) -> Iterator[_Piece]:
     """Find the records of a file in pieces that follow each other without a gap.
 
     Raises:
         UserError: A record does not end.
     """
-    position = first_record
-    pending = b""
-    min_pending = 0  # doubled while a record does not end, so that no byte is searched many times
-    skip = first_record  # bytes before the first record, perhaps more than a block has
+    position = data_start
+    pending = b""  # bytes from ``position`` that are searched next
+    # If no record ends in the pending bytes, they are searched again only when they have doubled.
+    # So the time stays linear.
+    min_pending = 0
+    skip = data_start  # bytes before the data, perhaps more than a block has
     for block in blocks:
         for begin in range(skip, len(block), _SEARCH_BYTES):
             pending += block[begin : begin + _SEARCH_BYTES]
@@ -166,60 +199,68 @@ def _find_pieces(
     yield _Piece(position, pending[:used], records)
 
 
-def _join_ranges(
+def _make_ranges(
     pieces: Iterable[_Piece],
     source: str,
-    first_record: int,
+    data_start: int,
     range_bytes: int,
     unpack_to: str,
 ) -> Iterator[CsvRange]:
-    """Split pieces at the cuts, and join the parts between two cuts to one range.
+    """Cut pieces into fragments, and join the fragments between two cuts to one range.
 
     With ``unpack_to``, the bytes of each range are written there.
     """
     held = bytearray()  # unpacked bytes that are not written yet
-    held_from = first_record  # their position in the file
-
-    def split_all() -> Iterator[CsvRange]:
-        for piece in pieces:
-            if unpack_to:
-                held.extend(piece.content)
-            yield from _split_piece(piece, source, range_bytes)
-
-    groups = itertools.groupby(split_all(), key=lambda part: part.start // range_bytes)
+    held_from = data_start  # their position in the file
+    if unpack_to:
+        pieces = _hold(pieces, held)
+    cut_pieces = (_cut_piece(piece, range_bytes) for piece in pieces)
+    groups = itertools.groupby(
+        itertools.chain.from_iterable(cut_pieces),
+        key=lambda fragment: fragment.start // range_bytes,
+    )
     first_row = 0
     for number, (_, group) in enumerate(groups):
-        parts = list(group)
-        joined = replace(
-            parts[0],
-            stop=parts[-1].stop,
-            first_row=first_row,
-            num_rows=sum(part.num_rows for part in parts),
-            has_malformed=any(part.has_malformed for part in parts),
-        )
+        fragments = list(group)
+        start = fragments[0].start
+        stop = fragments[-1].stop
+        unpacked = ""
         if unpack_to:
-            joined = replace(joined, unpacked=f"{unpack_to}-{number:05d}")
-            start = joined.start - held_from
-            stop = joined.stop - held_from
-            compression.write_piece(joined.unpacked, bytes(held[start:stop]))
-            del held[:stop]
-            held_from += stop
-        yield joined
-        first_row += joined.num_rows
+            unpacked = f"{unpack_to}-{number:05d}"
+            end_in_held = stop - held_from
+            compression.write_piece(unpacked, bytes(held[start - held_from : end_in_held]))
+            del held[:end_in_held]
+            held_from = stop
+        num_rows = sum(fragment.num_rows for fragment in fragments)
+        yield CsvRange(
+            source=source,
+            start=start,
+            stop=stop,
+            first_row=first_row,
+            num_rows=num_rows,
+            has_malformed=any(fragment.has_malformed for fragment in fragments),
+            unpacked=unpacked,
+        )
+        first_row += num_rows
 
 
-def _split_piece(piece: _Piece, source: str, range_bytes: int) -> Iterator[CsvRange]:
-    """Split the records of a piece at the cuts; ``first_row`` is not known yet and is 0."""
+def _hold(pieces: Iterable[_Piece], held: bytearray) -> Iterator[_Piece]:
+    """Pass pieces on, and append their content to ``held``."""
+    for piece in pieces:
+        held.extend(piece.content)
+        yield piece
+
+
+def _cut_piece(piece: _Piece, range_bytes: int) -> Iterator[_Fragment]:
+    """Cut the records of a piece at multiples of ``range_bytes``."""
     starts = piece.position + piece.records.starts
     stops = piece.position + piece.records.stops
     edges = np.flatnonzero(np.diff(starts // range_bytes)) + 1
     for first, end in itertools.pairwise([0, *edges.tolist(), len(starts)]):
         if first < end:
-            yield CsvRange(
-                source=source,
+            yield _Fragment(
                 start=int(starts[first]),
                 stop=int(stops[end - 1]),
-                first_row=0,
                 num_rows=end - first,
                 has_malformed=bool(piece.records.malformed[first:end].any()),
             )

@@ -1,6 +1,7 @@
 """The records and their numbers do not depend on where a file is cut."""
 
 import gzip
+import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -30,7 +31,7 @@ def write(folder, content, name="tweets.csv"):
 
 def cut(path, range_bytes, **changes):
     """Cut a file without header."""
-    options = {"first_record": 0, "delimiter": ","} | changes
+    options = {"data_start": 0, "delimiter": ","} | changes
     return csv_ranges.cut(path, range_bytes=range_bytes, **options)
 
 
@@ -105,10 +106,10 @@ def test_a_compressed_file_has_the_ranges_of_the_plain_one(
         header = b"text\n"
         content = header + content
         start = len(header)
-    plain, _ = cut(write(folder, content), range_bytes, first_record=start)
+    plain, _ = cut(write(folder, content), range_bytes, data_start=start)
     packed = write(folder, gzip.compress(content), "tweets.csv.gz")
     unpack_to = str(folder / "unpacked")
-    found, tree = cut(packed, range_bytes, first_record=start, unpack_to=unpack_to)
+    found, tree = cut(packed, range_bytes, data_start=start, unpack_to=unpack_to)
     assert [one.read() for one in found] == [one.read() for one in plain]
     assert [(one.start, one.stop, one.first_row) for one in found] == [
         (one.start, one.stop, one.first_row) for one in plain
@@ -151,14 +152,43 @@ def test_cutting_hashes_the_file(folder, content, number):
     assert tree == hashes.tree_sha256(path)
 
 
+def test_only_some_blocks_wait_until_they_are_hashed(monkeypatch, folder):
+    monkeypatch.setattr(csv_ranges, "_READ_BYTES", hashes.LEAF_BYTES)
+    content = b"a line of sixteen\n" * 400_000
+    path = write(folder, content)
+    num_hashed = 0
+    waiting = []
+
+    def hash_slowly(block):
+        nonlocal num_hashed
+        time.sleep(0.002)
+        num_hashed += 1
+        return hash_leaves(block)
+
+    def read_and_count(source, size):
+        for number, block in enumerate(read_blocks(source, size)):
+            waiting.append(number - num_hashed)
+            yield block
+
+    hash_leaves = hashes.hash_leaves
+    read_blocks = compression.read_blocks
+    monkeypatch.setattr(hashes, "hash_leaves", hash_slowly)
+    monkeypatch.setattr(compression, "read_blocks", read_and_count)
+    _, tree = cut(path, hashes.LEAF_BYTES)
+    assert len(waiting) > 100
+    assert max(waiting) <= csv_ranges._MAX_UNHASHED
+    monkeypatch.undo()
+    assert tree == hashes.tree_sha256(path)
+
+
 def test_a_range_holds_about_as_many_rows_as_wanted():
     head = b'"0","a tweet of fifty bytes, give or take a few"\n' * 4000
     size = range_size(head, rows_per_range=50_000, delimiter=",")
-    assert size % hashes.LEAF_BYTES == 0
+    assert size % csv_ranges.MIN_RANGE_BYTES == 0
     assert size / 49 == pytest.approx(50_000, rel=0.02)
-    assert range_size(head, rows_per_range=1, delimiter=",") == hashes.LEAF_BYTES
+    assert range_size(head, rows_per_range=1, delimiter=",") == csv_ranges.MIN_RANGE_BYTES
     assert range_size(head, rows_per_range=10**9, delimiter=",") == csv_ranges.MAX_RANGE_BYTES
-    assert range_size(b"", rows_per_range=10, delimiter=",") == hashes.LEAF_BYTES
+    assert range_size(b"", rows_per_range=10, delimiter=",") == csv_ranges.MIN_RANGE_BYTES
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\r\n"])

@@ -258,7 +258,7 @@ def test_small_ranges_from_any_position_find_the_same(dirty_csv):
     found = corpus.open_csv(
         [str(dirty_csv)], settings=FormatSettings(), rows_per_part=10**6, unpack_to=""
     )
-    ranges, _ = csv_ranges.cut(str(dirty_csv), first_record=0, range_bytes=3001, delimiter=",")
+    ranges, _ = csv_ranges.cut(str(dirty_csv), data_start=0, range_bytes=3001, delimiter=",")
     pieces = [replace(found.parts[0], pieces=(one,)) for one in ranges]
     assert len(pieces) > 30
     assert judged(*judge(pieces)) == expected()
