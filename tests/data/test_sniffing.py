@@ -1,6 +1,11 @@
 """How a CSV is written is found out, whatever program has written it."""
 
+import re
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from odd_files import OddFile, make_all, make_random, make_rows, write
 
 from sentiflow.data.inspection import dialects
@@ -84,8 +89,46 @@ def test_a_record_that_is_cut_at_the_end_does_not_count(monkeypatch):
         ([("who", "how much"), ("ann", "12"), ("bob", "17.5")], True),
         ([("text",)], True),
         ([("text", "text"), ("a", "b")], False),
+        ([("I hate this", "no"), ("love it", "yes"), ("fine", "no")], False),
+        ([("text", "label"), ("so good", "fine"), ("text", "label"), ("hm", "bad")], True),
+        ([("text", "mood"), ("so good", "fine"), ("hm", "bad")], True),
         ([("", "")], False),
     ],
 )
 def test_a_header_is_told_from_data(rows, expected):
     assert dialects.has_header(rows) is expected
+
+
+@pytest.mark.parametrize("value", ["1" * 100_000 + "x", "@" * 100_000, "://" * 50_000 + "\nx"])
+def test_a_long_value_is_judged_in_linear_time(value):
+    began = time.perf_counter()
+    assert dialects.has_header([("message", "mood"), (value, "fine")])
+    assert dialects.has_header([(value, "mood"), ("so good", "fine")]) is False
+    assert dialects.has_header([("what", "mood"), (value, "fine")])
+    assert time.perf_counter() - began < 5
+
+
+@given(st.text(alphabet="1.,:/@+-T€x\n", max_size=12))
+def test_numbers_dates_and_addresses_are_values(text):
+    plainly = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
+    assert bool(dialects._VALUE.fullmatch(text)) == bool(plainly.fullmatch(text))
+
+
+def test_blank_lines_before_a_title_are_not_the_title():
+    content = b"\n\r\nMoods of May\na,b,c\nx,y,z\nk,l,m\n"
+    with pytest.raises(UserError) as caught:
+        dialects.sniff(content, source="a.csv")
+    assert str(caught.value) == (
+        "a.csv begins with 'Moods of May', which has fewer columns than the other records: delete "
+        "this line: tail -n +4 a.csv"
+    )
+
+
+@pytest.mark.parametrize("rows", [b"good,x1\nmeh,x2\nbad,x3\n", b"so good,fine\n, bad\n" * 20])
+def test_a_header_with_more_columns_than_the_records_is_refused(rows):
+    with pytest.raises(
+        UserError, match=r"^a\.csv begins with 'text,label,', which has more columns"
+    ):
+        dialects.sniff(b"text,label,\n" + rows, source="a.csv")
+    found = dialects.sniff(b"17,so good,\n" + rows, source="a.csv")
+    assert not found.has_header, "a first record that is no header may be damaged"

@@ -2,6 +2,7 @@
 
 import codecs
 import re
+import statistics
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,14 +20,20 @@ DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that are tried, the most usual one first: it is chosen if others are equally good."""
 _MIN_SHARE = 0.7
 """Share of the records that must have the same number of columns."""
-_VALUE = re.compile(r"[-+]?[\d.,:/ ]*\d[\d.,:/ %€$TZ+-]*|.*://.*|.*@.*\..*")
-"""A number, a date, an address: a value, not the name of a column."""
+_VALUE = re.compile(
+    r"[-+]?[.,:/ ]*+\d[\d.,:/ %€$TZ+-]*+"
+    r"|(?:[^:\n]|:(?!//))*+://.*"
+    r"|[^@\n]*@[^.\n]*\..*"
+)
+"""A number or a date, a URL, an address: a value, not the name of a column. There is one way to
+match a text, so the time is linear in its length."""
 _NAME = re.compile(r"[^\W\d][\w.\-/()#:?%]*( [\w.\-/()#:?%]+){0,2}")
 """One to three words, of which the first begins with a letter."""
-_MAX_NAME = 60
+_MAX_NAME_LENGTH = 60
 """Maximum length of a column name in characters."""
-_MAX_LETTERS = 12
-"""Maximum number of letters of scripts without spaces in a column name."""
+_MAX_UNSPACED_LETTERS = 12
+"""Maximum number of letters in a column name of scripts without spaces between words, such as
+Chinese or Thai."""
 _MIN_REPEATS = 10
 """Minimum average number of rows for each value in a column that repeats its values."""
 
@@ -51,20 +58,34 @@ def sniff(head: bytes, *, source: str) -> Dialect:
         UserError: Our reader cannot read such a file; the message says how to change the file.
     """
     encoding = detect_encoding(head, source=source)
+    is_whole = len(head) < csv_format.HEAD_BYTES
     head = head[: csv_format.HEAD_BYTES].removeprefix(codecs.BOM_UTF8)
-    delimiter, rows = _find_delimiter(head, encoding)
+    delimiter, rows = _find_delimiter(head, encoding, is_whole)
     if not rows:
         raise UserError(f"{source} holds no record", hint="name a file with texts")
-    sizes = [len(row) for row in rows]
-    usual = max(sizes, key=sizes.count)
-    if len(rows[0]) < usual:
-        first = head.splitlines()[0].decode(encoding, "replace").strip()[:40]
-        raise UserError(
-            f"{source} begins with {first!r}, which has fewer columns than the other records",
-            hint=f"delete this line: tail -n +2 {source}",
+    first, *others = rows
+    usual = statistics.mode([len(row) for row in rows])
+    is_header = has_header([first, *(row for row in others if len(row) == usual)])
+    if len(first) < usual or (is_header and len(first) > usual):
+        raise _make_width_error(head, encoding, source, is_long=len(first) > usual)
+    return Dialect(encoding, delimiter, is_header)
+
+
+def _make_width_error(head: bytes, encoding: str, source: str, *, is_long: bool) -> UserError:
+    """Make the error message for a first line that has more or fewer columns than the others."""
+    lines = head.splitlines()
+    number = next(number for number, line in enumerate(lines) if line)
+    begin = lines[number].decode(encoding, "replace").strip()[:40]
+    if is_long:
+        return UserError(
+            f"{source} begins with {begin!r}, which has more columns than the other records",
+            hint="if it is the header, give it one name for each column; otherwise delete this "
+            f"line: tail -n +{number + 2} {source}",
         )
-    usual_rows = [row for row in rows if len(row) == usual]
-    return Dialect(encoding, delimiter, has_header(usual_rows))
+    return UserError(
+        f"{source} begins with {begin!r}, which has fewer columns than the other records",
+        hint=f"delete this line: tail -n +{number + 2} {source}",
+    )
 
 
 def detect_encoding(content: bytes, *, source: str) -> str:
@@ -98,16 +119,20 @@ def detect_encoding(content: bytes, *, source: str) -> str:
     )
 
 
-def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
-    """Choose the delimiter by which most records have the same number of columns, two or more.
+def _find_delimiter(head: bytes, encoding: str, is_whole: bool) -> tuple[str, list[list[str]]]:
+    """Choose the delimiter that splits most records into the same number of columns, two or more.
 
     If several delimiters are equally good, the one with the most columns is chosen. If none is
     good, the file has one column. Then the delimiter that the texts use least is chosen.
 
+    Args:
+        head: The beginning of the file, without a byte order mark.
+        encoding: Its encoding.
+        is_whole: Whether it is the whole file. If not, the last record may be cut.
+
     Returns:
         The delimiter, and the fields of the first well-formed records.
     """
-    is_whole = len(head) < csv_format.HEAD_BYTES - len(codecs.BOM_UTF8)
     rows_by_delimiter = {}
     ranks = {}
     for delimiter in DELIMITERS:
@@ -124,7 +149,7 @@ def _find_delimiter(head: bytes, encoding: str) -> tuple[str, list[list[str]]]:
 
 
 class _Rank(NamedTuple):
-    """How well a delimiter divides records; a better one is greater."""
+    """How well a delimiter splits records; a better one is greater."""
 
     share: float
     """Share of the records with the usual number of columns; 0 if there is usually one column."""
@@ -134,10 +159,14 @@ class _Rank(NamedTuple):
 
 def _rank(rows: Sequence[Sequence[str]], num_records: int) -> _Rank:
     """Rate a delimiter by the share of the records with the usual number of columns."""
+    if not rows:
+        return _Rank(0.0, 1)
     sizes = [len(row) for row in rows]
-    usual = max(sizes, key=sizes.count, default=1)
+    usual = statistics.mode(sizes)
     if usual == 1:
         return _Rank(0.0, usual)
+    # Malformed records count against the delimiter. The share is rounded, so that shares within
+    # about 1% are a tie, which the number of columns decides.
     num_split = min(num_records, csv_format.SAMPLE_RECORDS)
     return _Rank(round(sizes.count(usual) / num_split, 2), usual)
 
@@ -145,24 +174,31 @@ def _rank(rows: Sequence[Sequence[str]], num_records: int) -> _Rank:
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Say whether the first row of a CSV is its header, with the names of the columns.
 
-    It is not a header if it is empty, if a cell occurs twice, looks like a value or is long, or if
-    the column of a cell has the same value again. It is a header if one of its cells is a usual
-    name, or if the values of a column are numbers, or are repeated. Otherwise all of its cells must
-    look like names.
+    It is not a header if it is empty, or if a cell occurs twice, looks like a value or is long. It
+    is a header if two of its cells are usual names, or if one is and does not occur again in its
+    column. It is not a header if the column of a cell has the same value again. It is a header if
+    the values of a column are numbers, or are repeated. Otherwise all of its cells must look like
+    names.
+
+    Args:
+        rows: The first row, and further rows of one length.
     """
     names = [cell.strip() for cell in rows[0]]
     filled = [name for name in names if name]
     if not filled or len(set(filled)) < len(filled):
         return False
-    if any(_VALUE.fullmatch(name) or len(name) > _MAX_NAME for name in filled):
+    if any(len(name) > _MAX_NAME_LENGTH or _VALUE.fullmatch(name) for name in filled):
         return False
-    if any(_is_usual(name) for name in filled):
+    columns = []
+    for position in range(len(names)):
+        cells = [row[position].strip() for row in rows[1:] if position < len(row)]
+        columns.append([cell for cell in cells if cell])
+    usual = [position for position, name in enumerate(names) if _is_usual(name)]
+    if len(usual) > 1 or any(names[i] not in columns[i] for i in usual if columns[i]):
         return True
-    for position, name in enumerate(names):
-        cells = [row[position].strip() for row in rows[1:]]
-        values = [cell for cell in cells if cell]
-        if name in values:
-            return False
+    if any(name in values for name, values in zip(names, columns, strict=True)):
+        return False
+    for name, values in zip(names, columns, strict=True):
         if not name or not values:
             continue
         are_numbers = all(_VALUE.fullmatch(value) for value in values)
@@ -174,7 +210,7 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
 
 def _is_usual(name: str) -> bool:
     """Say whether a whole name is usual for a text, a label or another meaning."""
-    return any(rate(name, meaning) == 2 for meaning in NAMES)
+    return any(rate(name, meaning) == 2 for meaning in NAMES)  # 2: the whole name
 
 
 def _are_short_names(names: Sequence[str]) -> bool:
@@ -183,7 +219,7 @@ def _are_short_names(names: Sequence[str]) -> bool:
     if not all(_NAME.fullmatch(name) for name in letters):
         return False
     unspaced = pc.count_substring_regex(pa.array(letters), f"[{UNSPACED}]")
-    return bool(pc.max(unspaced).as_py() <= _MAX_LETTERS)
+    return bool(pc.max(unspaced).as_py() <= _MAX_UNSPACED_LETTERS)
 
 
 def _without_marks(text: str) -> str:
