@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sentiflow.config.sections import Config
 from sentiflow.data.schema import BINARY
-from sentiflow.errors import UserError, list_worst
+from sentiflow.errors import UserError
 from sentiflow.evaluation import champion_test
 from sentiflow.evaluation.champion_test import ChampionTest, Contender
 from sentiflow.evaluation.page_templates import open_template
@@ -13,9 +13,8 @@ from sentiflow.metrics import paired
 from sentiflow.tracking import mlflow_store, model_registry
 
 MAX_P_VALUE = 0.05
-"""Limit for the p-value of McNemar's test that both models are right equally often. The test has
-two sides, and a promotion also needs the higher accuracy. So a candidate that is no better is
-promoted in at most 1 of 40 cases."""
+"""Two-sided limit for McNemar's exact test that both models are right equally often. Only a gain
+counts, so a candidate that is no better is promoted with a probability of at most 0.025."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Promotion:
     name: str
     """Name of the registered model."""
     candidate: int
-    """The version to promote."""
+    """The version to promote: the one with the alias ``candidate``, or the one that was named."""
     champion: int | None
     """The version that was the champion before; None if there was none."""
     comparison: ChampionTest | None
@@ -40,8 +39,7 @@ class Promotion:
     """Why the candidate is not better than the champion; empty if it is better, or if there was no
     comparison with a champion."""
     refits: tuple[int, ...] = ()
-    """Which of the two versions are refits that have learned the test rows. In place of such a
-    refit, the run that it repeats was judged."""
+    """Versions that have learned the test rows. Each was judged by the run that it repeats."""
 
     @property
     def refused(self) -> bool:
@@ -49,7 +47,7 @@ class Promotion:
         return self.comparison is not None and not self.promoted
 
     def __str__(self) -> str:
-        return to_text(self).replace("--force", "force=True")  # as Python writes it
+        return to_text(self, force_option="force=True")
 
 
 def promote(config: Config, *, version: int | None = None, force: bool = False) -> Promotion:
@@ -64,7 +62,7 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
     Args:
         config: Names the registered model, the store and the prepared data.
-        version: The version to promote. Default: the candidate.
+        version: The version to promote. Default: the one with the alias ``candidate``.
         force: Promote it without a comparison.
 
     Raises:
@@ -111,10 +109,10 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
 
 def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
-    """Return the version that is the candidate.
+    """Return the version with the alias ``candidate``.
 
     Raises:
-        UserError: No version is the candidate.
+        UserError: No version has it.
     """
     if model_registry.CANDIDATE not in aliases:
         raise UserError(
@@ -144,12 +142,24 @@ def find_objection(test: ChampionTest) -> str:
     return ""
 
 
-def to_text(promotion: Promotion) -> str:
-    """Describe a promotion in a few lines, a refusal in one."""
-    template = open_template("promotion.txt.j2", {"worst": list_worst})
-    lines = template.render(promotion=promotion, binary=BINARY).splitlines()
+def to_text(promotion: Promotion, *, force_option: str = "--force") -> str:
+    """Describe a promotion in a few lines, a refusal in one.
+
+    Args:
+        promotion: The promotion.
+        force_option: How the reader promotes a version without a comparison: an option of the
+            command, or an argument in Python.
+    """
+    left_out = []
+    if promotion.comparison:
+        rows_of_class = promotion.comparison.left_out
+        left_out = [f"{name} {num_rows:,}" for name, num_rows in rows_of_class.items()]
+    text = open_template("promotion.txt.j2").render(
+        promotion=promotion, binary=BINARY, left_out=left_out, force_option=force_option
+    )
+    # Each line of the template is a statement. A refusal is an error, and thus one line of a log.
     separator = "; " if promotion.refused else "\n  "
-    return separator.join(lines)
+    return separator.join(text.splitlines())
 
 
 def _repeats_champion(contenders: Sequence[Contender]) -> bool:

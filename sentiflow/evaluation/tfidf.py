@@ -18,12 +18,19 @@ MIN_ROWS = 50
 _NGRAMS = ({"ngram_range": (1, 2)}, {"analyzer": "char_wb", "ngram_range": (2, 5)})
 """What is counted, as options of ``HashingVectorizer``: words and pairs of words; and 2 to 5
 neighboring characters of a word, which has a blank before and after it."""
+_NUM_HASHES = 1 << 22
+"""Number of columns into which n-grams are hashed. With fewer, the accuracy was lower
+(benchmarks/LOG.md, 2026-11-29, a stronger baseline)."""
 C_VALUES = (1.0, 3.0, 9.0)
 """Inverse strengths of the regularization (``C`` of the logistic regression) to choose from."""
+_DEFAULT_C = C_VALUES[1]
+"""``C`` where there are too few rows to choose it."""
 _TOLERANCE = 0.02
-"""Tolerance of the solver; the predictions are as accurate as with a smaller one."""
+"""Tolerance of the solver. Tolerances of 0.01 and 0.05 gave about the same accuracy on two corpora,
+0.1 a lower one (same entry of benchmarks/LOG.md)."""
 _TOLERANCE_OF_CHOICE = 0.1
-"""Tolerance of the solver while ``C`` is chosen; the choice is the same as with a smaller one."""
+"""Tolerance of the solver while ``C`` is chosen: only the order of the accuracies matters, and the
+solver takes a fraction of the time."""
 _NUM_FOLDS = 3
 """Folds of the cross-validation that chooses ``C``."""
 _MAX_CHOICE_ROWS = 20_000
@@ -33,7 +40,7 @@ _BLOCK_SIZE = 10_000
 
 
 def predict(
-    train_text: pa.Array, label: np.ndarray, test_text: pa.Array
+    train_text: pa.Array, train_label: np.ndarray, test_text: pa.Array
 ) -> tuple[np.ndarray, float]:
     """Train on labelled texts, and predict the labels of other texts.
 
@@ -44,14 +51,16 @@ def predict(
         UserError: There are fewer train texts than ``MIN_ROWS``, they all have the same label, or
             no n-gram is in two of them.
     """
-    if len(label) < MIN_ROWS:
-        raise UserError(f"only {len(label)} texts of the train split are labelled")
-    if len(np.unique(label)) < 2:
+    if len(train_label) < MIN_ROWS:
+        raise UserError(
+            f"only {len(train_label)} texts of the train split are labelled, fewer than {MIN_ROWS}"
+        )
+    if len(np.unique(train_label)) < 2:
         raise UserError("the texts of the train split have one label")
     train_features, test_features = _weigh(train_text, test_text)
-    c = _choose_c(train_features, label)
-    model = _make_model(_TOLERANCE).set_params(C=c).fit(train_features, label)
-    return model.predict(test_features), c
+    chosen_c = _choose_c(train_features, train_label)
+    model = _make_model(_TOLERANCE).set_params(C=chosen_c).fit(train_features, train_label)
+    return model.predict(test_features), chosen_c
 
 
 def _make_model(tolerance: float) -> "LogisticRegression":
@@ -67,7 +76,8 @@ def _make_model(tolerance: float) -> "LogisticRegression":
 def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
     """Choose ``C`` by the accuracy in cross-validation on some of the train rows.
 
-    Classes with fewer rows than folds are left out, because each fold needs a row of each class.
+    Classes with fewer rows than folds are left out, because each fold needs a row of each class. If
+    fewer than two classes remain, ``C`` is ``_DEFAULT_C``.
     """
     from sklearn.model_selection import GridSearchCV
 
@@ -75,7 +85,7 @@ def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
     num_rows_of_class = np.bincount(label[rows])
     rows = rows[num_rows_of_class[label[rows]] >= _NUM_FOLDS]
     if len(np.unique(label[rows])) < 2:
-        return C_VALUES[1]  # too few rows to choose: the middle one
+        return _DEFAULT_C
     model = _make_model(_TOLERANCE_OF_CHOICE)
     search = GridSearchCV(model, {"C": C_VALUES}, cv=_NUM_FOLDS, refit=False)
     search.fit(features[rows], label[rows])
@@ -83,7 +93,9 @@ def _choose_c(features: "csr_matrix", label: np.ndarray) -> float:
 
 
 def _weigh(train_text: pa.Array, test_text: pa.Array) -> "tuple[csr_matrix, csr_matrix]":
-    """Weigh the n-grams of train texts by TF-IDF, and those of test texts with the same weights.
+    """Weigh n-grams by TF-IDF; n-grams that are in only one of the train texts are left out.
+
+    The weights come from the train texts, also for the test texts.
 
     Words and characters are scaled separately: otherwise the n-grams of characters, which are ten
     times as many, would outweigh the words.
@@ -107,7 +119,7 @@ def _weigh(train_text: pa.Array, test_text: pa.Array) -> "tuple[csr_matrix, csr_
             continue
         counts = vstack([block[:, common] for block in blocks], format="csr")
         tfidf = TfidfTransformer(sublinear_tf=True).fit(counts)
-        train_features.append(tfidf.transform(counts, copy=False))
+        train_features.append(tfidf.transform(counts, copy=False))  # in place, to save memory
         test_blocks = [tfidf.transform(block[:, common]) for block in _count(test_text, kind)]
         test_features.append(vstack(test_blocks))
     if not train_features:
@@ -130,7 +142,7 @@ def _count(text: pa.Array, kind: Mapping[str, Any]) -> "Iterator[csr_matrix]":
     from sklearn.feature_extraction.text import HashingVectorizer
 
     counter = HashingVectorizer(
-        n_features=2**22, alternate_sign=False, norm=None, dtype=np.float32, **kind
+        n_features=_NUM_HASHES, alternate_sign=False, norm=None, dtype=np.float32, **kind
     )
     for start in range(0, len(text), _BLOCK_SIZE):
         yield counter.transform(text[start : start + _BLOCK_SIZE].to_pylist())

@@ -122,7 +122,11 @@ def test_over_folds_it_is_measured_on_rows_that_it_has_not_seen(tmp_path, monkey
 @pytest.mark.parametrize(
     ("text", "label", "reason"),
     [
-        (["good"] * 49, [0, 1] * 25, "only 49 texts of the train split are labelled"),
+        (
+            ["good"] * 49,
+            [0, 1] * 25,
+            "only 49 texts of the train split are labelled, fewer than 50",
+        ),
         (["good"] * 60, [1] * 60, "the texts of the train split have one label"),
         (
             [chr(0x4E00 + i) for i in range(60)],

@@ -25,6 +25,7 @@ from sentiflow.data import manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import champion_test, promotion
+from sentiflow.evaluation.champion_test import ChampionTest
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
 from sentiflow.tracking import experiment_store, mlflow_store, model_registry, recording
@@ -386,3 +387,29 @@ def test_a_label_that_no_model_knows_is_a_mistake_of_both(config, register, make
     assert (found.comparison.num_rows, found.comparison.unknown_classes) == (9, ("neutral",))
     assert found.comparison.candidate_accuracy == 7 / 9
     assert "test rows labelled neutral count as mistakes: the model does not know" in str(found)
+
+
+def test_of_many_classes_that_are_left_out_the_first_are_listed():
+    found = promotion.Promotion(
+        name="a--force",
+        candidate=2,
+        champion=1,
+        comparison=ChampionTest(
+            num_rows=8,
+            candidate_accuracy=0.5,
+            champion_accuracy=0.75,
+            only_candidate_right=0,
+            only_champion_right=2,
+            left_out={f"class{number}": 1_000 - number for number in range(12)},
+        ),
+        promoted=False,
+        aliases={CHAMPION: 1},
+        objection="its accuracy is no higher",
+    )
+    text = promotion.to_text(found)
+    assert "leave out their classes: class0 1,000, class1 999, " in text
+    assert ", class9 991, … 2 more; " in text
+    assert "the lowest of" not in text
+    assert text.endswith("; --force promotes it anyway")
+    assert str(found) == text.replace("; --force promotes", "; force=True promotes")
+    assert "a--force" in str(found), "the name of the model stays"
