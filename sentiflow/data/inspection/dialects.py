@@ -174,11 +174,13 @@ def _rank(rows: Sequence[Sequence[str]], num_records: int) -> _Rank:
 def has_header(rows: Sequence[Sequence[str]]) -> bool:
     """Say whether the first row of a CSV is its header, with the names of the columns.
 
-    It is not a header if it is empty, or if a cell occurs twice, looks like a value or is long. It
-    is a header if two of its cells are usual names, or if one is and does not occur again in its
-    column. It is not a header if the column of a cell has the same value again. It is a header if
-    the values of a column are numbers, or are repeated. Otherwise all of its cells must look like
-    names.
+    The first rule that applies decides:
+
+    - If all cells are empty, or a cell occurs twice, looks like a value or is long: no header.
+    - If two cells are usual names, or one is that does not occur again in its column: a header.
+    - If a cell occurs again in its column: no header.
+    - If the values of a column are numbers, or are repeated: a header.
+    - If all cells look like names: a header. Otherwise: no header.
 
     Args:
         rows: The first row, and further rows of one length.
