@@ -32,10 +32,13 @@ PROFESSIONS = (
 )  # fmt: skip
 """Professions in one word that names no gender."""
 
+_MIN_DIFFERENCE = 1e-6
+"""If two vectors of length 1 differ by less, they differ only by rounding."""
+
 
 @dataclass(frozen=True)
 class Projection:
-    """The cosine of a word with a direction."""
+    """The projection of a word's unit vector onto a direction: their cosine."""
 
     word: str
     cosine: float
@@ -45,23 +48,24 @@ class Projection:
 class Direction:
     """The direction from the second to the first words of pairs, and other words along it.
 
-    ``dataclasses.asdict`` makes JSON of it.
+    ``dataclasses.asdict`` makes the JSON of ``sentiflow words bias --json``.
     """
 
     positive: str
-    """The first word of the first known pair."""
+    """The first word of the first known pair; words with a cosine above 0 lean to it."""
     negative: str
-    """The second word of that pair."""
+    """The second word of that pair; words with a cosine below 0 lean to it."""
     pairs: tuple[tuple[str, str], ...]
     """The known pairs, which define the direction."""
     unknown_pairs: tuple[tuple[str, str], ...]
     """Pairs with a word that has no vector."""
     variance_fraction: float
-    """Share of the squared differences within P pairs along the direction; at least 1 / P."""
+    """Fraction of the squared differences of the P known pairs that lies along the direction. 1:
+    all pairs differ in the same direction. 1 / P is the least possible."""
     projections: tuple[Projection, ...]
-    """Sorted by cosine, the lowest first."""
+    """The other words, sorted by cosine, the lowest first."""
     unknown: tuple[str, ...]
-    """Words without a vector."""
+    """Other words without a vector."""
 
 
 def measure_direction(
@@ -84,7 +88,8 @@ def measure_direction(
         words: Words whose cosine with the direction is measured.
 
     Raises:
-        UserError: Fewer than half of the pairs are known.
+        UserError: Fewer than half of the pairs are known, or the words of a pair have the same
+            vector.
     """
     units = _find_unit_vectors(vectors, [*chain.from_iterable(pairs), *words])
     usable = tuple(pair for pair in pairs if set(pair) <= units.keys())
@@ -95,6 +100,12 @@ def measure_direction(
         )
     # relative to the mean of its pair, each word is at plus or minus half of the pair's difference
     differences = np.array([units[first] - units[second] for first, second in usable])
+    for (first, second), length in zip(usable, np.linalg.norm(differences, axis=1), strict=True):
+        if length < _MIN_DIFFERENCE:
+            raise UserError(
+                f"{first} and {second} have the same vector",
+                hint="a direction needs pairs of words that differ",
+            )
     _, singular_values, axes = np.linalg.svd(differences, full_matrices=False)
     axis = axes[0]
     if (differences @ axis).sum() < 0:
@@ -117,7 +128,7 @@ def measure_direction(
 
 def _find_unit_vectors(vectors: WordVectors, words: Iterable[str]) -> dict[str, np.ndarray]:
     """Find the words that have a vector, and scale these vectors to length 1."""
-    distinct = pa.array(dict.fromkeys(words), pa.string())
+    distinct = pa.array(list(dict.fromkeys(words)), pa.string())
     both = pa.concat_arrays([distinct, pc.utf8_lower(distinct)])  # one search is faster than two
     as_written, lowered = vectors.find(both).reshape(2, -1)
     rows = np.where(as_written >= 0, as_written, lowered)

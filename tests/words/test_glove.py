@@ -108,7 +108,7 @@ def test_the_names_are_those_of_torchtext():
     import torchtext.vocab
 
     aliases = torchtext.vocab.pretrained_aliases
-    assert {f"glove.{name}" for name in word_vectors.NAMES} == {
+    assert {f"glove.{name}" for name in word_vectors.GLOVE_NAMES} == {
         name for name in aliases if name.startswith("glove.")
     }
 

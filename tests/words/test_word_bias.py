@@ -72,6 +72,15 @@ def test_fewer_than_half_of_the_pairs_are_too_few():
         measure_direction(vectors, pairs=pairs[:3])
 
 
+@pytest.mark.parametrize("pair", [("he", "he"), ("he", "He"), ("he", "it")])
+def test_a_pair_with_the_same_direction_is_refused(pair):
+    vectors = make_vectors({"he": (1, 2), "it": (3, 6), "she": (0, 1), "cook": (1, 1)})
+    with pytest.raises(UserError, match=f"{pair[0]} and {pair[1]} have the same vector"):
+        measure_direction(vectors, pairs=[("he", "she"), pair], words=["cook"])
+    with pytest.raises(UserError, match="have the same vector"):
+        measure_direction(vectors, pairs=[pair], words=["cook"])
+
+
 def test_glove_has_a_gender_direction_as_json(glove):
     found = json.loads(json.dumps(asdict(measure_direction(glove)), allow_nan=False))
     assert found["variance_fraction"] == pytest.approx(0.49, abs=0.01)

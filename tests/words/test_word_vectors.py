@@ -82,11 +82,12 @@ def test_a_file_that_has_changed_is_parsed_again(text, parsed):
     assert len(parsed) == 2
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(text, parsed, tmp_path):
+def test_a_cache_that_cannot_be_written_is_a_warning(text, parsed, tmp_path, caplog):
     (tmp_path / "cache_home").write_text("a file")
     for _ in range(2):
         assert len(word_vectors.load(str(text)).words) == 3
     assert len(parsed) == 2
+    assert caplog.text.count("the vectors are not cached, so each run parses them: ") == 2
 
 
 def test_a_copy_of_all_words_serves_the_first_words_but_not_the_reverse(text, parsed):
