@@ -93,6 +93,11 @@ class MapStages:
                 progress.advance(sizes[number])
         return [results[number] for number in range(len(parts))]
 
+    def list_unfinished(self, name: str, keys: Sequence[str]) -> list[int]:
+        """List the numbers of the parts that :meth:`run` would work on, given the same keys."""
+        results = self._read_results(name, keys)
+        return [number for number in range(len(keys)) if number not in results]
+
     def _read_results(self, name: str, keys: Sequence[str]) -> dict[int, Any]:
         """Read the results of the parts that an unfinished run has done with the same keys."""
         results: dict[int, Any] = {}

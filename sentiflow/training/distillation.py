@@ -108,7 +108,7 @@ def _ask(plan: TrainPlan, output: Output, resources: Resources) -> Manifest:
     counts = _add_counts(parts, results)
     _refuse_unanswered(counts)
     files = [item for result in results for item in result["files"]]
-    files += _write_fold_answers(output, fetched.of_folds)
+    files += _write_fold_answers(output, fetched.fold_answer_files)
     seconds = time.monotonic() - began
     say(STAGE, f"the teachers have answered {_describe_counts(counts)} ({seconds:.1f} s)")
     return output.publish(counts=counts, files=files, seconds=seconds)
@@ -133,7 +133,7 @@ def _ask_about_parts(
         root=output.parts_uri,
         classes=plan.learned.names,
         models=fetched.models,
-        answer_files=fetched.tables,
+        answer_files=fetched.answer_files,
         on_gpu=num_gpus > 0,
     )
     return maps.run(

@@ -2,16 +2,18 @@
 
 The encoder knows the language, and the train rows know the classes. The teacher is the weighted
 geometric mean of two models of the train rows: logistic regression on the vectors of the encoder,
-and the linear model of n-grams. It also answers the train rows that it was fitted to: networks
-learned less from answers of teachers that had not seen these rows (docs/distilling.md).
+and the linear model of n-grams. It also answers the train rows, to which it was fitted (in-sample
+answers): out-of-fold answers taught 1 to 7 points less in six of seven measurements.
 
-For each fold of the training there is a further teacher, fitted to the rows of its model alone.
+With ``train.folds`` each fold has its own teacher, fitted only to the rows that the model of the
+fold is trained on.
 """
 
 import functools
+import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,12 +25,11 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, schema
 from sentiflow.data.answers import Answers
 from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import SPLITS
 from sentiflow.models import text_encoders
 from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
@@ -41,19 +42,26 @@ from sentiflow.training.train_plan import TrainPlan
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
-_CHUNK_ROWS = 4096
-"""Rows of a part. Encoding it takes about 10 s: a killed job loses no more of each task."""
+_ROWS_PER_RANGE = 4096
+"""Rows of a range. Encoding them takes about 10 s: a killed job loses no more of each task."""
 _MAX_TRAIN_ROWS = 100_000
-"""Train rows that the teacher is fitted to, at most."""
+"""Train rows that a teacher is fitted to, at most."""
 _SAMPLE_ROWS = 128
 """Texts by which the time is estimated."""
-_STRENGTH = 2.0
-"""``C`` of the logistic regression on the vectors."""
-_LINEAR_STRENGTH = 4.0
-"""``C`` of the linear model of n-grams."""
+_REGRESSION_C = 2.0
+"""Inverse strength of the regularization of the regression on the vectors."""
+_MAX_REGRESSION_STEPS = 1000
+"""Limit of the steps of its solver."""
+_LINEAR_C = 4.0
+"""Inverse strength of the regularization of the linear model of n-grams; one of
+``linear_solver.STRENGTHS``."""
 _REGRESSION_WEIGHT = 0.6
 """Weight of the regression on the vectors in the mean of the log-probabilities; the linear model
 has the rest."""
+
+Teacher = Callable[[pa.Array, np.ndarray], np.ndarray]
+"""Takes N texts and their vectors, ``(N, D)``; returns the probabilities of the C classes that the
+network learns, ``(N, C)`` float32."""
 
 
 @dataclass(frozen=True)
@@ -79,53 +87,46 @@ class TextRange:
 class TeacherFile(NamedTuple):
     """A teacher to fit, and the file of its answers."""
 
-    number: int
-    """0: fitted to all train rows. n: fitted to the rows that the model of fold n is trained on."""
+    fold: int | None
+    """n: fitted to the rows that the model of fold n is trained on, see :meth:`Folds.choose`.
+    None: fitted to the train split."""
     uri: str
     """The file to write, see :meth:`Answers.save`."""
 
 
 class _EncodedRows(NamedTuple):
-    """The rows of a part."""
+    """N rows of a range."""
 
     text: pa.Array
-    label: pa.Array
-    """Labels of the network, -1 for unlabelled texts."""
+    label: np.ndarray
+    """Labels of the network, -1 for unlabelled texts, int8."""
     vectors: np.ndarray
     """The vectors of the texts, (N, D)."""
 
 
-def fit_teacher(
-    text: pa.Array, label: np.ndarray, vectors: np.ndarray, *, tokenizer: str, num_classes: int
-) -> Callable[[pa.Array, np.ndarray], np.ndarray]:
-    """Fit two models to N labelled texts and their vectors.
+@dataclass(frozen=True)
+class _EncodedTexts:
+    """The texts to answer and their vectors, which are read one range at a time."""
 
-    Returns:
-        A function of N texts and their vectors: the probabilities, ``(N, C)`` float32.
-    """
-    from scipy.special import log_softmax, softmax
-    from sklearn.linear_model import LogisticRegression
+    ranges: Sequence[TextRange]
+    positions: np.ndarray
+    """See :attr:`LearnedClasses.positions`."""
+    find_vectors: Callable[[int, pa.Array], np.ndarray]
+    """Takes the number of a range and its texts, and returns their vectors, (N, D)."""
 
-    from sentiflow.models.ngrams import Ngrams
-    from sentiflow.models.tokenizer import tokenize
-    from sentiflow.training import linear_solver
-
-    regression = LogisticRegression(C=_STRENGTH, max_iter=1000).fit(vectors, label)
-    ngrams = Ngrams.of(tokenize(text, name=tokenizer))
-    targets = np.eye(num_classes, dtype=np.float32)[label]
-    models = linear_solver.fit(ngrams, targets)
-    linear = next(model for c, model in models if c == _LINEAR_STRENGTH)
-
-    def compute_probabilities(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
-        # A class without a row here has the probability 0.
-        logs = np.full((len(text), num_classes), -np.inf)
-        logs[:, regression.classes_] = regression.predict_log_proba(vectors)
-        logits = linear.logits(tokenize(text, name=tokenizer))
-        linear_logs = log_softmax(logits, axis=1)
-        mean = _REGRESSION_WEIGHT * logs + (1 - _REGRESSION_WEIGHT) * linear_logs
-        return np.asarray(softmax(mean, axis=1), np.float32)
-
-    return compute_probabilities
+    def read(self, number: int) -> _EncodedRows:
+        """Read the rows of a range, except those of classes that the network does not learn."""
+        columns = ["text"]
+        if self.ranges[number].split in schema.SPLITS:
+            columns.append("label")
+        rows = relabel(read_texts(self.ranges[number], columns=columns), self.positions)
+        rows = rows.combine_chunks()
+        text = rows["text"].combine_chunks()
+        return _EncodedRows(
+            text=text,
+            label=rows["label"].combine_chunks().to_numpy(),
+            vectors=self.find_vectors(number, text),
+        )
 
 
 def answer(
@@ -137,7 +138,10 @@ def answer(
     uri: str,
     excerpts: Mapping[str, int],
 ) -> list[str]:
-    """Encode all texts, fit the teacher and one for each fold, and let them answer.
+    """Encode the texts, fit the teacher and one for each fold, and let them answer the texts.
+
+    If there are more than ``_MAX_TRAIN_ROWS`` train rows, they are thinned evenly; the others get
+    no answer.
 
     Args:
         plan: The training.
@@ -155,78 +159,85 @@ def answer(
     """
     num_folds = plan.settings.folds
     fingerprint = output.spec.fingerprint
-    texts = _list_texts(plan.files, excerpts)
-    _, encoder = text_encoders.find(uri)
-    num_tasks = maps.concurrency or connection.count_resources().num_cpus
-    _tell_time(texts, encoder, num_tasks)
+    ranges = _list_ranges(plan.files, excerpts)
+    encoder = text_encoders.find(uri).class_name
+    stage = f"encode_{name}"
+    keys = [manifest.fingerprint([fingerprint, each.uri, each.start]) for each in ranges]
+    left = [ranges[number] for number in maps.list_unfinished(stage, keys)]
+    if left:
+        num_tasks = maps.concurrency or connection.count_resources().num_cpus
+        _tell_time(left, encoder, num_tasks)
     folder = join(output.parts_uri, VECTORS, name)
-    vectors: list[str] = maps.run(
-        f"encode_{name}",
-        texts,
+    vector_files: list[str] = maps.run(
+        stage,
+        ranges,
         functools.partial(read_texts, columns=["text"]),
         write=functools.partial(encode, encoder=encoder, folder=folder),
-        sizes=[each.num_rows for each in texts],
+        sizes=[each.num_rows for each in ranges],
         unit="texts",
-        keys=[manifest.fingerprint([fingerprint, each.uri, each.start]) for each in texts],
+        keys=keys,
     )
     work = functools.partial(
         fit,
-        texts=texts,
-        vectors=vectors,
+        ranges=ranges,
+        vector_files=vector_files,
         tokenizer=plan.prepared["settings"]["tokenizer"],
         learned=plan.learned,
         folds=Folds.of(plan.prepared, num_folds),
     )
-    answers = [
-        TeacherFile(number=number, uri=join(output.uri, f"{name}-{number}.arrow"))
-        for number in range(num_folds + 1)
-    ]
-    return maps.map(f"fit_{name}", work, answers, key=fingerprint, unit="teachers")
+    teachers = [TeacherFile(fold=None, uri=join(output.uri, f"{name}-0.arrow"))]
+    for fold in range(num_folds):
+        teachers.append(TeacherFile(fold=fold, uri=join(output.uri, f"{name}-{fold + 1}.arrow")))
+    return maps.map(f"fit_{name}", work, teachers, key=fingerprint, unit="teachers")
 
 
-def _list_texts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[TextRange]:
-    """List the texts to encode, in parts.
+def _list_ranges(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[TextRange]:
+    """List the ranges of texts to answer; many train rows are thinned.
 
     Args:
         prepared: The files of the prepared data.
         excerpts: Files of further texts, with the rows of each.
     """
     tables = {**prepared.tweets, UNLABELLED: prepared.unlabelled, EXCERPTS: excerpts}
-    texts = list[TextRange]()
+    ranges = list[TextRange]()
     for split, files in tables.items():
         step = 1
-        if split == SPLITS[0]:
-            step = -(-sum(files.values()) // _MAX_TRAIN_ROWS)
+        if split == schema.TRAIN:
+            step = _find_step(sum(files.values()))
         for path, num_rows in files.items():
-            size = _CHUNK_ROWS * step
+            size = _ROWS_PER_RANGE * step
             for start in range(0, num_rows, size):
                 stop = min(start + size, num_rows)
-                part = TextRange(split=split, uri=path, start=start, stop=stop, step=step)
-                texts.append(part)
-    return texts
+                ranges.append(TextRange(split=split, uri=path, start=start, stop=stop, step=step))
+    return ranges
 
 
-def _tell_time(texts: Sequence[TextRange], name: str, num_tasks: int) -> None:
-    """Estimate by the first texts how long encoding takes, and say it."""
-    encoder = text_encoders.load(name)
-    sample = read_texts(texts[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
+def _find_step(num_rows: int) -> int:
+    """Find the distance between the rows to take, so that they are at most ``_MAX_TRAIN_ROWS``."""
+    return math.ceil(num_rows / _MAX_TRAIN_ROWS)
+
+
+def _tell_time(ranges: Sequence[TextRange], encoder_name: str, num_tasks: int) -> None:
+    """Estimate by the first texts how long encoding all of them takes, and say it."""
+    encoder = text_encoders.load(encoder_name)
+    sample = read_texts(ranges[0], columns=["text"])["text"].to_pylist()[:_SAMPLE_ROWS]
     text_encoders.encode(encoder, sample[:1])  # loads its weights
     began = time.monotonic()
     text_encoders.encode(encoder, sample)
     seconds_per_text = (time.monotonic() - began) / len(sample)
-    num_rows = sum(each.num_rows for each in texts)
-    seconds = seconds_per_text * num_rows / min(num_tasks, len(texts))
+    num_rows = sum(each.num_rows for each in ranges)
+    seconds = seconds_per_text * num_rows / min(num_tasks, len(ranges))
     say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
 
 
-def read_texts(part: TextRange, *, columns: Sequence[str]) -> pa.Table:
-    """Read the rows of a part."""
-    rows = parquet.read_rows(part.uri, part.start, part.stop, columns=columns)
-    return rows.take(pa.array(np.arange(0, len(rows), part.step)))
+def read_texts(text_range: TextRange, *, columns: Sequence[str]) -> pa.Table:
+    """Read the rows of a range."""
+    rows = parquet.read_rows(text_range.uri, text_range.start, text_range.stop, columns=columns)
+    return rows.take(pa.array(np.arange(0, len(rows), text_range.step)))
 
 
 def encode(table: pa.Table, part_id: PartId, *, encoder: str, folder: str) -> str:
-    """Encode each text of a part once, and write the vectors; return the file.
+    """Encode each text of a range once, and write the vectors; return the file.
 
     Columns:
         read: ``text``.
@@ -242,20 +253,20 @@ def encode(table: pa.Table, part_id: PartId, *, encoder: str, folder: str) -> st
 
 
 def fit(
-    part: TeacherFile,
+    teacher: TeacherFile,
     *,
-    texts: Sequence[TextRange],
-    vectors: Sequence[str],
+    ranges: Sequence[TextRange],
+    vector_files: Sequence[str],
     tokenizer: str,
     learned: LearnedClasses,
     folds: Folds,
 ) -> str:
-    """Fit a teacher, and write its answers to all texts.
+    """Fit a teacher, and write its answers to the texts of all ranges.
 
     Args:
-        part: The teacher.
-        texts: The parts.
-        vectors: For each part the file of :func:`encode`.
+        teacher: The teacher.
+        ranges: The texts.
+        vector_files: For each range the file of :func:`encode`.
         tokenizer: The tokenizer of the prepared data.
         learned: The classes that the network learns.
         folds: The folds of the training.
@@ -265,81 +276,102 @@ def fit(
     """
 
     def find_vectors(number: int, text: pa.Array) -> np.ndarray:
-        table = parquet.read(vectors[number]).combine_chunks()
-        _, place = find_sorted(table["text"].to_numpy(), hash_texts(text))
+        table = parquet.read(vector_files[number]).combine_chunks()
+        hashes = table["text"].to_numpy()
+        _, rows = find_sorted(hashes, hash_texts(text))
         flat = table["vector"].combine_chunks().flatten().to_numpy()
-        return flat.reshape(len(table), -1)[place]
+        return flat.reshape(len(table), -1)[rows]
 
     def is_trained_on(text: pa.Array) -> np.ndarray:
-        is_train, _ = folds.choose(folds.place(text), part.number - 1)
+        if teacher.fold is None:
+            return _take_all(text)
+        is_train, _ = folds.choose(folds.place(text), teacher.fold)
         return is_train
 
-    if part.number > 0:
-        answered = _fit_and_answer(
-            texts, find_vectors, tokenizer, learned, folds.splits, is_trained_on
-        )
-    else:
-        answered = _fit_and_answer(texts, find_vectors, tokenizer, learned)
-    hashes = list[np.ndarray]()
-    answers = list[np.ndarray]()
-    for text, probabilities in answered:
-        hashes.append(hash_texts(text))
-        answers.append(probabilities)
-    distinct, first = np.unique(np.concatenate(hashes), return_index=True)
-    Answers(distinct, np.concatenate(answers)[first]).save(part.uri)
-    return part.uri
-
-
-def _fit_and_answer(
-    texts: Sequence[TextRange],
-    find_vectors: Callable[[int, pa.Array], np.ndarray],
-    tokenizer: str,
-    learned: LearnedClasses,
-    splits: Sequence[str] = SPLITS[:1],
-    is_trained_on: Callable[[pa.Array], np.ndarray] = lambda text: np.ones(len(text), bool),
-) -> Iterator[tuple[pa.Array, np.ndarray]]:
-    """Fit a teacher to labelled rows of some splits, and compute its answers to all texts.
-
-    Args:
-        texts: The parts.
-        find_vectors: Takes the number of a part and its texts, and returns their vectors.
-        tokenizer: The tokenizer of the prepared data.
-        learned: The classes that the network learns.
-        splits: The splits that the teacher is fitted to.
-        is_trained_on: Takes texts of these splits, and says which of them it is fitted to.
-
-    Yields:
-        The texts of each part and their probabilities. Rows of classes that the network does not
-        learn are left out.
-    """
-
-    def read_part(number: int) -> _EncodedRows:
-        columns = ["text", "label"] if texts[number].split in SPLITS else ["text"]
-        rows = relabel(read_texts(texts[number], columns=columns), learned.positions)
-        rows = rows.combine_chunks()
-        text = rows["text"].combine_chunks()
-        return _EncodedRows(
-            text=text, label=rows["label"].combine_chunks(), vectors=find_vectors(number, text)
-        )
-
-    parts = [read_part(number) for number, part in enumerate(texts) if part.split in splits]
-    text = pa.concat_arrays([part.text for part in parts])
-    label = pa.concat_arrays([part.label for part in parts])
-    chosen = np.flatnonzero(is_trained_on(text))
-    every = -(-len(chosen) // _MAX_TRAIN_ROWS)
-    chosen = chosen[::every]
-    vectors = np.concatenate([part.vectors for part in parts])[chosen]
-    del parts  # all vectors would stay in memory
-    compute_probabilities = fit_teacher(
-        text.take(pa.array(chosen)),
-        label.to_numpy()[chosen],
-        vectors,
+    encoded = _EncodedTexts(ranges, learned.positions, find_vectors)
+    compute_probabilities = _fit_teacher(
+        encoded,
+        splits=[schema.TRAIN] if teacher.fold is None else folds.splits,
+        is_trained_on=is_trained_on,
         tokenizer=tokenizer,
         num_classes=len(learned.names),
     )
-    for number in range(len(texts)):
-        rows = read_part(number)
-        yield rows.text, compute_probabilities(rows.text, rows.vectors)
+    hashes = list[np.ndarray]()
+    answers = list[np.ndarray]()
+    for number in range(len(ranges)):
+        rows = encoded.read(number)
+        hashes.append(hash_texts(rows.text))
+        answers.append(compute_probabilities(rows.text, rows.vectors))
+    distinct, first = np.unique(np.concatenate(hashes), return_index=True)
+    Answers(distinct, np.concatenate(answers)[first]).save(teacher.uri)
+    return teacher.uri
+
+
+def _take_all(text: pa.Array) -> np.ndarray:
+    """Take all texts to fit a teacher to."""
+    return np.ones(len(text), bool)
+
+
+def _fit_teacher(
+    texts: _EncodedTexts,
+    *,
+    splits: Sequence[str],
+    is_trained_on: Callable[[pa.Array], np.ndarray],
+    tokenizer: str,
+    num_classes: int,
+) -> Teacher:
+    """Fit a teacher to labelled rows of some splits, at most ``_MAX_TRAIN_ROWS``.
+
+    Args:
+        texts: The texts.
+        splits: The splits that the teacher is fitted to.
+        is_trained_on: Takes texts of these splits, and says which of them it is fitted to.
+        tokenizer: The tokenizer of the prepared data.
+        num_classes: Number of classes that the network learns.
+    """
+    numbers = [number for number, each in enumerate(texts.ranges) if each.split in splits]
+    read = [texts.read(number) for number in numbers]
+    text = pa.concat_arrays([rows.text for rows in read])
+    label = np.concatenate([rows.label for rows in read])
+    chosen = np.flatnonzero(is_trained_on(text))
+    # The train rows were thinned already; the other rows in folds were not.
+    chosen = chosen[:: _find_step(len(chosen))]
+    vectors = np.concatenate([rows.vectors for rows in read])[chosen]
+    del read  # all vectors would stay in memory
+    return _fit_models(
+        _EncodedRows(text.take(pa.array(chosen)), label[chosen], vectors),
+        tokenizer=tokenizer,
+        num_classes=num_classes,
+    )
+
+
+def _fit_models(rows: _EncodedRows, *, tokenizer: str, num_classes: int) -> Teacher:
+    """Fit the two models of a teacher to labelled rows."""
+    from scipy.special import log_softmax, softmax
+    from sklearn.linear_model import LogisticRegression
+
+    from sentiflow.models.ngrams import Ngrams
+    from sentiflow.models.tokenizer import tokenize
+    from sentiflow.training import linear_solver
+
+    regression = LogisticRegression(C=_REGRESSION_C, max_iter=_MAX_REGRESSION_STEPS)
+    regression.fit(rows.vectors, rows.label)
+    ngrams = Ngrams.of(tokenize(rows.text, name=tokenizer))
+    targets = np.eye(num_classes, dtype=np.float32)[rows.label]
+    # A generator: it fits a model for each C when it is asked for, so none after ``_LINEAR_C``.
+    models = linear_solver.fit(ngrams, targets)
+    linear = next(model for c, model in models if c == _LINEAR_C)
+
+    def compute_probabilities(text: pa.Array, vectors: np.ndarray) -> np.ndarray:
+        # A class without a row here has the probability 0.
+        logs = np.full((len(text), num_classes), -np.inf)
+        logs[:, regression.classes_] = regression.predict_log_proba(vectors)
+        logits = linear.logits(tokenize(text, name=tokenizer))
+        linear_logs = log_softmax(logits, axis=1)
+        mean = _REGRESSION_WEIGHT * logs + (1 - _REGRESSION_WEIGHT) * linear_logs
+        return np.asarray(softmax(mean, axis=1), np.float32)
+
+    return compute_probabilities
 
 
 def write_answers(
@@ -362,13 +394,29 @@ def write_answers(
     uri = absolute_uri(os.fspath(prepared_uri))
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
     learned = choose(prepared, TrainSettings())
-    texts = _list_texts(PreparedFiles.of(prepared, uri), {})
-    answered = _fit_and_answer(
-        texts,
-        lambda _, text: text_encoders.encode(encoder, text.to_pylist()),
-        prepared["settings"]["tokenizer"],
-        learned,
+    ranges = _list_ranges(PreparedFiles.of(prepared, uri), {})
+    train_vectors: dict[int, np.ndarray] = {}  # of each range: fitting and answering need them
+
+    def find_vectors(number: int, text: pa.Array) -> np.ndarray:
+        if number in train_vectors:
+            return train_vectors[number]
+        vectors = text_encoders.encode(encoder, text.to_pylist())
+        if ranges[number].split == schema.TRAIN:
+            train_vectors[number] = vectors
+        return vectors
+
+    encoded = _EncodedTexts(ranges, learned.positions, find_vectors)
+    compute_probabilities = _fit_teacher(
+        encoded,
+        splits=[schema.TRAIN],
+        is_trained_on=_take_all,
+        tokenizer=prepared["settings"]["tokenizer"],
+        num_classes=len(learned.names),
     )
     names = ["text", *(f"{PROBABILITY}{name}" for name in learned.names)]
-    tables = [pa.table([text, *probabilities.T], names=names) for text, probabilities in answered]
+    tables = []
+    for number in range(len(ranges)):
+        rows = encoded.read(number)
+        probabilities = compute_probabilities(rows.text, rows.vectors)
+        tables.append(pa.table([rows.text, *probabilities.T], names=names))
     parquet.write(absolute_uri(os.fspath(to)), pa.concat_tables(tables))

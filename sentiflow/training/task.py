@@ -165,7 +165,8 @@ class _Worker:
     def _plan_shards(self, files: Mapping[str, int]) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model.
 
-        Files with the answers of teachers have the labels of the model already.
+        The files with the answers of teachers, ``job.taught``, have the labels of the model
+        already.
         """
         positions = None if files is self.job.taught else self.classes.positions
         return VirtualShards.plan(
@@ -208,7 +209,10 @@ class _Worker:
         self.report(self._describe_progress(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
-        """Make the trainer of a phase; the network keeps its weights."""
+        """Make the trainer of a phase; the network keeps its weights.
+
+        ``first_step`` and ``first_row`` count the steps and rows of the phase before it.
+        """
         self.phase = phase
         self.first_step = 0
         self.first_row = 0
@@ -345,7 +349,7 @@ class _Worker:
         )
 
     def fit_linear(self) -> dict[float, LinearModel]:
-        """Fit the linear models to choose from, by the strength of their regularization."""
+        """Fit the linear models to choose from, by ``C``: inverse strengths of regularization."""
         if not self.settings.linear:
             return {}
         from sentiflow.training import linear_solver

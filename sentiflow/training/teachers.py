@@ -1,7 +1,7 @@
 """Names of teachers -> models, and files of answers, where all nodes of the cluster find them.
 
-A model is asked in the tasks that write the rows. Files and sentence encoders give a table of
-answers.
+A model is asked later, in the tasks that write the rows. The answers of files and of sentence
+encoders are written here, to files in which those tasks look texts up.
 """
 
 from collections.abc import Mapping
@@ -23,10 +23,10 @@ class Teachers:
 
     models: list[tuple[str, str]] = field(default_factory=list)
     """Directory and fingerprint of each model package."""
-    tables: list[str] = field(default_factory=list)
+    answer_files: list[str] = field(default_factory=list)
     """For each other teacher the file of its answers, see :meth:`Answers.save`."""
-    of_folds: list[list[str]] = field(default_factory=list)
-    """For each sentence encoder such a file for each fold."""
+    fold_answer_files: list[list[str]] = field(default_factory=list)
+    """For each sentence encoder such a file of each fold's teacher, in the order of the folds."""
 
 
 def fetch(
@@ -51,13 +51,13 @@ def fetch(
             uris = [item["uri"] for item in teacher["files"]]
             read_answers(uris, plan.learned.names).save(to)
             input_files.check_unchanged(teacher)
-            found.tables.append(to)
+            found.answer_files.append(to)
         elif names_encoder(teacher["uri"]):
-            first, *others = encoder_teacher.answer(
+            all_rows, *of_folds = encoder_teacher.answer(
                 plan, output, maps, name=name, uri=teacher["uri"], excerpts=excerpts
             )
-            found.tables.append(first)
-            found.of_folds.append(others)
+            found.answer_files.append(all_rows)
+            found.fold_answer_files.append(of_folds)
         else:
             uri = model_sources.download(teacher, to=to, tracking=plan.config.tracking.uri)
             found.models.append((uri, teacher["fingerprint"]))

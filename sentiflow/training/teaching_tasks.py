@@ -45,9 +45,9 @@ def list_parts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[Tex
         prepared: The files of the prepared data.
         excerpts: The files of excerpts to learn, with the rows of each.
     """
-    texts = {_find_number(path): path for path in prepared.tweets[schema.TRAIN]}
+    tweets_by_number = {_find_number(path): path for path in prepared.tweets[schema.TRAIN]}
     parts = [
-        TextFile(schema.TRAIN, path, num_rows, texts_uri=texts[_find_number(path)])
+        TextFile(schema.TRAIN, path, num_rows, texts_uri=tweets_by_number[_find_number(path)])
         for path, num_rows in prepared.encoded.items()
     ]
     by_split = {UNLABELLED: prepared.unlabelled}
@@ -60,7 +60,10 @@ def list_parts(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[Tex
 
 
 def _find_number(path: str) -> str:
-    """Find the number of the part in a name of :meth:`PartId.name_file`: ``part-00003-…``."""
+    """Find the number of the part in a name of :meth:`PartId.name_file`: ``part-00003-…``.
+
+    The encoded rows of a part and their tweets have the same number.
+    """
     name = path.rpartition("/")[2]
     return name.split("-")[1]
 
@@ -79,8 +82,8 @@ def read_rows(part: TextFile, *, positions: np.ndarray) -> pa.Table:
     elif part.split == schema.TRAIN:
         rows = parquet.read(part.uri, columns=[*encoded, "label"])
         tweets = parquet.read(part.texts_uri, columns=["row_id", "text"]).combine_chunks()
-        place = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
-        rows = rows.append_column("text", tweets["text"].take(place))
+        tweet_rows = pc.index_in(rows["row_id"], value_set=tweets["row_id"])
+        rows = rows.append_column("text", tweets["text"].take(tweet_rows))
     else:
         rows = parquet.read(part.uri, columns=["row_id", "text", "label"])
     return relabel(rows, positions)
@@ -144,17 +147,17 @@ def _ask_teachers(
     Returns:
         Whether each text is answered, N bool; and the mean of the answers, (N, C) float64.
     """
-    given = []
+    answers = []
     if answer_files:
         hashes = hash_texts(text)
-        given += [_load_answers(uri).find(hashes) for uri in answer_files]
+        answers += [_load_answers(uri).find(hashes) for uri in answer_files]
     if models:
         from sentiflow.cluster import loaded_models
 
         packages = loaded_models.load_models(*models, on_gpu=on_gpu, setting=TEACHERS)
-        given += [_ask_model(text, package, classes) for package in packages]
-    num_answers = np.sum([is_answered for is_answered, _ in given], axis=0)
-    sums = np.sum([probabilities for _, probabilities in given], axis=0)
+        answers += [_ask_model(text, package, classes) for package in packages]
+    num_answers = np.sum([is_answered for is_answered, _ in answers], axis=0)
+    sums = np.sum([probabilities for _, probabilities in answers], axis=0)
     return num_answers > 0, sums / np.maximum(num_answers, 1)[:, None]
 
 
@@ -171,10 +174,10 @@ def _ask_model(
     columns = [scores.classes.index(name) for name in classes]
     chosen = scores.probabilities[:, columns].astype(np.float64)
     total = chosen.sum(axis=1)
-    is_known = (scores.num_tokens > 0) & (total > 0)
-    share = chosen / np.where(is_known, total, 1)[:, None]
-    return is_known, np.where(is_known[:, None], share, 0)
+    is_answered = (scores.num_tokens > 0) & (total > 0)
+    probabilities = chosen / np.where(is_answered, total, 1)[:, None]
+    return is_answered, np.where(is_answered[:, None], probabilities, 0)
 
 
 _load_answers = functools.lru_cache(maxsize=4)(Answers.load)
-"""Loads the answers of a teacher once for each worker process, with up to 4 files of answers."""
+"""Load the answers in a file. A worker process keeps the last 4 files for its next parts."""

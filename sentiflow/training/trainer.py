@@ -34,6 +34,8 @@ from sentiflow.training.virtual_shards import ShardSlice, TrainInput
 _SUMS = ("loss", "correct", "rows", "tokens", "cells", "gradient_norm", "steps", "seconds")
 """Numbers that are added up over rows, steps and workers. ``cells`` counts the cells of padded
 batches, with or without a token."""
+_NUM_BATCH_SUMS = _SUMS.index("gradient_norm")
+"""The first sums, from ``loss`` to ``cells``: each worker computes them from its rows."""
 
 _REMEDY = "lower train.learning_rate or train.clip_norm"
 """What to do about a value that is not finite."""
@@ -267,13 +269,14 @@ class Trainer:
             The sums over all workers: ``_SUMS`` from ``loss`` to ``cells``.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(5, device=self.device)  # loss, correct, rows, tokens, cells
+        sums = torch.zeros(_NUM_BATCH_SUMS, device=self.device)
         used = None
         if len(batch_slice.chosen):
             host = batching.collate(batch_slice.rows, batch_slice.chosen)
             batch = host.to(self.device)
             losses = self._losses(batch, self._draw_mask(batch_slice.shard_sizes), self.step)
             (losses.trained.sum() / batch_slice.shard_sizes.sum()).backward()
+            # The numbers of rows, tokens and cells.
             sizes = [len(host.lengths), int(host.lengths.sum()), host.token_ids.numel()]
             counts = batching.copy_to(torch.tensor(sizes, dtype=torch.float32), self.device)
             sums = torch.cat([losses.reported.sum()[None], losses.correct.float()[None], counts])
@@ -313,7 +316,7 @@ class Trainer:
         rows = torch.stack([each.sums for each in pending]).tolist()
         for each, values in zip(pending, rows, strict=True):
             self._note_problem(each.step, loss=values[0], gradient_norm=values[-1])
-            sums = np.array([*values, 1, seconds])
+            sums = np.array([*values, 1, seconds])  # in the order of ``_SUMS``
             self._epoch_sums += sums
             self._recent_sums += sums
         self._collected_at = now

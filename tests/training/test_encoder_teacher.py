@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -72,11 +73,11 @@ def test_a_text_is_encoded_once(tmp_path):
 
 
 def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
-    monkeypatch.setattr(encoder_teacher, "_CHUNK_ROWS", 10)
+    monkeypatch.setattr(encoder_teacher, "_ROWS_PER_RANGE", 10)
     monkeypatch.setattr(encoder_teacher, "_MAX_TRAIN_ROWS", 40)
     rows = {"tweets/split=train/a": 65, "tweets/split=train/b": 35, "unlabelled/c": 25}
     record = {"files": [{"path": path, "rows": number} for path, number in rows.items()]}
-    found = encoder_teacher._list_texts(PreparedFiles.of(record, "u"), {"e": 12})
+    found = encoder_teacher._list_ranges(PreparedFiles.of(record, "u"), {"e": 12})
     assert [(each.split, each.uri[-1], each.num_rows) for each in found] == [
         ("train", "a", 10), ("train", "a", 10), ("train", "a", 2),
         ("train", "b", 10), ("train", "b", 2),
@@ -86,7 +87,7 @@ def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
     assert (found[1].start, found[1].stop, found[1].step) == (30, 60, 3)
 
 
-@pytest.mark.parametrize("fold", [0, 2])
+@pytest.mark.parametrize("fold", [None, 1])
 def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(tmp_path, fold):
     (texts, label) = make_texts(300, 0)
     (others, _) = make_texts(80, 1)
@@ -109,17 +110,17 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
     split = {"validation_fraction": 0.2, "test_fraction": 0}
     prepared = {"settings": {"tokenizer": "tweet", "split": split}}
     uri = encoder_teacher.fit(
-        encoder_teacher.TeacherFile(number=fold, uri=str(tmp_path / "answers")),
-        texts=parts,
-        vectors=paths,
+        encoder_teacher.TeacherFile(fold=fold, uri=str(tmp_path / "answers")),
+        ranges=parts,
+        vector_files=paths,
         tokenizer="tweet",
         learned=two,
         folds=Folds.of(prepared, 3),
     )
     is_learned = label < 2
-    if fold:
+    if fold is not None:
         divided = Folds.of(prepared, 3)
-        is_train, is_validation = divided.choose(divided.place(pa.array(texts)), fold - 1)
+        is_train, is_validation = divided.choose(divided.place(pa.array(texts)), fold)
         assert is_validation.sum() > 10
         is_learned &= is_train
     else:
@@ -148,12 +149,14 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
 
 def test_any_encoder_writes_answers_that_teach(tmp_path, finished_run):
     to = tmp_path / "answers.parquet"
-    sentiflow.write_answers(Hashes(), finished_run / "run/prepared", to)
+    encoder = Hashes()
+    sentiflow.write_answers(encoder, finished_run / "run/prepared", to)
     assert len(read_answers([str(to)], ["negative", "positive"]).keys)
     found = pd.read_parquet(to)
     tweets = pd.read_parquet(finished_run / "run/prepared/tweets")
     tweets = tweets[tweets["label"] < 2]
     assert sorted(found["text"]) == sorted(tweets["text"])
+    assert sorted(encoder.given) == sorted(tweets["text"]), "each row is encoded once"
     label = found["text"].map(dict(zip(tweets["text"], tweets["label"], strict=True)))
     assert ((found["probability_positive"] > 0.5) == label).mean() > 0.7
 
@@ -189,9 +192,10 @@ def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
     assert markers
     stages.run(config, ["train", "score", "evaluate"])
     assert f"resumes encode_teacher_1: {len(markers)} of " in said.text
+    all_texts, texts_left = re.findall(r"encoding ([\d,]+) texts takes about ", said.text)
+    assert f" {texts_left} of {all_texts} texts are left" in said.text
     train = manifest.read(str(tmp_path / "run/trained"))
     counts = train["taught"]["counts"]["train"]
-    assert "texts takes about " in said.text
     assert said.text.count("fold 2 of 2: accuracy") == 1
     answers = [*(tmp_path / "run/trained/taught").glob("*/answers/*")]
     assert sorted(path.name for path in answers) == ["fold-01.parquet", "fold-02.parquet"]
