@@ -51,7 +51,7 @@ _SAMPLE_ROWS = 128
 _REGRESSION_C = 2.0
 """Inverse strength of the regularization of the regression on the vectors."""
 _MAX_REGRESSION_STEPS = 1000
-"""Limit of the steps of its solver."""
+"""Limit of the steps of the solver of this regression."""
 _LINEAR_C = 4.0
 """Inverse strength of the regularization of the linear model of n-grams; one of
 ``linear_solver.STRENGTHS``."""
@@ -71,7 +71,7 @@ class TextRange:
     split: str
     uri: str
     start: int
-    """The first row."""
+    """The first row, counted from 0."""
     stop: int
     """The row after the last one."""
     step: int
@@ -242,6 +242,12 @@ def encode(table: pa.Table, part_id: PartId, *, encoder: str, folder: str) -> st
     Columns:
         read: ``text``.
         written: ``text`` (uint64, its hash, ascending), ``vector`` (fixed-size list of float32).
+
+    Args:
+        table: The texts of the range.
+        part_id: Number and key of the range as a part of the map stage.
+        encoder: Class of the encoder, ``module:class``.
+        folder: Folder of the file.
     """
     text = table["text"].combine_chunks()
     hashes, first = np.unique(hash_texts(text), return_index=True)
@@ -277,7 +283,7 @@ def fit(
 
     def find_vectors(number: int, text: pa.Array) -> np.ndarray:
         table = parquet.read(vector_files[number]).combine_chunks()
-        hashes = table["text"].to_numpy()
+        hashes = table["text"].to_numpy()  # ascending
         _, rows = find_sorted(hashes, hash_texts(text))
         flat = table["vector"].combine_chunks().flatten().to_numpy()
         return flat.reshape(len(table), -1)[rows]
@@ -381,7 +387,8 @@ def write_answers(
 ) -> None:
     """Write a file of answers for ``train.distill.teachers``, by any sentence encoder.
 
-    The texts are encoded in this process. The teacher is fitted as for ``encoder:NAME``.
+    The texts are encoded in this process. The teacher is fitted as for ``encoder:NAME``: if there
+    are more than 100,000 train rows, they are thinned evenly, and the others get no answer.
 
     Args:
         encoder: An object with ``encode(texts)``: a list of N strings gives an array ``(N, D)``.

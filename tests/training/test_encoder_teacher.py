@@ -40,7 +40,7 @@ WORDS = ("good", "fine", "bad", "poor", "day", "week", "news")
 @pytest.fixture
 def tiny(monkeypatch):
     """Let the settings name the encoder of the tests."""
-    monkeypatch.setitem(text_encoders.SOURCES, "tiny", ("numpy", TINY))
+    monkeypatch.setitem(text_encoders.SOURCES, "tiny", text_encoders.Source("numpy", TINY))
 
 
 def make_texts(number, seed):
