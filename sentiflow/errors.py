@@ -1,4 +1,4 @@
-"""Errors of input, settings, storage and jobs; helpers to write their messages."""
+"""Errors of input, settings, storage and jobs; functions that write their messages."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,7 +19,10 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """A location that does not exist or cannot be used from here; another node may reach it."""
+    """A location that does not exist or cannot be used from here; another node may reach it.
+
+    Finished parts stay for the next run. A sweep restarts the trial.
+    """
 
 
 class JobError(Exception):
@@ -27,15 +30,14 @@ class JobError(Exception):
 
 
 class WorkerError(JobError):
-    """A process of a job that died, or failed in a way that a retry may fix."""
+    """A training worker that was lost or failed, after all restarts; a sweep restarts the trial."""
 
 
 class UnavailableError(JobError):
-    """A server that does not answer, or not properly; a later try may succeed."""
+    """A server that does not answer, or not properly.
 
-
-_JOINERS = "\u200c\u200d"
-"""Zero-width non-joiner and joiner, which Persian, Hindi and emoji need."""
+    The next run of the command does the missing steps. A sweep restarts the trial.
+    """
 
 
 def shorten(text: str, length: int = 40) -> str:
@@ -53,7 +55,7 @@ MOST_LISTED = 10
 
 
 def few(items: Sequence[str], where: str = "") -> list[str]:
-    """Return at most ``MOST_LISTED`` items; if there are more, the last text says how many.
+    """Return the first ``MOST_LISTED`` items; if there are more, add a text with their number.
 
     Example:
         >>> few(["a", "b"]), few("abcdefghijklm", "in the report")[9:]
@@ -66,13 +68,18 @@ def few(items: Sequence[str], where: str = "") -> list[str]:
     return listed
 
 
-def list_worst(values: Mapping[str, float], form: str, where: str = "") -> str:
+def list_lowest(values: Mapping[str, float], form: str, where: str = "") -> str:
     """Write values with their names; of many values only the lowest, and the number of the rest.
 
+    Args:
+        values: The values, by name.
+        form: How to write one of them: a format string for the value and its name.
+        where: Where all values are listed.
+
     Example:
-        >>> list_worst({"joy": 0.5, "fear": 0.25}, "{:.0%} {}")
+        >>> list_lowest({"joy": 0.5, "fear": 0.25}, "{:.0%} {}")
         '50% joy, 25% fear'
-        >>> list_worst({f"star{n}": n for n in range(12, 0, -1)}, "{} {}", "in the report")[:40]
+        >>> list_lowest({f"star{n}": n for n in range(12, 0, -1)}, "{} {}", "in the report")[:40]
         'the lowest of 12: 1 star1, 2 star2, 3 st'
     """
     names = list(values)
@@ -94,6 +101,15 @@ def rows_are(count: int, kind: str = "") -> str:
     return f"{count:,} {kind}{'row is' if count == 1 else 'rows are'}"
 
 
+JOINERS = "\u200c\u200d"
+"""Zero-width non-joiner and joiner, which Persian, Hindi and emoji need."""
+
+
+def is_printable(text: str) -> bool:
+    """Say whether a text has only printable characters and joiners of letters and emoji."""
+    return all(character.isprintable() or character in JOINERS for character in text)
+
+
 def printable(text: str) -> str:
     r"""Escape all characters that are not printable, as they may control a terminal.
 
@@ -105,7 +121,7 @@ def printable(text: str) -> str:
     """
     characters = []
     for character in text:
-        if character.isprintable() or character in _JOINERS:
+        if is_printable(character):
             characters.append(character)
         else:
             characters.append(character.encode("unicode_escape").decode())

@@ -52,10 +52,10 @@ def fill(template: str, **values: object) -> str:
         "align": align,
         "columns": align_columns,
         "few": errors.few,
+        "lowest": errors.list_lowest,
         "percent": "{:.1%}".format,
         "table": align_table,
         "thousands": "{:,.0f}".format,
-        "worst": errors.list_worst,
         "wrap": wrap,
     }
     return environment.get_template(template).render(**values).rstrip()

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
-from sentiflow.errors import UserError, few, shorten
+from sentiflow.errors import JOINERS, UserError, few, is_printable, shorten
 
 BINARY = ("negative", "positive")
 """The classes of a binary model: negative and positive. Two classes of other names are not
@@ -13,12 +13,15 @@ binary."""
 SENTIMENT140 = (*BINARY, "neutral")
 """Classes of ``kind: sentiment140``; models learn the first two by default."""
 UNLABELLED = "unlabelled"
-"""Reserved name for values that mean no label, and for rows without a label."""
+"""Key in ``format.labels`` that lists the values meaning "no label"; it is no class.
+
+Rows without a label are counted under it, too.
+"""
 MAX_CLASSES = 100
 """Maximum number of classes."""
 MIN_CLASS_ROWS = 10
 """Minimum number of rows of a class that is learned."""
-_MAX_NAME = 60
+_MAX_NAME_LENGTH = 60
 """Maximum length of the name of a class in characters."""
 
 
@@ -56,10 +59,10 @@ def check_names(names: Sequence[str]) -> Sequence[str]:
         raise ValueError(f"there are {len(names)} classes, and at most {MAX_CLASSES} are possible")
     spellings: dict[str, list[str]] = {}
     for name in names:
-        if not name or name != name.strip() or not name.isprintable() or len(name) > _MAX_NAME:
+        if not _may_name_class(name):
             raise ValueError(
-                f"{name[:_MAX_NAME]!r} is not the name of a class: it must be printable, without "
-                f"blanks at its ends, of 1 to {_MAX_NAME} characters"
+                f"{name[:_MAX_NAME_LENGTH]!r} is not the name of a class: it must be printable, "
+                f"without blanks at its ends, of 1 to {_MAX_NAME_LENGTH} characters"
             )
         spellings.setdefault(name.casefold(), []).append(repr(name))
     for same in spellings.values():
@@ -68,46 +71,61 @@ def check_names(names: Sequence[str]) -> Sequence[str]:
     return names
 
 
-def check_learned(learned: Sequence[str] | None, learnable: Sequence[str]) -> None:
+def _may_name_class(name: str) -> bool:
+    """Say whether a class may have a name; joiners may be inside, but not at an end."""
+    has_clean_ends = name == name.strip().strip(JOINERS)
+    return 1 <= len(name) <= _MAX_NAME_LENGTH and has_clean_ends and is_printable(name)
+
+
+def check_chosen(chosen: Sequence[str] | None, available: Sequence[str]) -> None:
     """Check that the data have the classes that ``train.classes`` names.
+
+    Args:
+        chosen: ``train.classes``; None: not set.
+        available: The classes of the data.
 
     Raises:
         UserError: The data lack a class.
     """
-    unknown = [name for name in learned or () if name not in learnable]
+    unknown = [name for name in chosen or () if name not in available]
     if unknown:
         raise UserError(
             f"train.classes: the data have no {' or '.join(few(unknown))} to learn",
-            hint=f"the classes are {', '.join(few(learnable))}",
+            hint=f"the classes are {', '.join(few(available))}",
         )
 
 
-def _check_labels(value: Any) -> dict[str, tuple[str, ...]] | str:
-    """Check and return the values of each class; by default only an empty value is ``unlabelled``.
+def _read_labels(setting: Any) -> dict[str, tuple[str, ...]] | str:
+    """Read the values of each class; by default only an empty value is ``unlabelled``.
 
     Raises:
         ValueError: A name or a value cannot be used, or a value belongs to two classes.
     """
-    if value == "auto":
+    if setting == "auto":
         return "auto"
-    if not isinstance(value, Mapping):
+    if not isinstance(setting, Mapping):
         raise ValueError("must be auto, or the values of each class: {negative: n, positive: p}")
-    for name in value:
+    for name in setting:
         if not _is_text_or_integer(name):
             raise ValueError(f"the name of a class is written in quotes, not as {name!r}")
-    classes = [str(name) for name in value if name != UNLABELLED]
+    classes = [str(name) for name in setting if name != UNLABELLED]
     check_names(classes)
-    labels = {str(name): _list_values(name, values) for name, values in value.items()}
+    labels = {str(name): _list_values(name, values) for name, values in setting.items()}
     labels.setdefault(UNLABELLED, ("",))
     for name in classes:
         if not labels[name]:
             raise ValueError(f"{name!r} has no value: give one, or leave the class out")
     owners: dict[str, str] = {}
     for name, values in labels.items():
-        for written in values:
-            if written in owners:
-                raise ValueError(f"{written!r} is listed for {owners[written]} and for {name}")
-            owners[written] = name
+        for value in values:
+            owner = owners.get(value)
+            if owner == name:
+                raise ValueError(
+                    f"{value!r} is listed twice for {name}: blanks at the ends do not count"
+                )
+            if owner is not None:
+                raise ValueError(f"{value!r} is listed for {owner} and for {name}")
+            owners[value] = name
     return labels
 
 
@@ -125,9 +143,9 @@ def _list_values(name: Any, value: Any) -> tuple[str, ...]:
 
 
 def _is_text_or_integer(value: Any) -> bool:
-    """Whether a value is a string or an integer; YAML reads ``yes`` and ``no`` as bool."""
+    """Say whether a value is a string or an integer; YAML reads ``yes`` and ``no`` as bool."""
     return isinstance(value, str | int) and not isinstance(value, bool)
 
 
-Labels = Annotated[dict[str, tuple[str, ...]] | Literal["auto"], BeforeValidator(_check_labels)]
-"""The written values of each class and of ``unlabelled``; or ``auto``."""
+Labels = Annotated[dict[str, tuple[str, ...]] | Literal["auto"], BeforeValidator(_read_labels)]
+"""The values of each class, as files write them, and those of ``unlabelled``; or ``auto``."""

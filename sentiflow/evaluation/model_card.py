@@ -14,7 +14,7 @@ from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
-from sentiflow.errors import MOST_LISTED, UserError
+from sentiflow.errors import MOST_LISTED, UserError, is_printable
 from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
@@ -186,7 +186,7 @@ def _escape(value: object) -> str:
     """Write a value in one line without markup and without directories."""
     if isinstance(value, _Unescaped):
         return value
-    printed = "".join(c if c.isprintable() else " " for c in str(value))
+    printed = "".join(c if is_printable(c) else " " for c in str(value))
     line = re.sub(r"\s+", " ", printed)
     without_directories = _DIRECTORY.sub("", line)
     return _MARKUP.sub(r"\\\g<0>", without_directories)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.config.class_names import check_learned
+from sentiflow.config.class_names import check_chosen
 from sentiflow.data import input_files, manifest
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
@@ -109,7 +109,7 @@ def _prepare(
     num_labels = _correct(flow, plan.corrections)
     if flow.job.format.classes is None:
         flow.find_classes()
-        check_learned(plan.config.train.classes, flow.job.format.learnable)
+        check_chosen(plan.config.train.classes, flow.job.format.learnable)
     read = flow.ingest()
     notes = part_counts.check_labelled(
         read,

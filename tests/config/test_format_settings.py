@@ -40,6 +40,16 @@ FAULTS = {
         "format.labels",
         "'x' is listed for negative and for positive",
     ),
+    "a value twice": (
+        f"{{{LABELLED}, labels: {{negative: [n, 'n '], positive: p}}}}",
+        "format.labels",
+        "'n' is listed twice for negative: blanks at the ends do not count",
+    ),
+    "a joiner at the end": (
+        f'{{{LABELLED}, labels: {{"joy\\u200c": j, anger: a}}}}',
+        "format.labels",
+        "'joy\\u200c' is not the name of a class: it must be printable",
+    ),
     "two meanings of nothing": (
         f"{{{LABELLED}, labels: {{negative: n, positive: p, neutral: ''}}}}",
         "format.labels",
@@ -96,6 +106,7 @@ def test_an_invalid_format_is_refused_in_one_line(form, key, fault):
         "{kind: csv, columns: {text: 0}}",
         '{kind: csv, columns: {text: body, time: 3}, delimiter: "\\t", time_format: "%d.%m.%Y"}',
         f"{{{LABELLED}, labels: {{negative: 'no', positive: 'yes', unlabelled: []}}}}",
+        f"{{{LABELLED}, labels: {{بی\u200cطرف: 0, خشم: 1}}}}",  # Persian needs the non-joiner
     ],
 )
 def test_a_valid_format_is_accepted(form):

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from sentiflow.config.class_names import check_learned
+from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import Config
 from sentiflow.data import corpus, input_files, manifest, schema
 from sentiflow.data.answers import TEACHERS, read_answers
@@ -101,7 +101,7 @@ def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckRe
     yield from find_problem("columns", corpus.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from find_problem(
-            "labels", check_learned, config.train.classes, config.format.learnable
+            "labels", check_chosen, config.train.classes, config.format.learnable
         )
     yield from _check_corrections(config)
     if settings.unlabelled.files:
