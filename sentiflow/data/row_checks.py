@@ -122,7 +122,7 @@ def check(rows: pa.Table, form: CsvFormat | TableFormat, rules: RowRules) -> pa.
     if "user" in columns:
         columns["user"] = null_if_empty(pc.utf8_trim_whitespace(columns["user"]))
     if "time" in columns:
-        columns["time"] = times.read(columns["time"], form.time_format)
+        columns["time"] = times.parse(columns["time"], form.time_format)
     if rules.split_column and "split" in columns:
         split, is_unknown_split = _read_splits(columns["split"])
         columns["split"] = split

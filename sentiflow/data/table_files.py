@@ -74,7 +74,7 @@ class TableFormat:
     ``user`` and ``time``. A file may lack any of the columns except the text."""
     labels: Labels = NUMBERED
     time_format: str | None = None
-    """Format for ``times.read``, if times are written as text."""
+    """Format for ``times.parse``, if times are written as text."""
     has_row_ids: bool = True
     """Whether the files have their own ``row_id``. If not, rows are numbered over all files."""
     kept: tuple[tuple[str, pa.DataType], ...] = ()

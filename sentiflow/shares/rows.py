@@ -213,7 +213,7 @@ def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Arra
         raise UserError(
             f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"
         )
-    return times.read(written, time_format)
+    return times.parse(written, time_format)
 
 
 def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> None:

@@ -20,7 +20,7 @@ from sentiflow.data.table_files import TableFormat
     ],
 )  # fmt: skip
 def test_a_time_is_a_date_before_it_is_a_number_and_never_a_word(written, read):
-    (found,) = times.read(pa.array([written]), None).to_pylist()
+    (found,) = times.parse(pa.array([written]), None).to_pylist()
     assert found == (read and datetime.fromisoformat(read))
 
 
@@ -40,6 +40,9 @@ CLOCKS = [f"{day} 9:05" for day in DAYS]
         (["45322", "45323,25"], None, True, "reads 0 of 2 different times, but not '45322'"),
         (["soon 1", "2024-01-31"], None, False, "reads 1 of 2 different times, but not 'soon 1'"),
         (["now", "", None], "%d.%m.%Y", False, ""),
+        (["1965", "19690720", "1899-12-31"], None, False, ""),
+        (["1430", "0915"], None, True, "reads 0 of 2 different times, but not '1430'"),
+        (["05 May 2024"] * 9, "%d %B %Y", False, ""),
         (["1706659200", "2024", "-86400"], None, False, ""),
         ([*DAYS, "31/13/2024"], "%d/%m/%Y", False, ""),
     ],
@@ -58,6 +61,11 @@ def test_each_format_reads_its_own_times_alone(time_format):
     days = [datetime(2024, 1 + n % 9, 13 + n % 15, 10 + n % 14, 20 + n, 30) for n in range(30)]
     written = [day.strftime(time_format.replace("%z", "+0000")) for day in days]
     assert times.find_formats(pa.array(written)) == [time_format]
+
+
+def test_of_the_two_formats_with_the_name_of_a_month_may_has_one():
+    assert times.find_formats(pa.array(["05 May 2024", "17 May 2024"])) == ["%d %b %Y"]
+    assert times.find_formats(pa.array(["05 May 2024", "17 June 2024"])) == ["%d %B %Y"]
 
 
 def test_a_column_of_times_needs_no_reading():

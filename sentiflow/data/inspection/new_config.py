@@ -149,7 +149,7 @@ def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[
     if roles.time is None:
         return []
     written = pa.array(list(inspection.column(roles.time).counts), pa.string())
-    span = pc.min_max(times.read(written, roles.time_format)).as_py()
+    span = pc.min_max(times.parse(written, roles.time_format)).as_py()
     days = (span["max"] - span["min"]).days if span["max"] else 0
     unit = next(unit for unit, min_days in _MIN_DAYS.items() if days >= min_days)
     languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
