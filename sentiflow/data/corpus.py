@@ -291,7 +291,7 @@ def open_prepared(
     """Open the tweets of all splits of a prepared directory as a corpus."""
     splits = {}
     for split in schema.SPLITS:
-        for path in manifest.list_tables(record, uri, [f"tweets/split={split}"]):
+        for path in manifest.rows_by_file(record, uri, [f"tweets/split={split}"]):
             splits[path] = split
     files = filesystem.map_files(table_files.read_footer, splits)
     present = record["settings"]["keep_columns"]

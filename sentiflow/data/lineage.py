@@ -14,6 +14,7 @@ from sentiflow.config.train_sections import ModelSettings
 from sentiflow.data import csv_format, manifest
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
+from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import join
 
@@ -26,7 +27,11 @@ _MAX_NAMED = 3
 
 
 def models_of(scored: Manifest) -> dict[str, ModelInput]:
-    """List the models that made the predictions, by version; the last used model comes first."""
+    """List the models that made the predictions, by version; the last used model comes first.
+
+    If the manifest does not list the models of its scorings, ``inputs.model`` is the only one, and
+    its version is empty.
+    """
     newest_first = reversed(scored.get("scorings", []))
     versions = dict.fromkeys(scoring["model_version"] for scoring in newest_first)
     models = {name: scored["models"][name] for name in versions if name in scored["models"]}
@@ -49,13 +54,20 @@ def of_version(scored: Manifest, version: str) -> Manifest:
 
 
 def is_one_of_several(scored: Manifest) -> bool:
-    """Say whether :func:`of_version` made this manifest, and other models scored rows, too."""
+    """Say whether other models, too, scored rows of a manifest that :func:`of_version` made.
+
+    It has only the scorings of its own model: their rows are then fewer than all scored rows.
+    """
     num_rows = sum(scoring["rows"] for scoring in scored.get("scorings", ()))
     return 0 < num_rows < scored["counts"]["accepted"]
 
 
 def members_of(model: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """List the models that a model averages; only the model itself if it is not an average."""
+    """List the models that a model averages; only the model itself if it is not an average.
+
+    Args:
+        model: A :class:`ModelInput`; an average has ``members``.
+    """
     return model.get("members") or [model]
 
 
@@ -83,8 +95,12 @@ def describe_model(settings: Settings) -> str:
 
 
 def _settings_of_members(settings: Settings) -> Sequence[Settings]:
-    """List the settings of each averaged model; only the given settings if it is not an average."""
-    members: Sequence[Settings] = settings.get("members", [settings])
+    """List the settings of each averaged model; only the given settings if it is not an average.
+
+    Args:
+        settings: Settings of a package; of an average, they have the settings of its ``members``.
+    """
+    members: Sequence[Settings] = settings.get("members") or [settings]
     return members
 
 
@@ -147,9 +163,7 @@ class ScoredCorpus:
         """Identify the files of given test rows by content, in their order."""
         if not self.prepared:
             return []
-        files = self.prepared["inputs"]["csv"]["files"]
-        splits = self.prepared["settings"].get("fixed_files", [])
-        pairs = zip(files, splits, strict=False)  # files without a given split come last
+        pairs = manifest.given_splits(self.prepared)
         return [manifest.identify_file(file) for file, split in pairs if split == "test"]
 
     @property
@@ -194,20 +208,27 @@ def name_files(uris: Sequence[str]) -> str:
 
 
 def format_of(scored: Manifest) -> FormatSettings:
-    """Return the format of the input files of a scored corpus."""
-    reader = prepared_of(scored) or scored  # the stage that has read the files
-    return FormatSettings.model_validate(reader["settings"].get("format") or {})
+    """Return the format of the input files of a scored corpus.
+
+    If prepared data were scored, it is the format of their files. If these data are gone, it is the
+    format in the settings of the scoring.
+    """
+    described_by = prepared_of(scored) or scored
+    return FormatSettings.model_validate(described_by["settings"].get("format") or {})
 
 
 def label_values(scored: Manifest) -> dict[str, int]:
     """List the labels as files write them, each with the position of its class in the corpus."""
     form = format_of(scored)
-    names = manifest.find_classes(scored)
-    written = form.classes or ()
+    classes_of_format = form.classes or ()
+    classes_of_corpus = manifest.find_classes(scored)
     values = {}
     for value, code in csv_format.written_labels(form):
-        if code is not None and written[code] in names:
-            values[value] = names.index(written[code])
+        if code is None:
+            continue
+        name = classes_of_format[code]
+        if name in classes_of_corpus:
+            values[value] = classes_of_corpus.index(name)
     return values
 
 
@@ -215,7 +236,7 @@ def label_values(scored: Manifest) -> dict[str, int]:
 
 
 def name_folders(splits: Sequence[str] = SPLITS) -> tuple[str, ...]:
-    """Name the folders of prepared data with the rows of some splits.
+    """Name the folders of prepared data with the rows of some splits, for :func:`read_tables`.
 
     Example:
         >>> name_folders(["train", "test"])
@@ -231,7 +252,21 @@ def read_prepared(
     columns: Sequence[str],
     splits: Sequence[str] = SPLITS,
 ) -> pa.Table:
-    """Read columns of some rows of the prepared data behind predictions, in this order."""
+    """Read columns of some rows of the prepared data behind predictions.
+
+    Args:
+        scored: Manifest of the predictions.
+        prepared: Manifest of the prepared data.
+        row_ids: The rows.
+        columns: The columns.
+        splits: The splits to which the rows belong.
+
+    Returns:
+        ``row_id`` and the columns; row i belongs to ``row_ids[i]``.
+
+    Raises:
+        UserError: The prepared data lack a row, or a file is gone or damaged.
+    """
     uri = scored["inputs"]["corpus"]["uri"]
     tables = read_tables(uri, prepared, name_folders(splits), ["row_id", *columns])
     found = []
@@ -240,6 +275,11 @@ def read_prepared(
         found.append(table.filter(is_wanted))
     rows = pa.concat_tables(found)
     place = pc.index_in(pa.array(row_ids), value_set=rows["row_id"].combine_chunks())
+    if place.null_count:
+        raise UserError(
+            f"{uri} lacks {place.null_count:,} of {len(row_ids):,} rows of the predictions",
+            hint="sentiflow score CONFIG --overwrite scores it again",
+        )
     return rows.take(place)
 
 
@@ -247,6 +287,12 @@ def read_tables(
     uri: str, record: Manifest, folders: tuple[str, ...], columns: list[str]
 ) -> Iterator[pa.Table]:
     """Read columns of the Parquet files in some folders of a finished directory, part by part.
+
+    Args:
+        uri: The directory.
+        record: Its manifest.
+        folders: Paths with a slash at the end.
+        columns: The columns.
 
     Raises:
         UserError: A file is gone or damaged.
@@ -257,7 +303,8 @@ def read_tables(
         if not item["path"].startswith(folders):
             continue
         file = join(uri, item["path"])
-        with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
-            if sizes.get(item["path"]) != item["bytes"]:
-                raise FileNotFoundError(file)
+        problem = f"{file} is gone or damaged"
+        if sizes.get(item["path"]) != item["bytes"]:
+            raise UserError(problem, hint=hint)
+        with errors.as_fault_of(file, problem, hint=hint):
             yield from parquet.read_batches(file, columns=columns)

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, cast
@@ -51,8 +51,11 @@ _NEEDED = (
     "inputs.corpus",
     "inputs.model.settings.classes",
 )
-"""Keys that a manifest of predictions must have, in addition to the keys of every manifest."""
-_NOT_OURS = (
+"""Keys that a manifest of predictions must have, in addition to the keys of every manifest.
+
+The type ``Manifest`` cannot require them, as it is one type for the manifests of all stages.
+"""
+_UNREADABLE_HINT = (
     "it is damaged, or of another version or program: delete the directory, or choose another one"
 )
 """Hint for a manifest that cannot be read, or that lacks a key."""
@@ -70,7 +73,7 @@ def identify(stage: str, settings: Settings, inputs: Mapping[str, Any]) -> str:
     return fingerprint([FORMAT_VERSION, stage, settings, contents])
 
 
-def describe(
+def make(
     stage: str,
     settings: Settings,
     inputs: Mapping[str, Any],
@@ -129,9 +132,7 @@ def read(uri: str, *, stage: str = "") -> Manifest | None:
     path = join(uri, MANIFEST)
     try:
         content = filesystem.read_bytes(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except ValueError:  # not a possible name of a directory
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte in the URI
         return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
@@ -157,7 +158,7 @@ def parse(content: bytes, path: str) -> Manifest:
         key = ".".join(map(str, fault["loc"])) or "all of it"
         raise UserError(
             f"{path} is not a manifest of this sentiflow: {shorten(key, 80)}: {fault['msg']}",
-            hint=_NOT_OURS,
+            hint=_UNREADABLE_HINT,
         ) from error
     for item in record["files"]:
         if not is_inside(item["path"]):
@@ -171,6 +172,7 @@ def parse(content: bytes, path: str) -> Manifest:
 
 @functools.cache
 def _validator() -> TypeAdapter[Manifest]:
+    """Make the validator when the first manifest is read: it takes a while."""
     return TypeAdapter(Manifest)
 
 
@@ -179,7 +181,7 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
 
     Args:
         uri: The directory.
-        stage: The stage.
+        stage: The stage; ``model`` for a model package.
         setting: The setting that holds the location, for messages.
 
     Raises:
@@ -201,7 +203,9 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
     if stage == "score":
         for key in _NEEDED:
             if not _has_key(record, key):
-                raise UserError(f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_NOT_OURS)
+                raise UserError(
+                    f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_UNREADABLE_HINT
+                )
     damaged = find_damaged(uri, record, filesystem.sizes(uri))
     if damaged:
         raise UserError(f"{setting}: {join(uri, damaged)} is missing or damaged", hint=way_out)
@@ -246,8 +250,10 @@ def find_damaged(uri: str, record: Manifest, sizes: Mapping[str, int]) -> str:
             return item["path"]
     for item in record["files"]:
         path = item["path"]
-        if path.endswith(f"/{MANIFEST}") and _read_listed(uri, record, path) is None:
-            return path
+        if path.endswith(f"/{MANIFEST}"):
+            has_changed = _read_listed(uri, record, path) is None
+            if has_changed:
+                return path
     return ""
 
 
@@ -292,25 +298,45 @@ def identify_file(item: InputFile) -> str:
 
 def identify_learned_files(prepared: Manifest) -> set[str]:
     """Identify the input files of prepared data by content, without files of given test rows."""
+    return {identify_file(file) for file, split in given_splits(prepared) if split != "test"}
+
+
+def given_splits(prepared: Manifest) -> Iterator[tuple[InputFile, str | None]]:
+    """Pair each input file of prepared data with the split given to its rows; None: not given."""
     files = prepared["inputs"]["csv"]["files"]
-    splits = prepared["settings"].get("fixed_files", [])  # only the first files have a given split
-    pairs = itertools.zip_longest(files, splits)
-    return {identify_file(item) for item, split in pairs if split != "test"}
+    of_first_files = prepared["settings"].get("fixed_files", [])
+    splits = itertools.chain(of_first_files, itertools.repeat(None))
+    return zip(files, splits, strict=False)
 
 
-def list_tables(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
-    """List the files of some folders of a finished directory in order, with their row counts."""
+def rows_by_file(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
+    """List the files of some folders of a finished directory in order, each with its row count.
+
+    Args:
+        record: The manifest of the directory.
+        uri: The directory.
+        folders: Paths without a slash at the end.
+    """
     files = sorted(record["files"], key=lambda item: item["path"])
-    tables = {}
+    num_rows = {}
     for folder in folders:
         for item in files:
             if item["path"].startswith(f"{folder}/"):
-                tables[join(uri, item["path"])] = item["rows"] or 0
-    return tables
+                num_rows[join(uri, item["path"])] = item["rows"] or 0
+    return num_rows
 
 
 def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
-    """Read the manifest of an input; None if it is missing or has been replaced since."""
+    """Read the manifest of a finished directory that was an input.
+
+    Args:
+        inputs: Inputs by name: ``inputs`` of a manifest, or a model with its ``training``.
+        name: The name of the input.
+
+    Returns:
+        The manifest. None if there is no such input, if files were the input, or if the directory
+        is gone or has been replaced since.
+    """
     described = inputs.get(name) or {}
     if "uri" not in described:
         return None
@@ -321,17 +347,17 @@ def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
 
 
 def reference(uri: str, record: Manifest) -> Input:
-    """Describe a finished directory as an input of the next stage."""
+    """Describe a finished directory as an input, for the manifest of the next stage."""
     return {"uri": uri, "fingerprint": record["fingerprint"]}
 
 
 def find_classes(record: Manifest) -> tuple[str, ...]:
-    """Return the classes of prepared data; a label is a position among them."""
+    """Return the classes of prepared data or of predictions; a label is a position among them."""
     return tuple(record["classes"])
 
 
 def find_learnable(record: Manifest) -> tuple[str, ...]:
-    """Return the classes whose rows are encoded, in the order of :func:`find_classes`.
+    """Return the classes whose rows prepare encodes, in the order of :func:`find_classes`.
 
     These are all classes; for Sentiment140 only negative and positive.
     """
@@ -340,11 +366,11 @@ def find_learnable(record: Manifest) -> tuple[str, ...]:
     return find_classes(record)
 
 
-def list_learned(record: Manifest) -> tuple[str, ...]:
+def find_default_classes(record: Manifest) -> tuple[str, ...]:
     """Return the classes of prepared data that a model learns unless the settings name others.
 
-    A class needs ``MIN_CLASS_ROWS`` rows, not counting given test rows. Negative and positive of
-    Sentiment140 are always learned.
+    A class needs ``MIN_CLASS_ROWS`` rows, not counting given test rows. If only negative and
+    positive can be learned, both always are.
     """
     learnable = find_learnable(record)
     if learnable == BINARY:

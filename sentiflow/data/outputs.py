@@ -110,7 +110,7 @@ class Output:
             JobError: A file is missing, an input was replaced, or another job holds the directory.
         """
         uri = self.spec.uri
-        record = manifest.describe(
+        record = manifest.make(
             self.spec.stage,
             self.spec.settings,
             inputs or self.spec.inputs,

@@ -93,7 +93,7 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
         "fingerprint": _identify(model["members"]),
         "models": model["members"],
     }
-    record = manifest.describe(
+    record = manifest.make(
         "model",
         model["settings"],
         {MEMBERS: members},

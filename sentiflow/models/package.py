@@ -254,7 +254,7 @@ class ModelPackage:
         optional: dict[str, Any] = {}
         if refit:
             optional["refit"] = refit
-        record = manifest.describe(
+        record = manifest.make(
             "model",
             settings,
             lineage | {"content": content_input},

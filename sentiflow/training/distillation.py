@@ -74,12 +74,12 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     entries = list_result(spec.uri, record, path=path)
     learned_folders = [f"split={split}" for split in LEARNED]
     return Taught(
-        files=manifest.list_tables(record, spec.uri, learned_folders),
+        files=manifest.rows_by_file(record, spec.uri, learned_folders),
         entries=entries,
         uri=spec.uri,
         fingerprint=record["fingerprint"],
         counts=record["counts"],
-        of_folds=list(manifest.list_tables(record, spec.uri, [ANSWERS])),
+        of_folds=list(manifest.rows_by_file(record, spec.uri, [ANSWERS])),
     )
 
 

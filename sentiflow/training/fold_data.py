@@ -94,7 +94,7 @@ def _read_texts(job: TrainJob, splits: Sequence[str]) -> tuple[pa.Table, int]:
     labelled = pa.concat_tables(parquet.read(uri, columns=_TWEETS) for uri in uris)
     num_classes = len(manifest.find_learnable(job.prepared))
     labelled = labelled.filter(pc.less(labelled["label"], num_classes))
-    uris = manifest.list_tables(job.prepared, job.settings.prepared_uri, ["unlabelled"])
+    uris = manifest.rows_by_file(job.prepared, job.settings.prepared_uri, ["unlabelled"])
     further = [parquet.read(uri, columns=["row_id", "text"]) for uri in uris]
     table = pa.concat_tables([labelled, *further], promote_options="default")
     return table.combine_chunks(), len(labelled)
@@ -259,7 +259,7 @@ def _read_to_teach(
         prepared_uri=uri,
     )
     tables = [labelled]
-    for each in manifest.list_tables(job.prepared, uri, ["unlabelled"]) | made:
+    for each in manifest.rows_by_file(job.prepared, uri, ["unlabelled"]) | made:
         tables.append(learned_classes.relabel(parquet.read(each), of_fold.positions))
     form = schema.TAUGHT.remove(schema.TAUGHT.get_field_index("teacher"))
     return pa.concat_tables(each.select(form.names).cast(form) for each in tables).combine_chunks()

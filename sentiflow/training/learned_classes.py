@@ -112,7 +112,7 @@ def _choose_names(
             f"train.classes: no row to learn has the class {' or '.join(few(unknown))}",
             hint=split_has,
         )
-    chosen = settings.classes or manifest.list_learned(prepared)
+    chosen = settings.classes or manifest.find_default_classes(prepared)
     names = tuple(name for name in learnable if name in chosen)
     if len(names) < 2:
         raise UserError("a classifier needs rows of two classes or more", hint=split_has)

@@ -24,7 +24,7 @@ class PreparedFiles:
         """List the files in the directory ``uri``."""
 
         def list_files(folder: str) -> dict[str, int]:
-            return manifest.list_tables(prepared, uri, [folder])
+            return manifest.rows_by_file(prepared, uri, [folder])
 
         return cls(
             tweets={split: list_files(f"tweets/split={split}") for split in SPLITS},

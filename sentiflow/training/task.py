@@ -239,7 +239,7 @@ class _Worker:
             }
         )
         train = self.train_input
-        unlabelled = manifest.list_tables(self.job.prepared, settings.prepared_uri, ["unlabelled"])
+        unlabelled = manifest.rows_by_file(self.job.prepared, settings.prepared_uri, ["unlabelled"])
         if unlabelled:
             files = self.job.list_files("encoded", self.job.splits)
             train = self._make_input(files | unlabelled)

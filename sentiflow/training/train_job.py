@@ -67,7 +67,7 @@ class TrainJob:
     def list_files(self, table: str, splits: Sequence[str]) -> dict[str, int]:
         """List the files of a table in their order, with the rows of each."""
         folders = [f"{table}/split={split}" for split in splits]
-        return manifest.list_tables(self.prepared, self.settings.prepared_uri, folders)
+        return manifest.rows_by_file(self.prepared, self.settings.prepared_uri, folders)
 
 
 def describe(

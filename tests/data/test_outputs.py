@@ -173,7 +173,7 @@ def test_a_result_within_another_is_known_by_its_manifest(spec, folder):
         outer = OutputSpec("train", str(folder), {"seed": seed}, {}, owns=("model",))
         output = begin(outer, overwrite=True)
         files = [output.write("model/weights", b"%d" % seed) | {"path": "weights"}]
-        inner = manifest.describe("model", {"seed": seed}, {}, counts={}, files=files)
+        inner = manifest.make("model", {"seed": seed}, {}, counts={}, files=files)
         filesystem.write_bytes(f"{output.uri}/model/manifest.json", manifest.to_json(inner))
         listed = list_result(f"{output.uri}/model", inner, path="model")
         return outer, output.publish(counts={}, files=listed, seconds=0)

@@ -228,15 +228,28 @@ def test_a_labelled_corpus_has_nothing_to_draw(tmp_path):
         labels.draw(load(tmp_path), 10)
 
 
-def test_texts_that_predictions_do_not_have_are_those_of_the_prepared_data(tmp_path):
-    table, prepared = draw(90)[0], str(tmp_path / "prepared")
-    tweets, files = table.select(["row_id", "text"]), list[dict]()
-    for number, split in enumerate(("train", "validation", "test")):
+def score_prepared(folder, table, splits):
+    """Prepare 30 rows for each split, and score a table without its texts as these data."""
+    prepared = str(folder / "prepared")
+    tweets = table.select(["row_id", "text"])
+    files = []
+    for number, split in enumerate(splits):
         part = tweets.slice(30 * number, 30)
         files += parquet.write_part(prepared, f"tweets/split={split}/part-0.parquet", part)
     publish(OutputSpec("prepare", prepared, {"format": {}}, {}), files=files)
     record = manifest.read(prepared)
-    score(tmp_path, table.drop_columns("text"), corpus=manifest.reference(prepared, record))
+    score(folder, table.drop_columns("text"), corpus=manifest.reference(prepared, record))
+    return tweets
+
+
+def test_a_row_that_the_prepared_data_lack_is_an_error(tmp_path):
+    score_prepared(tmp_path, draw(90)[0], ["train", "test"])
+    with pytest.raises(UserError, match=r"prepared lacks 30 of 90 rows of the predictions"):
+        labels.draw(load(tmp_path), 90)
+
+
+def test_texts_that_predictions_do_not_have_are_those_of_the_prepared_data(tmp_path):
+    tweets = score_prepared(tmp_path, draw(90)[0], ["train", "validation", "test"])
     drawn, _ = labels.draw(load(tmp_path, by="airline"), 40)
     texts = dict(zip(tweets["row_id"].to_pylist(), tweets["text"].to_pylist(), strict=True))
     assert drawn["text"].tolist() == [texts[number] for number in drawn["row_id"]]

@@ -186,7 +186,7 @@ class TestStudent:
     ):
         _, config, record = student
         taught = record["taught"]["uri"]
-        files = manifest.list_tables(manifest.read(taught), taught, ["split=train"])
+        files = manifest.rows_by_file(manifest.read(taught), taught, ["split=train"])
         train = config.train.model_copy(update={"num_epochs": 6})
         for name, rows in (("soft", files), ("hard", None)):
             places = [str(tmp_path / name / folder) for folder in ("checkpoints", "model")]

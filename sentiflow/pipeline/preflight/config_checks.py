@@ -181,7 +181,7 @@ def _check_teachers(config: Config) -> None:
         classes = config.format.learnable
         record = manifest.read(settings.prepared_uri)
         if record is not None and record["stage"] == "prepare":
-            classes = manifest.list_learned(record)
+            classes = manifest.find_default_classes(record)
     for teacher in model_sources.find_teachers(config, classes):
         if isinstance(teacher, tuple):  # files of answers
             read_answers(teacher, classes or ())
