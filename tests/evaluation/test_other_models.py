@@ -205,10 +205,10 @@ def test_student_and_teachers_are_measured_on_the_rows_that_these_answered(run):
 def test_answers_that_are_gone_or_of_another_corpus_give_the_reason(run, runs, tmp_path):
     uri, *_ = run
     other = runs.prepare("other", csv={"fingerprint": "b", "files": []})
-    elsewhere = runs.score("elsewhere", other, f"{uri}/trained", split=None)
+    elsewhere = runs.score("elsewhere", other, f"{uri}/trained", split=by_tens())
     record = manifest.read(f"{elsewhere}/scored")
-    rows = evaluated_rows.of_split(evaluated_rows.read(f"{elsewhere}/scored", record), "all")
-    found, reason = other_models.compare_teachers(rows, record, split="all")
+    rows = evaluated_rows.of_split(evaluated_rows.read(f"{elsewhere}/scored", record), "test")
+    found, reason = other_models.compare_teachers(rows, record, split="test")
     assert found is None
     assert reason == "the teachers have answered only the rows of the model's prepared data"
     shutil.rmtree(tmp_path / "taught")
