@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
@@ -15,7 +16,7 @@ import typer
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import LogHandler, clean
-from sentiflow.storage import errors
+from sentiflow.storage.errors import explain
 
 log = logging.getLogger(__name__)
 
@@ -27,12 +28,12 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except SystemExit as ended:
+        # 1: the job failed; above 128: a signal ended it. Then a thread of Ray may still work. In a
+        # normal exit it would crash, or keep the process alive.
         if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
             try:
                 sys.stdout.flush()
             finally:
-                # A thread of Ray may still work. In a normal exit it would crash, or keep the
-                # process alive.
                 os._exit(ended.code)
         raise
 
@@ -60,9 +61,8 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     received: list[int] = []
 
     def interrupt(number: int, frame: object) -> NoReturn:
-        signal.signal(
-            number, signal.SIG_IGN
-        )  # a shell may send the signal again while the run ends
+        # A shell may send the signal again while the run ends.
+        signal.signal(number, signal.SIG_IGN)
         received.append(number)
         _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
         raise_interrupt(number, frame)
@@ -80,9 +80,11 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             received.append(signal.SIGINT)
             _say_interrupted()
         raise typer.Exit(128 + received[0]) from None
-    except BrokenPipeError:
-        # The reader of standard output is gone. At exit Python writes the rest of the buffer, which
-        # would raise the error again: it goes to a null device.
+    except BrokenPipeError as error:
+        if not _is_reader_gone():  # the pipe or connection of another process is broken
+            raise typer.Exit(_print_error(error)) from None
+        # At exit Python writes the rest of its buffer, which would raise the error again. So the
+        # null device takes the place of standard output.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
         raise typer.Exit(1) from None
@@ -91,6 +93,14 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     finally:
         for number in handled:
             signal.signal(number, signal.SIG_DFL)
+
+
+def _is_reader_gone() -> bool:
+    """Say whether nobody reads standard output or standard error any more."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        poll.register(stream.fileno(), 0)  # no events: only errors and hang-ups are reported
+    return bool(poll.poll(0))
 
 
 def _set_up_logging(verbose: bool) -> None:
@@ -108,7 +118,7 @@ def _set_up_logging(verbose: bool) -> None:
 
 def _print_error(error: Exception) -> int:
     """Print an error as one line, an unexpected one with its traceback; return the exit code."""
-    explained = errors.explain(error) or error
+    explained = explain(error) or error  # a fault of a disk or of an object store
     message = str(explained)
     if not isinstance(explained, UserError | JobError):
         typer.echo(clean(traceback.format_exc().rstrip()), err=True)
@@ -118,10 +128,13 @@ def _print_error(error: Exception) -> int:
 
 
 def raise_interrupt(number: int, frame: object) -> NoReturn:
-    """Let a signal end the work as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
+    """End the work on a signal as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
+
+    It raises no other error, because code of Ray that waits for a result drops or changes all
+    others that a signal handler raises.
 
     Raises:
-        KeyboardInterrupt: Code of Ray that waits drops or changes all other errors of a handler.
+        KeyboardInterrupt: Always.
     """
     raise KeyboardInterrupt(number)
 

@@ -6,12 +6,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
-from sentiflow.config.types import (
-    Column,
-    Encoding,
-    RequiredColumn,
-    Settings,
-)
+from sentiflow.config.types import Column, Encoding, RequiredColumn, Settings
 
 
 class ColumnsSettings(Settings):
@@ -35,7 +30,7 @@ class FormatSettings(Settings):
     section: ClassVar[str] = "format"
     """Key of this section, for messages."""
     default_columns: ClassVar[tuple[str, ...]] = ("text", "label")
-    """Columns that Parquet files must have without ``columns``."""
+    """Columns that Parquet files must have if ``columns`` is not set."""
 
     kind: Literal["sentiment140", "csv"] = "sentiment140"
     """Format of the input files. ``sentiment140``: the columns target, id, date, flag, user, text
@@ -45,11 +40,11 @@ class FormatSettings(Settings):
     columns: ColumnsSettings | None = None
     """``csv``: the column of each meaning."""
     labels: Labels | None = None
-    """``csv``: the written values of each class, one or a list: ``{negative: [n, neg], positive:
-    p}``, with any names. ``unlabelled`` lists the values that mean no label; default: an empty one.
-    Unlabelled rows are scored, but never trained on. Rows with any other value are rejected.
-    ``auto``: every value except an empty one is the name of a class. Surrounding white space is
-    ignored."""
+    """``csv``: the classes, under any names, each with the value that means it in the files, or a
+    list of such values: ``{negative: [n, neg], positive: p}``. ``unlabelled`` lists the values that
+    mean no label; default: an empty one. Unlabelled rows are scored, but never trained on. Rows
+    with any other value are rejected. ``auto``: every value is the name of a class, except an empty
+    one and ``unlabelled``, which mean no label. Surrounding white space is ignored."""
     header: bool | None = None
     """``csv``: whether the first record holds the names of the columns. Default: true if
     ``columns`` has a name."""
@@ -80,7 +75,11 @@ class FormatSettings(Settings):
 
     @property
     def learnable(self) -> tuple[str, ...]:
-        """The classes whose rows are encoded: all, except for Sentiment140 only the first two."""
+        """The classes that a model can learn: their rows are encoded.
+
+        These are all classes, but for ``sentiment140`` only negative and positive. For ``auto`` it
+        is empty until :meth:`name_classes` has named the classes.
+        """
         if self.kind == "sentiment140":
             return BINARY
         return self.classes or ()
@@ -117,8 +116,12 @@ class FormatSettings(Settings):
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
         if (self.columns.label is None) != (self.labels is None):
             raise ValueError("columns.label and labels need each other, such as labels: auto")
-        if len(self.delimiter) != 1 or not self.delimiter.isascii() or self.delimiter in '"\r\n':
+        if len(self.delimiter) != 1 or not self.delimiter.isascii():
             raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
+        if self.delimiter in '"\r\n':
+            raise ValueError(
+                f"delimiter {self.delimiter!r} separates nothing: it quotes a value or ends a line"
+            )
         if self.header is False and self._column_names:
             raise ValueError(f"column {self._column_names[0]!r} is a name, but header is false")
         return self

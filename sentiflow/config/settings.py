@@ -40,8 +40,8 @@ def load(
         command: The command that will use the settings; the settings that it requires
             must be given.
         base: Directory of relative locations. Default: the working directory.
-        submitted: Whether this is a job submitted to a cluster. Default: see
-            :func:`ray_job.is_here`.
+        submitted: Whether this is a job submitted to a cluster. Default: it is if Ray has
+            started this process as a submitted job.
 
     Raises:
         UserError: The file is missing or not YAML, or settings are wrong; the message has a line
@@ -84,7 +84,7 @@ def _to_plain(value: Any) -> Any:
 
 
 def _change(raw: dict[str, Any], changes: Mapping[str, Any], prefix: str = "") -> None:
-    """Put values into a settings dictionary; settings of a section that are not given stay.
+    """Put nested values into a settings dictionary; the other settings of a section stay.
 
     Raises:
         UserError: A section in a key is a value.
@@ -187,13 +187,13 @@ def flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def list_own(train: TrainSettings) -> list[str]:
-    """List the dotted keys of the preset's settings that ``train`` has with another value."""
+def list_preset_changes(train: TrainSettings) -> list[str]:
+    """List the keys of settings whose value differs from the value in the preset of ``train``."""
     if train.preset is None:
         return []
-    own = flatten(train.model_dump(mode="json"))
+    chosen = flatten(train.model_dump(mode="json"))
     preset = flatten(yaml_text.read_presets()[train.preset])
-    return [f"train.{key}" for key, value in preset.items() if own[key] != value]
+    return [f"train.{key}" for key, value in preset.items() if chosen[key] != value]
 
 
 def _list_texts(value: Any) -> list[str]:
@@ -238,12 +238,17 @@ def _locate(config: ConfigLike, overrides: Overrides) -> faults.SettingsSource:
     """Find where each setting was typed: in a line of the file, or in an override."""
     if isinstance(config, Mapping):
         return faults.SettingsSource("settings")
-    are_values = isinstance(overrides, Mapping)  # changed by a Python program
+    if isinstance(overrides, Mapping):  # from a Python program
+        changed = list(overrides)
+        place = "changed settings"
+    else:
+        changed = [override.partition("=")[0] for override in overrides]
+        place = "command line"
     return faults.SettingsSource(
         name=str(config),
         lines=yaml_text.find_lines(Path(config).read_text(encoding="utf-8")),
-        overrides=[override.partition("=")[0] for override in overrides],
-        place_of_overrides="changed settings" if are_values else "command line",
+        overrides=changed,
+        place_of_overrides=place,
     )
 
 
@@ -256,15 +261,20 @@ def _apply(raw: dict[str, Any], override: str) -> None:
     key, equals, value = override.partition("=")
     if not equals or not key:
         raise UserError(f"cannot read the override {override!r}", hint="write section.key=value")
-    if not value.strip():
+    is_delimiter = key.endswith(".delimiter") and len(value) == 1  # may be a tab or a blank
+    if not value.strip() and not is_delimiter:
         raise UserError(f"{override!r} has no value", hint=f"write {key}=null for no value")
     put(raw, key, _parse_value(value, override))
 
 
 def _parse_value(value: str, override: str) -> Any:
-    """Parse the value of an override as YAML; a delimiter or a time format needs no quotes."""
-    is_delimiter = len(value) == 1 and not value.isalnum()
-    if is_delimiter or value.startswith("%"):
+    """Parse the value of an override as YAML.
+
+    A single sign, such as a delimiter, and a time format mean themselves, without quotes.
+    """
+    is_sign = len(value) == 1 and not value.isalnum()
+    is_time_format = value.startswith("%")
+    if is_sign or is_time_format:
         return value
     try:
         return yaml_text.parse(value)

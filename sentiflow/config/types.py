@@ -31,6 +31,7 @@ def _as_tuple(value: Any) -> Any:
 Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 """Strings; a single string may be written without a list."""
 Locations = Annotated[Strings, LOCATION]
+"""Paths or URIs."""
 
 
 def check_models(value: Any) -> Any:
@@ -64,6 +65,7 @@ def _check_zone(value: str) -> str:
 
 
 TimeZone = Annotated[str, AfterValidator(_check_zone)]
+"""The name of a time zone, such as ``Europe/Berlin``."""
 
 
 def _check_count(value: Any) -> int | str:
@@ -74,12 +76,18 @@ def _check_count(value: Any) -> int | str:
     raise ValueError("must be auto, or a whole number of at least 1")
 
 
+CountOrAuto = Annotated[int | str, BeforeValidator(_check_count)]
+
+
 def _check_share(value: Any) -> float | str:
     """Check that a value is ``auto`` or a number from 0 to 1."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value == "auto" or (is_number and 0 <= value <= 1):
         return value
     raise ValueError("must be auto, or a number from 0 to 1")
+
+
+ShareOrAuto = Annotated[float | str, BeforeValidator(_check_share)]
 
 
 _ENCODINGS = {
@@ -95,7 +103,11 @@ UTF-8. UTF-16 is detected by its byte order mark and converted to UTF-8 when it 
 
 
 def _check_encoding(value: Any) -> str:
-    """Return the value of the setting for any name of an encoding in Python."""
+    """Convert Python's names of the supported encodings to the values of the setting.
+
+    Raises:
+        ValueError: Files in this encoding cannot be read.
+    """
     try:
         return _ENCODINGS[codecs.lookup(value).name]
     except (LookupError, TypeError) as error:
@@ -106,8 +118,6 @@ def _check_encoding(value: Any) -> str:
 
 
 Encoding = Annotated[Literal["utf-8", "latin-1", "cp1252"], BeforeValidator(_check_encoding)]
-CountOrAuto = Annotated[int | str, BeforeValidator(_check_count)]
-ShareOrAuto = Annotated[float | str, BeforeValidator(_check_share)]
 
 
 class Settings(BaseModel):
@@ -145,7 +155,7 @@ RequiredColumn = Annotated[int | str, BeforeValidator(_check_column)]
 def check_patterns(patterns: dict[str, str]) -> dict[str, str]:
     """Check that each value is a regular expression of RE2, whose time is linear in the text."""
     if not patterns:
-        return patterns
+        return patterns  # without the import, which takes time
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -201,9 +211,12 @@ def _check_choices(value: Any) -> Any:
     try:
         return RangeSettings.model_validate(value)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        message = fault["msg"].removeprefix("Value error, ")
-        names = [str(part) for part in fault["loc"]]
+        listed = error.errors(include_url=False)
+        key = listed[0]["loc"][:1]  # empty if the rule is about both ends
+        of_key = [fault for fault in listed if fault["loc"][:1] == key]
+        # Of low and high, the last fault is the one as a float, and holds for an int, too.
+        message = of_key[-1]["msg"].removeprefix("Value error, ")
+        names = [str(part) for part in key]
         raise ValueError(": ".join([*names, message])) from error
 
 
@@ -213,6 +226,8 @@ def _flatten_space(value: Any, prefix: str = "") -> Any:
         return value
     flat: dict[str, Any] = {}
     for key, choices in value.items():
+        # One key of a range is enough: no section has a setting of this name, and a message about
+        # an incomplete range helps more.
         is_range = isinstance(choices, dict) and bool(choices.keys() & RangeSettings.model_fields)
         if isinstance(choices, dict) and choices and not is_range:
             flat |= _flatten_space(choices, f"{prefix}{key}.")

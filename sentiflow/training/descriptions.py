@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sentiflow.config.class_names import BINARY
-from sentiflow.config.settings import list_own
+from sentiflow.config.settings import list_preset_changes
 from sentiflow.data.manifest_types import Unsure
 from sentiflow.metrics import abstention
 from sentiflow.tracking import refits
@@ -53,7 +53,7 @@ def describe_plan(
         yield why
     if plan.settings.linear == "auto":
         yield _describe_linear(plan)
-    changed = list_own(plan.settings)
+    changed = list_preset_changes(plan.settings)
     if changed:
         yield (
             f"the config overrides settings of preset {plan.settings.preset}: {', '.join(changed)}"

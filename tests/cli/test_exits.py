@@ -45,6 +45,26 @@ def test_a_log_that_cannot_be_written_does_not_end_a_job(tmp_path):
     assert (tmp_path / "a.csv").read_bytes().count(b"\n") == 10
 
 
+def test_only_a_reader_that_is_gone_ends_a_command_without_a_word(tmp_path):
+    script = tmp_path / "job.py"
+    script.write_text(
+        "from sentiflow.cli import exits\n"
+        "@exits.reporting()\n"
+        "def job(fault: str):\n"
+        "    if fault == 'connection':\n"
+        "        raise BrokenPipeError(32, 'Broken pipe')\n"
+        "    print(' ' * 1_000_000)\n"
+        "exits.run_alone(job)\n"
+    )
+    done = shell(f"{sys.executable} {script} connection | cat; exit ${{PIPESTATUS[0]}}")
+    assert done.returncode == 1
+    assert done.stderr.endswith(
+        "\nsentiflow: the job failed: BrokenPipeError: [Errno 32] Broken pipe\n"
+    )
+    done = shell(f"{sys.executable} {script} output | true; exit ${{PIPESTATUS[0]}}")
+    assert (done.returncode, done.stderr) == (1, "")
+
+
 def test_an_encoding_that_lacks_a_character_gives_an_escape():
     write = "lambda: typer.echo('caf\\xe9 \\u20ac')"
     script = f"import typer; from sentiflow.cli import exits; exits.run({write})"

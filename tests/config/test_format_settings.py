@@ -73,6 +73,11 @@ FAULTS = {
     ),
     "a list": (f"{{{LABELLED}, labels: [a, b]}}", "format.labels", "must be auto, or the values"),
     "two characters": ("{kind: csv, columns: {text: 0}, delimiter: '::'}", "format", "'::' is not"),
+    "a quote": (
+        """{kind: csv, columns: {text: 0}, delimiter: '"'}""",
+        "format",
+        "it quotes a value or ends a line",
+    ),
     "a name, no header": (
         "{kind: csv, columns: {text: body}, header: false}",
         "format",

@@ -138,6 +138,11 @@ def test_a_delimiter_is_typed_as_it_is(load):
     kind = ("format.kind=csv", "format.columns.text=0")
     assert load(*kind, "format.delimiter=,").format.delimiter == ","
     assert load(*kind, 'format.delimiter=";"').format.delimiter == ";"
+    assert load(*kind, "format.delimiter=\t").format.delimiter == "\t"
+    assert load(*kind, "format.delimiter= ").format.delimiter == " "
+    for empty in ("format.delimiter=", "train.seed= "):
+        with pytest.raises(UserError, match="has no value"):
+            load(*kind, empty)
 
 
 def test_relative_locations_become_absolute_and_defaults_follow_the_output(load):
@@ -207,9 +212,9 @@ score: {<<: [{rows_per_file: 7}, {keep_columns: [a]}], num_workers: 9}
 
 def test_settings_in_which_a_config_differs_from_its_preset_are_listed(load):
     preset = "train.preset=fast"
-    assert settings.list_own(load(preset).train) == []
+    assert settings.list_preset_changes(load(preset).train) == []
     own = load(
         preset, "train.num_epochs=3", "train.model.dropout=0.2", "train.model.cell=rnn"
     ).train
-    assert settings.list_own(own) == ["train.model.cell", "train.num_epochs"]
-    assert settings.list_own(load().train) == []
+    assert settings.list_preset_changes(own) == ["train.model.cell", "train.num_epochs"]
+    assert settings.list_preset_changes(load().train) == []

@@ -100,6 +100,11 @@ def test_a_setting_may_be_named_on_the_command_line_or_below_its_sections():
         ({"train.seed": {"low": 3, "high": 1}}, "train.seed: low must be below high"),
         ({"train.seed": {"low": 3}}, "train.seed: high: Field required"),
         ({"train.seed": {"low": 0, "high": 9, "log": True}}, "log: true needs a low above 0"),
+        (
+            {"train.seed": {"low": "a", "high": 9}},
+            "train.seed: low: Input should be a valid number",
+        ),
+        ({"train.seed": {"low": 0, "hihg": 9}}, "train.seed: high: Field required"),
         ({"train.seed": {"low": 0, "high": 9, "lgo": True}}, "train.seed: lgo: "),
     ],
 )
