@@ -19,9 +19,10 @@ class UserError(Exception):
 
 
 class StorageError(UserError):
-    """A location that does not exist or cannot be used from here; another node may reach it.
+    """A location that does not exist, or that this machine cannot use.
 
-    Finished parts stay for the next run. A sweep restarts the trial.
+    Another node may reach it, so finished parts stay for the next run, and a sweep restarts the
+    trial.
     """
 
 
@@ -30,7 +31,7 @@ class JobError(Exception):
 
 
 class WorkerError(JobError):
-    """A training worker that was lost or failed, after all restarts; a sweep restarts the trial."""
+    """A training worker is lost or has failed, after all restarts. A sweep restarts the trial."""
 
 
 class UnavailableError(JobError):
@@ -83,12 +84,12 @@ def list_lowest(values: Mapping[str, float], form: str, where: str = "") -> str:
         'the lowest of 12: 1 star1, 2 star2, 3 st'
     """
     names = list(values)
-    begin = ""
+    beginning = ""
     if len(names) > MOST_LISTED:
-        begin = f"the lowest of {len(names)}: "
+        beginning = f"the lowest of {len(names)}: "
         names.sort(key=lambda name: values[name])
     listed = few([form.format(values[name], name) for name in names], where)
-    return begin + ", ".join(listed)
+    return beginning + ", ".join(listed)
 
 
 def rows_are(count: int, kind: str = "") -> str:

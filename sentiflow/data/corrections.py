@@ -53,14 +53,17 @@ def read_corrections(uris: Sequence[str], form: FormatSettings) -> pd.DataFrame:
         place: File and line.
         row_id: ``NO_ROW`` if there is none.
         has_text: Whether the row has a text.
-        text: Hash of the normalized text.
+        text: Hash of the text, by ``arrays.hash_texts``; of no use without a text.
         label: The name of a class; with ``labels: auto`` the written label. Empty: the label of the
             row is removed.
 
     Raises:
-        UserError: A file lacks a column, has no label at all, or a label is unknown.
+        UserError: A file lacks a column or has no label at all, a row has neither row id nor text,
+            or a label is unknown.
     """
-    tables = [_read_corrections(uri, form).assign(file=number) for number, uri in enumerate(uris)]
+    tables = []
+    for file, uri in enumerate(uris):
+        tables.append(_read_corrections(uri, form).assign(file=file))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -68,26 +71,25 @@ def _read_corrections(uri: str, form: FormatSettings) -> pd.DataFrame:
     """Read the labelled rows of one file, see :func:`read_corrections`."""
     hint = "corrections have row_id or text, and label"
     table = label_files.read(uri, setting=CORRECTIONS, needs=("label", "row_id or text"), hint=hint)
-    table = table[table["label"] != ""]
+    table = table[table["label"] != ""]  # a row without a label corrects nothing
     if not len(table):
         named = ", ".join(few(form.classes or ())) or "the name of a class"
         raise UserError(f"{display_uri(uri)} has no label", hint=f"write {named} in column label")
     empty = pd.Series("", table.index)
-    number = table.get("row_id", empty)
     text = table.get("text", empty)
-    if not uri.endswith(".parquet"):
+    if not uri.endswith(".parquet"):  # a CSV for a spreadsheet, see label_files.to_csv
         text = label_files.unquote_formulas(text)
     has_text = text.str.strip() != ""
-    has_number = number != ""
+    has_row_id = table.get("row_id", empty) != ""
     label_files.reject(
         table,
-        ~has_text & ~has_number,
+        ~has_text & ~has_row_id,
         "belongs to no row: it has neither row_id nor text",
         column="label",
     )
     row_id = pd.Series(NO_ROW, table.index, dtype="int64")
-    if has_number.any():
-        row_id[has_number] = label_files.read_row_ids(table[has_number])
+    if has_row_id.any():
+        row_id[has_row_id] = label_files.read_row_ids(table[has_row_id])
     hashes = hash_texts(pa.array(text, pa.string()))
     label = _name_labels(table, form)
     return table[[label_files.PLACE]].assign(
@@ -96,7 +98,7 @@ def _read_corrections(uri: str, form: FormatSettings) -> pd.DataFrame:
 
 
 def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
-    """Name the class of each correction; empty: the label of the row is removed."""
+    """Name the class of each correction; ``unlabelled``, which removes a label, becomes empty."""
     if form.classes is None:  # labels: auto
         is_named = table["label"].str.casefold() != UNLABELLED
         return table["label"].where(is_named, "")
