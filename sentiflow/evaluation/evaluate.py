@@ -13,7 +13,6 @@ from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
-from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     cross_validation,
@@ -42,23 +41,23 @@ from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "evaluate"
-FIGURES = "metrics.json"
+METRICS_FILE = "metrics.json"
 PAGE = "report.html"
 MISTAKES = "mistakes.parquet"
 PLOTS = "plots"
-OWNS = (FIGURES, PAGE, manifest.CARD, MISTAKES, PLOTS)
+OWNS = (METRICS_FILE, PAGE, manifest.CARD, MISTAKES, PLOTS)
 """Files and folders that a run of the stage replaces."""
 
 REPORT_VERSION = 14
 """Changes whenever the same predictions would give another report."""
 
 
-class _Measured(NamedTuple):
+class _UnseenRows(NamedTuple):
     """Labelled predictions that the model was not trained on, and what they show."""
 
     rows: pa.Table
     """The headline split, as ``evaluated_rows.add_unknown_classes`` returns its rows."""
-    measurements: Measurements
+    measured: Measurements
     is_unseen: bool
     """Whether it is certain that none of the rows was used to train or choose the model."""
     notes: list[str]
@@ -108,7 +107,7 @@ def resolve(config: Config) -> EvaluatePlan:
     }
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
     spec = OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
-    return EvaluatePlan(config, spec, scored=record, corpus=corpus)
+    return EvaluatePlan(config=config, spec=spec, scored=record, corpus=corpus)
 
 
 def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
@@ -124,24 +123,24 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     spec = plan.spec
     corpus = plan.corpus
     scored_uri = config.evaluate.scored_uri
-    chosen = choose_model(scored_uri, plan.scored, corpus)
+    chosen = choose_model(scored_uri, plan.scored, corpus)  # of all that scored rows
     scored = chosen.scored
-    measured = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
+    unseen = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
     output.begin()
     model = scored["inputs"]["model"]
-    trained = lineage.training_of(model)
-    own_training = None if "members" in model else trained  # an average has no training
-    is_prepared = lineage.is_of_training(scored, trained)
+    first_training = lineage.training_of(model)  # of an average: of its first model
+    own_training = None if "members" in model else first_training
+    is_corpus_of_training = lineage.is_of_training(scored, first_training)
     folds = None
-    if own_training and is_prepared:
+    if own_training and is_corpus_of_training:
         folds = cross_validation.measure_folds(own_training, scored)
-    result = _make_result(config, scored, measured, folds=folds, notes=chosen.notes)
+    result = _make_result(config, scored, unseen, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
     origin = describe_origin(scored, corpus, own_training, spec)
-    files, mistakes_found = _render(config, result, measured.rows, scored, own_training, origin)
+    files, mistakes_found = _render(config, result, unseen.rows, scored, own_training, origin)
     content = result.to_json() | {"model_versions": chosen.by_version}
-    files[FIGURES] = json.dumps(content, indent=2, allow_nan=False).encode()
+    files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, data) for name, data in files.items()]
     if len(mistakes_found):
         data = parquet.to_bytes(mistakes_found)
@@ -150,13 +149,13 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     first = result.highlights[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
     if own_training:
-        recorder.measure(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
+        recorder.link_metrics(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
     registration.log_evaluation(result, files, recorder, spec)
     registered = None
-    if trained and is_prepared:
+    if first_training and is_corpus_of_training:
         card = files[manifest.CARD]
         registered = registration.register(
-            result, scored, trained, recorder, spec, corpus=corpus.name, card=card
+            result, scored, first_training, recorder, spec, corpus=corpus.name, card=card
         )
     figures = content["figures"]
     if folds:
@@ -178,7 +177,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
 def _make_result(
     config: Config,
     scored: Manifest,
-    measured: _Measured,
+    unseen: _UnseenRows,
     *,
     folds: CrossValidated | None,
     notes: list[str],
@@ -188,22 +187,22 @@ def _make_result(
     Args:
         config: The experiment.
         scored: Manifest of the predictions.
-        measured: The measured rows and their measurements.
+        unseen: The measured rows and their measurements.
         folds: The figures of cross-validation, if the model was trained with folds.
-        notes: Notes of the result that come before the notes of ``measured``.
+        notes: Notes of the result that come before the notes of ``unseen``.
     """
-    rows = measured.rows
+    rows = unseen.rows
+    measured = unseen.measured
     checks = model_checks.check_model(config, scored, rows)
     baselines, no_baseline = other_models.measure(rows, scored)
-    split = measured.measurements.split
-    teacher, no_teacher = other_models.compare_teachers(rows, scored, split=split)
+    teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
     return EvaluationResult(
         name=config.name,
-        measured=measured.measurements,
+        measured=measured,
         checks=checks,
-        is_unseen=measured.is_unseen,
-        notes=[*notes, *measured.notes],
-        highlights=summarize(measured.measurements, checks, baselines, teacher, folds),
+        is_unseen=unseen.is_unseen,
+        notes=[*notes, *unseen.notes],
+        highlights=summarize(measured, checks, baselines, teacher, folds),
         baselines=baselines,
         no_baseline=no_baseline,
         teacher=teacher,
@@ -253,17 +252,18 @@ def _render(
 
 def _measure_unseen(
     settings: EvaluateSettings, scored_uri: str, scored: Manifest, corpus: ScoredCorpus
-) -> _Measured:
+) -> _UnseenRows:
     """Measure the labelled predictions that the model was not trained on.
 
     Raises:
         UserError: There are none, or a pattern of ``evaluate.slices`` matches no text.
         JobError: The prepared data were replaced since the evaluation was planned.
     """
-    named = settings.slices
-    kept = evaluated_rows.list_searched(scored, corpus)
-    searched = [name for name in kept if name not in named.columns]
-    rows = evaluated_rows.read(scored_uri, scored, columns=[*named.columns, *searched])
+    patterns = settings.slices.patterns
+    columns = settings.slices.columns
+    candidates = evaluated_rows.list_searched(scored, corpus)
+    searched = [name for name in candidates if name not in columns]
+    rows = evaluated_rows.read(scored_uri, scored, columns=[*columns, *searched])
     rows, is_unseen, notes = leave_out_training_rows(rows, scored, corpus)
     classes = evaluated_rows.classes_of(rows)
     if not len(rows.filter(evaluated_rows.has_label_of(classes))):
@@ -276,17 +276,17 @@ def _measure_unseen(
     measured = measurements.measure(
         rows,
         model=scored["inputs"]["model"],
-        patterns=named.patterns,
-        columns=named.columns,
+        patterns=patterns,
+        columns=columns,
         searched=searched,
-        with_words=settings.num_examples > 0,
+        with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
     )
-    if measured.split == SPLITS[1]:
+    if measured.split == "validation":
         is_unseen = False
         notes.append(
             "there is no test split: the validation texts were also used to choose the model, so "
             "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
     headline_rows = evaluated_rows.of_split(rows, measured.split)
-    slices.check_patterns(headline_rows, named.patterns)
-    return _Measured(rows=headline_rows, measurements=measured, is_unseen=is_unseen, notes=notes)
+    slices.check_patterns(headline_rows, patterns)
+    return _UnseenRows(rows=headline_rows, measured=measured, is_unseen=is_unseen, notes=notes)

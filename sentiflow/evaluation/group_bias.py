@@ -23,7 +23,8 @@ _DATA: dict[str, Any] = yaml.safe_load(
     (resources.files("sentiflow.evaluation") / "groups.yaml").read_text("utf-8")
 )
 _CATEGORIES: dict[str, Any] = _DATA["categories"]
-_SENTENCES: list[str] = [text for texts in _DATA["sentences"].values() for text in texts]
+_TEMPLATES: list[str] = [text for texts in _DATA["sentences"].values() for text in texts]
+"""Sentences with ``{}`` in the place of the term."""
 Terms = dict[str, tuple[str, ...]]
 """The words of each term of a category."""
 NUM_PERMUTATIONS = 2000
@@ -64,9 +65,9 @@ class GroupBias:
     category: str
     """Name of the category, such as ``gender``."""
     num_templates: int
-    """Sentences with a place for the term."""
+    """Number of sentences with a place for the term."""
     num_sentences: int
-    """Texts that all templates, terms and words give together."""
+    """Number of texts that the templates give with all terms and wordings."""
     terms: tuple[TermResult, ...]
     """The lowest difference first."""
     unknown: tuple[str, ...]
@@ -78,11 +79,12 @@ class GroupBias:
     """1 in 20 models that treat all terms alike reaches this spread, so a smaller spread means
     nothing. If terms do differ, it is an overestimate."""
     p_value: float
-    """Share of the models that treat all terms alike which reach at least this spread."""
+    """Probability of at least this spread in a model that treats all terms alike."""
     p_adjusted: float
     """The p-value, adjusted for the number of categories by ``paired.adjust``."""
     flipped_fraction: float
-    """Share of sentences whose predicted label depends on the term."""
+    """Share of templates with a wording whose predicted label is not the same for all terms. The
+    words at one position correspond in all terms, such as ``my brother`` and ``my sister``."""
 
 
 def measure_group_bias(
@@ -153,10 +155,10 @@ def _measure(
     generator = np.random.default_rng(seed)
     copies = np.broadcast_to(by_term, (NUM_PERMUTATIONS, *by_term.shape))
     spreads = np.ptp(generator.permuted(copies, axis=2).mean(axis=1), axis=1)
-    num_wider = int((spreads >= spread - _ROUNDING).sum())
-    p_value = (num_wider + 1) / (NUM_PERMUTATIONS + 1)
+    num_reached = int((spreads >= spread - _ROUNDING).sum())
+    p_value = (num_reached + 1) / (NUM_PERMUTATIONS + 1)
     is_positive = probability >= 0.5
-    flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)
+    is_flipped = is_positive.any(axis=1) & ~is_positive.all(axis=1)  # by template and wording
     results = _measure_terms(by_term, terms)
     return GroupBias(
         category=category,
@@ -168,7 +170,7 @@ def _measure(
         chance_spread=float(np.quantile(spreads, 0.95)),
         p_value=p_value,
         p_adjusted=p_value,
-        flipped_fraction=float(flipped.mean()),
+        flipped_fraction=float(is_flipped.mean()),
     )
 
 
@@ -210,16 +212,15 @@ def _make_sentences(category: str, terms: Terms) -> np.ndarray:
         phrase: ``my {} neighbor``.
     """
     phrases = _CATEGORIES[category]["phrases"]
-    subjects = [
-        [phrase.format(word) for word, phrase in product(words, phrases)]
-        for words in terms.values()
-    ]
+    wordings = []
+    for words in terms.values():
+        wordings.append([phrase.format(word) for word, phrase in product(words, phrases)])
     sentences = []
-    for template in _SENTENCES:
-        of_terms = []
-        for of_term in subjects:
-            of_terms.append([begin_with_capital(template.format(each)) for each in of_term])
-        sentences.append(of_terms)
+    for template in _TEMPLATES:
+        by_term = []
+        for of_term in wordings:
+            by_term.append([begin_with_capital(template.format(wording)) for wording in of_term])
+        sentences.append(by_term)
     return np.array(sentences, dtype=object)
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 
-from sentiflow.data.schema import SPLITS
 from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.measurements import (
     Measurements,
@@ -80,7 +79,7 @@ def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
 def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
     metrics = measured.metrics
     texts = f"{metrics.num_rows:,} {name_texts(measured.split)}"
-    if measured.split == SPLITS[1]:
+    if measured.split == "validation":
         texts += ", by which the model was chosen,"
     yield Highlight(
         number=f"{metrics.accuracy:.1%}",

@@ -10,6 +10,9 @@ from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.data.output_spec import OutputSpec
 
+_NUM_DIGITS = 16
+"""Digits of a file's hash on the page: as many as a fingerprint has."""
+
 
 class LineageStep(NamedTuple):
     """A file or a result that led to the predictions."""
@@ -30,9 +33,9 @@ class Origin:
     corpus: str
     """The evaluated texts, in a line."""
     counts: Mapping[str, int]
-    """Rows by what became of them."""
+    """Numbers of rows: read, accepted, rejected and so on."""
     settings: Settings
-    """Resolved settings of all stages, nested by stage."""
+    """Resolved settings of each stage, by its name."""
     lineage: Sequence[LineageStep]
     versions: Mapping[str, str]
     """Versions of libraries, by name."""
@@ -62,14 +65,14 @@ def describe_origin(
     )
 
 
-def _count_rows(reader: Manifest, scored: Manifest) -> dict[str, int]:
-    """Count rows by what became of them, under the titles that the page shows.
+def _count_rows(of_files: Manifest, scored: Manifest) -> dict[str, int]:
+    """List the numbers of rows under the titles that the page shows.
 
     Args:
-        reader: Manifest of the stage that has read the files: of the prepared data, or ``scored``.
+        of_files: Manifest of the stage that has read the files: prepare, or else score.
         scored: Manifest of the predictions.
     """
-    counts = reader["counts"]
+    counts = of_files["counts"]
     rows = {
         "rows read": counts["rows_read"],
         "accepted": counts["accepted"],
@@ -84,19 +87,21 @@ def _count_rows(reader: Manifest, scored: Manifest) -> dict[str, int]:
 
 def _list_steps(scored: Manifest, corpus: ScoredCorpus, spec: OutputSpec) -> list[LineageStep]:
     """List the input files, then the results of the stages."""
-    inputs: Mapping[str, Any] = {"csv": corpus.described}
+    inputs: Mapping[str, Any] = {}
     if corpus.prepared:
         inputs = corpus.prepared["inputs"]
+    elif corpus.input_files:
+        inputs = {"csv": corpus.input_files}
     steps = []
     titles = {"csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"}
     for name, title in titles.items():
         for file in inputs.get(name, {}).get("files", ()):
-            steps.append(LineageStep(title, file["uri"], file["tree_sha256"][:16]))
+            steps.append(LineageStep(title, file["uri"], file["tree_sha256"][:_NUM_DIGITS]))
     model = scored["inputs"]["model"]
     results = [("averaged model", each) for each in model.get("members", ())]
     results += [("model", model), ("predictions", spec.inputs["scored"])]
     if corpus.prepared:
-        results.insert(0, ("prepared data", corpus.described))
+        results.insert(0, ("prepared data", scored["inputs"]["corpus"]))
     for title, each in results:
         steps.append(LineageStep(title, each["uri"], each["fingerprint"]))
     return steps

@@ -27,9 +27,12 @@ from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 
 MAX_CONFUSION_CLASSES = 20
-"""Number of classes that a confusion matrix shows one by one: the ones with the lowest F1."""
+"""Maximum number of classes that a confusion matrix shows one by one. Of more classes, it shows
+the ones with the lowest F1."""
 _MAX_SHOWN = 1000
 """Maximum number of characters of a text on the page; a longer text is cut."""
+_STEPS_OF_AXIS = 20
+"""Steps of an axis from 0 to 1: each axis of ours begins and ends at a multiple of 0.05."""
 _KINDS = ("confident", "near miss", "label", "pair")
 """Kinds of mistakes on the page, in this order; see ``mistakes.find``."""
 
@@ -64,7 +67,7 @@ def render_page(
     Args:
         result: The evaluation.
         plots: As ``report_charts.render`` returns them; missing ones are left out.
-        rows: Rows of the headline split, as ``evaluated_rows.read`` returns them.
+        rows: Rows of the headline split, as ``evaluated_rows.of_split`` returns them.
         mistakes: Has the columns of ``mistakes.COLUMNS``.
         curve: The training curve, as ``report_charts.render`` takes it.
         origin: How the predictions came about.
@@ -105,7 +108,7 @@ def _describe_metrics(measured: Measurements) -> dict[str, Any]:
         "intervals": measured.intervals[split],
         "missing": measured.no_intervals[split],
         "calibration_error": measured.calibration_error[split],
-        "sure": paired.SIGNIFICANCE,
+        "significance": paired.SIGNIFICANCE,
         "splits": sorted(measured.figures, key=lambda name: name != split),
         "texts": name_texts(split),
         "classes": measured.classes,
@@ -117,13 +120,13 @@ def _describe_metrics(measured: Measurements) -> dict[str, Any]:
 def _describe_plots(
     measured: Measurements, rows: pa.Table, plots: Mapping[str, bytes]
 ) -> dict[str, Any]:
-    """Encode the plots; give the numbers in the texts beside them."""
+    """Encode the plots, and return the numbers for the texts beside them."""
     predicted = predicted_of(rows)
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     return {
         "plots": {file: base64.b64encode(image).decode() for file, image in plots.items()},
         "num_right": predicted.right.sum(),
-        "num_drawn": MAX_CONFUSION_CLASSES,
+        "max_confusion_classes": MAX_CONFUSION_CLASSES,
         "bins": bins[["mean_probability", "positive_fraction"]].to_numpy().tolist(),
     }
 
@@ -132,17 +135,18 @@ def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
     """Group slices under titles; choose an axis that holds every slice of enough rows.
 
     Enough rows are ``MIN_ROWS``. A slice of all texts, which has no difference from others, is left
-    out unless the user named it.
+    out unless the user named it (``is_own``).
     """
     shown = [item for item in slices if item.is_own or item.difference is not None]
     large = [item for item in slices if item.num_rows >= MIN_ROWS] or slices
-    # The axis begins and ends at multiples of 0.05.
-    low = np.floor(20 * min((item.low for item in large), default=0)) / 20
-    high = np.ceil(20 * max((item.high for item in large), default=1)) / 20
+    low = min((item.low for item in large), default=0)
+    high = max((item.high for item in large), default=1)
+    begin = np.floor(_STEPS_OF_AXIS * low) / _STEPS_OF_AXIS
+    end = np.ceil(_STEPS_OF_AXIS * high) / _STEPS_OF_AXIS
     by_title = groupby(shown, lambda item: item.group_title)
     return {
         "slice_groups": [(title, list(items)) for title, items in by_title],
-        "slice_axis": Axis(low, high),
+        "slice_axis": Axis(begin, end),
         "min_rows": MIN_ROWS,
         "max_searched": slice_search.MAX_ROWS,
     }
@@ -167,13 +171,10 @@ def _describe_checks(checks: ModelChecks) -> dict[str, Any]:
 
 
 def _choose_group_axis(group_bias: Sequence[GroupBias]) -> Axis:
-    """Choose an axis around 0 that holds the interval of every term.
-
-    It begins and ends at multiples of 0.05.
-    """
+    """Choose an axis around 0 that holds the interval of every term."""
     reach = 0.0
     for bias in group_bias:
         for term in bias.terms:
             reach = max(reach, abs(term.low), abs(term.high))
-    end = 0.05 * max(1, np.ceil(reach / 0.05))
+    end = max(1, np.ceil(_STEPS_OF_AXIS * reach)) / _STEPS_OF_AXIS
     return Axis(-end, end)

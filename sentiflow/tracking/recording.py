@@ -91,7 +91,7 @@ class Recorder:
         if self.store:
             self.store.flush()
 
-    def measure(self, run_id: str, data: Mapping[str, Any]) -> None:
+    def link_metrics(self, run_id: str, data: Mapping[str, Any]) -> None:
         """Log all later metrics as metrics of a model on a data set; MLflow ranks models by them.
 
         Args:

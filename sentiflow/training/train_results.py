@@ -42,7 +42,7 @@ def register(
     package_uri = join(output.uri, MODEL)
     if plan.config.tracking.register_model and recorder.run_id:
         recorder.log_model(package_uri, manifest.require(package_uri, stage="model", setting=MODEL))
-        recorder.measure(recorder.run_id, output.spec.inputs["prepared"])
+        recorder.link_metrics(recorder.run_id, output.spec.inputs["prepared"])
     if not recorder.registers_model:
         return None
     tags = {}
