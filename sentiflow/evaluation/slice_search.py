@@ -46,19 +46,19 @@ class _Columns(NamedTuple):
     """Which rows are in which slice: ``(N, K)``, 0 or 1."""
 
     def take(self, columns: np.ndarray) -> "_Columns":
-        """Choose slices by number."""
+        """Choose slices by the positions of their columns."""
         return _Columns([self.names[column] for column in columns], self.has[:, columns])
 
 
 class _Pairs(NamedTuple):
-    """Pairs of slices, as two numbers of columns; a single slice is a pair with itself."""
+    """Pairs of slices, by the positions of their columns; a single slice is a pair with itself."""
 
     first: np.ndarray
     second: np.ndarray
     """The same as ``first`` for a single slice."""
 
     def take(self, chosen: np.ndarray | Sequence[int]) -> "_Pairs":
-        """Choose some pairs, by number or by a boolean for each."""
+        """Choose some pairs, by position or by a boolean for each."""
         return _Pairs(self.first[chosen], self.second[chosen])
 
 
@@ -67,8 +67,8 @@ class _Gap(NamedTuple):
 
     value: np.ndarray
     """Share of wrong rows in the slice minus the share among the other rows."""
-    errors: np.ndarray
-    """The difference in standard errors."""
+    z: np.ndarray
+    """The difference in standard errors: the z statistic of the test that both are equal."""
 
 
 def search(
@@ -95,10 +95,12 @@ def search(
             number are copies of a text.
 
     Returns:
-        At most ``MAX_CANDIDATES`` slices, ``among`` the half that was not searched.
+        At most ``MAX_CANDIDATES`` slices. Their rows, and the rows to compare them with
+        (``SliceOfRows.among``), are in the half that was not searched.
     """
     _, first_copies = np.unique(draw, return_index=True)
-    used = np.sort(first_copies[:MAX_ROWS])  # a random choice: copies are sorted by ``draw``
+    # np.unique orders them by ``draw``, so the first of them are a random choice.
+    used = np.sort(first_copies[:MAX_ROWS])
     is_searched = draw[used] % 2 == 0
     wrong = ~right[used][is_searched]
     columns = _list_slices([*named, *unnamed], used)
@@ -107,9 +109,11 @@ def search(
     columns = columns.take(_list_different(columns.has[is_searched], len(named)))
     searched = columns.has[is_searched]
     worse = _list_worse(searched, wrong)
-    is_named = (worse.first == worse.second) & (worse.first < len(named))
+    is_single = worse.first == worse.second
+    is_named = is_single & (worse.first < len(named))  # the named slices are the first columns
     worse = worse.take(~is_named)
-    chosen = worse.take(_choose_candidates(_find_members(searched, worse), wrong))
+    members = _find_members(searched, worse)
+    chosen = worse.take(_choose_candidates(members, wrong))
     return _to_slices(chosen, columns, used, used[~is_searched], num_rows=len(right))
 
 
@@ -121,9 +125,9 @@ def _to_slices(
     Args:
         chosen: The candidates.
         columns: The slices they are made of, in the used rows.
-        used: Numbers of the used rows, among N.
-        tested: Numbers of the used rows that were not searched.
-        num_rows: N.
+        used: Positions of the used rows among all rows.
+        tested: Positions of the used rows that were not searched.
+        num_rows: Number of all rows.
     """
     members = _find_members(columns.has, chosen)
     among = np.zeros(num_rows, bool)
@@ -144,7 +148,9 @@ def _to_slices(
 
 def _list_slices(slices: Sequence[SliceOfRows], used: np.ndarray) -> _Columns:
     """Say which used rows are in which slice."""
-    rows = np.array([item.mask[used] for item in slices], np.int32).reshape(len(slices), len(used))
+    rows = np.zeros((len(slices), len(used)), np.int32)
+    for number, item in enumerate(slices):
+        rows[number] = item.mask[used]
     return _Columns([item.name for item in slices], sparse.csr_array(rows.T))
 
 
@@ -155,20 +161,26 @@ def _add_words(
 
     Words with a character that is not printable are left out: it could act on a terminal.
     """
-    has = _count_words(tokens, used)
+    has = _find_words(tokens, used)
     support = is_searched.astype(np.float64) @ has
     frequent = np.argsort(-support, kind="stable")[:MAX_WORDS]
     frequent = frequent[support[frequent] >= MIN_ROWS]
     words = tokens.words.take(pa.array(frequent)).to_pylist()
     column_of_word = dict(zip(words, frequent, strict=True))
-    shown = sorted(word for word in column_of_word if word.isprintable())
-    names = [f"“{word}”" for word in shown]
-    of_words = has[:, [column_of_word[word] for word in shown]]
+    # In alphabetical order, so that the order of equally clear slices is defined.
+    printable = sorted(word for word in words if word.isprintable())
+    names = [f"“{word}”" for word in printable]
+    of_words = has[:, [column_of_word[word] for word in printable]]
     return _Columns(columns.names + names, sparse.hstack([columns.has, of_words], format="csr"))
 
 
-def _count_words(tokens: Tokens, used: np.ndarray) -> sparse.csr_array:
-    """Say which of N used texts have which of W words: ``(N, W)``, 0 or 1."""
+def _find_words(tokens: Tokens, used: np.ndarray) -> sparse.csr_array:
+    """Say which of N used texts have which of W words: ``(N, W)``, 0 or 1.
+
+    Args:
+        tokens: The tokens of all texts.
+        used: Positions of the used texts, in ascending order.
+    """
     lengths = np.diff(tokens.offsets)
     is_used = np.zeros(len(lengths), bool)
     is_used[used] = True
@@ -189,7 +201,7 @@ def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:
         num_named: Number of named slices.
 
     Returns:
-        Numbers of columns.
+        Positions of columns.
     """
     named = has[:, :num_named]
     others = has[:, num_named:]
@@ -207,12 +219,12 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
         has: Which of N rows are in which of K slices, ``(N, K)``.
         wrong: N booleans: whether the prediction is wrong.
     """
-    size = np.ones(len(wrong)) @ has
+    size = has.sum(axis=0)
     listed = np.flatnonzero((size >= MIN_ROWS) & (size <= len(wrong) / 2))
     size = size[listed]
     has = has[:, listed]
     has_wrong = has[wrong]
-    wrong_size = np.ones(has_wrong.shape[0]) @ has_wrong
+    wrong_size = has_wrong.sum(axis=0)
     in_both = (has.T @ has).toarray()
     wrong_in_both = (has_wrong.T @ has_wrong).toarray()
     # The upper triangle has pairs of different slices; the diagonal has each slice with itself.
@@ -220,34 +232,35 @@ def _list_worse(has: sparse.csr_array, wrong: np.ndarray) -> _Pairs:
     num_rows = in_both[first, second]
     num_wrong = wrong_in_both[first, second]
     gap = _compare(num_wrong, num_rows, wrong.sum() - num_wrong, len(wrong) - num_rows)
-    is_worse = (gap.value >= MIN_GAP) & (gap.errors >= _WORSE)
+    is_worse = (gap.value >= MIN_GAP) & (gap.z >= _WORSE)
     # A pair is also worse than the other rows of each of its slices.
     is_single = first == second
     for part in (first, second):
         other_wrong = wrong_size[part] - num_wrong
         other_rows = size[part] - num_rows
         of_part = _compare(num_wrong, num_rows, other_wrong, other_rows)
-        is_worse &= is_single | (of_part.errors >= _WORSE_THAN_PARTS)
+        is_worse &= is_single | (of_part.z >= _WORSE_THAN_PARTS)
     worse = np.flatnonzero(is_worse)
-    clearest = np.argsort(-gap.errors[worse], kind="stable")[:_MAX_LISTED]
-    return _Pairs(listed[first], listed[second]).take(worse[clearest])
+    clearest = np.argsort(-gap.z[worse], kind="stable")[:_MAX_LISTED]
+    pairs = _Pairs(listed[first], listed[second])
+    return pairs.take(worse[clearest])
 
 
 def _find_members(has: sparse.csr_array, pairs: _Pairs) -> sparse.csr_array:
-    """Say which of N rows have both columns of a pair: ``(pairs, N)``."""
+    """Say which of N rows are in both slices of each of P pairs: ``(P, N)``, 0 or 1."""
     columns = has.tocsc()
     return columns[:, pairs.first].multiply(columns[:, pairs.second]).T.tocsr()
 
 
 def _choose_candidates(members: sparse.csr_array, wrong: np.ndarray) -> list[int]:
-    """Choose slices that are worse than the rest, also on those of their rows no earlier one has.
+    """Choose slices one by one; each is worse than the rest, on rows that no earlier one has.
 
     Args:
         members: Which of N rows are in which slice, ``(slices, N)``.
         wrong: N booleans: whether the prediction is wrong.
 
     Returns:
-        At most ``MAX_CANDIDATES`` numbers of slices, the clearest first.
+        Positions of at most ``MAX_CANDIDATES`` slices, the clearest first.
     """
     free = np.ones(len(wrong))
     chosen: list[int] = []
@@ -255,10 +268,10 @@ def _choose_candidates(members: sparse.csr_array, wrong: np.ndarray) -> list[int
         num_rows = members @ free
         num_wrong = members @ (free * wrong)
         gap = _compare(num_wrong, num_rows, free @ wrong - num_wrong, free.sum() - num_rows)
-        is_worse = (num_rows >= MIN_ROWS) & (gap.value >= MIN_GAP) & (gap.errors >= _WORSE)
+        is_worse = (num_rows >= MIN_ROWS) & (gap.value >= MIN_GAP) & (gap.z >= _WORSE)
         if not is_worse.any():
             break
-        clearest = int(np.where(is_worse, gap.errors, -np.inf).argmax())
+        clearest = int(np.where(is_worse, gap.z, -np.inf).argmax())
         chosen.append(clearest)
         free[members[[clearest]].indices] = 0
     return chosen
@@ -282,4 +295,4 @@ def _compare(
         gap = wrong / rows - other_wrong / other_rows
         share = (wrong + other_wrong) / (rows + other_rows)
         standard_error = np.sqrt(share * (1 - share) * (1 / rows + 1 / other_rows))
-        return _Gap(gap, gap / standard_error)
+        return _Gap(value=gap, z=gap / standard_error)

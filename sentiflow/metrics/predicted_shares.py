@@ -41,14 +41,19 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
     predicted = counts.sum()
     num_rows = int(counts.to_numpy().sum())
     gaps = {}
+    p_values = []
     for name in names:
         right = counts.loc[name, name]
-        gaps[name] = accuracy_difference(
+        # A difference of two shares of the same rows: the predicted share minus the true share.
+        gap = accuracy_difference(
             only_first=int(labelled[name] - right),
             only_second=int(predicted[name] - right),
             num_rows=num_rows,
         )
-    adjusted = adjust([gap.p_value for gap in gaps.values() if gap.p_value is not None])
+        assert gap.p_value is not None, "this difference has a test"
+        gaps[name] = gap
+        p_values.append(gap.p_value)
+    adjusted = adjust(p_values)
     sure = []
     for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True):
         is_large = 100 * abs(gap.value) >= _MIN_POINTS
@@ -79,12 +84,12 @@ def compare_unseen(
     """Compare the shares of classes in texts that the model was not trained on.
 
     Labelled rows of the corpus are best. Without them, the validation texts of the model are used.
-    For an average there are no validation texts, because its members may have different ones.
+    An average of models has no validation texts, because its members may have different ones.
 
     Args:
         confusion: Labelled rows of the corpus that the model was not trained on, by label, then by
             prediction; may be empty.
-        model: The model, with the statistics of its validation texts.
+        model: The model; its ``reference`` has the counts of its validation texts.
 
     Returns:
         The result of :func:`compare_shares`; empty if there are no such texts.
@@ -96,7 +101,7 @@ def compare_unseen(
     """
     if confusion:
         return compare_shares(confusion, "labelled texts that the model has not seen")
-    profile = model.get("reference")
-    if model.get("members") or not profile:
+    reference = model.get("reference")
+    if model.get("members") or not reference:
         return []
-    return compare_shares(profile.get("confusion", {}), "validation texts of the model")
+    return compare_shares(reference.get("confusion", {}), "validation texts of the model")

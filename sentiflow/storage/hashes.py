@@ -25,9 +25,9 @@ def sha256(uri: str) -> str:
 
 
 def tree_sha256(uri: str) -> str:
-    """Hash the content of a file; several tasks can each hash a piece of it.
+    """Hash the content of a file, as a tree: pieces of the file can be hashed at the same time.
 
-    The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``.
+    The result is the SHA-256 of the SHA-256 digests of blocks of ``LEAF_BYTES``, the leaves.
     """
     return join_leaves(_hash_range(uri))
 
@@ -65,7 +65,7 @@ def _hash_piece(piece: _Piece) -> bytes:
 
 def _hash_range(uri: str, start: int = 0, stop: float = math.inf) -> bytes:
     """Return the digests of the leaves of a file from ``start`` to ``stop``."""
-    return b"".join(hash_leaves(block) for block in _read_blocks(uri, start, stop))
+    return b"".join(hash_leaves(chunk) for chunk in _read_chunks(uri, start, stop))
 
 
 def hash_leaves(content: Any) -> bytes:
@@ -90,16 +90,16 @@ def join_leaves(digests: bytes) -> str:
     return hashlib.sha256(digests).hexdigest()
 
 
-def _read_blocks(uri: str, start: int, stop: float) -> Iterator[bytes]:
-    """Read a file from ``start`` to ``stop``, in blocks of ``_READ_BYTES``.
+def _read_chunks(uri: str, start: int, stop: float) -> Iterator[bytes]:
+    """Read a file from ``start`` to ``stop``, in chunks of ``_READ_BYTES``.
 
     ``stop - start`` is a multiple of ``_READ_BYTES``, or infinite for the rest of the file.
     """
     file_system, path = filesystem.locate(uri)
     with file_system.open_input_file(path) as file:
         while start < stop:
-            block = file.read_at(_READ_BYTES, start)
-            if not block:
+            chunk = file.read_at(_READ_BYTES, start)
+            if not chunk:
                 return
-            yield block
-            start += len(block)
+            yield chunk
+            start += len(chunk)
