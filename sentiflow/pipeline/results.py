@@ -72,6 +72,7 @@ class StageResult:
             UserError: The result is not complete, or belongs to another stage.
         """
         location = absolute_uri(uri)
+        # No setting names the directory, so an error begins with the command that makes it.
         record = manifest.require(location, stage=cls.stage, setting=f"sentiflow {cls.stage}")
         return cls(location, record, ran=False)
 
@@ -165,10 +166,10 @@ class Trained(StageResult):
         history = self.manifest["history"]
         chosen = self.manifest["chosen_epoch"]
         summary = f"epoch {chosen} of {len(history)}"
-        for epoch in history:
-            accuracy = epoch.get("validation_accuracy")
-            if epoch["epoch"] == chosen and accuracy is not None:
-                summary += f", validation accuracy {accuracy:.4f}"
+        accuracies = {epoch["epoch"]: epoch.get("validation_accuracy") for epoch in history}
+        accuracy = accuracies.get(chosen)
+        if accuracy is not None:
+            summary += f", validation accuracy {accuracy:.4f}"
         return summary
 
 
@@ -295,7 +296,10 @@ class Run:
 
     @property
     def model(self) -> "Model":
-        """The trained model, or the average that scored if none was trained; loaded each time."""
+        """The trained model; in a run without a training, the average of models that has scored.
+
+        It is loaded each time.
+        """
         if "train" in self.stages:
             return self.trained.model
         return load_model(manifest.find_package(self.scored.uri))
@@ -316,11 +320,11 @@ class Run:
         return self.evaluated.report
 
     def _require(self, kind: type[R]) -> R:
-        """Return the result of a stage; if it is not in ``stages``, look in the directory."""
+        """Return the result of a stage, even if it has finished after the run was read."""
         result = self.stages.get(kind.stage) or kind.find(self.output_uri)
         if not isinstance(result, kind):
             raise UserError(
-                f"{display_uri(self.output_uri)} has no finished {kind.folder}",
+                f"{display_uri(self.output_uri)} has no finished output of sentiflow {kind.stage}",
                 hint=f"call sentiflow.{kind.stage} with its config",
             )
         return result

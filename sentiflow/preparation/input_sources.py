@@ -28,7 +28,7 @@ class InputSource:
     format: FormatSettings
     is_labelled: bool
     splits: Mapping[str, str]
-    """The split of each file of a fixed split, by URI."""
+    """For each file with rows of only one split: its split, by URI."""
 
 
 def find_labelled(config: Config, earlier: Input | None) -> InputSource:
@@ -68,7 +68,7 @@ def find_unlabelled(config: Config, earlier: Input | None) -> InputSource | None
 
 
 def find_corrections(config: Config, earlier: Input | None) -> Input | None:
-    """Describe the files of corrections, if there are any; new files are read for it."""
+    """Describe the files of corrections, if there are any, with their hashes."""
     files = config.prepare.corrections
     if not files:
         return None
@@ -90,12 +90,13 @@ def _describe(
     Raises:
         UserError: A file does not exist.
     """
+    # A complete result stays usable after its input was deleted.
     if earlier and input_files.are_gone(earlier, list(itertools.chain(*patterns.values()))):
         return earlier
     uris: list[str] = []
     for setting, globs in patterns.items():
         # a glob of prepare.csv may match a file of prepare.test again: the first setting counts
-        uris += [u for u in input_files.expand(globs, setting=setting) if u not in uris]
+        uris += [uri for uri in input_files.expand(globs, setting=setting) if uri not in uris]
     if earlier or reads_new:
         return input_files.describe(uris, earlier=earlier)
     return input_files.as_found(uris)
@@ -104,7 +105,7 @@ def _describe(
 def _find_splits(
     patterns: Mapping[str, Sequence[str]], files: Sequence[InputFile]
 ) -> dict[str, str]:
-    """Find the split of each file of a fixed split, by URI."""
+    """Find the split of each file that ``prepare.validation`` or ``prepare.test`` names, by URI."""
     found = {}
     for split in ("validation", "test"):  # test wins if a file is named for both
         for pattern in patterns[f"prepare.{split}"]:
@@ -129,13 +130,14 @@ def cut(
         UserError: A column is missing, there is no record, or there are both CSV and Parquet.
     """
     files = source.described["files"]
-    stage = "read_unlabelled"
-    folder = "more"
-    keep: tuple[str, ...] = ()
     if source.is_labelled:
         stage = "read_files"
         folder = "unpacked"
         keep = settings.additional_columns
+    else:
+        stage = "read_unlabelled"
+        folder = "more"  # not the folder of the labelled files
+        keep = ()
     plan: corpus.Plan
     if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
         plan = table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
@@ -155,7 +157,7 @@ def cut(
         splits=source.splits,
     )
     if not found.num_rows:
-        raise UserError(f"{files[0]['uri']} holds no record", hint="it has no row")
+        raise UserError(f"{files[0]['uri']} holds no record", hint="name a file with rows")
     for note in found.notes:
         say(STAGE, note)
     return found

@@ -43,7 +43,9 @@ def test_columns_and_rows_are_chosen_as_they_are_read(run):
 def test_a_run_has_what_other_calls_have_put_into_its_directory(run):
     fewer = sentiflow.Run(run.output_uri, {"prepare": run.prepared})
     assert fewer.scored.counts == run.scored.counts
-    with pytest.raises(UserError, match=r"no finished trends: call sentiflow\.trends"):
+    with pytest.raises(
+        UserError, match=r"no finished output of sentiflow trends: call sentiflow\.trends"
+    ):
         _ = fewer.trends
 
 
@@ -77,7 +79,9 @@ def test_what_a_run_lacks_is_said_with_the_call_that_makes_it(finished_run, tmp_
     shutil.copytree(finished_run / "run/prepared", tmp_path / "prepared")
     run = sentiflow.load_run(tmp_path)
     assert list(run.stages) == ["prepare"]
-    with pytest.raises(UserError, match=r"no finished scored: call sentiflow.score with its conf"):
+    with pytest.raises(
+        UserError, match=r"no finished output of sentiflow score: call sentiflow\.sc"
+    ):
         run.predictions  # noqa: B018
     with pytest.raises(UserError, match="no finished stage of a run"):
         sentiflow.load_run(tmp_path / "prepared/tweets")

@@ -44,10 +44,11 @@ class FilePreview:
     """The first rows of one file."""
 
     first: first_rows.FirstRows
+    """The rows as they are written."""
     plan: corpus.Plan | None
     """How a stage would read the columns of the file; None if the file is blank."""
-    rows: pa.Table
-    """The rows, as ``row_checks.check`` returns them."""
+    checked: pa.Table
+    """The same rows, as ``row_checks.check`` returns them."""
     time_fault: str = ""
     """The fault in the times, by ``times.find_fault``; empty if they have none, or are not kept."""
     is_time_error: bool = False
@@ -56,14 +57,15 @@ class FilePreview:
     @property
     def unknown(self) -> pa.ChunkedArray:
         """The unknown labels."""
-        return self.rows["unknown_label"].drop_null()
+        return self.checked["unknown_label"].drop_null()
 
     @property
     def num_damaged(self) -> int:
         """Number of texts that hold U+FFFD in place of invalid bytes."""
         if not self.first.is_damaged or _is_parquet(self.first):
             return 0
-        return pc.sum(pc.match_substring(self.rows["text"], row_checks.REPLACEMENT)).as_py() or 0
+        is_damaged = pc.match_substring(self.checked["text"], row_checks.REPLACEMENT)
+        return pc.sum(is_damaged).as_py() or 0
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Preview:
     @property
     def num_rows(self) -> int:
         """Number of rows of ``files``."""
-        return sum(file.rows.num_rows for file in self.files)
+        return sum(file.checked.num_rows for file in self.files)
 
     @property
     def unknown(self) -> Counter[str]:
@@ -94,7 +96,7 @@ class Preview:
 def check(
     setting: str,
     patterns: Sequence[str],
-    settings: FormatSettings,
+    format_settings: FormatSettings,
     check_columns: Callable[[corpus.Plan, str], object] = lambda plan, source: None,
     *,
     rules: row_checks.RowRules,
@@ -106,27 +108,30 @@ def check(
     Args:
         setting: Name of the setting.
         patterns: Files or globs.
-        settings: The format.
+        format_settings: The format.
         check_columns: Takes the plan to read a file, and the name of the file; raises ``UserError``
             if the plan lacks a column.
         rules: The stage's rules for rows.
         text_column: As for :func:`_preview_file`.
-        max_rejected_fraction: Maximum share of rejected rows; 1: rows and labels are not checked.
+        max_rejected_fraction: Maximum share of rejected rows. With 1, all rows may be rejected, so
+            rows and labels are not checked.
     """
 
     def expand() -> list[str]:
         uris = input_files.expand(patterns, setting=setting)
-        corpus.are_tables(uris, setting=setting)
+        corpus.are_tables(uris, setting=setting)  # raises if there are both CSV and Parquet
         return uris
 
     uris, problems = attempt("input", expand)
     uris = uris or []
     preview_file = functools.partial(
-        _preview_file, settings=settings, rules=rules, text_column=text_column
+        _preview_file, format_settings=format_settings, rules=rules, text_column=text_column
     )
-    results = filesystem.map_files(
-        functools.partial(attempt, "columns", preview_file), _choose_files(uris)
-    )
+
+    def attempt_file(uri: str) -> tuple[FilePreview | None, list[CheckResult]]:
+        return attempt("columns", preview_file, uri)
+
+    results = filesystem.map_files(attempt_file, _choose_files(uris))
     files = []
     for file, faults in results:
         if file:
@@ -141,7 +146,7 @@ def check(
                 return
     preview = Preview(
         setting=setting,
-        format=settings,
+        format=format_settings,
         files=files,
         is_whole=len(files) == len(uris) and all(file.first.is_whole for file in files),
     )
@@ -149,7 +154,7 @@ def check(
     yield from _check_times(preview)
     if max_rejected_fraction < 1 and not problems:
         yield from _check_rows(preview, max_rejected_fraction)
-        if rules.required:  # the files have labels
+        if "label" in rules.required:
             yield from _check_labels(preview, max_rejected_fraction)
 
 
@@ -164,7 +169,7 @@ def _choose_files(uris: Sequence[str]) -> list[str]:
 
 def _preview_file(
     uri: str,
-    settings: FormatSettings,
+    format_settings: FormatSettings,
     *,
     rules: row_checks.RowRules,
     text_column: str | None,
@@ -173,38 +178,41 @@ def _preview_file(
 
     Args:
         uri: The file.
-        settings: The format.
+        format_settings: The format.
         rules: The stage's rules for rows.
-        text_column: The column of the text if the file is scored, for which a Parquet file needs
-            no other column; None: the file is prepared.
+        text_column: ``score.text_column`` for a file to score; None for a file to prepare. To be
+            scored, a Parquet file needs only this column.
 
     Raises:
         UserError: The file cannot be read, or lacks a column of the format.
     """
-    first = first_rows.read(uri, settings)
+    first = first_rows.read(uri, format_settings)
     is_parquet = _is_parquet(first)
     if not is_parquet and csv_format.is_blank(first.head):
         return FilePreview(first, None, _NO_ROWS)
-    form, plan = _make_plan(first, settings, (*rules.keep, rules.split_column), text_column)
+    keep_columns = list(rules.keep)
+    if rules.split_column:
+        keep_columns.append(rules.split_column)
+    form, plan = _make_plan(first, format_settings, keep_columns, text_column)
     if not first.rows.num_rows:
         return FilePreview(first, plan, _NO_ROWS)
     columns = _read_columns(first, form)
-    checked = {"text", "label", *rules.required}
-    if is_parquet and text_column:
-        checked = {"text"}
-    table = {name: column for name, column in columns.items() if name in checked}
+    to_check = {"text", "label", *rules.required}
+    if is_parquet and text_column:  # its labels may be classes of the model, which are unknown here
+        to_check = {"text"}
+    table = {name: column for name, column in columns.items() if name in to_check}
     if rules.split_column and plan.has_column(rules.split_column):
         table["split"] = _read_splits(first, form, rules.split_column)
     table["reason"] = first.faults
     required = [name for name in rules.required if name in columns]
-    if settings.labels == "auto" and "label" in required:
-        required.remove("label")
-    rows = row_checks.check(pa.table(table), form, replace(rules, required=tuple(required)))
-    are_times_kept = "time" in columns and "time" in (*rules.required, *rules.keep)
-    if not are_times_kept or _has_typed_times(first, form):
-        return FilePreview(first, plan, rows)
-    fault, is_error = times.find_fault(columns["time"], form.time_format)
-    return FilePreview(first, plan, rows, time_fault=fault, is_time_error=is_error)
+    if format_settings.labels == "auto" and "label" in required:
+        required.remove("label")  # without classes every label is unknown, which is no fault
+    checked = row_checks.check(pa.table(table), form, replace(rules, required=tuple(required)))
+    are_times_read = "time" in rules.required or "time" in rules.keep
+    if not are_times_read or "time" not in columns or _has_typed_times(first, form):
+        return FilePreview(first, plan, checked)
+    fault = times.find_fault(columns["time"], form.time_format)
+    return FilePreview(first, plan, checked, time_fault=fault.text, is_time_error=fault.is_error)
 
 
 def _is_parquet(first: first_rows.FirstRows) -> bool:
@@ -236,8 +244,11 @@ def _read_splits(
     first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat, name: str
 ) -> pa.Array:
     """Read the column that names the split of each row."""
-    position = form.position(name) if isinstance(form, csv_format.CsvFormat) else None
-    return first.column(name if position is None else position)
+    if not isinstance(form, csv_format.CsvFormat):
+        return first.column(name)
+    position = form.position(name)
+    assert position is not None, "the plan has the column"
+    return first.column(position)
 
 
 def _make_plan(
@@ -246,7 +257,11 @@ def _make_plan(
     keep_columns: Sequence[str],
     text_column: str | None,
 ) -> tuple[csv_format.CsvFormat | TableFormat, corpus.Plan]:
-    """Find the columns of a file, and the plan by which a stage would read it."""
+    """Find the columns of a file, and the plan by which a stage would read it.
+
+    The columns to keep are planned only for a preparation; ``check_columns`` checks a scoring's.
+    """
+    # A plan needs no more of a file than its URI.
     file: InputFile = {"uri": first.uri, "bytes": 0, "modified_ns": 0, "tree_sha256": ""}
     if not _is_parquet(first):
         form, _ = csv_format.resolve(
@@ -264,7 +279,7 @@ def _check_encoding(preview: Preview) -> list[CheckResult]:
     """Warn of bytes that are invalid in the encoding, and of an encoding that would fit better."""
 
     def is_bad(file: FilePreview) -> bool:
-        is_damaged = file.num_damaged > _USUAL_DAMAGED_FRACTION * file.rows.num_rows
+        is_damaged = file.num_damaged > _USUAL_DAMAGED_FRACTION * file.checked.num_rows
         return is_damaged or bool(file.first.fitting_encoding)
 
     bad = [file for file in preview.files if is_bad(file)]
@@ -274,8 +289,8 @@ def _check_encoding(preview: Preview) -> list[CheckResult]:
     treated = "are dropped" if preview.format.errors == "ignore" else "become U+FFFD"
     what = (
         f"{preview.setting}: {display_uri(worst.first.uri)} is not {preview.format.encoding}: "
-        f"invalid bytes {treated} in {worst.num_damaged:,} of the first {worst.rows.num_rows:,} "
-        "texts"
+        f"invalid bytes {treated} in {worst.num_damaged:,} of the first "
+        f"{worst.checked.num_rows:,} texts"
     )
     fitting = worst.first.fitting_encoding
     if fitting:
@@ -284,14 +299,15 @@ def _check_encoding(preview: Preview) -> list[CheckResult]:
 
 
 def _check_times(preview: Preview) -> list[CheckResult]:
-    """Check that the times to keep can be read, and that no month is read as a day."""
-    for file in preview.files:
-        if file.time_fault:
-            where = f"times of {display_uri(file.first.uri)} ({preview.format.section}.time_format)"
-            can_be_set = preview.format.kind != "sentiment140"
-            level: Level = "error" if file.is_time_error and can_be_set else "warning"
-            return [CheckResult("times", level, f"{preview.setting}: {where}: {file.time_fault}")]
-    return []
+    """Check that times can be read, and that no month is read as a day; report the worst file."""
+    faulty = [file for file in preview.files if file.time_fault]
+    if not faulty:
+        return []
+    worst = max(faulty, key=lambda file: file.is_time_error)  # the first of equally bad files
+    where = f"times of {display_uri(worst.first.uri)} ({preview.format.section}.time_format)"
+    can_be_set = preview.format.kind != "sentiment140"
+    level: Level = "error" if worst.is_time_error and can_be_set else "warning"
+    return [CheckResult("times", level, f"{preview.setting}: {where}: {worst.time_fault}")]
 
 
 def _check_rows(preview: Preview, max_rejected_fraction: float) -> list[CheckResult]:
@@ -303,7 +319,7 @@ def _check_rows(preview: Preview, max_rejected_fraction: float) -> list[CheckRes
     first_uri = ""
     first_row = 0
     for file in preview.files:
-        for row, reason in enumerate(file.rows["reason"].to_pylist()):
+        for row, reason in enumerate(file.checked["reason"].to_pylist()):
             if reason not in (None, row_checks.UNKNOWN_LABEL):
                 if not reasons:
                     first_uri = display_uri(file.first.uri)
@@ -339,6 +355,7 @@ def _check_labels(preview: Preview, max_rejected_fraction: float) -> list[CheckR
         files = ", ".join(few([display_uri(file.first.uri) for file in preview.files]))
         return [CheckResult("labels", "error", f"{preview.setting}: no row of {files} has a label")]
     if preview.format.labels == "auto" and preview.num_rows:
+        # Every label is unknown; more classes than these may follow further down.
         if not preview.is_whole and len(unknown) <= MAX_CLASSES:
             return []
         return find_problem("labels", lambda: row_checks.choose_classes(unknown))
@@ -353,7 +370,7 @@ def _has_no_label(preview: Preview) -> bool:
     """Say whether rows are accepted, but none of them has a label."""
     num_accepted = 0
     for file in preview.files:
-        accepted = file.rows.filter(pc.is_null(file.rows["reason"]))
+        accepted = file.checked.filter(pc.is_null(file.checked["reason"]))
         num_accepted += len(accepted)
         if len(accepted) and accepted["label"].null_count < len(accepted):
             return False

@@ -275,6 +275,23 @@ def test_a_format_that_reads_few_of_the_times_stops_a_job(find, overrides, setti
         )
 
 
+def test_unreadable_times_are_an_error_even_after_a_file_with_some_odd_ones(find, tmp_path):
+    days = [f"{1 + n % 28}.{1 + n % 9}.2024" for n in range(100)]
+    contents = {"a": [*days, *[f"week {n}" for n in range(50)]], "b": [f"week {n}" for n in days]}
+    for name, written in contents.items():
+        rows = [("good", "so good", time) for time in written]
+        (tmp_path / f"other/{name}.csv").write_text(to_csv(rows))
+    use = [DATED, "format.time_format=%d.%m.%Y", "prepare.keep_columns=[time]"]
+
+    def look(pattern):
+        found = find(*use, f"prepare.csv={{folder}}/other/{pattern}", verbs=["prepare"])
+        ((level, line),) = [(level, line) for check, level, line in found if check == "times"]
+        return level, "a.csv" in line, "b.csv" in line
+
+    assert look("a.csv") == ("warning", True, False)
+    assert look("*.csv") == ("error", False, True)
+
+
 def test_parquet_is_checked_alike(find, tmp_path):
     table = pa.table({"mood": ["good", "bad", "meh"], "message": ["a", "b", "c"], "n": [1, 2, 3]})
     pq.write_table(table, tmp_path / "a.parquet")
