@@ -53,16 +53,16 @@ class Flow:
         self.job = job
         self.parts = list(parts)
         self.maps = maps
-        self.repeats: DuplicateCounts | None = None
+        self.duplicate_counts: DuplicateCounts | None = None
         """Counts of repeated texts, once the parts are ingested."""
-        self.corrected: Counter[str] = Counter()
+        self.corrected_labels: Counter[str] = Counter()
         """Rows by corrected label, once :meth:`correct` has found them."""
         self.fixed = job.fixed_splits
-        """Splits whose rows are given, by files or, once the parts are ingested, by a column."""
+        """Splits whose rows are fixed by files, or by a column, which :meth:`ingest` reads."""
 
     @property
-    def texts(self) -> list[part_files.CorpusPart]:
-        """The parts, before it is known which rows repeat others."""
+    def whole_parts(self) -> list[part_files.CorpusPart]:
+        """The parts with all their rows; it is not known yet which rows repeat others."""
         return [part_files.CorpusPart(part) for part in self.parts]
 
     def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
@@ -82,8 +82,9 @@ class Flow:
         candidates = _read_all(self.work_files(corrected.CANDIDATES)).to_pandas()
         labels = corrected.resolve(rows, candidates, uris)
         table = pa.Table.from_pandas(labels, preserve_index=False)
-        filesystem.write_arrow(self.job.work_file(part_files.CORRECTED_ROWS, 0), table)
-        self.corrected = Counter(name for name in labels["label"] if name)
+        whole = self.job.work_file(part_files.CORRECTED_ROWS, 0)  # one table for all parts
+        filesystem.write_arrow(whole, table)
+        self.corrected_labels = Counter(name for name in labels["label"] if name)
 
     def find_classes(self) -> None:
         """Take the written labels as the names of the classes, for ``labels: auto``.
@@ -96,7 +97,7 @@ class Flow:
             part_files.read_labels,
             write=part_files.count_written_labels,
         )
-        classes = part_counts.choose_classes(counts, corrected=self.corrected)
+        classes = part_counts.choose_classes(counts, corrected=self.corrected_labels)
         form = self.job.format.name_classes(classes)
         self.job = replace(self.job, format=form)
         labels = csv_format.written_labels(form)
@@ -107,18 +108,19 @@ class Flow:
         """Read, check, split, tokenize and write all parts; find the repeated texts."""
         rule = self.job.settings.split
         if rule.kind == "column":
-            self.fixed = self._find_named_splits()
+            self.fixed = self._find_fixed_splits()
         time_bounds = None
         if rule.kind == "time":
             time_bounds = self._find_time_bounds()
         no_fractions = {f"{split}_fraction": 0.0 for split in self.fixed}
-        rule = rule.model_copy(update=no_fractions)  # no row is drawn for a given split
+        rule = rule.model_copy(update=no_fractions)  # no row is drawn for a fixed split
         assign = functools.partial(steps.assign_splits, rule=rule, time_bounds=time_bounds)
-        # rows that repeat a given validation or test text are left out whatever the setting says
+        # rows that repeat a fixed validation or test text are left out whatever the setting says
         drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
+        # to find the rows to drop, the hashes (keys) of all texts are written before
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
         counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
-        if not drops:  # otherwise they were found before the parts were read again
+        if not drops:  # otherwise they are found before the parts are read again
             self._find_duplicates()
         return counts
 
@@ -181,26 +183,28 @@ class Flow:
             drops: Whether repeated rows are left out. If so, the parts are read twice: first to
                 find these rows.
         """
-        texts = self.texts
+        parts = self.whole_parts
         if drops:
-            self._run("hash", texts, read, steps.hash_texts, mark, write=part_files.write_keys)
-            texts = self._leave_out_repeats()
+            self._run("hash", parts, read, steps.hash_texts, mark, write=part_files.write_keys)
+            parts = self._leave_out_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
         results = self._run(
-            name, texts, read, steps.hash_texts, mark, tokenize, *further, write=write
+            name, parts, read, steps.hash_texts, mark, tokenize, *further, write=write
         )
         return part_counts.PartCounts.of(results)
 
-    def _find_named_splits(self) -> tuple[str, ...]:
+    def _find_fixed_splits(self) -> tuple[str, ...]:
         """Find the splits, other than train, that a column names for some rows."""
         counts = self._run(
-            "count_splits", self.texts, part_files.read_texts, write=part_files.count_splits
+            "count_splits", self.whole_parts, part_files.read_texts, write=part_files.count_splits
         )
         return tuple(split for split, num_rows in merge_counts(counts).items() if num_rows)
 
     def _find_time_bounds(self) -> tuple[int, int]:
         """Find the last second of train and of validation, from the times of all rows."""
-        self._run("count_times", self.texts, part_files.read_texts, write=part_files.write_times)
+        self._run(
+            "count_times", self.whole_parts, part_files.read_texts, write=part_files.write_times
+        )
         times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
         return steps.time_bounds(
             times["second"].to_numpy(),
@@ -213,14 +217,14 @@ class Flow:
         """Find the rows to leave out. Return the parts, each with the rows to leave out of it."""
         dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
         row_ids = dropped["row_id"].to_numpy()
-        texts = []
+        parts = []
         next_row = 0
         for part in self.parts:
             first_row = next_row
             next_row += part.num_rows
             start, stop = np.searchsorted(row_ids, [first_row, next_row])
-            texts.append(part_files.CorpusPart(part, dropped[start:stop]))
-        return texts
+            parts.append(part_files.CorpusPart(part, dropped[start:stop]))
+        return parts
 
     def _find_duplicates(self) -> list[str]:
         """Count repeated texts; return the URIs of the tables of rows to leave out."""
@@ -235,7 +239,7 @@ class Flow:
         )
         name = f"{self.job.prefix}count_duplicates"
         groups = self.maps.map(name, find, range(num_groups), key=self.job.key)
-        self.repeats = merge_counts([counts for counts, _ in groups])
+        self.duplicate_counts = merge_counts([counts for counts, _ in groups])
         return [uri for _, uri in groups]
 
     def _run(
@@ -283,8 +287,8 @@ def fit_vocabulary(
     num_with_vector = int(has_vector.sum())
     num_words = len(words) - words.num_special
     if num_with_vector < _FEW_VECTORS * num_words:
-        share = f"only {num_with_vector:,} of {num_words:,} words"
-        log.warning("%s have a vector in %s", share, display_uri(section.vectors))
+        few = f"only {num_with_vector:,} of {num_words:,} words"
+        log.warning("%s have a vector in %s", few, display_uri(section.vectors))
     report: VocabularyReport = {
         "words": len(words),
         "words_with_vector": num_with_vector,

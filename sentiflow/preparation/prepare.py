@@ -147,7 +147,7 @@ def _prepare(
         run=recorder.describe(),
         classes=list(flow.job.format.classes or ()),
         fixed_splits=list(flow.fixed),
-        duplicates=flow.repeats,
+        duplicates=flow.duplicate_counts,
         vocabulary=report,
     )
 
