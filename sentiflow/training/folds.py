@@ -1,8 +1,8 @@
-"""Labelled rows -> folds, a training for each, and answers to rows that it has not seen.
+"""Labelled rows -> folds, and a prediction for each row by a model that has not seen it.
 
-Every labelled row is in one fold. For each fold a model is trained on the others, with words that
-are counted in these rows, and it answers the rows of the fold. A finished fold leaves the file of
-its answers, so that a killed training resumes.
+Every labelled row is in one fold. For each fold a model is trained on the other folds, with words
+that are counted in their rows. Its predictions for the rows of the fold are the *answers* of the
+fold. A finished fold leaves the file of its logits, so that a killed training resumes.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import schema
 from sentiflow.data.manifest_types import FileEntry
 from sentiflow.models.drift import Profile
 from sentiflow.models.scores import Scores
@@ -29,7 +28,7 @@ class FoldResults:
     """The answers of the models of all folds, and the calibration that follows from them."""
 
     files: Sequence[FileEntry]
-    """The answers of each fold; none where given test rows measure the model."""
+    """The answers of each fold. Empty if the test rows are fixed: these measure the model."""
     calibration: dict[str, Any]
     """A ``manifest_types.Calibration`` by the answers of all folds."""
     profile: Profile
@@ -59,6 +58,7 @@ def train(
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
     tables = _train_missing(job, learned, join(root, folder), run, taught)
+    has_fixed_test = "test" in job.prepared.get("fixed_splits", ())
     files = list[FileEntry]()
     scores = list[Scores]()
     for number, table in enumerate(tables):
@@ -68,10 +68,11 @@ def train(
         scores.append(of_fold)
         what = f"fold {number + 1} of {job.settings.folds}"
         _say_accuracy(what, of_fold, table["label"].to_numpy())
-        answers = fold_answers.tabulate(table, number, of_fold)
-        path = f"{folder}/fold-{number + 1}.parquet"
-        content = parquet.to_bytes(answers)
-        files.append(filesystem.write_file(root, path, content, rows=len(answers)))
+        if not has_fixed_test:
+            answers = fold_answers.tabulate(table, number, of_fold)
+            path = f"{folder}/fold-{number + 1}.parquet"
+            content = parquet.to_bytes(answers)
+            files.append(filesystem.write_file(root, path, content, rows=len(answers)))
     whole = pa.concat_tables(tables)
     label = whole["label"].to_numpy()
     answered = Scores.join(scores)
@@ -80,9 +81,8 @@ def train(
     unsure = job.settings.unsure
     if unsure:
         calibration["unsure"] = trained_package.choose_unsure(answered, label, unsure.max_error)
-    has_given_test = schema.SPLITS[2] in job.prepared.get("fixed_splits", ())
     return FoldResults(
-        files=[] if has_given_test else files,
+        files=files,
         calibration=calibration,
         profile=answered.profile(label, learned.names),
     )
@@ -91,25 +91,25 @@ def train(
 def _train_missing(
     job: TrainJob,
     learned: LearnedClasses,
-    root: str,
+    folds_uri: str,
     run: Callable[[TrainJob, int], object],
     taught: Sequence[str],
 ) -> list[pa.Table]:
-    """Train the model of each fold that is not finished; return the logits of all folds.
+    """Train the model of each fold that is not finished; return a table of logits for each fold.
 
     The rows are read only if a fold is left.
 
     Args:
         job: The training itself.
         learned: Its classes.
-        root: Directory of the folds of this training.
+        folds_uri: Directory of the folds of this training.
         run: See :func:`train`.
         taught: See :func:`train`.
     """
     rows: fold_data.AllRows | None = None
     tables = list[pa.Table]()
     for number in range(job.settings.folds):
-        fold_uri = join(root, str(number + 1))
+        fold_uri = join(folds_uri, str(number + 1))
         logits_uri = join(fold_uri, "logits.parquet")
         if not filesystem.exists(logits_uri):
             if rows is None:

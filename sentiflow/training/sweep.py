@@ -176,7 +176,7 @@ def _publish(
     recorder.log_files({TABLE: table})
     best = records[0]
     statuses = Counter(record["status"] for record in records)
-    counts: dict[str, int] = {status: statuses[status] for status in sweep_trials.ENDS}
+    counts: dict[str, int] = {status: statuses[status] for status in sweep_trials.MLFLOW_STATUS}
     metrics = {f"trials/{status}": count for status, count in counts.items()}
     metrics |= {f"best/{name}": best[name] for name in METRICS}
     recorder.log_metrics(metrics)
@@ -313,11 +313,11 @@ def _tune(
 
 def rank(trials: Sequence[dict[str, Any]], selection: SelectionSettings) -> list[dict[str, Any]]:
     """Order trials: the finished, the stopped, the failed, and the best first among each."""
-    ends = list(sweep_trials.ENDS)
+    statuses = list(sweep_trials.MLFLOW_STATUS)
     return sorted(
         trials,
         key=lambda trial: (
-            ends.index(trial["status"]),
+            statuses.index(trial["status"]),
             selection.order(trial[f"validation_{selection.metric_name}"]),
             trial["trial"],
         ),

@@ -38,12 +38,12 @@ Curve = Mapping[str, list[dict[str, Any]]]
 """The epochs of ``pretraining`` and ``history``, as the manifest of a training has them."""
 
 Status = Literal["finished", "stopped", "failed"]
-ENDS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
+MLFLOW_STATUS: dict[Status, Literal["FINISHED", "KILLED", "FAILED"]] = {
     "finished": "FINISHED",
     "stopped": "KILLED",
     "failed": "FAILED",
 }
-"""MLflow's status for each, in the order of the table."""
+"""The status of a trial in MLflow. The keys are in the order of :func:`sweep.rank`."""
 
 METRICS = ("validation_accuracy", "validation_loss", "validation_f1_macro")
 """Metrics of a trial."""
@@ -81,7 +81,7 @@ def plan(
     """Plan the trials of a sweep, each with a directory that no other sweep shares.
 
     A trial has one worker, because several workers would make the same model, and trials already
-    run side by side.
+    run side by side. It has no folds.
     """
     trials = []
     for number, combination in enumerate(combinations, start=1):
@@ -110,8 +110,8 @@ def plan(
 def train(trial: Trial, *, share: Resources) -> None:
     """Train or resume a trial.
 
-    An error of the settings is reported as ``reason``: if it were raised, Tune would start the
-    trial again.
+    An error that would occur again, such as wrong settings, is reported as ``reason``: if it were
+    raised, Tune would start the trial again.
 
     Args:
         trial: The trial.
@@ -124,8 +124,9 @@ def train(trial: Trial, *, share: Resources) -> None:
     curves = list[Curve]()
 
     def report(event: Event) -> None:
-        """Report each epoch but the last one, as Tune would end the trial there."""
-        for result in event.history[len(curves) :]:
+        """Report new epochs. The last epoch is reported at the end: it makes Tune end the trial."""
+        num_reported = len(curves)
+        for result in event.history[num_reported:]:
             value = getattr(result, f"validation_{name}")
             if value is None:
                 raise JobError(
@@ -198,11 +199,12 @@ class TrialCallback(ray.tune.Callback):
         """Show an epoch, except the last one: after it, :meth:`end` shows the trial."""
         index = trial.config["index"]
         settings = self.trials[index].config.train
-        if result.get("epoch", settings.num_epochs) < settings.num_epochs:
-            value = result[settings.selection.metric_name]
-            done = f"epoch {result['epoch']} of {settings.num_epochs}"
-            shown = f"validation {settings.selection.metric} {value:.4f}"
-            say("sweep", f"trial {index + 1}: {done}, {shown}")
+        if "epoch" not in result or result["epoch"] == settings.num_epochs:
+            return  # it has failed or finished
+        value = result[settings.selection.metric_name]
+        done = f"epoch {result['epoch']} of {settings.num_epochs}"
+        shown = f"validation {settings.selection.metric} {value:.4f}"
+        say("sweep", f"trial {index + 1}: {done}, {shown}")
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         """Record a trial that has finished, was stopped, or has reported why it failed."""
@@ -235,7 +237,7 @@ class TrialCallback(ray.tune.Callback):
             status = "failed"
         elif len(history.epochs) == trial.config.train.num_epochs:
             status = "finished"
-        if not reason:
+        if status != "failed":
             filesystem.write_bytes(trial.outcome_uri, json.dumps({"curve": curve}).encode())
         run_id = self._record(index, history, status, reason)
         chosen = history.chosen if history.epochs else None
@@ -246,7 +248,7 @@ class TrialCallback(ray.tune.Callback):
             "mlflow_run_id": run_id,
             "status": status,
             "values": trial.values,
-            # None, and the epoch 0, if it failed before its first epoch ended
+            # a trial that fails in its first epoch has no metrics, and the chosen epoch 0
             **{name: getattr(chosen, name, None) for name in METRICS},
             "chosen_epoch": chosen.epoch if chosen else 0,
             "epochs": len(history.epochs),
@@ -279,7 +281,7 @@ class TrialCallback(ray.tune.Callback):
         run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
         for epoch in history.epochs:
             run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
-        run.end(ENDS[status], reason=reason)
+        run.end(MLFLOW_STATUS[status], reason=reason)
         return run.run_id
 
     def _name(self, index: int) -> str:

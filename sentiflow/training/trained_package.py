@@ -1,5 +1,6 @@
 """Trained network + validation rows -> model package, calibrated, with a profile of the rows."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,9 +27,10 @@ from sentiflow.training.reports import EpochResult
 from sentiflow.training.train_job import TrainJob
 
 _SAMPLE_ROWS = 20_000
-"""Validation rows for calibration and for the profile that drift is measured from, at most."""
+"""Maximum number of validation rows for the calibration and for the profile, which drift is
+measured from."""
 _SAMPLE_FILES = 64
-"""Files that these rows are read from, at most."""
+"""Maximum number of files from which these rows are read."""
 _LINEAR_KEYS = ("linear_weight", "linear_strength")
 """Keys of a calibration that choose the linear model."""
 
@@ -56,7 +58,7 @@ def save(
     validation = list(job.list_files("tweets", job.validation_splits))
     label, text = _read_sample(validation, classes)
     calibration: dict[str, Any] = {}
-    if linear:
+    if linear:  # their choice is the first part of the calibration
         package, calibration = _add_linear(package, linear, label, text, job.calibration or {})
     calibration |= _find_calibration(job, package, label, text)
     package = _apply_calibration(package, calibration)
@@ -69,7 +71,8 @@ def save(
             unsure = choose_unsure(scores, label, job.settings.unsure.max_error)
             calibration["unsure"] = unsure
             package = _apply_calibration(package, {"unsure": unsure})
-        if linear or calibration.get("bias"):  # the network alone predicts other classes
+        # The metrics of the epoch are of the network alone, whose predictions these may change.
+        if linear or calibration.get("bias"):
             metrics |= _measure_validation(scores, label)
     return package.save(
         job.model_uri,
@@ -103,7 +106,11 @@ def _pack(
 def _find_calibration(
     job: TrainJob, package: ModelPackage, label: np.ndarray, text: pa.Array
 ) -> dict[str, Any]:
-    """Take the calibration that the job has decided, or fit one to validation rows."""
+    """Take the calibration of the job (from folds or a refit), or fit one to validation rows.
+
+    With a split by time, the bias aims at the shares of the classes in the train rows, since the
+    shares in validation rows are from another time.
+    """
     if job.calibration is not None:
         return dict(job.calibration)
     priors = None
@@ -209,7 +216,7 @@ def choose_linear(
 
 
 def _apply_calibration(package: ModelPackage, calibration: Mapping[str, Any]) -> ModelPackage:
-    """Give a package the temperature, the bias and the threshold of a calibration.
+    """Give a package those of temperature, bias and threshold that a calibration has.
 
     The bias is added to the bias of the linear model, or in place to the network's output layer, so
     that no other code needs to know it.
@@ -222,6 +229,7 @@ def _apply_calibration(package: ModelPackage, calibration: Mapping[str, Any]) ->
     fitted = confidence.Calibration.read(calibration, package.settings.classes)
     if fitted is None:
         return package
+    # The bias is added after the logits were divided by the temperature, so here it is multiplied.
     bias = np.zeros(len(package.settings.classes))
     if fitted.bias:
         bias = fitted.temperature * np.array(fitted.bias)
@@ -244,12 +252,13 @@ def _read_sample(files: Sequence[str], classes: LearnedClasses) -> tuple[np.ndar
     """
     labels = [np.zeros(0, np.int64)]
     texts = [pa.array([], pa.string())]
-    chosen = files[:: max(1, -(-len(files) // _SAMPLE_FILES))]
-    rows_per_file = -(-_SAMPLE_ROWS // max(1, len(chosen)))
+    every_file = max(1, math.ceil(len(files) / _SAMPLE_FILES))
+    chosen = files[::every_file]
+    rows_per_file = math.ceil(_SAMPLE_ROWS / max(1, len(chosen)))
     for uri in chosen:
         table = parquet.read(uri, columns=["text", "label"]).combine_chunks()
-        every = max(1, -(-len(table) // rows_per_file))
-        rows = pa.array(np.arange(0, len(table), every))
+        every_row = max(1, math.ceil(len(table) / rows_per_file))
+        rows = pa.array(np.arange(0, len(table), every_row))
         labels.append(pc.fill_null(table["label"], -1).take(rows).to_numpy())
         texts.append(table["text"].combine_chunks().take(rows))
     prepared_label = np.concatenate(labels)
