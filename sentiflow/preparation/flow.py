@@ -141,8 +141,10 @@ class Flow:
         Args:
             labelled: The flow of the labelled rows, whose parts are ingested.
         """
-        part_files.write_known(labelled.work_files("keys"), job=self.job)
+        part_files.write_known(labelled.work_files(part_files.KEYS), job=self.job)
         leave_out = functools.partial(part_files.leave_out_known, job=self.job)
+        # without labels no text has more than one, so drop_contradicting drops none
+        drops = self.job.settings.duplicates == "drop"
         encode = functools.partial(part_files.encode_tokens, job=self.job)
         return self._process(
             "encode",
@@ -150,12 +152,12 @@ class Flow:
             leave_out,
             encode,
             write=part_files.write_unlabelled,
-            drops=self.job.settings.duplicates == "drop",
+            drops=drops,
         )
 
     def count_words(self) -> pa.Table:
         """Sum the words of all parts, ``_MAX_MERGED`` files at a time."""
-        uris = self.work_files("words")
+        uris = self.work_files(part_files.WORDS)
         total = pa.table({"word": pa.array([], pa.string()), "count": pa.array([], pa.int64())})
         for start in range(0, len(uris), _MAX_MERGED):
             counts = pa.concat_tables([total, _read_all(uris[start : start + _MAX_MERGED])])
@@ -205,7 +207,8 @@ class Flow:
         self._run(
             "count_times", self.whole_parts, part_files.read_texts, write=part_files.write_times
         )
-        times = _read_all(self.work_files("times")).group_by("second").aggregate([("count", "sum")])
+        counts = _read_all(self.work_files(part_files.TIMES))
+        times = counts.group_by("second").aggregate([("count", "sum")])
         return steps.time_bounds(
             times["second"].to_numpy(),
             times["count_sum"].to_numpy(),
@@ -232,7 +235,7 @@ class Flow:
         num_groups = math.ceil(num_rows / _ROWS_PER_GROUP)
         find = functools.partial(
             part_files.find_duplicates,
-            uris=self.work_files("keys"),
+            uris=self.work_files(part_files.KEYS),
             num_groups=num_groups,
             fixed=self.fixed,
             job=self.job,

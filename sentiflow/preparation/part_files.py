@@ -37,6 +37,12 @@ from sentiflow.storage.uris import join
 VOCABULARY = "vocabulary.parquet"
 CORRECTED_ROWS = "corrected"
 """Table of the rows whose labels ``prepare.corrections`` replaces."""
+KEYS = "keys"
+"""Tables of the hashes of texts, by :func:`write_keys`."""
+WORDS = "words"
+"""Tables of words and their counts, by :func:`write_texts`."""
+TIMES = "times"
+"""Tables of the number of rows of each second, by :func:`write_times`."""
 
 _KNOWN = "known"
 """Table of the texts that unlabelled texts must not repeat."""
@@ -143,13 +149,13 @@ def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Write the number of rows of each second, for a split by time."""
     counts = parts.accepted(table).group_by("time").aggregate([([], "count_all")])
     seconds = pa.table({"second": counts["time"].cast(pa.int64()), "count": counts["count_all"]})
-    filesystem.write_arrow(job.work_file("times", part.number), seconds)
+    filesystem.write_arrow(job.work_file(TIMES, part.number), seconds)
 
 
 def write_keys(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Write the hashes of the texts."""
     keys = parts.accepted(table).select(duplicates.KEYS.names)
-    filesystem.write_arrow(job.work_file("keys", part.number), keys)
+    filesystem.write_arrow(job.work_file(KEYS, part.number), keys)
 
 
 def write_texts(table: pa.Table, part: PartId, *, job: PrepareJob, writes_keys: bool) -> PartJson:
@@ -159,7 +165,7 @@ def write_texts(table: pa.Table, part: PartId, *, job: PrepareJob, writes_keys: 
     files = _write_by_split("tweets", part, rows, kept["split"].to_numpy(), job.root)
     tokens = kept.select(["row_id", "label", "split", "tokens"])
     filesystem.write_arrow(job.work_file("tokens", part.number), tokens)
-    filesystem.write_arrow(job.work_file("words", part.number), _count_words(kept, job))
+    filesystem.write_arrow(job.work_file(WORDS, part.number), _count_words(kept, job))
     if writes_keys:
         write_keys(kept, part, job=job)
     counts = write_rejected(table, f"rejected/{part.name_file()}", job=job)
