@@ -31,6 +31,11 @@ REFUSED = {
         {"keep_columns": ["d", "x"], "csv": "named.csv"},
         "prepare.keep_columns: one of the files has no column x: its columns are 'a', 'b', ",
     ),
+    "a table without a row": (
+        PLAIN | {"columns": {"text": "text", "label": "label"}},
+        {"csv": "empty.parquet"},
+        "empty.parquet holds no record: name a file with rows",
+    ),
     "mixed": (PLAIN, {"csv": "t*"}, "prepare.csv mixes CSV and Parquet: "),
     "no label": (
         {"kind": "csv", "columns": {"text": 1}},
@@ -72,6 +77,8 @@ def test_an_unusable_corpus_is_refused_in_one_line_and_nothing_is_left(
     (tmp_path / "damaged.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-1])
     write_rows(tmp_path / "named.csv", [["a", "b", "c", "d"], *rows])
     pq.write_table(pa.table({"text": ["a"]}), tmp_path / "tables.parquet")
+    empty = pa.table({"text": ["a"], "label": ["n"]})[:0]
+    pq.write_table(empty, tmp_path / "empty.parquet")
     settings = dict(chosen)
     files = tmp_path / settings.pop("csv", path.name)
     with pytest.raises(UserError) as error:
