@@ -14,7 +14,7 @@ from sentiflow import __version__
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.evaluated_rows import find_common_classes
@@ -294,7 +294,7 @@ def _read_test_rows(
     Raises:
         UserError: The test split has no labelled row of another class.
     """
-    folders = lineage.name_folders([SPLITS[2]])
+    folders = lineage.name_folders([TEST])
     tables = lineage.read_tables(uri, prepared, folders, ["text", "label"])
     labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
     rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})

@@ -12,7 +12,7 @@ from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
@@ -28,7 +28,6 @@ from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import training_rows
 
-_TEST = SPLITS[2]
 _HOW_TO_NAME = (
     "name a scored directory, or the output_uri of a run, which MLflow shows as a tag of the run"
 )
@@ -347,7 +346,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
     """
     splits = []
     for scored, table in zip(pair, tables, strict=True):
-        labelled = [name for name in (_TEST, WHOLE) if len(of_split(table, name))]
+        labelled = [name for name in (TEST, WHOLE) if len(of_split(table, name))]
         if not labelled:
             raise UserError(
                 f"{scored.name} has no labelled test row",
@@ -355,7 +354,7 @@ def _find_split(pair: Pair, tables: list[pa.Table]) -> str:
             )
         splits.append(labelled[0])
     if splits[0] != splits[1]:
-        with_splits = pair[splits.index(_TEST)].name
+        with_splits = pair[splits.index(TEST)].name
         without_splits = pair[splits.index(WHOLE)].name
         raise UserError(
             f"{with_splits} has test rows, {without_splits} has no splits: it is unknown which "

@@ -52,7 +52,7 @@ REPORT_VERSION = 14
 """Changes whenever the same predictions would give another report."""
 
 
-class _UnseenRows(NamedTuple):
+class _MeasuredRows(NamedTuple):
     """Labelled predictions that the model was not trained on, and what they show."""
 
     rows: pa.Table
@@ -177,7 +177,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
 def _make_result(
     config: Config,
     scored: Manifest,
-    unseen: _UnseenRows,
+    unseen: _MeasuredRows,
     *,
     folds: CrossValidated | None,
     notes: list[str],
@@ -252,7 +252,7 @@ def _render(
 
 def _measure_unseen(
     settings: EvaluateSettings, scored_uri: str, scored: Manifest, corpus: ScoredCorpus
-) -> _UnseenRows:
+) -> _MeasuredRows:
     """Measure the labelled predictions that the model was not trained on.
 
     Raises:
@@ -289,4 +289,4 @@ def _measure_unseen(
         )
     headline_rows = evaluated_rows.of_split(rows, measured.split)
     slices.check_patterns(headline_rows, patterns)
-    return _UnseenRows(rows=headline_rows, measured=measured, is_unseen=is_unseen, notes=notes)
+    return _MeasuredRows(rows=headline_rows, measured=measured, is_unseen=is_unseen, notes=notes)

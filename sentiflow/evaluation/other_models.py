@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import HELD_OUT, SPLITS
+from sentiflow.data.schema import HELD_OUT, SPLITS, TRAIN
 from sentiflow.errors import UserError
 from sentiflow.evaluation import tfidf
 from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
 from sentiflow.metrics import paired
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.models.scores import choose_classes
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER
 
@@ -258,7 +259,7 @@ def _read_train_rows(scored: Manifest) -> tuple[pa.Array, np.ndarray]:
     Raises:
         UserError: The prepared rows are gone, or a file is damaged.
     """
-    prepared, tables = _read_prepared(scored, SPLITS[:1], ["text", "label"])
+    prepared, tables = _read_prepared(scored, [TRAIN], ["text", "label"])
     classes = lineage.classes_of_model(scored)
     names = manifest.find_classes(prepared)
     learned = [code for code, name in enumerate(names) if name in classes]
@@ -322,7 +323,7 @@ def compare_teachers(
     if not len(rows):
         return None, "no teacher has answered any of these texts"
     probabilities = _to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
-    prediction = _choose_classes(probabilities)
+    prediction = choose_classes(probabilities).astype(np.int64)
     predicted = predicted_of(rows)
     num_alike = int((prediction == predicted.prediction).sum())
     low, high = share_interval(num_alike, len(rows))
@@ -340,16 +341,6 @@ def compare_teachers(
 def _to_matrix(lists: pa.Array) -> np.ndarray:
     """Turn N lists of C numbers into an array ``(N, C)``."""
     return np.asarray(lists.flatten().to_numpy()).reshape(len(lists), -1)
-
-
-def _choose_classes(probabilities: np.ndarray) -> np.ndarray:
-    """Choose the class with the highest probability.
-
-    At equal probabilities of two classes the second is chosen, as in ``Scores.prediction``.
-    """
-    if probabilities.shape[1] == 2:
-        return (probabilities[:, 1] >= 0.5).astype(np.int64)
-    return probabilities.argmax(axis=1)
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:

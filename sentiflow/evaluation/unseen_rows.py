@@ -18,7 +18,7 @@ class UnseenRows(NamedTuple):
     """Rows that the model was not trained on, as far as is known."""
 
     rows: pa.Table
-    is_certain: bool
+    is_unseen: bool
     """Whether it is certain that the model was trained on none of the rows."""
     notes: list[str]
     """Which rows were left out, and what is not certain."""
@@ -43,17 +43,17 @@ def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorp
     is_one_of_several = lineage.is_one_of_several(scored)
     has_text = "text" in rows.column_names
     try:
-        seen, is_certain = training_rows.find_row_ids(scored, name="the model", by_splits=False)
+        seen, is_unseen = training_rows.find_row_ids(scored, name="the model", by_splits=False)
     except UserError as error:
         if is_one_of_several and has_text:  # the texts are enough
             seen = np.empty(0, np.int64)
             _, are_known = training_rows.find_text_hashes([model])  # the texts are left out below
-            is_certain = all(are_known)
+            is_unseen = all(are_known)
         elif "refit" in model:
             raise
         else:
             notes = [f"the metrics are too optimistic: {error}"]
-            return UnseenRows(rows=rows, is_certain=False, notes=notes)
+            return UnseenRows(rows=rows, is_unseen=False, notes=notes)
     unseen = rows.filter(~np.isin(rows["row_id"].to_numpy(), seen))
     notes = []
     refit = model.get("refit")
@@ -62,7 +62,7 @@ def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorp
     num_seen = len(rows) - len(unseen)
     if num_seen:
         notes.append(f"{rows_are(num_seen)} left out: they were used to train or choose the model")
-    if not is_certain:
+    if not is_unseen:
         notes.append("it is unknown whether the model was trained on some of the rows")
     if has_text and (is_one_of_several or corpus.given_test_files):
         is_learned = _are_learned(unseen, model, corpus)
@@ -71,7 +71,7 @@ def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorp
         if num_learned:
             learner = "the model has" if is_one_of_several else "an earlier model"
             notes.append(f"{rows_are(num_learned)} left out: {learner} learned their texts")
-    return UnseenRows(rows=unseen, is_certain=is_certain, notes=notes)
+    return UnseenRows(rows=unseen, is_unseen=is_unseen, notes=notes)
 
 
 def _are_learned(rows: pa.Table, model: Mapping[str, Any], corpus: ScoredCorpus) -> np.ndarray:

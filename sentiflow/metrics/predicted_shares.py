@@ -54,14 +54,14 @@ def compare_shares(confusion: Mapping[str, Mapping[str, int]], texts: str) -> li
         gaps[name] = gap
         p_values.append(gap.p_value)
     adjusted = adjust(p_values)
-    sure = []
+    significant = []
     for (name, gap), p_value in zip(gaps.items(), adjusted, strict=True):
         is_large = 100 * abs(gap.value) >= _MIN_POINTS
         if is_large and p_value < SIGNIFICANCE:
-            sure.append(name)
-    sure.sort(key=lambda name: -abs(gaps[name].value))
+            significant.append(name)
+    significant.sort(key=lambda name: -abs(gaps[name].value))
     lines = []
-    for name in sure[:_MAX_NAMED]:
+    for name in significant[:_MAX_NAMED]:
         share = predicted[name] / num_rows
         lines.append((f"{share:.1%}", _describe_gap(name, share, gaps[name], texts)))
     return lines

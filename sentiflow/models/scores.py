@@ -43,13 +43,8 @@ class Scores:
 
     @property
     def prediction(self) -> np.ndarray:
-        """The most probable class of each text, as a position in ``classes``, (N,) int8.
-
-        If both of two classes have a probability of one half, it is the second, such as positive.
-        """
-        if len(self.classes) == 2:
-            return (self.probabilities[:, 1] >= 0.5).astype(np.int8)
-        return self.probabilities.argmax(axis=1).astype(np.int8)
+        """The most probable class of each text, see :func:`choose_classes`."""
+        return choose_classes(self.probabilities)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -173,3 +168,16 @@ def _count_confusion(
         by_prediction = confusion.setdefault(names[of_label], {})
         by_prediction[names[of_prediction]] = count
     return confusion
+
+
+def choose_classes(probabilities: np.ndarray) -> np.ndarray:
+    """Choose the most probable class of each text, as a position among the classes: (N,) int8.
+
+    If both of two classes have a probability of one half, it is the second, such as positive.
+
+    Args:
+        probabilities: ``(N, C)``.
+    """
+    if probabilities.shape[1] == 2:
+        return (probabilities[:, 1] >= 0.5).astype(np.int8)
+    return probabilities.argmax(axis=1).astype(np.int8)

@@ -22,7 +22,6 @@ from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses, count_rows, relabel
 from sentiflow.training.train_plan import TrainPlan
 
-_TRAIN = schema.SPLITS[0]
 EXCERPTS = "excerpts"
 """Name of the table of excerpts."""
 _MAX_EXCERPTS = 12_000
@@ -66,8 +65,8 @@ def prepare(plan: TrainPlan, to: str) -> Excerpts:
         return Excerpts()
     others = []
     if folds.num_folds:
-        others = [split for split in folds.splits if split != _TRAIN]
-    train = _read_texts(plan, [_TRAIN])
+        others = [split for split in folds.splits if split != schema.TRAIN]
+    train = _read_texts(plan, [schema.TRAIN])
     further = _read_texts(plan, others)
     if folds.num_folds:
         rows = pa.concat_tables([train, further]).combine_chunks()

@@ -155,31 +155,30 @@ class _Worker:
         files = job.taught
         if files is None:
             files = job.list_files("encoded", job.splits)
-        self.train_input = self._make_input(files)
+        self.train_input = self._make_input(files, is_taught=job.taught is not None)
         has_known_word = self.train_input.counts[:, :, 1:].any()
         if not has_known_word:
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
         validation = self._plan_shards(job.list_files("encoded", job.validation_splits))
         self.validation = OwnRows(validation, own=self.own)
 
-    def _plan_shards(self, files: Mapping[str, int]) -> VirtualShards:
+    def _plan_shards(self, files: Mapping[str, int], *, is_taught: bool = False) -> VirtualShards:
         """Cut files into virtual shards, with the labels of the model.
 
-        The files with the answers of teachers, ``job.taught``, have the labels of the model
-        already.
+        Files with the answers of teachers have these labels already.
         """
-        positions = None if files is self.job.taught else self.classes.positions
+        positions = None if is_taught else self.classes.positions
         return VirtualShards.plan(
             files, positions=positions, num_shards=self.settings.batching.num_shards
         )
 
-    def _make_input(self, files: Mapping[str, int]) -> TrainInput:
+    def _make_input(self, files: Mapping[str, int], *, is_taught: bool) -> TrainInput:
         """Describe the batches of the rows of some files. All workers call this together.
 
         Each worker counts the lengths of its own rows, and gets the counts of the others.
         """
         batching = self.settings.batching
-        shards = self._plan_shards(files)
+        shards = self._plan_shards(files, is_taught=is_taught)
         max_length = self.job.prepared["settings"]["max_length"]
         own_counts = shards.count_lengths(self.own, max_length=max_length)
         return TrainInput(
@@ -242,7 +241,7 @@ class _Worker:
         unlabelled = manifest.rows_by_file(self.job.prepared, settings.prepared_uri, ["unlabelled"])
         if unlabelled:
             files = self.job.list_files("encoded", self.job.splits)
-            train = self._make_input(files | unlabelled)
+            train = self._make_input(files | unlabelled, is_taught=False)
         objective = LanguageModeling(
             self.network,
             counts=self.words.estimate_counts(),
@@ -355,11 +354,13 @@ class _Worker:
         from sentiflow.training import linear_solver
 
         taught = self.job.taught
-        files = taught or self.job.list_files("tweets", self.job.splits)
+        files = taught
+        if files is None:
+            files = self.job.list_files("tweets", self.job.splits)
         texts = linear_texts.read(
-            self._plan_shards(files),
+            self._plan_shards(files, is_taught=taught is not None),
             self.own,
-            num_taught_classes=len(self.classes.names) if taught else None,
+            num_taught_classes=len(self.classes.names) if taught is not None else None,
         )
         tokens = tokenizer.tokenize(texts.text, name=self.job.prepared["settings"]["tokenizer"])
         targets = linear_texts.make_targets(
