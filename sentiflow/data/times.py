@@ -1,5 +1,7 @@
-"""Written times -> timestamps in UTC; the formats that can read them."""
+"""Written times -> timestamps in UTC."""
 
+import re
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import pandas as pd
@@ -13,35 +15,32 @@ _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
 """Numbers that are doubtful as seconds since 1970, since they would be before March 1973. They may
 be the day numbers of a spreadsheet, or dates without separators such as ``31122024``."""
 _FIRST_USUAL_YEAR = 1900
-"""A number of few digits is doubtful as an earlier date: ``1430`` may be a time of day."""
-_DATES = (
-    "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y",
-    "%d/%m/%y", "%m/%d/%y", "%d%m%Y", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y",
-)  # fmt: skip
-"""Formats of a day."""
-_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
-"""Formats of the time of day that may follow a day."""
-FORMATS = (
-    "%a %b %d %H:%M:%S %z %Y",
-    "%a %b %d %H:%M:%S %Y",
-    *(date + clock for date in _DATES for clock in _CLOCKS),
+"""A date without separators is doubtful if it is earlier: ``1430`` may be a time of day."""
+_OLD_YEAR = 1990
+"""Texts of an earlier year are so rare that their times are counted and told."""
+_DATE_SIGNS = "./,年月日号년월일時时点點分秒시분초"
+"""Marks after the fields of a date or a time of day; white space after them does not matter."""
+WEEKDAY = (
+    r"\s*\([日月火水木金土일월화수목금토]\)|\s*[일월화수목금토]요일|\s*[日月火水木金土]曜日?"
+    r"|\s*(星期|礼拜|周|週)[一二三四五六日天]"
 )
-"""Formats other than ISO 8601 that are tried."""
-_MIN_READ = 0.98
-"""Share of the times that a format must read."""
-_MAX_VALUES = 1000
-"""Maximum number of different values that are examined."""
-_NUM_TRIED = 20
-"""Number of first values; a format that reads none of them is not tried on the others."""
-
-
-class TimeFault(NamedTuple):
-    """A fault in the times of a column."""
-
-    text: str
-    """Empty: there is no fault."""
-    is_error: bool
-    """Whether the format loses many times, or may swap days and months."""
+"""The day of the week in Korean, Japanese or Chinese, which no directive of strptime reads."""
+_SIMPLER = (
+    ("[\u00a0\u2009\u202f\u3000]", " "),
+    (WEEKDAY, ""),
+    (rf"([{_DATE_SIGNS}])\s+", r"\1"),
+)
+"""Patterns of which the reading of a time does not depend, and what replaces them in times and
+formats. They mean the same in Arrow and in Python."""
+HALVES_OF_DAY = (
+    ("AM", r"(?i)(^|[^a-z])(?:a\.? ?m\b\.?|오전|上午|午前)"),
+    ("PM", r"(?i)(^|[^a-z])(?:p\.? ?m\b\.?|오후|下午|午後)"),
+)
+"""Spellings of AM and PM. They may follow a digit."""
+_ADJACENT = re.compile(r"(?:%[dmyYHMS]){2,}")
+"""Directives without a separator between them."""
+_NUM_DIGITS = {"Y": 4}
+"""Digits that a directive has without separators; the others have 2."""
 
 
 def parse(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -50,19 +49,31 @@ def parse(written: pa.Array, time_format: str | None) -> pa.Array:
     Args:
         written: Strings, or a type of Arrow for dates and times; without a zone it is UTC.
         time_format: Format for strptime; None: ISO 8601 (``20240131`` is a date, ``2024`` a year),
-            or else seconds since 1970.
+            or else seconds since 1970. Where the format has a mark such as a point, spaces after
+            it may be left out or added. ``%p`` also reads the Korean, Japanese and Chinese words.
+            Days of the week in these languages are skipped.
+
+    Example:
+        >>> parse(pa.array(["2024. 1. 31.(수) 오후 3:05"]), "%Y.%m.%d. %p %I:%M")[0].as_py()
+        datetime.datetime(2024, 1, 31, 15, 5, tzinfo=datetime.timezone.utc)
     """
     if pa.types.is_date(written.type):
         return written.cast(pa.timestamp("s")).cast(_TIME)
     if pa.types.is_timestamp(written.type):
         return pc.floor_temporal(written, unit="second").cast(_TIME)
     coded = pc.fill_null(written, "").dictionary_encode()
-    distinct = _strip(coded.dictionary)
-    times = _parse_dates(distinct, time_format)
-    if time_format is None:
-        times = times.where(times.notna(), _parse_seconds(distinct))
+    times = _parse_strings(coded.dictionary, time_format)
     seconds = times.dt.tz_convert(None).to_numpy("datetime64[s]")
     return pa.array(seconds, _TIME).take(coded.indices)
+
+
+def _parse_strings(written: pa.Array, time_format: str | None) -> pd.Series:
+    """Convert strings to times; others become missing."""
+    if time_format is not None:
+        return _parse_by_format(written, time_format)
+    values = _strip(written)
+    dates = _parse_iso(values)
+    return dates.where(dates.notna(), _parse_seconds(values))
 
 
 def _strip(values: pa.Array) -> pd.Series:
@@ -70,14 +81,12 @@ def _strip(values: pa.Array) -> pd.Series:
     return pd.Series(values.to_pylist(), dtype=object).str.strip()
 
 
-def _parse_dates(written: pd.Series, time_format: str | None) -> pd.Series:
-    """Convert dates to times, by a format or by ISO 8601; others become missing."""
-    is_date = written.str.contains(r"\d")  # pandas reads "now" and "today", too
-    if time_format is None:
-        # ISO 8601 reads numbers such as -2024 as a year, but here a minus means seconds before 1970
-        is_date &= ~written.str.startswith("-")
-    dates = written.where(is_date)
-    return pd.to_datetime(dates, format=time_format or "ISO8601", errors="coerce", utc=True)
+def _parse_iso(written: pd.Series) -> pd.Series:
+    """Convert dates by ISO 8601 to times; others become missing."""
+    # pandas reads "now" and "today", too; and it reads numbers such as -2024 as a year, but here a
+    # minus means seconds before 1970
+    is_date = written.str.contains(r"\d") & ~written.str.startswith("-")
+    return pd.to_datetime(written.where(is_date), format="ISO8601", errors="coerce", utc=True)
 
 
 def _parse_seconds(written: pd.Series) -> pd.Series:
@@ -86,81 +95,110 @@ def _parse_seconds(written: pd.Series) -> pd.Series:
     return pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
 
 
-def _are_read(values: pa.Array, time_format: str | None) -> pa.Array:
-    """Mark the values that a format reads as plausible times."""
-    written = _strip(values)
-    dates = _parse_dates(written, time_format)
-    is_date = dates.notna()
-    if time_format is not None:
-        return pa.array(is_date, pa.bool_())
-    has_few_digits = written.str.match(_FEW_DIGITS)
-    is_usual_date = is_date & ~(has_few_digits & (dates.dt.year < _FIRST_USUAL_YEAR))
-    is_seconds = ~is_date & _parse_seconds(written).notna()
-    is_read = is_usual_date | (is_seconds & ~has_few_digits)
-    return pa.array(is_read, pa.bool_())
+def _parse_by_format(written: pa.Array, time_format: str) -> pd.Series:
+    """Convert times by a format; others become missing."""
+    simpler = simplify(written)
+    if "%p" in time_format:
+        for word, spellings in HALVES_OF_DAY:
+            simpler = pc.replace_substring_regex(simpler, spellings, rf"\1{word}")
+    values = _strip(simpler)
+    is_time = values.str.contains(r"\d")  # pandas reads "now" and "today", too
+    if _ADJACENT.search(time_format):
+        is_time &= values.str.match(_count_digits(time_format))
+    form = simplify_format(time_format)
+    return pd.to_datetime(values.where(is_time), format=form, errors="coerce", utc=True)
 
 
-def find_formats(values: pa.Array) -> list[str | None]:
-    """Find the formats that read nearly all of some written times, and more than other formats.
+def simplify(written: pa.Array) -> pa.Array:
+    """Leave out what does not decide the reading of a time: some spaces and days of the week."""
+    for pattern, replacement in _SIMPLER:
+        written = pc.replace_substring_regex(written, pattern, replacement)
+    return written
+
+
+def simplify_format(time_format: str) -> str:
+    """Leave out the same of a format as :func:`simplify` does of times."""
+    for pattern, replacement in _SIMPLER:
+        time_format = re.sub(pattern, replacement, time_format)
+    return time_format.strip()
+
+
+def _count_digits(time_format: str) -> str:
+    """Return a pattern with the number of digits of directives that no separator divides.
+
+    Without it, ``%y%m%d`` reads ``50131``, which has lost its first zero in a spreadsheet, as a day
+    in 2050.
+    """
+
+    def write_digits(match: re.Match[str]) -> str:
+        total = sum(_NUM_DIGITS.get(letter, 2) for letter in match.group()[1::2])
+        return rf"(?<!\d)\d{{{total}}}(?!\d)"
+
+    digits = [write_digits(match) for match in _ADJACENT.finditer(time_format)]
+    return ".*" + ".*".join(digits)
+
+
+def are_read(values: pa.Array, time_format: str | None) -> tuple[pd.Series, pd.Series]:
+    """Read values as times, and mark those that are plausible.
 
     Returns:
-        The formats; None stands for ISO 8601 or seconds. There are several if each day may also be
-        a month. If every month is May, only the format with the short name of the month is listed.
-
-    Example:
-        >>> find_formats(pa.array(["31/01/2024", "01/02/2024"]))
-        ['%d/%m/%Y']
-        >>> find_formats(pa.array(["03/01/2024", "01/02/2024"]))
-        ['%d/%m/%Y', '%m/%d/%Y']
+        The times; whether each was read. A date without separators must not be before 1900, and
+        a number of few digits is not taken for seconds since 1970.
     """
-    fitting = _find_fitting(values)
-    formats = []
-    for form in fitting:
-        is_of_may = form is not None and "%B" in form and form.replace("%B", "%b") in fitting
-        if not is_of_may:
-            formats.append(form)
-    return formats
+    written = _strip(values)
+    if time_format is not None:
+        dates = _parse_by_format(values, time_format)
+        is_read = dates.notna()
+        if _ADJACENT.search(time_format):
+            is_read &= dates.dt.year >= _FIRST_USUAL_YEAR
+        return dates, is_read
+    dates = _parse_iso(written)
+    has_few_digits = written.str.match(_FEW_DIGITS)
+    is_early = has_few_digits & (dates.dt.year < _FIRST_USUAL_YEAR)
+    seconds = _parse_seconds(written)
+    is_seconds = dates.isna() & seconds.notna() & ~has_few_digits
+    is_read = (dates.notna() & ~is_early) | is_seconds
+    return dates.where(dates.notna(), seconds), is_read
 
 
-def _find_fitting(values: pa.Array) -> list[str | None]:
-    """Find the formats that read nearly all of some written times, and more than other formats."""
-    num_read: dict[str | None, int] = {}
-    for form in (None, *FORMATS):
-        if pc.any(_are_read(values[:_NUM_TRIED], form)).as_py():
-            num_read[form] = pc.sum(_are_read(values, form)).as_py()
-    most = max(num_read.values(), default=0)
-    if most < _MIN_READ * len(values):
-        return []
-    return [form for form, count in num_read.items() if count == most]
+class UnusualTimes(NamedTuple):
+    """Numbers of times that are unusual for texts."""
+
+    future: int
+    """Times in the future."""
+    old: int
+    """Times before 1990."""
+
+    def describe(self, num_times: int) -> str:
+        """Say how many times are unusual; empty if none is."""
+        parts = []
+        if self.future:
+            parts.append(f"{self.future:,} are in the future")
+        if self.old:
+            parts.append(f"{self.old:,} are before {_OLD_YEAR}")
+        if not parts:
+            return ""
+        return f"of {num_times:,} times {' and '.join(parts)}"
 
 
-def find_fault(written: pa.Array | pa.ChunkedArray, time_format: str | None) -> TimeFault:
-    """Describe the times of a column that a format does not read, and name a better format.
+def first_future(now: datetime | None = None) -> datetime:
+    """Return the time from which on a time is in the future: in a day, as zones differ.
 
     Args:
-        written: Strings; a string without a digit is not a time.
-        time_format: As for :func:`parse`.
-
-    Returns:
-        The fault. It is an error if the format reads less than half of the times, or if another
-        format reads nearly all of them and more than this one.
+        now: With a zone; None: the clock of this machine.
     """
-    values = pc.utf8_trim_whitespace(pc.drop_null(written).unique())
-    values = values.filter(pc.match_substring_regex(values, r"\d"))[:_MAX_VALUES]
-    is_read = _are_read(values, time_format)
-    num_read = pc.sum(is_read).as_py() or 0
-    num_values = len(values)
-    if num_read == num_values:
-        return TimeFault("", is_error=False)
-    example = values.filter(pc.invert(is_read))[0].as_py()
-    fault = (
-        f"{time_format or 'ISO 8601 or seconds since 1970'} reads {num_read:,} of {num_values:,} "
-        f"different times, but not {example!r}"
-    )
-    fitting = _find_fitting(values)
-    if fitting and time_format not in fitting:
-        best = " or ".join("null" if form is None else repr(form) for form in fitting)
-        return TimeFault(f"{fault}: write time_format: {best}", is_error=True)
-    if num_read >= _MIN_READ * num_values:
-        return TimeFault("", is_error=False)
-    return TimeFault(fault, is_error=num_read < num_values / 2)
+    return (now or datetime.now(UTC)) + timedelta(days=1)
+
+
+def count_unusual(times: pa.Array | pa.ChunkedArray, now: datetime | None = None) -> UnusualTimes:
+    """Count the times in the future and before 1990.
+
+    Args:
+        times: Timestamps in UTC, as :func:`parse` returns them.
+        now: As for :func:`first_future`.
+    """
+    future = pa.scalar(first_future(now), times.type)
+    old = pa.scalar(datetime(_OLD_YEAR, 1, 1, tzinfo=UTC), times.type)
+    num_future = pc.sum(pc.greater(times, future)).as_py() or 0
+    num_old = pc.sum(pc.less(times, old)).as_py() or 0
+    return UnusualTimes(num_future, num_old)

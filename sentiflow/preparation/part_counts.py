@@ -7,7 +7,7 @@ from typing import Any
 
 from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import row_checks
+from sentiflow.data import row_checks, times
 from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, few, rows_are
@@ -50,6 +50,9 @@ class PartCounts:
     """Accepted rows whose text has U+FFFD, which stands for invalid bytes and for U+0000."""
     labels: LabelCounts = field(default_factory=dict)
     """Accepted rows by split and label."""
+    times: dict[str, int] = field(default_factory=dict)
+    """Accepted rows with a time, and how many are in the ``future`` or ``before_1990``; empty if no
+    times are kept."""
     corrected: int = 0
     """Accepted rows with a label of ``prepare.corrections``."""
     encoded: int = 0
@@ -121,6 +124,7 @@ def check_labelled(
     )
     if has_fixed_test:
         notes += check_test(read, max_rejected_fraction=max_rejected)
+    notes += describe_times(read)
     num_leaking = read.left_out.get(IN_LATER_SPLIT, 0)
     if num_leaking:
         notes.append(f"{rows_are(num_leaking)} left out: {fixed_splits[-1]} rows have their text")
@@ -312,7 +316,7 @@ def count_rows(counts: PartCounts, num_rows: int) -> Counts:
     """
     left_out = sum(counts.left_out.values())
     assert num_rows == counts.accepted + counts.rejected + left_out, "each row is counted once"
-    return {
+    rows: Counts = {
         "rows_read": num_rows,
         "accepted": counts.accepted,
         "damaged": counts.damaged,
@@ -321,6 +325,22 @@ def count_rows(counts: PartCounts, num_rows: int) -> Counts:
         "left_out_by_reason": counts.left_out,
         "rejected_by_reason": counts.reasons,
     }
+    if counts.times:
+        rows["times"] = counts.times
+    return rows
+
+
+def describe_times(counts: PartCounts) -> list[str]:
+    """Say how many times are in the future or before 1990.
+
+    Returns:
+        Notes for the user; none if there are no such times.
+    """
+    if not counts.times:
+        return []
+    unusual = times.UnusualTimes(counts.times["future"], counts.times["before_1990"])
+    text = unusual.describe(counts.times["rows"])
+    return [f"{text}: is format.time_format right?"] if text else []
 
 
 def count_encoded(read: PartCounts, encoded: PartCounts, num_labels: int) -> Counts:

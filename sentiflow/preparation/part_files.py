@@ -24,7 +24,7 @@ from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import parts, row_checks, schema
+from sentiflow.data import parts, row_checks, schema, times
 from sentiflow.data.arrays import find_sorted, one_array, put_columns
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
@@ -171,6 +171,7 @@ def write_texts(table: pa.Table, part: PartId, *, job: PrepareJob, writes_keys: 
     counts = write_rejected(table, f"rejected/{part.name_file()}", job=job)
     counts["files"] += files
     counts["labels"] = count_labels(kept, (*(job.format.classes or ()), UNLABELLED))
+    counts["times"] = count_times(kept)
     corrections = load_corrections(job)
     if corrections is not None:
         is_corrected, _ = find_sorted(corrections.row_id, kept["row_id"].to_numpy())
@@ -293,6 +294,16 @@ def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
         rows = np.bincount(label[split == number], minlength=len(names))
         counts[split_name] = dict(zip(names, rows.tolist(), strict=True))
     return counts
+
+
+def count_times(table: pa.Table) -> dict[str, int]:
+    """Count the rows with a time, and the unusual times; empty if no times are kept."""
+    if "time" not in table.column_names or not pa.types.is_timestamp(table["time"].type):
+        return {}
+    moments = table["time"]
+    unusual = times.count_unusual(moments)
+    num_rows = len(moments) - moments.null_count
+    return {"rows": num_rows, "future": unusual.future, "before_1990": unusual.old}
 
 
 def _count_words(table: pa.Table, job: PrepareJob) -> pa.Table:

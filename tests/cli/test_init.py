@@ -258,6 +258,7 @@ def test_times_are_kept_so_that_trends_need_no_second_scoring(
     assert config.score.keep_columns == ("text", header[2], "time")
     assert config.prepare.keep_columns == (() if of_a_model else (header[2], "time"))
     assert list(config.trends.by) == by
+    assert "Times: 31.01.2024 00:00 is 31 January 2024; they run from 2024-01-31 to" in printed
     told = "There are times: prepare.split.kind=time tests on the latest texts; a random split may"
     assert (told in printed) == (not of_a_model)
 

@@ -165,6 +165,39 @@ def test_a_date_whose_day_may_be_its_month_is_left_out_and_told(look, said):
     assert "created is left out: in 01/02/2024, is the day or the month first?" in said.text
 
 
+DAYS = [pd.Timestamp("2003-11-25") + pd.Timedelta(days=11 * n) for n in range(len(ROWS))]
+
+
+@pytest.mark.parametrize(
+    "form", ["%y.%m.%d", "%y/%m/%d", "%y.%m.%d %H:%M", "%Y. %m. %d.", "%Y년 %m월 %d일", "%y-%m-%d"]
+)
+def test_dates_with_the_year_first_are_found(look, form):
+    rows = [(text, label, f"{day:{form}}") for (text, label), day in zip(ROWS, DAYS, strict=True)]
+    for header in ("text", "mood", "date"), ("text", "mood", "column"):
+        found = look(write(rows, header=header))
+        assert (found.roles.time, found.roles.time_format) == (header[2], form)
+        assert found.times.read_as == "25 November 2003"
+        assert found.times.last.date() == DAYS[-1].date()
+        assert (found.times.unusual, found.has_sure_times) == ("", True)
+
+
+def test_a_column_that_no_format_reads_is_left_out_with_the_reason(look, said):
+    rows = [(*row, f"{n % 7} days ago") for n, row in enumerate(ROWS)]
+    assert look(write(rows, header=("text", "mood", "date"))).roles.time is None
+    assert "date is left out: no format reads nearly all of its 7 different times" in said.text
+    assert "7 are not read, such as '0 days ago'" in said.text
+
+
+def test_times_in_doubt_are_told_and_no_split_by_them_is_advised(look):
+    rows = [(*row, f"2040-01-{1 + n % 28:02}") for n, row in enumerate(ROWS)]
+    found = look(write(rows, header=("text", "mood", "date")))
+    assert found.times.unusual == "of 300 times 300 are in the future"
+    assert not found.has_sure_times
+    config = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+    assert "kind: time" not in config
+    assert settings.validate(yaml_text.parse(config), source="a.yaml")
+
+
 @pytest.mark.parametrize(
     ("counts", "expected"),
     [

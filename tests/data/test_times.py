@@ -1,11 +1,11 @@
 """A time is read as a date, or else as seconds; what is neither is none."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 import pyarrow as pa
 import pytest
 
-from sentiflow.data import row_checks, times
+from sentiflow.data import row_checks, time_readings, times
 from sentiflow.data.table_files import TableFormat
 
 
@@ -25,7 +25,7 @@ def test_a_time_is_a_date_before_it_is_a_number_and_never_a_word(written, read):
 
 
 DAYS = [f"{day:02}/{month:02}/2024" for day in range(1, 29) for month in (1, 2, 3)]
-CLOCKS = [f"{day} 9:05" for day in DAYS]
+MINUTES = [f"{day} 9:05" for day in DAYS]
 
 
 @pytest.mark.parametrize(
@@ -33,39 +33,63 @@ CLOCKS = [f"{day} 9:05" for day in DAYS]
     [
         (DAYS, "%d/%m/%Y", False, ""),
         (DAYS, "%m/%d/%Y", True, "not '13/01/2024': write time_format: '%d/%m/%Y'"),
-        (CLOCKS, "%m/%d/%Y", True, "write time_format: '%d/%m/%Y %H:%M'"),
+        (MINUTES, "%m/%d/%Y", True, "write time_format: '%d/%m/%Y %H:%M'"),
         (DAYS[:36], None, True, "write time_format: '%d/%m/%Y' or '%m/%d/%Y'"),
         (["2024-01-31"], "%d.%m.%Y", True, "write time_format: null"),
         (["31122024", "01022024"], None, True, "write time_format: '%d%m%Y'"),
         (["45322", "45323,25"], None, True, "reads 0 of 2 different times, but not '45322'"),
         (["soon 1", "2024-01-31"], None, False, "reads 1 of 2 different times, but not 'soon 1'"),
         (["now", "", None], "%d.%m.%Y", False, ""),
-        (["1965", "19690720", "1899-12-31"], None, False, ""),
+        (["1965", "19690720", "1899-12-31"], None, False,
+         "of 3 times 3 are before 1990: '1899-12-31' is read as 31 December 1899"),
+        (["2024-01-31", "2924-01-31"], None, False, "of 2 times 1 are in the future: '2924-01-31'"),
         (["1430", "0915"], None, True, "reads 0 of 2 different times, but not '1430'"),
         (["05 May 2024"] * 9, "%d %B %Y", False, ""),
-        (["1706659200", "2024", "-86400"], None, False, ""),
+        (["1706659200", "2024"], None, False, ""),
+        (["1706659200", "2024", "-86400"], None, False, "of 3 times 1 are before 1990: '-86400'"),
         ([*DAYS, "31/13/2024"], "%d/%m/%Y", False, ""),
     ],
 )  # fmt: skip
 def test_a_format_that_misses_times_or_moves_their_months_is_found(
     values, time_format, is_wrong, expected
 ):
-    fault, wrong = times.find_fault(pa.array(values, pa.string()), time_format)
+    fault, wrong = time_readings.find_fault(pa.array(values, pa.string()), time_format)
     assert wrong == is_wrong
     assert expected in fault
     assert bool(fault) == bool(expected)
 
 
-@pytest.mark.parametrize("time_format", times.FORMATS[::4])
+DATES = (
+    "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%d/%m/%Y", "%m/%d/%Y", "%d/%m/%y", "%m/%d/%y",
+    "%d%m%Y", "%y%m%d", "%y.%m.%d", "%y-%m-%d", "%y. %m. %d.", "%d %b %Y", "%d %B %Y", "%d-%b-%y",
+    "%B %d, %Y", "%Y년 %m월 %d일", "%Y年%m月%d日",
+)  # fmt: skip
+CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %H:%M", ", %H:%M:%S")
+FORMATS = [date + clock for date in DATES for clock in CLOCKS]
+
+
+@pytest.mark.parametrize(
+    "time_format",
+    ["%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y", *FORMATS[::3], "%d.%m.%y %H:%M:%S.%f%z"],
+)
 def test_each_format_reads_its_own_times_alone(time_format):
     days = [datetime(2024, 1 + n % 9, 13 + n % 15, 10 + n % 14, 20 + n, 30) for n in range(30)]
+    days += [datetime(2019 + n % 6, 12, 31, 9, 5, 4, 300) for n in range(30)]
     written = [day.strftime(time_format.replace("%z", "+0000")) for day in days]
-    assert times.find_formats(pa.array(written)) == [time_format]
+    (found,) = time_readings.find_formats(pa.array(written))
+    expected = [day.replace(tzinfo=UTC, microsecond=0) for day in days]
+    with_clock = "%M" in time_format
+    if not with_clock:
+        expected = [day.replace(hour=0, minute=0, second=0) for day in expected]
+    read = times.parse(pa.array(written), found).to_pylist()
+    if "%S" in time_format or not with_clock:
+        assert read == expected
+    assert [day.date() for day in read] == [day.date() for day in expected]
 
 
 def test_of_the_two_formats_with_the_name_of_a_month_may_has_one():
-    assert times.find_formats(pa.array(["05 May 2024", "17 May 2024"])) == ["%d %b %Y"]
-    assert times.find_formats(pa.array(["05 May 2024", "17 June 2024"])) == ["%d %B %Y"]
+    assert time_readings.find_formats(pa.array(["05 May 2024", "17 May 2024"])) == ["%d %b %Y"]
+    assert time_readings.find_formats(pa.array(["05 May 2024", "17 June 2024"])) == ["%d %B %Y"]
 
 
 def test_a_column_of_times_needs_no_reading():

@@ -7,7 +7,7 @@ import pytest
 from sentiflow.config.sections import SplitSettings
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, steps
+from sentiflow.preparation import duplicates, part_counts, part_files, steps
 
 
 @pytest.fixture
@@ -91,3 +91,19 @@ def test_a_table_without_rows_passes_every_step(table):
     )
     assert len(empty) == 0
     assert len(steps.tokens_of(empty).words) == 0
+
+
+def test_unusual_times_are_counted_and_told():
+    times = pa.array([5, 10**9, None, 10**11], pa.timestamp("s", tz="UTC"))
+    counted = part_files.count_times(pa.table({"time": times}))
+    assert counted == {"rows": 3, "future": 1, "before_1990": 1}
+    assert part_files.count_times(pa.table({"label": [1]})) == {}
+    counts = part_counts.PartCounts(peak_memory_bytes=0, files=[], times=counted)
+    (note,) = part_counts.describe_times(counts)
+    assert note == (
+        "of 3 times 1 are in the future and 1 are before 1990: is format.time_format right?"
+    )
+    assert part_counts.count_rows(counts, 0)["times"] == counted
+    none = part_counts.PartCounts(peak_memory_bytes=0, files=[])
+    assert part_counts.describe_times(none) == []
+    assert "times" not in part_counts.count_rows(none, 0)

@@ -3,13 +3,22 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, input_files, row_checks, table_files, table_plans
+from sentiflow.data import (
+    csv_format,
+    input_files,
+    row_checks,
+    table_files,
+    table_plans,
+    time_readings,
+    times,
+)
 from sentiflow.data.inspection import columns, samples
 from sentiflow.data.inspection.columns import Column
 from sentiflow.data.inspection.roles import Roles, find_roles
@@ -22,6 +31,22 @@ _SENTIMENT140_ROLES = Roles(
 """Columns of Sentiment140 by position; it has no header."""
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
 """Values of each class in Sentiment140."""
+
+
+@dataclass(frozen=True)
+class TimeSpan:
+    """The times of the sample as their format reads them."""
+
+    example: str
+    """The first written time that is read, shortened."""
+    read_as: str
+    """Its day, with the name of the month."""
+    first: datetime
+    last: datetime
+    future_fraction: float
+    """Share of the times that are in the future."""
+    unusual: str
+    """How many times are in the future or before 1990; empty if none is."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +63,15 @@ class Inspection:
     """Values of the label column that are too rare for a class, with their rows."""
     rejected: Mapping[str, int] = field(default_factory=dict)
     """Rows of the sample that the reader rejects, by reason."""
+    times: TimeSpan | None = None
+    """The times; None without a column of times, or if none is read."""
+
+    @property
+    def has_sure_times(self) -> bool:
+        """Whether there are times, their format is beyond doubt, and few are in the future."""
+        if self.times is None or self.roles.is_time_doubtful:
+            return False
+        return self.times.future_fraction <= time_readings.FEW_FUTURE
 
     @property
     def scale(self) -> float:
@@ -100,7 +134,12 @@ def inspect(
         )
     else:
         roles = find_roles(
-            described, source=source, text=text, label=label, finds_label=not scores_only
+            described,
+            source=source,
+            read=sample.column,
+            text=text,
+            label=label,
+            finds_label=not scores_only,
         )
         inspection = Inspection(
             sample=sample, columns=described, roles=roles, is_sentiment140=False
@@ -115,7 +154,11 @@ def inspect(
             settings=settings,
             keep_columns=inspection.roles.keep,
         )
-    return replace(inspection, rejected=_count_rejected(inspection, settings))
+    return replace(
+        inspection,
+        rejected=_count_rejected(inspection, settings),
+        times=_find_span(inspection),
+    )
 
 
 def to_format(inspection: Inspection) -> dict[str, object]:
@@ -204,6 +247,29 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     checked = row_checks.check(pa.table(rows), form, rules)
     reasons = checked["reason"].drop_null().to_pylist()
     return dict(Counter(reasons).most_common())
+
+
+def _find_span(inspection: Inspection) -> TimeSpan | None:
+    """Read the times of the sample; None without times."""
+    roles = inspection.roles
+    if roles.time is None:
+        return None
+    written = inspection.sample.column(roles.time)
+    moments = times.parse(written, roles.time_format)
+    span = pc.min_max(moments).as_py()
+    if span["max"] is None:
+        return None
+    place = pc.index(moments.is_valid(), True).as_py()
+    unusual = times.count_unusual(moments)
+    num_times = len(moments) - moments.null_count
+    return TimeSpan(
+        example=columns.brief(written[place].as_py().strip()),
+        read_as=time_readings.write_day(moments[place].as_py()),
+        first=span["min"],
+        last=span["max"],
+        future_fraction=unusual.future / num_times,
+        unusual=unusual.describe(num_times),
+    )
 
 
 def count_rare(inspection: Inspection) -> dict[str, int]:

@@ -8,11 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 import jinja2
-import pyarrow as pa
-import pyarrow.compute as pc
 import yaml
 
-from sentiflow.data import row_checks, times
+from sentiflow.data import row_checks
 from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.findings import (
     Inspection,
@@ -110,6 +108,7 @@ def render(
         files=one_or_list(files),
         test=one_or_list(test) if test else "",
         roles=inspection.roles,
+        has_sure_times=inspection.has_sure_times,
         keep=list(inspection.roles.keep),
         times=time_columns,
         by=_choose_groups(inspection, time_columns),
@@ -148,9 +147,9 @@ def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[
     roles = inspection.roles
     if roles.time is None:
         return []
-    written = pa.array(list(inspection.column(roles.time).counts), pa.string())
-    span = pc.min_max(times.parse(written, roles.time_format)).as_py()
-    days = (span["max"] - span["min"]).days if span["max"] else 0
+    days = 0
+    if inspection.times:
+        days = (inspection.times.last - inspection.times.first).days
     unit = next(unit for unit, min_days in _MIN_DAYS.items() if days >= min_days)
     languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
     return [*languages[:1], f"{time_columns[0]}:{unit}"]

@@ -1,13 +1,14 @@
 """Statistics of columns -> the meaning of each column: the text, the label, a time and others."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.class_names import MAX_CLASSES
-from sentiflow.data import schema, times
+from sentiflow.data import schema, time_readings
 from sentiflow.data.inspection.column_names import rate_sentiments
 from sentiflow.data.inspection.columns import Column, brief, main_values
 from sentiflow.errors import UserError
@@ -15,6 +16,8 @@ from sentiflow.progress import say
 
 _MIN_LETTERS = 5
 """Minimum average number of letters in texts of a script without spaces; names have fewer."""
+_MIN_DATES = 0.5
+"""Minimum share of dates in a column of times, or of values with digits if its name says time."""
 _MAX_VALUES = 50
 """Maximum number of different values of a column that is worth keeping."""
 _MAX_KEPT = 8
@@ -37,6 +40,8 @@ class Roles:
     time: str | int | None = None
     time_format: str | None = None
     """Format of the column of times; None: ISO 8601 or seconds since 1970."""
+    is_time_doubtful: bool = False
+    """Whether the format of the times is in doubt, so that no split by time is advised."""
     split: str | None = None
     """The column that says which rows are train, validation and test."""
     keep: tuple[str, ...] = ()
@@ -54,6 +59,7 @@ def find_roles(
     columns: Sequence[Column],
     *,
     source: str,
+    read: Callable[[str | int], pa.Array],
     text: str | None = None,
     label: str | None = None,
     finds_label: bool = True,
@@ -63,6 +69,7 @@ def find_roles(
     Args:
         columns: All columns.
         source: The file, for messages.
+        read: Returns the values of a column in the order of the rows.
         text: Name or position of the text column, if the user has given it.
         label: Name or position of the label column, if the user has given it.
         finds_label: Whether to find the label column if the user has not given it.
@@ -87,8 +94,11 @@ def find_roles(
         take("text", _find_text(remaining, source))
     if label is None and finds_label:
         take("label", _find_label(remaining, source))
-    time, roles["time_format"] = _find_time(remaining)
+    time, finding = _find_time(remaining, read)
     take("time", time)
+    if finding:
+        roles["time_format"] = finding.readings[0].form
+        roles["is_time_doubtful"] = finding.is_doubtful
     take("id", _find_usual("id", filter(_may_be_id, remaining)))
     take("user", _find_usual("user", filter(_may_be_user, remaining)))
     keep = [str(column.name) for column in remaining if _is_worth_keeping(column)]
@@ -209,26 +219,32 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
     return 1 if is_only else 0
 
 
-def _find_time(columns: Sequence[Column]) -> tuple[Column | None, str | None]:
-    """Find a column of times, and its format; None for ISO 8601 or seconds since 1970.
+def _find_time(
+    columns: Sequence[Column], read: Callable[[str | int], pa.Array]
+) -> tuple[Column | None, time_readings.TimeFinding | None]:
+    """Find a column of times, and how they are read.
 
-    If several formats fit a column equally well, it is left out, and a message says so.
+    A column that no format reads, or that several formats fit equally well, is left out, and a
+    message says so.
     """
     for column in sorted(columns, key=lambda c: c.rate_name("time"), reverse=True):
-        if column.date_fraction < 0.95 and not column.rate_name("time"):
+        if column.date_fraction < _MIN_DATES and not column.rate_name("time"):
             continue
-        values = pa.array(list(column.counts), pa.string())
-        formats = times.find_formats(values)
-        if not formats:
+        written = read(column.name)
+        with_digits = pc.sum(pc.match_substring_regex(written, r"\d")).as_py() or 0
+        if with_digits < _MIN_DATES * max(1, column.num_filled):
             continue
-        is_standard = formats[0] is None  # ISO 8601 or seconds
-        if is_standard or len(formats) == 1:
-            return column, formats[0]
-        say(
-            "init",
-            f"{column.name} is left out: in {values[0]}, is the day or the month first? "
-            "Set format.columns.time and format.time_format",
-        )
+        finding = time_readings.find(written)
+        if len(finding.readings) == 1:
+            if finding.remark:
+                form = finding.readings[0].name
+                say("init", f"{brief(column.name)} has the time_format {form}: {finding.remark}")
+            return column, finding
+        reason = finding.remark
+        if finding.readings:
+            choice = finding.describe_choice()
+            reason = f"{choice}. Set format.columns.time and format.time_format"
+        say("init", f"{brief(column.name)} is left out: {reason}")
     return None, None
 
 

@@ -20,7 +20,7 @@ from sentiflow.data import (
     input_files,
     row_checks,
     table_plans,
-    times,
+    time_readings,
 )
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
@@ -50,7 +50,8 @@ class FilePreview:
     checked: pa.Table
     """The same rows, as ``row_checks.check`` returns them."""
     time_fault: str = ""
-    """The fault in the times, by ``times.find_fault``; empty if they have none, or are not kept."""
+    """The fault in the times, by ``time_readings.find_fault``; empty if they have none, or are not
+    kept."""
     is_time_error: bool = False
     """Whether the fault is an error."""
 
@@ -209,9 +210,10 @@ def _preview_file(
         required.remove("label")  # without classes every label is unknown, which is no fault
     checked = row_checks.check(pa.table(table), form, replace(rules, required=tuple(required)))
     are_times_read = "time" in rules.required or "time" in rules.keep
-    if not are_times_read or "time" not in columns or _has_typed_times(first, form):
+    if not are_times_read or "time" not in columns:
         return FilePreview(first, plan, checked)
-    fault = times.find_fault(columns["time"], form.time_format)
+    time_format = None if _has_typed_times(first, form) else form.time_format
+    fault = time_readings.find_fault(columns["time"], time_format)
     return FilePreview(first, plan, checked, time_fault=fault.text, is_time_error=fault.is_error)
 
 
@@ -299,7 +301,7 @@ def _check_encoding(preview: Preview) -> list[CheckResult]:
 
 
 def _check_times(preview: Preview) -> list[CheckResult]:
-    """Check that times can be read, and that no month is read as a day; report the worst file."""
+    """Check that times are read, are usual, and no month is a day; report the worst file."""
     faulty = [file for file in preview.files if file.time_fault]
     if not faulty:
         return []

@@ -1,0 +1,184 @@
+"""Written times -> the formats that their shape allows, in every order of day, month and year."""
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import times
+
+_MAX_SHAPES = 20
+"""Maximum number of different shapes from which formats are made, the most frequent ones."""
+_NAMES = (
+    ("%B", "january|february|march|april|june|july|august|september|october|november|december"),
+    ("%b", "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"),
+    ("%A", "monday|tuesday|wednesday|thursday|friday|saturday|sunday"),
+    ("%a", "mon|tue|wed|thu|fri|sat|sun"),
+)
+"""Directives of names, and the names. May has one, the short one."""
+_FIELD = r"(9{1,4}(?!9)|%[bB])"
+"""A day, a month or a year."""
+_BETWEEN = r"([^9%:]{0,5}?)"
+"""What is written between two of them."""
+_CLOCK = (
+    r"(?:%p\s?)?9{1,2}\s?[:.hH시時时点點]\s?99?(?:\s?[:.분分]\s?99?)?(?:[.,]9{1,9})?"
+    r"\s?[분分초秒]?(?:\s?%p)?(?:\s?%z)?"
+)
+"""A time of day."""
+_SHAPE = re.compile(
+    rf"(?P<before>(?:%[aA])?[^9%]{{0,3}}?)"
+    rf"(?:(?P<digits>(?:9{{6}}|9{{8}}|9{{12}}|9{{14}})(?!9))|{_FIELD}{_BETWEEN}{_FIELD}{_BETWEEN}{_FIELD})"
+    rf"(?P<after>[^9%]{{0,5}}?)(?P<clock>{_CLOCK})?(?P<end>[^9%]{{0,3}})"
+)
+_TWITTER = ("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y")
+"""Formats with the year behind the time of day."""
+_SIGNS = {"y": "年년", "m": "月월", "d": "日号號일"}
+"""Signs that follow the year, the month or the day."""
+_DIGITS_OF_DATES = {"d": 2, "m": 2, "y": 2, "Y": 4}
+
+
+class Candidate(NamedTuple):
+    """A format that may read the times of a column."""
+
+    form: str | None
+    """Format for strptime; None: ISO 8601, or else seconds since 1970."""
+    is_usual: bool
+    """False: ISO 8601 has another meaning. It writes a year of four digits, a hyphen or no mark,
+    then the month; here the day follows."""
+
+
+def list_candidates(values: pa.Array) -> list[Candidate]:
+    """List the formats that the shapes of written times allow, ISO 8601 first.
+
+    Args:
+        values: Different times, as strings.
+
+    Example:
+        >>> [form for form, is_usual in list_candidates(pa.array(["25 Aug 2015"]))][:2]
+        [None, '%d %b %Y']
+    """
+    candidates = {None: Candidate(None, is_usual=True)}
+    for shape in _find_shapes(values):
+        for candidate in _make_formats(shape):
+            candidates.setdefault(candidate.form, candidate)
+    for form in _TWITTER:
+        candidates[form] = Candidate(form, is_usual=True)
+    return list(candidates.values())
+
+
+def _find_shapes(values: pa.Array) -> list[str]:
+    """Find the shapes of times, the most frequent first.
+
+    A shape has a 9 for each digit, a directive for each name, and all else as it is written. Shapes
+    that differ only in what :func:`times.simplify` leaves out, or in days or months of one or two
+    digits, count as one.
+    """
+    shaped = pc.replace_substring_regex(values, times.WEEKDAY, "")
+    shaped = pc.replace_substring_regex(shaped, r"\d", "9")
+    for directive, spellings in (("%p", half) for _, half in times.HALVES_OF_DAY):
+        shaped = pc.replace_substring_regex(shaped, spellings, rf"\1{directive}")
+    for directive, names in _NAMES:
+        pattern = rf"(?i)(^|[^a-z%])(?:{names})($|[^a-z])"
+        shaped = pc.replace_substring_regex(shaped, pattern, rf"\1{directive}\2")
+    counts: Counter[str] = Counter()
+    longest: dict[str, str] = {}
+    for item in pc.value_counts(shaped).to_pylist():
+        key = re.sub("9{1,2}(?!9)(?<!999)", "9", times.simplify_format(item["values"]))
+        counts[key] += item["counts"]
+        longest[key] = max(longest.get(key, ""), item["values"], key=len)
+    return [longest[key] for key, _ in counts.most_common(_MAX_SHAPES)]
+
+
+def _make_formats(shape: str) -> Iterator[Candidate]:
+    """Make a format of a shape for each order of day, month and year that it allows."""
+    zoned = re.sub(r"(9:99(?:[.,]9+)?\s?)(?:Z|[+-]99:?99)(?=[)\]]?$)", r"\1%z", shape.strip())
+    match = _SHAPE.fullmatch(zoned)
+    if match is None:
+        return
+    before = match["before"]
+    rest = match["after"] + _make_clock(match["clock"] or "") + match["end"]
+    if match["digits"]:
+        for date, is_usual in _split_digits(len(match["digits"])):
+            yield Candidate(before + date + rest, is_usual)
+        return
+    first, between, second, between_too, third = match.groups()[2:7]
+    marks = (between, between_too, match["after"] + match["end"])
+    for date, is_usual in _list_orders((first, second, third), marks):
+        letters = [f"%{letter}" if len(letter) == 1 else letter for letter in date]
+        written = f"{letters[0]}{between}{letters[1]}{between_too}{letters[2]}"
+        yield Candidate(before + written + rest, is_usual)
+
+
+def _split_digits(num_digits: int) -> Iterator[tuple[str, bool]]:
+    """List the formats of a date, perhaps with a time of day, of so many digits."""
+    for clock, num_of_clock in (("", 0), ("%H%M", 4), ("%H%M%S", 6)):
+        for year in "yY":
+            if _DIGITS_OF_DATES[year] + 4 + num_of_clock != num_digits:
+                continue
+            for order in ("dmy", "mdy", "ymd", "ydm"):
+                letters = order.replace("y", year)
+                is_usual = letters != "Ydm"
+                yield "".join(f"%{letter}" for letter in letters) + clock, is_usual
+
+
+def _list_orders(
+    fields: Sequence[str], marks: Sequence[str]
+) -> Iterator[tuple[tuple[str, str, str], bool]]:
+    """List the orders of day, month and year that three fields allow.
+
+    Args:
+        fields: The digits of each field as nines, or the directive of a month's name.
+        marks: What is written after each field.
+
+    Yields:
+        The directive of each field, a letter for strptime or a name's directive; and whether it is
+        usual, as for ``Candidate``.
+    """
+    has_long = any(len(field) == 4 for field in fields)
+    is_iso = len(fields[0]) == 4 and marks[0] == "-"
+    for order in itertools.permutations("dmy"):
+        letters = []
+        for letter, field, mark in zip(order, fields, marks, strict=True):
+            letters.append(_choose_letter(letter, field, mark, has_long=has_long))
+        if all(letters) and _names_fit(order, fields):
+            is_usual = not is_iso or order[1] == "m"
+            yield (letters[0], letters[1], letters[2]), is_usual
+
+
+def _names_fit(order: Sequence[str], fields: Sequence[str]) -> bool:
+    """Say whether the month is the field with a name, if there is one."""
+    named = [letter for letter, field in zip(order, fields, strict=True) if field.startswith("%")]
+    return named in ([], ["m"])
+
+
+def _choose_letter(letter: str, field: str, mark: str, *, has_long: bool) -> str:
+    """Choose the directive of a field as day, month or year; empty if it cannot be one."""
+    for meaning, signs in _SIGNS.items():
+        if mark.strip()[:1] and mark.strip()[0] in signs and meaning != letter:
+            return ""
+    if field.startswith("%"):
+        return field if letter == "m" else ""
+    if letter == "y":
+        if has_long:
+            return "Y" if len(field) == 4 else ""
+        return "y" if len(field) <= 2 else ""
+    return letter if len(field) <= 2 else ""
+
+
+def _make_clock(clock: str) -> str:
+    """Make the format of a time of day from its shape."""
+    hour = "%I" if "%p" in clock else "%H"
+    form = re.sub("([.,])9+(?=[^9]*$)", _make_fraction(clock), clock)
+    for directive in (hour, "%M", "%S"):
+        form = re.sub("9+", directive, form, count=1)
+    return form
+
+
+def _make_fraction(clock: str) -> str:
+    """Return the replacement of a fraction of a second, which follows two other marks."""
+    num_fields = len(re.findall("9+", clock))
+    return r"\1%f" if num_fields == 4 else r"\g<0>"

@@ -1,0 +1,479 @@
+"""A column of written times -> the format that reads it, or the formats that a user chooses from.
+
+The whole column decides. A format must read nearly all times. If several do, a reading is ruled out
+where it alone puts many times in the future, where another reading has the rows in order of time,
+or where it spreads a few weeks over many years.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import time_formats, times
+from sentiflow.errors import shorten
+
+_MIN_READ = 0.98
+"""Share of the different times that a format must read."""
+_MAX_VALUES = 20_000
+"""Maximum number of different values that are examined, at equal distances in the column."""
+_NUM_TRIED = 500
+"""Number of values that each format is tried on; if it reads none, it is dropped."""
+FEW_FUTURE = 0.005
+"""Share of times in the future, at most, of a reading that is plausible, so that it may rule out
+others by their times in the future."""
+_MANY_FUTURE = 0.05
+"""A reading may be ruled out if at least this share of its times is in the future,"""
+_MIN_FUTURE = 5
+"""and at least this number."""
+_MIN_LOST = 3
+"""Minimum number of times that only one reading reads, to rule out the other by them."""
+_FEW_LOST = 0.002
+"""Minimum share of such times."""
+_MIN_STEPS = 8
+"""Minimum number of rows with another time than the row before, to judge the order of the rows."""
+_SORTED = 0.95
+"""Share of steps in one direction in a column that is nearly in order of time."""
+_UNSORTED = 0.8
+"""At most this share of steps in one direction: the column is not in order."""
+_SPREAD = 100
+"""A reading may be ruled out if its times have a range this many times larger."""
+_MIN_DAYS = 10
+"""Minimum number of different days, to judge ranges."""
+_USUAL_DAYS = (1, 28, 29, 30, 31)
+"""Days of a month on which a column may well have all its times."""
+
+
+_SURE_VALUES = 100
+"""From this number of different times on, evidence leaves no doubt."""
+_NUM_CHECKED = 1000
+"""Maximum number of different values in which faults are searched."""
+
+
+class TimeFault(NamedTuple):
+    """A fault in the times of a column."""
+
+    text: str
+    """Empty: there is no fault."""
+    is_error: bool
+    """Whether the format loses many times, or may swap days and months."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The different times of a column as one format reads them."""
+
+    form: str | None
+    """Format for strptime; None: ISO 8601, or else seconds since 1970."""
+    is_usual: bool
+    """As in ``time_formats.Candidate``."""
+    seconds: np.ndarray
+    """Seconds since 1970 of each different time; NaN if the format does not read it."""
+
+    @property
+    def is_read(self) -> np.ndarray:
+        """Whether the format reads each different time."""
+        return ~np.isnan(self.seconds)
+
+    @property
+    def num_read(self) -> int:
+        """Number of different times that the format reads."""
+        return int(self.is_read.sum())
+
+    @property
+    def name(self) -> str:
+        """The format for a message."""
+        return "null" if self.form is None else repr(self.form)
+
+    def num_future(self, now: datetime | None) -> int:
+        """Return the number of different times that are in the future."""
+        limit = times.first_future(now).timestamp()
+        return int((self.seconds > limit).sum())
+
+
+@dataclass(frozen=True)
+class TimeFinding:
+    """How the times of a column are read."""
+
+    readings: tuple[Reading, ...]
+    """One: the times are read so. Several: a user must choose. None: no format reads them."""
+    values: pa.Array
+    """The different times that were examined."""
+    remark: str = ""
+    """Why no format reads them, what decided between readings, or what is not read."""
+    is_doubtful: bool = False
+    """Whether the format was chosen by evidence from few times, or the column may be mixed or have
+    another format."""
+
+    def describe_choice(self) -> str:
+        """Say how each reading reads one time, on which they differ."""
+        seconds = np.array([reading.seconds for reading in self.readings])
+        is_shared = ~np.isnan(seconds).any(axis=0)
+        differs = is_shared & (seconds != seconds[0]).any(axis=0)
+        place = int(np.argmax(differs if differs.any() else is_shared))
+        example = self.values[place].as_py()
+        read = [f"{reading.name} reads {_write_day(reading, place)}" for reading in self.readings]
+        first = {reading.form.lstrip("%")[0] for reading in self.readings if reading.form}
+        asked = "which is the day, which the month, which the year"
+        if first <= {"d", "m"}:
+            asked = "is the day or the month first"
+        return f"in {example}, {asked}? {', '.join(read)}"
+
+
+def _write_day(reading: Reading, place: int) -> str:
+    """Write the day of a time as text, with the name of the month."""
+    return write_day(pd.Timestamp(reading.seconds[place], unit="s"))
+
+
+def write_day(moment: datetime) -> str:
+    """Write a day with the name of its month.
+
+    Example:
+        >>> write_day(datetime(2015, 8, 25))
+        '25 August 2015'
+    """
+    return f"{moment.day} {moment:%B} {moment.year}"
+
+
+def find(written: pa.Array, now: datetime | None = None) -> TimeFinding:
+    """Find how the times of a column are read.
+
+    Args:
+        written: The column: strings in the order of its rows. Null and strings without a digit are
+            not times.
+        now: As for :func:`times.first_future`.
+
+    Example:
+        >>> column = pa.array(["15.08.25", "15.08.31", "03.11.27", "99.01.02"])
+        >>> [reading.form for reading in find(column).readings]
+        ['%y.%m.%d']
+    """
+    values, rows = _list_values(written)
+    everything = _read(values)
+    fitting = [reading for reading in everything if reading.num_read >= _MIN_READ * len(values)]
+    if not len(values) or not fitting:
+        return TimeFinding((), values, remark=_explain_unread(everything, values))
+    left, evidence = _rule_out(fitting, values, rows, now)
+    if len(left) > 1:
+        return TimeFinding(tuple(left), values)
+    reading = left[0]
+    doubts = _list_doubts(reading, everything, values, now)
+    for other in fitting:
+        if other is not reading and other.form not in evidence:
+            doubts.append(f"{other.name} would fit, too, but is not ISO 8601")
+    is_unsure = bool(evidence) and reading.num_read < _SURE_VALUES
+    return TimeFinding(
+        readings=(reading,),
+        values=values,
+        remark="; ".join([*evidence.values(), *doubts]),
+        is_doubtful=is_unsure or bool(doubts),
+    )
+
+
+def find_formats(written: pa.Array, now: datetime | None = None) -> list[str | None]:
+    """Return the formats of :func:`find`.
+
+    Example:
+        >>> find_formats(pa.array(["31/01/2024", "01/02/2024"]))
+        ['%d/%m/%Y']
+        >>> find_formats(pa.array(["03/01/2024", "01/02/2024"]))
+        ['%d/%m/%Y', '%m/%d/%Y']
+    """
+    return [reading.form for reading in find(written, now).readings]
+
+
+def _list_values(written: pa.Array, max_values: int = _MAX_VALUES) -> tuple[pa.Array, np.ndarray]:
+    """List the different times of a column.
+
+    Returns:
+        At most ``max_values`` of them, at equal distances; for each row with one of them its
+        position.
+    """
+    trimmed = pc.utf8_trim_whitespace(pc.fill_null(written, ""))
+    trimmed = trimmed.filter(pc.match_substring_regex(trimmed, r"\d"))
+    coded = trimmed.dictionary_encode()
+    values = coded.dictionary
+    places = np.arange(len(values))
+    if len(values) > max_values:
+        places = np.linspace(0, len(values) - 1, max_values, dtype=np.int64)
+        values = values.take(pa.array(places))
+    new_place = np.full(len(coded.dictionary), -1)
+    new_place[places] = np.arange(len(places))
+    rows = new_place[coded.indices.to_numpy()]
+    return values, rows[rows >= 0]
+
+
+def _read(values: pa.Array) -> list[Reading]:
+    """Read times by all formats that their shapes allow; formats that read none are left out."""
+    step = max(1, len(values) // _NUM_TRIED)
+    tried = values.take(pa.array(np.arange(0, len(values), step)))
+    readings: list[Reading] = []
+    for candidate in time_formats.list_candidates(tried):
+        _, is_any_read = times.are_read(tried, candidate.form)
+        if not is_any_read.any():
+            continue
+        seconds = _read_seconds(values, candidate.form)
+        readings.append(Reading(candidate.form, candidate.is_usual, seconds))
+    return [reading for reading in readings if not _is_redundant(reading, readings)]
+
+
+def _is_redundant(reading: Reading, others: Sequence[Reading]) -> bool:
+    """Say whether another format reads the same times alike, and more times, or is ISO 8601."""
+    for other in others:
+        is_larger = other.num_read > reading.num_read or (other.form is None is not reading.form)
+        is_equal = other.seconds[reading.is_read] == reading.seconds[reading.is_read]
+        if other is not reading and is_larger and is_equal.all():
+            return True
+    return False
+
+
+def _read_seconds(values: pa.Array, form: str | None) -> np.ndarray:
+    """Read times as seconds since 1970; NaN where a format does not read them."""
+    found, is_read = times.are_read(values, form)
+    moments = found.where(is_read).dt.tz_convert(None).to_numpy("datetime64[s]")
+    seconds = moments.astype(np.int64).astype(np.float64)
+    seconds[np.isnat(moments)] = np.nan
+    return seconds
+
+
+def _rule_out(
+    fitting: Sequence[Reading], values: pa.Array, rows: np.ndarray, now: datetime | None
+) -> tuple[list[Reading], dict[str | None, str]]:
+    """Rule out readings by evidence.
+
+    A reading that is ruled out by another one, but also rules that one out, stays. A reading that
+    is not usual cannot rule out a usual one, but it stays beside it.
+
+    Returns:
+        The readings that stay; the evidence by the format that is ruled out.
+    """
+    written_order = _measure_written_order(values, rows)
+    against: dict[tuple[int, int], str] = {}
+    for (number, reading), (place, other) in itertools.permutations(enumerate(fitting), 2):
+        found = _compare(reading, other, rows, written_order, now)
+        if found:
+            against[number, place] = found
+    evidence = {}
+    favored = set()
+    for (number, place), found in against.items():
+        if (place, number) in against:
+            continue
+        if fitting[number].is_usual >= fitting[place].is_usual:
+            evidence[fitting[place].form] = found
+        else:
+            favored.add(number)
+    left = [number for number, reading in enumerate(fitting) if reading.form not in evidence]
+    left = left or list(range(len(fitting)))
+    if any(fitting[number].is_usual for number in left):
+        left = [number for number in left if fitting[number].is_usual or number in favored]
+    return [fitting[number] for number in left], evidence
+
+
+def _compare(
+    reading: Reading,
+    other: Reading,
+    rows: np.ndarray,
+    written_order: float,
+    now: datetime | None,
+) -> str:
+    """Return the evidence for a reading and against another one; empty if there is none."""
+    num_lost = int((reading.is_read & ~other.is_read).sum())
+    num_gained = int((other.is_read & ~reading.is_read).sum())
+    if num_lost >= max(_MIN_LOST, _FEW_LOST * len(reading.seconds), 10 * num_gained):
+        return f"{other.name} does not read {num_lost:,} times that {reading.name} reads"
+    num_future = other.num_future(now)
+    are_many = num_future >= max(_MIN_FUTURE, _MANY_FUTURE * other.num_read)
+    if are_many and reading.num_future(now) <= FEW_FUTURE * reading.num_read:
+        return f"{other.name} would put {num_future:,} of {other.num_read:,} times in the future"
+    if written_order <= _UNSORTED:
+        in_order = _measure_order(reading.seconds, rows)
+        if in_order >= _SORTED and 0 < _measure_order(other.seconds, rows) <= _UNSORTED:
+            return f"by {reading.name} the rows are in order of time, by {other.name} they are not"
+    if _has_implausible_range(reading, other):
+        return f"by {other.name} a few weeks would be one day in each of many years"
+    return ""
+
+
+def _measure_order(numbers: np.ndarray, rows: np.ndarray) -> float:
+    """Return the share of steps from row to row that go in the direction of most steps.
+
+    Rows that are equal to the row before do not count. 0: there are too few steps.
+    """
+    in_rows = numbers[rows]
+    steps = np.diff(in_rows[~np.isnan(in_rows)])
+    num_steps = np.count_nonzero(steps)
+    if num_steps < _MIN_STEPS:
+        return 0.0
+    num_up = np.count_nonzero(steps > 0)
+    return max(num_up, num_steps - num_up) / num_steps
+
+
+def _measure_written_order(values: pa.Array, rows: np.ndarray) -> float:
+    """Measure whether the rows are sorted by the times as written.
+
+    A column that is sorted as text, or by its first number, seems to be in order of time by a
+    reading with the year or month first. This is no evidence.
+    """
+    texts = pd.Series(values.to_pylist(), dtype=object)
+    _, by_text = np.unique(texts.to_numpy(str), return_inverse=True)
+    fields = texts.str.extract(r"(\d+)\D*(\d*)\D*(\d*)").apply(pd.to_numeric, errors="coerce")
+    _, by_number = np.unique(fields.fillna(0).to_numpy(), axis=0, return_inverse=True)
+    orders = [_measure_order(numbers.astype(float), rows) for numbers in (by_text, by_number)]
+    return max(orders)
+
+
+def _has_implausible_range(reading: Reading, other: Reading) -> bool:
+    """Say whether the other reading spreads times of few weeks over the same day of many years."""
+    is_shared = reading.is_read & other.is_read
+    if not is_shared.any():
+        return False
+    seconds = reading.seconds[is_shared]
+    others = other.seconds[is_shared]
+    num_days = len(np.unique(seconds // 86_400))
+    if num_days < _MIN_DAYS or np.ptp(others) < _SPREAD * np.ptp(seconds):
+        return False
+    days = np.unique(pd.to_datetime(others, unit="s").day)
+    return len(days) == 1 and days[0] not in _USUAL_DAYS
+
+
+def _find_other(reading: Reading, everything: Sequence[Reading]) -> tuple[Reading | None, int]:
+    """Find the format that reads most of the times that a reading does not; also count them."""
+    best = None
+    most = 0
+    for other in everything:
+        num_further = int((other.is_read & ~reading.is_read).sum())
+        if num_further > most:
+            best = other
+            most = num_further
+    return best, most
+
+
+def _list_doubts(
+    reading: Reading, everything: Sequence[Reading], values: pa.Array, now: datetime | None
+) -> list[str]:
+    """List what makes the chosen reading of a column doubtful: unread times, and future ones."""
+    doubts = []
+    if reading.num_read < len(values):
+        unread = _describe_unread(reading, values)
+        other, num_other = _find_other(reading, everything)
+        if other:
+            unread += f", and {other.name} reads {num_other:,} of these: is the column mixed?"
+        doubts.append(unread)
+    num_future = reading.num_future(now)
+    if num_future > FEW_FUTURE * reading.num_read:
+        doubts.append(f"it puts {num_future:,} of {reading.num_read:,} times in the future")
+    return doubts
+
+
+def _describe_unread(reading: Reading, values: pa.Array) -> str:
+    """Say how many times a format does not read, with one of them."""
+    is_unread = ~reading.is_read
+    example = shorten(values[int(np.argmax(is_unread))].as_py())
+    return (
+        f"{reading.name} does not read {is_unread.sum():,} of {len(values):,} different times, "
+        f"such as {example!r}"
+    )
+
+
+def _explain_unread(everything: Sequence[Reading], values: pa.Array) -> str:
+    """Say why no format reads a column: what the best formats read, and what none reads."""
+    if not len(values):
+        return "its values have no digits"
+    is_left = np.full(len(values), True)
+    parts = []
+    for reading in sorted(everything, key=lambda reading: -reading.num_read):
+        is_new = reading.is_read & is_left
+        if is_new.any() and len(parts) < 3:
+            example = shorten(values[int(np.argmax(is_new))].as_py())
+            further = " of the others" if parts else ""
+            parts.append(f"{reading.name} reads {is_new.sum():,}{further}, such as {example!r}")
+            is_left &= ~is_new
+    if is_left.any():
+        example = shorten(values[int(np.argmax(is_left))].as_py())
+        parts.append(f"{is_left.sum():,} are not read, such as {example!r}")
+    return f"no format reads nearly all of its {len(values):,} different times: {'; '.join(parts)}"
+
+
+def find_fault(
+    written: pa.Array | pa.ChunkedArray, time_format: str | None, now: datetime | None = None
+) -> TimeFault:
+    """Describe the times of a column that a format does not read, and name a better format.
+
+    Args:
+        written: Strings; a string without a digit is not a time.
+        time_format: As for :func:`times.parse`.
+        now: As for :func:`times.first_future`.
+
+    Returns:
+        The fault. It is an error if the format reads less than half of the times, or if another
+        format reads nearly all of them and more than this one. Times in the future and before 1990
+        are a fault, but no error.
+    """
+    column = pa.chunked_array([written]) if isinstance(written, pa.Array) else written
+    values, _ = _list_values(column.combine_chunks(), _NUM_CHECKED)
+    seconds = _read_seconds(values, time_format)
+    reading = Reading(time_format, is_usual=True, seconds=seconds)
+    unread = _find_unread(reading, values)
+    if unread.is_error:
+        return unread
+    unusual = _describe_unusual(reading, values, now)
+    faults = [text for text in (unread.text, unusual) if text]
+    return TimeFault("; ".join(faults), is_error=False)
+
+
+def _find_unread(reading: Reading, values: pa.Array) -> TimeFault:
+    """Describe the times that a format does not read, and name a better format."""
+    num_values = len(values)
+    if reading.num_read == num_values:
+        return TimeFault("", is_error=False)
+    example = values[int(np.argmax(~reading.is_read))].as_py()
+    fault = (
+        f"{reading.form or 'ISO 8601 or seconds since 1970'} reads {reading.num_read:,} of "
+        f"{num_values:,} different times, but not {example!r}"
+    )
+    everything = _read(values)
+    most = max((other.num_read for other in everything if other.is_usual), default=0)
+    if most >= _MIN_READ * num_values and most > reading.num_read:
+        best = [other.name for other in everything if other.num_read == most and other.is_usual]
+        return TimeFault(f"{fault}: write time_format: {' or '.join(best)}", is_error=True)
+    if reading.num_read >= _MIN_READ * num_values:
+        return TimeFault("", is_error=False)
+    return TimeFault(fault, is_error=reading.num_read < num_values / 2)
+
+
+def _describe_unusual(reading: Reading, values: pa.Array, now: datetime | None) -> str:
+    """Describe times in the future and before 1990, and name a format that has none in the future.
+
+    Returns:
+        Empty if there are no such times.
+    """
+    moments = pa.array(reading.seconds[reading.is_read].astype("datetime64[s]"))
+    moments = moments.cast(pa.timestamp("s", "UTC"))
+    unusual = times.count_unusual(moments, now)
+    if unusual == (0, 0):
+        return ""
+    limit = times.first_future(now).timestamp()
+    is_unusual = reading.seconds > limit
+    if not unusual.future:
+        is_unusual = reading.seconds == np.nanmin(reading.seconds)
+    place = int(np.argmax(is_unusual))
+    text = f"{unusual.describe(reading.num_read)}: {values[place].as_py()!r} is read as "
+    text += _write_day(reading, place)
+    others = []
+    if unusual.future:
+        others = [reading for reading in _read(values) if _is_better(reading, values, now)]
+    if others:
+        text += f"; none is in the future by {' or '.join(other.name for other in others)}"
+    return text
+
+
+def _is_better(reading: Reading, values: pa.Array, now: datetime | None) -> bool:
+    """Say whether a format reads nearly all times, and none of them in the future."""
+    is_fitting = reading.is_usual and reading.num_read >= _MIN_READ * len(values)
+    return is_fitting and reading.num_future(now) == 0
