@@ -61,7 +61,7 @@ def list_candidates(values: pa.Array) -> list[Candidate]:
         >>> [form for form, is_usual in list_candidates(pa.array(["25 Aug 2015"]))][:2]
         [None, '%d %b %Y']
     """
-    candidates = {None: Candidate(None, is_usual=True)}
+    candidates: dict[str | None, Candidate] = {None: Candidate(None, is_usual=True)}
     for shape in _find_shapes(values):
         for candidate in _make_formats(shape):
             candidates.setdefault(candidate.form, candidate)
