@@ -107,8 +107,8 @@ def _make_formats(shape: str) -> Iterator[Candidate]:
         return
     first, between, second, between_too, third = match.groups()[2:7]
     marks = (between, between_too, match["after"] + match["end"])
-    for date, is_usual in _list_orders((first, second, third), marks):
-        letters = [f"%{letter}" if len(letter) == 1 else letter for letter in date]
+    for order, is_usual in _list_orders((first, second, third), marks):
+        letters = [f"%{letter}" if len(letter) == 1 else letter for letter in order]
         written = f"{letters[0]}{between}{letters[1]}{between_too}{letters[2]}"
         yield Candidate(before + written + rest, is_usual)
 

@@ -386,7 +386,7 @@ def _explain_unread(everything: Sequence[Reading], values: pa.Array) -> str:
     if not len(values):
         return "its values have no digits"
     is_left = np.full(len(values), True)
-    parts = []
+    parts: list[str] = []
     for reading in sorted(everything, key=lambda reading: -reading.num_read):
         is_new = reading.is_read & is_left
         if is_new.any() and len(parts) < 3:

@@ -275,7 +275,6 @@ def test_a_format_that_reads_few_of_the_times_stops_a_job(find, overrides, setti
         )
 
 
-<<<<<<< HEAD
 def test_unreadable_times_are_an_error_even_after_a_file_with_some_odd_ones(find, tmp_path):
     days = [f"{1 + n % 28}.{1 + n % 9}.2024" for n in range(100)]
     contents = {"a": [*days, *[f"week {n}" for n in range(50)]], "b": [f"week {n}" for n in days]}
@@ -291,7 +290,8 @@ def test_unreadable_times_are_an_error_even_after_a_file_with_some_odd_ones(find
 
     assert look("a.csv") == ("warning", True, False)
     assert look("*.csv") == ("error", False, True)
-=======
+
+
 def test_times_in_the_future_and_old_ones_are_a_warning(find):
     rows = [(*row[:2], f"15.08.{1 + n % 31:02}") for n, row in enumerate(ROWS)]
     use = [DATED, "prepare.keep_columns=[time]", "format.time_format=%d.%m.%y"]
@@ -302,7 +302,6 @@ def test_times_in_the_future_and_old_ones_are_a_warning(find):
     ((check, level, line),) = find(*use[:2], "format.time_format=%y.%m.%d", content=to_csv(rows))
     assert (check, level) == ("times", "warning")
     assert line.endswith("1 are before 1990: '75.08.01' is read as 1 August 1975")
->>>>>>> 5e49cc0d (times: the whole column decides how times are read; where several readings fit, init asks; times in the future and before 1990 are counted and told)
 
 
 def test_parquet_is_checked_alike(find, tmp_path):
