@@ -54,8 +54,9 @@ def parse(written: pa.Array, time_format: str | None) -> pa.Array:
             Days of the week in these languages are skipped.
 
     Example:
-        >>> parse(pa.array(["2024. 1. 31.(수) 오후 3:05"]), "%Y.%m.%d. %p %I:%M")[0].as_py()
-        datetime.datetime(2024, 1, 31, 15, 5, tzinfo=datetime.timezone.utc)
+        >>> written = pa.array(["2024. 1. 31.(수) 오후 3:05"])
+        >>> print(parse(written, "%Y.%m.%d. %p %I:%M")[0].as_py())
+        2024-01-31 15:05:00+00:00
     """
     if pa.types.is_date(written.type):
         return written.cast(pa.timestamp("s")).cast(_TIME)
