@@ -11,6 +11,7 @@ import typer
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
+from sentiflow.config.class_names import set_apart
 from sentiflow.errors import UserError, printable, shorten
 from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
@@ -250,7 +251,10 @@ def _count_values(found: "Inspection", column: "Column") -> list[str]:
     counted = []
     for value, rows in column.counts.items():
         name = names.get(value, value)
-        counted.append(f"{value} {rows:,}" if name == value else f"{value} ({name}) {rows:,}")
+        shown = set_apart(value)
+        if name != value:
+            shown += f" ({name})"
+        counted.append(f"{shown} {rows:,}")
     num_empty = len(found.sample.rows) - sum(column.counts.values())
     if num_empty:
         counted.append(f"empty {num_empty:,}")

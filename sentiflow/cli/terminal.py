@@ -5,13 +5,14 @@ import json
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sentiflow import errors
+from sentiflow.config import class_names
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
@@ -52,13 +53,19 @@ def fill(template: str, **values: object) -> str:
         "align": align,
         "columns": align_columns,
         "few": errors.few,
-        "lowest": errors.list_lowest,
+        "lowest": list_lowest_classes,
         "percent": "{:.1%}".format,
         "table": align_table,
         "thousands": "{:,.0f}".format,
         "wrap": wrap,
     }
     return environment.get_template(template).render(**values).rstrip()
+
+
+def list_lowest_classes(values: Mapping[str, float], form: str, where: str = "") -> str:
+    """Write values of classes, see :func:`errors.list_lowest`; their names are set apart."""
+    named = {class_names.set_apart(name): value for name, value in values.items()}
+    return errors.list_lowest(named, form, where)
 
 
 def wrap(text: str) -> str:

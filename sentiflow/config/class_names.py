@@ -44,6 +44,18 @@ def order_classes(names: Iterable[str]) -> tuple[str, ...]:
     return (*first, *others)
 
 
+def set_apart(name: str) -> str:
+    """Write the name of a class in running text: in quotes, unless it is one word of letters.
+
+    Otherwise a reader takes the class 10 for a number, and *very good* for a judgment.
+
+    Example:
+        >>> set_apart("positive"), set_apart("10"), set_apart("very good")
+        ('positive', '“10”', '“very good”')
+    """
+    return name if name.isalpha() else f"“{name}”"
+
+
 def check_names(names: Sequence[str]) -> Sequence[str]:
     """Check and return the names of all classes, which become names of columns and metrics.
 
@@ -88,10 +100,11 @@ def check_chosen(chosen: Sequence[str] | None, available: Sequence[str]) -> None
         UserError: The data lack a class.
     """
     unknown = [name for name in chosen or () if name not in available]
+    quoted = [set_apart(name) for name in unknown]
     if unknown:
         raise UserError(
-            f"train.classes: the data have no {' or '.join(few(unknown))} to learn",
-            hint=f"the classes are {', '.join(few(available))}",
+            f"train.classes: the data have no {' or '.join(few(quoted))} to learn",
+            hint=f"the classes are {', '.join(few([set_apart(name) for name in available]))}",
         )
 
 

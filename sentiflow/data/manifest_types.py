@@ -308,8 +308,10 @@ class Manifest(TypedDict, total=False):
     refit: RefitRecord
     """train, a model package: only for a refit."""
     metrics: dict[str, float]
-    """A model package: validation metrics of the chosen epoch, with the bias of the calibration;
-    empty for a refit."""
+    """A model package: validation metrics of the model, with its linear model and the bias of the
+    calibration; empty for a refit. train: the same."""
+    costs: dict[str, float]
+    """train: a ``reports.TrainingCosts``."""
     reference: ProfileCounts | None
     """A model package: ``profile`` of the held-out texts."""
     calibration: CalibrationRecord | None

@@ -48,7 +48,7 @@ PLOTS = "plots"
 OWNS = (METRICS_FILE, PAGE, manifest.CARD, MISTAKES, PLOTS)
 """Files and folders that a run of the stage replaces."""
 
-REPORT_VERSION = 14
+REPORT_VERSION = 15
 """Changes whenever the same predictions would give another report."""
 
 

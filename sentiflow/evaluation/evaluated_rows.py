@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.data import lineage, manifest, row_checks
 from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
@@ -216,7 +217,7 @@ def choose_evenly(num_rows: int, max_rows: int) -> np.ndarray:
 
 def name_any(classes: Sequence[str]) -> str:
     """Join the names of classes: ``negative, neutral or positive``."""
-    *first, last = few(classes)
+    *first, last = few([set_apart(name) for name in classes])
     return f"{', '.join(first)} or {last}"
 
 
@@ -288,7 +289,7 @@ def _note_classes(unknown: Mapping[str, int], excluded: Mapping[str, int]) -> li
 
 
 def _list_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(few([f"{name} {count:,}" for name, count in counts.items()]))
+    return ", ".join(few([f"{set_apart(name)} {count:,}" for name, count in counts.items()]))
 
 
 def _note_unknown_labels(scored: Manifest) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.measurements import (
     Measurements,
@@ -132,7 +133,7 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
         return
     worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
     classes = [
-        f"{name} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} labelled)"
+        f"{set_apart(name)} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} labelled)"
         for name, of_class in worst
     ]
     _, lowest = worst[0]
@@ -143,7 +144,10 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
     )
     confused = [pair for pair in metrics.confused_pairs if pair.num_texts > 1][:_MAX_NAMED]
     if confused:
-        pairs = [f"{pair.first} and {pair.second} ({pair.num_texts:,})" for pair in confused]
+        pairs = [
+            f"{set_apart(pair.first)} and {set_apart(pair.second)} ({pair.num_texts:,})"
+            for pair in confused
+        ]
         yield Highlight(
             number=f"{confused[0].num_texts:,}",
             meaning="mistakes are between the classes that are confused most: "

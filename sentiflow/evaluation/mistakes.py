@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.data.arrays import hash_texts, one_array, put_columns
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.metrics.predicted import Predicted
@@ -183,6 +184,6 @@ def _describe_labels(counts: dict[Any, int], classes: Sequence[str]) -> str:
     listed = []
     for code, count in sorted(counts.items(), reverse=True):
         times = "once" if count == 1 else f"{count:,} times"
-        listed.append(f"{classes[code]} {times}")
+        listed.append(f"{set_apart(classes[code])} {times}")
     many = "both" if len(classes) == 2 else "several"
     return f"this text has {many} labels in these rows: {', '.join(listed)}"

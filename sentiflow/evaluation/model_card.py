@@ -19,7 +19,7 @@ from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
-from sentiflow.models import package_files
+from sentiflow.models import logit_shares, package_files
 from sentiflow.storage.uris import absolute_uri, display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.runs import CODE_TAG, COMMIT_TAG, DIRTY_TAG
@@ -80,6 +80,7 @@ def render(
         most_listed=MOST_LISTED,
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
+        logit_shares=logit_shares.describe_model(model, trainings[0]),
         refit=refits.describe(model["refit"]) if "refit" in model else "",
         corpus=corpus,
         validation=validation or {},

@@ -12,15 +12,16 @@ from sentiflow.data import lineage
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import behavior
+from sentiflow.evaluation import behavior, english
 from sentiflow.evaluation.behavior import BehaviorResult, Score
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.evaluation.group_bias import GroupBias, measure_group_bias
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 
-_NUM_CHANGED = 400
-"""Maximum number of texts of the corpus that are changed for the behavior tests."""
+_NUM_TEXTS = 400
+"""Maximum number of texts of the corpus that tell its language, and that are changed for the
+behavior tests."""
 _LONGEST_CHANGED = 1000
 """Maximum length of a text that is changed, in characters."""
 
@@ -47,11 +48,11 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
     Args:
         config: Settings of the evaluation.
         scored: The manifest of the predictions.
-        rows: Evaluated rows of the corpus. Without a column ``text``, no texts of it are changed.
+        rows: Evaluated rows of the corpus. Without a column ``text``, the model is not checked.
 
     Returns:
         The results; or only the reason why there are none, if the model is gone, has other classes,
-        or ``evaluate.behavior`` is false.
+        the texts are not English, or ``evaluate.behavior`` is false.
 
     Raises:
         JobError: The model is in MLflow, which cannot be reached.
@@ -60,6 +61,9 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
         return ModelChecks(not_asked="evaluate.behavior is false")
     if not set(BINARY) <= set(lineage.classes_of_model(scored)):
         return ModelChecks(not_asked=f"its classes do not include {' and '.join(BINARY)}")
+    doubt = _find_doubt(rows)
+    if doubt:
+        return ModelChecks(not_asked=doubt)
     try:
         score, knows = _load_model(scored, config.tracking.uri)
         tests = behavior.check_behavior(score, texts=_choose_texts(rows))
@@ -107,11 +111,24 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
     return score, knows
 
 
-def _choose_texts(rows: pa.Table) -> list[str]:
-    """Choose texts at equal distances in the corpus."""
+def _find_doubt(rows: pa.Table) -> str:
+    """Say why the rows do not count as English texts; empty if they do."""
     if "text" not in rows.column_names:
-        return []
-    rows = rows.filter(pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED))
+        return (
+            "its sentences are English, and the language of the texts is not known "
+            "(score.keep_columns: [text] keeps them)"
+        )
+    return english.find_doubt(_spread(rows))
+
+
+def _choose_texts(rows: pa.Table) -> list[str]:
+    """Choose texts to change."""
+    is_short = pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED)
+    return _spread(rows.filter(is_short))
+
+
+def _spread(rows: pa.Table) -> list[str]:
+    """Choose texts at equal distances in the corpus."""
     order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
-    chosen = order[choose_evenly(len(order), _NUM_CHANGED)]
+    chosen = order[choose_evenly(len(order), _NUM_TEXTS)]
     return rows["text"].take(pa.array(chosen)).to_pylist()

@@ -9,6 +9,7 @@ from sentiflow.data import lineage
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest, Settings
 from sentiflow.data.output_spec import OutputSpec
+from sentiflow.models import logit_shares
 
 _NUM_DIGITS = 16
 """Digits of a file's hash on the page: as many as a fingerprint has."""
@@ -39,6 +40,11 @@ class Origin:
     lineage: Sequence[LineageStep]
     versions: Mapping[str, str]
     """Versions of libraries, by name."""
+    logit_shares: str = ""
+    """What the network and the linear model decide; empty without a linear model."""
+    model_accuracy: float | None = None
+    """Validation accuracy of the model, with its linear model; None if it is not known, or if it is
+    the accuracy of the network in the chosen epoch."""
 
 
 def describe_origin(
@@ -62,7 +68,18 @@ def describe_origin(
         settings=settings | {spec.stage: spec.settings},
         lineage=_list_steps(scored, corpus, spec),
         versions=scored["versions"],
+        logit_shares=logit_shares.describe_model(scored["inputs"]["model"], trained),
+        model_accuracy=_find_model_accuracy(trained),
     )
+
+
+def _find_model_accuracy(trained: Manifest | None) -> float | None:
+    """Find the validation accuracy of the model, if its network has another one."""
+    if trained is None:
+        return None
+    accuracy = trained.get("metrics", {}).get("validation/accuracy")
+    of_network = trained["history"][trained["chosen_epoch"] - 1].get("validation_accuracy")
+    return None if accuracy == of_network else accuracy
 
 
 def _count_rows(of_files: Manifest, scored: Manifest) -> dict[str, int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.errors import few
 from sentiflow.metrics import paired
 
@@ -40,6 +41,7 @@ def open_template(
         "number": _write_number,
         "p": paired.write_p,
         "points": _write_points,
+        "set_apart": set_apart,
     }
     environment.filters |= filters or {}
     return environment.get_template(name)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import Config
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
@@ -153,7 +154,7 @@ def to_text(promotion: Promotion, *, force_option: str = "--force") -> str:
     left_out = []
     if promotion.comparison:
         rows_of_class = promotion.comparison.left_out
-        left_out = [f"{name} {num_rows:,}" for name, num_rows in rows_of_class.items()]
+        left_out = [f"{set_apart(name)} {num:,}" for name, num in rows_of_class.items()]
     text = open_template("promotion.txt.j2").render(
         promotion=promotion, binary=BINARY, left_out=left_out, force_option=force_option
     )

@@ -217,11 +217,60 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
         >>> fit_weight(label=np.zeros(0, int), first=none, second=none)
         (0.71, 0.0)
     """
-    from scipy import optimize
-
     is_known = (label >= 0) & (label < first.shape[1])
     label = label[is_known]
     both = np.stack([first[is_known], second[is_known]])
+    factors = _fit_factors(label, both)
+    share = 0.5  # if both factors are 0, the share is undefined
+    if factors.any():
+        share = round(float(factors[1] / factors.sum()), 2)
+    return share, float(_measure_mixture(factors, both, label).sum())
+
+
+def measure_gain(
+    *, label: np.ndarray, first: np.ndarray, seconds: Sequence[np.ndarray]
+) -> tuple[float, float]:
+    """Measure how much a network lowers the log loss of a linear model, per row.
+
+    The best mixture of the network with one of several linear models is compared with the best of
+    these models alone, each with fitted factors, see :func:`fit_weight`.
+
+    Args:
+        label: N positions among the classes.
+        first: ``(N, C)`` logits of the network.
+        seconds: Logits of each linear model.
+
+    Returns:
+        The mean of the differences of the rows' log losses, and its standard error.
+
+    Example:
+        A network whose logits are all 0 changes nothing.
+
+        >>> linear = np.array([[0.0, 1.0], [2.0, 0.0]])
+        >>> measure_gain(label=np.array([1, 0]), first=np.zeros((2, 2)), seconds=[linear])
+        (0.0, 0.0)
+    """
+    mixed = []
+    alone = []
+    for second in seconds:
+        both = np.stack([first, second])
+        mixed.append(_measure_mixture(_fit_factors(label, both), both, label))
+        alone.append(_measure_mixture(_fit_factors(label, both, max_first=0.0), both, label))
+    gains = min(alone, key=np.sum) - min(mixed, key=np.sum)
+    error = gains.std(ddof=1) / math.sqrt(len(gains))
+    return float(gains.mean()), float(error)
+
+
+def _fit_factors(label: np.ndarray, both: np.ndarray, max_first: float = _MAX_FACTOR) -> np.ndarray:
+    """Fit the factors of the logits of a network and a linear model, ``both`` ``(2, N, C)``.
+
+    Args:
+        label: N positions among the classes.
+        both: The logits of the network, then of the linear model.
+        max_first: Upper bound of the factor of the network.
+    """
+    from scipy import optimize
+
     of_label = np.take_along_axis(both, label[None, :, None], axis=2)
     logits = both - of_label  # 0 for the label: the log loss is the log of the sum
 
@@ -234,13 +283,16 @@ def fit_weight(*, label: np.ndarray, first: np.ndarray, second: np.ndarray) -> t
         prior = _PRIOR_PRECISION * surplus
         return losses.sum() + (prior * surplus).sum() / 2, gradient + prior
 
-    bounds = [(0, _MAX_FACTOR), (0, _MAX_FACTOR)]
-    factors = optimize.minimize(loss, _PRIOR_FACTORS, jac=True, bounds=bounds, method="L-BFGS-B").x
-    share = 0.5  # if both factors are 0, the share is undefined
-    if factors.any():
-        share = round(float(factors[1] / factors.sum()), 2)
+    bounds = [(0, max_first), (0, _MAX_FACTOR)]
+    start = np.minimum(_PRIOR_FACTORS, [max_first, _MAX_FACTOR])
+    found = optimize.minimize(loss, start, jac=True, bounds=bounds, method="L-BFGS-B")
+    return np.asarray(found.x)
+
+
+def _measure_mixture(factors: np.ndarray, both: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Compute the log loss of each row for the sum of both logits times their factors."""
     mixed = factors[0] * both[0] + factors[1] * both[1]
-    return share, float(_measure_losses(mixed, label, Calibration()).sum())
+    return _measure_losses(mixed, label, Calibration())
 
 
 def _is_above_zero(differences: np.ndarray) -> bool:

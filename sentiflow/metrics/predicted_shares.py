@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.metrics.paired import SIGNIFICANCE, Difference, accuracy_difference, adjust
 
@@ -73,7 +74,7 @@ def _describe_gap(name: str, share: float, gap: Difference, texts: str) -> str:
     low, high = sorted([100 * abs(gap.low), 100 * abs(gap.high)])
     many = "many" if gap.value > 0 else "few"
     return (
-        f"of the {texts} are predicted {name}, but {share - gap.value:.1%} are: "
+        f"of the {texts} are predicted {set_apart(name)}, but {share - gap.value:.1%} are: "
         f"{100 * abs(gap.value):.1f} points too {many} (95% interval {low:.1f} to {high:.1f})"
     )
 

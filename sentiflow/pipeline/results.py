@@ -167,10 +167,22 @@ class Trained(StageResult):
         chosen = self.manifest["chosen_epoch"]
         summary = f"epoch {chosen} of {len(history)}"
         accuracies = {epoch["epoch"]: epoch.get("validation_accuracy") for epoch in history}
-        accuracy = accuracies.get(chosen)
-        if accuracy is not None:
-            summary += f", validation accuracy {accuracy:.4f}"
+        of_network = accuracies.get(chosen)
+        accuracy = self._read_validation_accuracy()
+        if accuracy is None:
+            return summary
+        summary += f", validation accuracy {accuracy:.4f}"
+        if of_network is not None and of_network != accuracy:
+            summary += f" (the network alone {of_network:.4f})"
         return summary
+
+    def _read_validation_accuracy(self) -> float | None:
+        """Read the validation accuracy of the model, as its package names it; None if unknown."""
+        metrics = self.manifest.get("metrics")
+        if metrics is None:  # an earlier version
+            package = manifest.read(join(self.uri, "model"))
+            metrics = package.get("metrics", {}) if package else {}
+        return metrics.get("validation/accuracy")
 
 
 class Scored(_CorpusResult):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED
+from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED, set_apart
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import row_checks, times
 from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
@@ -243,7 +243,7 @@ def check_classes(
     for name in learned:
         rows[name] = {split: counts.labels[split].get(name, 0) for split in splits}
     totals = {name: sum(by_split.values()) for name, by_split in rows.items()}
-    missing = [name for name in rows if not totals[name]]
+    missing = [set_apart(name) for name in rows if not totals[name]]
     present = [name for name in rows if totals[name]]
     if len(present) < 2:
         problem = f"none of the {counts.accepted:,} accepted rows is {' or '.join(few(missing))}"
@@ -252,7 +252,7 @@ def check_classes(
             hint += ", or are all its texts also in prepare.test"
         raise UserError(problem, hint=f"{hint}?")
     rare = [name for name in present if totals[name] < MIN_CLASS_ROWS]
-    shown = ", ".join(few([f"{name} ({totals[name]})" for name in rare]))
+    shown = ", ".join(few([f"{set_apart(name)} ({totals[name]})" for name in rare]))
     if rare and (are_named or len(present) - len(rare) < 2):
         raise UserError(
             f"a class needs {MIN_CLASS_ROWS} rows or more, and {len(rare)} of {len(rows)} have "
@@ -294,7 +294,7 @@ def _check_splits(rows: ClassRows, empty: Sequence[str]) -> list[str]:
         name = lacking["train"][0]
         listed = ", ".join(f"{num_rows:,} {split}" for split, num_rows in rows[name].items())
         raise UserError(
-            f"the train split has no {name} row ({listed})",
+            f"the train split has no {set_apart(name)} row ({listed})",
             hint="use more rows, another prepare.split.kind, or leave it out: name the others in "
             "train.classes",
         )
@@ -303,7 +303,8 @@ def _check_splits(rows: ClassRows, empty: Sequence[str]) -> list[str]:
         names = lacking.get(split, [])
         is_expected = split in empty and len(names) == len(rows)
         if names and not is_expected:
-            notes.append(f"the {split} split has no row of {', '.join(few(names))}")
+            shown = [set_apart(name) for name in names]
+            notes.append(f"the {split} split has no row of {', '.join(few(shown))}")
     return notes
 
 

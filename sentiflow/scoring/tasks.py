@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from sentiflow.cluster import loaded_models, memory
 from sentiflow.cluster.parts_on_ray import PartId
+from sentiflow.config.class_names import set_apart
 from sentiflow.data import parts, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
@@ -154,7 +155,7 @@ class RowCounts:
             chosen = [_POSITIVE]
         elif len(shares) > _MAX_NAMED:
             chosen = sorted(shares, key=lambda name: -shares[name])[:_NUM_FREQUENT]
-        return "".join(f"{shares[name]:.1%} {name}, " for name in chosen)
+        return "".join(f"{shares[name]:.1%} {set_apart(name)}, " for name in chosen)
 
     @property
     def fractions(self) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sentiflow.config.class_names import BINARY
+from sentiflow.config.class_names import BINARY, set_apart
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation.page_templates import open_template
@@ -106,7 +106,7 @@ def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
 
 def _describe_share(line: pd.Series) -> Conclusion:
     """Say the share of a class in all rows, given its line of the table."""
-    name = line["class"]
+    name = set_apart(line["class"])
     predicted = f"{line.predicted_share:.1%}"
     share = f"{line.share:.1%}"
     if line.method == UNCORRECTED:
@@ -127,7 +127,7 @@ def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
         lines: The shares of the class, a line for each of two groups or more.
         by: The column of the groups.
     """
-    name = lines["class"][0]
+    name = set_apart(lines["class"][0])
     top = int(lines["share"].argmax())
     share = f"{lines['share'][top]:.1%}"
     where = f"{by} {lines['group'][top]}"
@@ -165,7 +165,7 @@ def _describe_change(lines: pd.DataFrame, unit: str) -> Conclusion:
         lines: The shares of a class, a line for each of two periods or more.
         unit: The unit of the periods.
     """
-    name = lines["class"][0]
+    name = set_apart(lines["class"][0])
     share = lines["share"].to_numpy()
     last = len(lines) - 1
     p_values = compare_with(share, lines["error"].to_numpy(), last)[:last]

@@ -2,15 +2,22 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sentiflow.config.class_names import BINARY
 from sentiflow.config.settings import list_preset_changes
 from sentiflow.data.manifest_types import Unsure
 from sentiflow.metrics import abstention
+from sentiflow.models import logit_shares
 from sentiflow.tracking import refits
 from sentiflow.training import rates
-from sentiflow.training.reports import EpochResult, TrainReport, count_workers
+from sentiflow.training.reports import (
+    EpochResult,
+    TrainingCosts,
+    TrainReport,
+    count_workers,
+)
 from sentiflow.training.train_plan import TrainPlan
 
 _FALLING_RATIO = 0.97
@@ -74,10 +81,31 @@ def _describe_linear(plan: TrainPlan) -> str:
     return f"train.linear=auto is {value}, {reason}"
 
 
-def describe_report(report: TrainReport, *, is_refit: bool) -> Iterator[str]:
-    """Describe the calibration, and suggest other settings if the losses call for them."""
-    yield from describe_calibration(report.package["calibration"] or {}, is_refit=is_refit)
+def describe_report(report: TrainReport, costs: TrainingCosts, *, is_refit: bool) -> Iterator[str]:
+    """Describe the model and its calibration, and suggest other settings if losses call for them.
+
+    Args:
+        report: The report of the first worker.
+        costs: What the training has cost, with its folds.
+        is_refit: Whether the training repeats a run.
+    """
+    calibration = report.package["calibration"] or {}
+    yield from describe_calibration(calibration, costs, is_refit=is_refit)
+    yield from _describe_model(report)
     yield from describe_losses(report.history)
+
+
+def _describe_model(report: TrainReport) -> Iterator[str]:
+    """Say the validation metrics of the model, if the figures of its network are others."""
+    metrics = report.package.get("metrics", {})
+    chosen = report.history[report.chosen_epoch - 1]
+    accuracy = metrics.get("validation/accuracy")
+    if accuracy is None or accuracy == chosen.validation_accuracy:
+        return
+    text = f"the model as a whole: validation accuracy {accuracy:.4f}"
+    if "validation/f1_macro" in metrics:
+        text += f", macro F1 {metrics['validation/f1_macro']:.4f}"
+    yield text
 
 
 def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
@@ -96,11 +124,13 @@ def describe_losses(history: Sequence[EpochResult]) -> Iterator[str]:
         )
 
 
-def describe_calibration(calibration: Mapping[str, Any], *, is_refit: bool) -> Iterator[str]:
+def describe_calibration(
+    calibration: Mapping[str, Any], costs: TrainingCosts | None = None, *, is_refit: bool
+) -> Iterator[str]:
     """Describe a calibration: the share of the linear model, the unsure texts, and the bias."""
-    weight = calibration.get("linear_weight")
-    if weight is not None:
-        yield f"share in the logits: network {1 - weight:.0%}, linear model {weight:.0%}"
+    shares = logit_shares.describe(calibration, asdict(costs) if costs else None)
+    if shares:
+        yield f"share in the logits: {shares}"
     unsure = calibration.get("unsure")
     if unsure:
         origin = ", by the run that is repeated" if is_refit else ""

@@ -1,7 +1,8 @@
 """Models of folds -> logits of the rows that they have not seen, calibrated by the other folds."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,22 @@ from sentiflow.training import trained_package
 from sentiflow.training.fold_data import AllRows
 from sentiflow.training.learned_classes import LearnedClasses, relabel
 from sentiflow.training.linear_solver import STRENGTHS
+from sentiflow.training.reports import TrainingCosts
 from sentiflow.training.train_job import TrainJob
 
 _NEVER = -30.0
 """Logit of a class that the model of a fold has not learned: its probability is almost 0."""
+_NETWORK = "network"
+"""Column with the logits of the network."""
+_LINEAR = "linear_"
+"""Beginning of the columns with the logits of the linear models."""
+_LOGITS = (_NETWORK, _LINEAR)
+_MIN_GAIN = 0.005
+"""Gain in the log loss of a row, in nats, below which a network is not worth its time."""
+_ONE_SIDED = 1.645
+"""The 95% quantile of the normal distribution."""
+_COSTS = b"costs"
+"""Metadata of the table: the costs of the models of the fold, as JSON."""
 _COUNTS = ("num_tokens", "lengths", "num_unknown")
 """Fields of ``Scores`` that the logits come with."""
 
@@ -31,8 +44,8 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
 
     Columns:
         returned: ``row_id``, ``label`` (a position in the classes of the training), the counts of
-            ``Scores``, and the logits of each class: ``network``, and if there are linear models
-            ``linear_<strength>``.
+            ``Scores``, and the logits of each class: ``network``, unless the fold has trained none,
+            and if there are linear models ``linear_<strength>``.
     """
     is_of_fold = rows.is_labelled & (rows.position.astype(int) == number)
     table = relabel(rows.table.filter(is_of_fold), learned.positions)
@@ -50,8 +63,10 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
 
     columns = {"row_id": table["row_id"], "label": table["label"]}
     columns |= {name: getattr(scores, name) for name in _COUNTS}
-    names = ["network", *[_name_column(strength) for strength in models]]
+    names = [_NETWORK, *[_name_column(strength) for strength in models]]
     for name, component in zip(names, components, strict=True):
+        if name == _NETWORK and not job.trains_network:
+            continue
         logits = np.full((len(table), len(learned.names)), _NEVER, np.float32)
         logits[:, places] = component
         columns[name] = pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
@@ -60,7 +75,7 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
 
 def _name_column(strength: float) -> str:
     """Name the column with the logits of a linear model."""
-    return f"linear_{strength:g}"
+    return f"{_LINEAR}{strength:g}"
 
 
 def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
@@ -71,11 +86,13 @@ def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any
         learned: The classes of the training.
         calibration: Has the choice of the linear model and its share, if there are linear models.
     """
-    logits = _to_matrix(table, "network")
-    weight = calibration.get("linear_weight")
-    if weight is not None:
+    weight = calibration.get("linear_weight", 0.0)
+    logits = np.zeros((len(table), len(learned.names)))
+    if _NETWORK in table.column_names:
+        logits = (1 - weight) * _to_matrix(table, _NETWORK)
+    if weight:
         column = _name_column(calibration["linear_strength"])
-        logits = (1 - weight) * logits + weight * _to_matrix(table, column)
+        logits = logits + weight * _to_matrix(table, column)
     probabilities = confidence.softmax(logits)
     counts = {name: table[name].to_numpy() for name in _COUNTS}
     probabilities[counts["num_tokens"] == 0] = learned.priors
@@ -88,6 +105,41 @@ def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
     return values.reshape(len(table), -1)
 
 
+def needs_network(tables: Sequence[pa.Table]) -> bool:
+    """Say whether the network may be worth its time, by the rows of finished folds.
+
+    It is not if it lowers the log loss of a row by less than ``_MIN_GAIN``, with a certainty of 95%
+    in a one-sided test of the mean.
+
+    Args:
+        tables: The logits of the finished folds, from :func:`compute_logits`.
+    """
+    table = pa.concat_tables(tables)
+    of_models = [_to_matrix(table, name) for name in table.column_names if name.startswith(_LINEAR)]
+    if not of_models or len(table) < 2:
+        return True
+    gain, error = confidence.measure_gain(
+        label=table["label"].to_numpy(), first=_to_matrix(table, _NETWORK), seconds=of_models
+    )
+    return gain + _ONE_SIDED * error >= _MIN_GAIN
+
+
+def drop_network(table: pa.Table) -> pa.Table:
+    """Drop the logits of the network, if there are any."""
+    return table.select([name for name in table.column_names if name != _NETWORK])
+
+
+def add_costs(table: pa.Table, costs: TrainingCosts) -> pa.Table:
+    """Add the costs of the models of a fold to the table of their logits."""
+    return table.replace_schema_metadata({_COSTS: json.dumps(asdict(costs))})
+
+
+def read_costs(table: pa.Table) -> TrainingCosts:
+    """Read the costs of the models of a fold; 0 if an earlier version has trained them."""
+    metadata = table.schema.metadata or {}
+    return TrainingCosts(**json.loads(metadata.get(_COSTS, b"{}")))
+
+
 def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     """Choose the linear model and its share, and calibrate, by the logits of some folds."""
     label = table["label"].to_numpy()
@@ -97,8 +149,11 @@ def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
         if name in table.column_names:
             of_models[strength] = _to_matrix(table, name)
     decided = dict[str, Any]()
-    if of_models:
-        decided |= trained_package.choose_linear(label, _to_matrix(table, "network"), of_models)
+    if of_models and _NETWORK in table.column_names:
+        decided |= trained_package.choose_linear(label, _to_matrix(table, _NETWORK), of_models)
+    elif of_models:
+        strength = trained_package.choose_strength(label, of_models)
+        decided |= {"linear_weight": 1.0, "linear_strength": strength}
     scores = _mix(table, learned, decided)
     return decided | trained_package.calibrate(scores, label)
 
@@ -111,7 +166,8 @@ def score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, An
     scores = _mix(table, learned, calibration)
     fitted = confidence.Calibration.read(calibration, learned.names) or confidence.Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
-    probabilities[_to_matrix(table, "network") == _NEVER] = 0
+    some_logits = next(name for name in table.column_names if name.startswith(_LOGITS))
+    probabilities[_to_matrix(table, some_logits) == _NEVER] = 0
     probabilities[scores.num_tokens == 0] = learned.priors
     return replace(scores, probabilities=probabilities)
 

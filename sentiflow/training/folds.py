@@ -3,10 +3,14 @@
 Every labelled row is in one fold. For each fold a model is trained on the other folds, with words
 that are counted in their rows. Its predictions for the rows of the fold are the *answers* of the
 fold. A finished fold leaves the file of its logits, so that a killed training resumes.
+
+Once the answers of the finished folds show that the network hardly helps the linear model, the
+other folds train only linear models, and the network has no share in the logits. The files of the
+finished folds decide that, so a resumed training decides the same.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +24,11 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import excerpts, fold_answers, fold_data, trained_package
 from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.reports import TrainingCosts, TrainReport
 from sentiflow.training.train_job import TrainJob
+
+RunFold = Callable[[TrainJob, int], TrainReport]
+"""Runs the training of a fold. Takes its job and its number, from 0."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,8 @@ class FoldResults:
     """A ``manifest_types.Calibration`` by the answers of all folds."""
     profile: Profile
     """Profile of the answered texts."""
+    costs: TrainingCosts = field(compare=False)
+    """What the models of all folds have cost. Equal trainings take other times."""
 
 
 def train(
@@ -41,7 +51,7 @@ def train(
     *,
     root: str,
     folder: str,
-    run: Callable[[TrainJob, int], object],
+    run: RunFold,
     taught: Sequence[str] = (),
 ) -> FoldResults:
     """Train a model for each fold that is not finished, and let it answer the rows of the fold.
@@ -54,11 +64,12 @@ def train(
         learned: Its classes.
         root: Directory of the output.
         folder: Folder below ``root`` for the folds of this training.
-        run: Runs the training of a fold. Takes its job and its number, from 0.
+        run: Runs the training of a fold.
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
     tables = _train_missing(job, learned, join(root, folder), run, taught)
     has_fixed_test = "test" in job.prepared.get("fixed_splits", ())
+    costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
     files = list[FileEntry]()
     scores = list[Scores]()
     for number, table in enumerate(tables):
@@ -85,6 +96,7 @@ def train(
         files=files,
         calibration=calibration,
         profile=answered.profile(label, learned.names),
+        costs=costs,
     )
 
 
@@ -92,12 +104,12 @@ def _train_missing(
     job: TrainJob,
     learned: LearnedClasses,
     folds_uri: str,
-    run: Callable[[TrainJob, int], object],
+    run: RunFold,
     taught: Sequence[str],
 ) -> list[pa.Table]:
     """Train the model of each fold that is not finished; return a table of logits for each fold.
 
-    The rows are read only if a fold is left.
+    The rows are read only if a fold is left. If a fold has no logits of the network, no fold has.
 
     Args:
         job: The training itself.
@@ -108,21 +120,39 @@ def _train_missing(
     """
     rows: fold_data.AllRows | None = None
     tables = list[pa.Table]()
+    trains_network = True
     for number in range(job.settings.folds):
         fold_uri = join(folds_uri, str(number + 1))
         logits_uri = join(fold_uri, "logits.parquet")
+        if tables and trains_network and not fold_answers.needs_network(tables):
+            trains_network = False
+            _say_linear_only(tables, job.settings.folds - number)
         if not filesystem.exists(logits_uri):
             if rows is None:
                 rows = fold_data.read(job, learned)
             fold_job = fold_data.write(job, rows, number, learned, fold_uri)
+            fold_job = replace(fold_job, trains_network=trains_network)
             if taught:
                 num_excerpts = excerpts.count(job.prepared, learned)
                 fold_job = fold_data.teach(fold_job, rows, learned, taught[number], num_excerpts)
-            run(fold_job, number)
+            report = run(fold_job, number)
             logits = fold_answers.compute_logits(fold_job, rows, number, learned)
-            parquet.write(logits_uri, logits)
+            parquet.write(logits_uri, fold_answers.add_costs(logits, report.costs))
         tables.append(parquet.read(logits_uri).combine_chunks())
+    if not trains_network:
+        tables = [fold_answers.drop_network(table) for table in tables]
     return tables
+
+
+def _say_linear_only(tables: Sequence[pa.Table], num_left: int) -> None:
+    """Say why the folds that are left train no network."""
+    num_rows = sum(len(table) for table in tables)
+    folds = "1 fold trains" if num_left == 1 else f"{num_left} folds train"
+    say(
+        "train",
+        f"the other {folds} only the linear model: on {num_rows:,} rows that the models have not "
+        "seen, the network hardly makes the labels more probable",
+    )
 
 
 def _say_accuracy(what: str, scores: Scores, label: np.ndarray) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import Manifest
@@ -57,7 +58,7 @@ class LearnedClasses:
             text = f"{self.counts[place]:,}"
             if self.weights is not None:
                 text += f", weight {self.weights[place]:.2f}"
-            listed.append(f"{self.names[place]} ({text})")
+            listed.append(f"{set_apart(self.names[place])} ({text})")
         return ", ".join(few(listed, "in the manifest"))
 
 
@@ -104,12 +105,13 @@ def _choose_names(
         UserError: A class has no rows, or there are fewer than two classes.
     """
     counts = {name: count_rows(prepared, "train", [name]) for name in learnable}
-    shown = ", ".join(few([f"{name} {number:,}" for name, number in counts.items()]))
+    shown = ", ".join(few([f"{number:,} {set_apart(name)}" for name, number in counts.items()]))
     split_has = f"the train split has {shown}"
     unknown = [name for name in settings.classes or () if not counts.get(name)]
     if unknown:
+        quoted = [set_apart(name) for name in unknown]
         raise UserError(
-            f"train.classes: no row to learn has the class {' or '.join(few(unknown))}",
+            f"train.classes: no row to learn has the class {' or '.join(few(quoted))}",
             hint=split_has,
         )
     chosen = settings.classes or manifest.find_default_classes(prepared)

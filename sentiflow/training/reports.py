@@ -139,13 +139,33 @@ class Taught:
 
 
 @dataclass(frozen=True)
+class TrainingCosts:
+    """What the two parts of a model have cost."""
+
+    num_networks: int = 0
+    """Networks that were trained: of the model, and of folds."""
+    network_seconds: float = 0.0
+    """Time of the training steps of these networks, in all phases."""
+    linear_seconds: float = 0.0
+    """Time to fit the linear models."""
+
+    def __add__(self, other: "TrainingCosts") -> "TrainingCosts":
+        """Add the costs of another training."""
+        return TrainingCosts(
+            num_networks=self.num_networks + other.num_networks,
+            network_seconds=self.network_seconds + other.network_seconds,
+            linear_seconds=self.linear_seconds + other.linear_seconds,
+        )
+
+
+@dataclass(frozen=True)
 class TrainReport:
     """What the training's first worker returns to the driver."""
 
     pretraining: list[EpochResult]
     history: list[EpochResult]
     chosen_epoch: int
-    """The epoch whose weights became the model."""
+    """The epoch whose weights became the model; 0 if the network was not trained."""
     package: Manifest
     """Manifest of the model package."""
     rows_without_token: int
@@ -154,6 +174,18 @@ class TrainReport:
     """``cpu`` or ``cuda``."""
     precision: str
     """``fp32`` or ``bf16``."""
+    linear_seconds: float = 0.0
+    """Time to fit the linear models, 0 without them."""
+
+    @property
+    def costs(self) -> TrainingCosts:
+        """What the training has cost."""
+        epochs = [*self.pretraining, *self.history]
+        return TrainingCosts(
+            num_networks=1 if epochs else 0,
+            network_seconds=sum(epoch.seconds for epoch in epochs),
+            linear_seconds=self.linear_seconds,
+        )
 
 
 def read_epochs(values: list[dict[str, Any]]) -> list[EpochResult]:
@@ -178,6 +210,7 @@ class TrainCallback:
         self.progress = progress
         self.recorder = recorder
         self.num_epochs = num_epochs
+        self.has_linear = settings.linear is True
         self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
         self.expected_workers = expected_workers
         self.num_workers = 0
@@ -238,20 +271,31 @@ class TrainCallback:
             return
         self.seen_epochs.add((phase, result.epoch))
         if is_new:
-            metrics: dict[str, float | None] = {"loss": result.train_loss}
-            if phase == PRETRAIN:
-                metrics["validation loss"] = result.validation_loss
-            else:
-                metrics["validation accuracy"] = result.validation_accuracy
-                if self.shows_f1:
-                    metrics["macro F1"] = result.validation_f1_macro
-            shown = [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
             say(
                 TRAIN,
-                f"{_PREFIX[phase]}epoch {result.epoch}: {', '.join(shown)} "
+                f"{_PREFIX[phase]}epoch {result.epoch}: {self._describe_epoch(phase, result)} "
                 f"({result.seconds:.1f} s, {result.tweets_per_second:,.0f} texts/s)",
             )
         self.recorder.log_metrics(result.to_metrics(phase), step=result.epoch)
+
+    def _describe_epoch(self, phase: Phase, result: EpochResult) -> str:
+        """Say the losses and metrics of an epoch, and whose they are.
+
+        A linear model is added to the network when all epochs are over, so the figures are those of
+        the network alone.
+        """
+        metrics: dict[str, float | None] = {"loss": result.train_loss}
+        if phase == PRETRAIN:
+            metrics["validation loss"] = result.validation_loss
+        else:
+            metrics["validation accuracy"] = result.validation_accuracy
+            if self.shows_f1:
+                metrics["macro F1"] = result.validation_f1_macro
+        shown = [f"{name} {value:.4f}" for name, value in metrics.items() if value is not None]
+        text = ", ".join(shown)
+        if self.has_linear and phase == TRAIN and result.validation_accuracy is not None:
+            text += ", of the network alone"
+        return text
 
 
 def count_workers(number: int) -> str:

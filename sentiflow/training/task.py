@@ -83,10 +83,12 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
             worker.train()
         except JobError as error:
             return error
+        began = time.monotonic()
         linear = worker.fit_linear()
+        linear_seconds = time.monotonic() - began if linear else 0.0
         if worker.rank != 0:
             return None
-        return worker.publish_model(linear)
+        return worker.publish_model(linear, linear_seconds)
 
 
 def _check_job(job: TrainJob) -> None:
@@ -368,14 +370,21 @@ class _Worker:
         )
         return dict(linear_solver.fit(Ngrams.of(tokens), targets))
 
-    def publish_model(self, linear: Mapping[float, LinearModel]) -> TrainReport:
-        """Publish the model of the chosen epoch, and in a fold all linear models."""
+    def publish_model(
+        self, linear: Mapping[float, LinearModel], linear_seconds: float
+    ) -> TrainReport:
+        """Publish the model of the chosen epoch, and in a fold all linear models.
+
+        Args:
+            linear: The linear models to choose from.
+            linear_seconds: The time that they took.
+        """
         if self.job.linear_uri:
             for strength, model in linear.items():
                 uri = join(self.job.linear_uri, f"{strength:g}")
                 filesystem.write_bytes(uri, safetensors.torch.save(model.tensors()))
-        chosen = self.history.chosen
-        if chosen.step != self.first_step + self.trainer.step:
+        chosen = self.history.chosen if self.job.trains_network else None
+        if chosen and chosen.step != self.first_step + self.trainer.step:
             self._load_network(checkpoints.load(self.root, chosen.step))
         package = trained_package.save(
             self.job,
@@ -388,11 +397,12 @@ class _Worker:
         return TrainReport(
             pretraining=self.pretraining,
             history=self.history.epochs,
-            chosen_epoch=chosen.epoch,
+            chosen_epoch=chosen.epoch if chosen else 0,
             package=package,
             rows_without_token=self.train_input.num_without_token,
             device=self.device.type,
             precision="bf16" if self.trainer.uses_bf16 else "fp32",
+            linear_seconds=linear_seconds,
         )
 
 

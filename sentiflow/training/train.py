@@ -17,13 +17,21 @@ from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import join
 from sentiflow.training import descriptions, train_job, train_results, worker_count
 from sentiflow.training.learned_classes import LearnedClasses
-from sentiflow.training.reports import FOLDS, Event, Taught, TrainCallback, TrainReport
+from sentiflow.training.reports import (
+    FOLDS,
+    Event,
+    Taught,
+    TrainCallback,
+    TrainingCosts,
+    TrainReport,
+)
 from sentiflow.training.train_job import TrainJob
 from sentiflow.training.train_plan import STAGE, Amount, TrainPlan
 from sentiflow.training.train_plan import resolve as resolve  # the stage is planned by it
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
+    from sentiflow.training.folds import FoldResults
 
 RAY_RECORDS = "ray"
 """Folder of Ray's own files while it runs."""
@@ -68,17 +76,22 @@ def run(
     amount = plan.count_texts(job.taught, job.num_epochs)
     run_workers = functools.partial(_run_workers, plan, output, resources)
     fold_files: Sequence[FileEntry] = ()
+    costs = TrainingCosts()
     if plan.settings.folds and not plan.refit:
         answers = taught.of_folds if taught else ()
-        job, fold_files = _train_folds(output, job, plan.learned, answers, amount, run_workers)
+        found = _train_folds(output, job, plan.learned, answers, amount, run_workers)
+        job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
+        fold_files = found.files
+        costs = found.costs
     note = descriptions.describe_refit(plan)
     for line in descriptions.describe_plan(plan, amount.num_rows, num_workers, note, why):
         say(STAGE, line)
     report, num_workers = _train_model(
         output, recorder, job, plan.learned, num_workers, amount, run_workers, watch
     )
+    costs += report.costs
     registered = train_results.register(plan, output, recorder, note)
-    for line in descriptions.describe_report(report, is_refit=plan.refit is not None):
+    for line in descriptions.describe_report(report, costs, is_refit=plan.refit is not None):
         say(STAGE, line)
     return train_results.publish(
         output,
@@ -91,6 +104,7 @@ def run(
         num_workers=num_workers,
         taught=taught,
         fold_files=fold_files,
+        costs=costs,
     )
 
 
@@ -113,7 +127,7 @@ def _train_folds(
     answers: Sequence[str],
     amount: Amount,
     run_workers: RunWorkers,
-) -> tuple[TrainJob, Sequence[FileEntry]]:
+) -> "FoldResults":
     """Train a model for each fold, by one worker.
 
     Args:
@@ -123,29 +137,30 @@ def _train_folds(
         answers: For each fold the file with the answers of its teachers, if there are any.
         amount: What one training has to do.
         run_workers: Trains.
-
-    Returns:
-        The training of the model, with the calibration and the profile by the answers of all folds;
-        and the files of these answers.
     """
     from sentiflow.training import folds
 
     num_folds = job.settings.folds
     total = amount.total
 
-    def run_fold(fold_job: TrainJob, number: int) -> None:
+    def run_fold(fold_job: TrainJob, number: int) -> TrainReport:
         """Train the model of a fold; the other folds and the model itself follow."""
-        later = amount.linear + (num_folds - number) * (total + amount.linear)
+        num_left = num_folds - number
+        networks = num_left * total
+        if not fold_job.trains_network:
+            networks = total
+        own = total if fold_job.trains_network else 0
+        later = networks + (num_left + 1) * amount.linear
         what = f"fold {number + 1} of {num_folds}"
-        with Progress(STAGE, total=total, unit="texts", later=later) as progress:
+        with Progress(STAGE, total=own, unit="texts", later=later) as progress:
 
             def show(event: Event) -> None:
                 progress.advance(event.rows_done - progress.done, what)
 
-            run_workers(fold_job, 1, show)
+            return run_workers(fold_job, 1, show)
 
     with output.rolled_back_if_refused():
-        found = folds.train(
+        return folds.train(
             job,
             learned,
             root=output.spec.uri,
@@ -153,8 +168,6 @@ def _train_folds(
             run=run_fold,
             taught=answers,
         )
-    job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
-    return job, found.files
 
 
 def _train_model(

@@ -52,6 +52,9 @@ class TrainJob:
     linear_uri: str = ""
     """In a fold: directory to write all linear models to, from which the calibration chooses one.
     Otherwise empty."""
+    trains_network: bool = True
+    """False in a fold whose network cannot change an answer: only the linear models are trained,
+    and the network keeps its first weights."""
 
     @property
     def validation_splits(self) -> Sequence[str]:
@@ -61,6 +64,8 @@ class TrainJob:
     @property
     def num_epochs(self) -> dict[Phase, int]:
         """The last epoch of each phase. The schedule of a refit may go beyond it."""
+        if not self.trains_network:
+            return {PRETRAIN: 0, TRAIN: 0}
         num_epochs = self.refit.num_epochs if self.refit else self.settings.num_epochs
         return {PRETRAIN: self.settings.pretrain.num_epochs, TRAIN: num_epochs}
 

@@ -11,7 +11,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
-from sentiflow.training.reports import MODEL, Taught, TrainReport
+from sentiflow.training.reports import MODEL, Taught, TrainingCosts, TrainReport
 from sentiflow.training.train_job import locate_checkpoints
 from sentiflow.training.train_plan import TrainPlan
 
@@ -63,6 +63,7 @@ def publish(
     num_workers: int,
     taught: Taught | None,
     fold_files: Sequence[FileEntry],
+    costs: TrainingCosts,
 ) -> Manifest:
     """Record the metrics, draw the curve, and write the manifest; return it.
 
@@ -77,8 +78,9 @@ def publish(
         num_workers: Workers at the end.
         taught: The answers of teachers, if there are any.
         fold_files: The answers of folds, in the output.
+        costs: What network and linear model have cost, with the folds.
     """
-    _log_metrics(recorder, report, seconds, refit)
+    _log_metrics(recorder, report, seconds, refit, costs)
     history = [asdict(epoch) for epoch in report.history]
     curve = _draw_curve(history)
     recorder.log_files({CURVE: curve})
@@ -109,32 +111,44 @@ def publish(
         mlflow_run_id=recorder.run_id,
         device=report.device,
         precision=report.precision,
+        metrics=package.get("metrics", {}),
+        costs=asdict(costs),
         **more,
     )
 
 
 def _log_metrics(
-    recorder: "Recorder", report: TrainReport, seconds: float, refit: Refit | None
+    recorder: "Recorder",
+    report: TrainReport,
+    seconds: float,
+    refit: Refit | None,
+    costs: TrainingCosts,
 ) -> None:
     """Record the metrics of the whole training, and the chosen epoch again.
 
     Once the package is logged, MLflow ranks models by later metrics (:meth:`Recorder.measure`).
     """
-    metrics = _list_metrics(report, seconds, refit)
+    metrics = _list_metrics(report, seconds, refit, costs)
     recorder.log_metrics(metrics)
     chosen = report.history[report.chosen_epoch - 1]
     recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)
 
 
 def _list_metrics(
-    report: TrainReport, seconds: float, refit: Refit | None
+    report: TrainReport, seconds: float, refit: Refit | None, costs: TrainingCosts
 ) -> dict[str, float | None]:
     """List the metrics of the whole training; in a refit also the metrics of the repeated run."""
     rates = [epoch.tweets_per_second for epoch in report.history]
     metrics: dict[str, float | None] = {
         "train/seconds": seconds,
         "train/tweets_per_second": float(np.median(rates)),
+        "train/network_seconds": costs.network_seconds,
     }
+    if costs.linear_seconds:
+        metrics["train/linear_seconds"] = costs.linear_seconds
+    of_model = report.package.get("metrics", {})
+    for title, value in of_model.items():
+        metrics[f"model/{title.replace('/', '_')}"] = value
     calibration = report.package["calibration"] or {}
     for name in ("linear_weight", "temperature"):
         if name in calibration:  # no temperature without validation rows

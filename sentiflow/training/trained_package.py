@@ -40,7 +40,7 @@ def save(
     *,
     network: Network,
     words: Vocabulary,
-    epoch: EpochResult,
+    epoch: EpochResult | None,
     classes: LearnedClasses,
     linear: Mapping[float, LinearModel],
 ) -> Manifest:
@@ -50,7 +50,7 @@ def save(
         job: The training.
         network: The network with the weights of the chosen epoch.
         words: Its vocabulary.
-        epoch: The chosen epoch.
+        epoch: The chosen epoch; None if the network was not trained.
         classes: The classes that were learned.
         linear: Linear models to choose from, by the strength of their regularization.
     """
@@ -63,7 +63,7 @@ def save(
     calibration |= _find_calibration(job, package, label, text)
     package = _apply_calibration(package, calibration)
     reference = Profile.from_json(job.reference) if job.reference else None
-    metrics = _list_validation_metrics(epoch)
+    metrics = _list_validation_metrics(epoch) if epoch else {}
     if validation:
         scores = package.score(text)
         reference = scores.profile(label, classes.names)
@@ -197,6 +197,9 @@ def choose_linear(
 ) -> dict[str, float]:
     """Choose a linear model and its share in the logits by the log loss of the mixed logits.
 
+    A share of 1 says that the network makes the labels no more probable: the log loss is convex in
+    the factors of both models, and its minimum is where the factor of the network is 0.
+
     Args:
         label: N positions among the classes; without a row the choice is the middle model.
         of_network: ``(N, C)`` logits of the network.
@@ -213,6 +216,20 @@ def choose_linear(
     if len(label):
         chosen = min(strengths, key=lambda strength: losses[strength])
     return {"linear_weight": weights[chosen], "linear_strength": chosen}
+
+
+def choose_strength(label: np.ndarray, of_models: Mapping[float, np.ndarray]) -> float:
+    """Choose a linear model that answers alone, by its log loss.
+
+    Args:
+        label: N positions among the classes.
+        of_models: Logits of each linear model, by the strength of its regularization.
+    """
+    losses = dict[float, float]()
+    for strength, logits in of_models.items():
+        nothing = np.zeros_like(logits)
+        _, losses[strength] = confidence.fit_weight(label=label, first=nothing, second=logits)
+    return min(losses, key=lambda strength: losses[strength])
 
 
 def _apply_calibration(package: ModelPackage, calibration: Mapping[str, Any]) -> ModelPackage:

@@ -99,7 +99,7 @@ PRINTED = {
     ),
     "many values": (
         [(text, f"a value {i % 9}") for i, (text, _) in enumerate(ROWS)],
-        "a value 0 45, a value 1 45, a value 2 45, … (9 values)",
+        "“a value 0” 45, “a value 1” 45, “a value 2” 45, … (9 values)",
     ),
     "joined letters and emoji": (
         [(f"{FAMILY}\u202e {i}", label) for i, (_, label) in enumerate(ROWS)],

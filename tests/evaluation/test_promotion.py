@@ -407,8 +407,8 @@ def test_of_many_classes_that_are_left_out_the_first_are_listed():
         objection="its accuracy is no higher",
     )
     text = promotion.to_text(found)
-    assert "leave out their classes: class0 1,000, class1 999, " in text
-    assert ", class9 991, … 2 more; " in text
+    assert "leave out their classes: “class0” 1,000, “class1” 999, " in text
+    assert ", “class9” 991, … 2 more; " in text
     assert "the lowest of" not in text
     assert text.endswith("; --force promotes it anyway")
     assert str(found) == text.replace("; --force promotes", "; force=True promotes")

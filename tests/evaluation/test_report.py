@@ -121,6 +121,8 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         versions={"torch": "2.13.0", "ray": "2.60.0"},
         model="gru(64), bidirectional",
         corpus="tweets.csv",
+        logit_shares="network 31%, linear model 69%",
+        model_accuracy=0.812,
     )
     return change(data, **changes)
 

@@ -136,10 +136,10 @@ def test_of_many_classes_the_worst_are_named_first():
     outline = Outline(render_page(data, plots))
     summary, _, table = outline.text.partition("Summary")[2].partition("Metrics")
     worst = list(f1)[:3]
-    assert f"is the lowest F1 of 30 classes: {worst[0]} {f1[worst[0]]:.3f} (" in summary
+    assert f"is the lowest F1 of 30 classes: “{worst[0]}” {f1[worst[0]]:.3f} (" in summary
     most = metrics.confused_pairs[0]
     assert f"{most.num_texts} mistakes are between" in summary
-    assert f"{most.first} and {most.second} ({most.num_texts})" in summary
+    assert f"“{most.first}” and “{most.second}” ({most.num_texts})" in summary
     places = [table.index(f"{name} {metrics.by_class[name].num_rows}") for name in f1]
     assert places == sorted(places)
     assert outline.text.count(" → ") < 200
@@ -200,3 +200,13 @@ def test_a_model_that_is_not_shown_to_beat_guessing_is_told_so(rows):
     folds = CrossValidated(able.measured.metrics, [0.6, 0.7], [])
     said = highlights.summarize(guessing.result.measured, ModelChecks(), folds=folds)
     assert not any("than guessing" in line.meaning for line in said), "more rows have told"
+
+
+def test_numbers_that_are_classes_are_set_apart_on_page_and_card():
+    rows = rows_of_classes(classes=("1", "5", "10"))
+    data = report_data(rows, model=MODEL, asked=False)
+    shown = Outline(render_page(data, draw(data)))
+    assert "Label predicted “1” predicted “5” predicted “10” all" in shown.text
+    assert re.search(r"“(1|5|10)” → “(1|5|10)”", shown.text)
+    assert "Behavior and the treatment of groups were not tested: the model is gone." in shown.text
+    assert "Behavior tests" not in shown.text

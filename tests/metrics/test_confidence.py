@@ -158,3 +158,30 @@ def test_rows_of_other_classes_are_left_out_of_the_calibration():
         "probabilities": np.concatenate([rows["probabilities"], np.full((2, 3), 1 / 3)]),
     }
     assert fit_calibration(**more) == fit_calibration(**rows)
+
+
+def test_the_gain_of_a_network_is_the_difference_of_mean_log_losses():
+    rng = np.random.default_rng(3)
+    label = rng.integers(0, 2, 4000)
+    linear = rng.normal(size=(4000, 2))
+    told = np.eye(2)[label] + rng.normal(size=(4000, 2))
+    gain, error = confidence.measure_gain(label=label, first=told, seconds=[0 * linear, linear])
+    weights = [fit_weight(label=label, first=told, second=each)[1] for each in (0 * linear, linear)]
+    alone = [
+        fit_weight(label=label, first=0 * told, second=each)[1] for each in (0 * linear, linear)
+    ]
+    assert gain == pytest.approx((min(alone) - min(weights)) / 4000, rel=1e-3)
+    assert gain > 10 * error > 0
+
+
+def test_a_network_of_noise_has_no_gain():
+    """In 200 draws of 1,500 rows; the upper end of the gain is what the folds look at."""
+    rng = np.random.default_rng(4)
+    gains = []
+    for _ in range(200):
+        label = rng.integers(0, 3, 1500)
+        linear = 1.5 * np.eye(3)[label] + rng.normal(size=(1500, 3))
+        noise = rng.normal(size=(1500, 3))
+        gain, error = confidence.measure_gain(label=label, first=noise, seconds=[linear])
+        gains.append(gain + 1.645 * error)
+    assert np.mean(np.array(gains) < 0.005) > 0.9

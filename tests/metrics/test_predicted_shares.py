@@ -49,3 +49,9 @@ def test_the_texts_of_a_corpus_tell_more_than_those_of_the_model():
     assert compare_unseen({"a": {"a": 99}}, model) == []
     assert compare_unseen({}, {"reference": {}}) == compare_unseen({}, {}) == []
     assert compare_unseen({}, model | {"members": [{}]}) == []
+
+
+def test_a_class_that_is_a_number_is_set_apart_from_the_numbers():
+    confusion = {"10": {"10": 28, "9": 2}, "9": {"10": 20, "9": 50}}
+    (_, high), _ = compare_shares(confusion, "texts")
+    assert high.startswith("of the texts are predicted “10”, but 30.0% are: 18.0 points too many")

@@ -32,9 +32,11 @@ def said(caplog):
 
 @pytest.fixture
 def make():
-    def make(num_workers=2, **pretrain):
+    def make(num_workers=2, linear="auto", **pretrain):
         pretrain = {"num_epochs": 1} | pretrain
-        settings = TrainSettings.model_validate({"num_epochs": 2, "pretrain": pretrain})
+        settings = TrainSettings.model_validate(
+            {"num_epochs": 2, "pretrain": pretrain, "linear": linear}
+        )
         progress = Progress("train", total=100, unit="tweets")
         num_epochs = {"pretrain": settings.pretrain.num_epochs, "train": settings.num_epochs}
         return reports.TrainCallback(
@@ -105,3 +107,15 @@ def test_metrics_of_pretraining_have_their_own_names(make):
     ((_, metrics),) = told.recorder.steps
     assert metrics["pretrain/step/loss"] == 0.5
     assert all(name.startswith("pretrain/step/") for name in metrics)
+
+
+def test_beside_a_linear_model_the_figures_of_an_epoch_are_named_as_those_of_the_network(
+    make, said
+):
+    told = make(linear=True)
+    for event in (start(), at(3, phase="pretrain", pretraining=(epoch(1),)), at(5)):
+        told(event)
+    told(at(10, history=(epoch(1),)))
+    assert "pretraining epoch 1: loss 0.5000, validation loss 0.6000 (" in said.text
+    line = "epoch 1: loss 0.5000, validation accuracy 0.7000, of the network alone (2.0 s"
+    assert line in said.text

@@ -15,6 +15,7 @@ from sentiflow.errors import UserError
 from sentiflow.metrics.abstention import choose_threshold
 from sentiflow.metrics.confidence import Calibration, calibrate, softmax
 from sentiflow.models import vocabulary
+from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
 from sentiflow.training import excerpts, fold_answers, fold_data, folds, learned_classes, task
 from sentiflow.training.linear_solver import STRENGTHS
@@ -110,8 +111,10 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
         assert unlabelled["text"].to_pylist() == ["good night"], "other texts only"
 
 
-def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(job, tmp_path):
-    linear = replace(job, settings=job.settings.model_copy(update={"linear": True}))
+def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(
+    job, linear, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fold_answers, "_MIN_GAIN", -np.inf)
     results = train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
     calibration = results.calibration
     assert 0 < calibration["linear_weight"] <= 1
@@ -221,6 +224,77 @@ def test_a_killed_training_trains_only_the_folds_that_are_missing(job, tmp_path)
     )
     assert [uri.split("/")[-2] for uri in trained] == ["3", "4"]
     assert resumed == whole
+
+
+@pytest.fixture
+def linear(job):
+    """Describe the training with a linear model beside the network."""
+    return replace(job, settings=job.settings.model_copy(update={"linear": True}))
+
+
+def test_after_a_network_that_hardly_helps_the_other_folds_train_only_linear_models(
+    linear, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fold_answers, "_MIN_GAIN", np.inf)
+    reports = []
+
+    def run(own):
+        reports.append(task.run(own, lambda event: None))
+        return reports[-1]
+
+    results = train(linear, tmp_path, run)
+    assert [report.chosen_epoch for report in reports] == [1, 0, 0, 0]
+    assert [len(report.history) for report in reports] == [1, 0, 0, 0]
+    assert results.costs.num_networks == 1
+    assert results.costs.linear_seconds > 0
+    calibration = results.calibration
+    assert calibration["linear_weight"] == 1
+    assert calibration["num_rows"] == NUM_ROWS
+    for number, item in enumerate(results.files, start=1):
+        parts = parquet.read(str(tmp_path / f"folds/ab/{number}/logits.parquet"))
+        assert ("network" in parts.column_names) == (number == 1)
+        answers = parquet.read(str(tmp_path / item["path"]))
+        assert answers["row_id"].equals(parts["row_id"])
+        right = np.mean(answers["label"].to_numpy() == answers["prediction"].to_numpy())
+        assert right > 0.7, "some texts have two labels"
+
+    def stop(own):
+        if "/3/" in own.model_uri:
+            raise KeyboardInterrupt
+        return task.run(own, lambda event: None)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(linear, tmp_path / "killed", stop)
+    resumed = train(linear, tmp_path / "killed", run)
+    assert [report.chosen_epoch for report in reports[4:]] == [0, 0]
+    assert resumed == results
+
+
+def test_without_gain_the_answers_are_those_of_the_network_with_share_0(
+    linear, tmp_path, monkeypatch
+):
+    """If the mixture of all folds gives the network no share, skipping it changes no answer."""
+    monkeypatch.setattr(fold_answers, "_MIN_GAIN", -np.inf)
+    all_trained = train(linear, tmp_path / "all", lambda own: task.run(own, lambda event: None))
+    assert all_trained.costs.num_networks == NUM_FOLDS
+    monkeypatch.setattr(fold_answers, "_MIN_GAIN", np.inf)
+    skipped = train(linear, tmp_path / "some", lambda own: task.run(own, lambda event: None))
+    for number in range(1, NUM_FOLDS + 1):
+        path = f"folds/ab/{number}/logits.parquet"
+        with_network = parquet.read(str(tmp_path / "all" / path))
+        without = parquet.read(str(tmp_path / "some" / path))
+        for strength in STRENGTHS:
+            name = f"linear_{strength:g}"
+            assert with_network[name].equals(without[name])
+    assert skipped.profile.rows == all_trained.profile.rows
+
+
+def test_a_package_whose_network_was_not_trained_loads_and_answers(linear, tmp_path, monkeypatch):
+    monkeypatch.setattr(fold_answers, "_MIN_GAIN", np.inf)
+    train(linear, tmp_path, lambda own: task.run(own, lambda event: None))
+    package = ModelPackage.load(str(tmp_path / "folds/ab/2/model"))
+    scores = package.score(pa.array(["good day", "bad day"]))
+    assert [CLASSES[code] for code in scores.prediction] == ["good", "bad"]
 
 
 def test_a_class_without_a_row_in_the_other_folds_has_the_probability_0(job, tmp_path):

@@ -19,7 +19,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.tracking.recording import Recorder
 from sentiflow.training import descriptions, train_results, trained_package
-from sentiflow.training.reports import EpochResult, TrainReport
+from sentiflow.training.reports import EpochResult, TrainingCosts, TrainReport
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
 EFFECT = {"temperature": 1.7, "bias": {"positive": 0.9, "negative": -0.4, "neutral": -0.5}}
@@ -200,6 +200,27 @@ def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
         num_workers=1,
         taught=None,
         fold_files=[],
+        costs=TrainingCosts(1, 2.5, 0.5),
     )
     assert published["run"]["metrics"]["train/linear_weight"] == 0.5
     assert "train/temperature" not in published["run"]["metrics"]
+    assert published["run"]["metrics"]["train/network_seconds"] == 2.5
+    assert published["run"]["metrics"]["train/linear_seconds"] == 0.5
+    assert published["costs"]["num_networks"] == 1
+
+
+def test_the_figure_of_the_model_is_told_where_its_network_has_another():
+    epoch = EpochResult(1, 0.5, 0.7, 0.6, 0.6, 0.1, 1.0, 0.0, 1.0, 9.0, 400, "", None)
+    package = {"calibration": {"linear_weight": 1.0, "num_rows": 160, "temperature": 1.0}}
+    package["metrics"] = {"validation/accuracy": 0.656, "validation/f1_macro": 0.5}
+    report = TrainReport([], [epoch], 1, package, 0, "cpu", "fp32")
+    lines = list(descriptions.describe_report(report, TrainingCosts(2, 61.25, 4.0), is_refit=False))
+    assert lines == [
+        "share in the logits: network 0%, linear model 100%: on 160 rows that the models have not "
+        "seen, the network hardly makes the labels more probable. Training the networks (2) took "
+        "61.2 s, the linear models 4.0 s",
+        "the model as a whole: validation accuracy 0.6560, macro F1 0.5000",
+    ]
+    package["metrics"] = {"validation/accuracy": 0.6}
+    lines = list(descriptions.describe_report(report, TrainingCosts(), is_refit=False))
+    assert len(lines) == 1
