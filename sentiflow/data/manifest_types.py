@@ -148,6 +148,9 @@ class CalibrationRecord(TypedDict, total=False):
     """Share of the linear model in the logits, if there is one."""
     linear_strength: Number
     """``C`` of the regularization of the linear model."""
+    network_gain: Number
+    """By how much the network lowers the log loss of a row, on the rows that have decided the share
+    of the linear model, in nats."""
     num_rows: Count
     """Rows that the calibration was fitted to."""
     before: dict[str, Number | None]

@@ -43,7 +43,7 @@ def find_doubt(texts: Sequence[str]) -> str:
     if fraction >= MIN_FRACTION:
         return ""
     return (
-        f"its sentences are English, and the texts are not: {fraction:.1%} of their words are "
-        f"frequent English words such as “the” and “is”, and {MIN_FRACTION:.0%} or more are in "
-        "English texts"
+        f"the sentences to test with are English, and the texts are not: {fraction:.1%} of their "
+        f"words are frequent English words such as “the” and “is”, and {MIN_FRACTION:.0%} or more "
+        "are in English texts"
     )

@@ -115,7 +115,7 @@ def _find_doubt(rows: pa.Table) -> str:
     """Say why the rows do not count as English texts; empty if they do."""
     if "text" not in rows.column_names:
         return (
-            "its sentences are English, and the language of the texts is not known "
+            "the sentences to test with are English, and the language of the texts is not known "
             "(score.keep_columns: [text] keeps them)"
         )
     return english.find_doubt(_spread(rows))

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
 from sentiflow.evaluation.evaluated_rows import predicted_of
@@ -163,7 +164,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
             true_positives,
             linestyle=_LINES[number % len(_LINES)],
             color=colors[number],
-            label=f"{shorten(predicted.classes[code], 20)} {areas[code]:.4f}",
+            label=f"{set_apart(shorten(predicted.classes[code], 20))} {areas[code]:.4f}",
         )
     axes.legend(loc="lower right", title="AUC", fontsize=8)
     return figure

@@ -6,13 +6,16 @@ from typing import Any
 from sentiflow.data.manifest_types import Manifest, ModelInput
 
 _SMALL_SHARE = 0.1
-"""Share of the network in the logits up to which its reason and its cost are told."""
+"""Share of the network in the logits up to which its gain and its cost are told."""
+_SMALL_GAIN = 0.005
+"""Gain of the network, in nats a row, below which they are told whatever its share."""
 
 
 def describe(calibration: Mapping[str, Any], costs: Mapping[str, Any] | None = None) -> str:
     """Say the shares of network and linear model in the logits; empty without a linear model.
 
-    A small share of the network is told with its reason, and with what the network has cost.
+    A small share or gain of the network is told with its reason, and with what the network has
+    cost.
 
     Args:
         calibration: The calibration of the model, as in the manifest of its package.
@@ -23,19 +26,25 @@ def describe(calibration: Mapping[str, Any], costs: Mapping[str, Any] | None = N
         'network 25%, linear model 75%'
         >>> import textwrap
         >>> costs = {"num_networks": 2, "network_seconds": 60.04, "linear_seconds": 4}
-        >>> text = describe({"linear_weight": 1.0, "num_rows": 1600}, costs)
+        >>> text = describe({"linear_weight": 0.97, "network_gain": 0.0004}, costs)
         >>> print(textwrap.fill(text, 80))
-        network 0%, linear model 100%: on 1,600 rows that the models have not seen, the
-        network hardly makes the labels more probable. Training the networks (2) took
-        60.0 s, the linear models 4.0 s
+        network 3%, linear model 97%: the network lowers the log loss of texts that the
+        models have not seen by 0.0004. Training the networks (2) took 60.0 s, the
+        linear models 4.0 s
     """
     weight = calibration.get("linear_weight")
     if weight is None:
         return ""
     text = f"network {1 - weight:.0%}, linear model {weight:.0%}"
-    if 1 - weight > _SMALL_SHARE:
+    gain = calibration.get("network_gain")
+    has_small_gain = gain is not None and gain < _SMALL_GAIN
+    if 1 - weight > _SMALL_SHARE and not has_small_gain:
         return text
-    text += f": {_name_rows(calibration)}the network hardly makes the labels more probable"
+    if gain is not None:
+        effect = f"lowers the log loss of texts that the models have not seen by {gain:.4f}"
+        if gain <= 0:
+            effect = "does not lower the log loss of texts that the models have not seen"
+        text += f": the network {effect}"
     if costs:
         text += f". {_describe_costs(costs)}"
     return text
@@ -54,15 +63,9 @@ def describe_model(model: ModelInput, trained: Manifest | None) -> str:
     return describe(model.get("calibration") or {}, costs)
 
 
-def _name_rows(calibration: Mapping[str, Any]) -> str:
-    """Name the rows that have decided the shares, if their number is known."""
-    num_rows = calibration.get("num_rows")
-    return f"on {num_rows:,} rows that the models have not seen, " if num_rows else ""
-
-
 def _describe_costs(costs: Mapping[str, Any]) -> str:
     """Say how long network and linear model have been trained, in folds and in the end."""
-    num_networks = costs["num_networks"]
+    num_networks = int(costs["num_networks"])
     networks = "network" if num_networks == 1 else f"networks ({num_networks})"
     models = "model" if num_networks == 1 else "models"
     return (

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -105,11 +105,23 @@ def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
     return values.reshape(len(table), -1)
 
 
-def needs_network(tables: Sequence[pa.Table]) -> bool:
-    """Say whether the network may be worth its time, by the rows of finished folds.
+class NetworkGain(NamedTuple):
+    """By how much the network lowers the log loss of the linear model, on finished folds."""
 
-    It is not if it lowers the log loss of a row by less than ``_MIN_GAIN``, with a certainty of 95%
-    in a one-sided test of the mean.
+    value: float
+    """Mean over the rows, in nats."""
+    high: float
+    """One-sided 95% limit of the mean."""
+    num_rows: int
+
+    @property
+    def is_worth_training(self) -> bool:
+        """Say whether the network may gain so much that other folds need it."""
+        return self.high >= _MIN_GAIN
+
+
+def measure_gain(tables: Sequence[pa.Table]) -> NetworkGain | None:
+    """Measure the gain of the network; None without linear models or with too few rows.
 
     Args:
         tables: The logits of the finished folds, from :func:`compute_logits`.
@@ -117,11 +129,11 @@ def needs_network(tables: Sequence[pa.Table]) -> bool:
     table = pa.concat_tables(tables)
     of_models = [_to_matrix(table, name) for name in table.column_names if name.startswith(_LINEAR)]
     if not of_models or len(table) < 2:
-        return True
+        return None
     gain, error = confidence.measure_gain(
         label=table["label"].to_numpy(), first=_to_matrix(table, _NETWORK), seconds=of_models
     )
-    return gain + _ONE_SIDED * error >= _MIN_GAIN
+    return NetworkGain(value=gain, high=gain + _ONE_SIDED * error, num_rows=len(table))
 
 
 def drop_network(table: pa.Table) -> pa.Table:

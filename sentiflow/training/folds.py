@@ -23,6 +23,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import excerpts, fold_answers, fold_data, trained_package
+from sentiflow.training.fold_answers import NetworkGain
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.reports import TrainingCosts, TrainReport
 from sentiflow.training.train_job import TrainJob
@@ -67,7 +68,7 @@ def train(
         run: Runs the training of a fold.
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
-    tables = _train_missing(job, learned, join(root, folder), run, taught)
+    tables, gain = _train_missing(job, learned, join(root, folder), run, taught)
     has_fixed_test = "test" in job.prepared.get("fixed_splits", ())
     costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
     files = list[FileEntry]()
@@ -89,6 +90,8 @@ def train(
     answered = Scores.join(scores)
     _say_accuracy("all folds", answered, label)
     calibration = fold_answers.calibrate(whole, learned)
+    if gain:
+        calibration["network_gain"] = round(gain.value, 5)
     unsure = job.settings.unsure
     if unsure:
         calibration["unsure"] = trained_package.choose_unsure(answered, label, unsure.max_error)
@@ -106,10 +109,10 @@ def _train_missing(
     folds_uri: str,
     run: RunFold,
     taught: Sequence[str],
-) -> list[pa.Table]:
-    """Train the model of each fold that is not finished; return a table of logits for each fold.
+) -> tuple[list[pa.Table], NetworkGain | None]:
+    """Train the model of each fold that is not finished.
 
-    The rows are read only if a fold is left. If a fold has no logits of the network, no fold has.
+    The rows are read only if a fold is left.
 
     Args:
         job: The training itself.
@@ -117,21 +120,27 @@ def _train_missing(
         folds_uri: Directory of the folds of this training.
         run: See :func:`train`.
         taught: See :func:`train`.
+
+    Returns:
+        The logits of all folds; and the gain of the network, if it is so small that other folds
+        have trained no network. Then no table has logits of a network.
     """
     rows: fold_data.AllRows | None = None
     tables = list[pa.Table]()
-    trains_network = True
+    low_gain: NetworkGain | None = None
     for number in range(job.settings.folds):
         fold_uri = join(folds_uri, str(number + 1))
         logits_uri = join(fold_uri, "logits.parquet")
-        if tables and trains_network and not fold_answers.needs_network(tables):
-            trains_network = False
-            _say_linear_only(tables, job.settings.folds - number)
+        if tables and low_gain is None:
+            gain = fold_answers.measure_gain(tables)
+            if gain and not gain.is_worth_training:
+                low_gain = gain
+                _say_linear_only(gain, job.settings.folds - number)
         if not filesystem.exists(logits_uri):
             if rows is None:
                 rows = fold_data.read(job, learned)
             fold_job = fold_data.write(job, rows, number, learned, fold_uri)
-            fold_job = replace(fold_job, trains_network=trains_network)
+            fold_job = replace(fold_job, trains_network=low_gain is None)
             if taught:
                 num_excerpts = excerpts.count(job.prepared, learned)
                 fold_job = fold_data.teach(fold_job, rows, learned, taught[number], num_excerpts)
@@ -139,19 +148,19 @@ def _train_missing(
             logits = fold_answers.compute_logits(fold_job, rows, number, learned)
             parquet.write(logits_uri, fold_answers.add_costs(logits, report.costs))
         tables.append(parquet.read(logits_uri).combine_chunks())
-    if not trains_network:
+    if low_gain:
         tables = [fold_answers.drop_network(table) for table in tables]
-    return tables
+    return tables, low_gain
 
 
-def _say_linear_only(tables: Sequence[pa.Table], num_left: int) -> None:
+def _say_linear_only(gain: NetworkGain, num_left: int) -> None:
     """Say why the folds that are left train no network."""
-    num_rows = sum(len(table) for table in tables)
     folds = "1 fold trains" if num_left == 1 else f"{num_left} folds train"
     say(
         "train",
-        f"the other {folds} only the linear model: on {num_rows:,} rows that the models have not "
-        "seen, the network hardly makes the labels more probable",
+        f"the other {folds} only the linear model: on {gain.num_rows:,} rows that the models have "
+        f"not seen, the network lowers the log loss by {gain.value:.4f}, and by less than "
+        f"{gain.high:.4f} with a certainty of 95%",
     )
 
 

@@ -197,8 +197,8 @@ def choose_linear(
 ) -> dict[str, float]:
     """Choose a linear model and its share in the logits by the log loss of the mixed logits.
 
-    A share of 1 says that the network makes the labels no more probable: the log loss is convex in
-    the factors of both models, and its minimum is where the factor of the network is 0.
+    The gain of the network is the log loss of the best linear model alone, minus the log loss with
+    the network, per row.
 
     Args:
         label: N positions among the classes; without a row the choice is the middle model.
@@ -207,15 +207,22 @@ def choose_linear(
     """
     weights = dict[float, float]()
     losses = dict[float, float]()
+    alone = dict[float, float]()
     for strength, logits in of_models.items():
+        _, alone[strength] = confidence.fit_weight(
+            label=label, first=np.zeros_like(logits), second=logits
+        )
         weight, loss = confidence.fit_weight(label=label, first=of_network, second=logits)
         weights[strength] = weight
         losses[strength] = loss
     strengths = list(of_models)
     chosen = strengths[len(strengths) // 2]
+    decided = {}
     if len(label):
         chosen = min(strengths, key=lambda strength: losses[strength])
-    return {"linear_weight": weights[chosen], "linear_strength": chosen}
+        gain = (min(alone.values()) - losses[chosen]) / len(label)
+        decided["network_gain"] = round(gain, 5)
+    return decided | {"linear_weight": weights[chosen], "linear_strength": chosen}
 
 
 def choose_strength(label: np.ndarray, of_models: Mapping[float, np.ndarray]) -> float:

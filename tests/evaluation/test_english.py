@@ -34,7 +34,9 @@ def test_english_texts_raise_no_doubt():
 )
 def test_other_texts_are_left_out_with_the_reason(text):
     doubt = english.find_doubt([text])
-    assert doubt.startswith("its sentences are English, and the texts are not: 0.0% of their words")
+    assert doubt.startswith(
+        "the sentences to test with are English, and the texts are not: 0.0% of"
+    )
 
 
 def test_texts_of_two_languages_count_by_their_share():

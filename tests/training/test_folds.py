@@ -250,6 +250,11 @@ def test_after_a_network_that_hardly_helps_the_other_folds_train_only_linear_mod
     calibration = results.calibration
     assert calibration["linear_weight"] == 1
     assert calibration["num_rows"] == NUM_ROWS
+    first = parquet.read(str(tmp_path / "folds/ab/1/logits.parquet"))
+    gain = fold_answers.measure_gain([first])
+    assert gain.num_rows == len(first)
+    assert calibration["network_gain"] == round(gain.value, 5)
+    assert gain.value < gain.high
     for number, item in enumerate(results.files, start=1):
         parts = parquet.read(str(tmp_path / f"folds/ab/{number}/logits.parquet"))
         assert ("network" in parts.column_names) == (number == 1)

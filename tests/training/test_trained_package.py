@@ -211,14 +211,20 @@ def test_a_linear_model_without_validation_rows_has_a_share_and_no_temperature(
 
 def test_the_figure_of_the_model_is_told_where_its_network_has_another():
     epoch = EpochResult(1, 0.5, 0.7, 0.6, 0.6, 0.1, 1.0, 0.0, 1.0, 9.0, 400, "", None)
-    package = {"calibration": {"linear_weight": 1.0, "num_rows": 160, "temperature": 1.0}}
+    calibration = {
+        "linear_weight": 1.0,
+        "network_gain": -0.001,
+        "num_rows": 160,
+        "temperature": 1.0,
+    }
+    package = {"calibration": calibration}
     package["metrics"] = {"validation/accuracy": 0.656, "validation/f1_macro": 0.5}
     report = TrainReport([], [epoch], 1, package, 0, "cpu", "fp32")
     lines = list(descriptions.describe_report(report, TrainingCosts(2, 61.25, 4.0), is_refit=False))
     assert lines == [
-        "share in the logits: network 0%, linear model 100%: on 160 rows that the models have not "
-        "seen, the network hardly makes the labels more probable. Training the networks (2) took "
-        "61.2 s, the linear models 4.0 s",
+        "share in the logits: network 0%, linear model 100%: the network does not lower the log "
+        "loss of texts that the models have not seen. Training the networks (2) took 61.2 s, the "
+        "linear models 4.0 s",
         "the model as a whole: validation accuracy 0.6560, macro F1 0.5000",
     ]
     package["metrics"] = {"validation/accuracy": 0.6}
