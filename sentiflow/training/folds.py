@@ -158,9 +158,9 @@ def _say_linear_only(gain: NetworkGain, num_left: int) -> None:
     folds = "1 fold trains" if num_left == 1 else f"{num_left} folds train"
     say(
         "train",
-        f"the other {folds} only the linear model: on {gain.num_rows:,} rows that the models have "
-        f"not seen, the network lowers the log loss by {gain.value:.4f}, and by less than "
-        f"{gain.high:.4f} with a certainty of 95%",
+        f"the other {folds} only the linear model: the network lowers the log loss of "
+        f"{gain.num_rows:,} rows that the models have not seen by less than "
+        f"{max(gain.high, 0.0001):.4f} (certainty 95%)",
     )
 
 
