@@ -18,7 +18,7 @@ from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.evaluated_rows import find_common_classes
-from sentiflow.metrics import paired
+from sentiflow.metrics import paired, selection
 from sentiflow.metrics.predicted import Predicted, macro_f1
 from sentiflow.models import package_files
 from sentiflow.tracking import model_registry, model_sources, training_rows
@@ -69,6 +69,11 @@ class ChampionTest:
     """URIs of the versions whose training texts are not all known."""
     num_judged: int = 1
     """Versions that were judged on this test split so far, candidate and champion included."""
+    num_compared: int = 0
+    """Versions that were compared with a champion on this test split so far, this one included."""
+    selection_bias: float = 0
+    """If so many versions were equally accurate, the best of them would look better than it is by
+    this much, on average: see ``metrics.selection``."""
 
 
 _ADAPTER = TypeAdapter(ChampionTest)
@@ -168,10 +173,46 @@ def compare_contenders(
     else:
         test = _measure_contenders(uri, prepared, contenders, tracking_uri)
         tag = f"{key} {_ADAPTER.dump_json(test).decode()}"
-        if len(tag) <= _MAX_TAG_LENGTH:  # a longer comparison is made again each time
-            model_registry.describe(candidate, tags={_COMPARISON: tag}, tracking_uri=tracking_uri)
+        if len(tag) > _MAX_TAG_LENGTH:  # a longer comparison is made again each time, but counted
+            tag = key
+        model_registry.describe(candidate, tags={_COMPARISON: tag}, tracking_uri=tracking_uri)
     judged = {*tags_of_judged, *(each.version.number for each in contenders)}
-    return replace(test, num_judged=len(judged))
+    compared = _find_compared(tags_of_judged, prepared["fingerprint"])
+    if len(contenders) > 1:
+        compared.add(candidate.number)
+    return replace(
+        test,
+        num_judged=len(judged),
+        num_compared=len(compared),
+        selection_bias=_find_bias(test, len(judged)),
+    )
+
+
+def _find_compared(tags: Mapping[int, Mapping[str, str]], fingerprint: str) -> set[int]:
+    """Find the versions that were compared with a champion on some prepared data.
+
+    Args:
+        tags: For each version all its tags.
+        fingerprint: The prepared data.
+    """
+    compared = set()
+    for number, of_version in tags.items():
+        # The release, the prepared data, the candidate, and the champion if there was one.
+        words = of_version.get(_COMPARISON, "").split(" ", 4)
+        has_champion = len(words) > 3 and not words[3].startswith("{")
+        if has_champion and words[1] == fingerprint:
+            compared.add(number)
+    return compared
+
+
+def _find_bias(test: ChampionTest, num_judged: int) -> float:
+    """Return by how much the best of the judged versions looks too good, if all are equal."""
+    accuracy = test.candidate_accuracy
+    disagreement = 2 * accuracy * (1 - accuracy)  # of models whose mistakes are independent
+    if test.champion_accuracy is not None:
+        num_apart = test.only_candidate_right + test.only_champion_right
+        disagreement = num_apart / test.num_rows
+    return selection.selection_bias(num_judged, disagreement=disagreement, num_rows=test.num_rows)
 
 
 def _measure_contenders(

@@ -14,8 +14,8 @@ from sentiflow.metrics import paired
 from sentiflow.tracking import mlflow_store, model_registry
 
 MAX_P_VALUE = 0.05
-"""Two-sided limit for McNemar's exact test that both models are right equally often. Only a gain
-counts, so a candidate that is no better is promoted with a probability of at most 0.025."""
+"""Two-sided limit for McNemar's exact test that both models are right equally often, for the first
+comparison on some test rows; :func:`find_limit` has the limits of later ones."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +124,24 @@ def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
     return aliases[model_registry.CANDIDATE]
 
 
+def find_limit(num_compared: int) -> float:
+    """Return the limit of the p-value for a version, given how many were compared so far.
+
+    The nth comparison on the same test rows has the limit ``MAX_P_VALUE`` / n². Only a gain counts,
+    so a candidate that is no better is promoted with a probability of at most half the limit. The
+    sum over all n is 0.025 · π² / 6 = 0.041: the probability that a champion is ever replaced by a
+    model that is no better is at most 4.2%, for any number of comparisons. This is the inequality
+    of C. E. Bonferroni with unequal parts (D. P. Foster and R. A. Stine, "Alpha-investing: a
+    procedure for sequential control of expected false discoveries", Journal of the Royal
+    Statistical Society B 70, 2008, section 2).
+
+    Example:
+        >>> [round(find_limit(number), 6) for number in (1, 2, 20)]
+        [0.05, 0.0125, 0.000125]
+    """
+    return float(MAX_P_VALUE / max(num_compared, 1) ** 2)
+
+
 def find_objection(test: ChampionTest) -> str:
     """Return why a candidate does not replace the champion; empty if it does.
 
@@ -135,12 +153,18 @@ def find_objection(test: ChampionTest) -> str:
     if gain <= 0:
         return "its accuracy is no higher"
     assert test.p_value is not None, "a difference has a p-value"
-    if test.p_value > MAX_P_VALUE:
-        return (
-            f"its gain of {gain:.4f} may be chance: {paired.write_p(test.p_value)} is above "
-            f"{MAX_P_VALUE}"
+    limit = find_limit(test.num_compared)
+    if test.p_value <= limit:
+        return ""
+    objection = (
+        f"its gain of {gain:.4f} may be chance: {paired.write_p(test.p_value)} is above {limit:.2g}"
+    )
+    if test.num_compared > 1:
+        objection += (
+            f", the limit of comparison {test.num_compared} on the same test rows; new test rows "
+            "begin with the first limit again"
         )
-    return ""
+    return objection
 
 
 def to_text(promotion: Promotion, *, force_option: str = "--force") -> str:
