@@ -1,11 +1,12 @@
 """Statistics of two corpora and their predictions by one model -> the drift between them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from sentiflow.config.class_names import BINARY
 from sentiflow.data.manifest_types import merge_counts
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
@@ -15,7 +16,16 @@ NUM_PROBABILITY_BINS = 10
 LARGE_PSI = 0.25
 """An index above this is large, see :func:`population_stability_index`."""
 LARGE_DIFFERENCE = 0.1
-"""A larger difference between two shares is large."""
+"""A larger difference between two shares of unknown tokens is large."""
+MIN_SHIFT = 0.03
+"""A smaller difference between two shares of predictions is not told, even if it is beyond chance;
+nor is a smaller fraction of texts with other probabilities."""
+LEVEL = 0.05 / 52
+"""Probability that one look finds a drift of predictions by chance. A weekly job looks 52 times a
+year, so at most one year in twenty has such a look (C. E. Bonferroni, 1936). It holds however the
+looks depend on each other, and needs no state between them."""
+_MIN_EXPECTED = 10
+"""Minimum expected rows, of either corpus, in a pool of the chi-square test."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +63,14 @@ class Profile:
         return Profile(**merge_counts([vars(self), vars(other)]))
 
     @property
+    def of_classes(self) -> dict[str, int]:
+        """Rows predicted to be of each class; of a binary model, negative and positive."""
+        if self.predicted:
+            return self.predicted
+        negative, positive = BINARY
+        return {negative: self.rows - self.positive, positive: self.positive}
+
+    @property
     def means(self) -> dict[str, float]:
         """Shares and means; a corpus without rows has none."""
         if not self.rows:
@@ -74,7 +92,8 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
     Returns:
         A dict for the manifest of a scoring. ``corpus``, ``reference``: the :attr:`Profile.means`
         of each. ``length_psi``, ``probability_psi``: see :func:`population_stability_index`.
-        ``warnings``: a line for each large difference. The dict is empty if either has no rows.
+        ``class_p_value``, ``probability_p_value``: see :func:`compare_counts`. ``warnings``: a line
+        for each large difference. The dict is empty if either has no rows.
     """
     if not profile.rows or not reference.rows:
         return {}
@@ -83,14 +102,23 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
     warnings = []
     if length_psi > _large_index(profile, reference, num_bins=len(LENGTH_EDGES)):
         warnings.append(f"length of the texts: population stability index {length_psi:.2f}")
+    class_p_value = compare_counts(*_count_classes(profile, reference), ordered=False)
+    probability_p_value = compare_counts(profile.probabilities, reference.probabilities)
     if probability_psi > _large_index(profile, reference, num_bins=NUM_PROBABILITY_BINS):
         warnings.append(f"probabilities: population stability index {probability_psi:.2f}")
+    elif probability_p_value < LEVEL / 2:  # one of two tests
+        warnings += _describe_probabilities(profile, reference)
+    warnings += _compare_unknown(profile, reference)
+    if class_p_value < LEVEL / 2:
+        warnings += _compare_classes(profile, reference)
     return {
         "corpus": profile.means,
         "reference": reference.means,
         "length_psi": length_psi,
         "probability_psi": probability_psi,
-        "warnings": warnings + _compare_shares(profile, reference),
+        "class_p_value": class_p_value,
+        "probability_p_value": probability_p_value,
+        "warnings": warnings,
     }
 
 
@@ -106,22 +134,102 @@ def _large_index(profile: Profile, reference: Profile, *, num_bins: int) -> floa
     return LARGE_PSI + by_chance
 
 
-def _compare_shares(profile: Profile, reference: Profile) -> list[str]:
-    """Write a line for each share that differs by much more than chance explains."""
-    titles = {"unknown_fraction": "unknown words", "positive_fraction": "predicted positive"}
-    for name in profile.predicted:
-        titles[f"predicted_{name}"] = f"predicted {name}"
+def _compare_unknown(profile: Profile, reference: Profile) -> list[str]:
+    """Write a line if the share of unknown words differs by much more than chance explains."""
     # Four standard errors of a share of the smaller corpus; the largest one is 0.5 / sqrt(rows).
     margin = 2 / np.sqrt(min(profile.rows, reference.rows))
-    ours = profile.means
-    theirs = reference.means
+    ours = profile.means["unknown_fraction"]
+    theirs = reference.means["unknown_fraction"]
+    if abs(ours - theirs) <= LARGE_DIFFERENCE + margin:
+        return []
+    return [f"unknown words: {ours:.1%} here, {theirs:.1%} in validation"]
+
+
+def _count_classes(profile: Profile, reference: Profile) -> tuple[list[int], list[int]]:
+    """Count the rows of both by predicted class, in the same order."""
+    ours = profile.of_classes
+    theirs = reference.of_classes
+    return list(ours.values()), [theirs.get(name, 0) for name in ours]
+
+
+def _compare_classes(profile: Profile, reference: Profile) -> list[str]:
+    """Write a line for each class whose share of the predictions differs by ``MIN_SHIFT``.
+
+    Of negative and positive, only positive is named.
+    """
+    theirs = reference.of_classes
     lines = []
-    for name, title in titles.items():
-        if name not in ours or name not in theirs:
-            continue
-        if abs(ours[name] - theirs[name]) > LARGE_DIFFERENCE + margin:
-            lines.append(f"{title}: {ours[name]:.1%} here, {theirs[name]:.1%} in validation")
+    for name, rows in profile.of_classes.items():
+        is_named = bool(profile.predicted) or name == BINARY[1]
+        here = rows / profile.rows
+        there = theirs.get(name, 0) / reference.rows
+        if is_named and abs(here - there) >= MIN_SHIFT:
+            lines.append(f"predicted {name}: {here:.1%} here, {there:.1%} in validation")
     return lines
+
+
+def _describe_probabilities(profile: Profile, reference: Profile) -> list[str]:
+    """Write a line if ``MIN_SHIFT`` of the texts have other probabilities."""
+    ours = np.array(profile.probabilities) / profile.rows
+    theirs = np.array(reference.probabilities) / reference.rows
+    moved = float(np.abs(ours - theirs).sum() / 2)  # the total variation distance
+    if moved < MIN_SHIFT:
+        return []
+    return [f"probabilities: other than in validation for {moved:.1%} of the texts"]
+
+
+def compare_counts(
+    counts: Sequence[int], reference: Sequence[int], *, ordered: bool = True
+) -> float:
+    """Test whether two corpora have the same shares of K categories; return the p-value.
+
+    The chi-square test of homogeneity (K. Pearson, Biometrika 8, 1911): both corpora are samples,
+    so a small reference alone makes no drift. Neighboring categories are pooled until
+    ``_MIN_EXPECTED`` rows of the smaller corpus are expected. A single pool gives 1, no rows too.
+
+    Args:
+        counts: Rows of a corpus by category.
+        reference: Rows of the other corpus.
+        ordered: Whether neighbors are alike. If not, categories are sorted by their rows first.
+
+    Example:
+        40 of 100 against 55 of 100: chi-square is 4 · 7.5² / 100 / (0.475 · 0.525) · 2 / 2 = 4.51.
+
+        >>> round(compare_counts((40, 60), (55, 45)), 4)
+        0.0337
+    """
+    from scipy import special  # a machine that only answers texts has no scipy
+
+    both = np.array([counts, reference], dtype=np.float64)
+    if not ordered:
+        both = both[:, np.argsort(-both.sum(axis=0), kind="stable")]
+    rows = both.sum(axis=1, keepdims=True)
+    if not rows.all():
+        return 1.0
+    expected_of_smaller = both.sum(axis=0) / rows.sum() * rows.min()
+    pools = _pool(expected_of_smaller)
+    pooled = np.stack([np.bincount(pools, each) for each in both])
+    expected = pooled.sum(axis=0) / rows.sum() * rows
+    if pooled.shape[1] < 2:
+        return 1.0
+    chi_square = ((pooled - expected) ** 2 / expected).sum()
+    return float(special.chdtrc(pooled.shape[1] - 1, chi_square))
+
+
+def _pool(expected: np.ndarray) -> np.ndarray:
+    """Number the pool of each category; each pool has ``_MIN_EXPECTED`` rows, if all have."""
+    pools = []
+    number = 0
+    in_pool = 0.0
+    left = float(expected.sum())
+    for rows in expected.tolist():
+        if in_pool >= _MIN_EXPECTED and left >= _MIN_EXPECTED:
+            number += 1
+            in_pool = 0.0
+        pools.append(number)
+        in_pool += rows
+        left -= rows
+    return np.array(pools)
 
 
 def population_stability_index(counts: tuple[int, ...], reference: tuple[int, ...]) -> float:

@@ -2,11 +2,13 @@
 
 import json
 from dataclasses import asdict
+from itertools import product
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import beta, chi2_contingency
 
 from sentiflow.config.class_names import BINARY
 from sentiflow.models import drift
@@ -78,6 +80,91 @@ def test_chance_is_no_drift(seed, rows):
 def test_a_large_difference_is_warned_of_by_name(change, warned):
     found = drift.compare(draw(1, **change), draw(2))
     assert [line.split(":")[0] for line in found["warnings"]] == warned
+
+
+def draw_model(rng, rows, share, *, num_classes=2):
+    """Draw the profile of rows of which a share is negative, by a model that makes errors.
+
+    It finds 60% of the negative rows, and takes 11% of the others for negative. Of more than two
+    classes, the others share the rest.
+    """
+    edges = np.linspace(0, 1, 11)
+    often = share * np.diff(beta.cdf(edges, 2.4, 1.7)) + (1 - share) * np.diff(
+        beta.cdf(edges, 0.9, 3.4)
+    )
+    bins = rng.multinomial(rows, often)  # of the probability of negative
+    num_negative = int(bins[5:].sum())
+    counts = {"rows": rows, "tokens": 10 * rows, "probabilities": tuple(bins.tolist())}
+    if num_classes == 2:
+        return Profile(**counts, positive=rows - num_negative)
+    others = rng.multinomial(rows - num_negative, np.full(num_classes - 1, 1 / (num_classes - 1)))
+    predicted = [num_negative, *others.tolist()]
+    names = [f"class {number}" for number in range(num_classes)]
+    return Profile(**counts, predicted=dict(zip(names, predicted, strict=True)))
+
+
+def find_alarms(rng, num_looks, *, rows=2000, reference_rows=3000, now=0.17, **options):
+    """Return whether any of some looks at new rows finds a drift of predictions."""
+    reference = draw_model(rng, reference_rows, 0.17, **options)
+    for _ in range(num_looks):
+        if drift.compare(draw_model(rng, rows, now, **options), reference)["warnings"]:
+            return True
+    return False
+
+
+def test_equal_shares_of_predictions_give_no_alarm_in_a_year():
+    rng = np.random.default_rng(0)
+    assert np.mean([find_alarms(rng, 52, rows=500) for _ in range(40)]) <= 0.05
+
+
+def test_another_share_of_negative_gives_an_alarm():
+    """Negative from 17 to 37%."""
+    rng = np.random.default_rng(0)
+    assert np.mean([find_alarms(rng, 1, now=0.37) for _ in range(100)]) >= 0.95
+
+
+def test_a_small_reference_alone_is_no_drift():
+    """By chance 35% of 100 validation texts were predicted positive, and of all texts 45% are."""
+    theirs = Profile(rows=100, tokens=1000, positive=35, probabilities=(65, *[0] * 8, 35))
+    ours = Profile(
+        rows=100_000, tokens=1_000_000, positive=45_000, probabilities=(55_000, *[0] * 8, 45_000)
+    )
+    assert drift.compare(ours, theirs)["warnings"] == []
+    larger = Profile(rows=1000, tokens=10_000, positive=350, probabilities=(650, *[0] * 8, 350))
+    found = drift.compare(ours, larger)
+    assert "predicted positive: 45.0% here, 35.0% in validation" in found["warnings"]
+    assert found["class_p_value"] < 1e-8
+
+
+def test_a_difference_too_small_to_matter_is_not_told():
+    """It is beyond chance, as all differences are with enough rows."""
+    ours = Profile(rows=10**6, tokens=10**7, positive=500_000)
+    theirs = Profile(rows=10**6, tokens=10**7, positive=520_000)
+    found = drift.compare(ours, theirs)
+    assert found["class_p_value"] < 1e-100
+    assert found["warnings"] == []
+
+
+def test_the_test_of_equality_is_that_of_scipy():
+    ours, theirs = [120, 80, 300], [200, 150, 400]
+    expected = chi2_contingency([ours, theirs]).pvalue
+    assert drift.compare_counts(ours, theirs) == pytest.approx(expected)
+    assert drift.compare_counts([5, 0, 3], [4, 1, 0]) == 1  # too few rows for two pools
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_alarms_of_a_year_of_any_size():
+    cells = list(product((300, 2000), (300, 3000), (2, 5)))
+    for number, (rows, reference_rows, num_classes) in enumerate(cells):
+        rng = np.random.default_rng(number)
+        sizes = {"rows": rows, "reference_rows": reference_rows, "num_classes": num_classes}
+        false = np.mean([find_alarms(rng, 52, **sizes) for _ in range(2000)])
+        true = np.mean([find_alarms(rng, 1, now=0.37, **sizes) for _ in range(2000)])
+        print(f"{false:.4f} false, {true:.4f} told, {sizes}", flush=True)
+        assert false <= 0.05
+        if rows == 2000 and reference_rows == 3000:
+            assert true >= 0.9
 
 
 def test_without_rows_nothing_is_compared():
