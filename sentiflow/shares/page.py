@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from sentiflow.config.class_names import BINARY, set_apart
+from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation.page_templates import open_template
 from sentiflow.evaluation.report import Axis
-from sentiflow.metrics.paired import SIGNIFICANCE, adjust, write_p
+from sentiflow.metrics.paired import SIGNIFICANCE, write_p
+from sentiflow.metrics.share_changes import MIN_LABELS, Change, Looks
 from sentiflow.metrics.share_comparison import compare_with
 from sentiflow.metrics.shares import COUNTED, METHODS, MIN_LABELLED, UNCORRECTED, UNLABELLED
 from sentiflow.shares.rows import VERSION
-from sentiflow.shares.table import Breakdown, ShareTable
+from sentiflow.shares.table import Breakdown, ShareTable, choose_focus
 
 
 class Conclusion(NamedTuple):
@@ -44,10 +45,7 @@ MAX_ROWS = 500
 
 def choose_class(trends: ShareTable) -> str:
     """Choose the class that groups and periods are compared by: negative, or else the largest."""
-    negative = BINARY[0]
-    if negative in trends.classes:
-        return negative
-    return str(trends.whole["share"].idxmax())
+    return choose_focus(trends.classes, trends.whole["share"])
 
 
 def write_period(period: datetime, unit: str) -> str:
@@ -87,7 +85,7 @@ def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
                 conclusions.append(_describe_highest(known, item.by))
         is_by_time = item.unit and not item.has_groups
         if is_by_time and len(lines) > 1:
-            conclusions.append(_describe_change(lines, item.unit))
+            conclusions += _describe_changes(trends, item, focus)
     return conclusions
 
 
@@ -158,35 +156,73 @@ def _find_reservation(line: pd.Series) -> str:
     return ""
 
 
-def _describe_change(lines: pd.DataFrame, unit: str) -> Conclusion:
-    """Compare the last period with each earlier period; describe the largest sure difference.
+def _describe_changes(trends: ShareTable, item: Breakdown, focus: str) -> list[Conclusion]:
+    """Say whether the share of the focus has changed over time, and which others have.
 
     Args:
-        lines: The shares of a class, a line for each of two periods or more.
-        unit: The unit of the periods.
+        trends: The shares.
+        item: The breakdown by time alone, with two periods or more.
+        focus: The class that the page is about.
     """
-    name = set_apart(lines["class"][0])
-    share = lines["share"].to_numpy()
-    last = len(lines) - 1
-    p_values = compare_with(share, lines["error"].to_numpy(), last)[:last]
-    has_label = (lines["method"] != UNLABELLED).to_numpy()
-    is_sure = np.array(adjust(p_values.tolist())) < SIGNIFICANCE
-    is_sure &= has_label[:last] & has_label[last]
-    periods = [write_period(period, unit) for period in lines["period"]]
-    if not is_sure.any():
-        meaning = f"of the texts of {periods[last]} are {name}"
-        reservation = _find_reservation(lines.iloc[last])
-        if reservation:
-            meaning += f", but {reservation}"
-        else:
-            meaning += ": no change beyond chance"
-        return Conclusion(f"{share[last]:.1%}", meaning, "periods")
-    gaps = share[last] - share[:last]
-    at = int(np.argmax(np.where(is_sure, np.abs(gaps), 0)))
-    points = f"{100 * gaps[at]:+.1f}".replace("-", "\u2212")  # a minus sign
-    before = f"{periods[at]} ({share[at]:.1%})"
-    after = f"{periods[last]} ({share[last]:.1%})"
-    return Conclusion(points, f"points of {name} from {before} to {after}", "periods")
+    looks = trends.looks[item.by]
+    periods = [write_period(period, item.unit) for period in item.of(focus)["period"]]
+    conclusions = []
+    for code, name in enumerate(trends.classes):
+        change = looks.changes.get(code)
+        if change and name == focus:
+            conclusions.insert(0, _describe_change(name, change, looks, periods))
+        elif change and len(trends.classes) > 2:  # of two classes, one tells the other
+            conclusions.append(_describe_change(name, change, looks, periods))
+    if trends.classes.index(focus) not in looks.changes:
+        conclusions.insert(0, _describe_last(item.of(focus), looks, periods))
+    return conclusions[:MOST_LISTED]
+
+
+def _describe_change(name: str, change: Change, looks: Looks, periods: Sequence[str]) -> Conclusion:
+    """Describe the change of the share of a class, given all periods as they are written."""
+    gain = _write_points(change.since - change.before)
+    low = _write_points(change.low)
+    high = _write_points(change.high)
+    end = "since"
+    if change.look != looks.last:
+        end = f"until {periods[change.look]}"
+    meaning = (
+        f"points of {set_apart(name)}, changed around {periods[change.first]}: {change.before:.1%} before, "
+        f"{change.since:.1%} {end} (95% interval of the change {low} to {high}, at every look)"
+    )
+    if change.look != looks.last:
+        meaning += "; with the texts after that, no change is beyond chance"
+    return Conclusion(gain, meaning, "periods")
+
+
+def _write_points(difference: float) -> str:
+    """Write a difference of shares in points, with its sign."""
+    return f"{100 * difference:+.1f}".replace("-", "\u2212")  # a minus sign
+
+
+def _describe_last(lines: pd.DataFrame, looks: Looks, periods: Sequence[str]) -> Conclusion:
+    """Say the share of the last period, and that no change is beyond chance.
+
+    Args:
+        lines: The shares of a class, a line for each period.
+        looks: What the looks have found.
+        periods: All periods as they are written.
+    """
+    last = lines.iloc[-1]
+    meaning = f"of the texts of {periods[-1]} are {set_apart(last['class'])}"
+    reservation = _find_reservation(last)
+    if reservation:
+        meaning += f", but {reservation}"
+    if looks.first is None:
+        meaning += (
+            f"; too few labels to tell a change: {MIN_LABELS} before it and {MIN_LABELS} after it "
+            "are the least"
+        )
+    elif looks.first == looks.last:
+        meaning += "; no change beyond chance"
+    else:
+        meaning += f"; no change beyond chance, as at every look since {periods[looks.first]}"
+    return Conclusion(f"{last['share']:.1%}", meaning, "periods")
 
 
 @dataclass(frozen=True)

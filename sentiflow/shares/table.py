@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow.config.class_names import BINARY
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import shares
+from sentiflow.metrics import share_changes, shares
 from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares import prediction_sums
 from sentiflow.shares.label_finder import LabelFinder
@@ -86,6 +87,8 @@ class ShareTable:
     """Labelled rows that are only counted, such as rows that the model was trained on."""
     is_random: bool
     """Whether the sample may be random; if not, no group or period is claimed to differ."""
+    looks: dict[str, share_changes.Looks]
+    """By name of a breakdown by time alone: whether a share has changed, at every look."""
 
     @property
     def whole(self) -> pd.DataFrame:
@@ -122,6 +125,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         )
     differences = _find_differences(sums, classes)
     breakdowns = _break_down(settings, sums, classes, can_compare=not differences)
+    focus = choose_focus(classes, breakdowns[0].table["share"])
     if sums.has_versions:
         notes += _describe_models(breakdowns, classes[0])
     totals_by_class = sums.table.sum()  # by name of the sum, and class
@@ -136,7 +140,39 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         num_sample=int(totals["labelled"]),
         num_counted=int(totals["counted"]),
         is_random=not differences,
+        looks=_find_changes(settings, sums, classes.index(focus)),
     )
+
+
+def choose_focus(classes: tuple[str, ...], share: pd.Series) -> str:
+    """Choose the class that groups and periods are compared by: negative, or else the largest.
+
+    Args:
+        classes: C names.
+        share: The share of each in all rows.
+    """
+    negative = BINARY[0]
+    if negative in classes:
+        return negative
+    return classes[int(np.argmax(share.to_numpy()))]
+
+
+def _find_changes(
+    settings: TrendsSettings, sums: PredictionSums, focus: int
+) -> dict[str, share_changes.Looks]:
+    """Look for a change of a share over time, for each key that is a time."""
+    looks = {}
+    for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
+        of_periods = sums.by([name]) if unit else ()
+        if len(of_periods):
+            index = of_periods.index
+            looks[name] = share_changes.find_changes(
+                of_periods,
+                period=pd.factorize(index.get_level_values(name), sort=True)[0],
+                model=pd.factorize(index.get_level_values(VERSION))[0],
+                focus=focus,
+            )
+    return looks
 
 
 def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:

@@ -24,7 +24,7 @@ PLOTS = "plots"
 OWNS = (TABLE, PAGE, PLOTS)
 """Files and folders that a run of the stage replaces."""
 
-TRENDS_VERSION = 6
+TRENDS_VERSION = 7
 """Changes whenever the same predictions would give other shares or another page."""
 
 

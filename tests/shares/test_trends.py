@@ -349,3 +349,64 @@ def test_labels_tell_errors_of_the_version_that_scored_their_rows_alone(tmp_path
         assert whole.high == pytest.approx(whole.corrected_share + reach)
         assert whole.low < np.mean(truths) < whole.high
     assert not any("model_version" in meaning for _, meaning, _ in record["conclusions"])
+
+
+def find_periods(record):
+    """Return the conclusions on time, each as a sentence."""
+    return [f"{number} {text}" for number, text, part in record["conclusions"] if part == "periods"]
+
+
+def draw_days(shares, *, labels=20, texts=200):
+    """Draw texts of consecutive days with some shares of negative; the first texts have labels.
+
+    The model has probabilities that say little.
+    """
+    rng = np.random.default_rng(8)
+    table, _ = draw(texts * len(shares))
+    day = np.repeat(np.arange(len(shares)), texts)
+    is_negative = rng.random(len(day)) < np.array(shares)[day]
+    truth = np.where(is_negative, 0, rng.integers(1, 3, len(day)))
+    created = np.datetime64("2024-01-01T12:00:00", "us") + day * np.timedelta64(1, "D")
+    at = table.column_names.index("created")
+    table = table.set_column(at, "created", pa.array(created))
+    is_labelled = np.tile(np.arange(texts), len(shares)) < labels
+    return table, np.where(is_labelled, truth, -1)
+
+
+def test_a_change_that_lasts_is_said_with_its_interval(tmp_path):
+    score(tmp_path, *draw_days([0.2] * 15 + [0.6] * 15))
+    found = find_periods(run(tmp_path, by="created:day")[0])
+    said = re.match(
+        r"\+(\d+\.\d) points of negative, changed around 2024-01-(\d\d): (\d+\.\d)% before, "
+        r"(\d+\.\d)% since \(95% interval of the change \+\d+\.\d to \+\d+\.\d, at every look\)$",
+        found[0],
+    )
+    gain, day, before, since = map(float, said.groups())
+    assert abs(gain - 40) < 12
+    assert abs(day - 16) <= 2
+    assert gain == pytest.approx(since - before, abs=0.11)
+
+
+def test_a_change_that_is_past_is_said_to_be_past(tmp_path):
+    score(tmp_path, *draw_days([0.2] * 10 + [0.7] * 8 + [0.2] * 6))
+    (first, *_) = find_periods(run(tmp_path, by="created:day")[0])
+    assert "points of negative, changed around 2024-01-1" in first
+    assert re.search(r"before, \d+\.\d% (since|until 2024-01-\d\d) \(95% interval", first)
+
+
+def test_no_change_is_said_with_the_first_look(tmp_path):
+    score(tmp_path, *draw_days([0.4] * 20))
+    (line,) = find_periods(run(tmp_path, by="created:day")[0])
+    assert re.match(
+        r"\d+\.\d% of the texts of 2024-01-20 are negative; no change beyond chance, as at every "
+        r"look since 2024-01-0\d$",
+        line,
+    )
+
+
+def test_too_few_labels_tell_no_change(tmp_path):
+    score(tmp_path, *draw_days([0.2] * 10 + [0.9] * 10, labels=2))
+    (line,) = find_periods(run(tmp_path, by="created:day")[0])
+    assert line.endswith(
+        "; too few labels to tell a change: 30 before it and 30 after it are the least"
+    )

@@ -1,0 +1,478 @@
+"""Labels of consecutive periods -> whether the share of a class has changed, at every look.
+
+A corpus grows by a period a week, and somebody looks each week. A test of 5% at each look is wrong
+in far more than 5% of years. Here the probability of any false claim is at most 5% for all looks
+and all classes together, however long the looks go on. No state is kept between the looks: the
+periods so far are looked at again, one after the other, each look with the periods up to it.
+
+**Statistic.** The share of a period is estimated from its own labels, by the difference estimator
+of ``metrics.shares``: mean label plus t times (mean probability of all rows minus mean probability
+of the labelled rows). Errors of the model may change from period to period, because no period
+borrows the error of another. A period without a label of its own says nothing. At look k, for each
+period s before it, z is the difference between the mean share after s and the mean share up to s,
+divided by its standard error. Means are weighted by labels. The variance of the rows after s is at
+least the pooled variance of both sides, and likewise up to s.
+
+**Boundary.** The largest |z| over s is compared with a boundary for each look. It spends the 5% by
+number of labels (K. K. G. Lan and D. L. DeMets, "Discrete sequential boundaries for clinical
+trials", Biometrika 70, 1983, with labels as information): of N labels, the fraction ``spend`` of
+the 5% may have been used. The boundaries that do this come from a simulation of Brownian motion at
+the numbers of labels of these periods (``find_boundaries``), with the same seed each time. Like an
+asymptotic confidence sequence (I. Waudby-Smith et al., "Time-uniform central limit theory and
+asymptotic confidence sequences", Annals of Statistics 52, 2024) it relies on means of
+``MIN_LABELS`` labels and more being nearly normal. A look counts once the labels have grown by 3%
+since the look before that counted.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+LEVEL = 0.05
+"""Probability of any false claim: at any look, of any class."""
+MIN_LABELS = 30
+"""A change needs this many labels before it and after it."""
+_GROWTH = 1.03
+"""A look counts if there are this many times the labels of the last look that counted."""
+_NUM_PATHS = 20_000
+"""Brownian motions by which the boundaries are found."""
+_FOCUS_PART = 0.8
+"""Part of the level for the class that the page is about; the other classes share the rest."""
+_MIN_ERRORS = 3
+"""On each side, the variance is at least the variance with this number of errors of predictions:
+labels may show no error of an accurate model."""
+_MIN_TUNED = 30
+"""With fewer labels, a model takes the tuning of all models together."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """The share of a class has changed, beyond chance at every look."""
+
+    claimed: int
+    """Position of the look, a period, at which a change was first claimed."""
+    look: int
+    """Position of the last look at which a change was beyond chance. The figures below are from it.
+    If later looks count, the share may have changed back."""
+    first: int
+    """Position of the first period after the change, as well as the labels can tell."""
+    before: float
+    """Share in the periods before the change."""
+    since: float
+    """Share in the periods from the change up to ``look``."""
+    low: float
+    high: float
+    """Bounds of ``since - before``: 95% intervals for all looks and changes together."""
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What all looks at K periods have found."""
+
+    first: int | None
+    """Position of the first look at which a change could be claimed; None if there is none."""
+    last: int | None
+    """Position of the last look at which a change could be claimed."""
+    changes: dict[int, Change]
+    """By position of the class."""
+
+
+class _Sums(NamedTuple):
+    """Sums of R groups of rows, in order of time, for V models and C classes."""
+
+    of: dict[str, np.ndarray]
+    """By name, ``(R, 1)`` or ``(R, C)``, see :func:`sampling.add_up`."""
+    period: np.ndarray
+    """``(R,)``, the number of the period of each group, ascending."""
+    model: np.ndarray
+    """``(R,)``, the number of the model of each group."""
+
+    def up_to(self, period: int) -> "_Sums":
+        """Return the groups of the periods up to one of them."""
+        end = int(np.searchsorted(self.period, period, side="right"))
+        of = {name: values[:end] for name, values in self.of.items()}
+        return _Sums(of, self.period[:end], self.model[:end])
+
+    def by_period(self, values: np.ndarray) -> np.ndarray:
+        """Add up ``(R, ...)`` values by period."""
+        return _add_up(values, self.period)
+
+
+class _Spans(NamedTuple):
+    """Sums over spans of consecutive periods: ``(S, 1)``, or ``(S, C)`` by class.
+
+    n are the labels of a period, m the effective size of its sample, and a is the fraction of its
+    rows that the sample stands for.
+    """
+
+    labels: np.ndarray
+    """Σ n."""
+    share: np.ndarray
+    """By class: Σ n share."""
+    estimated: np.ndarray
+    """Σ n² a² left / m: times the variance of a labelled row, the variance of the estimates."""
+    drawn: np.ndarray
+    """Σ n² / rows: times the variance of a row, the variance of the rows themselves."""
+    rows: np.ndarray
+    size: np.ndarray
+    """Σ m."""
+    num_rows: np.ndarray
+    """Effective rows of the sample."""
+    square: np.ndarray
+    product: np.ndarray
+    """By class: Σ m u² and Σ m u, where the mean of u = y - t p + t mean(p) is the share."""
+
+    def minus(self, other: "_Spans") -> "_Spans":
+        """Subtract the sums over the first part of each span."""
+        return _Spans(*(mine - theirs for mine, theirs in zip(self, other, strict=True)))
+
+    def at(self, periods: np.ndarray) -> "_Spans":
+        """Choose spans."""
+        return _Spans(*(values[periods] for values in self))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """The share, ``(S, C)``."""
+        return np.asarray(self.share / self.labels)
+
+    @property
+    def squares(self) -> np.ndarray:
+        """Sum of squares of u around the share, ``(S, C)``."""
+        around = self.square - 2 * self.mean * self.product + self.mean**2 * self.size
+        return np.asarray(np.maximum(around, 0))
+
+    @property
+    def row_variance(self) -> np.ndarray:
+        """Variance of the labels of rows, by Laplace's rule so that it is above 0, ``(S, C)``."""
+        share = (self.mean * self.rows + 1) / (self.rows + 2)
+        return np.asarray(np.clip(share * (1 - share), 0, 0.25))
+
+
+class _Comparison(NamedTuple):
+    """The periods after S changes by those before, for C classes: ``(S, C)`` each."""
+
+    before: np.ndarray
+    since: np.ndarray
+    error: np.ndarray
+    """Standard error of the difference."""
+
+    @property
+    def z(self) -> np.ndarray:
+        """The difference by its standard error."""
+        return np.asarray((self.since - self.before) / self.error)
+
+
+def spend(labels: np.ndarray) -> np.ndarray:
+    """Return the fraction of the level that may be used up to some numbers of labels.
+
+    With j the doublings of twice ``MIN_LABELS``, j⁴ / (j⁴ + 10): half of it by 206 labels. It never
+    reaches 1, so a look at any later time has a level of its own.
+
+    Example:
+        >>> spend(np.array([60, 206, 300, 1560, 100_000])).round(3).tolist()
+        [0.0, 0.501, 0.744, 0.98, 0.999]
+    """
+    doublings = np.log2(np.maximum(labels / (2 * MIN_LABELS), 1))
+    return np.asarray(doublings**4 / (doublings**4 + 10))
+
+
+@lru_cache(maxsize=16)
+def find_boundaries(labels: tuple[float, ...]) -> np.ndarray:
+    """Find the boundary of |z| at each of some looks, for one test of ``LEVEL``.
+
+    At each look as many paths cross as the level allows that is spent up to it. The paths are
+    drawn look by look, so a later look does not change the boundaries of earlier ones.
+
+    Args:
+        labels: Labels up to each look, ascending; a change may be after each look but the last.
+
+    Returns:
+        A boundary for each look; infinite where no change can be claimed.
+
+    Example:
+        52 weeks of 6 labels: the first change can be claimed in week 12.
+
+        >>> boundaries = find_boundaries(tuple(6.0 * week for week in range(5, 53)))
+        >>> int(np.isfinite(boundaries).argmax()) + 5, bool(3.3 < boundaries[30] < 3.6)
+        (13, True)
+    """
+    random = np.random.default_rng(0)
+    total = np.array(labels)
+    step = np.sqrt(np.diff(total, prepend=0.0))
+    allowed = (LEVEL * _NUM_PATHS * spend(total)).astype(np.int64)
+    paths = np.zeros((len(total), _NUM_PATHS), np.float32)
+    path = np.zeros(_NUM_PATHS)
+    is_left = np.ones(_NUM_PATHS, bool)
+    boundaries = np.full(len(total), np.inf)
+    for look, size in enumerate(total):
+        path = path + step[look] * random.standard_normal(_NUM_PATHS)
+        paths[look] = path
+        num_before = int(np.searchsorted(total, size - MIN_LABELS, side="right"))
+        num_crossing = allowed[look] - (_NUM_PATHS - is_left.sum())
+        if num_before == 0 or num_crossing <= 0:
+            continue
+        largest = _find_largest(paths[:num_before], path, total[:num_before], size)
+        boundaries[look] = np.sort(largest[is_left])[-num_crossing - 1]
+        is_left &= largest <= boundaries[look]
+    return boundaries
+
+
+def _find_largest(
+    before: np.ndarray, path: np.ndarray, labels_before: np.ndarray, labels: float
+) -> np.ndarray:
+    """Return the largest |z| of each of P paths over the S possible changes.
+
+    Args:
+        before: ``(S, P)``, the paths at the changes.
+        path: ``(P,)``, the paths at the look.
+        labels_before: ``(S,)``, labels at the changes.
+        labels: Labels at the look.
+    """
+    largest = np.zeros(before.shape[1], np.float32)
+    for at_change, number in zip(before, labels_before, strict=True):
+        fraction = number / labels
+        scale = 1 / np.sqrt(labels * fraction * (1 - fraction))
+        gap = at_change - np.float32(fraction) * path.astype(np.float32)
+        np.maximum(largest, np.float32(scale) * np.abs(gap), out=largest)
+    return largest
+
+
+def find_changes(
+    sums: pd.DataFrame, *, period: np.ndarray, model: np.ndarray, focus: int = 0
+) -> Looks:
+    """Look at periods one after the other, as somebody does who looks after each of them.
+
+    Args:
+        sums: Sums of R groups of rows for C classes, see :func:`sampling.add_up`.
+        period: ``(R,)``, the number of the period of each group, from 0 to K - 1 in order of time.
+        model: ``(R,)``, the number of the model that predicted each group, from 0.
+        focus: Position of the class that gets most of the level.
+
+    Example:
+        10 weeks of 1,000 rows, of which 30 are labelled. 20% are positive, and 60% from the sixth
+        week on. The model knows nothing.
+
+        >>> from sentiflow.metrics import sampling
+        >>> week = np.repeat(np.arange(10), 1000)
+        >>> place = np.tile(np.arange(1000), 10)
+        >>> positive = place < np.where(week < 5, 6, 18)
+        >>> sums = sampling.add_up(
+        ...     pd.DataFrame({"week": week}),
+        ...     prediction=np.zeros(10_000, int),
+        ...     probabilities=np.full((10_000, 2), 0.5),
+        ...     label=np.where(place < 30, positive, -1),
+        ...     weight=np.ones(10_000),
+        ... )
+        >>> looks = find_changes(sums, period=np.arange(10), model=np.zeros(10, int))
+        >>> change = looks.changes[1]
+        >>> change.claimed, change.first, round(change.before, 3), round(change.since, 3)
+        (5, 5, 0.2, 0.6)
+    """
+    order = np.argsort(period, kind="stable")
+    of = {name: sums[name].to_numpy()[order] for name in sums.columns.unique(level=0)}
+    ordered = _Sums(of, period[order], model[order])
+    ends, labels = _list_looks(_count_labels(ordered))
+    boundaries = find_boundaries(tuple(labels.tolist()))
+    raised = _raise(boundaries, num_classes=of["wy"].shape[1], focus=focus)
+    usable = np.flatnonzero(np.isfinite(boundaries))
+    changes: dict[int, Change] = {}
+    for look in usable:
+        num_before = int(np.searchsorted(labels, labels[look] - MIN_LABELS, side="right"))
+        spans = _measure_spans(ordered.up_to(int(ends[look])))
+        found = _compare(spans, ends[:num_before])
+        is_beyond = np.abs(found.z).max(axis=0) > raised[look]
+        for code in np.flatnonzero(is_beyond).tolist():
+            earlier = changes.get(code)
+            changes[code] = _describe(
+                found,
+                code,
+                ends[:num_before],
+                look=int(ends[look]),
+                claimed=earlier.claimed if earlier else int(ends[look]),
+                boundary=float(raised[look, code]),
+            )
+    return Looks(
+        first=int(ends[usable[0]]) if len(usable) else None,
+        last=int(ends[usable[-1]]) if len(usable) else None,
+        changes=changes,
+    )
+
+
+def _describe(
+    found: _Comparison, code: int, ends: np.ndarray, *, look: int, claimed: int, boundary: float
+) -> Change:
+    """Describe the change of a class that is furthest beyond chance.
+
+    Args:
+        found: Comparisons for S changes.
+        code: Position of the class.
+        ends: ``(S,)``, the last period before each change.
+        look: Position of this look.
+        claimed: Position of the first look at which a change was beyond chance.
+        boundary: The boundary of |z|.
+    """
+    best = int(np.abs(found.z[:, code]).argmax())
+    before = float(found.before[best, code])
+    since = float(found.since[best, code])
+    reach = boundary * float(found.error[best, code])
+    return Change(
+        claimed=claimed,
+        look=look,
+        first=int(ends[best]) + 1,
+        before=before,
+        since=since,
+        low=max(since - before - reach, -1.0),
+        high=min(since - before + reach, 1.0),
+    )
+
+
+def _raise(boundaries: np.ndarray, *, num_classes: int, focus: int) -> np.ndarray:
+    """Raise the boundaries of looks for several classes: ``(looks, C)``.
+
+    Two classes are one test, because their shares add up to 1. Of more classes, the focus has
+    ``_FOCUS_PART`` of the level, and the others share the rest. For a part f of the level, 2.5
+    ln(1 / f) is added to the square of the boundary. Tails of a normal distribution would need 2
+    ln(1 / f), and the largest of many |z| has a somewhat longer tail.
+    """
+    part = np.ones(num_classes)
+    if num_classes > 2:
+        part[:] = (1 - _FOCUS_PART) / (num_classes - 1)
+        part[focus] = _FOCUS_PART
+    return np.sqrt(boundaries[:, None] ** 2 - 2.5 * np.log(part))
+
+
+def _count_labels(sums: _Sums) -> np.ndarray:
+    """Count the labels of each of K periods: as many as give the same variance without predictions.
+
+    If every row has a label, these are the rows. A period whose sample is empty has none.
+    """
+    spans = _measure_spans(sums)
+    return np.diff(spans.labels[:, 0], prepend=0.0)
+
+
+def _list_looks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """List the looks that count.
+
+    Args:
+        labels: Labels of each of K periods.
+
+    Returns:
+        The period of each look, and the labels up to it. The first has ``MIN_LABELS``, and each
+        next one ``_GROWTH`` times the labels of the last one.
+    """
+    total = labels.cumsum()
+    ends = []
+    needed = float(MIN_LABELS)
+    for number, so_far in enumerate(total.tolist()):
+        if so_far >= needed:
+            ends.append(number)
+            needed = so_far * _GROWTH
+    at = np.array(ends, np.int64)
+    return at, total[at]
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _measure_spans(sums: _Sums) -> _Spans:
+    """Measure the spans from the first period to each of K periods."""
+    of = sums.of
+    tuning = _tune(sums)[sums.model]
+    add = sums.by_period
+    w = add(of["w"])
+    ww = add(of["ww"])
+    rows = add(of["rows"])
+    population = add(of["population"])
+    size = np.where(w > 0, w**2 / ww, 0)
+    num_rows = np.where(w > 0, w**2 / add(of["square"]), 0)
+    left = np.maximum(1 - num_rows / population, 0)
+
+    # e = y - t p, and u = e + t mean(p).
+    shift = np.nan_to_num(add(tuning * of["p"]) / population)
+    of_sample = np.nan_to_num(add(of["wy"] - tuning * of["wp"]) / w)
+    wwe = add(of["wwy"] - tuning * of["wwp"])
+    wwee = add(of["wwyy"] - 2 * tuning * of["wwyp"] + tuning**2 * of["wwpp"])
+    factor = np.where(w > 0, size / ww, 0)
+    square = factor * (wwee + 2 * shift * wwe + shift**2 * ww)
+    product = factor * (wwe + shift * ww)
+
+    fraction = population / rows
+    share = add(of["counted"]) / rows + fraction * (of_sample + shift)
+    per_label = np.where(population > 0, fraction**2 * left / size, 0)
+    is_known = (w > 0) | (population == 0)
+    n = np.where(is_known, 1 / (per_label + 1 / rows), 0)
+    per_period = _Spans(
+        labels=n,
+        share=n * share,
+        estimated=np.where(is_known, n**2 * per_label, 0),
+        drawn=n**2 / rows,
+        rows=np.where(is_known, rows, 0),
+        size=size,
+        num_rows=num_rows,
+        square=square,
+        product=product,
+    )
+    return _Spans(*(values.cumsum(axis=0) for values in per_period))
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _tune(sums: _Sums) -> np.ndarray:
+    """Find the tuning t of each of V models, ``(V, 1)``, as in ``metrics.shares``.
+
+    Any fixed t gives shares without bias. A model with few labels takes the t of all models.
+    """
+    every = np.zeros_like(sums.model)
+    of_all = _tune_groups(sums.of, every)
+    of_each = _tune_groups(sums.of, sums.model)
+    num_labelled = _add_up(sums.of["clusters"], sums.model)
+    return np.where(num_labelled >= _MIN_TUNED, of_each, of_all)
+
+
+def _tune_groups(of: dict[str, np.ndarray], group: np.ndarray) -> np.ndarray:
+    """Find the tuning of each group of rows, ``(groups, 1)``."""
+    w = _add_up(of["w"], group)
+    total = _add_up(of["population"], group)
+    y = _add_up(of["wy"], group) / w
+    p = _add_up(of["wp"], group) / w
+    covariance = (_add_up(of["wyp"], group) / w - y * p).sum(axis=1, keepdims=True)
+    mean = _add_up(of["p"], group) / total
+    spread = (_add_up(of["pp"], group) / total - mean**2).sum(axis=1, keepdims=True)
+    return np.nan_to_num(np.clip(covariance / spread, 0, 1))
+
+
+def _add_up(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+    """Add up ``(R, C)`` values by group: ``(groups, C)``."""
+    found = np.zeros((int(group.max()) + 1, values.shape[1]))
+    np.add.at(found, group, values)
+    return found
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _compare(spans: _Spans, ends: np.ndarray) -> _Comparison:
+    """Compare the periods after each of S changes with those before it.
+
+    Args:
+        spans: Spans from the first period to each period; the last one is the look.
+        ends: ``(S,)``, the last period before each change.
+    """
+    before = spans.at(ends)
+    since = spans.at(np.full(len(ends), -1)).minus(before)
+    freedom = before.size + since.size - 3
+    pooled = (before.squares + since.squares) / np.maximum(freedom, 1)
+    of_all = spans.at(np.array([-1])).row_variance
+    variance = _vary(before, pooled, of_all) + _vary(since, pooled, of_all)
+    return _Comparison(before.mean, since.mean, np.sqrt(variance))
+
+
+def _vary(spans: _Spans, pooled: np.ndarray, row_variance: np.ndarray) -> np.ndarray:
+    """Return the variance of the shares of some spans, rather too large than too small.
+
+    A span that lacks a rare class by chance would have a small variance. So the variances of a
+    labelled row and of a row are at least ``pooled`` and ``row_variance``, those of both sides.
+    """
+    own = spans.squares / np.maximum(spans.size - 2, 1)
+    least = _MIN_ERRORS * spans.size / np.maximum(spans.num_rows, 1) ** 2
+    per_label = np.maximum(np.maximum(own, pooled), least)
+    per_row = np.maximum(spans.row_variance, row_variance)
+    return np.asarray((per_label * spans.estimated + per_row * spans.drawn) / spans.labels**2)
