@@ -21,7 +21,8 @@ def expected_maximum(number: int) -> float:
     x = np.linspace(0, 10, 10_001)
     below = special.ndtr(x)
     above = special.ndtr(-x)
-    return float(np.trapezoid(1 - below**number - above**number, x))
+    mean = float(np.trapezoid(1 - below**number - above**number, x))
+    return max(0.0, mean)  # of a single one, 0 up to rounding
 
 
 def selection_bias(number: int, *, disagreement: float, num_rows: int) -> float:

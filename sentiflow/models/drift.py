@@ -20,10 +20,11 @@ LARGE_DIFFERENCE = 0.1
 MIN_SHIFT = 0.03
 """A smaller difference between two shares of predictions is not told, even if it is beyond chance;
 nor is a smaller fraction of texts with other probabilities."""
-LEVEL = 0.05 / 52
+LEVEL = 0.04 / 52
 """Probability that one look finds a drift of predictions by chance. A weekly job looks 52 times a
-year, so at most one year in twenty has such a look (C. E. Bonferroni, 1936). It holds however the
-looks depend on each other, and needs no state between them."""
+year, so at most 4% of years have such a look (C. E. Bonferroni, 1936). It holds however the looks
+depend on each other, and needs no state between them. The promise is 5%: small p-values of the
+chi-square test are somewhat too small."""
 _MIN_EXPECTED = 10
 """Minimum expected rows, of either corpus, in a pool of the chi-square test."""
 

@@ -166,7 +166,7 @@ def _describe_changes(trends: ShareTable, item: Breakdown, focus: str) -> list[C
     """
     looks = trends.looks[item.by]
     periods = [write_period(period, item.unit) for period in item.of(focus)["period"]]
-    conclusions = []
+    conclusions: list[Conclusion] = []
     for code, name in enumerate(trends.classes):
         change = looks.changes.get(code)
         if change and name == focus:

@@ -163,8 +163,10 @@ def _find_changes(
     """Look for a change of a share over time, for each key that is a time."""
     looks = {}
     for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
-        of_periods = sums.by([name]) if unit else ()
-        if len(of_periods):
+        if not unit:
+            continue
+        of_periods = sums.by([name])
+        if len(of_periods):  # not all rows lack a time
             index = of_periods.index
             looks[name] = share_changes.find_changes(
                 of_periods,

@@ -249,6 +249,42 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
     found = promotion.promote(settings.load(config))
     assert found.comparison.num_judged == 3
     assert "3 versions have been compared on these test rows" in promotion.to_text(found)
+    assert re.search(r"looks \d+\.\d points better than it is", promotion.to_text(found))
+
+
+def test_the_limit_falls_with_each_comparison_on_the_same_test_rows(
+    config, register, good, bad, tmp_path
+):
+    register(bad)
+    first = promotion.promote(settings.load(config))  # there is no champion to compare with
+    assert (first.promoted, first.comparison.num_compared) == (True, 0)
+    again = str(tmp_path / "again")
+    ModelPackage.load(bad).save(again, lineage={"training": {"fingerprint": "another"}})
+    register(again)
+    for _ in range(2):  # a comparison that is read from the tag counts once
+        assert promotion.promote(settings.load(config)).comparison.num_compared == 1
+    register(good)
+    found = promotion.promote(settings.load(config))
+    assert (found.refused, found.comparison.num_compared) == (True, 2)
+    said = "p = 0.07 is above 0.025, the limit of comparison 2 on the same test rows; new test rows"
+    assert said in promotion.to_text(found)
+    assert aliases(config) == {CANDIDATE: 3, CHAMPION: 1}
+
+
+def test_a_comparison_too_long_for_a_tag_is_counted(config, register, good, bad, monkeypatch):
+    monkeypatch.setattr(champion_test, "_MAX_TAG_LENGTH", 200)
+    register(good)
+    promotion.promote(settings.load(config))
+    register(bad)
+    for _ in range(2):
+        assert promotion.promote(settings.load(config)).comparison.num_compared == 1
+    name = settings.load(config).name
+    key = champion_test._COMPARISON
+    uri = mlflow_store.default_uri(settings.load(config).tracking.uri)
+    data = manifest.read(settings.load(config).train.prepared_uri)["fingerprint"]
+    tags = model_registry.find_tagged(name, champion_test._TEST_DATA, data, tracking_uri=uri)
+    assert champion_test._find_compared(tags, data) == {2}
+    assert len(tags[2][key]) <= 200
 
 
 def test_force_sets_the_alias_and_scores_nothing(config, register, good, bad, tmp_path):
