@@ -33,6 +33,9 @@ import pandas as pd
 
 LEVEL = 0.05
 """Probability of any false claim: at any look, of any class."""
+_SPENT = 0.9 * LEVEL
+"""The part of it that the boundaries spend. The rest is for estimated variances and for means that
+are not quite normal."""
 MIN_LABELS = 30
 """A change needs this many labels before it and after it."""
 _GROWTH = 1.03
@@ -181,7 +184,7 @@ def spend(labels: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def find_boundaries(labels: tuple[float, ...]) -> np.ndarray:
-    """Find the boundary of |z| at each of some looks, for one test of ``LEVEL``.
+    """Find the boundary of |z| at each of some looks, for one test of the level ``_SPENT``.
 
     At each look as many paths cross as the level allows that is spent up to it. The paths are
     drawn look by look, so a later look does not change the boundaries of earlier ones.
@@ -202,7 +205,7 @@ def find_boundaries(labels: tuple[float, ...]) -> np.ndarray:
     random = np.random.default_rng(0)
     total = np.array(labels)
     step = np.sqrt(np.diff(total, prepend=0.0))
-    allowed = (LEVEL * _NUM_PATHS * spend(total)).astype(np.int64)
+    allowed = (_SPENT * _NUM_PATHS * spend(total)).astype(np.int64)
     paths = np.zeros((len(total), _NUM_PATHS), np.float32)
     path = np.zeros(_NUM_PATHS)
     is_left = np.ones(_NUM_PATHS, bool)

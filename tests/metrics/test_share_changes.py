@@ -133,7 +133,7 @@ def test_fully_labelled_periods_of_one_text_claim_nothing():
     """A period without an error of estimation has the chance of its texts."""
     rng = np.random.default_rng(4)
     found = []
-    for _ in range(100):
+    for _ in range(40):
         sums = draw_periods(rng, np.full(120, 0.1), MODERATE, 1, num_rows=1)
         found.append(bool(look(sums).changes))
     assert np.mean(found) <= 0.05
@@ -166,7 +166,7 @@ def test_the_boundary_keeps_its_level_for_any_labels_of_periods():
         gap = paths[:, : len(part)] - part * paths[:, [number]]
         z = np.abs(gap) / np.sqrt(size * part * (1 - part))
         is_beyond |= (z > boundaries[number]).any(axis=1)
-    spent = 0.05 * share_changes.spend(labels[-1])
+    spent = share_changes._SPENT * share_changes.spend(labels[-1])
     assert abs(is_beyond.mean() - spent) < 0.011  # three standard errors
 
 
