@@ -187,7 +187,8 @@ def _describe_change(name: str, change: Change, looks: Looks, periods: Sequence[
     if change.look != looks.last:
         end = f"until {periods[change.look]}"
     meaning = (
-        f"points of {set_apart(name)}, changed around {periods[change.first]}: {change.before:.1%} before, "
+        f"points of {set_apart(name)}, changed around {periods[change.first]}: "
+        f"{change.before:.1%} before, "
         f"{change.since:.1%} {end} (95% interval of the change {low} to {high}, at every look)"
     )
     if change.look != looks.last:
