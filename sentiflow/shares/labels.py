@@ -266,7 +266,7 @@ def _count_unlabelled(
     """Count the unlabelled rows of each group by the first of ``trends.by``.
 
     Raises:
-        UserError: Every row has a label, or there are too many groups.
+        UserError: Every row has a label.
     """
     group = settings.by[0] if settings.by else rows.CONSTANT_KEY
     counts = pd.Series(dtype=np.int64)
@@ -274,7 +274,6 @@ def _count_unlabelled(
         is_open = _is_unlabelled(batch, labelled_by_hand)
         of_batch = batch.keys[group][is_open].value_counts(dropna=False)
         counts = pd.concat([counts, of_batch]).groupby(level=0, dropna=False).sum()
-        rows.check_number(counts, settings)
     if not len(counts):
         raise UserError(
             "every row of the predictions has a label",

@@ -20,9 +20,16 @@ from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SIGNIFICANCE, write_p
 from sentiflow.metrics.share_changes import MIN_LABELS, Change, Looks
 from sentiflow.metrics.share_comparison import compare_with
-from sentiflow.metrics.shares import COUNTED, METHODS, MIN_LABELLED, UNCORRECTED, UNLABELLED
+from sentiflow.metrics.shares import (
+    COUNTED,
+    METHODS,
+    MIN_COMPARED_LABELS,
+    MIN_COMPARED_ROWS,
+    MIN_LABELLED,
+    UNCORRECTED,
+)
 from sentiflow.shares.rows import VERSION
-from sentiflow.shares.table import Breakdown, ShareTable, choose_focus
+from sentiflow.shares.table import MAX_SHOWN, Breakdown, ShareTable, choose_focus
 
 
 class Conclusion(NamedTuple):
@@ -40,7 +47,9 @@ _FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "mo
 MAX_OPEN = 20
 """A table by both of ``trends.by`` is folded if it has more than this number of lines."""
 MAX_ROWS = 500
-"""Maximum number of groups or periods in a table of the page."""
+"""Maximum number of periods in a table of the page."""
+MINIMUM = f"{MIN_COMPARED_ROWS} texts and {MIN_COMPARED_LABELS} labels"
+"""What a group or period needs, so that it is compared with others; for messages."""
 
 
 def choose_class(trends: ShareTable) -> str:
@@ -79,14 +88,31 @@ def draw_conclusions(trends: ShareTable) -> list[Conclusion]:
     for item in trends.breakdowns[1:]:
         lines = item.of(focus)
         is_by_column = not item.unit and not item.is_by_both and item.by != VERSION
-        if is_by_column:
-            known = lines[~tells_nothing(lines)].reset_index(drop=True)
-            if len(known) > 1:
-                conclusions.append(_describe_highest(known, item.by))
         is_by_time = item.unit and not item.has_groups
-        if is_by_time and len(lines) > 1:
+        if len(lines) < 2:
+            continue
+        if is_by_time:
             conclusions += _describe_changes(trends, item, focus)
+        elif is_by_column:
+            conclusions.append(_describe_groups(lines, item))
     return conclusions
+
+
+def _describe_groups(lines: pd.DataFrame, item: Breakdown) -> Conclusion:
+    """Compare the group with the highest share of a class with the others, if there are enough.
+
+    Args:
+        lines: The shares of the class, a line for each of two groups or more.
+        item: Their breakdown.
+    """
+    comparable = lines[lines["is_comparable"] & ~tells_nothing(lines)].reset_index(drop=True)
+    if len(comparable) > 1:
+        num_left_out = len(lines) - len(comparable)
+        return _describe_highest(comparable, item.by, num_left_out)
+    meaning = (
+        f"groups by {item.by} have at least {MINIMUM} that measure the error: none is compared"
+    )
+    return Conclusion(f"{len(comparable)} of {len(lines):,}", meaning, "groups")
 
 
 def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
@@ -118,22 +144,23 @@ def _describe_share(line: pd.Series) -> Conclusion:
     return Conclusion(share, meaning, "shares")
 
 
-def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
+def _describe_highest(lines: pd.DataFrame, by: str, num_left_out: int) -> Conclusion:
     """Compare the group with the highest share of a class with each other group.
 
     Args:
-        lines: The shares of the class, a line for each of two groups or more.
+        lines: The shares of the class, a line for each of two comparable groups or more.
         by: The column of the groups.
+        num_left_out: Number of groups that are not comparable.
     """
     name = set_apart(lines["class"][0])
     top = int(lines["share"].argmax())
     share = f"{lines['share'][top]:.1%}"
     where = f"{by} {lines['group'][top]}"
-    reservation = _find_reservation(lines.iloc[top])
-    if reservation:
-        meaning = f"is the highest estimate of {name}: {where}, but {reservation}"
-        return Conclusion(share, meaning, "groups")
-    p_values = compare_with(lines["share"].to_numpy(), lines["error"].to_numpy(), top)
+    if num_left_out:
+        where += f", of {len(lines):,} groups with at least {MINIMUM}"
+    p_values = compare_with(
+        lines["share"].to_numpy(), lines["error"].to_numpy(), lines["rows"].to_numpy(), top
+    )
     # The group is the highest only if its difference from each other group is significant. Its own
     # p-value is NaN.
     p_value = float(np.nanmax(p_values))
@@ -142,15 +169,15 @@ def _describe_highest(lines: pd.DataFrame, by: str) -> Conclusion:
         return Conclusion(share, meaning, "groups")
     num_others = int((p_values >= SIGNIFICANCE).sum())
     groups = "groups" if num_others > 1 else "group"
-    others = f"{num_others} other {groups} may have a higher share"
+    others = f"{num_others:,} other {groups} may have a higher share"
     meaning = f"is the highest estimate of {name}: {where}; {others}"
     return Conclusion(share, meaning, "groups")
 
 
 def _find_reservation(line: pd.Series) -> str:
-    """Return why nothing is claimed about a group or period; empty if there is no such reason."""
-    if line.method == UNLABELLED:
-        return "it has no labelled text that is new to the model"
+    """Return why nothing is claimed about a period; empty if there is no such reason."""
+    if not line["is_comparable"]:
+        return f"it has fewer than {MINIMUM.replace(' and ', ' or ')} that measure the error"
     if tells_nothing(line):
         return "its labels are too few to tell"
     return ""
@@ -233,9 +260,8 @@ class Section:
     title: str
     lines: pd.DataFrame
     """Lines of the table, as ``Breakdown.of`` returns them, with four more columns: ``name``, the
-    group or period; ``is_corrected``, whether there is an interval; ``is_higher``, whether the
-    share is higher than in all other groups together, beyond chance; ``is_known``, whether the
-    interval is narrower than 0 to 1."""
+    group or period; ``has_interval``; ``is_higher``, whether the share is higher than in all other
+    groups together, beyond chance; ``is_known``, whether the interval is narrower than 0 to 1."""
     num_left_out: int = 0
     """Lines that are not shown."""
     reference: float = 0
@@ -293,6 +319,7 @@ def render(
         created=created,
         conclusions=conclusions,
         min_labelled=MIN_LABELLED,
+        minimum=MINIMUM.replace(" and ", " or "),
         is_by_hand=bool(settings.labels),
         time_zone=settings.time_zone,
         model=model,
@@ -308,7 +335,7 @@ def render(
 
 
 def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Section:
-    """List the groups with the highest shares, or the last periods.
+    """List the largest groups and the other ones together, or the last periods.
 
     Args:
         item: A breakdown by column or time.
@@ -320,24 +347,53 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
         periods = lines["period"].map(lambda period: write_period(period, item.unit))
         names = names + ", " + periods if item.has_groups else periods
     lines = _mark(lines, names, reference)
-    if item.unit:
-        shown = lines.tail(MAX_ROWS)
+    if not item.unit:
+        shown = arrange_groups(lines)
+        num_left_out = 0
+        if item.other is not None:
+            other = item.other[item.other["class"] == lines["class"][0]]
+            shown = pd.concat([shown, _mark(other, other["group"])])
+            num_left_out = len(lines) - MAX_SHOWN
     else:
-        shown = lines.sort_values("share", ascending=False, kind="stable").head(MAX_ROWS)
+        shown = _choose_periods(lines)
+        num_left_out = len(lines) - len(shown)
     return Section(
         f"By {item.by.replace(', ', ' and ')}",
         shown,
-        num_left_out=len(lines) - len(shown),
+        num_left_out=num_left_out,
         reference=reference,
         is_open=len(shown) <= MAX_OPEN or not item.is_by_both,
     )
+
+
+def arrange_groups(lines: pd.DataFrame) -> pd.DataFrame:
+    """Arrange the ``MAX_SHOWN`` groups with the most texts.
+
+    First those with enough texts and labels, the highest share first; then the others, the largest
+    first.
+    """
+    largest = lines.nlargest(MAX_SHOWN, "rows")
+    ranked = largest[largest["is_comparable"]]
+    ranked = ranked.sort_values("share", ascending=False, kind="stable")
+    return pd.concat([ranked, largest[~largest["is_comparable"]]])
+
+
+def _choose_periods(lines: pd.DataFrame) -> pd.DataFrame:
+    """Choose the last ``MAX_ROWS`` periods; or all periods of the groups with the most texts."""
+    if len(lines) <= MAX_ROWS or lines["group"].isna().all():
+        return lines.tail(MAX_ROWS)
+    of_group = lines.groupby("group")["rows"].agg(["sum", "size"])
+    largest = of_group.sort_values("sum", ascending=False, kind="stable")
+    is_shown = largest["size"].cumsum() <= MAX_ROWS
+    is_shown.iloc[0] = True  # even if it has more periods
+    return lines[lines["group"].isin(largest.index[is_shown])].tail(MAX_ROWS)
 
 
 def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.DataFrame:
     """Add the columns of ``Section.lines``."""
     return lines.assign(
         name=names,
-        is_corrected=lines["method"] != UNCORRECTED,
+        has_interval=lines["low"].notna(),
         is_higher=(lines["p_adjusted"] < SIGNIFICANCE) & (lines["share"] > reference),
         is_known=~tells_nothing(lines),
     )

@@ -64,7 +64,7 @@ def collect(
         finder: Finds the labels. It has not seen any row yet.
 
     Raises:
-        UserError: There are no predictions, or too many groups.
+        UserError: There are no predictions.
     """
     num_classes = len(manifest.find_classes(scored))
     cell_counts = {}
@@ -94,23 +94,11 @@ def collect(
         )
         sums.append(of_batch)
         if len(sums) == _MAX_PARTS:
-            sums = [_merge(sums, settings)]
+            sums = [sampling.merge(sums)]
     if not sums:
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    return PredictionSums(table=_merge(sums, settings), cell_counts=cell_counts)
+    return PredictionSums(table=sampling.merge(sums), cell_counts=cell_counts)
 
 
 def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:
     return sampling.count_cells(batch.prediction, batch.probabilities, weight)
-
-
-def _merge(sums: list[pd.DataFrame], settings: TrendsSettings) -> pd.DataFrame:
-    """Add up the sums of some batches, and check the number of groups.
-
-    Raises:
-        UserError: There are too many groups.
-    """
-    merged = sampling.merge(sums)
-    keys = [name for name in merged.index.names if name not in (_AUTHOR, VERSION)]
-    rows.check_number(merged.groupby(level=keys, dropna=False).size(), settings)
-    return merged

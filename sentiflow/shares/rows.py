@@ -20,8 +20,6 @@ CONSTANT_KEY = ""
 """A key with the same value in all rows: it makes one group of them."""
 VERSION = "model_version"
 """A key that is always there: errors are measured for each version of the model separately."""
-MAX_GROUPS = 10_000
-"""Maximum number of groups."""
 
 
 @dataclass(frozen=True)
@@ -214,20 +212,3 @@ def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Arra
             f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"
         )
     return times.parse(written, time_format)
-
-
-def check_number(groups: pd.DataFrame | pd.Series, settings: TrendsSettings) -> None:
-    """Check that there are not too many groups.
-
-    Args:
-        groups: A row for each group.
-        settings: Has ``by``, for the message.
-
-    Raises:
-        UserError: There are more than ``MAX_GROUPS`` groups.
-    """
-    if len(groups) > MAX_GROUPS:
-        raise UserError(
-            f"trends.by: {', '.join(settings.by)} gives more than {MAX_GROUPS:,} groups",
-            hint="name columns with fewer values, or a longer unit of time",
-        )

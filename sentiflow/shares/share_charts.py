@@ -10,11 +10,9 @@ from matplotlib.figure import Figure
 from sentiflow.errors import shorten
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, format_percent, to_png
-from sentiflow.shares.page import choose_class, tells_nothing, write_period
+from sentiflow.shares.page import arrange_groups, choose_class, tells_nothing, write_period
 from sentiflow.shares.table import Breakdown, ShareTable
 
-MAX_BARS = 30
-"""Maximum number of groups that are drawn; of more, the groups with the most rows."""
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 """Colors of the classes that are drawn."""
 _STYLES = ("-", "--", "-.", ":")
@@ -75,9 +73,11 @@ def _hide_unknown(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
-    """Draw a bar for each of the largest groups, the highest share first."""
-    largest = item.of(focus).nlargest(MAX_BARS, "rows")
-    chosen = _hide_unknown(largest.sort_values("share", ascending=False, kind="stable"))
+    """Draw a bar for each of the largest groups, in the order of the table, and for the others."""
+    chosen = arrange_groups(item.of(focus))
+    if item.other is not None:
+        chosen = pd.concat([chosen, item.other[item.other["class"] == focus]])
+    chosen = _hide_unknown(chosen)
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.34 * len(chosen)))
     axes = figure.add_subplot(xlabel=f"Share of {focus}")
     share = chosen["share"]

@@ -1,6 +1,7 @@
 """Predictions and labels -> a row for each group, period and class: shares with intervals."""
 
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
 ALL = "all"
 """Name of the table of all rows."""
+MAX_SHOWN = 30
+"""Maximum number of groups on the page: the groups with the most rows. The others are one line."""
 COLUMNS = pa.schema(
     [
         pa.field("by", pa.string(), nullable=False),
@@ -51,10 +54,14 @@ class Breakdown:
     has_groups: bool
     """Whether one of its columns is not a time."""
     table: pd.DataFrame
-    """A row for each class and group, with the columns of ``COLUMNS`` except ``by``, and two more:
-    ``share``, the corrected share or, if there is none, the share of predicted labels; and
-    ``error``, the standard error by which groups are compared. ``group`` holds the values of
-    columns that are not times, ``period`` the beginnings of periods in ``trends.time_zone``."""
+    """A row for each class and group, with the columns of ``COLUMNS`` except ``by``, and three
+    more: ``share``, the corrected share or, if there is none, the share of predicted labels;
+    ``error``, its standard error, by which groups are compared; and ``is_comparable``, whether the
+    group may be. ``group`` holds the values of columns that are not times, ``period`` the
+    beginnings of periods in ``trends.time_zone``."""
+    other: pd.DataFrame | None = None
+    """All rows outside the ``MAX_SHOWN`` largest groups as one group, a row for each class; None
+    for groups by time, or if there are no more groups."""
 
     @property
     def by(self) -> str:
@@ -65,6 +72,10 @@ class Breakdown:
     def is_by_both(self) -> bool:
         """Say whether the groups are by both of ``trends.by``."""
         return len(self.keys) > 1
+
+    def count(self) -> int:
+        """Count the groups, or periods of groups."""
+        return int(self.table["class"].eq(self.table["class"].iloc[0]).sum())
 
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of a class, numbered from 0."""
@@ -110,8 +121,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         uri: The scored directory.
 
     Raises:
-        UserError: A file of labels is wrong, or names rows that are not in the predictions; or
-            there are too many groups.
+        UserError: A file of labels is wrong, or names rows that are not in the predictions.
     """
     classes = manifest.find_classes(scored)
     finder = LabelFinder(scored, settings, uri)
@@ -135,7 +145,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
     return ShareTable(
         classes=classes,
         breakdowns=breakdowns,
-        notes=[*differences, *notes, *_note_gaps(settings, breakdowns)],
+        notes=[*differences, *notes, *_note_gaps(settings, breakdowns), *_note_methods(breakdowns)],
         num_rows=int(totals["rows"]),
         num_sample=int(totals["labelled"]),
         num_counted=int(totals["counted"]),
@@ -264,12 +274,34 @@ def _estimate_by(
     table = _estimate(sums, classes, columns, time)
     if not can_compare:
         table["p_adjusted"] = np.nan
+    other = None
+    if columns and not time and len(table) > MAX_SHOWN * len(classes):
+        other = _estimate_other(sums, classes, columns)
     return Breakdown(
         keys=tuple(name for name in chosen if name != CONSTANT_KEY),
         unit=units.get(time, ""),
         has_groups=bool(columns),
         table=table,
+        other=other,
     )
+
+
+class _Numbered(NamedTuple):
+    """The groups of sums by key and model."""
+
+    of_row: np.ndarray
+    """The number of the group of each row of the sums."""
+    keys: pd.DataFrame
+    """The keys of each group, by number."""
+
+
+def _number_groups(sums: pd.DataFrame, columns: list[str]) -> _Numbered:
+    """Number the groups of sums by key and model, which may have a row for each model."""
+    index = sums.index.to_frame(index=False)
+    by = [name for name in index if name != VERSION or VERSION in columns]
+    # ``sums`` are sorted by their keys, so group n is row n of ``keys``.
+    of_row = index.groupby(by).ngroup().to_numpy()
+    return _Numbered(of_row, index[by].drop_duplicates().reset_index(drop=True))
 
 
 def _estimate(
@@ -283,22 +315,56 @@ def _estimate(
         columns: The keys that are not times.
         time: The key that is a time; empty for none.
     """
-    index = sums.index.to_frame(index=False)
-    by = [name for name in index if name != VERSION or VERSION in columns]
-    # ``sums`` are sorted by their keys, so group n is row n of ``keys``.
-    group_of_row = index.groupby(by).ngroup().to_numpy()
-    keys = index[by].drop_duplicates().reset_index(drop=True)
-    groups = keys[columns].agg(", ".join, axis=1) if columns else None
+    group_of_row, keys = _number_groups(sums, columns)
+    groups = None
+    if columns:
+        groups = keys[columns[0]].astype(str)
+        for name in columns[1:]:
+            groups = groups + ", " + keys[name].astype(str)
     found = _estimate_by_model(sums, group_of_row, groups if time else None)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = compare_with_others(found)
-        p_adjusted[found.method == shares.UNLABELLED] = np.nan  # no label supports a claim
+    return _to_table(found, classes, p_adjusted, groups, keys[time] if time else pd.NaT)
+
+
+def _estimate_other(
+    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str]
+) -> pd.DataFrame:
+    """Estimate the shares in all rows outside the ``MAX_SHOWN`` largest groups.
+
+    They are one more group beside the largest ones, with the labels of all of them.
+
+    Args:
+        sums: Sums by keys and model.
+        classes: The classes.
+        columns: The keys, which are not times.
+    """
+    group_of_row, keys = _number_groups(sums, columns)
+    rows = np.bincount(group_of_row, sums["rows", 0])
+    place = np.full(len(keys), MAX_SHOWN)
+    place[np.argsort(-rows, kind="stable")[:MAX_SHOWN]] = np.arange(MAX_SHOWN)
+    versions = sums.index.get_level_values(VERSION)
+    joined = sums.groupby([place[group_of_row], versions]).sum()
+    found = _estimate_by_model(joined, joined.index.get_level_values(0).to_numpy(), None)
+    name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
+    table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
+    return table.iloc[MAX_SHOWN :: MAX_SHOWN + 1].reset_index(drop=True)
+
+
+def _to_table(
+    found: shares.Shares,
+    classes: tuple[str, ...],
+    p_adjusted: np.ndarray,
+    groups: pd.Series | str | None,
+    periods: Any,
+) -> pd.DataFrame:
+    """Make a table as in ``Breakdown.table``: all groups for the first class, then for the next."""
     tables = []
     for code, name in enumerate(classes):
         of_class = {
             "group": groups,
-            "period": keys[time] if time else pd.NaT,
+            "period": periods,
             "rows": found.rows.astype(np.int64),
             "labelled": found.labelled.astype(np.int64),
             "method": found.method,
@@ -309,6 +375,7 @@ def _estimate(
             "high": found.high[:, code],
             "error": found.error[:, code],
             "p_adjusted": p_adjusted[:, code],
+            "is_comparable": found.is_comparable,
         }
         tables.append(pd.DataFrame(of_class))
     table = pd.concat(tables, ignore_index=True)
@@ -364,6 +431,29 @@ def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[st
         num_missing = num_rows[ALL] - num_rows.get(by, 0)
         if unit and num_missing:
             notes.append(f"{num_missing:,} rows have no time in {column} and are in no period")
+    return notes
+
+
+def _note_methods(breakdowns: list[Breakdown]) -> list[str]:
+    """Say where groups have no interval, or predicted shares in place of corrected ones."""
+    notes = []
+    for item in breakdowns:
+        method = item.of(item.table["class"].iloc[0])["method"]
+        num_unbounded = int((method == shares.UNBOUNDED).sum())
+        if num_unbounded:
+            coarser = "a longer unit of time" if item.unit else "a column with fewer values"
+            notes.append(
+                f"{item.by}: too few labels for groups: {num_unbounded:,} of {len(method):,} have "
+                "no interval, because fewer than two labels in a labelled group do not tell how "
+                f"much the groups differ; label more rows, or name {coarser}"
+            )
+        num_predicted = int((method == shares.PREDICTED).sum())
+        if num_predicted:
+            notes.append(
+                f"{item.by}: on the labelled texts the share of predicted labels is nearer to the "
+                f"groups' shares than the corrected share, so {num_predicted:,} of "
+                f"{len(method):,} groups have it (predicted)"
+            )
     return notes
 
 

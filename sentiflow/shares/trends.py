@@ -75,7 +75,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     """Measure the shares and render the page; return the manifest.
 
     Raises:
-        UserError: A file of labels is wrong, or there are too many groups.
+        UserError: A file of labels is wrong.
     """
     began = time.monotonic()
     config = plan.config

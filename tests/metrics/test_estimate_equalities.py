@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -100,19 +99,17 @@ def test_equal_weights_of_any_size_are_no_weights():
 
 @settings(max_examples=50, deadline=None)
 @given(corpora(min_label=0))
-def test_if_all_rows_are_labelled_the_shares_are_counted_with_the_error_of_the_binomial(rows):
+def test_if_all_rows_are_labelled_the_shares_are_counted_and_known(rows):
     found = shares.estimate(add_up(**rows))
     assert set(found.method) == {COUNTED}
     for number, group in enumerate(np.unique(rows["group"])):
         label = rows["label"][rows["group"] == group]
         counted = np.bincount(label, minlength=found.share.shape[1]) / len(label)
-        binomial = scipy.stats.binom.std(len(label), counted) / len(label)
         assert found.share[number] == pytest.approx(counted)
-        assert found.error[number] == pytest.approx(binomial)
-        # A class that no row of the group has, or every row, keeps the interval of a sample.
-        mixed = (counted > 0) & (counted < 1)
-        assert found.low[number, mixed] == pytest.approx(counted[mixed])
-        assert found.high[number, mixed] == pytest.approx(counted[mixed])
+        assert found.error[number].tolist() == [0] * len(counted)
+    np.testing.assert_array_equal(found.low, found.share)
+    np.testing.assert_array_equal(found.high, found.share)
+    assert found.measured.tolist() == found.rows.tolist()
 
 
 @settings(max_examples=50, deadline=None)
@@ -127,6 +124,7 @@ def test_rows_that_are_only_counted_have_the_shares_of_rows_that_are_all_in_the_
         )
     np.testing.assert_array_equal(only_counted.low, only_counted.share)
     np.testing.assert_array_equal(only_counted.high, only_counted.share)
+    np.testing.assert_array_equal(only_counted.measured, sample.measured)
 
 
 @settings(max_examples=50, deadline=None)
@@ -222,14 +220,15 @@ def test_two_strata_alike_have_the_share_of_each_and_an_interval_narrower_by_the
     assert joined.rows == 2 * plain.rows
 
 
-def groups_of(share, error):
-    """Make groups of 100 rows with these shares and standard errors of one class."""
+def groups_of(share, error, rows=100):
+    """Make groups of some rows with these shares and standard errors of one class."""
     of_class = np.array(share)[:, None]
-    hundred = np.full(len(share), 100)
+    hundred = np.full(len(share), rows)
     method = np.full(len(share), CORRECTED)
     return Shares(
         rows=hundred,
         labelled=hundred,
+        measured=hundred,
         method=method,
         predicted=of_class,
         share=of_class,
@@ -246,7 +245,7 @@ ERROR = st.floats(0.01, 0.2)
 @given(SHARE, SHARE, ERROR, ERROR)
 def test_of_two_groups_the_others_are_the_other_one(first, second, error, other):
     both = groups_of([first, second], [error, other])
-    p_value = share_comparison.compare_with(both.share[:, 0], both.error[:, 0], 0)[1]
+    p_value = share_comparison.compare_with(both.share[:, 0], both.error[:, 0], both.rows, 0)[1]
     expected = min(1, 2 * p_value)  # Holm, of two equal p-values
     assert share_comparison.compare_with_others(both)[:, 0] == pytest.approx([expected, expected])
 
@@ -255,8 +254,33 @@ def test_of_two_groups_the_others_are_the_other_one(first, second, error, other)
 def test_equal_groups_do_not_differ(share, error, num_groups):
     alike = groups_of([share] * num_groups, [error] * num_groups)
     np.testing.assert_allclose(share_comparison.compare_with_others(alike), 1, atol=1e-9)
-    of_last = share_comparison.compare_with(alike.share[:, 0], alike.error[:, 0], num_groups - 1)
+    of_last = share_comparison.compare_with(
+        alike.share[:, 0], alike.error[:, 0], alike.rows, num_groups - 1
+    )
     assert of_last[:-1].tolist() == [1] * (num_groups - 1)
+
+
+@given(st.integers(shares.MIN_COMPARED_ROWS, 400), st.floats(0.02, 0.98))
+def test_a_group_of_few_counted_texts_is_no_evidence(rows, share):
+    """A z-test of a share of 0 with its own variance, 0, would be certain."""
+    counted = groups_of([0.0, share], [0.0, 0.0], rows=np.array([rows, 10**6]))
+    p_value = share_comparison.compare_with(
+        counted.share[:, 0], counted.error[:, 0], counted.rows, 0
+    )
+    exact = (1 - share) ** rows  # the chance of no text of the class
+    assert p_value[1] >= 0.5 * exact or exact < 1e-6
+    adjusted = share_comparison.compare_with_others(counted)[:, 0]
+    assert adjusted[0] >= p_value[1]
+
+
+def test_groups_below_the_minimum_are_not_tested_and_do_not_count_for_holm():
+    alike = groups_of([0.5, 0.2, 0.2, 0.2], [0.05] * 4, rows=np.array([1000, 1000, 1000, 29]))
+    found = share_comparison.compare_with_others(alike)[:, 0]
+    assert np.isnan(found[3])
+    of_three = share_comparison.compare_with_others(
+        groups_of([0.5, 0.2, 0.2], [0.05] * 3, rows=np.full(3, 1000))
+    )
+    assert found[0] == pytest.approx(of_three[0, 0], rel=0.2)  # by Holm it would be 4 / 3
 
 
 @settings(max_examples=50, deadline=None)

@@ -101,8 +101,12 @@ def measure_claims(seed, num_draws, num_groups, *args, **options):
             one = shares.Shares(**{name: values[part] for name, values in vars(found).items()})
             share, error = one.share[:, 1], one.error[:, 1]
             top = int(share.argmax())
-            is_highest = np.nanmax(share_comparison.compare_with(share, error, top)) < SIGNIFICANCE
-            of_last = adjust(share_comparison.compare_with(share, error, num_groups - 1)[:-1])
+            is_highest = (
+                np.nanmax(share_comparison.compare_with(share, error, one.rows, top)) < SIGNIFICANCE
+            )
+            of_last = adjust(
+                share_comparison.compare_with(share, error, one.rows, num_groups - 1)[:-1]
+            )
             differs = np.nanmin(share_comparison.compare_with_others(one)) < SIGNIFICANCE
             claims.append(
                 (differs, is_highest, min(of_last) < SIGNIFICANCE, is_highest and top == 0)

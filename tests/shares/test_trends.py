@@ -126,7 +126,7 @@ def test_a_corpus_without_labels_gets_uncorrected_shares_and_a_way_out(tmp_path)
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """A corpus with more texts than there may be groups."""
+    """A corpus of many texts, without labels."""
     folder = tmp_path_factory.mktemp("many")
     score(folder, *draw(12_000))
     return folder
@@ -138,7 +138,6 @@ def many(tmp_path_factory):
         ("brand", "trends.by: the predictions have no column brand; there are airline, created"),
         ("created", "trends.by: created is a time: name a unit, such as created:week"),
         ("airline:day", "trends.by: airline holds no times, but values such as"),
-        ("text", "trends.by: text gives more than 10,000 groups"),
         (
             ["created:day", "created:week"],
             "by may name one column with a unit of time, not 2: created:day, created:week",
@@ -256,8 +255,98 @@ def test_a_group_without_a_label_says_so_and_is_not_claimed_to_differ(tmp_path):
     assert set(united["method"]) == {"unlabelled"}
     assert united["p_adjusted"].isna().all()
     assert united["low"].notna().all()
-    assert "but it has no labelled text that is new to the model" in record["conclusions"][3][1]
+    assert ", of 3 groups with at least 30 texts and 10 labels" in record["conclusions"][3][1]
     assert ">no labelled text<" in (tmp_path / "trends/trends.html").read_text()
+
+
+def group(table, values):
+    """Add the column ``brand`` to a table of ``draw``."""
+    return table.append_column("brand", pa.array(values, pa.string()))
+
+
+def test_any_number_of_groups_is_in_the_table_and_the_largest_are_on_the_page(tmp_path):
+    table, truth = draw(12_000)
+    number = np.arange(12_000)
+    brand = np.where(number < 8000, number % 40, number)  # 40 large ones, and 4,000 of one text
+    label = np.where(np.random.default_rng(0).random(12_000) < 0.2, truth, -1)
+    score(tmp_path, group(table, brand.astype(str)), label, keep=["brand"])
+    record, found = run(tmp_path, by="brand")
+    found = found[(found["by"] == "brand") & (found["class"] == "negative")]
+    assert len(found) == 4040
+    assert found["rows"].sum() == 12_000
+    assert found.loc[found["rows"] == 1, "p_adjusted"].isna().all()
+    assert found.loc[found["rows"] > 1, "p_adjusted"].notna().all()
+    page = (tmp_path / "trends/trends.html").read_text().partition("By brand")[2]
+    lines = re.findall(r'<th scope="row"><b>([^<]*)</b>', page)
+    assert len(lines) == 31
+    assert lines[-1] == "other (4,010 groups)"
+    assert set(lines[:30]) <= {str(one) for one in range(40)}
+    assert "4,010 more are in" in page
+    assert ", of 40 groups with at least 30 texts and 10 labels" in record["conclusions"][3][1]
+
+
+def test_other_groups_are_estimated_as_one_group(tmp_path):
+    table, truth = draw(6000)
+    brand = np.arange(6000) ** 2 % 97 % 60
+    label = np.where(np.arange(6000) % 4 == 0, truth, -1)
+    score(tmp_path, group(table, brand.astype(str)), label, keep=["brand"])
+    found, _ = measure(tmp_path, by="brand")
+    by_brand = found.breakdowns[1]
+    of_class = by_brand.of("negative")
+    largest = of_class.nlargest(shares_table.MAX_SHOWN, "rows")["group"]
+    assert by_brand.count() > shares_table.MAX_SHOWN
+    merged = np.where(np.isin(brand.astype(str), largest), brand.astype(str), "other")
+    score(tmp_path / "merged", group(table, merged), label, keep=["brand"])
+    expected, _ = measure(tmp_path / "merged", by="brand")
+    expected = expected.breakdowns[1].of("negative").set_index("group").loc["other"]
+    other = by_brand.other.set_index("class").loc["negative"]
+    for name in ("rows", "labelled", "corrected_share", "low", "high"):
+        assert other[name] == pytest.approx(expected[name]), name
+
+
+def test_a_period_of_one_text_starts_no_change(tmp_path):
+    table, truth = draw(3000, num_days=1)
+    created = table["created"].to_numpy().copy()
+    created[0] -= np.timedelta64(4000, "D")
+    truth[0] = 1  # a share of negative of 0, of one text
+    at = table.schema.get_field_index("created")
+    score(tmp_path, table.set_column(at, "created", pa.array(created)), truth)
+    record, found = run(tmp_path, by="created:month")
+    assert set(found["method"]) == {"counted"}
+    number, meaning, _ = record["conclusions"][3]
+    assert number == "1 of 2"
+    assert meaning.startswith("months have at least 30 texts and 10 labels")
+    page = (tmp_path / "trends/trends.html").read_text()
+    assert "all labelled" in page
+    assert "0.0% \u2013 0.0%" not in page  # its share is known
+
+
+def test_groups_of_one_labelled_text_are_not_colored(tmp_path):
+    table, truth = draw(3000)
+    brand = np.where(np.arange(3000) < 100, np.arange(3000), -1)
+    score(tmp_path, group(table, brand.astype(str)), truth, keep=["brand"])
+    _, found = run(tmp_path, by="brand")
+    assert set(found["method"]) == {"counted"}
+    assert found["p_adjusted"].isna().all() or (found["p_adjusted"].dropna() >= 0.05).all()
+    assert "worse" not in (tmp_path / "trends/trends.html").read_text().partition("By brand")[2]
+
+
+def test_too_few_labels_for_groups_are_told(tmp_path):
+    table, truth = draw(NUM_ROWS)
+    brand = np.arange(NUM_ROWS) // 5
+    label = np.where(np.arange(NUM_ROWS) % 200 == 0, truth, -1)  # one label in each of 50 brands
+    score(tmp_path, group(table, brand.astype(str)), label, keep=["brand"])
+    record, found = run(tmp_path, by="brand")
+    found = found[found["by"] == "brand"]
+    assert set(found["method"]) == {"unbounded"}
+    assert found[["low", "high", "p_adjusted"]].isna().all(axis=None)
+    assert found["corrected_share"].notna().all()
+    notes = "; ".join(record["notes"])
+    assert "brand: too few labels for groups: 2,000 of 2,000 have no interval" in notes
+    page = (tmp_path / "trends/trends.html").read_text().partition("By brand")[2]
+    assert "too few labels for groups" in page
+    assert "nan" not in page
+    assert record["conclusions"][3][0] == "0 of 2,000"
 
 
 def test_a_group_of_which_nothing_is_known_is_not_drawn(tmp_path):

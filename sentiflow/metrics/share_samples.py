@@ -1,0 +1,155 @@
+"""Sums of groups of rows -> statistics of their samples, and Wilson's interval of a share.
+
+``metrics.shares`` has the formulas and their sources.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+_PSEUDO_ERRORS = 2
+"""Errors of predictions, +1 and -1, that are added to the errors of the labelled rows."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Statistics of the samples of G groups, and the shares that they estimate.
+
+    Shape: (G groups, C classes)
+        - share: ``(G, C)``, estimated for the population.
+        - label_mean, probability_mean: ``(G, C)``, over the sample.
+        - label_variance, covariance, probability_variance: ``(G, C)``, of label y and probability p
+          over the rows or clusters of the sample.
+        - tuning: ``(G, 1)``, the factor t.
+        - size, num_rows: ``(G, 1)``, the effective number of clusters and of rows: (Σ w)² / Σ w²
+          (L. Kish, Survey Sampling, 1965).
+        - left: ``(G, 1)``, the correction for a finite population: the fraction of the population
+          that is not in the sample.
+    """
+
+    share: np.ndarray
+    label_mean: np.ndarray
+    probability_mean: np.ndarray
+    label_variance: np.ndarray
+    covariance: np.ndarray
+    probability_variance: np.ndarray
+    tuning: np.ndarray
+    size: np.ndarray
+    num_rows: np.ndarray
+    left: np.ndarray
+
+    def take(self, groups: np.ndarray | int) -> "Samples":
+        """Return the samples of some groups; of one group given as an int, without the axis G."""
+        return Samples(**{field.name: getattr(self, field.name)[groups] for field in fields(self)})
+
+    def residual(self, tuning: np.ndarray) -> np.ndarray:
+        """Return the variance of y - tuning p, ``(G, C)``."""
+        variance = (
+            self.label_variance
+            - 2 * tuning * self.covariance
+            + tuning**2 * self.probability_variance
+        )
+        return np.asarray(np.maximum(variance, 0))
+
+    @property
+    def pseudo_variance(self) -> np.ndarray:
+        """Return the variance that ``_PSEUDO_ERRORS`` add, ``(G, 1)``.
+
+        A sample may contain no error of an accurate model.
+        """
+        return np.asarray(_PSEUDO_ERRORS * self.size / self.num_rows**2)
+
+    @property
+    def variance(self) -> np.ndarray:
+        """Return the variance of the share, ``(G, C)``, with t times the pseudo-variance."""
+        residual = self.residual(self.tuning) + self.tuning * self.pseudo_variance
+        return np.asarray(self.left * residual / self.size)
+
+
+class Estimates(NamedTuple):
+    """Shares of C classes in G groups, with bounds and variances: ``(G, C)`` each."""
+
+    share: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    variance: np.ndarray
+
+    def where(self, is_own: np.ndarray, others: "Estimates") -> "Estimates":
+        """Keep the estimates of some groups, ``(G, 1)`` bools, and take others for the rest."""
+        pairs = zip(self, others, strict=True)
+        return Estimates(*(np.where(is_own, own, other) for own, other in pairs))
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def measure(sums: pd.DataFrame) -> Samples:
+    """Measure each sample by itself; means and variances are NaN where a sample is empty.
+
+    ``sampling.add_up`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
+    """
+    of = {name: sums[name].to_numpy() for name in sums.columns.unique(level=0)}
+    total = of["population"]
+    n = of["clusters"]
+    w = of["w"]
+    ww = of["ww"]
+    size = np.where(n > 0, w**2 / ww, 0)
+    num_rows = np.where(n > 0, w**2 / of["square"], 0)
+    left = np.maximum(1 - num_rows / total, 0)
+
+    y = of["wy"] / w
+    p = of["wp"] / w
+    population_mean = of["p"] / total
+    covariance = (of["wyp"] / w - y * p).sum(axis=1, keepdims=True)
+    spread = (of["pp"] / total - population_mean**2) * total / (total - 1)
+    spread = spread.sum(axis=1, keepdims=True)
+    # U includes L. PPI++ compares L with the other rows of U: its tuning is left · t, from 0 to 1.
+    tuning = np.nan_to_num(np.clip(left * covariance / spread, 0, 1) / left)
+
+    # Sums of w² (y - mean)² and so on; the mean and the tuning take two degrees of freedom.
+    per_row = n / np.maximum(n - 2, 1) / ww
+    yy = of["wwyy"] - 2 * y * of["wwy"] + y**2 * ww
+    yp = of["wwyp"] - p * of["wwy"] - y * of["wwp"] + y * p * ww
+    pp = of["wwpp"] - 2 * p * of["wwp"] + p**2 * ww
+    return Samples(
+        share=y + tuning * (population_mean - p),
+        label_mean=y,
+        probability_mean=p,
+        label_variance=yy * per_row,
+        covariance=yp * per_row,
+        probability_variance=pp * per_row,
+        tuning=tuning,
+        size=size,
+        num_rows=num_rows,
+        left=left,
+    )
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def bound(sample: Samples) -> tuple[np.ndarray, np.ndarray]:
+    """Bound the shares among the populations by the interval of E. B. Wilson (1927).
+
+    Journal of the American Statistical Association 22. With s the share, n the number of labels
+    that would have the same variance without predictions, and t the quantile of Student's t,
+
+        (s + t² / 2n ± t √(s (1 - s) / n + t² / 4n²)) / (1 + t² / n)
+    """
+    size = sample.size
+    y = sample.label_mean
+    share = np.clip(sample.share, 0, 1)
+    label_variance = y * (1 - y) * size / (size - 1)
+    # The few rows of a rare class may have small weights by chance, and then a small variance. So
+    # the labels are also counted by a label variance with these weights; the smaller count is used.
+    weighted_variance = sample.num_rows * sample.residual(np.zeros(1)) / size
+    labels = np.fmin(label_variance / sample.variance, weighted_variance / sample.variance)
+    labels = np.where(label_variance > 0, labels, size)
+    square = quantile(size - 2) ** 2 / labels  # t² / n
+    middle = (share + square / 2) / (1 + square)
+    reach = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)
+    return middle - reach, middle + reach
+
+
+def quantile(freedom: np.ndarray) -> np.ndarray:
+    """Return the quantile of Student's t for a 95% interval."""
+    return np.asarray(special.stdtrit(np.maximum(freedom, 1), 0.975))
