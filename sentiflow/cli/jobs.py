@@ -167,18 +167,26 @@ def _draw_sample(
     resolved: Config, num_rows: int, *, config: Path, output: Path, uri: str, as_json: bool
 ) -> None:
     """Write a file of rows to label, and print the next steps."""
-    from sentiflow.data import label_files
-    from sentiflow.shares import labels
+    from sentiflow.data import input_files, label_files
+    from sentiflow.shares import labels, sample_log
     from sentiflow.storage import filesystem
 
-    table, classes = labels.draw(resolved, num_rows)
-    filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
+    with sample_log.hold(resolved):
+        table, classes = labels.draw(resolved, num_rows)
+        filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
+        sample_log.record(resolved, table, path=uri)
     if as_json:
         print_json({"path": str(output), "rows": len(table), "classes": list(classes)})
         return
     typer.echo(f"{len(table):,} rows to label: {output}")
+    if " after " in table["sample"].iloc[0]:
+        typer.echo("They are not in earlier draws: name the files of all draws in trends.labels.")
     typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")
-    typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
+    patterns = resolved.trends.labels
+    if any(input_files.matches(uri, pattern) for pattern in patterns):
+        typer.echo(f"  sentiflow trends {config} --overwrite")
+    else:
+        typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
 
 
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:

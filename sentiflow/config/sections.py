@@ -276,7 +276,8 @@ class TrendsSettings(Settings):
     is in UTC."""
     labels: Locations = ()
     """Files of manual labels, CSV or Parquet, with the columns ``row_id`` and ``label``; and
-    ``sample``, if the rows were drawn with ``sentiflow trends --sample``. Default: the labels of
+    ``sample``, if the rows were drawn with ``sentiflow trends --sample``: files of several draws
+    count together. ``label_2`` may hold the labels of a second annotator. Default: the labels of
     the corpus on rows that the model was not trained on."""
 
     @property
@@ -353,8 +354,8 @@ class Config(Settings):
     """Name of the MLflow experiment, and of the model in the registry of MLflow: letters of any
     script, digits, ``_``, ``.`` and ``-``."""
     output_uri: Location = Field(min_length=1)
-    """Parent directory of ``prepared``, ``trained``, ``scored``, ``report``, ``trends`` and
-    ``sweep``."""
+    """Parent directory of ``prepared``, ``trained``, ``scored``, ``report``, ``trends``,
+    ``samples`` and ``sweep``."""
     format: FormatSettings = FormatSettings()
     prepare: PrepareSettings = PrepareSettings()
     train: TrainSettings = TrainSettings()

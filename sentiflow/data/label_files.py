@@ -179,6 +179,12 @@ def read_row_ids(table: pd.DataFrame) -> pd.Series:
     return digits.astype("int64")
 
 
+def find_row_ids(table: pd.DataFrame) -> np.ndarray:
+    """Return the numbers in the column ``row_id``, without the values that are no number."""
+    digits = table["row_id"].str.extract(r"^([0-9]{1,18})(?:\.0?)?$")[0]
+    return digits.dropna().astype("int64").to_numpy()
+
+
 def read_labels(
     table: pd.DataFrame,
     classes: Sequence[str],

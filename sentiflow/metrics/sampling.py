@@ -12,9 +12,11 @@ from scipy import special
 
 from sentiflow.metrics.paired import adjust
 
-_SALT = np.uint64(0x9E3779B97F4A7C15)
+_DRAW_SALT = np.uint64(0x9E3779B97F4A7C15)
 """Added to row numbers before they are hashed, so that the random numbers differ from other hashes
 of row numbers. 2^64 / golden ratio. With another value another sample would be drawn."""
+_ORDER_SALT = np.uint64(0xC2B2AE3D27D4EB4F)
+"""The same for the order of drawn rows, which must not depend on the numbers that drew them."""
 NUM_BINS = 50
 """Bins of equal width, from 0 to 1, of the highest probability of a row."""
 _MIN_EXPECTED = 10
@@ -42,11 +44,74 @@ def rank_rows(inclusion_probability: np.ndarray, row_id: np.ndarray) -> np.ndarr
         >>> rank_rows(np.array([0.5, 0.1, 1.0]), np.array([1, 1, 1])).round(4).tolist()
         [1.3071, 11.7642, 0.0]
     """
-    hashed = pd.util.hash_array(row_id.astype(np.uint64) + _SALT)
-    # The upper 53 bits, as many as a float holds, give a number in [0, 1).
-    uniform = (hashed >> np.uint64(11)) * 2.0**-53
+    uniform = _draw_uniform(row_id, _DRAW_SALT)
     odds = uniform / (1 - uniform)
     return np.asarray(odds * (1 - inclusion_probability) / inclusion_probability)
+
+
+def order_rows(row_id: np.ndarray) -> np.ndarray:
+    """Give each row a number in [0, 1), by which the drawn rows are sorted.
+
+    A row has the same number in each draw, so the order of a draw is known whatever a spreadsheet
+    has done to its file.
+
+    Example:
+        >>> order_rows(np.array([1, 2, 3])).round(4).tolist()
+        [0.2245, 0.9372, 0.2416]
+    """
+    return _draw_uniform(row_id, _ORDER_SALT)
+
+
+def _draw_uniform(row_id: np.ndarray, salt: np.uint64) -> np.ndarray:
+    """Draw a number in [0, 1) for each row: the same for the same row number and salt."""
+    hashed = pd.util.hash_array(row_id.astype(np.uint64) + salt)
+    # The upper 53 bits, as many as a float holds.
+    return np.asarray((hashed >> np.uint64(11)) * 2.0**-53)
+
+
+def raise_chances(
+    num_rows: np.ndarray, group_rows: np.ndarray, before: np.ndarray, size: int
+) -> np.ndarray:
+    """Raise the chances of rows to be in a sample, so that ``size`` further rows are expected.
+
+    The chance of a row becomes proportional to 1 / sqrt(rows of its group), so small groups get
+    more than their share (M. D. Bankier, "Power allocations", American Statistician 42, 1988). It
+    is at most 1, and never less than before. So rows that were added to a corpus catch up with
+    earlier rows.
+
+    Args:
+        num_rows: Number of rows in each of N cells. Rows of a cell have equal chances.
+        group_rows: Number of rows in the group of each cell.
+        before: The chance of a row of each cell to be drawn before; 0 in the first draw.
+        size: Number of rows to draw.
+
+    Returns:
+        The chances of N cells, after the draw.
+
+    Example:
+        10 of 100 rows were drawn. 100 rows were added to their group, and 10 more rows are drawn:
+        the new rows catch up. When all have the same chance, further draws raise all chances.
+
+        >>> rows, group = np.array([100, 100]), np.array([200, 200])
+        >>> after = raise_chances(rows, group, np.array([0.1, 0.0]), 10)
+        >>> after.round(4).tolist()
+        [0.1, 0.1]
+        >>> raise_chances(rows, group, after, 10).round(4).tolist()
+        [0.15, 0.15]
+    """
+    from scipy.optimize import brentq
+
+    total = float((num_rows * before).sum() + size)
+    if total >= num_rows.sum():
+        return np.ones(len(num_rows))
+    relative = 1 / np.sqrt(group_rows)
+
+    def count_excess(rate: float) -> float:
+        chances = np.maximum(before, np.minimum(relative * rate, 1))
+        return float((num_rows * chances).sum() - total)
+
+    rate = brentq(count_excess, 0, 1 / relative.min())
+    return np.maximum(before, np.minimum(relative * rate, 1))
 
 
 def count_cells(
@@ -148,6 +213,7 @@ def add_up(
     probabilities: np.ndarray,
     label: np.ndarray,
     weight: np.ndarray,
+    is_skipped: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Add up N rows by group, for C classes; :func:`merge` adds the sums of further rows.
 
@@ -163,6 +229,8 @@ def add_up(
         probabilities: ``(N, C)``; 0 for classes that the model does not have.
         label: N positions among the classes; negative for none.
         weight: The weight of each labelled row; 0 if the label is only counted.
+        is_skipped: Whether each row was *skipped*, bool: it was drawn and has a weight, but an
+            annotator has left it out. Default: no row.
 
     Returns:
         A row for each group, indexed by its keys. Columns are pairs of a sum and a class. Here each
@@ -177,6 +245,8 @@ def add_up(
         - ``wy`` (of w y), ``wp``, ``wyp``, and ``wwy`` (of w² y), ``wwp``, ``wwyy``, ``wwyp``,
           ``wwpp``, over the sample. :func:`join_clusters` replaces ``clusters``, and the sums that
           begin with ``ww``: they become sums over clusters.
+        - ``skipped`` (rows), ``skipped_w``, ``skipped_ww`` and ``skipped_wp`` (of w, w² and w p),
+          only if rows were skipped.
 
     Example:
         >>> sums = add_up(
@@ -209,7 +279,11 @@ def add_up(
         p=p[at],
         w=weight[at, None].astype(np.float64),
     )
-    return merge([sums_of_all_rows, sums_of_labelled])
+    parts = [sums_of_all_rows, sums_of_labelled]
+    if is_skipped is not None and is_skipped.any():
+        at = np.flatnonzero(is_skipped)
+        parts.append(_add_up_skipped(keys.iloc[at], p=p[at], w=weight[at, None]))
+    return merge(parts)
 
 
 def find_population(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -255,6 +329,16 @@ def _add_up_labelled(
         wwyp=w**2 * y * p,
         wwpp=w**2 * p**2,
     )
+
+
+def _add_up_skipped(keys: pd.DataFrame, *, p: np.ndarray, w: np.ndarray) -> pd.DataFrame:
+    """Add up skipped rows by group.
+
+    Shape: (N rows, C classes)
+        - p: ``(N, C)``.
+        - w: ``(N, 1)``.
+    """
+    return _sum(keys, skipped=w > 0, skipped_w=w, skipped_ww=w**2, skipped_wp=w * p)
 
 
 def _sum(keys: pd.DataFrame, **values: np.ndarray) -> pd.DataFrame:

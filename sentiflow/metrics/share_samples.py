@@ -20,7 +20,8 @@ class Samples:
 
     Shape: (G groups, C classes)
         - share: ``(G, C)``, estimated for the population.
-        - label_mean, probability_mean: ``(G, C)``, over the sample.
+        - label_mean: ``(G, C)``, over the sample.
+        - probability_mean: ``(G, C)``, over the sample and the drawn rows that were skipped.
         - label_variance, covariance, probability_variance: ``(G, C)``, of label y and probability p
           over the rows or clusters of the sample.
         - tuning: ``(G, 1)``, the factor t.
@@ -102,6 +103,11 @@ def measure(sums: pd.DataFrame) -> Samples:
     p = of["wp"] / w
     population_mean = of["p"] / total
     covariance = (of["wyp"] / w - y * p).sum(axis=1, keepdims=True)
+    reached = p
+    if "skipped_w" in of:
+        # All drawn rows up to the last label. So the share is of texts that are not skipped: it
+        # follows the skipped texts' probabilities no more than the texts' of the population.
+        reached = (of["wp"] + of["skipped_wp"]) / (w + of["skipped_w"])
     spread = (of["pp"] / total - population_mean**2) * total / (total - 1)
     spread = spread.sum(axis=1, keepdims=True)
     # U includes L. PPI++ compares L with the other rows of U: its tuning is left · t, from 0 to 1.
@@ -113,9 +119,9 @@ def measure(sums: pd.DataFrame) -> Samples:
     yp = of["wwyp"] - p * of["wwy"] - y * of["wwp"] + y * p * ww
     pp = of["wwpp"] - 2 * p * of["wwp"] + p**2 * ww
     return Samples(
-        share=y + tuning * (population_mean - p),
+        share=y + tuning * (population_mean - reached),
         label_mean=y,
-        probability_mean=p,
+        probability_mean=reached,
         label_variance=yy * per_row,
         covariance=yp * per_row,
         probability_variance=pp * per_row,

@@ -27,7 +27,7 @@ Satterthwaite, Biometrics Bulletin 2, 1946).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pandas as pd
@@ -63,6 +63,8 @@ _FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, PREDICTED, UNBOUNDED, UNCO
 """The methods, from the strongest to the weakest."""
 MIN_LABELLED = 30
 """With a smaller effective sample a group takes the error of its pool, or of all groups."""
+_UNKNOWN_ERROR = 0.5 / 1.96
+"""Standard error of a share of which nothing is known: its 95% interval reaches from 0 to 1."""
 MIN_CORRECTED = 10
 """With a smaller effective sample of all groups together, no share is corrected."""
 MIN_COMPARED_ROWS = 30
@@ -211,6 +213,34 @@ def _add_counted(sums: pd.DataFrame, of_population: Estimates) -> Estimates:
         low=add(of_population.low),
         high=add(of_population.high),
         variance=weight**2 * of_population.variance,
+    )
+
+
+def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Shares:
+    """Bound the shares of a minor stratum by 0 and 1 if it has too few labels to correct them.
+
+    Its share is the mean probability. So it makes the interval of all rows wider by its part of the
+    rows, in place of leaving all rows uncorrected.
+
+    Args:
+        sums: Sums of G groups of the stratum.
+        found: Their estimates.
+        is_minor: ``(G,)``, whether each may be bounded. The method of a bounded group is
+            ``UNLABELLED``.
+    """
+    is_bounded = ((found.method == UNCORRECTED) & is_minor)[:, None]
+    population = np.maximum(sums["population"].to_numpy(), 1)
+    mean = sums["p"].to_numpy() / population
+    every = np.ones_like(mean)
+    unknown = Estimates(share=mean, low=0 * every, high=every, variance=every)
+    of_all = _add_counted(sums, unknown)
+    return replace(
+        found,
+        method=np.where(is_bounded[:, 0], UNLABELLED, found.method),
+        share=np.where(is_bounded, of_all.share, found.share),
+        low=np.where(is_bounded, of_all.low, found.low),
+        high=np.where(is_bounded, of_all.high, found.high),
+        error=np.where(is_bounded, _UNKNOWN_ERROR * np.sqrt(of_all.variance), found.error),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
@@ -17,10 +18,28 @@ from sentiflow.tracking import training_rows
 class _Seen(NamedTuple):
     """What a model was trained on, or chosen by."""
 
+    labelled: np.ndarray
+    """Numbers of rows in the scored corpus whose labels the model has learned."""
     row_ids: np.ndarray
-    """Row numbers in the scored corpus."""
+    """These rows, and the rows that it has learned without a label, from its teachers."""
     texts: np.ndarray
     """Hashes of texts; empty if the predictions have no texts to compare."""
+
+
+class RowLabels(NamedTuple):
+    """The labels of N rows."""
+
+    label: np.ndarray
+    """Positions among the classes; -1 for none."""
+    weight: np.ndarray
+    """0 for labels that are counted but do not measure the error of the model, such as labels that
+    it was trained on. If there are manual labels, all labels of the corpus are only counted."""
+    is_skipped: np.ndarray
+    """Whether the row was drawn and left out by an annotator, bool. It has a weight, but no
+    label."""
+    is_seen: np.ndarray
+    """Whether the model was trained on the text of the row, bool; false for counted labels. Copies
+    of training texts have other errors, so they are a stratum of their own."""
 
 
 class LabelFinder:
@@ -49,14 +68,18 @@ class LabelFinder:
         self.num_matched = 0
         """Rows of ``trends.labels`` that were found in the batches so far."""
         self.num_seen = 0
-        """Rows of ``trends.labels`` in the batches so far that the model was trained on."""
+        """Rows of ``trends.labels`` in the batches so far whose labels the model was trained on."""
         self._seen: dict[str, _Seen] = {}
         """What each model was trained on, by its version."""
+        self._weights: dict[str, pd.Series] = {}
+        """The weights of the manual labels for each model, by version and row number."""
         has_text = rows.find_text_column(scored) is not None
         for version, model in lineage.models_of(scored).items():
             self._seen[version] = self._find_seen(scored, version, model, has_text=has_text)
         if self.labels is not None:
             self.notes += self.labels.notes
+            for version, seen in self._seen.items():
+                self._weights[version] = _weigh(self.labels, seen.labelled)
 
     def _find_seen(
         self, scored: Manifest, version: str, model: ModelInput, *, has_text: bool
@@ -67,41 +90,79 @@ class LabelFinder:
         texts, a note says what follows.
         """
         texts, _ = training_rows.find_text_hashes([model] if has_text else [])
+        of_version = lineage.of_version(scored, version)
         try:
-            row_ids, is_known = training_rows.find_row_ids(
-                lineage.of_version(scored, version), name="the model"
+            row_ids, is_known = training_rows.find_row_ids(of_version, name="the model")
+            labelled, _ = training_rows.find_row_ids(
+                of_version, name="the model", only_labelled=True
             )
             self.is_known &= is_known
         except UserError as error:
             row_ids = np.zeros(0, np.int64)
+            labelled = row_ids
             if not has_text:
                 self.notes.append(f"the correction may be too small: {error}")
-        return _Seen(row_ids=row_ids, texts=texts)
+        return _Seen(labelled=labelled, row_ids=row_ids, texts=texts)
 
-    def find(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
-        """Find the labels of a batch.
-
-        Returns:
-            N labels, -1 for none; and N weights, 0 for labels that are counted but do not measure
-            the error of the model, such as labels that it was trained on. If there are manual
-            labels, all labels of the corpus are only counted.
-        """
+    def find(self, batch: rows.PredictionBatch) -> RowLabels:
+        """Find the labels of a batch."""
         label = batch.label.astype(np.int64)
-        weight = np.ones(len(label))
+        weight = np.where(label >= 0, 1.0, 0.0)
         if self.labels is not None:
-            manual = self.labels.table.reindex(batch.row_id)
-            is_manual = manual["label"].notna().to_numpy()
-            label[is_manual] = manual["label"][is_manual]
-            weight = manual["weight"].fillna(0).to_numpy()
-            self.num_matched += int(is_manual.sum())
-        is_new = (label >= 0) & (weight > 0)
+            label, weight = self._find_manual(batch)
+        is_seen = np.zeros(len(label), bool)
         for version, seen in self._seen.items():
-            place = np.flatnonzero(is_new & (batch.keys[rows.VERSION] == version))
-            is_seen = np.isin(batch.row_id[place], seen.row_ids, assume_unique=True)
+            place = np.flatnonzero(batch.keys[rows.VERSION] == version)
+            row_id = batch.row_id[place]
+            is_learned = (label[place] >= 0) & np.isin(row_id, seen.labelled)
+            if self.labels is not None:
+                self.num_seen += int((is_learned & self._is_in_sample(row_id)).sum())
+            weight[place[is_learned]] = 0
+            is_seen[place] = np.isin(row_id, seen.row_ids)
             if batch.text is not None and len(seen.texts):
                 hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
-                is_seen |= np.isin(hashes, seen.texts)
-            is_new[place] = ~is_seen
-        if self.labels is not None:
-            self.num_seen += int(((weight > 0) & ~is_new).sum())
-        return label, np.where(is_new, weight, 0.0)
+                is_seen[place] |= np.isin(hashes, seen.texts)
+        is_counted = (label >= 0) & (weight == 0)
+        return RowLabels(
+            label=label,
+            weight=weight,
+            is_skipped=(label < 0) & (weight > 0),
+            is_seen=is_seen & ~is_counted,
+        )
+
+    def _find_manual(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
+        """Find the manual labels of a batch, and their weights for the model of each row."""
+        assert self.labels is not None
+        label = batch.label.astype(np.int64)
+        manual = self.labels.table["label"].reindex(batch.row_id)
+        is_manual = (manual >= 0).to_numpy()
+        label[is_manual] = manual[is_manual]
+        weight = np.zeros(len(label))
+        for version, of_version in self._weights.items():
+            place = np.flatnonzero(batch.keys[rows.VERSION] == version)
+            weight[place] = of_version.reindex(batch.row_id[place]).fillna(0)
+        weight[(label >= 0) & ~is_manual] = 0  # also a row that was skipped, and labelled since
+        self.num_matched += int(is_manual.sum())
+        return label, weight
+
+    def _is_in_sample(self, row_id: np.ndarray) -> np.ndarray:
+        """Say of each row whether it has a manual label that may measure the error."""
+        assert self.labels is not None
+        table = self.labels.table.reindex(row_id)
+        return ((table["label"] >= 0) & (table["weight"] > 0)).to_numpy()
+
+
+def _weigh(manual: labels.Labels, learned: np.ndarray) -> pd.Series:
+    """Weigh manual labels for a model that has learned some of them; by row number.
+
+    A draw whose labels the model has learned gives no weight to the other draws.
+    """
+    weight = manual.table["weight"]
+    sample = manual.sample
+    if sample is None:
+        return weight
+    is_learned = np.isin(sample.row_id, learned)
+    if not is_learned.any():
+        return weight
+    weights = pd.Series(sample.weigh(~is_learned), sample.row_id)
+    return weights.reindex(weight.index).fillna(0)

@@ -148,6 +148,23 @@ def read(
             progress.advance(len(rows))
 
 
+def find_end(scored: Manifest, uri: str) -> int:
+    """Return the highest row number plus 1: rows that are added later have higher numbers.
+
+    Args:
+        scored: Manifest of the scored directory.
+        uri: The scored directory.
+
+    Raises:
+        UserError: A file is gone or damaged.
+    """
+    end = 0
+    for table in lineage.read_tables(uri, scored, ("predictions/",), ["row_id"]):
+        if len(table):
+            end = max(end, pc.max(table["row_id"]).as_py() + 1)
+    return end
+
+
 def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
     """Hash the author of each row, or the number of the row if it has no author."""
     names = rows[column].cast(pa.string()).to_pandas().fillna("")

@@ -1,6 +1,6 @@
 """Predictions and labels -> a row for each group, period and class: shares with intervals."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,12 +12,13 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import share_changes, shares
+from sentiflow.metrics import share_changes, shares, skipped_rows
+from sentiflow.metrics.agreement import Agreement
 from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares import prediction_sums
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.labels import describe_differences
-from sentiflow.shares.prediction_sums import PredictionSums
+from sentiflow.shares.prediction_sums import SEEN, PredictionSums
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
 ALL = "all"
@@ -41,6 +42,12 @@ COLUMNS = pa.schema(
     ]
 )
 """Columns of ``trends.parquet``."""
+
+
+_MIN_TOLD = 0.01
+"""Copies of training texts are told if they are at least this share of all texts."""
+_MAX_UNKNOWN = 0.2
+"""Maximum share of rows by a model with too few labels in a corrected share."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,10 @@ class ShareTable:
     """Labelled rows that measure the errors of the model."""
     num_counted: int
     """Labelled rows that are only counted, such as rows that the model was trained on."""
+    num_skipped: int
+    """Rows of the sample that an annotator has left out."""
+    agreement: Agreement | None
+    """Of two annotators; None if there is only one."""
     is_random: bool
     """Whether the sample may be random; if not, no group or period is claimed to differ."""
     looks: dict[str, share_changes.Looks]
@@ -140,6 +151,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         notes += _describe_models(breakdowns, classes[0])
     totals_by_class = sums.table.sum()  # by name of the sum, and class
     totals = totals_by_class.groupby(level=0).sum()
+    notes += _describe_seen(sums)
     if totals["labelled"] and not finder.is_known:
         notes.append("it is unknown whether the model was trained on some labelled rows")
     return ShareTable(
@@ -149,6 +161,8 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         num_rows=int(totals["rows"]),
         num_sample=int(totals["labelled"]),
         num_counted=int(totals["counted"]),
+        num_skipped=int(totals.get("skipped", 0)),
+        agreement=finder.labels.agreement if finder.labels else None,
         is_random=not differences,
         looks=_find_changes(settings, sums, classes.index(focus)),
     )
@@ -175,7 +189,7 @@ def _find_changes(
     for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
         if not unit:
             continue
-        of_periods = sums.by([name])
+        of_periods = sums.by([name]).groupby(level=[name, VERSION]).sum()
         if len(of_periods):  # not all rows lack a time
             index = of_periods.index
             looks[name] = share_changes.find_changes(
@@ -195,7 +209,7 @@ def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
     """
     if finder.labels is None:
         return
-    num_missing = len(finder.labels.table) - finder.num_matched
+    num_missing = finder.labels.num_labelled - finder.num_matched
     if num_missing:
         raise UserError(
             f"trends.labels: {num_missing:,} row ids of {', '.join(settings.labels)} are not in "
@@ -208,9 +222,12 @@ def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[st
     """Say for each model if its labelled rows are not a random sample of the rows it scored."""
     differences = []
     by_model = sums.by([VERSION])
+    is_seen = by_model.index.get_level_values(SEEN).to_numpy(bool)
+    by_model = by_model[~is_seen]
+    versions = by_model.index.get_level_values(VERSION)
     weights = by_model["w", 0]
     squared_weights = by_model["ww", 0]
-    for version, weight, squared in zip(by_model.index, weights, squared_weights, strict=True):
+    for version, weight, squared in zip(versions, weights, squared_weights, strict=True):
         if not weight:
             continue
         effective_size = weight**2 / squared
@@ -218,6 +235,30 @@ def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[st
         notes = describe_differences(sums.cell_counts[version], effective_size, classes)
         differences += [f"{prefix}{note}" for note in notes]
     return differences
+
+
+def _describe_seen(sums: PredictionSums) -> list[str]:
+    """Say how many texts the model has seen, and what measures its error on them."""
+    whole = sums.by([CONSTANT_KEY])
+    is_seen = whole.index.get_level_values(SEEN).to_numpy(bool)
+    of_seen = whole[is_seen]
+    num_rows = int(of_seen["rows", 0].sum())
+    share = num_rows / whole["rows", 0].sum()
+    if share < _MIN_TOLD:
+        return []
+    num_labelled = int(of_seen["labelled", 0].sum())
+    line = (
+        f"{num_rows:,} texts ({share:.1%}) are copies of texts that the model was trained on: "
+        "they are corrected by themselves"
+    )
+    if num_labelled < shares.MIN_CORRECTED:
+        line += (
+            f"; {num_labelled:,} of them measure its error there, which are too few, so any share "
+            "among them is possible"
+        )
+    else:
+        line += f", by {num_labelled:,} labels"
+    return [line]
 
 
 def _break_down(
@@ -298,7 +339,7 @@ class _Numbered(NamedTuple):
 def _number_groups(sums: pd.DataFrame, columns: list[str]) -> _Numbered:
     """Number the groups of sums by key and model, which may have a row for each model."""
     index = sums.index.to_frame(index=False)
-    by = [name for name in index if name != VERSION or VERSION in columns]
+    by = [name for name in index if name != SEEN and (name != VERSION or VERSION in columns)]
     # ``sums`` are sorted by their keys, so group n is row n of ``keys``.
     of_row = index.groupby(by).ngroup().to_numpy()
     return _Numbered(of_row, index[by].drop_duplicates().reset_index(drop=True))
@@ -321,7 +362,7 @@ def _estimate(
         groups = keys[columns[0]].astype(str)
         for name in columns[1:]:
             groups = groups + ", " + keys[name].astype(str)
-    found = _estimate_by_model(sums, group_of_row, groups if time else None)
+    found = _estimate_groups(sums, group_of_row, groups if time else None)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = compare_with_others(found)
@@ -344,9 +385,9 @@ def _estimate_other(
     rows = np.bincount(group_of_row, sums["rows", 0])
     place = np.full(len(keys), MAX_SHOWN)
     place[np.argsort(-rows, kind="stable")[:MAX_SHOWN]] = np.arange(MAX_SHOWN)
-    versions = sums.index.get_level_values(VERSION)
-    joined = sums.groupby([place[group_of_row], versions]).sum()
-    found = _estimate_by_model(joined, joined.index.get_level_values(0).to_numpy(), None)
+    strata = [sums.index.get_level_values(name) for name in (VERSION, SEEN)]
+    joined = sums.groupby([place[group_of_row], *strata]).sum()
+    found = _estimate_groups(joined, joined.index.get_level_values(0).to_numpy(), None)
     name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
     table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
     return table.iloc[MAX_SHOWN :: MAX_SHOWN + 1].reset_index(drop=True)
@@ -382,10 +423,31 @@ def _to_table(
     return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
 
 
+def _estimate_groups(
+    sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
+) -> shares.Shares:
+    """Estimate the shares in groups, and allow for the rows that an annotator has skipped.
+
+    Args:
+        sums: See :func:`_estimate_by_model`.
+        group_of_row: The same.
+        pools: The same.
+    """
+    found = _estimate_by_model(sums, group_of_row, pools)
+    if skipped_rows.SKIPPED not in sums:
+        return found
+    skipped = skipped_rows.measure(sums, group_of_row, found.method)
+    return skipped_rows.widen(found, skipped)
+
+
 def _estimate_by_model(
     sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
 ) -> shares.Shares:
     """Estimate the shares with the error of each model, and join the models of a group.
+
+    Texts that a model has seen are a stratum of their own. If it has too few labels, its interval
+    is 0 to 1, as is the interval of a model with too few labels and few rows. The group keeps the
+    method of its other rows.
 
     Args:
         sums: Sums by keys and model, in R rows.
@@ -394,12 +456,31 @@ def _estimate_by_model(
             they have few labels. None: all groups are one pool.
     """
     versions = sums.index.get_level_values(VERSION)
+    is_seen = sums.index.get_level_values(SEEN).to_numpy(bool)
+    rows_of_group = np.bincount(group_of_row, sums["rows", 0])
+    unseen_rows_of_group = np.bincount(
+        group_of_row[~is_seen], sums.loc[~is_seen, ("rows", 0)], minlength=len(rows_of_group)
+    )
     strata = []
     for version in versions.unique():
-        of_version = np.flatnonzero(versions == version)
-        group = group_of_row[of_version]
-        pool = None if pools is None else pd.Index(pools[group])
-        strata.append((group, shares.estimate(sums.iloc[of_version], pool=pool)))
+        for of_seen in (False, True):
+            of_stratum = np.flatnonzero((versions == version) & (is_seen == of_seen))
+            if not len(of_stratum):
+                continue
+            group = group_of_row[of_stratum]
+            pool = None if pools is None else pd.Index(pools[group])
+            stratum = sums.iloc[of_stratum]
+            found = shares.estimate(stratum, pool=pool)
+            is_minor = found.rows <= _MAX_UNKNOWN * rows_of_group[group]
+            if of_seen:
+                is_minor = np.ones(len(group), bool)
+            bounded = shares.bound_unknown(stratum, found, is_minor)
+            # The group keeps the method of its other rows.
+            has_method = bounded.method == found.method
+            if of_seen:
+                has_method = unseen_rows_of_group[group] == 0
+            method = np.where(has_method, bounded.method, shares.COUNTED)
+            strata.append((group, replace(bounded, method=method)))
     return shares.join(strata)
 
 
@@ -415,7 +496,10 @@ def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
     for model in by_model.of(name).itertuples():
         line = f"model version {model.group}: {model.rows:,} rows, {model.labelled:,} labelled"
         if model.method == shares.UNCORRECTED:
-            line += "; too few to measure its error: shares with its rows are not corrected"
+            line += (
+                "; too few to measure its error: any share among its rows is possible, and shares "
+                f"of which they are more than {_MAX_UNKNOWN:.0%} are not corrected"
+            )
         lines.append(line)
     return lines
 

@@ -117,6 +117,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
             "rows": trends.num_rows,
             "sample": trends.num_sample,
             "counted": trends.num_counted,
+            "skipped": trends.num_skipped,
             "groups": num_groups,
         },
         files=entries,
@@ -125,6 +126,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         classes=list(trends.classes),
         conclusions=conclusions,
         notes=trends.notes,
+        agreement=trends.agreement._asdict() if trends.agreement else None,
     )
 
 

@@ -99,7 +99,9 @@ def find_text_hashes(
 # By row number
 
 
-def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tuple[np.ndarray, bool]:
+def find_row_ids(
+    scored: Manifest, *, name: str, by_splits: bool = True, only_labelled: bool = False
+) -> tuple[np.ndarray, bool]:
     """Find the rows of a scored corpus that its models have learned.
 
     Args:
@@ -108,6 +110,7 @@ def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tupl
         by_splits: Include the rows that the column ``split`` of the predictions marks, too. They
             are marked if the scored corpus is the prepared data of a training. If the prepared
             data are gone, they are left to that column in any case.
+        only_labelled: Leave out the rows that a distillation has learned without a label.
 
     Returns:
         Row numbers, and whether every training that led to the model could be read. Rows are
@@ -124,7 +127,7 @@ def find_row_ids(scored: Manifest, *, name: str, by_splits: bool = True) -> tupl
         for training in _find_trainings(model):
             if not by_splits and _are_marked(scored, training):
                 continue
-            rows = _find_rows_of(training, scored, name)
+            rows = _find_rows_of(training, scored, name, only_labelled=only_labelled)
             if rows is None:
                 is_known = False
             else:
@@ -140,7 +143,7 @@ def _are_marked(scored: Manifest, training: Manifest | None) -> bool:
 
 
 def _find_rows_of(
-    training: Manifest | None, scored: Manifest, name: str
+    training: Manifest | None, scored: Manifest, name: str, *, only_labelled: bool
 ) -> list[np.ndarray] | None:
     """Find the rows of one training in the scored corpus; None if they are unknown.
 
@@ -152,7 +155,7 @@ def _find_rows_of(
     prepared = _prepared_of(training)
     if lineage.is_of_training(scored, training):
         if prepared:
-            return _read_row_ids(training, prepared)
+            return _read_row_ids(training, prepared, only_labelled=only_labelled)
         if has_seen_test(training):  # the column split does not mark its test rows
             return None
         return []  # the column split of the predictions marks the rows
@@ -164,7 +167,7 @@ def _find_rows_of(
         prepared_header = lineage.format_of(prepared).has_header
         if scored_header != prepared_header:  # the rows may have other numbers
             return None
-        return _read_row_ids(training, prepared)
+        return _read_row_ids(training, prepared, only_labelled=only_labelled)
     files = _choose_scored(corpus["files"], scored)
     _refuse_learned(files, training, prepared, name)
     return []
@@ -248,19 +251,23 @@ def _prepared_of(training: Manifest | None) -> Manifest | None:
     return manifest.read_input(training["inputs"], "prepared")
 
 
-def _read_row_ids(training: Manifest, prepared: Manifest) -> list[np.ndarray]:
+def _read_row_ids(
+    training: Manifest, prepared: Manifest, *, only_labelled: bool
+) -> list[np.ndarray]:
     """Read the numbers of the rows that a model has learned."""
-    tables = _read_learned(training, prepared, "row_id")
+    tables = _read_learned(training, prepared, "row_id", only_labelled=only_labelled)
     return [table["row_id"].to_numpy() for table in tables]
 
 
-def _read_learned(training: Manifest, prepared: Manifest, column: str) -> Iterator[pa.Table]:
+def _read_learned(
+    training: Manifest, prepared: Manifest, column: str, *, only_labelled: bool = False
+) -> Iterator[pa.Table]:
     """Read a column of the rows that a model has learned.
 
     Unlabelled rows count only in a distillation.
     """
     uri = training["inputs"]["prepared"]["uri"]
-    is_taught = _is_taught(training)
+    is_taught = _is_taught(training) and not only_labelled
     folders = name_learned_folders(training)
     for table in lineage.read_tables(uri, prepared, folders, [column, "label"]):
         yield table if is_taught else table.filter(table["label"].is_valid())

@@ -48,10 +48,13 @@ def test_a_sample_is_drawn_labelled_and_corrects_the_shares(place):
     assert drawn.exit_code == 0, drawn.stderr
     assert drawn.stdout.splitlines() == [
         "300 rows to label: to_label.csv",
+        "They are not in earlier draws: name the files of all draws in trends.labels.",
         "Write negative, positive or neutral in the column label, then:",
         "  sentiflow trends air.yaml trends.labels=to_label.csv --overwrite",
     ]
     table = pd.read_csv("to_label.csv")
+    assert set(table["sample"]) == {"300 of 3,000 rows by airline, after 5 of 3,000"}
+    assert not set(table["row_id"]) & set(pd.read_csv("x.csv")["row_id"])
     table.assign(label=np.array(CLASSES)[truth[table["row_id"]]]).to_csv("to_label.csv")
     changed = invoke("trends.labels=to_label.csv")
     assert changed.exit_code == 2

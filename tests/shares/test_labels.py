@@ -96,7 +96,8 @@ def test_rows_that_were_not_drawn_are_no_sample(corpus, drawn, tmp_path):
     own.loc[:8, "row_id"] = np.arange(9)
     found = redraw(corpus[0], own, tmp_path)
     assert (found.table["weight"] == 0).sum() == 9
-    assert found.notes[0].startswith("9 of 400 rows of trends.labels are not in the sample of 400")
+    (note,) = [note for note in found.notes if "are not in the sample" in note]
+    assert note.startswith("9 of 400 rows of trends.labels are not in the sample of 400 of 12,000")
     own.loc[:99, "row_id"] = np.arange(100)
     with pytest.raises(UserError, match=r"\d+ of 400 rows of trends.labels are not in the sample"):
         redraw(corpus[0], own, tmp_path)
@@ -115,7 +116,7 @@ def test_the_labelled_sample_corrects_the_shares(corpus, drawn, tmp_path):
     folder, rows = corpus
     truth = rows.set_index("row_id")["truth"]
     filled = drawn.assign(label=[CLASSES[code] for code in truth.loc[drawn["row_id"]]])
-    filled.loc[:9, "label"] = ""
+    filled.loc[SIZE - 10 :, "label"] = ""
     path = tmp_path / "filled.csv"
     path.write_bytes(label_files.to_csv(filled))
     config = load(folder, by="airline", labels=str(path))
@@ -139,26 +140,33 @@ def test_the_labelled_sample_corrects_the_shares(corpus, drawn, tmp_path):
 def test_labels_that_the_model_has_learned_say_nothing_of_its_errors(
     corpus, drawn, tmp_path, monkeypatch
 ):
-    """As where the file of labels was named in ``prepare.corrections``, too."""
+    """As where the file of labels was named in ``prepare.corrections``, too.
+
+    A row that is a copy of a learned text measures the error on such texts.
+    """
     folder, rows = corpus
     truth = rows.set_index("row_id")["truth"]
     filled = drawn.assign(label=[CLASSES[code] for code in truth.loc[drawn["row_id"]]])
     path = tmp_path / "filled.csv"
     path.write_bytes(label_files.to_csv(filled))
     by_row = filled["row_id"].to_numpy()[:100]
-    by_text = hash_texts(pa.array(filled["text"][100:150], pa.string()))
+    by_text = hash_texts(pa.array(rows["text"][rows["row_id"] % 10 == 7], pa.string()))
+    of_sample = filled["row_id"].to_numpy()[100:]
+    num_copies = (of_sample % 10 == 7).sum()
     monkeypatch.setattr(
         training_rows, "find_text_hashes", lambda models: (np.sort(by_text), [True])
     )
     seen = np.sort(by_row), True
-    monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, name: seen)
+    monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, **options: seen)
     record = run_stage(trends, load(folder, labels=str(path)), Recorder(), overwrite=True)
-    assert record["counts"]["sample"] == SIZE - 150
-    assert record["counts"]["counted"] == 2000 + 150
-    (note,) = record["notes"]
-    assert note.startswith("150 rows of trends.labels were used to train or choose the model")
+    assert record["counts"]["sample"] == SIZE - 100
+    assert record["counts"]["counted"] == 2000 + 100
+    learned, copies = record["notes"]
+    assert learned.startswith("100 rows of trends.labels were used to train or choose the model")
+    assert "texts (8.2%) are copies of texts that the model was trained on" in copies
+    assert copies.endswith(f"corrected by themselves, by {num_copies} labels")
     all_seen = np.sort(filled["row_id"].to_numpy()), True
-    monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, name: all_seen)
+    monkeypatch.setattr(training_rows, "find_row_ids", lambda scored, **options: all_seen)
     berlin = load(folder, labels=str(path), by="created:day", time_zone="Europe/Berlin")
     record = run_stage(trends, berlin, Recorder(), overwrite=True)
     assert record["notes"][0].startswith("fewer than 10 labelled texts that the model has not seen")
@@ -202,7 +210,10 @@ def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):
         ("row_id,label\n1,negative\nx,negative\n", "line 3: row_id 'x' is not a row number"),
         ("row_id,label\n1,negative\n1,positive\n", "line 3: row_id '1' was named before"),
         ("row_id,label,sample\n1,negative,x\n", "line 2: sample 'x' is not written as '300"),
-        ("row_id,label,sample\n1,negative,\n2,negative,9 rows\n", "line 3: sample '9 rows' is not"),
+        (
+            "row_id,label,sample\n1,negative,\n2,negative,9 rows\n",
+            "some rows of trends.labels were drawn",
+        ),
         ("row_id,label\n1,\n", "has no label: write negative, positive or neutral in column label"),
         ("row_id,text\n1,a\n", "has no column label; its columns are row_id, text"),
         ("", "cannot be read as a table"),

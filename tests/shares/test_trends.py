@@ -81,7 +81,8 @@ def test_each_column_is_taken_alone_and_both_together(outcome):
         "all": ["corrected"], "airline": ["corrected"], "created:day": ["corrected"],
         "airline, created:day": ["corrected", "pooled"],
     }  # fmt: skip
-    assert record["counts"] == {"rows": 10_000, "sample": 1000, "counted": 0, "groups": 55}
+    counts = {"rows": 10_000, "sample": 1000, "counted": 0, "skipped": 0, "groups": 55}
+    assert record["counts"] == counts
 
 
 def test_intervals_hold_the_truth_where_shares_of_predictions_are_far_off(corpus, outcome):
@@ -218,7 +219,7 @@ def test_labels_of_rows_and_texts_that_the_model_was_trained_on_are_only_counted
         tmp_path / "new", table.set_column(text, "text", [texts]), truth, model=model, corpus=other
     )
     found, _ = measure(tmp_path / "new")
-    assert (found.num_sample, found.num_counted) == (299, 1)  # text 8 is one of its test rows
+    assert (found.num_sample, found.num_counted) == (300, 0)  # text 8 is one of its test rows
 
 
 def test_labels_that_were_chosen_by_certainty_are_told_and_nothing_is_claimed(tmp_path):
@@ -427,7 +428,10 @@ def test_labels_tell_errors_of_the_version_that_scored_their_rows_alone(tmp_path
         assert line.low < true < line.high
         assert abs(line.predicted_share - true) > (line.high - line.low) / 2
     notes = [note for note in record["notes"] if note.startswith("model version")]
-    few = "; too few to measure its error: shares with its rows are not corrected"
+    few = (
+        "; too few to measure its error: any share among its rows is possible, and shares of "
+        "which they are more than 20% are not corrected"
+    )
     assert notes == [
         f"model version {name}: 3,000 rows, {number} labelled{few if number < 10 else ''}"
         for name, number in zip("12", labelled, strict=True)
@@ -500,3 +504,22 @@ def test_too_few_labels_tell_no_change(tmp_path):
     assert line.endswith(
         "; too few labels to tell a change: 30 before it and 30 after it are the least"
     )
+
+
+def test_a_new_version_without_labels_widens_the_interval_of_all_rows(tmp_path):
+    table, truth = draw_versions()
+    kept = np.r_[0:3000, 3000:3300]
+    table, truth = table.take(kept), truth[kept]
+    label = np.where((np.arange(3300) < 3000) & (np.arange(3300) % 10 == 0), truth, -1)
+    score(tmp_path / "one", table.slice(0, 3000), label[:3000])
+    score(tmp_path / "two", table, label, rows_of={"1": 3000, "2": 300})
+    _, one = run(tmp_path / "one", by=["created:day"])
+    record, two = run(tmp_path / "two", by=["created:day"])
+    (one,) = one[(one["by"] == "all") & (one["class"] == "negative")].itertuples()
+    (whole,) = two[(two["by"] == "all") & (two["class"] == "negative")].itertuples()
+    assert whole.method == "corrected"
+    assert one.high - one.low + 0.02 < whole.high - whole.low < one.high - one.low + 0.1
+    assert whole.low < (truth == 0).mean() < whole.high
+    assert "; too few to measure its error: any share among its rows" in " ".join(record["notes"])
+    last = record["conclusions"][-1][1]
+    assert "but it has fewer than 30 texts or 10 labels that measure the error" in last

@@ -1,0 +1,111 @@
+"""``<output_uri>/samples/``: a JSON file for each draw of rows to label, so the next takes others.
+
+The file of a draw may not be labelled yet, or have any name and place. So the draws are kept here.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pandas as pd
+
+from sentiflow.config.sections import Config
+from sentiflow.errors import UserError
+from sentiflow.shares import draws
+from sentiflow.storage import filesystem, lease
+from sentiflow.storage.uris import display_uri, join
+
+_FOLDER = "samples"
+
+
+class LoggedDraws(NamedTuple):
+    """The draws of a corpus so far."""
+
+    history: draws.History
+    row_ids: list[int]
+    """All rows that were drawn."""
+
+
+def find_folder(config: Config) -> str:
+    """Return the location of the draws."""
+    return join(config.output_uri, _FOLDER)
+
+
+@contextmanager
+def hold(config: Config) -> Iterator[None]:
+    """Let nobody else draw rows of this corpus meanwhile.
+
+    Raises:
+        JobError: Another command draws rows.
+    """
+    with lease.hold(find_folder(config), job="sample"):
+        yield
+
+
+def read(config: Config) -> LoggedDraws:
+    """Read the draws so far; none if there is no folder.
+
+    Raises:
+        UserError: A file is damaged, or does not follow the ones before it.
+    """
+    folder = find_folder(config)
+    history: draws.History = ()
+    row_ids: list[int] = []
+    for name in _list_files(folder):
+        uri = join(folder, name)
+        found, of_draw = _read_file(uri)
+        if not draws.is_before(history, found):
+            raise UserError(
+                f"{display_uri(uri)} does not follow the draws before it",
+                hint="delete the files of draws that do not count, the last ones first",
+            )
+        history = found
+        row_ids += of_draw
+    return LoggedDraws(history, row_ids)
+
+
+def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
+    """Add a draw.
+
+    Args:
+        config: Names the folder.
+        table: ``row_id`` and ``sample`` of the drawn rows, as ``labels.draw`` returns them.
+        path: Their file, for people.
+    """
+    folder = find_folder(config)
+    content = {
+        "sample": table["sample"].iloc[0],
+        "drawn": datetime.now(UTC).isoformat(timespec="seconds"),
+        "file": path,
+        "row_ids": table["row_id"].tolist(),
+    }
+    name = f"draw-{len(_list_files(folder)) + 1:04}.json"
+    filesystem.write_bytes(join(folder, name), json.dumps(content).encode())
+
+
+def _list_files(folder: str) -> list[str]:
+    """List the files of draws, in their order."""
+    names = filesystem.listing(folder, recursive=False)
+    return sorted(name for name in names if name.startswith("draw-") and name.endswith(".json"))
+
+
+def _read_file(uri: str) -> tuple[draws.History, list[int]]:
+    """Read the history of a draw, and its rows.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    try:
+        content = json.loads(filesystem.read_bytes(uri))
+        history = draws.read_history(content["sample"])
+        row_ids = [int(row_id) for row_id in content["row_ids"]]
+    except (ValueError, KeyError, TypeError):
+        history = None
+    if not history:
+        raise UserError(
+            f"{display_uri(uri)} is no draw of sentiflow trends --sample",
+            hint="restore it, or delete it if its file of labels is lost",
+        )
+    return history, row_ids
