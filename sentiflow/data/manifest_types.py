@@ -111,7 +111,7 @@ class RefitRecord(TypedDict):
 
 
 class ProfileCounts(TypedDict):
-    """A ``drift.Profile`` as JSON."""
+    """A ``profile.Profile`` as JSON."""
 
     rows: Count
     tokens: Count
@@ -292,7 +292,7 @@ class Manifest(TypedDict, total=False):
     kept_types: dict[str, str]
     """score: Arrow types of the kept columns."""
     profile: ProfileCounts
-    """score: statistics of the texts and their predictions, a ``drift.Profile``."""
+    """score: statistics of the texts and their predictions, a ``profile.Profile``."""
     drift: dict[str, Any]
     """score: ``profile`` compared with the profile of the held-out texts."""
     peak_memory_bytes: int

@@ -24,8 +24,8 @@ from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import average_files, batching, networks, package_files
 from sentiflow.models.cpu import count_cores, one_thread
-from sentiflow.models.drift import Profile
 from sentiflow.models.linear import PREFIX, LinearModel
+from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.models.tokens import Tokens

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.schema import BINARY
-from sentiflow.models.drift import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
+from sentiflow.models.profile import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
 
 _POSITIVE = BINARY[1]
 

@@ -29,7 +29,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Scori
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
-from sentiflow.models import drift
+from sentiflow.models.profile import Profile
 from sentiflow.progress import say
 from sentiflow.scoring import corpus_files, score_inputs, summary, tasks
 from sentiflow.scoring.corpus_files import CorpusFiles
@@ -264,7 +264,7 @@ def _sum_up(
     learned_files = score_inputs.find_learned_files(source.files, model)
     if learned_files:
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
-        new = replace(new, profile=drift.Profile())
+        new = replace(new, profile=Profile())
     if may_repeat:
         new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
     return new

@@ -10,8 +10,9 @@ from sentiflow.data import row_checks
 from sentiflow.data.manifest_types import ModelInput
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.metrics.predicted_shares import compare_unseen
-from sentiflow.models import drift
+from sentiflow.models.profile import Profile
 from sentiflow.progress import say
+from sentiflow.scoring import drift
 from sentiflow.scoring.score_plan import STAGE
 from sentiflow.scoring.tasks import RowCounts
 from sentiflow.storage.uris import display_uri
@@ -50,7 +51,7 @@ def find_drift(total: RowCounts, model: ModelInput) -> dict[str, Any]:
     reference = model["reference"]
     if not reference:
         return {}
-    return drift.compare(total.profile, drift.Profile.from_json(reference))
+    return drift.compare(total.profile, Profile.from_json(reference))
 
 
 def tell(summary: Summary, model: ModelInput, *, uri: str) -> None:

@@ -24,7 +24,7 @@ from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
-from sentiflow.models.drift import Profile
+from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.storage import parquet
 

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data.manifest_types import FileEntry
-from sentiflow.models.drift import Profile
+from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet

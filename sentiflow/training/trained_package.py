@@ -13,11 +13,11 @@ import torch
 from sentiflow.data.manifest_types import Manifest, Unsure
 from sentiflow.metrics import abstention, classification, confidence
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.models.drift import Profile
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import PackageSettings, UnsureThreshold
+from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary

@@ -11,8 +11,8 @@ import pyarrow as pa
 from conftest import PROJECT, new_package
 from saved_package import forge, package, saved  # noqa: F401
 
-from sentiflow.models.drift import Profile
 from sentiflow.models.package import ModelPackage
+from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 
 TEXTS = ["good good morning", "", "bad", "unheard of", "good bad day", " ", "morning " * 200]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy.stats import beta, chi2_contingency
 
 from sentiflow.config.class_names import BINARY
-from sentiflow.models import drift
-from sentiflow.models.drift import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
+from sentiflow.models.profile import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
 from sentiflow.models.scores import Scores
+from sentiflow.scoring import drift
 
 ROWS = st.lists(
     st.tuples(st.integers(0, 80), st.integers(0, 80), st.floats(0, 1, width=32)), max_size=20
