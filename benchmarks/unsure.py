@@ -22,6 +22,7 @@ import pyarrow as pa
 import torch
 from scipy import stats
 
+from sentiflow.data.arrays import hash_texts
 from sentiflow.metrics import confidence
 from sentiflow.metrics.confidence import Calibration
 from sentiflow.models.linear import LinearModel
@@ -115,7 +116,8 @@ def draw(corpus: Corpus, *, seed: int, is_cross_fit: bool) -> list[Answered]:
     seen = cross_fit(raw, label) if is_cross_fit else calibrate(raw, label, raw)
     found = []
     for promise in PROMISES:
-        rule = trained_package.choose_unsure(seen, label, promise)
+        text_hash = hash_texts(pa.array(corpus.text[validation].tolist()))
+        rule = trained_package.choose_unsure(seen, label, promise, text_hash=text_hash)
         scores = replace(tested, threshold=rule["threshold"])
         found.append(measure(scores, corpus.label[test]))
     return found

@@ -11,14 +11,15 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter
 
 from sentiflow import __version__
-from sentiflow.data import lineage, manifest
-from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data import authors, lineage, manifest
+from sentiflow.data.arrays import hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
-from sentiflow.evaluation.evaluated_rows import find_common_classes
+from sentiflow.evaluation.evaluated_rows import AUTHOR, find_common_classes
 from sentiflow.metrics import paired, selection
+from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.predicted import Predicted, macro_f1
 from sentiflow.models import package_files
 from sentiflow.tracking import model_registry, model_sources, training_rows
@@ -67,6 +68,9 @@ class ChampionTest:
     """Test rows that are left out: their text was used to train or choose one of the models."""
     unknown: tuple[str, ...] = ()
     """URIs of the versions whose training texts are not all known."""
+    num_authors: int = 0
+    """Authors of the rows, where the split is by user and the users were kept: intervals and tests
+    are by author. Otherwise 0."""
     num_judged: int = 1
     """Versions that were judged on this test split so far, candidate and champion included."""
     num_compared: int = 0
@@ -229,7 +233,11 @@ def _measure_contenders(
     names = manifest.find_classes(prepared)
     all_classes = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
     label = _number_labels(rows, names, all_classes)
-    predicted = [_predict(each.model, rows["text"], label, all_classes) for each in models]
+    groups = AuthorGroups(rows[AUTHOR].to_numpy()) if AUTHOR in rows.column_names else None
+    predicted = [
+        replace(_predict(each.model, rows["text"], label, all_classes), groups=groups)
+        for each in models
+    ]
     _tag_accuracies(contenders, predicted, prepared, tracking_uri)
     candidate = predicted[0]
     labels = [all_classes[code] for code in np.unique(label)]
@@ -247,6 +255,7 @@ def _measure_contenders(
         left_out=left_out,
         num_seen=int(is_seen.sum()),
         unknown=_list_unknown(contenders, is_known),
+        num_authors=len(groups.sizes) if groups else 0,
     )
     if len(predicted) == 1:
         return test
@@ -327,7 +336,7 @@ def _tag_accuracies(
 def _read_test_rows(
     uri: str, prepared: Manifest, excluded: Collection[str]
 ) -> tuple[pa.Table, dict[str, int]]:
-    """Read texts and labels of the labelled test rows.
+    """Read texts, labels and, where the split is by user, authors of the labelled test rows.
 
     Returns:
         The rows without excluded classes; how many rows of each excluded class were left out.
@@ -336,9 +345,16 @@ def _read_test_rows(
         UserError: The test split has no labelled row of another class.
     """
     folders = lineage.name_folders([TEST])
-    tables = lineage.read_tables(uri, prepared, folders, ["text", "label"])
+    columns = ["text", "label"]
+    author = _find_author_column(prepared)
+    if author:
+        columns += ["row_id", author]
+    tables = lineage.read_tables(uri, prepared, folders, columns)
     labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
     rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
+    if author and labelled:
+        hashes = authors.hash_authors(rows[author], rows["row_id"].to_numpy())
+        rows = put_columns(rows, {AUTHOR: pa.array(hashes)})
     names = manifest.find_classes(prepared)
     codes = [code for code, name in enumerate(names) if name in excluded]
     label = rows["label"].to_numpy().astype(np.int64)
@@ -349,6 +365,13 @@ def _read_test_rows(
             f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
         )
     return rows, {names[code]: counts[code] for code in codes if counts[code]}
+
+
+def _find_author_column(prepared: Manifest) -> str | None:
+    """Name the column with the authors, where the test rows are whole authors and it was kept."""
+    if not authors.are_whole(prepared):
+        return None
+    return authors.find_column(prepared["settings"].get("keep_columns", ()), None)
 
 
 def _find_seen(rows: pa.Table, seen: np.ndarray, uri: str) -> np.ndarray:

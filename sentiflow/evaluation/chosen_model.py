@@ -49,10 +49,9 @@ def choose_model(uri: str, scored: Manifest, corpus: ScoredCorpus) -> ChosenMode
         by_version[version] |= metrics.to_json()
         if chosen is None:
             chosen = of_model
-        interval = f"95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}"
         notes.append(
             f"{beginning}right on {metrics.accuracy:.1%} of {metrics.num_rows:,} labelled rows "
-            f"({interval})"
+            f"({metrics.interval})"
         )
     chosen = chosen or scored
     notes.append(f"the report is about model version {next(iter(lineage.models_of(chosen)))}")

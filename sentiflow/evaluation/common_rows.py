@@ -16,6 +16,7 @@ from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
+    AUTHOR,
     TEXT,
     WHOLE,
     classes_of,
@@ -73,6 +74,8 @@ class ComparedRows:
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
     """What a reader should know about the rows."""
+    num_authors: int = 0
+    """Authors of the rows, where these are whole authors whose names were kept; otherwise 0."""
 
 
 def find_pair(first: str, second: str) -> Pair:
@@ -141,17 +144,26 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     split = _find_split(pair, tables)
     tables, notes_on_classes = _prepare_rows(pair, tables, split)
     common = _find_common(pair, tables)
-    first, second = (_take_rows(table, common.row_ids) for table in tables)
+    first, second = _share_authors([_take_rows(table, common.row_ids) for table in tables])
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     _check_labels(pair, common.row_ids, predicted)
+    num_authors = 0
+    if AUTHOR in first.column_names:
+        num_authors = len(pc.unique(first[AUTHOR]))
     return ComparedRows(
         table=_keep_for_slices(first, second),
         predicted=predicted,
         split=split,
         num_only_in=common.num_only_in,
         num_seen_by=common.num_seen_by,
-        notes=_note_unknown(pair, common.is_known) + _note_versions(pair) + notes_on_classes,
+        notes=[
+            *_note_unknown(pair, common.is_known),
+            *_note_versions(pair),
+            *_note_authors(pair, num_authors),
+            *notes_on_classes,
+        ],
+        num_authors=num_authors,
     )
 
 
@@ -216,6 +228,21 @@ def _find_common(pair: Pair, tables: list[pa.Table]) -> _CommonRows:
 def _take_rows(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
     """Take rows by their numbers, in this order."""
     return table.take(pc.index_in(pa.array(row_ids), value_set=one_array(table["row_id"])))
+
+
+def _share_authors(tables: Sequence[pa.Table]) -> list[pa.Table]:
+    """Give the authors of the first table that has them to both, as the rows are the same."""
+    for table in tables:
+        if AUTHOR in table.column_names:
+            return [put_columns(each, {AUTHOR: table[AUTHOR]}) for each in tables]
+    return list(tables)
+
+
+def _note_authors(pair: Pair, num_authors: int) -> list[str]:
+    """Note by what the rows are compared, if they are whole authors."""
+    if num_authors:
+        return [f"the rows are of {num_authors:,} authors: intervals and tests are by author"]
+    return evaluated_rows.note_unknown_authors(pair[0].record)
 
 
 def _keep_for_slices(first: pa.Table, second: pa.Table) -> pa.Table:

@@ -107,6 +107,9 @@ class Comparison:
     verdict: str
     regression: Regression | None = None
     """Whether the second is worse; None unless it was asked for."""
+    num_authors: int = 0
+    """Authors of the rows, where these are whole authors whose names were kept: intervals and tests
+    are by author. Otherwise 0."""
 
 
 def compare(
@@ -163,6 +166,7 @@ def compare(
         settings=settings,
         notes=notes,
         verdict=_write_verdict(found, rows, first, second),
+        num_authors=rows.num_authors,
     )
     if margin is None:
         return compared
@@ -186,7 +190,7 @@ def compare_predictions(
             continue
         is_defined = has_probabilities or not metric.of_probabilities
         differences[metric.name] = metric.difference(first, second) if is_defined else None
-    accuracy, mcnemar = paired.compare_accuracy(first.right, second.right)
+    accuracy, mcnemar = paired.compare_accuracy(first.right, second.right, first.groups)
     return MetricDifferences(accuracy=accuracy, differences=differences, mcnemar=mcnemar)
 
 
@@ -232,7 +236,11 @@ def _measure_slices(
     found = slices.find(rows, tokens, patterns=patterns, columns=columns)
     chosen = [item for item in found if item.is_own or not item.mask.all()]
     first, second = (model.right for model in predicted)
-    compared = [paired.compare_accuracy(first[item.mask], second[item.mask]) for item in chosen]
+    groups = predicted[0].groups
+    compared = []
+    for item in chosen:
+        of_slice = groups.take(item.mask) if groups else None
+        compared.append(paired.compare_accuracy(first[item.mask], second[item.mask], of_slice))
     adjusted = paired.adjust([mcnemar.p_value for _, mcnemar in compared])
     measured = []
     for item, (difference, _), p_adjusted in zip(chosen, compared, adjusted, strict=True):

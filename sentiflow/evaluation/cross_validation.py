@@ -1,7 +1,7 @@
 """Answers of the models of the folds, each to the rows of its fold -> their metrics."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from sentiflow.evaluation import other_models
 from sentiflow.evaluation.evaluated_rows import classes_of, predicted_of
 from sentiflow.evaluation.other_models import Baseline
 from sentiflow.metrics import classification
+from sentiflow.metrics.dependence import FoldGroups
 from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
 
@@ -23,7 +24,8 @@ class CrossValidated:
     """Answers of the models of all folds, each to the rows of its fold."""
 
     metrics: classification.Metrics
-    """Metrics of all answers. Macro F1 has no interval: a bootstrap of the rows ignores the
+    """Metrics of all answers. The interval of the accuracy is for the model of the training itself
+    (``dependence.FoldGroups``). Macro F1 has no interval: a bootstrap of the rows ignores the
     variation between trainings, and its interval missed the macro F1 of the model too often
     (benchmarks/LOG.md, 2026-11-29)."""
     f1_of_folds: list[float]
@@ -84,8 +86,9 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
         of_fold = classification.measure(predicted_of(rows.filter(fold == number)))
         assert of_fold.f1_macro is not None, "a fold has labelled rows"
         f1_of_folds.append(of_fold.f1_macro)
+    predicted = replace(predicted_of(rows), groups=FoldGroups(fold))
     return CrossValidated(
-        metrics=classification.measure(predicted_of(rows)),
+        metrics=classification.measure(predicted),
         f1_of_folds=f1_of_folds,
         baselines=other_models.measure_folds(answers, is_new, scored),
     )

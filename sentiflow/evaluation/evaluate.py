@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
@@ -29,6 +30,7 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.chosen_model import choose_model
 from sentiflow.evaluation.cross_validation import CrossValidated
+from sentiflow.evaluation.evaluated_rows import AUTHOR
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.measurements import Measurements
 from sentiflow.evaluation.origin import Origin, describe_origin
@@ -272,7 +274,7 @@ def _measure_unseen(
             hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
         )
     rows, notes_on_classes = evaluated_rows.add_unknown_classes(rows, scored)
-    notes = [*notes, *notes_on_classes]
+    notes = [*notes, *evaluated_rows.note_unknown_authors(scored), *notes_on_classes]
     measured = measurements.measure(
         rows,
         model=scored["inputs"]["model"],
@@ -288,5 +290,17 @@ def _measure_unseen(
             "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
     headline_rows = evaluated_rows.of_split(rows, measured.split)
+    notes += _note_authors(headline_rows, measured)
     slices.check_patterns(headline_rows, patterns)
     return _MeasuredRows(rows=headline_rows, measured=measured, is_unseen=is_unseen, notes=notes)
+
+
+def _note_authors(rows: pa.Table, measured: Measurements) -> list[str]:
+    """Say that intervals and tests are by author, or why there is no interval."""
+    if AUTHOR not in rows.column_names:
+        return []
+    texts = measurements.name_texts(measured.split)
+    if measured.metrics.no_interval:
+        return [f"the {texts} give no interval: {measured.metrics.no_interval}"]
+    num_authors = len(pc.unique(rows[AUTHOR]))
+    return [f"the {texts} are of {num_authors:,} authors: intervals and tests are by author"]

@@ -1,13 +1,14 @@
 """Scored directory -> its labelled rows outside of the train split, with texts and classes."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.class_names import set_apart
-from sentiflow.data import lineage, manifest, row_checks
+from sentiflow.data import authors, lineage, manifest, row_checks
 from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.lineage import ScoredCorpus
@@ -15,6 +16,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import BINARY, SPLITS, predictions
 from sentiflow.errors import JobError, UserError, few
 from sentiflow.evaluation.slices import OWN
+from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.predicted import Predicted
 
 WHOLE = "all"
@@ -30,6 +32,8 @@ _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0
 """Selects labelled rows that are not in the train split."""
 TEXT = "text"
 """Column of the texts."""
+AUTHOR = "author"
+"""Column with a hash of the author."""
 MAX_UNKNOWN = 0.01
 """Maximum share of unknown labels in a corpus: with more, there is no evaluation."""
 
@@ -46,7 +50,8 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
         others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``unsure``
         if the model leaves some texts to people; ``text`` if scoring kept it, or if the prepared
-        data have it and still exist; ``columns``, with names that begin with ``OWN``.
+        data have it and still exist; ``author`` where the rows are whole authors, see
+        :func:`find_authors`; ``columns``, with names that begin with ``OWN``.
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
@@ -62,10 +67,15 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     measured = [*_COLUMNS, *probabilities, *_list_unsure_column(scored)]
     of_predictions = _list_columns_of_predictions(scored)
     kept = [name for name in columns if name in of_predictions]
-    kept_rows = _read_predictions(uri, scored, [*measured, *texts, *kept])
+    author = find_authors(scored)
+    of_author = [author.column] if author.is_kept and author.in_predictions else []
+    kept_rows = _read_predictions(uri, scored, [*measured, *texts, *kept, *of_author])
     added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}  # null: there are no splits
     for name in kept:
         added[OWN + name] = kept_rows[name]
+    for name in of_author:
+        row_id = kept_rows["row_id"].to_numpy()
+        added[AUTHOR] = pa.array(authors.hash_authors(kept_rows[name], row_id))
     for name in texts:
         column = kept_rows[name]
         is_text = str(column.type) in ("string", "large_string", "string_view")
@@ -73,9 +83,56 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
             added.setdefault(TEXT, column.cast(pa.string()))
     rows = put_columns(kept_rows.select(measured), added).combine_chunks()
     missing = [name for name in columns if name not in kept]
-    if TEXT in added and not missing:
+    needs_author = author.is_kept and not author.in_predictions
+    if TEXT in added and not missing and not needs_author:
         return rows
-    return _add_columns(rows, scored, missing)
+    return _add_columns(rows, scored, missing, author.column if needs_author else "")
+
+
+class Authors(NamedTuple):
+    """Whether the evaluated rows are whole authors, and the column that names them."""
+
+    is_whole: bool
+    """Whether each author is evaluated with all rows or with none, as far as is known: the split is
+    by user, or the corpus has no splits and its authors are kept."""
+    column: str
+    """The column with the authors; empty if it was not kept."""
+    in_predictions: bool
+    """Whether the predictions have the column; otherwise the prepared data."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Say whether the rows are whole authors whose names are known."""
+        return self.is_whole and bool(self.column)
+
+
+def find_authors(scored: Manifest) -> Authors:
+    """Find out whether the evaluated rows are whole authors, and where their names are."""
+    prepared = lineage.prepared_of(scored)
+    form = lineage.format_of(scored)
+    named = form.columns.user if form.columns else None
+    of_predictions = authors.find_column(scored["settings"]["keep_columns"], named)
+    if not prepared:
+        is_whole = of_predictions is not None
+        return Authors(is_whole, of_predictions or "", in_predictions=True)
+    of_prepared = authors.find_column(prepared["settings"].get("keep_columns", ()), named)
+    return Authors(
+        is_whole=authors.are_whole(prepared),
+        column=of_predictions or of_prepared or "",
+        in_predictions=of_predictions is not None,
+    )
+
+
+def note_unknown_authors(scored: Manifest) -> list[str]:
+    """Note that intervals are too narrow, if rows are whole authors whose names were not kept."""
+    author = find_authors(scored)
+    if not author.is_whole or author.column:
+        return []
+    return [
+        "the split is by user, but the users were not kept, so intervals and tests count each "
+        "text as independent and are too narrow: name user in prepare.keep_columns, and prepare "
+        "again"
+    ]
 
 
 def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.Table:
@@ -164,11 +221,16 @@ def predicted_of(rows: pa.Table) -> Predicted:
     classes = classes_of(rows)
     label = rows["label"].to_numpy()
     prediction = rows["prediction"].to_numpy()
+    groups = None
+    if AUTHOR in rows.column_names:
+        groups = AuthorGroups(rows[AUTHOR].to_numpy())
     if classes == BINARY:
         positive = rows[PROBABILITY + BINARY[1]].to_numpy()
-        return Predicted.of_positive(label=label, probability=positive, prediction=prediction)
+        return Predicted.of_positive(
+            label=label, probability=positive, prediction=prediction, groups=groups
+        )
     probabilities = np.stack([rows[PROBABILITY + name].to_numpy() for name in classes], axis=1)
-    return Predicted(classes, label, prediction, probabilities)
+    return Predicted(classes, label, prediction, probabilities, groups)
 
 
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
@@ -337,8 +399,8 @@ def of_split(rows: pa.Table, name: str) -> pa.Table:
     return rows.filter((pc.field("split") == name) & has_label_of(classes_of(rows)))
 
 
-def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.Table:
-    """Add texts, and columns for slices, from the prepared tweets by ``row_id``.
+def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str], author: str) -> pa.Table:
+    """Add texts, authors and columns for slices from the prepared tweets by ``row_id``.
 
     If there are no prepared tweets, or if they are gone or were replaced, the rows stay without
     texts.
@@ -352,10 +414,15 @@ def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str]) -> pa.T
             uri = scored["inputs"]["corpus"]["uri"]
             raise JobError(f"{uri} was replaced while it was read: run again")
         return rows
-    source = lineage.read_prepared(
-        scored, prepared, rows["row_id"].to_numpy(), [TEXT, *asked], SPLITS[1:]
-    )
+    row_id = rows["row_id"].to_numpy()
+    read_columns = [TEXT, *asked]
+    if author:
+        read_columns.append(author)
+    once_each = list(dict.fromkeys(read_columns))
+    source = lineage.read_prepared(scored, prepared, row_id, once_each, SPLITS[1:])
     added = {OWN + name: source[name] for name in asked}
+    if author:
+        added[AUTHOR] = pa.array(authors.hash_authors(source[author], row_id))
     if TEXT not in rows.column_names:
         added[TEXT] = source[TEXT]
     return put_columns(rows, added).combine_chunks()

@@ -52,7 +52,8 @@ def summarize(
     lines.extend(_summarize_gaps(measured))
     lines.append(_summarize_calibration(measured.calibration_error[measured.split]))
     if measured.unsure:
-        lines.append(_summarize_unsure(measured.unsure))
+        has_interval = not measured.metrics.no_interval
+        lines.append(_summarize_unsure(measured.unsure, has_interval=has_interval))
     lines.extend(_summarize_slices(measured.slices))
     lines.extend(_summarize_label_errors(measured))
     lines.extend(_summarize_checks(checks))
@@ -64,7 +65,7 @@ def _summarize_folds(folds: CrossValidated) -> Iterator[Highlight]:
     yield Highlight(
         number=f"{metrics.accuracy:.1%}",
         meaning=f"of the labelled texts get the right label, {folds.origin} "
-        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        f"({metrics.interval} for the model itself)",
         section="figures",
     )
     if not metrics.is_binary:
@@ -84,8 +85,7 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
         texts += ", by which the model was chosen,"
     yield Highlight(
         number=f"{metrics.accuracy:.1%}",
-        meaning=f"of {texts} are labelled correctly "
-        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%})",
+        meaning=f"of {texts} are labelled correctly ({metrics.interval})",
         section="figures",
     )
     if not metrics.is_binary:
@@ -167,13 +167,13 @@ def _summarize_gaps(measured: Measurements) -> Iterator[Highlight]:
         yield Highlight(share, meaning, "confusion")
 
 
-def _summarize_unsure(unsure: UnsureMetrics) -> Highlight:
+def _summarize_unsure(unsure: UnsureMetrics, *, has_interval: bool) -> Highlight:
     meaning = "of the texts are unsure, and left to people"
     if unsure.error is not None:
-        meaning += (
-            f"; {unsure.error:.1%} of the answers to the others are wrong (95% interval "
-            f"{unsure.error_low:.1%} to {unsure.error_high:.1%}), {unsure.verdict}"
-        )
+        meaning += f"; {unsure.error:.1%} of the answers to the others are wrong"
+        if has_interval:
+            meaning += f" (95% interval {unsure.error_low:.1%} to {unsure.error_high:.1%})"
+        meaning += f", {unsure.verdict}"
     return Highlight(f"{unsure.fraction:.1%}", meaning, "certainty")
 
 

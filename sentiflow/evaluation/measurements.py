@@ -11,6 +11,7 @@ from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import mistakes, slice_metrics, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import (
+    AUTHOR,
     EVALUATED,
     WHOLE,
     headline_split,
@@ -20,7 +21,7 @@ from sentiflow.evaluation.evaluated_rows import (
 from sentiflow.evaluation.slice_metrics import SliceMetrics
 from sentiflow.metrics import abstention, classification
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
-from sentiflow.metrics.intervals import Interval, share_interval
+from sentiflow.metrics.intervals import Interval, right_interval
 from sentiflow.metrics.predicted import Predicted
 
 
@@ -138,7 +139,7 @@ def measure(
         figures[split] = classification.measure(part)
         intervals[split], no_intervals[split] = classification.find_intervals(part, figures[split])
         calibration_error[split] = calibration_test(
-            label=part.outcome, probability=part.probability
+            label=part.outcome, probability=part.probability, groups=part.groups
         )
     headline = headline_split(list(by_split))
     headline_rows = by_split[headline]
@@ -151,9 +152,11 @@ def measure(
         calibration_error=calibration_error,
         calibration=_find_calibration(model),
         coverage=abstention.accuracy_by_coverage(
-            right=headline_answers.right, confidence=headline_answers.confidence
+            right=headline_answers.right,
+            confidence=headline_answers.confidence,
+            groups=headline_answers.groups,
         ),
-        unsure=_measure_unsure(headline_rows, headline_answers.right, model["settings"]),
+        unsure=_measure_unsure(headline_rows, headline_answers, model["settings"]),
         label_errors=mistakes.count_label_errors(headline_answers),
         slices=_measure_slices(
             headline_rows,
@@ -212,14 +215,18 @@ def _measure_slices(
         probability=predicted.positive if predicted.is_binary else None,
         prediction=predicted.prediction,
         classes=predicted.classes,
+        groups=predicted.groups,
     )
 
 
 def _hash_rows(rows: pa.Table) -> np.ndarray:
-    """Hash the text of each row, or its ``row_id``, to a number; copies have the same number.
+    """Hash the author, the text or the ``row_id`` of each row to a number.
 
-    The search halves the rows by these numbers.
+    The search halves the rows by these numbers, so copies, or the texts of an author, stay
+    together.
     """
+    if AUTHOR in rows.column_names:
+        return hash_strings(rows[AUTHOR].combine_chunks().cast(pa.string()), key="sentiflow-halves")
     if "text" in rows.column_names:
         texts = normalize_text(rows["text"].combine_chunks())
     else:
@@ -227,7 +234,9 @@ def _hash_rows(rows: pa.Table) -> np.ndarray:
     return hash_strings(texts, key="sentiflow-halves")
 
 
-def _measure_unsure(rows: pa.Table, right: np.ndarray, settings: Settings) -> UnsureMetrics | None:
+def _measure_unsure(
+    rows: pa.Table, predicted: Predicted, settings: Settings
+) -> UnsureMetrics | None:
     """Measure the rows that are answered; None if the model leaves no text to people."""
     if "unsure" not in rows.column_names:
         return None
@@ -235,9 +244,10 @@ def _measure_unsure(rows: pa.Table, right: np.ndarray, settings: Settings) -> Un
     num_rows = int(answered.sum())
     error = error_low = error_high = None
     if num_rows:
-        num_wrong = num_rows - int(right[answered].sum())
-        error = num_wrong / num_rows
-        error_low, error_high = share_interval(num_wrong, num_rows)
+        is_wrong = ~predicted.right[answered]
+        groups = predicted.groups.take(answered) if predicted.groups else None
+        error = int(is_wrong.sum()) / num_rows
+        error_low, error_high = right_interval(is_wrong, groups)
     return UnsureMetrics(
         max_error=settings["unsure"]["max_error"],
         threshold=settings["unsure"]["threshold"],

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +17,8 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import tfidf
 from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
 from sentiflow.metrics import paired
-from sentiflow.metrics.intervals import share_interval
+from sentiflow.metrics.dependence import FoldGroups
+from sentiflow.metrics.intervals import right_interval
 from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
 from sentiflow.models.scores import choose_classes
 from sentiflow.tracking import training_rows
@@ -66,13 +67,16 @@ class ModelComparison:
         label = predicted.label
         num_classes = len(predicted.classes)
         is_right = prediction == label
-        accuracy_difference, _ = paired.compare_accuracy(is_right, predicted.right)
+        accuracy_difference, _ = paired.compare_accuracy(
+            is_right, predicted.right, predicted.groups
+        )
         f1_macro_difference = paired.f1_macro_difference(
             label=label,
             first=prediction,
             second=predicted.prediction,
             num_classes=num_classes,
             num_resamples=_NUM_RESAMPLES,
+            groups=predicted.groups,
         )
         confusion = count_confusion(label, prediction, num_labels=num_classes)
         return cls(
@@ -208,8 +212,9 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
         prediction, c = _predict_folds(text, rows["label"].to_numpy(), fold)
     except UserError:
         return []
+    groups = FoldGroups(fold[is_measured])
     baseline = Baseline.of(
-        predicted_of(rows.filter(pa.array(is_measured))),
+        replace(predicted_of(rows.filter(pa.array(is_measured))), groups=groups),
         prediction[is_measured],
         name=f"{_NAME} over the same folds",
         num_train_rows=int((fold != fold[0]).sum()),  # for one fold; folds are of similar size
@@ -325,13 +330,13 @@ def compare_teachers(
     probabilities = _to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
     prediction = choose_classes(probabilities).astype(np.int64)
     predicted = predicted_of(rows)
-    num_alike = int((prediction == predicted.prediction).sum())
-    low, high = share_interval(num_alike, len(rows))
+    is_alike = prediction == predicted.prediction
+    low, high = right_interval(is_alike, predicted.groups)
     compared = TeacherComparison.of(
         predicted,
         prediction,
         num_teachers=sum(name.startswith(TEACHER) for name in training["inputs"]),
-        agreement=num_alike / len(rows),
+        agreement=int(is_alike.sum()) / len(rows),
         agreement_low=low,
         agreement_high=high,
     )

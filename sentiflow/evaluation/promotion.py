@@ -14,8 +14,9 @@ from sentiflow.metrics import paired
 from sentiflow.tracking import mlflow_store, model_registry
 
 MAX_P_VALUE = 0.05
-"""Two-sided limit for McNemar's exact test that both models are right equally often, for the first
-comparison on some test rows; :func:`find_limit` has the limits of later ones."""
+"""Two-sided limit for the test that both models are right equally often, for the first comparison
+on some test rows: McNemar's exact test, or the test by author. :func:`find_limit` has the limits of
+later comparisons."""
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _describe_model(
     metrics = measured.metrics
     return (
         f"{metrics.accuracy:.1%} {measured.split} accuracy "
-        f"(95% interval {metrics.accuracy_low:.1%} to {metrics.accuracy_high:.1%}), "
+        f"({metrics.interval}), "
         f"macro F1 {metrics.f1_macro:.3f}, {metrics.num_rows:,} texts.\n\n"
         f"- data: {corpus}, {trained['counts']['rows']:,} texts for training\n"
         f"- classes: {', '.join(lineage.classes_of_model(scored))}\n"

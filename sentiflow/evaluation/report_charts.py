@@ -181,11 +181,13 @@ def _draw_reliability(predicted: Predicted) -> Figure:
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     share = bins["positive_fraction"].to_numpy()
     num_rows = bins["num_rows"].to_numpy()
-    ends = np.stack(share_interval((share * num_rows).round(), num_rows))
+    residual = predicted.outcome - predicted.probability
+    factor = predicted.factor(residual - residual.mean())
+    ends = np.stack(share_interval((share * num_rows).round() / factor, num_rows / factor))
     axes.errorbar(
         bins["mean_probability"],
         share,
-        yerr=np.abs(ends - share),
+        yerr=None if predicted.no_interval else np.abs(ends - share),
         fmt="o-",
         color=BLUE,
         markersize=4,

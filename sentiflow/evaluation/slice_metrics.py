@@ -9,6 +9,7 @@ import numpy as np
 from sentiflow.data.schema import BINARY
 from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
 from sentiflow.metrics import paired
+from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.intervals import Accuracy
 from sentiflow.metrics.predicted import count_confusion, macro_f1
 
@@ -87,6 +88,7 @@ def measure(
     probability: np.ndarray | None,
     prediction: np.ndarray,
     classes: Sequence[str] = BINARY,
+    groups: RowGroups | None = None,
 ) -> list[SliceMetrics]:
     """Measure a model in each slice: user-defined slices, slices found by a search, then others.
 
@@ -100,11 +102,12 @@ def measure(
         probability: Probability of positive; None unless the labels are negative (0) and positive.
         prediction: N predicted labels.
         classes: Their names.
+        groups: Groups of rows that depend on each other. None: the rows are independent.
     """
     right = prediction == label
-    measured = [_measure(item, label, probability, prediction, classes) for item in slices]
-    tested = _add_p_values(slices, measured, right)
-    return sorted(_drop_redundant(slices, tested, right), key=_order)
+    measured = [_measure(item, label, probability, prediction, classes, groups) for item in slices]
+    tested = _add_p_values(slices, measured, right, groups)
+    return sorted(_drop_redundant(slices, tested, right, groups), key=_order)
 
 
 def _measure(
@@ -113,6 +116,7 @@ def _measure(
     probability: np.ndarray | None,
     prediction: np.ndarray,
     classes: Sequence[str],
+    groups: RowGroups | None,
 ) -> SliceMetrics:
     """Measure a model in one slice, without a test."""
     mask = item.mask
@@ -126,9 +130,9 @@ def _measure(
         positive_fraction = float(label[mask].mean())
         mean_probability = float(probability[mask].mean())
     confusion = count_confusion(label[mask], prediction[mask], num_labels=len(classes))
-    return SliceMetrics.of(
-        int(right[mask].sum()),
-        num_rows,
+    return SliceMetrics.of_rows(
+        right[mask],
+        groups.take(mask) if groups else None,
         name=item.name,
         about=item.about,
         fraction=num_rows / (num_rows + num_others),
@@ -154,7 +158,10 @@ def _share(classes: Sequence[str], counts: np.ndarray) -> dict[str, float]:
 
 
 def _add_p_values(
-    slices: list[SliceOfRows], measured: list[SliceMetrics], right: np.ndarray
+    slices: list[SliceOfRows],
+    measured: list[SliceMetrics],
+    right: np.ndarray,
+    groups: RowGroups | None,
 ) -> list[SliceMetrics]:
     """Test the slices of enough rows, and add the adjusted p-values.
 
@@ -171,7 +178,7 @@ def _add_p_values(
             and each.difference is not None
         ]
         p_values = [
-            _fisher(right, slices[number].mask, slices[number].others, alternative)
+            _test(right, slices[number].mask, slices[number].others, alternative, groups)
             for number in tested
         ]
         for number, p_adjusted in zip(tested, paired.adjust(p_values), strict=True):
@@ -180,7 +187,10 @@ def _add_p_values(
 
 
 def _drop_redundant(
-    slices: list[SliceOfRows], measured: list[SliceMetrics], right: np.ndarray
+    slices: list[SliceOfRows],
+    measured: list[SliceMetrics],
+    right: np.ndarray,
+    groups: RowGroups | None,
 ) -> list[SliceMetrics]:
     """Leave out candidates that are not worse, or not worse without the rows of earlier ones."""
     kept = []
@@ -189,17 +199,49 @@ def _drop_redundant(
         if metrics.is_found:
             mask = item.mask & ~explained
             others = item.others & ~explained
-            if not metrics.is_worse or _fisher(right, mask, others, "less") >= paired.SIGNIFICANCE:
+            if not metrics.is_worse:
+                continue
+            if _test(right, mask, others, "less", groups) >= paired.SIGNIFICANCE:
                 continue
             explained |= item.mask
         kept.append(metrics)
     return kept
 
 
-def _fisher(right: np.ndarray, mask: np.ndarray, others: np.ndarray, alternative: str) -> float:
-    """Return the p-value of Fisher's exact test that two masks are right equally often."""
-    from scipy.stats import fisher_exact
+def _test(
+    right: np.ndarray,
+    mask: np.ndarray,
+    others: np.ndarray,
+    alternative: str,
+    groups: RowGroups | None,
+) -> float:
+    """Return the p-value for the hypothesis that the rows of two masks are right equally often.
 
+    Fisher's exact test. With groups of rows that depend on each other, a normal test of the
+    difference of both shares, whose variance the groups widen.
+    """
+    from scipy.stats import fisher_exact, norm
+
+    if groups is not None:
+        num_rows = int(mask.sum())
+        num_others = int(others.sum())
+        if not num_rows or not num_others:
+            return 1.0
+        share = right[mask].mean()
+        share_of_others = right[others].mean()
+        both = mask | others
+        in_slice = (right - share) / num_rows
+        in_others = (right - share_of_others) / num_others
+        effects = np.where(mask, in_slice, -in_others)[both]
+        mean = right[both].mean()
+        variance = mean * (1 - mean) * (1 / num_rows + 1 / num_others)
+        error = np.sqrt(variance * groups.take(both).factor(effects))
+        if not error:
+            return 1.0
+        distance = (share - share_of_others) / error
+        if alternative == "less":
+            return float(norm.cdf(distance))
+        return float(2 * norm.sf(abs(distance)))
     table = [[int((right & each).sum()), int((~right & each).sum())] for each in (mask, others)]
     return float(fisher_exact(table, alternative).pvalue)
 

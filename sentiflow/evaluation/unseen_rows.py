@@ -27,9 +27,10 @@ class UnseenRows(NamedTuple):
 def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorpus) -> UnseenRows:
     """Leave out rows that the model was trained on, or chosen by, and that no split marks as such.
 
-    Such rows are found by their numbers. They are also found by their texts if test files were
-    given (``prepare.test``), or if several models have scored the rows: then the model, or the one
-    it began from, may have learned the same text under another number.
+    Such rows are found by their numbers. They are also found by their texts, except in the prepared
+    data of the model's own training without given test rows (``prepare.test``): there the splits
+    decide. In any other corpus the model, or the one it began from, may have learned the same text
+    under another number.
 
     Args:
         rows: As ``evaluated_rows.read`` returns them.
@@ -45,7 +46,7 @@ def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorp
     try:
         seen, is_unseen = training_rows.find_row_ids(scored, name="the model", by_splits=False)
     except UserError as error:
-        if is_one_of_several and has_text:  # the texts are enough
+        if has_text and (is_one_of_several or "refit" not in model):  # the texts are enough
             seen = np.empty(0, np.int64)
             _, are_known = training_rows.find_text_hashes([model])  # the texts are left out below
             is_unseen = all(are_known)
@@ -64,12 +65,13 @@ def leave_out_training_rows(rows: pa.Table, scored: Manifest, corpus: ScoredCorp
         notes.append(f"{rows_are(num_seen)} left out: they were used to train or choose the model")
     if not is_unseen:
         notes.append("it is unknown whether the model was trained on some of the rows")
-    if has_text and (is_one_of_several or corpus.given_test_files):
+    is_own = lineage.is_of_training(scored, lineage.training_of(model))
+    if has_text and (is_one_of_several or not is_own or corpus.given_test_files):
         is_learned = _are_learned(unseen, model, corpus)
         unseen = unseen.filter(~is_learned)
         num_learned = int(is_learned.sum())
         if num_learned:
-            learner = "the model has" if is_one_of_several else "an earlier model"
+            learner = "an earlier model" if is_own and not is_one_of_several else "the model has"
             notes.append(f"{rows_are(num_learned)} left out: {learner} learned their texts")
     return UnseenRows(rows=unseen, is_unseen=is_unseen, notes=notes)
 

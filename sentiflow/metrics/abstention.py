@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.intervals import Accuracy
 
 COVERAGES = tuple(percent / 100 for percent in range(100, 0, -5))
@@ -29,7 +30,9 @@ class CoveragePoint(Accuracy):
     """The lowest probability of a prediction among the answered texts."""
 
 
-def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[CoveragePoint]:
+def accuracy_by_coverage(
+    *, right: np.ndarray, confidence: np.ndarray, groups: RowGroups | None = None
+) -> list[CoveragePoint]:
     """Measure a model that answers only the texts of which it is most certain.
 
     The risk-coverage curve of R. El-Yaniv and Y. Wiener, "On the foundations of noise-free
@@ -39,6 +42,7 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     Args:
         right: Which of N predictions are right; at least one.
         confidence: Probability of each prediction.
+        groups: Groups of texts that depend on each other. None: the texts are independent.
 
     Returns:
         For each of ``COVERAGES`` a point with at least this coverage.
@@ -56,10 +60,11 @@ def accuracy_by_coverage(*, right: np.ndarray, confidence: np.ndarray) -> list[C
     for coverage in COVERAGES:
         num_answered = math.ceil(round(coverage * len(right), 6))  # 0.55 · 100 is 55.00000000000001
         lowest = float(falling[num_answered - 1])
-        answered = right[confidence >= lowest]
-        point = CoveragePoint.of(
-            int(answered.sum()),
-            len(answered),
+        is_answered = confidence >= lowest
+        answered = right[is_answered]
+        point = CoveragePoint.of_rows(
+            answered,
+            groups.take(is_answered) if groups else None,
             coverage=len(answered) / len(right),
             confidence=lowest,
         )

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sentiflow.metrics.dependence import RowGroups
+
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
 _PARTS_PER_BIN = 16
@@ -34,6 +36,7 @@ def calibration_test(
     probability: np.ndarray,
     num_simulations: int = 2000,
     seed: int = 0,
+    groups: RowGroups | None = None,
 ) -> CalibrationError:
     """Test whether probabilities are calibrated, by drawing labels from them.
 
@@ -48,6 +51,8 @@ def calibration_test(
         probability: Probability of 1, N in [0, 1]. With C classes: of the predicted class.
         num_simulations: How often labels are drawn.
         seed: The same seed gives the same result.
+        groups: Groups of rows that depend on each other: the gaps of drawn labels are multiplied by
+            the square root of their factor. None: the rows are independent.
 
     Example:
         Half of 100 rows with a probability of 0.6 are positive: the error is 0.1. By the binomial
@@ -76,6 +81,9 @@ def calibration_test(
     _, starts = np.unique(occupied // num_parts, return_index=True)
     gaps = np.add.reduceat(drawn - expected, starts, axis=1)
     simulated = np.abs(gaps).sum(axis=1) / len(label)
+    if groups is not None:
+        residual = label - probability
+        simulated *= np.sqrt(groups.factor(residual - residual.mean()))
     # A simulated error that equals the observed one up to rounding has reached it.
     num_reached = int((simulated >= error * (1 - 1e-9)).sum())
     return CalibrationError(

@@ -74,8 +74,9 @@ class Metrics:
 
     num_rows: int
     accuracy_low: float
-    """Lower end of the exact 95% interval."""
+    """Lower end of the exact 95% interval; 0 if there is none."""
     accuracy_high: float
+    """Its upper end; 1 if there is none."""
     values: dict[str, float | None]
     """The metrics of ``registry.METRICS`` that models of these classes have, by name."""
     expected_calibration_error: float | None
@@ -83,6 +84,24 @@ class Metrics:
     by_class: dict[str, ClassMetrics]
     confusion: dict[str, dict[str, int]]
     """Rows by label, then by prediction."""
+    no_interval: str = ""
+    """Why the accuracy has no interval; empty if it has one."""
+
+    @property
+    def interval(self) -> str:
+        """Write the interval of the accuracy, or why there is none."""
+        if self.no_interval:
+            return f"no interval: {self.no_interval}"
+        return f"95% interval {self.accuracy_low:.1%} to {self.accuracy_high:.1%}"
+
+    @property
+    def ends(self) -> dict[str, float | None]:
+        """The ends of the interval of the accuracy by name; None if there is no interval."""
+        has_interval = not self.no_interval
+        return {
+            "accuracy_low": self.accuracy_low if has_interval else None,
+            "accuracy_high": self.accuracy_high if has_interval else None,
+        }
 
     @property
     def accuracy(self) -> float:
@@ -146,8 +165,7 @@ class Metrics:
         """The metrics that are one number, by name; for a class the name is ``f1_<class>`` etc."""
         scalars: dict[str, Any] = {
             "num_rows": self.num_rows,
-            "accuracy_low": self.accuracy_low,
-            "accuracy_high": self.accuracy_high,
+            **self.ends,
             "expected_calibration_error": self.expected_calibration_error,
             **self.values,
         }
@@ -181,8 +199,7 @@ class Metrics:
         return {
             **self.values,
             "num_rows": self.num_rows,
-            "accuracy_low": self.accuracy_low,
-            "accuracy_high": self.accuracy_high,
+            **self.ends,
             "expected_calibration_error": self.expected_calibration_error,
             "by_class": {name: of_class.to_json() for name, of_class in self.by_class.items()},
             "confusion": self.confusion,
@@ -195,7 +212,7 @@ def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
     Without ``has_probabilities`` the metrics of probabilities are None.
 
     The formulas and their sources: ``registry.METRICS``, ``registry.CLASS_METRICS`` and, for the
-    interval, ``intervals.share_interval``.
+    interval, ``intervals.right_interval``.
 
     Example:
         >>> label, prediction = np.array([0, 0, 0, 1, 1]), np.array([0, 0, 1, 1, 1])
@@ -205,7 +222,7 @@ def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
     """
     counts = predicted.confusion
     num_rows = len(predicted.label)
-    low, high = intervals.share_interval(int(counts.trace()), num_rows)
+    low, high = intervals.right_interval(predicted.right, predicted.groups)
     calibration_error = None
     if has_probabilities:
         calibration_error = expected_calibration_error(
@@ -223,6 +240,7 @@ def measure(predicted: Predicted, *, has_probabilities: bool = True) -> Metrics:
         expected_calibration_error=calibration_error,
         by_class=_measure_classes(predicted, has_probabilities),
         confusion=confusion,
+        no_interval=predicted.no_interval,
     )
 
 
@@ -296,6 +314,9 @@ def find_intervals(
         >>> f"{low:.4f} {high:.4f}"
         '0.4439 0.9748'
     """
+    if predicted.no_interval:
+        defined = [name for name, value in metrics.values.items() if value is not None]
+        return {}, dict.fromkeys(defined, predicted.no_interval)
     bounds = _bound_classes(predicted, metrics)
     missing = {}
     for metric in METRICS:
@@ -317,7 +338,8 @@ def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, interval
     with np.errstate(invalid="ignore"):  # 0 / 0 for a class without rows
         for metric in CLASS_METRICS:
             if metric.interval:
-                ends[metric.name] = metric.interval(rows)
+                factors = _find_factors(predicted, metric.name)
+                ends[metric.name] = metric.interval(rows.divide_by(factors))
     bounds = {}
     for code, (label, of_class) in enumerate(metrics.by_class.items()):
         for name, (low, high) in ends.items():
@@ -325,6 +347,26 @@ def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, interval
             if value is not None:
                 bounds[f"{name}_{label}"] = _include(value, low[code], high[code])
     return bounds
+
+
+def _find_factors(predicted: Predicted, name: str) -> np.ndarray:
+    """Find the factor of dependent rows for a metric of each class; see ``dependence``.
+
+    The metric is a share of the rows that have the prediction, the label or either.
+    """
+    factors = np.ones(len(predicted.classes))
+    if predicted.groups is None:
+        return factors
+    for code in range(len(factors)):
+        chosen = predicted.label == code
+        if name == "precision":
+            chosen = predicted.prediction == code
+        elif name == "f1":
+            chosen = chosen | (predicted.prediction == code)
+        right = predicted.right[chosen]
+        if len(right):
+            factors[code] = predicted.factor(right - right.mean(), chosen)
+    return factors
 
 
 def _include(value: float, low: float, high: float) -> intervals.Interval:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, area_parts
 
 MAX_RARE_FRACTION = 0.25
@@ -58,6 +59,35 @@ def share_interval(successes: Any, total: Any) -> tuple[Any, Any]:
     return low.item(), high.item()
 
 
+def right_interval(right: np.ndarray, groups: RowGroups | None = None) -> Interval:
+    """Bound the share behind N rows that are right or wrong; 0 to 1 if the groups give no interval.
+
+    Rows that depend on each other count as fewer rows, see ``dependence``.
+
+    Args:
+        right: Which of the rows are right; at least one row.
+        groups: Groups of rows that depend on each other. None: the rows are independent.
+
+    Example:
+        Two texts of each author, right or wrong together, count as one: 8 of 10 rows, with t.
+
+        >>> from sentiflow.metrics.dependence import AuthorGroups
+        >>> right = np.arange(20) < 16
+        >>> low, high = right_interval(right, AuthorGroups(np.arange(20) // 2))
+        >>> f"{low:.3f} {high:.3f}"
+        '0.369 0.987'
+    """
+    num_right = int(right.sum())
+    if groups is None:
+        low, high = share_interval(num_right, len(right))
+        return low, high
+    if groups.no_interval:
+        return 0.0, 1.0
+    factor = groups.factor(right - right.mean())
+    low, high = share_interval(num_right / factor, len(right) / factor)
+    return low, high
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """The share of right predictions among some rows."""
@@ -65,8 +95,9 @@ class Accuracy:
     num_rows: int
     accuracy: float
     low: float
-    """Lower end of the exact 95% interval."""
+    """Lower end of the exact 95% interval; 0 if the rows give no interval."""
     high: float
+    """Its upper end; 1 if the rows give no interval."""
 
     @classmethod
     def of(cls, num_right: int, num_rows: int, **further: Any) -> Self:
@@ -80,6 +111,13 @@ class Accuracy:
         low, high = share_interval(num_right, num_rows)
         accuracy = num_right / num_rows
         return cls(num_rows=num_rows, accuracy=accuracy, low=low, high=high, **further)
+
+    @classmethod
+    def of_rows(cls, right: np.ndarray, groups: RowGroups | None, **further: Any) -> Self:
+        """Measure at least one row, see :func:`right_interval`; ``further`` as in :meth:`of`."""
+        low, high = right_interval(right, groups)
+        accuracy = int(right.sum()) / len(right)
+        return cls(num_rows=len(right), accuracy=accuracy, low=low, high=high, **further)
 
 
 def metric_interval(value: Any, *, variance: Any, step: Any) -> tuple[Any, Any]:
@@ -194,10 +232,14 @@ class MacroF1:
         return np.where(label == prediction, self.of_right[..., label], -wrong)
 
 
-def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
+def macro_f1_interval(confusion: np.ndarray, *, factor: float = 1.0) -> tuple[Any, Any, Any]:
     """Bound the macro F1 of all C classes on other texts, given rows by label and prediction.
 
     The delta method of :class:`MacroF1`. A class that does not occur may have any F1 from 0 to 1.
+
+    Args:
+        confusion: ``(..., C, C)``.
+        factor: By which dependent rows widen the variance.
 
     Returns:
         Both bounds; and the number of rare classes, see ``MAX_RARE_FRACTION``.
@@ -211,20 +253,24 @@ def macro_f1_interval(confusion: np.ndarray) -> tuple[Any, Any, Any]:
     parts = MacroF1.of(confusion)
     label, prediction = np.indices((num_classes, num_classes))
     effects = parts.effects(label, prediction)
-    variance = (confusion * effects**2).sum(axis=(-2, -1))
+    variance = factor * (confusion * effects**2).sum(axis=(-2, -1))
     low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
     present = 1 - parts.num_absent / num_classes
     num_rare = (confusion.sum(axis=-1) < MIN_CLASS_ROWS).sum(axis=-1)
     return low * present, 1 - (1 - high) * present, num_rare
 
 
-def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
+def matthews_interval(confusion: np.ndarray, *, factor: float = 1.0) -> tuple[Any, Any]:
     """Bound the Matthews correlation of two classes, by the delta method.
 
     The derivatives are differences. A quarter of a row is added to each of the four counts, which
     keeps them finite. The correlation, from -1 to 1, is bounded as a metric from 0 to 1.
 
     Shape: confusion ``(..., 2, 2)``, rows by label and prediction.
+
+    Args:
+        confusion: The rows.
+        factor: By which dependent rows widen the variance.
 
     Example:
         >>> low, high = matthews_interval(np.array([[40, 10], [10, 40]]))
@@ -233,16 +279,30 @@ def matthews_interval(confusion: np.ndarray) -> tuple[Any, Any]:
     """
     counts = confusion.reshape(*confusion.shape[:-2], 4)
     num_rows = counts.sum(axis=-1)
-    smooth = counts + 0.25
-    change = 1e-4  # of a count, as a share of all rows, for the derivatives
-    moved = smooth[..., None, :] + change * smooth.sum(axis=-1)[..., None, None] * np.eye(4)
-    slopes = (correlate(moved) - correlate(smooth)[..., None]) / change
+    slopes = matthews_slopes(counts)
     mean = (counts * slopes).sum(axis=-1) / num_rows
-    variance = ((counts * slopes**2).sum(axis=-1) / num_rows - mean**2) / num_rows
+    variance = factor * ((counts * slopes**2).sum(axis=-1) / num_rows - mean**2) / num_rows
     step = np.abs(slopes).max(axis=-1) / 2 / num_rows
     value = (1 + correlate(counts)) / 2
     low, high = metric_interval(value, variance=variance / 4, step=step)
     return 2 * low - 1, 2 * high - 1
+
+
+def matthews_slopes(counts: np.ndarray) -> np.ndarray:
+    """Differentiate the Matthews correlation by the share of each of the four counts.
+
+    Shape: counts and result ``(..., 4)``, rows by label and prediction.
+
+    Example:
+        A right row raises the correlation, a wrong one lowers it.
+
+        >>> matthews_slopes(np.array([40, 10, 10, 40])).round(1).tolist()
+        [0.4, -1.6, -1.6, 0.4]
+    """
+    smooth = counts + 0.25
+    change = 1e-4  # of a count, as a share of all rows, for the derivatives
+    moved = smooth[..., None, :] + change * smooth.sum(axis=-1)[..., None, None] * np.eye(4)
+    return np.asarray((correlate(moved) - correlate(smooth)[..., None]) / change)
 
 
 def correlate(counts: np.ndarray) -> np.ndarray:
@@ -286,7 +346,32 @@ def area_interval(predicted: Predicted) -> Interval | str:
         return "one of the labels has only 1 text"
     parts = area_parts(predicted.positive, positive)
     variance = sum(part.var(ddof=1) / len(part) for part in parts)
+    variance *= predicted.factor(area_effects(positive, *parts))
     return metric_interval(float(parts[0].mean()), variance=variance, step=0.5 / rarer)
+
+
+def area_effects(
+    positive: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray
+) -> np.ndarray:
+    """Return what each of N rows adds to the area, given its components by class.
+
+    N. A. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53 (1997).
+
+    Args:
+        positive: Which rows are positive.
+        of_positive: Components of the positive rows, see :func:`predicted.area_parts`; or the
+            differences of two models.
+        of_negative: Components of the negative rows.
+
+    Example:
+        >>> positive = np.array([True, False, True])
+        >>> area_effects(positive, np.array([1.0, 0.0]), np.array([0.5])).tolist()
+        [0.25, 0.0, -0.25]
+    """
+    effects = np.empty(len(positive))
+    effects[positive] = (of_positive - of_positive.mean()) / len(of_positive)
+    effects[~positive] = (of_negative - of_negative.mean()) / len(of_negative)
+    return effects
 
 
 def average_precision_interval(predicted: Predicted) -> Interval | str:
@@ -320,7 +405,8 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
     of_positive = np.cumsum((positive / reached)[::-1])[::-1]
     of_all = np.cumsum((positive * precision / reached)[::-1])[::-1]
     of_row = predicted.label * (precision - value + of_positive)[place]
-    variance = np.square((of_row - of_all[place]) / num_positive).sum()
+    effects = (of_row - of_all[place]) / num_positive
+    variance = predicted.factor(effects) * np.square(effects).sum()
     return metric_interval(float(value), variance=float(variance), step=1 / num_positive)
 
 
@@ -354,10 +440,13 @@ def brier_step(predicted: Predicted) -> float:
     return 1.0 if predicted.is_binary else 2.0
 
 
-def mean_interval(values: np.ndarray, *, largest: float, step: float) -> Interval | str:
+def mean_interval(
+    values: np.ndarray, *, largest: float, step: float, factor: float = 1.0
+) -> Interval | str:
     """Bound the mean of N values from 0 to ``largest``; one more row may have the value ``step``.
 
-    The mean divided by ``largest`` is bounded as a metric from 0 to 1, with the variance of a mean.
+    The mean divided by ``largest`` is bounded as a metric from 0 to 1, with the variance of a mean,
+    times the factor by which dependent rows widen it.
 
     Example:
         The variance of the mean is 0.0067 / 4, the step 0.5 / 4.
@@ -370,7 +459,7 @@ def mean_interval(values: np.ndarray, *, largest: float, step: float) -> Interva
         return "there is only 1 text"
     low, high = metric_interval(
         float(values.mean()) / largest,
-        variance=float(values.var(ddof=1)) / len(values) / largest**2,
+        variance=factor * float(values.var(ddof=1)) / len(values) / largest**2,
         step=step / largest / len(values),
     )
     return low * largest, high * largest

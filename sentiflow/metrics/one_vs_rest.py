@@ -1,6 +1,6 @@
 """Confusion matrix -> precision, recall and F1 of each class against all others."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -44,6 +44,15 @@ class OneVsRest:
             predicted=confusion.sum(axis=0),
             right=np.diagonal(confusion),
             area=np.full(len(confusion), np.nan) if area is None else area,
+        )
+
+    def divide_by(self, factor: np.ndarray) -> "OneVsRest":
+        """Divide the counts of each class by a factor: dependent rows count as fewer rows."""
+        return replace(
+            self,
+            labelled=self.labelled / factor,
+            predicted=self.predicted / factor,
+            right=self.right / factor,
         )
 
     @property

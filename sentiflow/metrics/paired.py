@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 from scipy import sparse
 
 from sentiflow.data.schema import POSITIVE
-from sentiflow.metrics.intervals import MacroF1
+from sentiflow.metrics.dependence import RowGroups, Z
+from sentiflow.metrics.intervals import MacroF1, area_effects
 from sentiflow.metrics.predicted import area_parts, count_confusion
 
 SIGNIFICANCE = 0.05
@@ -21,8 +21,6 @@ _MAX_DRAWN = 1 << 24
 """Random numbers in all, unless there would be fewer exchanges than ``_MIN_RESAMPLES``."""
 _MIN_RESAMPLES = 1000
 """Minimum number of exchanges, however many cells there are."""
-Z = NormalDist().inv_cdf(0.975)
-"""Half the width of a 95% interval, in standard errors."""
 _ROUNDING = 1e-12
 """Differences of metrics count as equal up to this rounding error."""
 
@@ -102,10 +100,14 @@ def accuracy_difference(*, only_first: int, only_second: int, num_rows: int) -> 
     )
 
 
-def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference, McNemar]:
+def compare_accuracy(
+    first: np.ndarray, second: np.ndarray, groups: RowGroups | None = None
+) -> tuple[Difference, McNemar]:
     """Compare two models, given for each which of N rows it gets right; N is at least 1.
 
-    See :func:`accuracy_difference` for the interval, and :func:`mcnemar` for the test.
+    See :func:`accuracy_difference` for the interval, and :func:`mcnemar` for the test. With groups
+    of rows that depend on each other, the interval is widened, and the p-value is that of a normal
+    test with the interval's standard error.
 
     Example:
         >>> first = np.repeat([True, True, False], [90, 1, 7])
@@ -119,14 +121,38 @@ def compare_accuracy(first: np.ndarray, second: np.ndarray) -> tuple[Difference,
     difference = accuracy_difference(
         only_first=only_first, only_second=only_second, num_rows=len(first)
     )
-    p_value = mcnemar(only_first, only_second)
+    if groups is not None:
+        signs = second.astype(np.int64) - first
+        difference = _widen(difference, groups.factor(signs - signs.mean()))
+    assert difference.p_value is not None, "a difference of accuracy has a test"
     return difference, McNemar(
-        only_first_right=only_first, only_second_right=only_second, p_value=p_value
+        only_first_right=only_first,
+        only_second_right=only_second,
+        p_value=difference.p_value,
+    )
+
+
+def _widen(difference: Difference, factor: float) -> Difference:
+    """Widen an interval by the factor of its variance, and test by it; 1 changes nothing."""
+    if factor == 1:
+        return difference
+    middle = (difference.low + difference.high) / 2
+    reach = math.sqrt(factor) * (difference.high - difference.low) / 2
+    p_value = math.erfc(abs(middle) * Z / reach / math.sqrt(2)) if reach else 1.0
+    return replace(
+        difference,
+        low=max(-1.0, min(middle - reach, difference.value)),
+        high=min(1.0, max(middle + reach, difference.value)),
+        p_value=p_value,
     )
 
 
 def roc_auc_difference(
-    *, label: np.ndarray, first: np.ndarray, second: np.ndarray
+    *,
+    label: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+    groups: RowGroups | None = None,
 ) -> Difference | None:
     """Compare two models' areas under the ROC curve.
 
@@ -139,6 +165,7 @@ def roc_auc_difference(
         label: N labels, 0 or 1.
         first: N probabilities of positive, of the first model.
         second: N probabilities of positive, of the second model.
+        groups: Groups of rows that depend on each other. None: the rows are independent.
 
     Returns:
         The difference with interval and normal test; None with fewer than two rows of a class.
@@ -163,16 +190,21 @@ def roc_auc_difference(
     of_positive = second_of_positive - first_of_positive
     of_negative = second_of_negative - first_of_negative
     variance = of_positive.var(ddof=1) / num_positive + of_negative.var(ddof=1) / num_negative
+    if groups is not None:
+        variance *= groups.factor(area_effects(positive, of_positive, of_negative))
     step = 0.5 / rarer
     bounded = _bound_normal(float(of_positive.mean()), math.hypot(math.sqrt(variance), step))
     return replace(bounded, low=max(-1.0, bounded.low), high=min(1.0, bounded.high))
 
 
-def mean_difference(differences: np.ndarray, *, step: float) -> Difference | None:
+def mean_difference(
+    differences: np.ndarray, *, step: float, groups: RowGroups | None = None
+) -> Difference | None:
     """Bound and test the mean of N rows' differences; None with fewer than two rows.
 
     The z-test for pairs; the interval is ± z standard errors. The variance of one more row that
-    differs by ``step`` is added: see ``intervals``.
+    differs by ``step`` is added: see ``intervals``. Groups of rows that depend on each other widen
+    the variance.
 
     Example:
         A mean of 0.2, with a variance of 0.02 / 4, and the step adds (0.2 / 4)².
@@ -184,7 +216,10 @@ def mean_difference(differences: np.ndarray, *, step: float) -> Difference | Non
     if len(differences) < 2:
         return None
     root = math.sqrt(len(differences))
-    spread = math.hypot(float(differences.std(ddof=1)), step / root)
+    deviation = float(differences.std(ddof=1))
+    if groups is not None:
+        deviation *= math.sqrt(groups.factor(differences - differences.mean()))
+    spread = math.hypot(deviation, step / root)
     return _bound_normal(float(differences.mean()), spread / root)
 
 
@@ -196,6 +231,7 @@ def f1_macro_difference(
     num_classes: int = 2,
     num_resamples: int = 10_000,
     seed: int = 0,
+    groups: RowGroups | None = None,
 ) -> Difference | None:
     """Bound the difference of two models' macro F1, and test it.
 
@@ -207,7 +243,8 @@ def f1_macro_difference(
     The test is approximate randomization (A. Yeh, "More accurate tests for the statistical
     significance of result differences", COLING 2000): if the models do not differ, each row's two
     predictions may be exchanged. The p-value is the share of exchanges with at least this
-    difference, in either direction; the observed predictions count as one more exchange.
+    difference, in either direction; the observed predictions count as one more exchange. With
+    groups of rows that depend on each other, the interval is widened, and the test is normal.
 
     Args:
         label: N labels, from 0 to C - 1; at least one.
@@ -217,6 +254,7 @@ def f1_macro_difference(
         num_resamples: How often predictions are exchanged; less often, but at least 1,000 times,
             if there are thousands of distinct triples of label and predictions.
         seed: The same seed gives the same p-value.
+        groups: Groups of rows that depend on each other. None: the rows are independent.
 
     Returns:
         None where F1 is undefined for the rows.
@@ -242,13 +280,20 @@ def f1_macro_difference(
     labels, firsts, seconds = triples
     effects = of_second.effects(labels, seconds) - of_first.effects(labels, firsts)
     step = max(float(of_first.step), float(of_second.step))
-    reach = Z * math.sqrt((counts * effects**2).sum() + step**2)
-    low = min(middle - reach, value)
-    high = max(middle + reach, value)
+    variance = (counts * effects**2).sum()
+    if groups is not None:
+        of_rows = of_second.effects(label, second) - of_first.effects(label, first)
+        variance *= groups.factor(of_rows)
+    reach = Z * math.sqrt(variance + step**2)
+    low = max(-1.0, min(middle - reach, value))
+    high = min(1.0, max(middle + reach, value))
+    if groups is not None:
+        p_value = math.erfc(abs(middle) * Z / reach / math.sqrt(2))
+        return Difference(value, low=low, high=high, p_value=p_value)
     exchanged = _exchange(triples, counts, num_classes, num_resamples=num_resamples, seed=seed)
     is_reached = ~(np.abs(exchanged) < abs(value) - _ROUNDING)  # NaN counts as reached
     p_value = (int(is_reached.sum()) + 1) / (len(exchanged) + 1)
-    return Difference(value, low=max(-1.0, low), high=min(1.0, high), p_value=p_value)
+    return Difference(value, low=low, high=high, p_value=p_value)
 
 
 def _exchange(

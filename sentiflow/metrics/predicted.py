@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from sentiflow.config.class_names import BINARY
+from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.one_vs_rest import OneVsRest
 
 PROBABILITY_FLOOR = 1e-7
@@ -38,14 +39,40 @@ class Predicted:
     """N positions in ``classes``; they need not be the most probable classes."""
     probabilities: np.ndarray
     """``(N, C)``."""
+    groups: RowGroups | None = None
+    """Groups of rows that depend on each other: intervals and tests are by group. None: the rows
+    are independent."""
 
     @classmethod
     def of_positive(
-        cls, *, label: np.ndarray, probability: np.ndarray, prediction: np.ndarray
+        cls,
+        *,
+        label: np.ndarray,
+        probability: np.ndarray,
+        prediction: np.ndarray,
+        groups: RowGroups | None = None,
     ) -> "Predicted":
         """Make the rows of a model of negative and positive from its probability of positive."""
         positive = np.asarray(probability, np.float64)
-        return cls(BINARY, label, prediction, np.stack([1 - positive, positive], axis=1))
+        probabilities = np.stack([1 - positive, positive], axis=1)
+        return cls(BINARY, label, prediction, probabilities, groups)
+
+    @property
+    def no_interval(self) -> str:
+        """Say why the rows give no interval; empty if they give one."""
+        return self.groups.no_interval if self.groups else ""
+
+    def factor(self, effects: np.ndarray, rows: np.ndarray | None = None) -> float:
+        """Return the factor by which the groups widen the variance of a metric; 1 without groups.
+
+        Args:
+            effects: What each row adds to the metric.
+            rows: The rows that the effects belong to. Default: all.
+        """
+        if self.groups is None:
+            return 1.0
+        groups = self.groups if rows is None else self.groups.take(rows)
+        return groups.factor(effects)
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
         """Return the rows as positions in ``classes``: the model's classes, and possibly more."""
@@ -54,7 +81,9 @@ class Predicted:
         code = np.array([classes.index(name) for name in self.classes], np.int8)
         probabilities = np.zeros((len(self.label), len(classes)), np.float32)
         probabilities[:, code] = self.probabilities
-        return Predicted(classes, code[self.label], code[self.prediction], probabilities)
+        return Predicted(
+            classes, code[self.label], code[self.prediction], probabilities, self.groups
+        )
 
     @property
     def confusion(self) -> np.ndarray:

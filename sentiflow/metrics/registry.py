@@ -87,16 +87,18 @@ def _measure_accuracy(predicted: Predicted) -> float:
 
 
 def _bound_accuracy(predicted: Predicted) -> intervals.Interval:
-    return intervals.share_interval(predicted.right.sum(), len(predicted.right))
+    return intervals.right_interval(predicted.right, predicted.groups)
 
 
 def _compare_accuracy(first: Predicted, second: Predicted) -> paired.Difference:
-    return paired.compare_accuracy(first.right, second.right)[0]
+    return paired.compare_accuracy(first.right, second.right, first.groups)[0]
 
 
 def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     counts = predicted.confusion
-    low, high, num_rare = intervals.macro_f1_interval(counts)
+    effects = intervals.MacroF1.of(counts).effects(predicted.label, predicted.prediction)
+    factor = predicted.factor(effects)
+    low, high, num_rare = intervals.macro_f1_interval(counts, factor=factor)
     if num_rare <= intervals.MAX_RARE_FRACTION * len(counts):
         return low, high
     have = "has" if num_rare == 1 else "have"
@@ -112,6 +114,7 @@ def _compare_macro_f1(first: Predicted, second: Predicted) -> paired.Difference 
         first=first.prediction,
         second=second.prediction,
         num_classes=len(first.classes),
+        groups=first.groups,
     )
 
 
@@ -124,6 +127,16 @@ def _measure_matthews(predicted: Predicted) -> float | None:
     return float(intervals.correlate(counts.ravel()))
 
 
+def _bound_matthews(predicted: Predicted) -> intervals.Interval:
+    counts = predicted.confusion.ravel()
+    slopes = intervals.matthews_slopes(counts)
+    mean = (counts * slopes).sum() / counts.sum()
+    effects = slopes[2 * predicted.label.astype(np.int64) + predicted.prediction] - mean
+    factor = predicted.factor(effects)
+    low, high = intervals.matthews_interval(predicted.confusion, factor=factor)
+    return low, high
+
+
 def _average_areas(predicted: Predicted) -> float | None:
     """Average the classes' areas under the ROC curve; two classes have equal areas."""
     areas = [area for area in predicted.areas if area is not None]
@@ -134,7 +147,7 @@ def _compare_areas(first: Predicted, second: Predicted) -> paired.Difference | N
     if not first.is_binary:
         return None
     return paired.roc_auc_difference(
-        label=first.label, first=first.positive, second=second.positive
+        label=first.label, first=first.positive, second=second.positive, groups=first.groups
     )
 
 
@@ -147,27 +160,33 @@ def _measure_average_precision(predicted: Predicted) -> float | None:
 
 
 def _bound_log_loss(predicted: Predicted) -> intervals.Interval | str:
+    losses = predicted.log_losses
     return intervals.mean_interval(
-        predicted.log_losses,
+        losses,
         largest=-math.log(PROBABILITY_FLOOR),
         step=intervals.log_loss_step(predicted),
+        factor=predicted.factor(losses - losses.mean()),
     )
 
 
 def _compare_log_loss(first: Predicted, second: Predicted) -> paired.Difference | None:
     step = max(intervals.log_loss_step(first), intervals.log_loss_step(second))
-    return paired.mean_difference(second.log_losses - first.log_losses, step=step)
+    losses = second.log_losses - first.log_losses
+    return paired.mean_difference(losses, step=step, groups=first.groups)
 
 
 def _bound_brier(predicted: Predicted) -> intervals.Interval | str:
     step = intervals.brier_step(predicted)
     # One more row can change the sum by the largest error.
-    return intervals.mean_interval(predicted.squared_errors, largest=step, step=step)
+    errors = predicted.squared_errors
+    factor = predicted.factor(errors - errors.mean())
+    return intervals.mean_interval(errors, largest=step, step=step, factor=factor)
 
 
 def _compare_brier(first: Predicted, second: Predicted) -> paired.Difference | None:
     step = intervals.brier_step(first)  # it depends on the classes only: both models have the same
-    return paired.mean_difference(second.squared_errors - first.squared_errors, step=step)
+    errors = second.squared_errors - first.squared_errors
+    return paired.mean_difference(errors, step=step, groups=first.groups)
 
 
 METRICS = (
@@ -195,7 +214,7 @@ METRICS = (
         meaning="1 is perfect, 0 is chance",
         form="{:.4f}",
         value=_measure_matthews,
-        interval=lambda predicted: intervals.matthews_interval(predicted.confusion),
+        interval=_bound_matthews,
         of_two=True,
     ),
     Metric(

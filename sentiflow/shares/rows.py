@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import lineage, manifest, time_readings, times
+from sentiflow.data import authors, lineage, manifest, time_readings, times
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
@@ -49,20 +49,6 @@ def find_text_column(scored: Manifest) -> str | None:
     kept = scored["settings"]["keep_columns"]
     for name in (scored["settings"]["text_column"], TEXT):
         if name in kept:
-            return str(name)
-    return None
-
-
-def _find_user_column(scored: Manifest, named: str | int | None) -> str | None:
-    """Name the column of predictions that has the authors; None if it was not kept.
-
-    Args:
-        scored: Manifest of the scored directory.
-        named: The column of users in the input files, as ``format.columns`` names it.
-    """
-    kept = scored["settings"]["keep_columns"]
-    for name in ("user", named):
-        if name and name in kept:
             return str(name)
     return None
 
@@ -116,7 +102,8 @@ def read(
     every_probability = [PROBABILITY + name for name in manifest.find_classes(scored)]
     form = lineage.format_of(scored)
     text = find_text_column(scored) if with_text else None
-    user = _find_user_column(scored, form.columns.user if form.columns else None)
+    named = form.columns.user if form.columns else None
+    user = authors.find_column(scored["settings"]["keep_columns"], named)
     versions = list(lineage.models_of(scored))
     has_versions = len(versions) > 1
     columns = ["row_id", "label", "prediction", *probabilities]
@@ -136,13 +123,14 @@ def read(
             keys[VERSION] = rows[VERSION].to_pandas() if has_versions else versions[0]
             known = rows.select(probabilities).to_pandas()
             matrix = known.reindex(columns=every_probability, fill_value=0)
+            row_id = rows["row_id"].to_numpy()
             yield PredictionBatch(
-                row_id=rows["row_id"].to_numpy(),
+                row_id=row_id,
                 label=pc.fill_null(rows["label"], -1).to_numpy(),
                 prediction=rows["prediction"].to_numpy(),
                 probabilities=matrix.to_numpy(np.float64),
                 keys=keys,
-                author=_hash_authors(rows, user) if user else None,
+                author=authors.hash_authors(rows[user], row_id) if user else None,
                 text=rows[text].combine_chunks().cast(pa.string()) if text else None,
             )
             progress.advance(len(rows))
@@ -163,14 +151,6 @@ def find_end(scored: Manifest, uri: str) -> int:
         if len(table):
             end = max(end, pc.max(table["row_id"]).as_py() + 1)
     return end
-
-
-def _hash_authors(rows: pa.Table, column: str) -> np.ndarray:
-    """Hash the author of each row, or the number of the row if it has no author."""
-    names = rows[column].cast(pa.string()).to_pandas().fillna("")
-    of_names = pd.util.hash_array(names.to_numpy(object))
-    of_rows = pd.util.hash_array(rows["row_id"].to_numpy())
-    return np.where(names == "", of_rows, of_names)
 
 
 def _read_keys(rows: pa.Table, settings: TrendsSettings, time_format: str | None) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import safetensors.torch
 
+from sentiflow.data.arrays import hash_texts
 from sentiflow.metrics import confidence
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.package import ModelPackage
@@ -43,9 +44,10 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
     """Compute the logits of the rows of a fold by its model.
 
     Columns:
-        returned: ``row_id``, ``label`` (a position in the classes of the training), the counts of
-            ``Scores``, and the logits of each class: ``network``, unless the fold has trained none,
-            and if there are linear models ``linear_<strength>``.
+        returned: ``row_id``, ``label`` (a position in the classes of the training), ``text_hash``
+            (equal for copies of a text), the counts of ``Scores``, and the logits of each class:
+            ``network``, unless the fold has trained none, and if there are linear models
+            ``linear_<strength>``.
     """
     is_of_fold = rows.is_labelled & (rows.position.astype(int) == number)
     table = relabel(rows.table.filter(is_of_fold), learned.positions)
@@ -61,7 +63,7 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
     components = package.component_logits(text, models)
     scores = package.score(text)
 
-    columns = {"row_id": table["row_id"], "label": table["label"]}
+    columns = {"row_id": table["row_id"], "label": table["label"], "text_hash": hash_texts(text)}
     columns |= {name: getattr(scores, name) for name in _COUNTS}
     names = [_NETWORK, *[_name_column(strength) for strength in models]]
     for name, component in zip(names, components, strict=True):

@@ -30,6 +30,9 @@ from sentiflow.training.train_job import TrainJob
 
 RunFold = Callable[[TrainJob, int], TrainReport]
 """Runs the training of a fold. Takes its job and its number, from 0."""
+LOGITS = "logits-2.parquet"
+"""File of a finished fold. The number changes with the columns of ``compute_logits``, so that a
+training that an earlier version has begun computes them again."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,9 @@ def train(
         calibration["network_gain"] = round(gain.value, 5)
     unsure = job.settings.unsure
     if unsure:
-        calibration["unsure"] = trained_package.choose_unsure(answered, label, unsure.max_error)
+        calibration["unsure"] = trained_package.choose_unsure(
+            answered, label, unsure.max_error, text_hash=whole["text_hash"].to_numpy()
+        )
     return FoldResults(
         files=files,
         calibration=calibration,
@@ -130,7 +135,7 @@ def _train_missing(
     low_gain: NetworkGain | None = None
     for number in range(job.settings.folds):
         fold_uri = join(folds_uri, str(number + 1))
-        logits_uri = join(fold_uri, "logits.parquet")
+        logits_uri = join(fold_uri, LOGITS)
         if tables and low_gain is None:
             gain = fold_answers.measure_gain(tables)
             if gain and not gain.is_worth_training:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import Manifest, Unsure
 from sentiflow.metrics import abstention, classification, confidence
 from sentiflow.metrics.predicted import Predicted
@@ -68,7 +69,9 @@ def save(
         scores = package.score(text)
         reference = scores.profile(label, classes.names)
         if job.settings.unsure and "unsure" not in calibration:
-            unsure = choose_unsure(scores, label, job.settings.unsure.max_error)
+            unsure = choose_unsure(
+                scores, label, job.settings.unsure.max_error, text_hash=hash_texts(text)
+            )
             calibration["unsure"] = unsure
             package = _apply_calibration(package, {"unsure": unsure})
         # The metrics of the epoch are of the network alone, whose predictions these may change.
@@ -324,15 +327,22 @@ def calibrate(
     return confidence.describe(fitted, before, after)
 
 
-def choose_unsure(scores: Scores, label: np.ndarray, max_error: float) -> Unsure:
+def choose_unsure(
+    scores: Scores, label: np.ndarray, max_error: float, *, text_hash: np.ndarray
+) -> Unsure:
     """Choose the confidence up to which texts are unsure.
 
+    Copies of a text are right or wrong together, so the first labelled row of each text decides.
+
     Args:
-        scores: Scores of texts that the model has not seen.
+        scores: Scores of N texts that the model has not seen.
         label: Labels of these texts; rows without a class of the model are left out.
         max_error: Limit of the error of the answered texts, ``train.unsure.max_error``.
+        text_hash: Hashes of the N texts; copies have equal ones.
     """
-    chosen = _is_learned(label, len(scores.classes))
+    learned = np.flatnonzero(_is_learned(label, len(scores.classes)))
+    _, first = np.unique(text_hash[learned], return_index=True)
+    chosen = learned[first]
     # Texts without a known word have the class priors: they are always unsure.
     confidences = np.where(scores.num_tokens > 0, scores.confidence, 0)[chosen]
     is_right = (scores.prediction == label)[chosen]

@@ -228,3 +228,12 @@ def test_rows_that_only_a_taught_model_has_learned_count_whatever_model_is_read_
         models.append(record["inputs"]["model"])
     of_taught, _ = training_rows.find_text_hashes(models[1:])
     assert training_rows.find_text_hashes(models)[0].tolist() == of_taught.tolist()
+
+
+def test_whole_authors_are_compared_by_author(runs):
+    users = [f"user{row % 10}-{row // 30}" for row in ROW_IDS]
+    prepare = {"kind": "user", "user": users}
+    found = read(runs.run("a", prepare=prepare, wrong=[8]), runs.run("b", prepare=prepare))
+    assert found.num_authors == 20
+    assert all(len(each.groups.sizes) == 20 for each in found.predicted)
+    assert found.notes == ["the rows are of 20 authors: intervals and tests are by author"]

@@ -107,10 +107,26 @@ class Runs:
     def __init__(self, folder):
         self.folder = folder
 
-    def prepare(self, name, split=None, *, csv=None, form=None, label=LABEL, **settings):
+    def prepare(
+        self,
+        name,
+        split=None,
+        *,
+        csv=None,
+        form=None,
+        label=LABEL,
+        kind="hash",
+        user=None,
+        **settings,
+    ):
         uri, split = str(self.folder / name / "prepared"), by_tens() if split is None else split
-        settings |= {"format": form or {"kind": "sentiment140"}, "split": split[:10].tolist()}
-        table = pa.table({"row_id": ROW_IDS, "text": TEXTS, "label": label})
+        rule = {"kind": kind, "of_rows": split[:10].tolist()}
+        settings |= {"format": form or {"kind": "sentiment140"}, "split": rule}
+        columns = {"row_id": ROW_IDS, "text": TEXTS, "label": label}
+        if user is not None:
+            columns["user"] = user
+            settings["keep_columns"] = ["user"]
+        table = pa.table(columns)
         files = []
         for kind in np.unique(split):
             path = f"tweets/split={kind}/part-0.parquet"
@@ -277,3 +293,40 @@ def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
 
 def tens(*figures):
     return [i for i in ROW_IDS.tolist() if i % 10 in figures]
+
+
+USERS = [f"user{row // 3}" for row in ROW_IDS]
+
+
+@pytest.mark.parametrize(("kind", "is_by_author"), [("user", True), ("hash", False)])
+def test_rows_of_a_split_by_user_have_their_authors(tmp_path, kind, is_by_author):
+    run = Runs(tmp_path).run("a", prepare={"kind": kind, "user": USERS})
+    record = manifest.read(f"{run}/scored")
+    rows = evaluated_rows.read(f"{run}/scored", record)
+    predicted = evaluated_rows.predicted_of(rows)
+    assert (predicted.groups is not None) == is_by_author
+    if is_by_author:
+        assert len(predicted.groups.sizes) == len(
+            {USERS[row] for row in rows["row_id"].to_pylist()}
+        )
+    assert evaluated_rows.note_unknown_authors(record) == []
+
+
+def test_a_split_by_user_without_its_users_is_told(tmp_path):
+    run = Runs(tmp_path).run("a", prepare={"kind": "user"})
+    record = manifest.read(f"{run}/scored")
+    rows = evaluated_rows.read(f"{run}/scored", record)
+    assert evaluated_rows.predicted_of(rows).groups is None
+    (note,) = evaluated_rows.note_unknown_authors(record)
+    assert "name user in prepare.keep_columns" in note
+
+
+def test_a_corpus_without_splits_that_keeps_its_users_is_by_author(tmp_path):
+    runs = Runs(tmp_path)
+    trained = runs.train("a", runs.prepare("a"))
+    corpus = {"uri": "/data/new.csv", "fingerprint": "c0", **csv_input("c0", "/data/new.csv")}
+    run = runs.score("new", corpus, trained, text=TEXTS, user=[None, "", *USERS[2:]])
+    record = manifest.read(f"{run}/scored")
+    rows = evaluated_rows.read(f"{run}/scored", record)
+    groups = evaluated_rows.predicted_of(rows).groups
+    assert len(groups.sizes) == 102, "a text without an author is the only one of its author"

@@ -21,6 +21,7 @@ from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.slice_metrics import SliceMetrics
 from sentiflow.metrics import classification
 from sentiflow.metrics.calibration import CalibrationError
+from sentiflow.metrics.dependence import FoldGroups
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.storage import filesystem, parquet
 from sentiflow.tracking import training_rows
@@ -236,7 +237,10 @@ def test_all_answers_are_measured_but_those_that_a_first_model_has_learned(train
 
     def measure(rows):
         guess = probabilities[rows].argmax(axis=1)
-        return classification.measure(Predicted(CLASSES, label[rows], guess, probabilities[rows]))
+        groups = FoldGroups(fold[rows])
+        return classification.measure(
+            Predicted(CLASSES, label[rows], guess, probabilities[rows], groups)
+        )
 
     rows = np.arange(90)
     assert found.metrics == measure(rows)

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
@@ -167,6 +168,32 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "models:/test_a_better_candidate_becomes_champion/1 are unknown",
     ]
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
+
+
+def test_whole_authors_of_the_test_rows_are_compared_by_author(
+    config, register, good, bad, prepared, tmp_path
+):
+    texts = [f"{text} again {number}" for text in TEXTS for number in range(40)]
+    label = ModelPackage.load(good).score(pa.array(texts)).prediction
+    author = [f"user{row // 8}" for row in range(len(texts))]
+    uri = str(tmp_path / "by_author")
+    split = {"split": {"kind": "user"}, "keep_columns": ["user"]}
+    columns = {
+        "row_id": np.arange(len(texts)),
+        "text": texts,
+        "label": pa.array(label, pa.int8()),
+        "user": author,
+    }
+    files = parquet.write_part(uri, "tweets/split=test/part-0.parquet", pa.table(columns))
+    publish(OutputSpec("prepare", uri, split, {}), files=files, classes=list(SENTIMENT140))
+    register(bad)
+    asked = settings.load(config, [f"train.prepared_uri={uri}"])
+    promotion.promote(asked)
+    register(good)
+    found = promotion.promote(asked)
+    assert found.promoted
+    assert found.comparison.num_authors == 40
+    assert "test by author, 40 authors: p < 0.001" in str(found)
 
 
 def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):

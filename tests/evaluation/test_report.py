@@ -321,6 +321,18 @@ def test_a_model_that_answers_nothing_says_so(rows):
     assert "are unsure" not in Outline(write(report_data(rows.drop_columns("unsure")))).text
 
 
+def test_unequal_authors_give_no_interval_and_the_page_says_why(rows):
+    place = np.arange(len(rows))
+    author = np.where(place % 4 > 0, 99, place % 60).astype(np.uint64)  # one has most texts
+    by_author = rows.append_column("author", pa.array(author))
+    data = report_data(by_author, asked=False)
+    reason = data.result.measured.metrics.no_interval
+    assert "authors, so unequal in size that they count as" in reason
+    page = write(data)
+    assert f"There is no interval: {reason}." in " ".join(page.split())
+    assert "95% interval 0.0%" not in page
+
+
 def test_one_class_leaves_out_what_needs_two(rows, monkeypatch):
     monkeypatch.setattr(report_charts, "to_png", lambda figure: b"")
     positive = rows.filter(pa.compute.equal(rows["label"], 1))

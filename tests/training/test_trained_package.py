@@ -69,12 +69,14 @@ def test_the_threshold_is_chosen_on_labelled_rows_with_a_known_word_and_kept(tmp
     none = np.zeros(400, np.int64)
     label[-100:] = -1
     scores = Scores(np.stack([sure, rest, rest], axis=1), CLASSES, none + 1, none, none)
-    unsure = trained_package.choose_unsure(scores, label, 0.05)
+    texts = np.arange(400)
+    unsure = trained_package.choose_unsure(scores, label, 0.05, text_hash=texts)
     assert 0.65 < unsure["threshold"] < 0.72
     assert unsure["num_rows"] == 300
     assert unsure["answered_fraction"] == pytest.approx((sure > unsure["threshold"]).sum() / 300)
     unknown = replace(scores, num_tokens=none)
-    assert trained_package.choose_unsure(unknown, label, 0.05)["answered_fraction"] == 0
+    of_unknown = trained_package.choose_unsure(unknown, label, 0.05, text_hash=texts)
+    assert of_unknown["answered_fraction"] == 0
     package = trained_package._apply_calibration(
         new_package(classes=CLASSES), EFFECT | {"unsure": unsure}
     )
@@ -85,6 +87,30 @@ def test_the_threshold_is_chosen_on_labelled_rows_with_a_known_word_and_kept(tmp
     expected = (found.confidence <= unsure["threshold"]) | (found.num_tokens == 0)
     assert found.unsure.tolist() == expected.tolist()
     assert found.unsure.any()
+
+
+def test_a_text_decides_once_however_often_it_occurs():
+    rng = np.random.default_rng(0)
+    num_broken = 0
+    num_answering = 0
+    for _ in range(300):
+        sure = rng.uniform(0.5, 1, 200).astype(np.float32)
+        label = (rng.random(200) < 0.104).astype(np.int64)  # the error is above the promise
+        positive = (1 - sure)[:, None]
+        zero = np.zeros(200, np.int64)
+        one_each = Scores(np.hstack([1 - positive, positive]), ("a", "b"), zero + 1, zero, zero)
+        copies = rng.permutation(np.repeat(np.arange(200), 3))
+        repeated = Scores(
+            one_each.probabilities[copies], ("a", "b"), zero[copies] + 1, zero[copies], zero[copies]
+        )
+        found = trained_package.choose_unsure(repeated, label[copies], 0.1, text_hash=copies)
+        expected = trained_package.choose_unsure(one_each, label, 0.1, text_hash=np.arange(200))
+        assert found == expected
+        num_broken += found["threshold"] < 1
+        rows = trained_package.choose_unsure(repeated, label[copies], 0.1, text_hash=np.arange(600))
+        num_answering += rows["threshold"] < 1
+    assert num_broken <= 0.05 * 300 + 2 * np.sqrt(0.05 * 0.95 * 300)
+    assert num_answering > 2 * num_broken, "each row on its own would break the promise"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,195 @@
+"""Rows that depend on each other -> the factor by which they widen the variance of a metric.
+
+Intervals and tests are made for independent rows. The texts of one author are alike, and the models
+of the folds of a cross-validation share most of their train rows. A metric is a sum of effects, one
+of each row (``intervals``). The groups of this module compare the variance of this sum with its
+variance if the rows were independent: the *factor*. A share of N rows then counts as a share of
+N / factor rows.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
+
+import numpy as np
+
+Z = NormalDist().inv_cdf(0.975)
+"""Half the width of a 95% interval of a normal value, in standard errors."""
+
+MIN_AUTHORS = 10
+"""Minimum number of effective authors for an interval."""
+MIN_EVENNESS = 0.4
+"""Minimum number of effective authors, as a share of all authors, for an interval ..."""
+ENOUGH_AUTHORS = 300
+"""... unless there are this many effective authors."""
+
+
+class RowGroups(Protocol):
+    """Groups of N rows that depend on each other."""
+
+    @property
+    def no_interval(self) -> str:
+        """Say why the rows give no interval; empty if they give one."""
+
+    def take(self, rows: np.ndarray) -> "RowGroups":
+        """Return the groups of some rows, given as positions or booleans."""
+
+    def factor(self, effects: np.ndarray) -> float:
+        """Return the factor by which the groups widen a variance, given the effect of each row."""
+
+
+@dataclass(frozen=True)
+class AuthorGroups:
+    """The authors of N rows; all rows of an author are there, or none.
+
+    Example:
+        One author has most of the rows: the authors count as one.
+
+        >>> pairs = AuthorGroups(np.repeat(np.arange(20), 2))
+        >>> pairs.num_effective, pairs.no_interval
+        (20.0, '')
+        >>> AuthorGroups(np.repeat(np.arange(30), [300] + [1] * 29)).no_interval
+        'the texts are of 30 authors, so unequal in size that they count as 1'
+    """
+
+    author: np.ndarray
+    """Hashes or numbers of the authors, N."""
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Count the rows of each author."""
+        return np.unique(self.author, return_counts=True)[1]
+
+    @property
+    def num_effective(self) -> float:
+        """Return (Σ m)² / Σ m², with m the rows of an author (L. Kish, Survey Sampling, 1965)."""
+        sizes = self.sizes.astype(np.float64)
+        return float(sizes.sum() ** 2 / (sizes**2).sum())
+
+    @property
+    def no_interval(self) -> str:
+        """Say why the rows give no interval; empty if they give one.
+
+        With few or very unequal authors, the authors with the most texts may be missing in the
+        rows, and no variance in the rows shows it.
+        """
+        num_authors = len(self.sizes)
+        effective = self.num_effective
+        if effective < MIN_AUTHORS:
+            is_enough = False
+        else:
+            is_enough = effective >= min(MIN_EVENNESS * num_authors, ENOUGH_AUTHORS)
+        if is_enough:
+            return ""
+        if num_authors < MIN_AUTHORS:
+            return f"the texts are of fewer than {MIN_AUTHORS} authors: {num_authors}"
+        return (
+            f"the texts are of {num_authors:,} authors, so unequal in size that they count as "
+            f"{effective:,.0f}"
+        )
+
+    def take(self, rows: np.ndarray) -> "AuthorGroups":
+        """Return the authors of some rows, given as positions or booleans."""
+        return AuthorGroups(self.author[rows])
+
+    def factor(self, effects: np.ndarray) -> float:
+        """Return the factor by which authors widen a variance; 1 if each has one row.
+
+        The design effect: the variance of a sum over authors, by linearization (W. G. Cochran,
+        Sampling Techniques, 1977, section 11.8), over its variance if rows were independent, at
+        least 1. It is multiplied by the square of Student's t over the normal quantile, as by E. L.
+        Korn and B. I. Graubard (Survey Methodology 24, 1998). The degrees of freedom of the
+        variance are (Σ v)² / Σ v² - 1, with v the share of an author in it (F. E. Satterthwaite,
+        Biometrics Bulletin 2, 1946). v is the square of the author's effect; then there are at most
+        as many as effective authors - 1. Or it is the square of the author's rows; where effects
+        are rare, such as mistakes, this gives more. The larger number is used. Without an effect
+        the rows of an author count as one.
+
+        Args:
+            effects: What each of N rows adds to the metric; they add up to about 0.
+
+        Example:
+            The texts of an author are right or wrong together: twice the variance, and t.
+
+            >>> of_authors = np.repeat(np.tile([0.5, -0.5], 500), 2)
+            >>> round(AuthorGroups(np.repeat(np.arange(1000), 2)).factor(of_authors), 3)
+            2.006
+            >>> AuthorGroups(np.arange(2000)).factor(of_authors)
+            1.0
+        """
+        from scipy.special import stdtrit
+
+        _, place, sizes = np.unique(self.author, return_inverse=True, return_counts=True)
+        num_authors = len(sizes)
+        num_rows = len(effects)
+        if num_authors == num_rows:
+            return 1.0
+        of_rows = float((effects**2).sum())
+        squares = np.bincount(place, effects) ** 2
+        independent = _count_independent(sizes.astype(np.float64) ** 2)
+        design_effect = num_rows / self.num_effective
+        if of_rows and num_authors > 1:
+            by_author = num_authors / (num_authors - 1) * squares.sum()
+            by_row = num_rows / (num_rows - 1) * of_rows
+            design_effect = max(1.0, by_author / by_row)
+            of_effects = min(_count_independent(squares), self.num_effective)
+            independent = max(independent, of_effects)
+        freedom = max(independent - 1, 1)
+        return float(design_effect * (stdtrit(freedom, 0.975) / Z) ** 2)
+
+
+def _count_independent(shares: np.ndarray) -> float:
+    """Return (Σ v)² / Σ v²: the number of equal shares whose sum varies as much; 0 for no share."""
+    of_squares = float((shares**2).sum())
+    if not of_squares:
+        return 0.0
+    return float(shares.sum() ** 2 / of_squares)
+
+
+@dataclass(frozen=True)
+class FoldGroups:
+    """The folds of N rows, each answered by a model that was trained on the other folds."""
+
+    fold: np.ndarray
+    """Number of the fold of each row, N."""
+
+    @property
+    def no_interval(self) -> str:
+        """Say why the rows give no interval; empty if they give one."""
+        return "" if len(np.unique(self.fold)) > 1 else "all rows are of one fold"
+
+    def take(self, rows: np.ndarray) -> "FoldGroups":
+        """Return the folds of some rows, given as positions or booleans."""
+        return FoldGroups(self.fold[rows])
+
+    def factor(self, effects: np.ndarray) -> float:
+        """Return the factor by which shared train rows widen a variance.
+
+        C. Nadeau and Y. Bengio, "Inference for the generalization error", Machine Learning 52
+        (2003): with s² the variance between the means of k folds, the mean of all folds has the
+        variance (1/k + n_test / n_train) s², not s² / k. As k values are few, s² is at least the
+        variance of a mean of n_test independent rows. With equal folds the factor is therefore at
+        least 1 + k / (k - 1).
+
+        Args:
+            effects: What each of N rows adds to the metric; they add up to about 0.
+
+        Example:
+            Folds do not differ more than their rows: 1 + 5 / 4.
+
+            >>> FoldGroups(np.repeat(np.arange(5), 40)).factor(np.tile([0.5, -0.5], 100))
+            2.25
+        """
+        _, place, sizes = np.unique(self.fold, return_inverse=True, return_counts=True)
+        num_folds = len(sizes)
+        num_rows = len(effects)
+        if num_folds < 2:
+            return math.inf
+        num_test = num_rows / num_folds
+        correction = 1 + num_folds * num_test / (num_rows - num_test)
+        of_row = float(effects.var(ddof=1)) / num_test
+        between = float((np.bincount(place, effects) / sizes).var(ddof=1))
+        if of_row:
+            correction *= max(1.0, between / of_row)
+        return correction
