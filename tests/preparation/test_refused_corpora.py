@@ -45,7 +45,7 @@ REFUSED = {
     "texts as labels": (
         PLAIN | {"columns": {"text": 2, "label": 1}, "labels": "auto"},
         {},
-        "a class needs 10 rows or more, and 60 of 60 have fewer: text 0 (1), text 1 (1), text 10 ",
+        "a class needs 10 rows or more, and 60 of 60 have fewer: “text 0” (1), “text 1” (1), ",
     ),
     "a constant as label": (
         PLAIN | {"columns": {"text": 1, "label": 2}, "labels": "auto"},

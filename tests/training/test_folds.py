@@ -253,13 +253,13 @@ def test_after_a_network_that_hardly_helps_the_other_folds_train_only_linear_mod
     calibration = results.calibration
     assert calibration["linear_weight"] == 1
     assert calibration["num_rows"] == NUM_ROWS
-    first = parquet.read(str(tmp_path / "folds/ab/1/logits.parquet"))
+    first = parquet.read(str(tmp_path / f"folds/ab/1/{folds.LOGITS}"))
     gain = fold_answers.measure_gain([first])
     assert gain.num_rows == len(first)
     assert calibration["network_gain"] == round(gain.value, 5)
     assert gain.value < gain.high
     for number, item in enumerate(results.files, start=1):
-        parts = parquet.read(str(tmp_path / f"folds/ab/{number}/logits.parquet"))
+        parts = parquet.read(str(tmp_path / f"folds/ab/{number}/{folds.LOGITS}"))
         assert ("network" in parts.column_names) == (number == 1)
         answers = parquet.read(str(tmp_path / item["path"]))
         assert answers["row_id"].equals(parts["row_id"])
@@ -288,7 +288,7 @@ def test_without_gain_the_answers_are_those_of_the_network_with_share_0(
     monkeypatch.setattr(fold_answers, "_MIN_GAIN", np.inf)
     skipped = train(linear, tmp_path / "some", lambda own: task.run(own, lambda event: None))
     for number in range(1, NUM_FOLDS + 1):
-        path = f"folds/ab/{number}/logits.parquet"
+        path = f"folds/ab/{number}/{folds.LOGITS}"
         with_network = parquet.read(str(tmp_path / "all" / path))
         without = parquet.read(str(tmp_path / "some" / path))
         for strength in STRENGTHS:
