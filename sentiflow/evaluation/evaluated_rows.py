@@ -13,7 +13,7 @@ from sentiflow.data.arrays import put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import BINARY, SPLITS, predictions
+from sentiflow.data.schema import BINARY, SPLITS, TRAIN, predictions
 from sentiflow.errors import JobError, UserError, few
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.dependence import AuthorGroups
@@ -28,7 +28,7 @@ EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
 _COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
-_IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([SPLITS[0]])
+_IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([TRAIN])
 """Selects labelled rows that are not in the train split."""
 TEXT = "text"
 """Column of the texts."""

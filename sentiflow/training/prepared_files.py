@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import SPLITS
+from sentiflow.data.schema import SPLITS, TRAIN
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,6 @@ class PreparedFiles:
 
         return cls(
             tweets={split: list_files(f"tweets/split={split}") for split in SPLITS},
-            encoded=list_files(f"encoded/split={SPLITS[0]}"),
+            encoded=list_files(f"encoded/split={TRAIN}"),
             unlabelled=list_files("unlabelled"),
         )
