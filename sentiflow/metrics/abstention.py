@@ -99,9 +99,10 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     same kind is larger than ``max_error``.
 
     The first threshold is the strictest quantile above which there are a quarter of the rows, or
-    three times :func:`count_least` rows if that is less; and always :func:`count_least` rows, as
-    fewer cannot pass. After fewer rows, one or two errors would end the sequence. Texts of equal
-    confidence are answered together.
+    three times :func:`count_least` rows if that is less. With fewer rows, one or two errors would
+    end the sequence. Texts of equal confidence are answered together, so there may be fewer rows
+    above a quantile: a threshold that leaves fewer than :func:`count_least` cannot pass, and is not
+    tested. Such are the quantiles of a model that is 100% sure of many texts.
 
     Args:
         right: Which of N predictions are right, for texts that the model was not trained on.
@@ -134,6 +135,8 @@ def choose_threshold(*, right: np.ndarray, confidence: np.ndarray, max_error: fl
     chosen = 1.0
     for threshold in [*thresholds.tolist(), 0.0]:
         answered = right[confidence > threshold]
+        if len(answered) < least:
+            continue
         num_errors = len(answered) - int(answered.sum())
         if special.bdtr(num_errors, len(answered), max_error) >= _SIGNIFICANCE:
             break

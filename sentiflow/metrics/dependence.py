@@ -20,9 +20,10 @@ Z = NormalDist().inv_cdf(0.975)
 MIN_AUTHORS = 10
 """Minimum number of effective authors for an interval."""
 MIN_EVENNESS = 0.4
-"""Minimum number of effective authors, as a share of all authors, for an interval ..."""
+"""Minimum number of effective authors as a share of all authors, for an interval. It does not count
+from ``ENOUGH_AUTHORS`` on."""
 ENOUGH_AUTHORS = 300
-"""... unless there are this many effective authors."""
+"""From this number of effective authors on, there is always an interval."""
 
 
 class RowGroups(Protocol):
@@ -63,9 +64,11 @@ class AuthorGroups:
 
     @property
     def num_effective(self) -> float:
-        """Return (Σ m)² / Σ m², with m the rows of an author (L. Kish, Survey Sampling, 1965)."""
-        sizes = self.sizes.astype(np.float64)
-        return float(sizes.sum() ** 2 / (sizes**2).sum())
+        """Return the number of authors of equal size that would vary as much.
+
+        (Σ m)² / Σ m², with m the rows of an author (L. Kish, Survey Sampling, 1965).
+        """
+        return _count_effective(self.sizes.astype(np.float64))
 
     @property
     def no_interval(self) -> str:
@@ -76,11 +79,8 @@ class AuthorGroups:
         """
         num_authors = len(self.sizes)
         effective = self.num_effective
-        if effective < MIN_AUTHORS:
-            is_enough = False
-        else:
-            is_enough = effective >= min(MIN_EVENNESS * num_authors, ENOUGH_AUTHORS)
-        if is_enough:
+        min_even = min(MIN_EVENNESS * num_authors, ENOUGH_AUTHORS)
+        if effective >= max(MIN_AUTHORS, min_even):
             return ""
         if num_authors < MIN_AUTHORS:
             return f"the texts are of fewer than {MIN_AUTHORS} authors: {num_authors}"
@@ -99,12 +99,17 @@ class AuthorGroups:
         The design effect: the variance of a sum over authors, by linearization (W. G. Cochran,
         Sampling Techniques, 1977, section 11.8), over its variance if rows were independent, at
         least 1. It is multiplied by the square of Student's t over the normal quantile, as by E. L.
-        Korn and B. I. Graubard (Survey Methodology 24, 1998). The degrees of freedom of the
-        variance are (Σ v)² / Σ v² - 1, with v the share of an author in it (F. E. Satterthwaite,
-        Biometrics Bulletin 2, 1946). v is the square of the author's effect; then there are at most
-        as many as effective authors - 1. Or it is the square of the author's rows; where effects
-        are rare, such as mistakes, this gives more. The larger number is used. Without an effect
-        the rows of an author count as one.
+        Korn and B. I. Graubard (Survey Methodology 24, 1998).
+
+        The degrees of freedom of the variance are (Σ v)² / Σ v² - 1, with v the part of an author
+        in the variance (F. E. Satterthwaite, Biometrics Bulletin 2, 1946). They are computed twice,
+        and the larger number is used:
+
+        - v is the square of the author's number of rows.
+        - v is the square of the author's effect, but then at most the effective authors - 1. Where
+          effects are rare, such as mistakes, this gives fewer.
+
+        If all effects are 0, the rows of an author count as one row.
 
         Args:
             effects: What each of N rows adds to the metric; they add up to about 0.
@@ -125,26 +130,26 @@ class AuthorGroups:
         num_rows = len(effects)
         if num_authors == num_rows:
             return 1.0
-        of_rows = float((effects**2).sum())
-        squares = np.bincount(place, effects) ** 2
-        independent = _count_independent(sizes.astype(np.float64) ** 2)
+        squares_of_rows = float((effects**2).sum())
+        squares_of_authors = np.bincount(place, effects) ** 2
+        num_independent = _count_effective(sizes.astype(np.float64) ** 2)
         design_effect = num_rows / self.num_effective
-        if of_rows and num_authors > 1:
-            by_author = num_authors / (num_authors - 1) * squares.sum()
-            by_row = num_rows / (num_rows - 1) * of_rows
+        if squares_of_rows and num_authors > 1:
+            by_author = num_authors / (num_authors - 1) * squares_of_authors.sum()
+            by_row = num_rows / (num_rows - 1) * squares_of_rows
             design_effect = max(1.0, by_author / by_row)
-            of_effects = min(_count_independent(squares), self.num_effective)
-            independent = max(independent, of_effects)
-        freedom = max(independent - 1, 1)
+            by_effects = min(_count_effective(squares_of_authors), self.num_effective)
+            num_independent = max(num_independent, by_effects)
+        freedom = max(num_independent - 1, 1)
         return float(design_effect * (stdtrit(freedom, 0.975) / Z) ** 2)
 
 
-def _count_independent(shares: np.ndarray) -> float:
-    """Return (Σ v)² / Σ v²: the number of equal shares whose sum varies as much; 0 for no share."""
-    of_squares = float((shares**2).sum())
-    if not of_squares:
+def _count_effective(parts: np.ndarray) -> float:
+    """Return (Σ v)² / Σ v²: the number of equal parts whose sum varies as much; 0 if all are 0."""
+    sum_of_squares = float((parts**2).sum())
+    if not sum_of_squares:
         return 0.0
-    return float(shares.sum() ** 2 / of_squares)
+    return float(parts.sum() ** 2 / sum_of_squares)
 
 
 @dataclass(frozen=True)
@@ -188,8 +193,8 @@ class FoldGroups:
             return math.inf
         num_test = num_rows / num_folds
         correction = 1 + num_folds * num_test / (num_rows - num_test)
-        of_row = float(effects.var(ddof=1)) / num_test
-        between = float((np.bincount(place, effects) / sizes).var(ddof=1))
-        if of_row:
-            correction *= max(1.0, between / of_row)
-        return correction
+        between_folds = float((np.bincount(place, effects) / sizes).var(ddof=1))
+        if_independent = float(effects.var(ddof=1)) / num_test
+        if not if_independent:
+            return correction
+        return correction * max(1.0, between_folds / if_independent)

@@ -107,8 +107,9 @@ class _Sums(NamedTuple):
 class _Spans(NamedTuple):
     """Sums over spans of consecutive periods: ``(S, 1)``, or ``(S, C)`` by class.
 
-    n are the labels of a period, m the effective size of its sample, and a is the fraction of its
-    rows that the sample stands for.
+    n are the labels of a period, m the effective size of its sample, f the finite correction (the
+    fraction of the population that is not in the sample), and a the fraction of its rows that the
+    sample stands for.
     """
 
     labels: np.ndarray
@@ -116,7 +117,7 @@ class _Spans(NamedTuple):
     share: np.ndarray
     """By class: Σ n share."""
     estimated: np.ndarray
-    """Σ n² a² left / m: times the variance of a labelled row, the variance of the estimates."""
+    """Σ n² a² f / m: times the variance of a labelled row, the variance of the estimates."""
     drawn: np.ndarray
     """Σ n² / rows: times the variance of a row, the variance of the rows themselves."""
     rows: np.ndarray
@@ -389,7 +390,7 @@ def _measure_spans(sums: _Sums) -> _Spans:
     population = add(of["population"])
     size = np.where(w > 0, w**2 / ww, 0)
     num_rows = np.where(w > 0, w**2 / add(of["square"]), 0)
-    left = np.maximum(1 - num_rows / population, 0)
+    finite_correction = np.maximum(1 - num_rows / population, 0)
 
     # e = y - t p, and u = e + t mean(p).
     shift = np.nan_to_num(add(tuning * of["p"]) / population)
@@ -402,7 +403,7 @@ def _measure_spans(sums: _Sums) -> _Spans:
 
     fraction = population / rows
     share = add(of["counted"]) / rows + fraction * (of_sample + shift)
-    per_label = np.where(population > 0, fraction**2 * left / size, 0)
+    per_label = np.where(population > 0, fraction**2 * finite_correction / size, 0)
     is_known = (w > 0) | (population == 0)
     n = np.where(is_known, 1 / (per_label + 1 / rows), 0)
     per_period = _Spans(

@@ -1,15 +1,18 @@
 """Shares of classes in groups -> tests that a group differs from others.
 
-The tests allow for the error of the estimated shares, and for chance in which texts were written:
-the texts of two groups are samples of further texts, and the question is whether the shares differ
-among these. The second part is the variance of a binomial share. If both groups had the same share
-s, it would be s (1 - s) (1 / n + 1 / m) for n and m texts; as s is estimated, n - 1 and m - 1 take
-their places. For s the tests take the share of one of the two groups, with one text of the class
-and one text of another class added: the share that gives the larger variance. So a group of few
-texts is no evidence if all or none of them are of the class, and neither is a group with a share of
-0 if the other share is not 0. As shares of few texts move in steps, half a text of each group is
-taken off their difference (F. Yates, Supplement to the Journal of the Royal Statistical Society 1,
-1934).
+The question is whether the groups would also differ in further texts, so the texts of a group are a
+sample themselves. The variance of a difference has two parts:
+
+- The error of the estimated shares among the texts there are.
+- Chance in which texts were written. If both groups had the same share s, its variance would be
+  s (1 - s) (1 / n + 1 / m) for n and m texts; as s is estimated, n - 1 and m - 1 take the places of
+  n and m. s is the share of one of the two groups, with one text of the class and one text of
+  another class added: of the two, the share with the larger variance. So a group of few texts is no
+  evidence if all or none of them are of the class, and neither is a group with a share of 0 if the
+  other share is not 0.
+
+As shares of few texts move in steps, half a text of each group is taken off their difference (F.
+Yates, Supplement to the Journal of the Royal Statistical Society 1, 1934).
 """
 
 import numpy as np
@@ -48,10 +51,10 @@ def compare_with_others(shares: Shares) -> np.ndarray:
     variance = (rows * shares.error) ** 2
     num_others = rows.sum() - rows
     with np.errstate(invalid="ignore", divide="ignore"):
-        rest = (weighted.sum(axis=0) - weighted) / num_others
-        rest_variance = (variance.sum(axis=0) - variance) / num_others**2
-    error = np.hypot(shares.error, np.sqrt(rest_variance))
-    p_values = _test(shares.share, rest, error, rows, num_others)
+        mean_of_others = (weighted.sum(axis=0) - weighted) / num_others
+        variance_of_others = (variance.sum(axis=0) - variance) / num_others**2
+    error_of_difference = np.hypot(shares.error, np.sqrt(variance_of_others))
+    p_values = _test(shares.share, mean_of_others, error_of_difference, rows, num_others)
     p_values[~shares.is_comparable] = np.nan
     for of_class in p_values.T:
         is_tested = ~np.isnan(of_class)
@@ -59,7 +62,9 @@ def compare_with_others(shares: Shares) -> np.ndarray:
     return p_values
 
 
-def compare_with(share: np.ndarray, error: np.ndarray, rows: np.ndarray, one: int) -> np.ndarray:
+def compare_with_each(
+    share: np.ndarray, error: np.ndarray, rows: np.ndarray, group: int
+) -> np.ndarray:
     """Test a group against each of the other groups: G p-values, NaN for the group itself.
 
     The z-test of the difference of two independent estimates. If the group's share is the highest
@@ -71,7 +76,7 @@ def compare_with(share: np.ndarray, error: np.ndarray, rows: np.ndarray, one: in
         share: The share of a class in each of G groups.
         error: The standard error of each share, see :class:`Shares`.
         rows: The number of rows of each group.
-        one: The position of the group among the G groups.
+        group: The position of the group among the G groups.
 
     Example:
         Shares of 60% and 50% with standard errors of 3 and 4 points differ by two of their
@@ -81,13 +86,14 @@ def compare_with(share: np.ndarray, error: np.ndarray, rows: np.ndarray, one: in
 
         >>> share = np.array([0.6, 0.5])
         >>> error = np.array([0.03, 0.04])
-        >>> compare_with(share, error, np.array([10**9, 10**9]), 0).round(4).tolist()
+        >>> compare_with_each(share, error, np.array([10**9, 10**9]), 0).round(4).tolist()
         [nan, 0.0455]
-        >>> compare_with(share, error, np.array([100, 100]), 0).round(4).tolist()
+        >>> compare_with_each(share, error, np.array([100, 100]), 0).round(4).tolist()
         [nan, 0.3003]
     """
-    p_values = _test(share[one], share, np.hypot(error[one], error), rows[one], rows)
-    p_values[one] = np.nan
+    error_of_difference = np.hypot(error[group], error)
+    p_values = _test(share[group], share, error_of_difference, rows[group], rows)
+    p_values[group] = np.nan
     return p_values
 
 

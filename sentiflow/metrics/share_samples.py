@@ -27,8 +27,7 @@ class Samples:
         - tuning: ``(G, 1)``, the factor t.
         - size, num_rows: ``(G, 1)``, the effective number of clusters and of rows: (Σ w)² / Σ w²
           (L. Kish, Survey Sampling, 1965).
-        - left: ``(G, 1)``, the correction for a finite population: the fraction of the population
-          that is not in the sample.
+        - finite_correction: ``(G, 1)``, the fraction of the population that is not in the sample.
     """
 
     share: np.ndarray
@@ -40,7 +39,7 @@ class Samples:
     tuning: np.ndarray
     size: np.ndarray
     num_rows: np.ndarray
-    left: np.ndarray
+    finite_correction: np.ndarray
 
     def take(self, groups: np.ndarray | int) -> "Samples":
         """Return the samples of some groups; of one group given as an int, without the axis G."""
@@ -67,7 +66,7 @@ class Samples:
     def variance(self) -> np.ndarray:
         """Return the variance of the share, ``(G, C)``, with t times the pseudo-variance."""
         residual = self.residual(self.tuning) + self.tuning * self.pseudo_variance
-        return np.asarray(self.left * residual / self.size)
+        return np.asarray(self.finite_correction * residual / self.size)
 
 
 class Estimates(NamedTuple):
@@ -97,7 +96,7 @@ def measure(sums: pd.DataFrame) -> Samples:
     ww = of["ww"]
     size = np.where(n > 0, w**2 / ww, 0)
     num_rows = np.where(n > 0, w**2 / of["square"], 0)
-    left = np.maximum(1 - num_rows / total, 0)
+    finite_correction = np.maximum(1 - num_rows / total, 0)
 
     y = of["wy"] / w
     p = of["wp"] / w
@@ -110,8 +109,10 @@ def measure(sums: pd.DataFrame) -> Samples:
         reached = (of["wp"] + of["skipped_wp"]) / (w + of["skipped_w"])
     spread = (of["pp"] / total - population_mean**2) * total / (total - 1)
     spread = spread.sum(axis=1, keepdims=True)
-    # U includes L. PPI++ compares L with the other rows of U: its tuning is left · t, from 0 to 1.
-    tuning = np.nan_to_num(np.clip(left * covariance / spread, 0, 1) / left)
+    # U includes L. PPI++ compares L with the other rows of U: its tuning is t times the finite
+    # correction, from 0 to 1.
+    tuning_of_others = np.clip(finite_correction * covariance / spread, 0, 1)
+    tuning = np.nan_to_num(tuning_of_others / finite_correction)
 
     # Sums of w² (y - mean)² and so on; the mean and the tuning take two degrees of freedom.
     per_row = n / np.maximum(n - 2, 1) / ww
@@ -128,7 +129,7 @@ def measure(sums: pd.DataFrame) -> Samples:
         tuning=tuning,
         size=size,
         num_rows=num_rows,
-        left=left,
+        finite_correction=finite_correction,
     )
 
 

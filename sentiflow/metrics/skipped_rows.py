@@ -7,7 +7,7 @@ the worst case of C. F. Manski, "Nonparametric bounds on treatment effects", Ame
 Review 80 (1990).
 
 Both s and m are measured on the sample. The bounds of their combination are by G. Y. Zou and A.
-Donner (see ``shares.join``), with the variation of each by itself: with l and u the bounds of s,
+Donner (see ``strata.join``), with the variation of each by itself: with l and u the bounds of s,
 and v the upper bound of m,
 
     low  = (1 - m) s - √(((1 - m) (s - l))² + (s (v - m))²)

@@ -186,11 +186,14 @@ def _estimate(groups: _Pooled) -> SmallGroups:
     trust = np.where(samples.size > 0, least / (least + own_variance), 0)
     gap = np.nan_to_num(groups.own - base.share)
     # Labelled rows have their labels; the other rows have the base, and what these labels add.
-    share = np.clip(base.share + (1 - samples.left * (1 - trust)) * gap, 0, 1)
+    share = np.clip(base.share + (1 - samples.finite_correction * (1 - trust)) * gap, 0, 1)
 
     of_own = np.where(samples.size > 0, trust**2 * residual / samples.size, 0)
-    from_base = samples.left**2 * (1 - trust) ** 2
-    within = samples.left * residual / groups.population + samples.left**2 * of_own
+    from_base = samples.finite_correction**2 * (1 - trust) ** 2
+    within = (
+        samples.finite_correction * residual / groups.population
+        + samples.finite_correction**2 * of_own
+    )
     within += from_base * base.variance
     of_between = from_base * between_bound
     variance = within + of_between

@@ -19,7 +19,7 @@ from sentiflow.evaluation.page_templates import open_template
 from sentiflow.evaluation.report import Axis
 from sentiflow.metrics.paired import SIGNIFICANCE, write_p
 from sentiflow.metrics.share_changes import MIN_LABELS, Change, Looks
-from sentiflow.metrics.share_comparison import compare_with
+from sentiflow.metrics.share_comparison import compare_with_each
 from sentiflow.metrics.shares import (
     COUNTED,
     METHODS,
@@ -158,7 +158,7 @@ def _describe_highest(lines: pd.DataFrame, by: str, num_left_out: int) -> Conclu
     where = f"{by} {lines['group'][top]}"
     if num_left_out:
         where += f", of {len(lines):,} groups with at least {MINIMUM}"
-    p_values = compare_with(
+    p_values = compare_with_each(
         lines["share"].to_numpy(), lines["error"].to_numpy(), lines["rows"].to_numpy(), top
     )
     # The group is the highest only if its difference from each other group is significant. Its own

@@ -12,7 +12,7 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import share_changes, shares, skipped_rows
+from sentiflow.metrics import share_changes, shares, skipped_rows, strata
 from sentiflow.metrics.agreement import Agreement
 from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares import prediction_sums
@@ -385,8 +385,8 @@ def _estimate_other(
     rows = np.bincount(group_of_row, sums["rows", 0])
     place = np.full(len(keys), MAX_SHOWN)
     place[np.argsort(-rows, kind="stable")[:MAX_SHOWN]] = np.arange(MAX_SHOWN)
-    strata = [sums.index.get_level_values(name) for name in (VERSION, SEEN)]
-    joined = sums.groupby([place[group_of_row], *strata]).sum()
+    of_strata = [sums.index.get_level_values(name) for name in (VERSION, SEEN)]
+    joined = sums.groupby([place[group_of_row], *of_strata]).sum()
     found = _estimate_groups(joined, joined.index.get_level_values(0).to_numpy(), None)
     name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
     table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
@@ -461,7 +461,7 @@ def _estimate_by_model(
     unseen_rows_of_group = np.bincount(
         group_of_row[~is_seen], sums.loc[~is_seen, ("rows", 0)], minlength=len(rows_of_group)
     )
-    strata = []
+    parts = []
     for version in versions.unique():
         for of_seen in (False, True):
             of_stratum = np.flatnonzero((versions == version) & (is_seen == of_seen))
@@ -474,14 +474,14 @@ def _estimate_by_model(
             is_minor = found.rows <= _MAX_UNKNOWN * rows_of_group[group]
             if of_seen:
                 is_minor = np.ones(len(group), bool)
-            bounded = shares.bound_unknown(stratum, found, is_minor)
+            bounded = strata.bound_unknown(stratum, found, is_minor)
             # The group keeps the method of its other rows.
             has_method = bounded.method == found.method
             if of_seen:
                 has_method = unseen_rows_of_group[group] == 0
             method = np.where(has_method, bounded.method, shares.COUNTED)
-            strata.append((group, replace(bounded, method=method)))
-    return shares.join(strata)
+            parts.append((group, replace(bounded, method=method)))
+    return strata.join(parts)
 
 
 def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:

@@ -86,3 +86,13 @@ def test_errors_below_the_threshold_do_not_count_and_equal_confidences_stay_toge
     never = np.where(np.arange(400) < 300, 0, sure)  # no known word
     threshold = choose_threshold(right=never > 0, confidence=never, max_error=0.05)
     assert ((never > threshold) == (never > 0)).all()
+
+
+@pytest.mark.parametrize("sure", [1.0, 0.5])
+def test_equal_confidences_of_many_rows_are_answered_if_they_are_right(sure):
+    equal = np.full(400, sure)
+    assert choose_threshold(right=equal > 0, confidence=equal, max_error=0.05) == 0
+    assert choose_threshold(right=equal < 0, confidence=equal, max_error=0.05) == 1
+    unequal = np.where(np.arange(400) < 300, sure, 0.3)
+    threshold = choose_threshold(right=unequal == sure, confidence=unequal, max_error=0.05)
+    assert ((unequal > threshold) == (unequal == sure)).all()

@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sentiflow.metrics import sampling, share_comparison, shares
+from sentiflow.metrics import sampling, share_comparison, shares, strata
 from sentiflow.metrics.shares import CORRECTED, COUNTED, POOLED, Shares
 
 NUMBERS = ("rows", "labelled", "predicted", "share", "low", "high", "error")
@@ -69,7 +69,7 @@ def assert_equal(found, expected, *, atol=1e-9):
 @given(corpora())
 def test_one_stratum_is_the_plain_estimate(rows):
     plain = shares.estimate(add_up(**rows), min_labelled=12)
-    joined = shares.join([(np.arange(len(plain.rows)), plain)])
+    joined = strata.join([(np.arange(len(plain.rows)), plain)])
     assert_equal(joined, plain)
 
 
@@ -212,7 +212,7 @@ def test_a_group_with_the_error_of_its_pool_has_the_share_of_the_pool():
 def test_two_strata_alike_have_the_share_of_each_and_an_interval_narrower_by_the_root_of_two():
     rows, _ = draw_corpus(100, 900)
     plain = shares.estimate(add_up(**rows))
-    joined = shares.join([(np.array([0]), plain)] * 2)
+    joined = strata.join([(np.array([0]), plain)] * 2)
     np.testing.assert_allclose(joined.share, plain.share)
     np.testing.assert_allclose((joined.high - plain.share) * 2**0.5, plain.high - plain.share)
     np.testing.assert_allclose((joined.low - plain.share) * 2**0.5, plain.low - plain.share)
@@ -245,7 +245,9 @@ ERROR = st.floats(0.01, 0.2)
 @given(SHARE, SHARE, ERROR, ERROR)
 def test_of_two_groups_the_others_are_the_other_one(first, second, error, other):
     both = groups_of([first, second], [error, other])
-    p_value = share_comparison.compare_with(both.share[:, 0], both.error[:, 0], both.rows, 0)[1]
+    p_value = share_comparison.compare_with_each(both.share[:, 0], both.error[:, 0], both.rows, 0)[
+        1
+    ]
     expected = min(1, 2 * p_value)  # Holm, of two equal p-values
     assert share_comparison.compare_with_others(both)[:, 0] == pytest.approx([expected, expected])
 
@@ -254,7 +256,7 @@ def test_of_two_groups_the_others_are_the_other_one(first, second, error, other)
 def test_equal_groups_do_not_differ(share, error, num_groups):
     alike = groups_of([share] * num_groups, [error] * num_groups)
     np.testing.assert_allclose(share_comparison.compare_with_others(alike), 1, atol=1e-9)
-    of_last = share_comparison.compare_with(
+    of_last = share_comparison.compare_with_each(
         alike.share[:, 0], alike.error[:, 0], alike.rows, num_groups - 1
     )
     assert of_last[:-1].tolist() == [1] * (num_groups - 1)
@@ -264,7 +266,7 @@ def test_equal_groups_do_not_differ(share, error, num_groups):
 def test_a_group_of_few_counted_texts_is_no_evidence(rows, share):
     """A z-test of a share of 0 with its own variance, 0, would be certain."""
     counted = groups_of([0.0, share], [0.0, 0.0], rows=np.array([rows, 10**6]))
-    p_value = share_comparison.compare_with(
+    p_value = share_comparison.compare_with_each(
         counted.share[:, 0], counted.error[:, 0], counted.rows, 0
     )
     exact = (1 - share) ** rows  # the chance of no text of the class

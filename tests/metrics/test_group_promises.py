@@ -272,8 +272,8 @@ def measure_claims(seed, num_draws, *cell):
             continue
         share, error, rows = found.share[at, 1], found.error[at, 1], found.rows[at]
         top = int(share.argmax())
-        of_top = np.nanmax(share_comparison.compare_with(share, error, rows, top))
-        of_last = adjust(share_comparison.compare_with(share, error, rows, len(at) - 1)[:-1])
+        of_top = np.nanmax(share_comparison.compare_with_each(share, error, rows, top))
+        of_last = adjust(share_comparison.compare_with_each(share, error, rows, len(at) - 1)[:-1])
         claims.append(np.array([differs, of_top, min(of_last)]) < SIGNIFICANCE)
     return np.mean(claims, axis=0)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sentiflow.metrics import sampling, shares, skipped_rows
+from sentiflow.metrics import sampling, shares, skipped_rows, strata
 
 NUM_ROWS = 20_000
 CLASSES = np.array([0.5, 0.3, 0.2])
@@ -179,15 +179,15 @@ def measure_copies(seed, num_draws, size, *, model, seen):
     truth, probabilities, is_seen = draw_corpus(rng, model, seen=seen)
     group = np.arange(num_draws)
     rows = np.stack([rng.choice(NUM_ROWS, size, replace=False) for _ in group])
-    strata = []
+    parts = []
     for of_seen in (False, True):
         population = np.flatnonzero(is_seen == of_seen)
         sums = add_up_stratum(rows, population, truth, probabilities)
         found = shares.estimate(sums)
         if of_seen:
-            found = shares.bound_unknown(sums, found, np.ones(num_draws, bool))
-        strata.append((group, found))
-    found = shares.join(strata)
+            found = strata.bound_unknown(sums, found, np.ones(num_draws, bool))
+        parts.append((group, found))
+    found = strata.join(parts)
     alarms = count_alarms(rows, np.flatnonzero(~is_seen), probabilities)
     return find_coverage(found, truth), (found.high - found.low).mean(), alarms
 

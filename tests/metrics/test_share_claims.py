@@ -102,10 +102,11 @@ def measure_claims(seed, num_draws, num_groups, *args, **options):
             share, error = one.share[:, 1], one.error[:, 1]
             top = int(share.argmax())
             is_highest = (
-                np.nanmax(share_comparison.compare_with(share, error, one.rows, top)) < SIGNIFICANCE
+                np.nanmax(share_comparison.compare_with_each(share, error, one.rows, top))
+                < SIGNIFICANCE
             )
             of_last = adjust(
-                share_comparison.compare_with(share, error, one.rows, num_groups - 1)[:-1]
+                share_comparison.compare_with_each(share, error, one.rows, num_groups - 1)[:-1]
             )
             differs = np.nanmin(share_comparison.compare_with_others(one)) < SIGNIFICANCE
             claims.append(

@@ -1,0 +1,119 @@
+"""Shares of strata, such as the rows of one model -> the shares of the groups they make up."""
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from sentiflow.metrics.share_samples import Estimates
+from sentiflow.metrics.shares import (
+    CORRECTED,
+    COUNTED,
+    POOLED,
+    PREDICTED,
+    UNBOUNDED,
+    UNCORRECTED,
+    UNLABELLED,
+    Shares,
+    add_counted,
+)
+
+_FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, PREDICTED, UNBOUNDED, UNCORRECTED)
+"""The methods, from the strongest to the weakest."""
+_UNKNOWN_ERROR = 0.5 / 1.96
+"""Standard error of a share of which nothing is known: its 95% interval reaches from 0 to 1."""
+
+
+def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Shares:
+    """Bound the shares of a minor stratum by 0 and 1 if it has too few labels to correct them.
+
+    Its share is the mean probability. So it makes the interval of all rows wider by its part of the
+    rows, in place of leaving all rows uncorrected.
+
+    Args:
+        sums: Sums of G groups of the stratum.
+        found: Their estimates.
+        is_minor: ``(G,)``, whether each may be bounded. The method of a bounded group is
+            ``UNLABELLED``.
+    """
+    is_bounded = ((found.method == UNCORRECTED) & is_minor)[:, None]
+    population = np.maximum(sums["population"].to_numpy(), 1)
+    mean = sums["p"].to_numpy() / population
+    every = np.ones_like(mean)
+    unknown = Estimates(share=mean, low=0 * every, high=every, variance=every)
+    of_all = add_counted(sums, unknown)
+    return replace(
+        found,
+        method=np.where(is_bounded[:, 0], UNLABELLED, found.method),
+        share=np.where(is_bounded, of_all.share, found.share),
+        low=np.where(is_bounded, of_all.low, found.low),
+        high=np.where(is_bounded, of_all.high, found.high),
+        error=np.where(is_bounded, _UNKNOWN_ERROR * np.sqrt(of_all.variance), found.error),
+    )
+
+
+def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
+    """Join the shares of strata, such as the rows that one model has predicted.
+
+    The share of a group is the mean of the shares of its strata, weighted by rows: the stratified
+    estimator (W. G. Cochran, Sampling Techniques, 1977, section 5.3). The bounds combine the bounds
+    of independent estimates (G. Y. Zou and A. Donner, "Construction of confidence limits about
+    effect measures: A general approach", Statistics in Medicine 27, 2008): with W the weight of a
+    stratum,
+
+        low = share - √(Σ W² (share of the stratum - its low)²)
+
+    and the upper bound follows from the upper bounds in the same way. The method of a group is the
+    weakest method of its strata.
+
+    Args:
+        strata: For each stratum the numbers of its groups among all G groups; and their shares.
+
+    Example:
+        50% of 100 rows of one stratum are positive, and 20% of 300 rows of another: together 110 of
+        400. The intervals reach 0.1 and 0.04 to each side, and 0.025 and 0.03 after weighting.
+
+        >>> def stratum(rows, share, reach):
+        ...     one = np.array([[share]])
+        ...     return Shares(
+        ...         rows=np.array([rows]), labelled=np.array([50]), measured=np.array([50]),
+        ...         method=np.array([CORRECTED]), predicted=one, share=one,
+        ...         low=one - reach, high=one + reach, error=one * 0,
+        ...     )
+        >>> both = [stratum(100, 0.5, 0.1), stratum(300, 0.2, 0.04)]
+        >>> found = join([(np.array([0]), each) for each in both])
+        >>> [round(float(ends[0, 0]), 4) for ends in (found.low, found.share, found.high)]
+        [0.2359, 0.275, 0.3141]
+    """
+    group = np.concatenate([numbers for numbers, _ in strata])
+    part = _concatenate([shares for _, shares in strata])
+    membership = sparse.csr_array((np.ones(len(group)), (group, np.arange(len(group)))))
+    rows = membership @ part.rows
+    weight = membership * part.rows / rows[:, None]
+    square = weight.power(2)
+    share = weight @ part.share
+    below = np.sqrt(square @ (part.share - part.low) ** 2)
+    above = np.sqrt(square @ (part.share - part.high) ** 2)
+    worst = np.zeros(len(rows), np.int64)
+    np.maximum.at(worst, group, pd.Index(_FROM_BEST).get_indexer(pd.Index(part.method)))
+    return Shares(
+        rows=rows,
+        labelled=membership @ part.labelled,
+        measured=membership @ part.measured,
+        method=np.array(_FROM_BEST, object)[worst],
+        predicted=weight @ part.predicted,
+        share=share,
+        low=np.clip((share - below).round(12), 0, 1),
+        high=np.clip((share + above).round(12), 0, 1),
+        error=np.sqrt(square @ part.error**2),
+    )
+
+
+def _concatenate(parts: Sequence[Shares]) -> Shares:
+    """Put the groups of several results one after the other."""
+    columns = {}
+    for field in fields(Shares):
+        columns[field.name] = np.concatenate([getattr(part, field.name) for part in parts])
+    return Shares(**columns)
