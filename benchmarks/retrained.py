@@ -22,7 +22,7 @@ import pandas as pd
 import sentiflow
 from sentiflow.config import settings
 from sentiflow.data import label_files
-from sentiflow.shares import labels
+from sentiflow.shares import next_draw
 
 CLASSES = ["negative", "neutral", "positive"]
 PLAIN: dict[str, Any] = {
@@ -89,7 +89,7 @@ def repeat(corpus: Path, seed: int, num_labelled: int, size: int, folder: Path) 
     to_label = folder / "to_label.csv"
     rows.to_csv(path, index=False)
     first = run(folder / "first", path, seed)
-    drawn, _ = labels.draw(settings.load(first, command="trends"), size)
+    drawn, _ = next_draw.draw_rows(settings.load(first, command="trends"), size)
     label = truth[drawn["row_id"]].to_numpy()
     to_label.write_bytes(label_files.to_csv(drawn.assign(label=label)))
     sample = measure(first, truth, labels=str(to_label))

@@ -168,11 +168,12 @@ def _draw_sample(
 ) -> None:
     """Write a file of rows to label, and print the next steps."""
     from sentiflow.data import input_files, label_files
-    from sentiflow.shares import labels, sample_log
+    from sentiflow.evaluation.evaluated_rows import name_any
+    from sentiflow.shares import next_draw, sample_log
     from sentiflow.storage import filesystem
 
     with sample_log.hold(resolved):
-        table, classes = labels.draw(resolved, num_rows)
+        table, classes = next_draw.draw_rows(resolved, num_rows)
         filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
         sample_log.record(resolved, table, path=uri)
     if as_json:
@@ -181,7 +182,7 @@ def _draw_sample(
     typer.echo(f"{len(table):,} rows to label: {output}")
     if " after " in table["sample"].iloc[0]:
         typer.echo("They are not in earlier draws: name the files of all draws in trends.labels.")
-    typer.echo(f"Write {labels.name_any(classes)} in the column label, then:")
+    typer.echo(f"Write {name_any(classes)} in the column label, then:")
     patterns = resolved.trends.labels
     if any(input_files.matches(uri, pattern) for pattern in patterns):
         typer.echo(f"  sentiflow trends {config} --overwrite")

@@ -26,7 +26,11 @@ _ITEM = re.compile(
     r"(?:, after (?=\d[\d,]* of )|$)"
 )
 """A draw in a value of the column ``sample``."""
+MAX_MISSING = 0.1
+"""Maximum share of the rows of a sample that may be missing when it is drawn again. Above it, the
+corpus has changed, or somebody has chosen rows by hand."""
 _ALL_ROWS = np.iinfo(np.int64).max
+"""Number of rows of the corpus if a draw does not tell it."""
 _MAX_PARTS = 16
 """Number of batches whose counts are held before they are merged."""
 _KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -131,9 +135,10 @@ class _Cells(NamedTuple):
 
     key: np.ndarray
     """M keys, sorted."""
-    chances: np.ndarray
-    """``(M, K)``, the chance of a row to be in one of the first draws, up to each one."""
+    chances_so_far: np.ndarray
+    """``(M, K)``, the chance of a row to be in each draw or in an earlier one."""
     num_rows: np.ndarray
+    """Number of rows in each cell, M."""
     num_new: int
     """Rows after the last draw, which are in no cell."""
 
@@ -142,7 +147,7 @@ class _Batch(NamedTuple):
     """The unlabelled rows of a batch."""
 
     row_id: np.ndarray
-    block: np.ndarray
+    first_draw: np.ndarray
     """The first draw for which each row was there; the number of draws if it came later."""
     groups: pd.DataFrame
     """Hashes of the groups by each column; rows that come after the last draw are included."""
@@ -183,14 +188,15 @@ def replay(
     for batch in reader.read(with_text=with_text):
         candidates.add(batch)
     table = candidates.choose()
-    of_draws = np.diff(cells.chances, axis=1, prepend=0)
+    cell = table.pop("cell").to_numpy()
+    cell_chances = np.diff(cells.chances_so_far, axis=1, prepend=0)
     return Drawn(
         rows=table,
-        chances=of_draws[table.pop("cell").to_numpy()],
+        chances=cell_chances[cell],
         ends=reader.ends,
         num_new=cells.num_new,
         cell_rows=cells.num_rows,
-        cell_chances=of_draws,
+        cell_chances=cell_chances,
     )
 
 
@@ -227,18 +233,18 @@ class _Reader:
     def read(self, *, with_text: bool = False) -> Iterator[_Batch]:
         """Read the unlabelled rows, batch by batch."""
         for batch in rows.read(self._settings, self._scored, self._uri, with_text=with_text):
-            is_open = (batch.label < 0) | np.isin(batch.row_id, self._drawn_before)
-            row_id = batch.row_id[is_open]
-            keys = batch.keys[is_open]
+            was_unlabelled = (batch.label < 0) | np.isin(batch.row_id, self._drawn_before)
+            row_id = batch.row_id[was_unlabelled]
+            keys = batch.keys[was_unlabelled]
             groups = {}
             for name in dict.fromkeys(self.by):
                 groups[name] = pd.util.hash_pandas_object(keys[name], index=False).to_numpy()
             text = None
             if batch.text is not None:
-                text = batch.text.filter(pa.array(is_open))
+                text = batch.text.filter(pa.array(was_unlabelled))
             yield _Batch(
                 row_id=row_id,
-                block=np.searchsorted(self.ends, row_id, side="right"),
+                first_draw=np.searchsorted(self.ends, row_id, side="right"),
                 groups=pd.DataFrame(groups),
                 keys=keys,
                 text=text,
@@ -252,7 +258,9 @@ class _Reader:
         """
         parts: list[pd.DataFrame] = []
         for batch in self.read():
-            table = batch.groups.assign(block=batch.block, key=_combine(batch), num_rows=1)
+            table = batch.groups.assign(
+                first_draw=batch.first_draw, key=_combine(batch), num_rows=1
+            )
             parts.append(_merge_cells([table]))
             if len(parts) == _MAX_PARTS:
                 parts = [_merge_cells(parts)]
@@ -262,9 +270,9 @@ class _Reader:
                 "every row of the predictions has a label",
                 hint="run without --sample, which counts the labels",
             )
-        is_there = counts["block"] < len(self.history)
-        num_new = int(counts.loc[~is_there, "num_rows"].sum())
-        counts = counts[is_there]
+        is_new = counts["first_draw"] == len(self.history)
+        num_new = int(counts.loc[is_new, "num_rows"].sum())
+        counts = counts[~is_new]
         if not len(counts):
             raise UserError(
                 f"no row of the sample of {write_history(self.history)} is in these predictions",
@@ -272,17 +280,17 @@ class _Reader:
             )
         return _Cells(
             key=counts["key"].to_numpy(),
-            chances=self._replay_chances(counts),
+            chances_so_far=self._replay_chances(counts),
             num_rows=counts["num_rows"].to_numpy(),
             num_new=num_new,
         )
 
     def _replay_chances(self, counts: pd.DataFrame) -> np.ndarray:
-        """Raise the chances of M cells from draw to draw; returns ``(M, K)``."""
+        """Raise the chances of M cells from draw to draw; return ``_Cells.chances_so_far``."""
         chances = np.zeros((len(counts), len(self.history)))
         before = np.zeros(len(counts))
         for number, draw in enumerate(self.history):
-            was_there = (counts["block"] <= number).to_numpy()
+            was_there = (counts["first_draw"] <= number).to_numpy()
             if was_there.any():
                 present = counts[was_there]
                 num_rows = present["num_rows"]
@@ -299,8 +307,8 @@ class _Reader:
 
 
 def _combine(batch: _Batch) -> np.ndarray:
-    """Combine the groups and the block of each row to the key of its cell."""
-    key = batch.block.astype(np.uint64)
+    """Combine the groups and the first draw of each row to the key of its cell."""
+    key = batch.first_draw.astype(np.uint64)
     for name in batch.groups:
         key = (key ^ batch.groups[name].to_numpy()) * _KEY_FACTOR
     return key
@@ -314,7 +322,11 @@ def _merge_cells(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 class _Candidates:
-    """The rows with the smallest ranks of each draw: enough, whatever earlier draws take."""
+    """The rows with the smallest ranks of each draw, from batch to batch.
+
+    Earlier draws may take some of these rows. So each draw keeps as many candidates as it and all
+    earlier draws together take.
+    """
 
     def __init__(self, history: History, cells: _Cells) -> None:
         self._sizes = [draw.size for draw in history]
@@ -326,8 +338,8 @@ class _Candidates:
         """Add the rows of a batch."""
         _, cell = find_sorted(self._cells.key, _combine(batch))
         for number, limit in enumerate(self._limits):
-            at = np.flatnonzero(batch.block <= number)
-            chance = self._cells.chances[cell[at], number]
+            at = np.flatnonzero(batch.first_draw <= number)
+            chance = self._cells.chances_so_far[cell[at], number]
             rank = sampling.rank_rows(chance, batch.row_id[at])
             lowest = self._find_lowest(number, rank)
             at = at[lowest]

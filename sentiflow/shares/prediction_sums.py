@@ -12,7 +12,7 @@ from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
 from sentiflow.shares import rows
 from sentiflow.shares.label_finder import LabelFinder
-from sentiflow.shares.labels import CellCounts
+from sentiflow.shares.randomness import CellCounts
 from sentiflow.shares.rows import VERSION
 
 _AUTHOR = "\0author"

@@ -4,6 +4,7 @@ The file of a draw may not be labelled yet, or have any name and place. So the d
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,6 +19,8 @@ from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import display_uri, join
 
 _FOLDER = "samples"
+_NUMBER = re.compile(r"draw-(\d+)\.json")
+"""Name of a file, with the number of its draw."""
 
 
 class LoggedDraws(NamedTuple):
@@ -71,8 +74,8 @@ def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
 
     Args:
         config: Names the folder.
-        table: ``row_id`` and ``sample`` of the drawn rows, as ``labels.draw`` returns them.
-        path: Their file, for people.
+        table: ``row_id`` and ``sample`` of the drawn rows, as ``next_draw.draw_rows`` returns them.
+        path: The file of these rows. It helps people; nothing reads it.
     """
     folder = find_folder(config)
     content = {
@@ -81,7 +84,9 @@ def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
         "file": path,
         "row_ids": table["row_id"].tolist(),
     }
-    name = f"draw-{len(_list_files(folder)) + 1:04}.json"
+    # An earlier file may have been deleted, so the files are not counted.
+    numbers = [int(found[1]) for found in map(_NUMBER.fullmatch, _list_files(folder)) if found]
+    name = f"draw-{max(numbers, default=0) + 1:04}.json"
     filesystem.write_bytes(join(folder, name), json.dumps(content).encode())
 
 

@@ -10,8 +10,10 @@ from matplotlib.figure import Figure
 from sentiflow.errors import shorten
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, format_percent, to_png
-from sentiflow.shares.page import arrange_groups, choose_class, tells_nothing, write_period
-from sentiflow.shares.table import Breakdown, ShareTable
+from sentiflow.shares.breakdowns import Breakdown
+from sentiflow.shares.conclusions import tells_nothing, write_period
+from sentiflow.shares.page import arrange_groups
+from sentiflow.shares.table import ShareTable
 
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 """Colors of the classes that are drawn."""
@@ -30,7 +32,7 @@ def render(trends: ShareTable) -> dict[str, bytes]:
 
     ``periods.png`` is drawn if rows are grouped by time, ``groups.png`` by the first other column.
     """
-    focus = choose_class(trends)
+    focus = trends.focus
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
         for item in trends.breakdowns[1:]:

@@ -13,7 +13,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
 from sentiflow.progress import say
-from sentiflow.shares import page, rows, share_charts, table
+from sentiflow.shares import conclusions, page, rows, share_charts, table
 from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
@@ -87,14 +87,14 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         confusion = scored.get("profile", {}).get("confusion", {})
         for share, meaning in compare_unseen(confusion, scored["inputs"]["model"]):
             trends.notes.append(f"{share} {meaning}")
-    conclusions = page.draw_conclusions(trends)
+    results = conclusions.draw_conclusions(trends)
     plots = share_charts.render(trends)
     content = page.render(
         trends,
         plots,
         name=config.name,
         created=datetime.now(UTC).replace(microsecond=0),
-        conclusions=conclusions,
+        conclusions=results,
         settings=plan.settings,
         model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
         corpus=lineage.corpus_of(scored).name,
@@ -104,11 +104,11 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     entries = [output.write(name, data) for name, data in files.items()]
     shares = table.tabulate(trends)
     entries.append(output.write(TABLE, parquet.to_bytes(shares), rows=len(shares)))
-    _track(trends, conclusions, files, recorder)
+    _track(trends, results, files, recorder)
     for note in trends.notes:
         say(STAGE, note)
     seconds = time.monotonic() - began
-    first = conclusions[0]
+    first = results[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
     # A table has a line for each group and class.
     num_groups = sum(len(item.table) for item in trends.breakdowns) // len(trends.classes)
@@ -124,7 +124,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         seconds=seconds,
         run=recorder.describe(),
         classes=list(trends.classes),
-        conclusions=conclusions,
+        conclusions=results,
         notes=trends.notes,
         agreement=trends.agreement._asdict() if trends.agreement else None,
     )
@@ -144,7 +144,7 @@ def _explain_uncorrected(trends: table.ShareTable) -> str:
 
 def _track(
     trends: table.ShareTable,
-    conclusions: list[page.Conclusion],
+    results: list[conclusions.Conclusion],
     files: dict[str, bytes],
     recorder: Recorder,
 ) -> None:
@@ -160,5 +160,5 @@ def _track(
             {key: None if isnan(value) else float(value) for key, value in logged.items()}
         )
     recorder.log_files(files)
-    notes = [f"- **{conclusion.number}** {conclusion.meaning}" for conclusion in conclusions]
+    notes = [f"- **{result.number}** {result.meaning}" for result in results]
     recorder.set_note("\n".join(notes))

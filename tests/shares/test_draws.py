@@ -13,7 +13,7 @@ from weekly import find_hits, label_weeks
 
 from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
-from sentiflow.shares import draws, labels, sample_log, table
+from sentiflow.shares import draws, labels, next_draw, sample_log, table
 from sentiflow.shares.draws import Draw
 
 NUM_ROWS = 6000
@@ -50,7 +50,7 @@ def corpus():
 def draw_file(folder, size, truth, *, name, by="airline", blank=()):
     """Draw rows, label them, keep the draw; returns the rows and the file."""
     config = load(folder, by=by)
-    drawn, _ = labels.draw(config, size)
+    drawn, _ = next_draw.draw_rows(config, size)
     label = np.array(CLASSES, object)[truth[drawn["row_id"]]]
     label[list(blank)] = ""
     path = folder / f"{name}.csv"
@@ -115,11 +115,11 @@ def test_files_that_trends_labels_names_may_come_later(tmp_path, corpus):
     whole, truth = corpus
     score(tmp_path, whole)
     config = load(tmp_path, by="airline", labels=str(tmp_path / "*.csv"))
-    first, _ = labels.draw(config, 100)
+    first, _ = next_draw.draw_rows(config, 100)
     again, path = draw_file(tmp_path, 100, truth, name="one")
     pd.testing.assert_frame_equal(first, again)
     (tmp_path / "samples/draw-0001.json").unlink()
-    second, _ = labels.draw(config, 100)  # known by its file
+    second, _ = next_draw.draw_rows(config, 100)  # known by its file
     assert not set(first["row_id"]) & set(second["row_id"])
     empty = tmp_path / "two.csv"
     empty.write_bytes(label_files.to_csv(second))
@@ -165,6 +165,10 @@ def test_files_of_other_histories_are_refused(tmp_path, corpus):
         read(tmp_path / "a", one, other)
     with pytest.raises(UserError, match=r"some rows of trends.labels were drawn by --sample"):
         read(tmp_path / "a", one, str(plain))
+    longer = tmp_path / "longer.csv"
+    longer.write_text('row_id,label,sample\n7,negative,"20 of 6,000 rows, after 30 of 6,000"\n')
+    with pytest.raises(UserError, match=r"other.csv: line 2: .*second value is at .*longer.csv"):
+        read(tmp_path / "b", str(longer), other)
 
 
 def test_a_log_of_another_corpus_or_with_damage_is_told(tmp_path, corpus):
@@ -173,12 +177,12 @@ def test_a_log_of_another_corpus_or_with_damage_is_told(tmp_path, corpus):
     draw_file(tmp_path, 100, truth, name="one")
     score(tmp_path, whole.slice(0, 3000))
     with pytest.raises(UserError, match="drawn from 6,000 rows, and the predictions have 3,000"):
-        labels.draw(load(tmp_path), 10)
+        next_draw.draw_rows(load(tmp_path), 10)
     airline = whole["airline"].to_pandas().sample(frac=1, random_state=0)
     at = whole.schema.get_field_index("airline")
     score(tmp_path, whole.set_column(at, "airline", [np.where(airline == "Delta", "United", "x")]))
     with pytest.raises(UserError, match=r"\d+ of 100 rows of earlier draws are not drawn again"):
-        labels.draw(load(tmp_path), 10)
+        next_draw.draw_rows(load(tmp_path), 10)
     score(tmp_path, whole)
     path = tmp_path / "samples/draw-0001.json"
     content = json.loads(path.read_text())
@@ -186,7 +190,21 @@ def test_a_log_of_another_corpus_or_with_damage_is_told(tmp_path, corpus):
     assert len(content["row_ids"]) == 100
     path.write_text("{}")
     with pytest.raises(UserError, match=r"draw-0001.json is no draw of sentiflow trends --sample"):
-        labels.draw(load(tmp_path), 10)
+        next_draw.draw_rows(load(tmp_path), 10)
+
+
+def test_a_deleted_file_of_a_draw_lets_no_later_one_be_overwritten(tmp_path, corpus):
+    whole, truth = corpus
+    score(tmp_path, whole)
+    config = load(tmp_path, by="airline")
+    for name in ("one", "two", "three"):
+        draw_file(tmp_path, 20, truth, name=name)
+    (tmp_path / "samples/draw-0001.json").unlink()
+    before = sample_log.read(config).row_ids
+    fourth, _ = draw_file(tmp_path, 20, truth, name="four")
+    found = sample_log.read(config)
+    assert (len(before), found.row_ids) == (40, [*before, *fourth["row_id"]])
+    assert len(found.history) == 4
 
 
 def test_when_all_rows_are_drawn_there_are_no_more(tmp_path, corpus):
@@ -194,7 +212,7 @@ def test_when_all_rows_are_drawn_there_are_no_more(tmp_path, corpus):
     score(tmp_path, whole.slice(0, 50))
     draw_file(tmp_path, 60, truth, name="one")
     with pytest.raises(UserError, match="every row without a label was drawn before"):
-        labels.draw(load(tmp_path), 10)
+        next_draw.draw_rows(load(tmp_path), 10)
 
 
 def test_files_of_an_earlier_version_are_read(tmp_path, corpus):
@@ -210,7 +228,9 @@ def test_files_of_an_earlier_version_are_read(tmp_path, corpus):
     assert found.notes == ["200 rows of trends.labels have no label yet"]
     pd.testing.assert_series_equal(found.table["weight"], expected["weight"][found.table.index])
     (tmp_path / "samples/draw-0001.json").unlink()
-    again, _ = labels.draw(load(tmp_path, by="airline", labels=path), 100)  # known by the file
+    again, _ = next_draw.draw_rows(
+        load(tmp_path, by="airline", labels=path), 100
+    )  # known by the file
     assert not set(again["row_id"]) & set(drawn["row_id"])
 
 
@@ -233,6 +253,17 @@ def test_skipped_rows_are_told_from_rows_that_were_not_reached(tmp_path, corpus)
     other = measure(tmp_path / "full", full, by="airline")
     widths = [(each.whole["high"] - each.whole["low"]).mean() for each in (shares, other)]
     assert 0.012 < widths[0] - widths[1] < 0.04
+
+
+def test_skipped_rows_that_a_file_no_longer_has_leave_the_others_to_be_labelled(tmp_path, corpus):
+    whole, truth = corpus
+    score(tmp_path, whole)
+    blank = [3, 50, *range(200, 300)]
+    _, path = draw_file(tmp_path, 300, truth, name="one", blank=blank)
+    pd.read_csv(path, encoding="utf-8-sig").drop([3]).to_csv(path, index=False)
+    first, second = read(tmp_path, path).notes
+    assert first.startswith("2 of 200 rows of the sample were skipped (")
+    assert second == "100 rows of trends.labels have no label yet"
 
 
 def test_labels_of_two_annotators_are_compared(tmp_path, corpus):
@@ -265,7 +296,7 @@ def test_a_sample_by_thousands_of_groups_is_spread_by_size(tmp_path):
     film = np.minimum(rng.pareto(0.6, 60_000) * 3, 15_000).astype(int)
     whole = whole.append_column("film", pa.array([f"film {number}" for number in film]))
     score(tmp_path, whole, keep=["film"])
-    drawn, _ = labels.draw(load(tmp_path, by="film"), 1000)
+    drawn, _ = next_draw.draw_rows(load(tmp_path, by="film"), 1000)
     size = pd.Series(film).value_counts()
     assert len(size) > 10_000 or len(size) > 1000
     of_drawn = size[film[drawn["row_id"]]].to_numpy()

@@ -11,7 +11,7 @@ from sentiflow.data import label_files, manifest
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.shares import labels, trends
+from sentiflow.shares import labels, next_draw, trends
 from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
@@ -29,7 +29,7 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn(corpus):
-    return labels.draw(load(corpus[0], by="airline"), SIZE)[0]
+    return next_draw.draw_rows(load(corpus[0], by="airline"), SIZE)[0]
 
 
 def read(folder, path):
@@ -49,7 +49,7 @@ def test_a_sample_has_as_many_unlabelled_rows_as_asked_for_and_their_texts(corpu
     assert drawn["row_id"].min() >= 2000
     assert drawn["text"].tolist() == rows.loc[drawn["row_id"], "text"].tolist()
     assert not drawn["row_id"].is_monotonic_increasing
-    again = labels.draw(load(corpus[0], by="airline"), SIZE)[0]
+    again = next_draw.draw_rows(load(corpus[0], by="airline"), SIZE)[0]
     pd.testing.assert_frame_equal(drawn, again)
 
 
@@ -106,7 +106,7 @@ def test_rows_that_were_not_drawn_are_no_sample(corpus, drawn, tmp_path):
 
 
 def test_a_sample_of_more_rows_than_there_are_takes_all_with_weight_one(corpus, tmp_path):
-    drawn, _ = labels.draw(load(corpus[0]), 100_000)
+    drawn, _ = next_draw.draw_rows(load(corpus[0]), 100_000)
     assert sorted(drawn["row_id"]) == list(range(2000, NUM_ROWS))
     found = redraw(corpus[0], drawn.assign(label="neutral"), tmp_path)
     assert (found.table["weight"] == 1).all()
@@ -236,7 +236,7 @@ def test_a_labelled_corpus_has_nothing_to_draw(tmp_path):
     table, truth = draw(100)
     score(tmp_path, table, truth)
     with pytest.raises(UserError, match="every row of the predictions has a label"):
-        labels.draw(load(tmp_path), 10)
+        next_draw.draw_rows(load(tmp_path), 10)
 
 
 def score_prepared(folder, table, splits):
@@ -256,12 +256,12 @@ def score_prepared(folder, table, splits):
 def test_a_row_that_the_prepared_data_lack_is_an_error(tmp_path):
     score_prepared(tmp_path, draw(90)[0], ["train", "test"])
     with pytest.raises(UserError, match=r"prepared lacks 30 of 90 rows of the predictions"):
-        labels.draw(load(tmp_path), 90)
+        next_draw.draw_rows(load(tmp_path), 90)
 
 
 def test_texts_that_predictions_do_not_have_are_those_of_the_prepared_data(tmp_path):
     tweets = score_prepared(tmp_path, draw(90)[0], ["train", "validation", "test"])
-    drawn, _ = labels.draw(load(tmp_path, by="airline"), 40)
+    drawn, _ = next_draw.draw_rows(load(tmp_path, by="airline"), 40)
     texts = dict(zip(tweets["row_id"].to_pylist(), tweets["text"].to_pylist(), strict=True))
     assert drawn["text"].tolist() == [texts[number] for number in drawn["row_id"]]
     assert len(drawn) == 40
@@ -270,4 +270,4 @@ def test_texts_that_predictions_do_not_have_are_those_of_the_prepared_data(tmp_p
 def test_without_texts_there_is_nothing_to_label(tmp_path):
     score(tmp_path, draw(100)[0].drop_columns("text"))
     with pytest.raises(UserError, match=r"no text to label: name text in score.keep_columns"):
-        labels.draw(load(tmp_path), 10)
+        next_draw.draw_rows(load(tmp_path), 10)

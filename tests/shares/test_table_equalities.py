@@ -6,7 +6,7 @@ import pytest
 from corpora import CLASSES, draw, load, score
 
 from sentiflow.data import label_files, manifest
-from sentiflow.shares import labels, table
+from sentiflow.shares import next_draw, table
 
 NUM_ROWS = 1500
 COLUMNS = ["class", "rows", "predicted_share", "corrected_share", "low", "high", "labelled"]
@@ -79,7 +79,7 @@ def test_labels_in_a_file_are_labels_of_the_corpus(tmp_path, corpus):
 def test_a_labelled_sample_of_all_rows_is_counted(tmp_path, corpus):
     rows, truth, _ = corpus
     score(tmp_path, rows)
-    drawn, _ = labels.draw(load(tmp_path, by="airline"), NUM_ROWS)
+    drawn, _ = next_draw.draw_rows(load(tmp_path, by="airline"), NUM_ROWS)
     filled = drawn.assign(label=[CLASSES[code] for code in truth[drawn["row_id"]]])
     path = tmp_path / "labels.csv"
     path.write_bytes(label_files.to_csv(filled))

@@ -15,8 +15,8 @@ from test_evaluated_rows import TEXTS, Runs, by_tens
 from sentiflow.data import manifest
 from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError, UserError
+from sentiflow.shares import breakdowns, trends
 from sentiflow.shares import table as shares_table
-from sentiflow.shares import trends
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS, NUM_LABELLED = 10_000, 1000
@@ -294,8 +294,8 @@ def test_other_groups_are_estimated_as_one_group(tmp_path):
     found, _ = measure(tmp_path, by="brand")
     by_brand = found.breakdowns[1]
     of_class = by_brand.of("negative")
-    largest = of_class.nlargest(shares_table.MAX_SHOWN, "rows")["group"]
-    assert by_brand.count() > shares_table.MAX_SHOWN
+    largest = of_class.nlargest(breakdowns.MAX_SHOWN, "rows")["group"]
+    assert by_brand.count() > breakdowns.MAX_SHOWN
     merged = np.where(np.isin(brand.astype(str), largest), brand.astype(str), "other")
     score(tmp_path / "merged", group(table, merged), label, keep=["brand"])
     expected, _ = measure(tmp_path / "merged", by="brand")

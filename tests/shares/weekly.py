@@ -5,7 +5,7 @@ import pyarrow as pa
 from corpora import AIRLINES, CLASSES, load, score
 
 from sentiflow.data import label_files, manifest
-from sentiflow.shares import labels, sample_log, table
+from sentiflow.shares import next_draw, sample_log, table
 
 FIRST = np.datetime64("2024-01-01T12:00:00", "us")
 MODELS = {"1": (2.0, (1.5, 0, 0)), "2": (1.5, (-0.5, 0.5, 0)), "3": (2.5, (0, 1.0, 0))}
@@ -71,7 +71,7 @@ def label_weeks(folder, rng, *, num_weeks, rows_a_week, size, by, measured=None,
                 left -= there[name]
         uri = score(folder, whole.slice(0, int(end)), rows_of=there)
         config = load(folder, by=by)
-        drawn, _ = labels.draw(config, size)
+        drawn, _ = next_draw.draw_rows(config, size)
         label = np.array(CLASSES, object)[truth[drawn["row_id"]]]
         if skip is not None:
             label[skip[drawn["row_id"]]] = ""

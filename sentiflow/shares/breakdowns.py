@@ -1,0 +1,285 @@
+"""Sums of predictions and labels -> the shares of the classes in groups of rows, with intervals."""
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from sentiflow.config.sections import TrendsSettings
+from sentiflow.metrics import shares, skipped_rows, strata
+from sentiflow.metrics.share_comparison import compare_with_others
+from sentiflow.shares.prediction_sums import SEEN, PredictionSums
+from sentiflow.shares.rows import CONSTANT_KEY, VERSION
+
+ALL = "all"
+"""Name of the table of all rows."""
+MAX_SHOWN = 30
+"""Maximum number of groups on the page: the groups with the most rows. The others are one line."""
+MAX_UNKNOWN = 0.2
+"""Maximum share of rows by a model with too few labels in a corrected share."""
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """The shares of C classes in groups of rows; each row is in at most one group."""
+
+    keys: tuple[str, ...]
+    """One or both of ``trends.by``, or ``model_version``; empty for all rows in one group."""
+    unit: str
+    """``hour``, ``day``, ``week`` or ``month``; empty without a time."""
+    has_groups: bool
+    """Whether one of its columns is not a time."""
+    table: pd.DataFrame
+    """A row for each class and group, with the columns of ``table.COLUMNS`` except ``by``, and
+    three more: ``share``, the corrected share or, if there is none, the share of predicted labels;
+    ``error``, its standard error, by which groups are compared; and ``is_comparable``, whether the
+    group may be. ``group`` holds the values of columns that are not times, ``period`` the
+    beginnings of periods in ``trends.time_zone``."""
+    other: pd.DataFrame | None = None
+    """All rows outside the ``MAX_SHOWN`` largest groups as one group, a row for each class; None
+    for groups by time, or if there are no more groups."""
+
+    @property
+    def by(self) -> str:
+        """Name the breakdown in tables: its keys with a comma in between, or ``all``."""
+        return ", ".join(self.keys) or ALL
+
+    @property
+    def is_by_both(self) -> bool:
+        """Say whether the groups are by both of ``trends.by``."""
+        return len(self.keys) > 1
+
+    def count(self) -> int:
+        """Count the groups, or periods of groups."""
+        return int(self.table["class"].eq(self.table["class"].iloc[0]).sum())
+
+    def of(self, name: str) -> pd.DataFrame:
+        """Return the rows of a class, numbered from 0."""
+        return self.table[self.table["class"] == name].reset_index(drop=True)
+
+
+def break_down(
+    settings: TrendsSettings,
+    sums: PredictionSums,
+    classes: tuple[str, ...],
+    *,
+    can_compare: bool,
+) -> list[Breakdown]:
+    """Estimate the shares in all rows, by each key, by both, and by model if there are several."""
+    choices = [[CONSTANT_KEY]]
+    choices += [[name] for name in settings.by]
+    if len(settings.by) > 1:
+        choices.append(list(settings.by))
+    if sums.has_versions and VERSION not in settings.by:
+        choices.append([VERSION])
+    breakdowns = []
+    for keys in choices:
+        of_groups = sums.by(keys)
+        if len(of_groups):
+            breakdowns.append(
+                _estimate_by(settings, of_groups, classes, keys, can_compare=can_compare)
+            )
+    return breakdowns
+
+
+def _estimate_by(
+    settings: TrendsSettings,
+    sums: pd.DataFrame,
+    classes: tuple[str, ...],
+    keys: list[str],
+    *,
+    can_compare: bool,
+) -> Breakdown:
+    """Estimate the shares in groups by some keys.
+
+    Args:
+        settings: The section ``trends``.
+        sums: Sums by these keys and model.
+        classes: The classes.
+        keys: The keys: of ``trends.by``, ``CONSTANT_KEY`` or ``VERSION``.
+        can_compare: Whether groups may be said to differ.
+    """
+    units = {}
+    for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
+        units[name] = unit
+    time = ""
+    columns = []
+    for name in keys:
+        if units.get(name):
+            time = name
+        elif name != CONSTANT_KEY:
+            columns.append(name)
+    table = _estimate(sums, classes, columns, time)
+    if not can_compare:
+        table["p_adjusted"] = np.nan
+    other = None
+    if columns and not time and len(table) > MAX_SHOWN * len(classes):
+        other = _estimate_other(sums, classes, columns)
+    return Breakdown(
+        keys=tuple(name for name in keys if name != CONSTANT_KEY),
+        unit=units.get(time, ""),
+        has_groups=bool(columns),
+        table=table,
+        other=other,
+    )
+
+
+class _Numbered(NamedTuple):
+    """The groups of sums by key and model."""
+
+    of_row: np.ndarray
+    """The number of the group of each row of the sums."""
+    keys: pd.DataFrame
+    """The keys of each group, by number."""
+
+
+def _number_groups(sums: pd.DataFrame, columns: list[str]) -> _Numbered:
+    """Number the groups of sums by key and model, which may have a row for each model."""
+    index = sums.index.to_frame(index=False)
+    by = [name for name in index if name != SEEN and (name != VERSION or VERSION in columns)]
+    # ``sums`` are sorted by their keys, so group n is row n of ``keys``.
+    of_row = index.groupby(by).ngroup().to_numpy()
+    return _Numbered(of_row, index[by].drop_duplicates().reset_index(drop=True))
+
+
+def _estimate(
+    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], time: str
+) -> pd.DataFrame:
+    """Estimate the shares in groups; return a table as in ``Breakdown.table``.
+
+    Args:
+        sums: Sums by keys and model.
+        classes: The classes.
+        columns: The keys that are not times.
+        time: The key that is a time; empty for none.
+    """
+    group_of_row, keys = _number_groups(sums, columns)
+    groups = None
+    if columns:
+        groups = keys[columns[0]].astype(str)
+        for name in columns[1:]:
+            groups = groups + ", " + keys[name].astype(str)
+    found = _estimate_groups(sums, group_of_row, groups if time else None)
+    p_adjusted = np.full(found.share.shape, np.nan)
+    if columns and not time:
+        p_adjusted = compare_with_others(found)
+    return _to_table(found, classes, p_adjusted, groups, keys[time] if time else pd.NaT)
+
+
+def _estimate_other(
+    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str]
+) -> pd.DataFrame:
+    """Estimate the shares in all rows outside the ``MAX_SHOWN`` largest groups.
+
+    They are one more group beside the largest ones, with the labels of all of them.
+
+    Args:
+        sums: Sums by keys and model.
+        classes: The classes.
+        columns: The keys, which are not times.
+    """
+    group_of_row, keys = _number_groups(sums, columns)
+    rows = np.bincount(group_of_row, sums["rows", 0])
+    place = np.full(len(keys), MAX_SHOWN)
+    place[np.argsort(-rows, kind="stable")[:MAX_SHOWN]] = np.arange(MAX_SHOWN)
+    of_strata = [sums.index.get_level_values(name) for name in (VERSION, SEEN)]
+    joined = sums.groupby([place[group_of_row], *of_strata]).sum()
+    found = _estimate_groups(joined, joined.index.get_level_values(0).to_numpy(), None)
+    name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
+    table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
+    # For each class there are MAX_SHOWN groups, then the others.
+    return table.iloc[MAX_SHOWN :: MAX_SHOWN + 1].reset_index(drop=True)
+
+
+def _to_table(
+    found: shares.Shares,
+    classes: tuple[str, ...],
+    p_adjusted: np.ndarray,
+    groups: pd.Series | str | None,
+    periods: Any,
+) -> pd.DataFrame:
+    """Make a table as in ``Breakdown.table``: all groups for the first class, then for the next."""
+    tables = []
+    for code, name in enumerate(classes):
+        of_class = {
+            "group": groups,
+            "period": periods,
+            "rows": found.rows.astype(np.int64),
+            "labelled": found.labelled.astype(np.int64),
+            "method": found.method,
+            "class": name,
+            "predicted_share": found.predicted[:, code],
+            "corrected_share": found.share[:, code],
+            "low": found.low[:, code],
+            "high": found.high[:, code],
+            "error": found.error[:, code],
+            "p_adjusted": p_adjusted[:, code],
+            "is_comparable": found.is_comparable,
+        }
+        tables.append(pd.DataFrame(of_class))
+    table = pd.concat(tables, ignore_index=True)
+    return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
+
+
+def _estimate_groups(
+    sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
+) -> shares.Shares:
+    """Estimate the shares in groups, and allow for the rows that an annotator has skipped.
+
+    The arguments are those of :func:`_estimate_by_model`.
+    """
+    found = _estimate_by_model(sums, group_of_row, pools)
+    if skipped_rows.SKIPPED not in sums:
+        return found
+    skipped = skipped_rows.measure(sums, group_of_row, found.method)
+    return skipped_rows.widen(found, skipped)
+
+
+def _estimate_by_model(
+    sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
+) -> shares.Shares:
+    """Estimate the shares with the error of each model, and join the models of a group.
+
+    A stratum has the texts of one model, and either the texts that it was trained on or the others.
+    A stratum with too few labels has the interval 0 to 1, if it has few rows or if its texts were
+    trained on: it widens the interval of its group, whose other rows are corrected.
+
+    The method of a group is the weakest method of its strata. Two kinds of strata do not count,
+    unless they are the whole group: texts that were trained on, and strata with the interval 0 to
+    1. They are given the strongest method.
+
+    Args:
+        sums: Sums by keys and model, in R rows.
+        group_of_row: The number of the group of each row, R integers.
+        pools: For each group, by number, the name of its pool. Groups of a pool share an error if
+            they have few labels. None: all groups are one pool.
+    """
+    versions = sums.index.get_level_values(VERSION)
+    is_seen = sums.index.get_level_values(SEEN).to_numpy(bool)
+    rows_of_group = np.bincount(group_of_row, sums["rows", 0])
+    unseen_rows_of_group = np.bincount(
+        group_of_row[~is_seen], sums.loc[~is_seen, ("rows", 0)], minlength=len(rows_of_group)
+    )
+    parts = []
+    for version in versions.unique():
+        for of_seen in (False, True):
+            of_stratum = np.flatnonzero((versions == version) & (is_seen == of_seen))
+            if not len(of_stratum):
+                continue
+            group = group_of_row[of_stratum]
+            pool = None if pools is None else pd.Index(pools[group])
+            stratum = sums.iloc[of_stratum]
+            found = shares.estimate(stratum, pool=pool)
+            if of_seen:
+                is_minor = np.ones(len(group), bool)
+            else:
+                is_minor = found.rows <= MAX_UNKNOWN * rows_of_group[group]
+            bounded = strata.bound_unknown(stratum, found, is_minor)
+            if of_seen:
+                has_method = unseen_rows_of_group[group] == 0
+            else:
+                has_method = bounded.method == found.method
+            method = np.where(has_method, bounded.method, shares.COUNTED)
+            parts.append((group, replace(bounded, method=method)))
+    return strata.join(parts)

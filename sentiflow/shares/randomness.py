@@ -1,0 +1,67 @@
+"""Labelled rows and all rows -> whether the labelled rows may be a random sample."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sentiflow.metrics import sampling
+from sentiflow.metrics.paired import write_p
+
+_IMPROBABLE = 0.01
+"""Labelled rows are not a random sample if their difference from all rows has a lower p-value."""
+
+
+@dataclass
+class CellCounts:
+    """Rows by predicted class and probability: sums of ``sampling.count_cells`` over the batches.
+
+    Shape:
+        - population, sample: ``(C, NUM_BINS)``.
+    """
+
+    population: np.ndarray
+    """All rows that the sample stands for."""
+    sample: np.ndarray
+    """The sum of the weights of the sample."""
+
+    @classmethod
+    def zeros(cls, num_classes: int) -> "CellCounts":
+        """Make the counts of no rows."""
+        shape = (num_classes, sampling.NUM_BINS)
+        return cls(population=np.zeros(shape), sample=np.zeros(shape))
+
+
+def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ...]) -> list[str]:
+    """Say how the labelled rows differ from all rows, if that is improbable in a random sample.
+
+    Args:
+        counts: The rows by predicted class and probability.
+        size: The effective size of the sample.
+        classes: The C classes.
+
+    Returns:
+        One note on the larger difference, by predicted class or by probability; or none.
+    """
+    p_values = sampling.check_randomness(counts.population, counts.sample, size)
+    if p_values.min() >= _IMPROBABLE:
+        return []
+    cells = np.stack([counts.population, counts.sample])
+    totals = cells.sum(axis=(1, 2))[:, None]
+    p_of_classes, p_of_bins = p_values
+    if p_of_bins < p_of_classes:
+        of_bins = cells.sum(axis=1) / totals
+        # The bin with the largest gap between the two cumulative distributions.
+        gaps = np.diff(of_bins, axis=0).cumsum()
+        at = int(np.abs(gaps).argmax()) + 1
+        of_all, of_sample = of_bins[:, at:].sum(axis=1)
+        what = f"have a probability of {at / sampling.NUM_BINS:.2f} or more"
+    else:
+        of_classes = cells.sum(axis=2) / totals
+        at = int(np.abs(of_classes[1] - of_classes[0]).argmax())
+        of_all, of_sample = of_classes[:, at]
+        what = f"are predicted {classes[at]}"
+    return [
+        f"the labelled texts are not a random sample: {of_sample:.1%} of them {what}, but "
+        f"{of_all:.1%} of all texts ({write_p(p_values.min())}); the intervals hold only for texts "
+        "like the labelled ones, and no group or period is claimed to differ"
+    ]
