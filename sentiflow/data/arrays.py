@@ -30,6 +30,11 @@ def one_array(column: pa.ChunkedArray) -> pa.Array:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
+def to_matrix(lists: pa.Array) -> np.ndarray:
+    """Turn N lists of C numbers into an array ``(N, C)``."""
+    return np.asarray(lists.flatten().to_numpy()).reshape(len(lists), -1)
+
+
 def put_columns(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
     """Add columns to a table, or replace its columns of the same names."""
     for name, column in columns.items():

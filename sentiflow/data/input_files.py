@@ -159,7 +159,7 @@ def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
     known = dict(_hashes)
-    for item in earlier["files"] if earlier else []:
+    for item in earlier.get("files", ()) if earlier else ():  # without files, it was a model
         if item["tree_sha256"]:
             known[_identify_state(item)] = item["tree_sha256"]
     files = as_found(uris)["files"]

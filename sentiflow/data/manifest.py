@@ -301,6 +301,11 @@ def identify_learned_files(prepared: Manifest) -> set[str]:
     return {identify_file(file) for file, split in given_splits(prepared) if split != "test"}
 
 
+def has_given_test(prepared: Manifest) -> bool:
+    """Say whether the test rows of prepared data are from files of their own."""
+    return "test" in prepared.get("fixed_splits", ())
+
+
 def given_splits(prepared: Manifest) -> Iterator[tuple[InputFile, str | None]]:
     """Pair each input file of prepared data with the split given to its rows; None: not given."""
     files = prepared["inputs"]["csv"]["files"]
@@ -376,9 +381,8 @@ def find_default_classes(record: Manifest) -> tuple[str, ...]:
     if learnable == BINARY:
         return learnable
     rows_by_class = dict.fromkeys(learnable, 0)
-    has_given_test_rows = "test" in record.get("fixed_splits", [])
     for split, rows in record["counts"]["labels"].items():
-        if split == "test" and has_given_test_rows:
+        if split == "test" and has_given_test(record):
             continue
         for name in learnable:
             rows_by_class[name] += rows.get(name, 0)

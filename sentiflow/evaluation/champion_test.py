@@ -342,7 +342,7 @@ def _read_test_rows(
         The rows without excluded classes; how many rows of each excluded class were left out.
 
     Raises:
-        UserError: The test split has no labelled row of another class.
+        UserError: The test split has no labelled row, or only rows of excluded classes.
     """
     folders = lineage.name_folders([TEST])
     columns = ["text", "label"]
@@ -359,12 +359,19 @@ def _read_test_rows(
     codes = [code for code, name in enumerate(names) if name in excluded]
     label = rows["label"].to_numpy().astype(np.int64)
     counts = np.bincount(label, minlength=len(names)).tolist()
-    rows = rows.filter(~pc.field("label").isin(codes))
     if not len(rows):
         raise UserError(
             f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
         )
-    return rows, {names[code]: counts[code] for code in codes if counts[code]}
+    left_out = {names[code]: counts[code] for code in codes if counts[code]}
+    rows = rows.filter(~pc.field("label").isin(codes))
+    if not len(rows):
+        raise UserError(
+            f"all {sum(left_out.values()):,} labelled rows in the test split of {uri} have a class "
+            f"that a model left out in its training: {', '.join(left_out)}",
+            hint="set train.prepared_uri to data with other classes",
+        )
+    return rows, left_out
 
 
 def _find_author_column(prepared: Manifest) -> str | None:

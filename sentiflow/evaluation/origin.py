@@ -13,6 +13,13 @@ from sentiflow.models import logit_shares
 
 _NUM_DIGITS = 16
 """Digits of a file's hash on the page: as many as a fingerprint has."""
+_TITLES = {
+    "csv": "input file",
+    "corrections": "corrections",
+    "unlabelled": "unlabelled",
+    "vectors": "word vectors",
+}
+"""Titles of the inputs of a preparation."""
 
 
 class LineageStep(NamedTuple):
@@ -103,17 +110,19 @@ def _count_rows(of_files: Manifest, scored: Manifest) -> dict[str, int]:
 
 
 def _list_steps(scored: Manifest, corpus: ScoredCorpus, spec: OutputSpec) -> list[LineageStep]:
-    """List the input files, then the results of the stages."""
+    """List the input files and word vectors, then the results of the stages."""
     inputs: Mapping[str, Any] = {}
     if corpus.prepared:
         inputs = corpus.prepared["inputs"]
     elif corpus.input_files:
         inputs = {"csv": corpus.input_files}
     steps = []
-    titles = {"csv": "input file", "corrections": "corrections", "unlabelled": "unlabelled"}
-    for name, title in titles.items():
+    for name, title in _TITLES.items():
         for file in inputs.get(name, {}).get("files", ()):
             steps.append(LineageStep(title, file["uri"], file["tree_sha256"][:_NUM_DIGITS]))
+    vectors = inputs.get("vectors", {})
+    if "uri" in vectors:  # a model package, not a file
+        steps.append(LineageStep(_TITLES["vectors"], vectors["uri"], vectors["fingerprint"]))
     model = scored["inputs"]["model"]
     results = [("averaged model", each) for each in model.get("members", ())]
     results += [("model", model), ("predictions", spec.inputs["scored"])]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import lineage, manifest
-from sentiflow.data.arrays import one_array
+from sentiflow.data.arrays import one_array, to_matrix
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS, TRAIN
 from sentiflow.errors import UserError
@@ -327,7 +327,7 @@ def compare_teachers(
     rows = rows.filter(place.is_valid())
     if not len(rows):
         return None, "no teacher has answered any of these texts"
-    probabilities = _to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
+    probabilities = to_matrix(one_array(answers["teacher"]).take(place.drop_null()))
     prediction = choose_classes(probabilities).astype(np.int64)
     predicted = predicted_of(rows)
     is_alike = prediction == predicted.prediction
@@ -341,11 +341,6 @@ def compare_teachers(
         agreement_high=high,
     )
     return compared, ""
-
-
-def _to_matrix(lists: pa.Array) -> np.ndarray:
-    """Turn N lists of C numbers into an array ``(N, C)``."""
-    return np.asarray(lists.flatten().to_numpy()).reshape(len(lists), -1)
 
 
 def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:

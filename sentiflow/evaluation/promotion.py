@@ -126,15 +126,17 @@ def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
 
 
 def find_limit(num_compared: int) -> float:
-    """Return the limit of the p-value for a version, given how many were compared so far.
+    """Return the limit of the p-value for the nth version that is compared on some test rows.
 
-    The nth comparison on the same test rows has the limit ``MAX_P_VALUE`` / n². Only a gain counts,
-    so a candidate that is no better is promoted with a probability of at most half the limit. The
-    sum over all n is 0.025 · π² / 6 = 0.041: the probability that a champion is ever replaced by a
-    model that is no better is at most 4.2%, for any number of comparisons. This is the inequality
-    of C. E. Bonferroni with unequal parts (D. P. Foster and R. A. Stine, "Alpha-investing: a
-    procedure for sequential control of expected false discoveries", Journal of the Royal
-    Statistical Society B 70, 2008, section 2).
+    It is ``MAX_P_VALUE`` / n². Only a gain counts, so a candidate that is no better is promoted
+    with a probability of at most half the limit. The sum over all n is 0.025 · π² / 6 = 0.0411: for
+    any number of versions, the probability that a champion is ever replaced by a model that is no
+    better is below 4.2%. This is the inequality of C. E. Bonferroni with unequal parts (D. P.
+    Foster and R. A. Stine, "Alpha-investing: a procedure for sequential control of expected false
+    discoveries", Journal of the Royal Statistical Society B 70, 2008, section 2).
+
+    Args:
+        num_compared: n, this version included; 0 counts as 1.
 
     Example:
         >>> [round(find_limit(number), 6) for number in (1, 2, 20)]

@@ -167,7 +167,7 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
     if tuple(verbs) != VERBS or not is_refit:
         return verbs
     prepared = manifest.read(config.score.prepared_uri)
-    if prepared and "test" in prepared.get("fixed_splits", ()):
+    if prepared and manifest.has_given_test(prepared):
         return verbs
     say(
         "evaluate",

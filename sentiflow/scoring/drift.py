@@ -18,9 +18,11 @@ MIN_SHIFT = 0.03
 nor is a smaller fraction of texts with other probabilities."""
 LEVEL = 0.04 / 52
 """Probability that one look finds a drift of predictions by chance. A weekly job looks 52 times a
-year, so at most 4% of years have such a look (C. E. Bonferroni, 1936). It holds however the looks
-depend on each other, and needs no state between them. The promise is 5%: small p-values of the
-chi-square test are somewhat too small."""
+year, so at most 4% of years have a false alarm (C. E. Bonferroni, 1936), however the looks depend
+on each other. docs/scoring.md promises 5%, as small p-values of the chi-square test are somewhat
+too small."""
+_LEVEL_OF_TEST = LEVEL / 2
+"""Level of each of the two tests of a look: of the classes, and of the probabilities."""
 _MIN_EXPECTED = 10
 """Minimum expected rows, of either corpus, in a pool of the chi-square test."""
 
@@ -38,18 +40,19 @@ def compare(profile: Profile, reference: Profile) -> dict[str, Any]:
         return {}
     length_psi = population_stability_index(profile.lengths, reference.lengths)
     probability_psi = population_stability_index(profile.probabilities, reference.probabilities)
+    probability_p_value = compare_counts(profile.probabilities, reference.probabilities)
+    classes_here, classes_there = _count_classes(profile, reference)
+    class_p_value = compare_counts(classes_here, classes_there, ordered=False)
     warnings = []
     if length_psi > _large_index(profile, reference, num_bins=len(LENGTH_EDGES)):
         warnings.append(f"length of the texts: population stability index {length_psi:.2f}")
-    class_p_value = compare_counts(*_count_classes(profile, reference), ordered=False)
-    probability_p_value = compare_counts(profile.probabilities, reference.probabilities)
     if probability_psi > _large_index(profile, reference, num_bins=NUM_PROBABILITY_BINS):
         warnings.append(f"probabilities: population stability index {probability_psi:.2f}")
-    elif probability_p_value < LEVEL / 2:  # one of two tests
+    elif probability_p_value < _LEVEL_OF_TEST:
         warnings += _describe_probabilities(profile, reference)
-    warnings += _compare_unknown(profile, reference)
-    if class_p_value < LEVEL / 2:
-        warnings += _compare_classes(profile, reference)
+    warnings += _describe_unknown(profile, reference)
+    if class_p_value < _LEVEL_OF_TEST:
+        warnings += _describe_classes(profile, reference)
     return {
         "corpus": profile.means,
         "reference": reference.means,
@@ -73,7 +76,7 @@ def _large_index(profile: Profile, reference: Profile, *, num_bins: int) -> floa
     return LARGE_PSI + by_chance
 
 
-def _compare_unknown(profile: Profile, reference: Profile) -> list[str]:
+def _describe_unknown(profile: Profile, reference: Profile) -> list[str]:
     """Write a line if the share of unknown words differs by much more than chance explains."""
     # Four standard errors of a share of the smaller corpus; the largest one is 0.5 / sqrt(rows).
     margin = 2 / np.sqrt(min(profile.rows, reference.rows))
@@ -91,7 +94,7 @@ def _count_classes(profile: Profile, reference: Profile) -> tuple[list[int], lis
     return list(ours.values()), [theirs.get(name, 0) for name in ours]
 
 
-def _compare_classes(profile: Profile, reference: Profile) -> list[str]:
+def _describe_classes(profile: Profile, reference: Profile) -> list[str]:
     """Write a line for each class whose share of the predictions differs by ``MIN_SHIFT``.
 
     Of negative and positive, only positive is named.
@@ -124,7 +127,8 @@ def compare_counts(
 
     The chi-square test of homogeneity (K. Pearson, Biometrika 8, 1911): both corpora are samples,
     so a small reference alone makes no drift. Neighboring categories are pooled until
-    ``_MIN_EXPECTED`` rows of the smaller corpus are expected. A single pool gives 1, no rows too.
+    ``_MIN_EXPECTED`` rows of the smaller corpus are expected. The p-value is 1 if a corpus has no
+    rows, or if all categories are in one pool.
 
     Args:
         counts: Rows of a corpus by category.
@@ -154,7 +158,7 @@ def compare_counts(
 
 
 def _pool(expected: np.ndarray) -> np.ndarray:
-    """Number the pool of each category; each pool has ``_MIN_EXPECTED`` rows, if all have."""
+    """Number the pool of each category. Each pool has ``_MIN_EXPECTED`` rows or is the only one."""
     pools = []
     number = 0
     in_pool = 0.0

@@ -176,7 +176,7 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
 def _make_record(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
     """Describe the run to repeat for the manifests of the refit and of its package."""
     splits = list(SPLITS)
-    if TEST in prepared.get("fixed_splits", ()):
+    if manifest.has_given_test(prepared):
         splits.remove(TEST)
     return {
         "splits": splits,

@@ -1,4 +1,7 @@
-"""Models of folds -> logits of the rows that they have not seen, calibrated by the other folds."""
+"""Models of folds -> logits of the rows that they have not seen -> calibrated predictions.
+
+The *answers* of a fold are the predictions for its rows. The other folds calibrate them.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -9,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import safetensors.torch
 
-from sentiflow.data.arrays import hash_texts
+from sentiflow.data.arrays import hash_texts, one_array, to_matrix
 from sentiflow.metrics import confidence
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.package import ModelPackage
@@ -30,6 +33,7 @@ _NETWORK = "network"
 _LINEAR = "linear_"
 """Beginning of the columns with the logits of the linear models."""
 _LOGITS = (_NETWORK, _LINEAR)
+"""Beginnings of all columns with logits."""
 _MIN_GAIN = 0.005
 """Gain in the log loss of a row, in nats, below which a network is not worth its time."""
 _ONE_SIDED = 1.645
@@ -91,20 +95,19 @@ def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any
     weight = calibration.get("linear_weight", 0.0)
     logits = np.zeros((len(table), len(learned.names)))
     if _NETWORK in table.column_names:
-        logits = (1 - weight) * _to_matrix(table, _NETWORK)
+        logits = (1 - weight) * _read_logits(table, _NETWORK)
     if weight:
         column = _name_column(calibration["linear_strength"])
-        logits = logits + weight * _to_matrix(table, column)
+        logits = logits + weight * _read_logits(table, column)
     probabilities = confidence.softmax(logits)
     counts = {name: table[name].to_numpy() for name in _COUNTS}
     probabilities[counts["num_tokens"] == 0] = learned.priors
     return Scores(probabilities.astype(np.float32), learned.names, **counts)
 
 
-def _to_matrix(table: pa.Table, name: str) -> np.ndarray:
-    """Convert a column of logits to ``(N, C)`` numbers."""
-    values = table[name].combine_chunks().flatten().to_numpy()
-    return values.reshape(len(table), -1)
+def _read_logits(table: pa.Table, column: str) -> np.ndarray:
+    """Read a column of logits as an array ``(N, C)``."""
+    return to_matrix(one_array(table[column]))
 
 
 class NetworkGain(NamedTuple):
@@ -129,11 +132,13 @@ def measure_gain(tables: Sequence[pa.Table]) -> NetworkGain | None:
         tables: The logits of the finished folds, from :func:`compute_logits`.
     """
     table = pa.concat_tables(tables)
-    of_models = [_to_matrix(table, name) for name in table.column_names if name.startswith(_LINEAR)]
+    of_models = [
+        _read_logits(table, name) for name in table.column_names if name.startswith(_LINEAR)
+    ]
     if not of_models or len(table) < 2:
         return None
     gain, error = confidence.measure_gain(
-        label=table["label"].to_numpy(), first=_to_matrix(table, _NETWORK), seconds=of_models
+        label=table["label"].to_numpy(), first=_read_logits(table, _NETWORK), seconds=of_models
     )
     return NetworkGain(value=gain, high=gain + _ONE_SIDED * error, num_rows=len(table))
 
@@ -161,10 +166,10 @@ def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     for strength in STRENGTHS:
         name = _name_column(strength)
         if name in table.column_names:
-            of_models[strength] = _to_matrix(table, name)
+            of_models[strength] = _read_logits(table, name)
     decided = dict[str, Any]()
     if of_models and _NETWORK in table.column_names:
-        decided |= trained_package.choose_linear(label, _to_matrix(table, _NETWORK), of_models)
+        decided |= trained_package.choose_linear(label, _read_logits(table, _NETWORK), of_models)
     elif of_models:
         strength = trained_package.choose_strength(label, of_models)
         decided |= {"linear_weight": 1.0, "linear_strength": strength}
@@ -178,10 +183,13 @@ def score(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, An
     A class without a train row in the other folds has the probability 0.
     """
     scores = _mix(table, learned, calibration)
-    fitted = confidence.Calibration.read(calibration, learned.names) or confidence.Calibration()
+    fitted = confidence.Calibration.read(calibration, learned.names)
+    if fitted is None:  # the other folds have no row of a learned class
+        fitted = confidence.Calibration()
     probabilities = confidence.calibrate(scores.probabilities, fitted).astype(np.float32)
-    some_logits = next(name for name in table.column_names if name.startswith(_LOGITS))
-    probabilities[_to_matrix(table, some_logits) == _NEVER] = 0
+    # Network and linear models have learned the same classes, so any column tells which.
+    first_column = next(name for name in table.column_names if name.startswith(_LOGITS))
+    probabilities[_read_logits(table, first_column) == _NEVER] = 0
     probabilities[scores.num_tokens == 0] = learned.priors
     return replace(scores, probabilities=probabilities)
 

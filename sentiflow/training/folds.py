@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
@@ -33,6 +34,8 @@ RunFold = Callable[[TrainJob, int], TrainReport]
 LOGITS = "logits-2.parquet"
 """File of a finished fold. The number changes with the columns of ``compute_logits``, so that a
 training that an earlier version has begun computes them again."""
+_LEAST_SHOWN = 0.0001
+"""Smallest limit of a gain that a line can show."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +74,8 @@ def train(
         run: Runs the training of a fold.
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
-    tables, gain = _train_missing(job, learned, join(root, folder), run, taught)
-    has_fixed_test = "test" in job.prepared.get("fixed_splits", ())
+    tables, low_gain = _train_missing(job, learned, join(root, folder), run, taught)
+    has_given_test = manifest.has_given_test(job.prepared)
     costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
     files = list[FileEntry]()
     scores = list[Scores]()
@@ -83,7 +86,7 @@ def train(
         scores.append(of_fold)
         what = f"fold {number + 1} of {job.settings.folds}"
         _say_accuracy(what, of_fold, table["label"].to_numpy())
-        if not has_fixed_test:
+        if not has_given_test:
             answers = fold_answers.tabulate(table, number, of_fold)
             path = f"{folder}/fold-{number + 1}.parquet"
             content = parquet.to_bytes(answers)
@@ -93,8 +96,8 @@ def train(
     answered = Scores.join(scores)
     _say_accuracy("all folds", answered, label)
     calibration = fold_answers.calibrate(whole, learned)
-    if gain:
-        calibration["network_gain"] = round(gain.value, 5)
+    if low_gain:
+        calibration["network_gain"] = round(low_gain.value, 5)
     unsure = job.settings.unsure
     if unsure:
         calibration["unsure"] = trained_package.choose_unsure(
@@ -165,7 +168,7 @@ def _say_linear_only(gain: NetworkGain, num_left: int) -> None:
         "train",
         f"the other {folds} only the linear model: the network lowers the log loss of "
         f"{gain.num_rows:,} rows that the models have not seen by less than "
-        f"{max(gain.high, 0.0001):.4f} (certainty 95%)",
+        f"{max(gain.high, _LEAST_SHOWN):.4f} (certainty 95%)",
     )
 
 

@@ -44,6 +44,12 @@ def test_a_file_of_equal_size_and_time_is_not_read_again(files, hashed):
     assert hashed == files
 
 
+def test_an_input_that_was_a_model_before_is_read(files, hashed):
+    model = {"uri": "/model", "fingerprint": "0123"}
+    assert input_files.describe(files, earlier=model) == input_files.describe(files)
+    assert hashed == files
+
+
 def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
     known = input_files.as_found(files)
     glob = [f"{tmp_path}/*.csv"]

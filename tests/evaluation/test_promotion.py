@@ -398,6 +398,17 @@ def test_no_rows_to_compare_by_give_one_clear_line(config, register, good, tmp_p
     publish(spec, classes=list(SENTIMENT140))
     with pytest.raises(UserError, match="no labelled row in its test split"):
         promotion.promote(settings.load(config, [f"train.prepared_uri={tmp_path}/empty"]))
+    only_neutral = pa.table(
+        {"text": ["neither", "nor"], "label": pa.array([NEUTRAL] * 2, pa.int8())}
+    )
+    spec = OutputSpec("prepare", str(tmp_path / "neutral"), {}, {})
+    files = parquet.write_part(spec.uri, "tweets/split=test/part-0.parquet", only_neutral)
+    publish(spec, files=files, classes=list(SENTIMENT140))
+    left_out = (
+        "all 2 labelled rows in the test split of .*neutral have a class .*left out.*: neutral: "
+    )
+    with pytest.raises(UserError, match=left_out):
+        promotion.promote(settings.load(config, [f"train.prepared_uri={spec.uri}"]))
     assert aliases(config) == {CANDIDATE: 1}
 
 

@@ -120,11 +120,10 @@ def inspect(
     Raises:
         UserError: A file cannot be read, or it is not clear which column is the text or the label.
     """
-    source = display_uri(uris[0])
     sample = samples.read(uris)
     described = tuple(columns.describe(name, sample.column(name)) for name in sample.names)
-    is_any_format = text is None and label is None and not scores_only
-    if is_any_format and _is_sentiment140(sample, described):
+    is_prescribed = text is not None or label is not None or scores_only
+    if not is_prescribed and _is_sentiment140(sample, described):
         inspection = Inspection(
             sample=sample,
             columns=described,
@@ -135,30 +134,47 @@ def inspect(
     else:
         roles = find_roles(
             described,
-            source=source,
+            source=display_uri(uris[0]),
             read=sample.column,
             text=text,
             label=label,
             finds_label=not scores_only,
         )
-        inspection = Inspection(
-            sample=sample, columns=described, roles=roles, is_sentiment140=False
+        inspection = _add_classes(
+            Inspection(sample=sample, columns=described, roles=roles, is_sentiment140=False),
+            uris[0],
         )
-        if roles.label is not None:
-            classes, unnamed = _find_classes(inspection.column(roles.label), source)
-            inspection = replace(inspection, classes=classes, unnamed=unnamed)
     settings = FormatSettings.model_validate(to_format(inspection))
-    if sample.dialect is None:  # check here what `prepare` checks first in Parquet files
-        table_plans.plan_preparation(
-            input_files.as_found(uris)["files"],
-            settings=settings,
-            keep_columns=inspection.roles.keep,
-        )
+    if sample.dialect is None:
+        _check_parquet(uris, settings, inspection.roles)
     return replace(
         inspection,
         rejected=_count_rejected(inspection, settings),
         times=_find_span(inspection),
     )
+
+
+def _add_classes(inspection: Inspection, uri: str) -> Inspection:
+    """Add the classes of the label column, if there is one.
+
+    Raises:
+        UserError: There are fewer than two classes, or too many.
+    """
+    name = inspection.roles.label
+    if name is None:
+        return inspection
+    classes, unnamed = _find_classes(inspection.column(name), display_uri(uri))
+    return replace(inspection, classes=classes, unnamed=unnamed)
+
+
+def _check_parquet(uris: Sequence[str], settings: FormatSettings, roles: Roles) -> None:
+    """Check the columns of Parquet files as ``prepare`` does before it reads them.
+
+    Raises:
+        UserError: A file lacks a column, or a column has a type that cannot be read.
+    """
+    files = input_files.as_found(uris)["files"]
+    table_plans.plan_preparation(files, settings=settings, keep_columns=roles.keep)
 
 
 def to_format(inspection: Inspection) -> dict[str, object]:
@@ -242,6 +258,7 @@ def _count_rejected(inspection: Inspection, settings: FormatSettings) -> dict[st
     if roles.label is not None:
         rows["label"] = pc.fill_null(sample.column(roles.label), "")
         required = ("label",)
+    # The sample is a table, whatever its files are.
     form = table_files.TableFormat(labels=csv_format.written_labels(settings))
     rules = replace(row_checks.RowRules.of_texts(settings), required=required)
     checked = row_checks.check(pa.table(rows), form, rules)

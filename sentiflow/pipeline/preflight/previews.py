@@ -37,6 +37,7 @@ _MAX_SHOWN_LABELS = 10
 _USUAL_DAMAGED_FRACTION = 0.01
 """Up to this fraction of texts with invalid bytes, there is no warning before a run."""
 _NO_ROWS = pa.table(dict.fromkeys(("text", "unknown_label", "reason"), pa.nulls(0, pa.string())))
+_NO_FAULT = time_readings.TimeFault("", is_error=False)
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,8 @@ class FilePreview:
     """How a stage would read the columns of the file; None if the file is blank."""
     checked: pa.Table
     """The same rows, as ``row_checks.check`` returns them."""
-    time_fault: str = ""
-    """The fault in the times, by ``time_readings.find_fault``; empty if they have none, or are not
-    kept."""
-    is_time_error: bool = False
-    """Whether the fault is an error."""
+    time_fault: time_readings.TimeFault = _NO_FAULT
+    """The fault in the times; ``_NO_FAULT`` also if the times are not kept."""
 
     @property
     def unknown(self) -> pa.ChunkedArray:
@@ -214,7 +212,7 @@ def _preview_file(
         return FilePreview(first, plan, checked)
     time_format = None if _has_typed_times(first, form) else form.time_format
     fault = time_readings.find_fault(columns["time"], time_format)
-    return FilePreview(first, plan, checked, time_fault=fault.text, is_time_error=fault.is_error)
+    return FilePreview(first, plan, checked, time_fault=fault)
 
 
 def _is_parquet(first: first_rows.FirstRows) -> bool:
@@ -302,14 +300,16 @@ def _check_encoding(preview: Preview) -> list[CheckResult]:
 
 def _check_times(preview: Preview) -> list[CheckResult]:
     """Check that times are read, are usual, and no month is a day; report the worst file."""
-    faulty = [file for file in preview.files if file.time_fault]
+    faulty = [file for file in preview.files if file.time_fault.text]
     if not faulty:
         return []
-    worst = max(faulty, key=lambda file: file.is_time_error)  # the first of equally bad files
+    # The first of equally bad files.
+    worst = max(faulty, key=lambda file: file.time_fault.is_error)
+    fault = worst.time_fault
     where = f"times of {display_uri(worst.first.uri)} ({preview.format.section}.time_format)"
     can_be_set = preview.format.kind != "sentiment140"
-    level: Level = "error" if worst.is_time_error and can_be_set else "warning"
-    return [CheckResult("times", level, f"{preview.setting}: {where}: {worst.time_fault}")]
+    level: Level = "error" if fault.is_error and can_be_set else "warning"
+    return [CheckResult("times", level, f"{preview.setting}: {where}: {fault.text}")]
 
 
 def _check_rows(preview: Preview, max_rejected_fraction: float) -> list[CheckResult]:
