@@ -182,6 +182,8 @@ def measure_copies(seed, num_draws, size, *, model, seen):
     parts = []
     for of_seen in (False, True):
         population = np.flatnonzero(is_seen == of_seen)
+        if not len(population):
+            continue
         sums = add_up_stratum(rows, population, truth, probabilities)
         found = shares.estimate(sums)
         if of_seen:
