@@ -3,7 +3,9 @@
 A corpus grows by a period a week, and somebody looks each week. A test of 5% at each look is wrong
 in far more than 5% of years. Here the probability of any false claim is at most 5% for all looks
 and all classes together, however long the looks go on. No state is kept between the looks: the
-periods so far are looked at again, one after the other, each look with the periods up to it.
+periods so far are looked at again, one after the other, each look with the periods up to it. If
+labels were added to earlier periods, these are other looks than there were; then only the last
+counts.
 
 **Statistic.** The share of a period is estimated from its own labels, by the difference estimator
 of ``metrics.shares``: mean label plus t times (mean probability of all rows minus mean probability
@@ -245,15 +247,25 @@ def _find_largest(
 
 
 def find_changes(
-    sums: pd.DataFrame, *, period: np.ndarray, model: np.ndarray, focus: int = 0
+    sums: pd.DataFrame,
+    *,
+    period: np.ndarray,
+    model: np.ndarray,
+    focus: int = 0,
+    in_order: bool = True,
 ) -> Looks:
     """Look at periods one after the other, as somebody does who looks after each of them.
+
+    This repeats the looks that there were only if no labels were added to earlier periods since.
+    Otherwise each run would look at the past anew, with other labels, and any of these looks may be
+    beyond chance: then only the last look counts.
 
     Args:
         sums: Sums of R groups of rows for C classes, see :func:`sampling.add_up`.
         period: ``(R,)``, the number of the period of each group, from 0 to K - 1 in order of time.
         model: ``(R,)``, the number of the model that predicted each group, from 0.
         focus: Position of the class that gets most of the level.
+        in_order: Whether the labels of a period were there before those of later periods.
 
     Example:
         10 weeks of 1,000 rows, of which 30 are labelled. 20% are positive, and 60% from the sixth
@@ -282,6 +294,8 @@ def find_changes(
     boundaries = find_boundaries(tuple(labels.tolist()))
     raised = _raise(boundaries, num_classes=of["wy"].shape[1], focus=focus)
     usable = np.flatnonzero(np.isfinite(boundaries))
+    if not in_order:
+        usable = usable[-1:]
     changes: dict[int, Change] = {}
     for look in usable:
         num_before = int(np.searchsorted(labels, labels[look] - MIN_LABELS, side="right"))

@@ -10,6 +10,9 @@ from sentiflow.shares import draws
 _NEVER = 1e-9
 """Rows whose chance to be drawn is at most this are never drawn; a chance is computed with small
 errors of rounding."""
+_MAX_LATE = 0.1
+"""Maximum share of labelled rows that were there already at an earlier draw than their own, for
+labels that come in the order of the rows."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +27,20 @@ class DrawnSample:
     """``(N, K)``, the chance of each row to be in each draw."""
     sizes: np.ndarray
     """The number of rows of each draw, also those after its last labelled row."""
-    end: int
-    """Rows with this number and greater ones came after the last draw that has a label."""
+    ends: np.ndarray
+    """K row numbers: rows with this number and greater ones came after each draw."""
+
+    @property
+    def end(self) -> int:
+        """Return the first row number after the last draw that has a label."""
+        return int(self.ends[self.draw.max(initial=0)])
+
+    @property
+    def is_in_order(self) -> bool:
+        """Say whether nearly all rows of each draw came after the draw before it."""
+        end_before = self.ends[np.maximum(self.draw - 1, 0)]
+        is_late = (self.draw > 0) & (self.row_id < end_before)
+        return int(is_late.sum()) <= _MAX_LATE * len(self.row_id)
 
     def weigh(self, is_usable: np.ndarray) -> np.ndarray:
         """Weigh each row by the inverse of its chance to be in the usable part of a draw.
@@ -83,7 +98,7 @@ def find_reached(drawn: draws.Drawn, labelled: pd.Index, has_order: np.ndarray) 
         draw=draw[is_reached],
         chances=drawn.chances[is_reached],
         sizes=np.bincount(draw, minlength=num_draws),
-        end=int(drawn.ends[draw[is_reached].max(initial=0)]),
+        ends=drawn.ends,
     )
 
 

@@ -121,7 +121,7 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         num_skipped=int(totals.get("skipped", 0)),
         agreement=finder.labels.agreement if finder.labels else None,
         is_random=not differences,
-        looks=_find_changes(settings, sums, classes.index(focus)),
+        looks=_find_changes(settings, sums, classes.index(focus), in_order=_is_in_order(finder)),
     )
 
 
@@ -138,8 +138,15 @@ def choose_focus(classes: tuple[str, ...], share: pd.Series) -> str:
     return classes[int(np.argmax(share.to_numpy()))]
 
 
+def _is_in_order(finder: LabelFinder) -> bool:
+    """Say whether labels came in the order of the rows, as far as it is known."""
+    if finder.labels is None or finder.labels.sample is None:
+        return True
+    return finder.labels.sample.is_in_order
+
+
 def _find_changes(
-    settings: TrendsSettings, sums: PredictionSums, focus: int
+    settings: TrendsSettings, sums: PredictionSums, focus: int, *, in_order: bool
 ) -> dict[str, share_changes.Looks]:
     """Look for a change of a share over time, for each key that is a time."""
     looks = {}
@@ -154,6 +161,7 @@ def _find_changes(
                 period=pd.factorize(index.get_level_values(name), sort=True)[0],
                 model=pd.factorize(index.get_level_values(VERSION))[0],
                 focus=focus,
+                in_order=in_order,
             )
     return looks
 

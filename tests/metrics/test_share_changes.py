@@ -5,6 +5,7 @@ Periods are drawn with a few labels each. The full grid is marked ``soak``::
     pytest -m soak -s tests/metrics/test_share_changes.py
 """
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -102,6 +103,17 @@ def test_a_look_does_not_depend_on_later_periods():
     for change in claimed[first:]:
         assert change.claimed == first
     assert claimed[-1].look < len(sums) - 1  # the share has changed back
+
+
+def test_earlier_looks_do_not_count_if_labels_were_added_since():
+    """Each run would look at the past anew, with other labels."""
+    rng = np.random.default_rng(5)
+    sums = draw_periods(rng, np.repeat([0.2, 0.5, 0.2], [20, 12, 20]), MODERATE, 8)
+    found = look(sums, in_order=False)
+    assert found.first == found.last
+    assert found.changes == {}  # the share has changed back
+    now = look(sums.iloc[:32], in_order=False).changes[1]
+    assert now == replace(look(sums.iloc[:32]).changes[1], claimed=now.look)
 
 
 def test_two_models_are_tuned_by_their_own_labels():

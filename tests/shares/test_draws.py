@@ -86,8 +86,20 @@ def test_a_second_draw_takes_other_rows_and_both_are_one_sample(tmp_path, corpus
     expected = read(tmp_path / "once", other).table["weight"]
     common = sorted(both & set(at_once["row_id"]))
     np.testing.assert_allclose(together[common], expected[common], rtol=1e-6)
+    assert not read(tmp_path, one, two).sample.is_in_order
     alone = read(tmp_path, two).table["weight"]
     assert alone.sum() == pytest.approx(NUM_ROWS, rel=0.1)
+
+
+def test_earlier_looks_count_only_if_labels_came_in_the_order_of_the_rows(tmp_path, corpus):
+    whole, truth = corpus
+    score(tmp_path, whole)
+    _, one = draw_file(tmp_path, 600, truth, name="one")
+    looks = measure(tmp_path, one, by="created:day").looks["created:day"]
+    assert looks.first < looks.last
+    _, two = draw_file(tmp_path, 300, truth, name="two")
+    looks = measure(tmp_path, one, two, by="created:day").looks["created:day"]
+    assert looks.first == looks.last
 
 
 def test_a_file_holds_as_the_corpus_grows(tmp_path, corpus):
@@ -99,6 +111,7 @@ def test_a_file_holds_as_the_corpus_grows(tmp_path, corpus):
     after = read(tmp_path, one)
     pd.testing.assert_frame_equal(before.table, after.table)
     assert after.notes[0].startswith("4,000 rows came after the last draw")
+    assert after.sample.is_in_order
     second, two = draw_file(tmp_path, 300, truth, name="two")
     assert set(second["sample"]) == {"300 of 6,000 rows by airline, after 300 of 2,000"}
     # 300 of 2,000 rows were drawn before: nearly all further rows are new ones.
@@ -106,6 +119,7 @@ def test_a_file_holds_as_the_corpus_grows(tmp_path, corpus):
     found = read(tmp_path, one, two)
     weight = found.table["weight"]
     assert not found.notes
+    assert found.sample.is_in_order
     assert weight[weight.index < 2000].sum() == pytest.approx(2000, rel=0.1)
     assert weight[weight.index >= 2000].sum() == pytest.approx(4000, rel=0.1)
     assert measure(tmp_path, one, two).num_sample == 600
