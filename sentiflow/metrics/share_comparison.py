@@ -1,5 +1,8 @@
 """Shares of classes in groups -> tests that a group differs from others.
 
+A group is compared by its own labels (:attr:`Shares.compared`), whatever its share leans on. It is
+said to be higher only if its share is, too.
+
 The question is whether the groups would also differ in further texts, so the texts of a group are a
 sample themselves. The variance of a difference has two parts:
 
@@ -25,9 +28,10 @@ from sentiflow.metrics.shares import Shares
 def compare_with_others(shares: Shares) -> np.ndarray:
     """Test each group against all others together: ``(G, C)`` p-values, adjusted by Holm.
 
-    The z-test of the difference of two independent estimates: the group's share, and the mean of
-    the other shares weighted by rows. NaN if there is no other group, if a share is NaN, or if the
-    group is not comparable (:attr:`Shares.is_comparable`). The others may be groups that are not.
+    The z-test of the difference of two independent estimates: the group's ``compared`` share, and
+    the mean of the others weighted by rows. It is 1 if ``share`` differs in the other direction.
+    NaN if there is no other group, if a share is NaN, or if the group is not comparable
+    (:attr:`Shares.is_comparable`). The others may be groups that are not.
 
     Example:
         Shares of 60%, 50% and 52% of groups of the same size, with many texts. The first differs
@@ -40,26 +44,35 @@ def compare_with_others(shares: Shares) -> np.ndarray:
         ...     Shares(
         ...         rows=np.full(3, 10**6), labelled=np.full(3, 50), measured=np.full(3, 50),
         ...         method=np.full(3, CORRECTED), predicted=of_class, share=of_class,
-        ...         low=of_class, high=of_class, error=np.array([[0.03], [0.04], [0.04]]),
+        ...         low=of_class, high=of_class, compared=of_class,
+        ...         error=np.array([[0.03], [0.04], [0.04]]),
         ...     )
         ... )
         >>> found[:, 0].round(3).tolist()
         [0.087, 0.407, 0.525]
     """
     rows = shares.rows[:, None]
-    weighted = rows * shares.share
     variance = (rows * shares.error) ** 2
     num_others = rows.sum() - rows
+    rest = _average_others(shares.compared, rows)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_of_others = (weighted.sum(axis=0) - weighted) / num_others
-        variance_of_others = (variance.sum(axis=0) - variance) / num_others**2
-    error_of_difference = np.hypot(shares.error, np.sqrt(variance_of_others))
-    p_values = _test(shares.share, mean_of_others, error_of_difference, rows, num_others)
+        rest_variance = (variance.sum(axis=0) - variance) / num_others**2
+    error = np.hypot(shares.error, np.sqrt(rest_variance))
+    p_values = _test(shares.compared, rest, error, rows, num_others)
+    shown = shares.share - _average_others(shares.share, rows)
+    p_values[(shares.compared - rest) * shown < 0] = 1
     p_values[~shares.is_comparable] = np.nan
     for of_class in p_values.T:
         is_tested = ~np.isnan(of_class)
         of_class[is_tested] = adjust(of_class[is_tested].tolist())
     return p_values
+
+
+def _average_others(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Average the shares of all other groups, weighted by rows: ``(G, C)``."""
+    weighted = rows * share
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((weighted.sum(axis=0) - weighted) / (rows.sum() - rows))
 
 
 def compare_with_each(
@@ -73,8 +86,9 @@ def compare_with_each(
     verification for exponential families", Annals of Statistics 47, 2019).
 
     Args:
-        share: The share of a class in each of G groups.
-        error: The standard error of each share, see :class:`Shares`.
+        share: The share of a class in each of G groups by which they are compared, see
+            :class:`Shares`.
+        error: The standard error of each share.
         rows: The number of rows of each group.
         group: The position of the group among the G groups.
 

@@ -80,8 +80,10 @@ class Shares:
         - predicted: ``(G, C)``, the share of predicted labels, not corrected.
         - share, low, high: ``(G, C)``, the corrected share and the bounds of its 95% interval; NaN
           if the method is ``UNCORRECTED``. The bounds are also NaN if it is ``UNBOUNDED``.
-        - error: ``(G, C)``, the standard error of the share among these rows, for comparing groups;
-          0 if all are labelled, NaN if the method is ``UNCORRECTED``.
+        - compared: ``(G, C)``, the share by which groups are compared: by the group's own labels
+          alone. A group without a label has its share.
+        - error: ``(G, C)``, the standard error of ``compared`` among these rows; 0 if all are
+          labelled, NaN if the method is ``UNCORRECTED``.
     """
 
     rows: np.ndarray
@@ -92,6 +94,7 @@ class Shares:
     share: np.ndarray
     low: np.ndarray
     high: np.ndarray
+    compared: np.ndarray
     error: np.ndarray
 
     @property
@@ -141,7 +144,8 @@ def estimate(
     is_large = is_counted | (samples.size >= min_labelled)
     alone = _estimate_alone(samples, small.pool)
     of_all = add_counted(sums, alone.where(is_large, small.estimates))
-    error = np.where(is_counted, 0, np.sqrt(of_all.variance))
+    compared = add_counted(sums, _estimate_compared(sums, samples, small, alone, is_large))
+    error = np.where(is_counted, 0, np.sqrt(compared.variance))
     is_corrected = small.pool.size.max() >= MIN_CORRECTED
     method = _name_methods(
         small,
@@ -154,7 +158,7 @@ def estimate(
     high = np.where(is_counted, of_all.share, of_all.high)
     for bounds in (low, high):
         bounds[method == UNBOUNDED] = np.nan
-    for values in (of_all.share, low, high, error):
+    for values in (of_all.share, low, high, compared.share, error):
         values[method == UNCORRECTED] = np.nan
     num_counted = sums["counted"].to_numpy().sum(axis=1)
     return Shares(
@@ -166,6 +170,7 @@ def estimate(
         share=of_all.share,
         low=low,
         high=high,
+        compared=compared.share,
         error=error,
     )
 
@@ -223,3 +228,28 @@ def _estimate_alone(samples: Samples, pool: Samples) -> Estimates:
     residual = np.fmax(own, pool.residual(samples.tuning))
     variance = samples.finite_correction * residual / samples.size
     return Estimates(share=samples.share, low=low, high=high, variance=variance)
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _estimate_compared(
+    sums: pd.DataFrame,
+    samples: Samples,
+    small: small_groups.SmallGroups,
+    alone: Estimates,
+    is_large: np.ndarray,
+) -> Estimates:
+    """Estimate the shares by which groups are compared; each by its own labels.
+
+    A pooled share leans on the error of the model in other groups. Where the model errs otherwise
+    in one group, this group would seem to differ. A group with few labels takes only t from its
+    pool: any t gives a share without bias. Its variance is at least the pool's.
+    """
+    tuning = small.pool.tuning
+    mean = sums["p"].to_numpy() / sums["population"].to_numpy()
+    share = samples.label_mean + tuning * (mean - samples.probability_mean)
+    residual = np.fmax(samples.residual(tuning), small.pool.residual(tuning))
+    residual = residual + tuning * samples.pseudo_variance
+    variance = samples.finite_correction * residual / samples.size
+    own = Estimates(share=share, low=share, high=share, variance=variance)
+    of_small = own.where(samples.size > 0, small.estimates)
+    return alone.where(is_large, of_small)

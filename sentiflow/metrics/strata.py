@@ -50,6 +50,7 @@ def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Sh
         share=np.where(is_bounded, of_all.share, found.share),
         low=np.where(is_bounded, of_all.low, found.low),
         high=np.where(is_bounded, of_all.high, found.high),
+        compared=np.where(is_bounded, of_all.share, found.compared),
         error=np.where(is_bounded, _UNKNOWN_ERROR * np.sqrt(of_all.variance), found.error),
     )
 
@@ -80,7 +81,7 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
         ...     return Shares(
         ...         rows=np.array([rows]), labelled=np.array([50]), measured=np.array([50]),
         ...         method=np.array([CORRECTED]), predicted=one, share=one,
-        ...         low=one - reach, high=one + reach, error=one * 0,
+        ...         low=one - reach, high=one + reach, compared=one, error=one * 0,
         ...     )
         >>> both = [stratum(100, 0.5, 0.1), stratum(300, 0.2, 0.04)]
         >>> found = join([(np.array([0]), each) for each in both])
@@ -107,6 +108,7 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
         share=share,
         low=np.clip((share - below).round(12), 0, 1),
         high=np.clip((share + above).round(12), 0, 1),
+        compared=weight @ part.compared,
         error=np.sqrt(square @ part.error**2),
     )
 

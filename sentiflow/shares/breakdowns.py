@@ -32,8 +32,9 @@ class Breakdown:
     """Whether one of its columns is not a time."""
     table: pd.DataFrame
     """A row for each class and group, with the columns of ``table.COLUMNS`` except ``by``, and
-    three more: ``share``, the corrected share or, if there is none, the share of predicted labels;
-    ``error``, its standard error, by which groups are compared; and ``is_comparable``, whether the
+    four more: ``share``, the corrected share or, if there is none, the share of predicted labels;
+    ``compared``, the share by which groups are compared; ``error``, the standard error of
+    ``compared``; and ``is_comparable``, whether the
     group may be. ``group`` holds the values of columns that are not times, ``period`` the
     beginnings of periods in ``trends.time_zone``."""
     other: pd.DataFrame | None = None
@@ -213,6 +214,7 @@ def _to_table(
             "corrected_share": found.share[:, code],
             "low": found.low[:, code],
             "high": found.high[:, code],
+            "compared": found.compared[:, code],
             "error": found.error[:, code],
             "p_adjusted": p_adjusted[:, code],
             "is_comparable": found.is_comparable,

@@ -137,9 +137,11 @@ def _describe_highest(lines: pd.DataFrame, by: str, num_left_out: int) -> Conclu
     where = f"{by} {lines['group'][top]}"
     if num_left_out:
         where += f", of {len(lines):,} groups with at least {MINIMUM}"
+    compared = lines["compared"].to_numpy()
     p_values = compare_with_each(
-        lines["share"].to_numpy(), lines["error"].to_numpy(), lines["rows"].to_numpy(), top
+        compared, lines["error"].to_numpy(), lines["rows"].to_numpy(), top
     )
+    p_values[compared > compared[top]] = 1
     # The group is the highest only if its difference from each other group is significant. Its own
     # p-value is NaN.
     p_value = float(np.nanmax(p_values))

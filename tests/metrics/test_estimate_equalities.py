@@ -234,6 +234,7 @@ def groups_of(share, error, rows=100):
         share=of_class,
         low=of_class,
         high=of_class,
+        compared=of_class,
         error=np.array(error)[:, None],
     )
 

@@ -99,7 +99,7 @@ def measure_claims(seed, num_draws, num_groups, *args, **options):
         for number in range(50):
             part = slice(number * num_groups, (number + 1) * num_groups)
             one = shares.Shares(**{name: values[part] for name, values in vars(found).items()})
-            share, error = one.share[:, 1], one.error[:, 1]
+            share, error = one.compared[:, 1], one.error[:, 1]
             top = int(share.argmax())
             is_highest = (
                 np.nanmax(share_comparison.compare_with_each(share, error, one.rows, top))

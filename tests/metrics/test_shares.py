@@ -177,7 +177,7 @@ def test_groups_are_compared_with_the_others_and_with_each_other():
     found = estimate(np.stack([~truth, truth], axis=1) * 0.5 + 0.25, label, group=group)
     assert share_comparison.compare_with_others(found)[0, 1] < 1e-6
     p_values = share_comparison.compare_with_each(
-        found.share[:, 1], found.error[:, 1], found.rows, 0
+        found.compared[:, 1], found.error[:, 1], found.rows, 0
     )
     assert np.isnan(p_values[0])
     assert (p_values[1:] < 1e-6).all()
