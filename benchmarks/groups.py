@@ -1,10 +1,11 @@
 """Shares of many groups whose truth is known: coverage of the intervals, and mean errors.
 
-    python benchmarks/groups.py SCORED TRUTH COLUMN [--labels 100 300 1000] [--draws 100]
+    python benchmarks/groups.py SCORED TRUTH COLUMN [--labels 100 300 1000] [--draws 100] [--spread]
 
 SCORED is a directory of predictions with the column COLUMN, or COLUMN:month for months of a date.
 TRUTH is a Parquet file with the column ``label``, row by row as in the corpus. For each number of
-labels, so many rows are labelled at random. The table has the coverage of each class with the Monte
+labels, so many rows are labelled at random; with --spread more of them in small groups, as
+``sentiflow trends --sample`` draws them. The table has the coverage of each class with the Monte
 Carlo error over the draws, and for the largest groups the mean width, the mean error of the share
 that is shown, and the mean error of the share of predicted labels.
 """
@@ -52,14 +53,29 @@ class Corpus:
             probabilities=rows[names].to_numpy(np.float64),
         )
 
-    def add_up(self, label: np.ndarray, rows: np.ndarray | slice) -> pd.DataFrame:
+    def choose(
+        self, rng: np.random.Generator, num_labels: int, *, is_spread: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Choose rows to label; returns the rows and their weights."""
+        if not is_spread:
+            return rng.permutation(len(self.truth))[:num_labels], np.ones(num_labels)
+        rows = np.bincount(self.group).astype(float)
+        chance = sampling.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
+        odds = rng.random(len(self.truth))
+        rank = odds / (1 - odds) * (1 - chance) / chance
+        chosen = np.argpartition(rank, num_labels)[:num_labels]
+        return chosen, 1 / chance[chosen]
+
+    def add_up(
+        self, label: np.ndarray, rows: np.ndarray | slice, weight: np.ndarray
+    ) -> pd.DataFrame:
         """Add up some rows by group."""
         return sampling.add_up(
             pd.DataFrame({"group": self.group[rows]}),
             prediction=self.prediction[rows],
             probabilities=self.probabilities[rows],
             label=label,
-            weight=np.ones(len(label)),
+            weight=weight,
         )
 
     def count_shares(self) -> np.ndarray:
@@ -68,17 +84,18 @@ class Corpus:
         return pd.DataFrame(is_class).groupby(self.group).mean().to_numpy()
 
 
-def measure(corpus: Corpus, num_labels: int, num_draws: int) -> str:
+def measure(corpus: Corpus, num_labels: int, num_draws: int, *, is_spread: bool) -> str:
     """Label rows at random many times; return a line of the table."""
     rng = np.random.default_rng(0)
     truth = corpus.count_shares()
-    unlabelled = corpus.add_up(np.full(len(corpus.truth), -1), slice(None))
+    no_label = np.full(len(corpus.truth), -1)
+    unlabelled = corpus.add_up(no_label, slice(None), np.ones(len(no_label)))
     rows = unlabelled["rows", 0].to_numpy()
     is_large = rows >= min(LARGE, np.percentile(rows, 75))
     hits, widths, errors, predicted, known = [], [], [], [], []
     for _ in range(num_draws):
-        chosen = rng.permutation(len(corpus.truth))[:num_labels]
-        sums = corpus.add_up(corpus.truth[chosen], chosen)
+        chosen, weight = corpus.choose(rng, num_labels, is_spread=is_spread)
+        sums = corpus.add_up(corpus.truth[chosen], chosen, weight)
         sums = sums.reindex(unlabelled.index, fill_value=0.0)
         for name in ("rows", "population", "predicted", "p", "pp"):
             sums[name] = unlabelled[name]
@@ -110,6 +127,7 @@ def main() -> None:
     parser.add_argument("column")
     parser.add_argument("--labels", type=int, nargs="+", default=[100, 300, 1000])
     parser.add_argument("--draws", type=int, default=100)
+    parser.add_argument("--spread", action="store_true")
     options = parser.parse_args()
     corpus = Corpus.read(options.scored, options.truth, options.column)
     print(f"{len(np.unique(corpus.group)):,} groups; {', '.join(corpus.classes)}")
@@ -118,7 +136,7 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # means of no interval are NaN
         for num_labels in options.labels:
-            print(measure(corpus, num_labels, options.draws))
+            print(measure(corpus, num_labels, options.draws, is_spread=options.spread))
 
 
 if __name__ == "__main__":

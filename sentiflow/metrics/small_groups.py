@@ -48,7 +48,8 @@ differences within a group from differences between groups."""
 MAX_INEQUALITY = 2
 """And the groups must have similar numbers of rows: at most so many times the square of the mean
 number is the mean square. Otherwise the labels are in the few large groups, and say little of the
-small ones; intervals of real authors held in 90% only."""
+small ones; intervals of real authors held in 90% only. Labels that are spread by size do not help:
+then the intervals of authors with 30 texts or more held in 76% (one class, 3,000 labels)."""
 _CERTAINTY = 0.7
 """Chance that the estimate of the variance between groups is above the true variance."""
 _CERTAINTY_OF_SINGLES = 0.93
@@ -341,11 +342,7 @@ def _vary_between(groups: _Pooled, base: _Base) -> _Between:
     size = groups.samples.size
     number = groups.labelled
     freedom = number - np.maximum(base.num_parts, 1)
-    plain = groups.average(groups.own - groups.pool.tuning * groups.probability)
-    error = groups.own - groups.pool.tuning * groups.probability - plain[groups.code]
-    pools = groups.pools
-    squares_within = pools.residual(pools.tuning) * groups.total - groups.add(size * error**2)
-    within = np.maximum(squares_within / groups.repeated, 0)
+    within = np.maximum(_add_squares_within(groups) / groups.repeated, 0)
     squares = groups.add(size * (groups.own - base.share) ** 2)
     mean_size = (groups.total - groups.add(size**2) / groups.total) / (number - 1)
     low_chi_square = special.chdtri(np.maximum(freedom, 1), _CERTAINTY)
@@ -364,3 +361,28 @@ def _vary_between(groups: _Pooled, base: _Base) -> _Between:
         least=np.nan_to_num(np.maximum(least, 0) / mean_size, posinf=0),
         freedom=freedom,
     )
+
+
+def _add_squares_within(groups: _Pooled) -> np.ndarray:
+    """Add up the squares of y - t p around the mean of each group, ``(K, C)``.
+
+    These are the squares around the mean of the pool, minus the squares between groups. In both, a
+    group counts by its effective labels. ``--sample`` draws more labels in small groups, and gives
+    them smaller weights. If rows counted by these, the first squares would be those of the large
+    groups, and the second those of the small ones.
+    """
+    sums = groups.sums
+    size = groups.samples.size
+    tuning = groups.pool.tuning
+    w = sums["w"].to_numpy()
+    ww = sums["ww"].to_numpy()
+    error = (sums["wy"].to_numpy() - tuning * sums["wp"].to_numpy()) / w
+    mean = groups.average(error)[groups.code]
+    between = groups.add(size * (error - mean) ** 2)
+    products = sums["wwy"].to_numpy() - tuning * sums["wwp"].to_numpy()
+    squares = sums["wwyy"].to_numpy() - 2 * tuning * sums["wwyp"].to_numpy()
+    squares = squares + tuning**2 * sums["wwpp"].to_numpy()
+    around = squares - 2 * mean * products + mean**2 * ww
+    number = groups.add(sums["clusters"].to_numpy())
+    per_label = number / np.maximum(number - 2, 1)  # the mean and the tuning take two
+    return np.asarray(per_label * groups.add(size * around / ww) - between)

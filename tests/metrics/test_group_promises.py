@@ -33,14 +33,20 @@ class Films:
     probabilities: np.ndarray
 
     @classmethod
-    def draw(cls, rng, num_groups, *, differ, error=0.0):
-        """Draw groups whose shares differ, and whose logits err by their own amounts."""
+    def draw(cls, rng, num_groups, *, differ, error=0.0, by_size=0.0):
+        """Draw groups whose shares differ, and whose logits err by their own amounts.
+
+        The odds of the first class grow with the number of texts by ``by_size``.
+        """
         sizes = draw_sizes(rng, num_groups)
         group = np.repeat(np.arange(num_groups), sizes)
         mean = np.array([0.17, 0.65, 0.18])
-        own = mean
+        own = np.tile(mean, (num_groups, 1))
         if differ:
-            own = rng.dirichlet(mean / differ, num_groups)[group]
+            own = rng.dirichlet(mean / differ, num_groups)
+        level = np.log(sizes)
+        own[:, 0] *= np.exp(by_size * (level - level.mean()) / level.std())
+        own = (own / own.sum(axis=1, keepdims=True))[group]
         drawn = rng.random((len(group), 1))
         truth = (np.cumsum(np.broadcast_to(own, (len(group), 3)), axis=1)[:, :2] < drawn).sum(
             axis=1
@@ -56,14 +62,14 @@ class Films:
         rows = np.bincount(self.group)[:, None]
         return np.stack([np.bincount(self.group, self.truth == c) for c in range(3)], 1) / rows
 
-    def add_up(self, label, rows):
+    def add_up(self, label, rows, weight=None):
         """Add up some rows by group."""
         return sampling.add_up(
             pd.DataFrame({"group": self.group[rows]}),
             prediction=self.probabilities[rows].argmax(axis=1),
             probabilities=self.probabilities[rows],
             label=label,
-            weight=np.ones(len(label)),
+            weight=np.ones(len(label)) if weight is None else weight,
         )
 
     @cached_property
@@ -71,10 +77,23 @@ class Films:
         """Add up all rows, without a label."""
         return self.add_up(np.full(len(self.truth), -1), slice(None))
 
-    def estimate(self, rng, num_labels):
-        """Label some rows at random, and estimate the shares."""
-        rows = rng.permutation(len(self.truth))[:num_labels]
-        sums = self.add_up(self.truth[rows], rows).reindex(self.unlabelled.index, fill_value=0.0)
+    def choose(self, rng, num_labels, *, is_spread):
+        """Choose rows to label: any, or as ``--sample`` draws them; returns also their weights."""
+        num_rows = len(self.truth)
+        if not is_spread:
+            return rng.permutation(num_rows)[:num_labels], np.ones(num_labels)
+        rows = np.bincount(self.group).astype(float)
+        chance = sampling.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
+        odds = rng.random(num_rows)
+        rank = odds / (1 - odds) * (1 - chance) / chance
+        chosen = np.argpartition(rank, num_labels)[:num_labels]
+        return chosen, 1 / chance[chosen]
+
+    def estimate(self, rng, num_labels, *, is_spread=False):
+        """Label some rows, and estimate the shares."""
+        rows, weight = self.choose(rng, num_labels, is_spread=is_spread)
+        sums = self.add_up(self.truth[rows], rows, weight)
+        sums = sums.reindex(self.unlabelled.index, fill_value=0.0)
         for name in ("rows", "population", "predicted", "p", "pp"):
             sums[name] = self.unlabelled[name]
         return shares.estimate(sums)
@@ -99,7 +118,7 @@ class Figures:
 
 
 @np.errstate(invalid="ignore")
-def measure_films(seed, num_draws, num_groups, num_labels, **options):
+def measure_films(seed, num_draws, num_groups, num_labels, *, is_spread=False, **options):
     """Measure coverage, width and error; groups are drawn anew for every tenth sample."""
     rng = np.random.default_rng(seed)
     hits, widths, known, errors, predicted = [], [], [], [], []
@@ -108,7 +127,7 @@ def measure_films(seed, num_draws, num_groups, num_labels, **options):
             films = Films.draw(rng, num_groups, **options)
             truth = films.shares
             is_large = np.bincount(films.group) == 100
-        found = films.estimate(rng, num_labels)
+        found = films.estimate(rng, num_labels, is_spread=is_spread)
         has = ~np.isnan(found.low[:, 0])
         is_inside = (found.low <= truth + 1e-9) & (truth <= found.high + 1e-9)
         hits.append(is_inside[has].mean(axis=0) if has.any() else np.full(3, np.nan))
@@ -134,6 +153,13 @@ def test_intervals_of_films_hold_with_about_one_label_each():
     assert found.coverage.min() > 0.92
     assert found.has_interval > 0.9
     assert found.error < found.predicted
+
+
+def test_intervals_of_films_hold_with_labels_that_are_spread_by_size():
+    """A film of many texts has other shares, and fewer labels for its texts than a small film."""
+    found = measure_films(0, 30, 1000, 1000, is_spread=True, differ=0.15, error=0.3, by_size=0.7)
+    assert found.coverage.min() > 0.92
+    assert found.has_interval > 0.9
 
 
 def test_too_few_labels_for_groups_give_no_interval():
@@ -218,14 +244,18 @@ def test_intervals_of_any_films_hold_or_there_is_none():
     cells = list(
         product((1000, 4000), (100, 300, 1000), ((0, 0), (0.15, 0), (0.15, 0.5), (0.4, 0)))
     )
+    simple = [(*cell, {}) for cell in cells]
+    # as --sample draws them, and large films have other shares
+    spread = [
+        (*cell, {"is_spread": True, "by_size": 0.7}) for cell in cells if cell[2] == (0.15, 0.5)
+    ]
     failed = []
-    for seed, (num_groups, num_labels, (differ, error)) in enumerate(cells):
-        found = measure_films(seed, 2000, num_groups, num_labels, differ=differ, error=error)
+    for seed, (num_groups, num_labels, (differ, error), more) in enumerate(simple + spread):
+        options = {"differ": differ, "error": error, **more}
+        found = measure_films(seed, 2000, num_groups, num_labels, **options)
         line = f"{found.coverage.round(3)} ± {found.noise.max():.3f} width {found.width:.2f}, "
         line += f"{found.has_interval:.0%} have one; error {found.error:.2f}, predicted "
-        line += (
-            f"{found.predicted:.2f}: {num_groups} groups, {num_labels} labels, {differ}, {error}"
-        )
+        line += f"{found.predicted:.2f}: {num_groups} groups, {num_labels} labels, {options}"
         print(line)
         if not np.isnan(found.coverage).any() and found.coverage.min() < 0.93:
             failed.append(line)
