@@ -138,9 +138,7 @@ def _describe_highest(lines: pd.DataFrame, by: str, num_left_out: int) -> Conclu
     if num_left_out:
         where += f", of {len(lines):,} groups with at least {MINIMUM}"
     compared = lines["compared"].to_numpy()
-    p_values = compare_with_each(
-        compared, lines["error"].to_numpy(), lines["rows"].to_numpy(), top
-    )
+    p_values = compare_with_each(compared, lines["error"].to_numpy(), lines["rows"].to_numpy(), top)
     p_values[compared > compared[top]] = 1
     # The group is the highest only if its difference from each other group is significant. Its own
     # p-value is NaN.
