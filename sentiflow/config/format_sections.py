@@ -1,5 +1,7 @@
 """Sections of the settings that describe files: their kind, columns and labels."""
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
@@ -7,6 +9,9 @@ from pydantic import Field, model_validator
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
 from sentiflow.config.types import Column, Encoding, RequiredColumn, Settings
+
+_DIRECTIVES = "aAbBdfGHIjmMpSuUVwWyYzZ"
+"""Directives of strptime that pandas reads."""
 
 
 class ColumnsSettings(Settings):
@@ -114,6 +119,8 @@ class FormatSettings(Settings):
             return self
         if self.columns is None:
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
+        if self.time_format is not None:
+            _check_time_format(self.time_format)
         if (self.columns.label is None) != (self.labels is None):
             raise ValueError("columns.label and labels need each other, such as labels: auto")
         if len(self.delimiter) != 1 or not self.delimiter.isascii():
@@ -125,6 +132,22 @@ class FormatSettings(Settings):
         if self.header is False and self._column_names:
             raise ValueError(f"column {self._column_names[0]!r} is a name, but header is false")
         return self
+
+
+def _check_time_format(time_format: str) -> None:
+    """Check that a format has directives of strptime, each once.
+
+    Raises:
+        ValueError: It has none, an unknown one, or one twice.
+    """
+    counts = Counter(re.findall("%(.?)", time_format.replace("%%", "")))
+    if not counts:
+        raise ValueError(f"time_format {time_format!r} has no directive, such as %d, %m or %Y")
+    for directive, times in counts.items():
+        if not directive or directive not in _DIRECTIVES:
+            raise ValueError(f"time_format {time_format!r}: %{directive} is no directive")
+        if times > 1:
+            raise ValueError(f"time_format {time_format!r} has %{directive} twice")
 
 
 class UnlabelledFormat(FormatSettings):

@@ -15,27 +15,37 @@ _MAX_SHAPES = 20
 """Maximum number of different shapes from which formats are made, the most frequent ones."""
 _NAMES = (
     ("%B", "january|february|march|april|june|july|august|september|october|november|december"),
-    ("%b", "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"),
+    ("%b", "jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec"),
     ("%A", "monday|tuesday|wednesday|thursday|friday|saturday|sunday"),
     ("%a", "mon|tue|wed|thu|fri|sat|sun"),
 )
 """Directives of names, and the names. May has one, the short one."""
 _FIELD = r"(9{1,4}(?!9)|%[bB])"
 """A day, a month or a year."""
-_BETWEEN = r"([^9%:]{0,5}?)"
+_BETWEEN = r"([^9%:A-Z]{0,5}?)"
 """What is written between two of them."""
 _CLOCK = (
     r"(?:%p\s?)?9{1,2}\s?[:.hH시時时点點]\s?99?(?:\s?[:.분分]\s?99?)?(?:[.,]9{1,9})?"
-    r"\s?[분分초秒]?(?:\s?%p)?(?:\s?%z)?"
+    r"\s?[분分초秒]?(?:\s?%p)?(?:\s?%z)?|(?:%p\s?)?9{1,2}\s?[시時时点點]|9{1,2}\s?%p"
 )
-"""A time of day."""
+"""A time of day, perhaps an hour alone."""
 _SHAPE = re.compile(
-    rf"(?P<before>(?:%[aA])?[^9%]{{0,3}}?)"
-    rf"(?:(?P<digits>(?:9{{6}}|9{{8}}|9{{12}}|9{{14}})(?!9))|{_FIELD}{_BETWEEN}{_FIELD}{_BETWEEN}{_FIELD})"
-    rf"(?P<after>[^9%]{{0,5}}?)(?P<clock>{_CLOCK})?(?P<end>[^9%]{{0,3}})"
+    rf"(?P<before>(?:%[aA])?[^9%\w]{{0,3}}?)"
+    rf"(?:(?P<digits>(?:9{{6}}|9{{8}}|9{{10}}|9{{12}}|9{{14}})(?!9))|{_FIELD}{_BETWEEN}{_FIELD}{_BETWEEN}{_FIELD})"
+    rf"(?P<after>[^9%]{{0,5}}?)(?P<clock>{_CLOCK})?(?P<end>[^9%]{{0,4}})"
 )
-_TWITTER = ("%a %b %d %H:%M:%S %z %Y", "%a %b %d %H:%M:%S %Y")
-"""Formats with the year behind the time of day."""
+_MONTH = re.compile(
+    r"(?:(?P<month>9{1,2}|%[bB])(?P<between>[^9%:\w]{1,2})9999"
+    r"|9999(?P<between_too>[^9%:A-Z]{1,2})(?P<month_too>9{1,2}|%[bB]))(?P<end>[월月]?)"
+)
+"""A month of a year."""
+_OTHERS = (
+    "%a %b %d %H:%M:%S %z %Y",
+    "%a %b %d %H:%M:%S UTC %Y",
+    "%a %b %d %H:%M:%S %Y",
+    "%G-W%V-%u",
+)
+"""Formats with the year behind the time of day, as on Twitter; and a day of a week in ISO 8601."""
 _SIGNS = {"y": "年년", "m": "月월", "d": "日号號일"}
 """Signs that follow the year, the month or the day."""
 _DIGITS_OF_DATES = {"d": 2, "m": 2, "y": 2, "Y": 4}
@@ -65,7 +75,7 @@ def list_candidates(values: pa.Array) -> list[Candidate]:
     for shape in _find_shapes(values):
         for candidate in _make_formats(shape):
             candidates.setdefault(candidate.form, candidate)
-    for form in _TWITTER:
+    for form in _OTHERS:
         candidates[form] = Candidate(form, is_usual=True)
     return list(candidates.values())
 
@@ -78,6 +88,7 @@ def _find_shapes(values: pa.Array) -> list[str]:
     digits, count as one.
     """
     shaped = pc.replace_substring_regex(values, times.WEEKDAY, "")
+    shaped = pc.replace_substring_regex(shaped, times.ORDINAL, r"\1")
     shaped = pc.replace_substring_regex(shaped, r"\d", "9")
     for directive, spellings in (("%p", half) for _, half in times.HALVES_OF_DAY):
         shaped = pc.replace_substring_regex(shaped, spellings, rf"\1{directive}")
@@ -96,6 +107,9 @@ def _find_shapes(values: pa.Array) -> list[str]:
 def _make_formats(shape: str) -> Iterator[Candidate]:
     """Make a format of a shape for each order of day, month and year that it allows."""
     zoned = re.sub(r"(9:99(?:[.,]9+)?\s?)(?:Z|[+-]99:?99)(?=[)\]]?$)", r"\1%z", shape.strip())
+    month = _MONTH.fullmatch(zoned)
+    if month:
+        yield Candidate(_make_month(month), is_usual=True)
     match = _SHAPE.fullmatch(zoned)
     if match is None:
         return
@@ -103,7 +117,8 @@ def _make_formats(shape: str) -> Iterator[Candidate]:
     rest = match["after"] + _make_clock(match["clock"] or "") + match["end"]
     if match["digits"]:
         for date, is_usual in _split_digits(len(match["digits"])):
-            yield Candidate(before + date + rest, is_usual)
+            if "%H" not in date or not match["clock"]:
+                yield Candidate(before + date + rest, is_usual)
         return
     first, between, second, between_too, third = match.groups()[2:7]
     marks = (between, between_too, match["after"] + match["end"])
@@ -113,15 +128,28 @@ def _make_formats(shape: str) -> Iterator[Candidate]:
         yield Candidate(before + written + rest, is_usual)
 
 
+def _make_month(shape: re.Match[str]) -> str:
+    """Make the format of a month of a year."""
+    if shape["month"]:
+        return f"{shape['month'].replace('99', '9').replace('9', '%m')}{shape['between']}%Y"
+    month = shape["month_too"].replace("99", "9").replace("9", "%m")
+    return f"%Y{shape['between_too']}{month}{shape['end']}"
+
+
 def _split_digits(num_digits: int) -> Iterator[tuple[str, bool]]:
-    """List the formats of a date, perhaps with a time of day, of so many digits."""
-    for clock, num_of_clock in (("", 0), ("%H%M", 4), ("%H%M%S", 6)):
+    """List the formats of a date, perhaps with a time of day, or of a month, of so many digits."""
+    if num_digits == 6:
+        yield "%Y%m", True
+        yield "%m%Y", True
+    for clock, num_of_clock in (("", 0), ("%H", 2), ("%H%M", 4), ("%H%M%S", 6)):
         for year in "yY":
             if _DIGITS_OF_DATES[year] + 4 + num_of_clock != num_digits:
                 continue
+            if clock == "%H" and year == "y":
+                continue
             for order in ("dmy", "mdy", "ymd", "ydm"):
                 letters = order.replace("y", year)
-                is_usual = letters != "Ydm"
+                is_usual = letters not in ("Ydm", "ydm")
                 yield "".join(f"%{letter}" for letter in letters) + clock, is_usual
 
 

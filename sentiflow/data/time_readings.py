@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import time_formats, times
+from sentiflow.data import time_formats, time_hints, times
 from sentiflow.errors import shorten
 
 _MIN_READ = 0.98
@@ -166,7 +166,8 @@ def find(written: pa.Array, now: datetime | None = None) -> TimeFinding:
     doubts = _list_doubts(reading, everything, values, now)
     for other in fitting:
         if other is not reading and other.form not in evidence:
-            doubts.append(f"{other.name} would fit, too, but is not ISO 8601")
+            reason = "is not ISO 8601" if reading.form is None else "is rare"
+            doubts.append(f"{other.name} would fit, too, but {reason}")
     is_unsure = bool(evidence) and reading.num_read < _SURE_VALUES
     return TimeFinding(
         readings=(reading,),
@@ -196,9 +197,9 @@ def _list_values(written: pa.Array, max_values: int = _MAX_VALUES) -> tuple[pa.A
         position.
     """
     trimmed = pc.utf8_trim_whitespace(pc.fill_null(written, ""))
-    trimmed = trimmed.filter(pc.match_substring_regex(trimmed, r"\d"))
+    trimmed = trimmed.filter(pc.match_substring_regex(trimmed, r"\p{Nd}"))
     coded = trimmed.dictionary_encode()
-    values = coded.dictionary
+    values = times.use_plain_characters(coded.dictionary)
     places = np.arange(len(values))
     if len(values) > max_values:
         places = np.linspace(0, len(values) - 1, max_values, dtype=np.int64)
@@ -357,7 +358,7 @@ def _find_other(reading: Reading, everything: Sequence[Reading]) -> tuple[Readin
 def _list_doubts(
     reading: Reading, everything: Sequence[Reading], values: pa.Array, now: datetime | None
 ) -> list[str]:
-    """List what makes the chosen reading of a column doubtful: unread times, and future ones."""
+    """List what makes the chosen reading doubtful: unread, future or strange times, a zone."""
     doubts = []
     if reading.num_read < len(values):
         unread = _describe_unread(reading, values)
@@ -368,6 +369,7 @@ def _list_doubts(
     num_future = reading.num_future(now)
     if num_future > FEW_FUTURE * reading.num_read:
         doubts.append(f"it puts {num_future:,} of {reading.num_read:,} times in the future")
+    doubts += time_hints.list_reservations(reading.form, reading.seconds[reading.is_read])
     return doubts
 
 
@@ -386,6 +388,7 @@ def _explain_unread(everything: Sequence[Reading], values: pa.Array) -> str:
     if not len(values):
         return "its values have no digits"
     is_left = np.full(len(values), True)
+    hint = ""
     parts: list[str] = []
     for reading in sorted(everything, key=lambda reading: -reading.num_read):
         is_new = reading.is_read & is_left
@@ -395,8 +398,11 @@ def _explain_unread(everything: Sequence[Reading], values: pa.Array) -> str:
             parts.append(f"{reading.name} reads {is_new.sum():,}{further}, such as {example!r}")
             is_left &= ~is_new
     if is_left.any():
-        example = shorten(values[int(np.argmax(is_left))].as_py())
-        parts.append(f"{is_left.sum():,} are not read, such as {example!r}")
+        example = values[int(np.argmax(is_left))].as_py()
+        parts.append(f"{is_left.sum():,} are not read, such as {shorten(example)!r}")
+        hint = time_hints.hint(example)
+    if hint:
+        parts.append(hint)
     return f"no format reads nearly all of its {len(values):,} different times: {'; '.join(parts)}"
 
 

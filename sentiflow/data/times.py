@@ -1,6 +1,7 @@
 """Written times -> timestamps in UTC."""
 
 import re
+import unicodedata
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -10,12 +11,17 @@ import pyarrow.compute as pc
 
 _TIME = pa.timestamp("s", tz="UTC")
 _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
-"""Seconds since 1970, perhaps with a fraction; milliseconds have more digits."""
+"""Seconds since 1970, perhaps with a fraction."""
+_FINER = r"^([1-9][0-9]{9})(?:[0-9]{3}|[0-9]{6}|[0-9]{9})$"
+"""Milliseconds, microseconds or nanoseconds since 1970, from September 2001 on. The first ten
+digits are the seconds."""
 _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
 """Numbers that are doubtful as seconds since 1970, since they would be before March 1973. They may
 be the day numbers of a spreadsheet, or dates without separators such as ``31122024``."""
 _FIRST_USUAL_YEAR = 1900
-"""A date without separators is doubtful if it is earlier: ``1430`` may be a time of day."""
+"""A date without separators is doubtful if it is earlier: ``1430`` may be a time of day,"""
+_LAST_USUAL_YEAR = 2100
+"""or later: ``250112`` is not December 2501."""
 _OLD_YEAR = 1990
 """Texts of an earlier year are so rare that their times are counted and told."""
 _DATE_SIGNS = "./,年月日号년월일時时点點分秒시분초"
@@ -25,9 +31,12 @@ WEEKDAY = (
     r"|\s*(星期|礼拜|周|週)[一二三四五六日天]"
 )
 """The day of the week in Korean, Japanese or Chinese, which no directive of strptime reads."""
+ORDINAL = r"(\d)(?:st|nd|rd|th|ST|ND|RD|TH)\b"
+"""A day with the ending of an ordinal number, as in ``January 3rd``."""
 _SIMPLER = (
-    ("[\u00a0\u2009\u202f\u3000]", " "),
     (WEEKDAY, ""),
+    (ORDINAL, r"\1"),
+    (r"\b([Ss]ep|SEP)[tT]\b", r"\1"),
     (rf"([{_DATE_SIGNS}])\s+", r"\1"),
 )
 """Patterns of which the reading of a time does not depend, and what replaces them in times and
@@ -49,7 +58,8 @@ def parse(written: pa.Array, time_format: str | None) -> pa.Array:
     Args:
         written: Strings, or a type of Arrow for dates and times; without a zone it is UTC.
         time_format: Format for strptime; None: ISO 8601 (``20240131`` is a date, ``2024`` a year),
-            or else seconds since 1970. Where the format has a mark such as a point, spaces after
+            or else seconds since 1970 (of 13, 16 or 19 digits: milliseconds, microseconds or
+            nanoseconds). Where the format has a mark such as a point, spaces after
             it may be left out or added. ``%p`` also reads the Korean, Japanese and Chinese words.
             Days of the week in these languages are skipped.
 
@@ -72,7 +82,7 @@ def _parse_strings(written: pa.Array, time_format: str | None) -> pd.Series:
     """Convert strings to times; others become missing."""
     if time_format is not None:
         return _parse_by_format(written, time_format)
-    values = _strip(written)
+    values = _strip(use_plain_characters(written))
     dates = _parse_iso(values)
     return dates.where(dates.notna(), _parse_seconds(values))
 
@@ -91,8 +101,9 @@ def _parse_iso(written: pd.Series) -> pd.Series:
 
 
 def _parse_seconds(written: pd.Series) -> pd.Series:
-    """Convert seconds since 1970 to times; others become missing."""
-    numbers = pd.to_numeric(written.where(written.str.match(_SECONDS)), errors="coerce")
+    """Convert seconds since 1970, or finer units, to times; others become missing."""
+    seconds = written.str.replace(_FINER, r"\1", regex=True)
+    numbers = pd.to_numeric(seconds.where(seconds.str.match(_SECONDS)), errors="coerce")
     return pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
 
 
@@ -110,8 +121,31 @@ def _parse_by_format(written: pa.Array, time_format: str) -> pd.Series:
     return pd.to_datetime(values.where(is_time), format=form, errors="coerce", utc=True)
 
 
+def use_plain_characters(written: pa.Array) -> pa.Array:
+    r"""Write digits of all scripts, and full-width marks and spaces, as in ASCII.
+
+    Args:
+        written: Strings without null.
+
+    Example:
+        >>> print(use_plain_characters(pa.array(["\uff11\uff0f\uff12"]))[0].as_py())
+        1/2
+    """
+    # Arrow's utf8_normalize takes Korean syllables apart
+    return pa.array([_write_plainly(text) for text in written.to_pylist()], pa.string())
+
+
+def _write_plainly(text: str) -> str:
+    """Write the digits, full-width marks and spaces of a text as in ASCII."""
+    if text.isascii():
+        return text
+    normal = unicodedata.normalize("NFKC", text)
+    return re.sub(r"\d", lambda digit: str(int(digit.group())), normal)
+
+
 def simplify(written: pa.Array) -> pa.Array:
     """Leave out what does not decide the reading of a time: some spaces and days of the week."""
+    written = use_plain_characters(written)
     for pattern, replacement in _SIMPLER:
         written = pc.replace_substring_regex(written, pattern, replacement)
     return written
@@ -119,6 +153,7 @@ def simplify(written: pa.Array) -> pa.Array:
 
 def simplify_format(time_format: str) -> str:
     """Leave out the same of a format as :func:`simplify` does of times."""
+    time_format = _write_plainly(time_format)
     for pattern, replacement in _SIMPLER:
         time_format = re.sub(pattern, replacement, time_format)
     return time_format.strip()
@@ -143,16 +178,16 @@ def are_read(values: pa.Array, time_format: str | None) -> tuple[pd.Series, pd.S
     """Read values as times, and mark those that are plausible.
 
     Returns:
-        The times; whether each was read. A date without separators must not be before 1900, and
-        a number of few digits is not taken for seconds since 1970.
+        The times; whether each was read. A date without separators must not be before 1900, by a
+        format not after 2100, either; a number of few digits is not taken for seconds since 1970.
     """
-    written = _strip(values)
     if time_format is not None:
         dates = _parse_by_format(values, time_format)
         is_read = dates.notna()
         if _ADJACENT.search(time_format):
-            is_read &= dates.dt.year >= _FIRST_USUAL_YEAR
+            is_read &= dates.dt.year.between(_FIRST_USUAL_YEAR, _LAST_USUAL_YEAR)
         return dates, is_read
+    written = _strip(use_plain_characters(values))
     dates = _parse_iso(written)
     has_few_digits = written.str.match(_FEW_DIGITS)
     is_early = has_few_digits & (dates.dt.year < _FIRST_USUAL_YEAR)

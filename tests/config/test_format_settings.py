@@ -93,6 +93,21 @@ FAULTS = {
         "format.encoding",
         "'utf-32': must be utf-8, latin-1 or cp1252",
     ),
+    "no directive": (
+        "{kind: csv, columns: {text: 0}, time_format: dd/mm/yyyy}",
+        "format",
+        "time_format 'dd/mm/yyyy' has no directive, such as %d, %m or %Y",
+    ),
+    "unknown directive": (
+        "{kind: csv, columns: {text: 0}, time_format: '%s'}",
+        "format",
+        "time_format '%s': %s is no directive",
+    ),
+    "a directive twice": (
+        "{kind: csv, columns: {text: 0}, time_format: '%d/%m/%d'}",
+        "format",
+        "time_format '%d/%m/%d' has %d twice",
+    ),
 }
 
 

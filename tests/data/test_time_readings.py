@@ -9,8 +9,13 @@ from time_columns import NOW, TimeColumn, generate
 
 from sentiflow.data import time_readings, times
 
-TOLD_ALONE = "would fit, too, but is not ISO 8601"
-"""The remark on a year of four digits with hyphens, whose days may also be months."""
+TOLD_ALONE = "would fit, too, but is "
+"""The remark on a date whose days may also be months, though nobody writes them so: a year of four
+digits with hyphens, or six digits that begin with the year."""
+FULL_WIDTH = {ord(character): ord(character) + 0xFEE0 for character in "0123456789/()"}
+"""ASCII characters -> those as wide as a Chinese one."""
+ARABIC = {ord(digit): 0x660 + int(digit) for digit in "0123456789"}
+"""Digits -> Arabic-Indic ones."""
 
 
 def judge(column: TimeColumn) -> str:
@@ -93,6 +98,27 @@ def days(form: str, first: str, number: int, step: int = 1) -> list[str]:
         (["104/01/31", "104/02/01"], []),
         (["2015. 01. 31.", "15.01.31", "31 Jan 2015"], []),
         (["3 days ago", "2 hours ago"], []),
+        (["1706659200123", "1588687728923"], [None]),
+        (["1706659200123456", "1706659200123456789"], [None]),
+        (["31/01/2024".translate(FULL_WIDTH)], ["%d/%m/%Y"]),
+        (["31/01/2024".translate(ARABIC)], ["%d/%m/%Y"]),
+        (["2024年1月31日(水)".translate(FULL_WIDTH)], ["%Y年%m月%d日"]),
+        (["2024년 1월 31일 15시", "2024년 2월 1일 9시"], ["%Y년 %m월 %d일 %H시"]),
+        (["January 3rd, 2024", "March 21st, 2024", "May 2nd, 2024"], ["%B %d, %Y"]),
+        (["3 Sept 2024", "21 Dec 2024"], ["%d %b %Y"]),
+        (["Wed Jan 31 10:15:00 UTC 2024"], ["%a %b %d %H:%M:%S UTC %Y"]),
+        (["2024-W05-3", "2024-W27-7"], ["%G-W%V-%u"]),
+        (["202401", "202412"], ["%Y%m"]),
+        (["012024", "122024"], ["%m%Y", "%m%d%y"]),
+        (["01/2024", "12/2024"], ["%m/%Y"]),
+        (["Jan 2024", "Dec 2024"], ["%b %Y"]),
+        (["2024년 1월", "2024년 12월"], ["%Y년 %m월"]),
+        (["2024013110", "2024120123"], [None, "%Y%m%d%H"]),
+        (days("%Y%m%d%H", "2024-01-31", 10), ["%Y%m%d%H"]),
+        (["202401311015 10:15"], []),
+        (["平成15年3月2日", "平成28年12月31日"], []),
+        (["R5.1.31", "R5.12.3"], []),
+        (["民國99年1月31日", "民國98年12月3日"], []),
     ],
     ids=str,
 )  # fmt: skip
@@ -151,8 +177,41 @@ def test_a_mixed_column_is_refused_or_told_with_counts():
 def test_a_time_of_day_alone_is_no_time():
     finding = time_readings.find(pa.array(["13:05", "14:10"]), NOW)
     assert finding.remark == (
-        "no format reads nearly all of its 2 different times: 2 are not read, such as '13:05'"
+        "no format reads nearly all of its 2 different times: 2 are not read, such as '13:05'; "
+        "a time of day has no date"
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "remark"),
+    [
+        (["2024-01-31 10:15 KST"], "the zone KST is not read, and the times are taken as UTC"),
+        (["31/01/2567"], "its years, such as 2567, seem to be of another calendar: "),
+        (["1445-05-17"], "its years, such as 1445, seem to be of another calendar: "),
+        (["15年3月21日"], "years of two digits before 年 may be those of an era"),
+    ],
+)
+def test_a_zone_by_name_and_another_calendar_are_told(written, remark):
+    finding = time_readings.find(pa.array(written), NOW)
+    assert remark in finding.remark
+    assert finding.is_doubtful
+
+
+@pytest.mark.parametrize(
+    ("written", "remark"),
+    [
+        (["45322", "45323.25"], "these may be day numbers of a spreadsheet: "),
+        (["1.70666E+12"], "a spreadsheet may have rounded these numbers: "),
+        (["令和5年1月31日"], "years of an era or of another calendar are not read: "),
+        (["112/01/31"], "years of an era or of another calendar are not read: "),
+        (["31. Januar 2024"], "months are read with English names or as numbers"),
+        (["3 мая 2024"], "months are read with English names or as numbers"),
+    ],
+)
+def test_a_column_that_is_not_read_has_a_hint(written, remark):
+    finding = time_readings.find(pa.array(written), NOW)
+    assert not finding.readings
+    assert remark in finding.remark
 
 
 def test_unusual_times_are_counted():

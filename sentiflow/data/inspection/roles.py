@@ -231,7 +231,7 @@ def _find_time(
         if column.date_fraction < _MIN_DATES and not column.rate_name("time"):
             continue
         written = read(column.name)
-        with_digits = pc.sum(pc.match_substring_regex(written, r"\d")).as_py() or 0
+        with_digits = pc.sum(pc.match_substring_regex(written, r"\p{Nd}")).as_py() or 0
         if with_digits < _MIN_DATES * max(1, column.num_filled):
             continue
         finding = time_readings.find(written)
@@ -241,10 +241,12 @@ def _find_time(
                 say("init", f"{brief(column.name)} has the time_format {form}: {finding.remark}")
             return column, finding
         reason = finding.remark
+        way_out = "If you know their format for strptime, set"
         if finding.readings:
-            choice = finding.describe_choice()
-            reason = f"{choice}. Set format.columns.time and format.time_format"
-        say("init", f"{brief(column.name)} is left out: {reason}")
+            reason = finding.describe_choice()
+            way_out = "Set"
+        way_out += " format.columns.time and format.time_format"
+        say("init", f"{brief(column.name)} is left out: {reason}. {way_out}")
     return None, None
 
 
