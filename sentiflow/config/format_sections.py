@@ -58,7 +58,7 @@ class FormatSettings(Settings):
     character."""
     time_format: str | None = None
     """``csv``: format of the time column for strptime, such as ``%d/%m/%Y %H:%M``. Default: ISO
-    8601 (``20240131`` is a date), or else seconds since 1970."""
+    8601 (``20240131`` is a date), or else seconds since 1970 (of 13 digits: milliseconds)."""
     encoding: Encoding = "utf-8"
     """Character encoding of the files: ``utf-8``, ``latin-1`` or ``cp1252``, or another name that
     Python has for one of them, such as ``latin1`` or ``windows-1252``. UTF-16 is recognized by its

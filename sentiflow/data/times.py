@@ -15,6 +15,8 @@ _SECONDS = r"^-?[0-9]{1,11}(\.[0-9]+)?$"
 _FINER = r"^([1-9][0-9]{9})(?:[0-9]{3}|[0-9]{6}|[0-9]{9})$"
 """Milliseconds, microseconds or nanoseconds since 1970, from September 2001 on. The first ten
 digits are the seconds."""
+_MIN_FINER = 13
+"""Minimum number of digits of such a number."""
 _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
 """Numbers that are doubtful as seconds since 1970, since they would be before March 1973. They may
 be the day numbers of a spreadsheet, or dates without separators such as ``31122024``."""
@@ -33,6 +35,8 @@ WEEKDAY = (
 """The day of the week in Korean, Japanese or Chinese, which no directive of strptime reads."""
 ORDINAL = r"(\d)(?:st|nd|rd|th|ST|ND|RD|TH)\b"
 """A day with the ending of an ordinal number, as in ``January 3rd``."""
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
+"""A digit of another script, such as an Arabic-Indic one."""
 _SIMPLER = (
     (WEEKDAY, ""),
     (ORDINAL, r"\1"),
@@ -84,7 +88,10 @@ def _parse_strings(written: pa.Array, time_format: str | None) -> pd.Series:
         return _parse_by_format(written, time_format)
     values = _strip(use_plain_characters(written))
     dates = _parse_iso(values)
-    return dates.where(dates.notna(), _parse_seconds(values))
+    is_left = dates.isna()
+    if is_left.any():
+        dates = dates.where(~is_left, _parse_seconds(values[is_left]))
+    return dates
 
 
 def _strip(values: pa.Array) -> pd.Series:
@@ -102,7 +109,9 @@ def _parse_iso(written: pd.Series) -> pd.Series:
 
 def _parse_seconds(written: pd.Series) -> pd.Series:
     """Convert seconds since 1970, or finer units, to times; others become missing."""
-    seconds = written.str.replace(_FINER, r"\1", regex=True)
+    seconds = written
+    if (written.str.len() >= _MIN_FINER).any():
+        seconds = written.str.replace(_FINER, r"\1", regex=True)
     numbers = pd.to_numeric(seconds.where(seconds.str.match(_SECONDS)), errors="coerce")
     return pd.to_datetime(numbers, unit="s", errors="coerce", utc=True)
 
@@ -131,6 +140,8 @@ def use_plain_characters(written: pa.Array) -> pa.Array:
         >>> print(use_plain_characters(pa.array(["\uff11\uff0f\uff12"]))[0].as_py())
         1/2
     """
+    if pc.all(pc.string_is_ascii(written)).as_py():
+        return written
     # Arrow's utf8_normalize takes Korean syllables apart
     return pa.array([_write_plainly(text) for text in written.to_pylist()], pa.string())
 
@@ -140,7 +151,7 @@ def _write_plainly(text: str) -> str:
     if text.isascii():
         return text
     normal = unicodedata.normalize("NFKC", text)
-    return re.sub(r"\d", lambda digit: str(int(digit.group())), normal)
+    return _OTHER_DIGIT.sub(lambda digit: str(int(digit.group())), normal)
 
 
 def simplify(written: pa.Array) -> pa.Array:
