@@ -3,12 +3,16 @@
 Cohen's kappa (J. Cohen, "A coefficient of agreement for nominal scales", Educational and
 Psychological Measurement 20, 1960) compares the agreement with the agreement by chance. Its
 standard error is by J. L. Fleiss, J. Cohen and B. S. Everitt, "Large sample standard errors of
-kappa and weighted kappa", Psychological Bulletin 72 (1969).
+kappa and weighted kappa", Psychological Bulletin 72 (1969). It is 0 if all rows agree, and too
+small if few do not. So the interval of kappa also holds the kappas of the exact interval of the
+agreement (Clopper and Pearson 1934).
 """
 
 from typing import NamedTuple
 
 import numpy as np
+
+from sentiflow.metrics.intervals import share_interval
 
 _QUANTILE = 1.959964
 """Quantile of the normal distribution for a 95% interval."""
@@ -29,6 +33,9 @@ class Agreement(NamedTuple):
     ceiling: float
     """The highest accuracy that a model can be expected to show on the labels of one annotator: the
     accuracy of an annotator, see :func:`find_ceiling`."""
+    ceiling_low: float
+    """Lower bound of the 95% interval of the ceiling."""
+    ceiling_high: float
 
 
 def measure(first: np.ndarray, second: np.ndarray, num_classes: int) -> Agreement:
@@ -55,12 +62,15 @@ def measure(first: np.ndarray, second: np.ndarray, num_classes: int) -> Agreemen
     of_first = table.sum(axis=1)
     of_second = table.sum(axis=0)
     by_chance = float(of_first @ of_second)
+    least, most = share_interval(int(np.trace(cells.reshape(table.shape))), num_rows)
     kappa = low = high = float("nan")
     if by_chance < 1:
         kappa = (agreement - by_chance) / (1 - by_chance)
         reach = _QUANTILE * _find_error(table, kappa, by_chance) / np.sqrt(num_rows)
-        low = max(kappa - reach, -1)
-        high = max(kappa, min(kappa + reach, 1))
+        low = min(kappa - reach, (least - by_chance) / (1 - by_chance))
+        high = max(kappa + reach, (most - by_chance) / (1 - by_chance))
+        low = max(low, -1)
+        high = max(kappa, min(high, 1))
     return Agreement(
         rows=num_rows,
         agreement=agreement,
@@ -68,6 +78,8 @@ def measure(first: np.ndarray, second: np.ndarray, num_classes: int) -> Agreemen
         low=float(low),
         high=float(high),
         ceiling=find_ceiling(agreement, num_classes),
+        ceiling_low=find_ceiling(least, num_classes),
+        ceiling_high=find_ceiling(most, num_classes),
     )
 
 
