@@ -173,6 +173,7 @@ def _draw_sample(
     from sentiflow.storage import filesystem
 
     with sample_log.hold(resolved):
+        earlier = sample_log.read(resolved).paths
         table, classes = next_draw.draw_rows(resolved, num_rows)
         filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
         sample_log.record(resolved, table, path=uri)
@@ -186,8 +187,15 @@ def _draw_sample(
     patterns = resolved.trends.labels
     if any(input_files.matches(uri, pattern) for pattern in patterns):
         typer.echo(f"  sentiflow trends {config} --overwrite")
-    else:
-        typer.echo(f"  sentiflow trends {config} trends.labels={output} --overwrite")
+        return
+    if not patterns:
+        patterns = tuple(path for path in earlier if path != uri and filesystem.exists(path))
+    value = str(output)
+    if patterns:
+        names = [*map(display_uri, patterns), value]
+        value = f"[{','.join(names)}]"
+    command = ["sentiflow", "trends", str(config), f"trends.labels={value}", "--overwrite"]
+    typer.echo(f"  {shlex.join(command)}")
 
 
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:

@@ -27,10 +27,10 @@ _UNKNOWN_ERROR = 0.5 / 1.96
 
 
 def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Shares:
-    """Bound the shares of a minor stratum by 0 and 1 if it has too few labels to correct them.
+    """Bound the shares of a minor stratum by 0 and 1 if it has too few labels for an interval.
 
-    Its share is the mean probability. So it makes the interval of all rows wider by its part of the
-    rows, in place of leaving all rows uncorrected.
+    So it makes the interval of all rows wider by its part of the rows, in place of leaving all rows
+    without one. If it has too few labels to correct its share, this is the mean probability.
 
     Args:
         sums: Sums of G groups of the stratum.
@@ -38,7 +38,8 @@ def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Sh
         is_minor: ``(G,)``, whether each may be bounded. The method of a bounded group is
             ``UNLABELLED``.
     """
-    is_bounded = ((found.method == UNCORRECTED) & is_minor)[:, None]
+    is_uncorrected = ((found.method == UNCORRECTED) & is_minor)[:, None]
+    is_bounded = is_uncorrected | ((found.method == UNBOUNDED) & is_minor)[:, None]
     population = np.maximum(sums["population"].to_numpy(), 1)
     mean = sums["p"].to_numpy() / population
     every = np.ones_like(mean)
@@ -47,10 +48,10 @@ def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Sh
     return replace(
         found,
         method=np.where(is_bounded[:, 0], UNLABELLED, found.method),
-        share=np.where(is_bounded, of_all.share, found.share),
+        share=np.where(is_uncorrected, of_all.share, found.share),
         low=np.where(is_bounded, of_all.low, found.low),
         high=np.where(is_bounded, of_all.high, found.high),
-        compared=np.where(is_bounded, of_all.share, found.compared),
+        compared=np.where(is_uncorrected, of_all.share, found.compared),
         error=np.where(is_bounded, _UNKNOWN_ERROR * np.sqrt(of_all.variance), found.error),
     )
 

@@ -32,11 +32,11 @@ class Breakdown:
     """Whether one of its columns is not a time."""
     table: pd.DataFrame
     """A row for each class and group, with the columns of ``table.COLUMNS`` except ``by``, and
-    four more: ``share``, the corrected share or, if there is none, the share of predicted labels;
+    five more: ``share``, the corrected share or, if there is none, the share of predicted labels;
     ``compared``, the share by which groups are compared; ``error``, the standard error of
-    ``compared``; and ``is_comparable``, whether the group may be compared. ``group`` holds the
-    values of columns that are not times, ``period`` the beginnings of periods in
-    ``trends.time_zone``."""
+    ``compared``; ``measured``, the number of labels that measure the error; and ``is_comparable``,
+    whether the group may be compared. ``group`` holds the values of columns that are not times,
+    ``period`` the beginnings of periods in ``trends.time_zone``."""
     other: pd.DataFrame | None = None
     """All rows outside the ``MAX_SHOWN`` largest groups as one group, a row for each class; None
     for groups by time, or if there are no more groups."""
@@ -216,6 +216,7 @@ def _to_table(
             "high": found.high[:, code],
             "compared": found.compared[:, code],
             "error": found.error[:, code],
+            "measured": found.measured.astype(np.int64),
             "p_adjusted": p_adjusted[:, code],
             "is_comparable": found.is_comparable,
         }

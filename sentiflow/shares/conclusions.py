@@ -156,7 +156,11 @@ def _describe_highest(lines: pd.DataFrame, by: str, num_left_out: int) -> Conclu
 def _find_reservation(line: pd.Series) -> str:
     """Return why nothing is claimed about a period; empty if there is no such reason."""
     if not line["is_comparable"]:
-        return f"it has fewer than {BELOW_MINIMUM} that measure the error"
+        measure = "measures" if line["measured"] == 1 else "measure"
+        return (
+            f"{line['measured']:,} of its {line['rows']:,} texts {measure} the error of the model "
+            f"(at least {MINIMUM} are needed)"
+        )
     if tells_nothing(line):
         return "its labels are too few to tell"
     return ""

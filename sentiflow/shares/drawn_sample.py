@@ -144,3 +144,23 @@ def describe_uncovered(
             "and are estimated with the error on other rows"
         )
     return notes
+
+
+def describe_absent(drawn: draws.Drawn, history: draws.History, named: np.ndarray) -> list[str]:
+    """Say which draws have no row in the files; no line if none.
+
+    Args:
+        drawn: The rows of the draws.
+        history: The draws.
+        named: Numbers of all rows in the files.
+    """
+    is_named = np.isin(drawn.rows["row_id"], named)
+    present = set(drawn.rows["draw"][is_named])
+    absent = [draw for number, draw in enumerate(history) if number not in present]
+    if not absent:
+        return []
+    names = " and ".join(draws.write_history((draw,)) for draw in absent)
+    return [
+        f"trends.labels has no row of an earlier draw ({names}): if its rows are labelled, name "
+        "its file, too"
+    ]

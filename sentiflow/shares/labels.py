@@ -22,6 +22,12 @@ from sentiflow.shares.drawn_sample import DrawnSample
 from sentiflow.shares.written_labels import NO_LABEL, SECOND
 from sentiflow.storage.uris import display_uri
 
+_NOT_DRAWN = (
+    "trends.labels does not say that --sample drew its rows (column sample), so they count as if "
+    "each text had had the same chance to be labelled"
+)
+"""Note on files that name no draw."""
+
 
 @dataclass(frozen=True)
 class Labels:
@@ -76,13 +82,14 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     found = _compare_annotators(labelled, len(classes))
     if found:
         of_agreement.append(_describe_agreement(found))
+    of_agreement += _describe_second(labelled)
     table = labelled.set_index("row_id")[["label"]]
     if not history:
         return Labels(
             table=table.assign(weight=1.0),
             sample=None,
             agreement=found,
-            notes=_describe_missing(written.num_missing) + of_agreement,
+            notes=[*_describe_missing(written.num_missing), *of_agreement, _NOT_DRAWN],
         )
 
     for draw in history:
@@ -100,6 +107,7 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     notes = drawn_sample.describe_skipped(sample, table)
     notes += _describe_missing(written.num_missing - num_skipped_in_files)
     notes += drawn_sample.describe_uncovered(drawn, sample, history)
+    notes += drawn_sample.describe_absent(drawn, history, written.row_ids)
     notes += _describe_outside(table, len(labelled), history)
     return Labels(table=table, sample=sample, agreement=found, notes=notes + of_agreement)
 
@@ -133,6 +141,14 @@ def _compare_annotators(labelled: pd.DataFrame, num_classes: int) -> agreement.A
     return agreement.measure(first, both[SECOND].to_numpy(), num_classes)
 
 
+def _describe_second(labelled: pd.DataFrame) -> list[str]:
+    """Say how many labels are by the second annotator alone; no line if none."""
+    num_second = int((~labelled["both"] & (labelled[SECOND] >= 0)).sum())
+    if not num_second:
+        return []
+    return [f"{num_second:,} of {len(labelled):,} labels are by the second annotator alone"]
+
+
 def _describe_agreement(found: agreement.Agreement) -> str:
     """Say how far two annotators agree, and what it means."""
     kappa = "no kappa, as all rows have one label"
@@ -140,9 +156,10 @@ def _describe_agreement(found: agreement.Agreement) -> str:
         kappa = f"kappa {found.kappa:.2f}, 95% interval {found.low:.2f} to {found.high:.2f}"
     return (
         f"two annotators agree in {found.agreement:.1%} of {found.rows:,} rows ({kappa}): if they "
-        f"err independently, {1 - found.ceiling:.1%} of the labels are wrong, and no model can "
-        f"show more than {found.ceiling:.1%} accuracy on them; intervals do not allow for wrong "
-        "labels"
+        f"err equally often and independently, {1 - found.ceiling:.1%} of the labels are wrong "
+        f"(95% interval {1 - found.ceiling_high:.1%} to {1 - found.ceiling_low:.1%}), and no model "
+        f"can show more than {found.ceiling:.1%} accuracy on them; intervals of shares do not "
+        "allow for wrong labels"
     )
 
 

@@ -43,6 +43,8 @@ class Section:
     """The share in all rows, which the page marks; 0 if the page marks nothing."""
     is_open: bool = True
     """Whether the table is shown at once."""
+    is_by_time: bool = False
+    """Whether its lines are periods, or periods of groups."""
 
     @property
     def axis(self) -> Axis:
@@ -138,6 +140,7 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
         num_left_out=num_left_out,
         reference=reference,
         is_open=len(shown) <= MAX_OPEN or not item.is_by_both,
+        is_by_time=bool(item.unit),
     )
 
 

@@ -77,8 +77,11 @@ def check_columns(
             hint="name the column in score.keep_columns, and score again",
         )
     types = scored.get("kept_types", {})
+    columns = lineage.format_of(scored).columns
+    written_time = columns.time if columns else None
     for column, unit in settings.keys:
-        if not unit and types.get(column, "").startswith(("timestamp", "date")):
+        is_time = types.get(column, "").startswith(("timestamp", "date"))
+        if not unit and (is_time or column == written_time):
             raise UserError(
                 f"{setting}: {column} is a time", hint=f"name a unit, such as {column}:week"
             )

@@ -29,6 +29,8 @@ class LoggedDraws(NamedTuple):
     history: draws.History
     row_ids: list[int]
     """All rows that were drawn."""
+    paths: list[str]
+    """The files of the draws, where they were written."""
 
 
 def find_folder(config: Config) -> str:
@@ -56,17 +58,19 @@ def read(config: Config) -> LoggedDraws:
     folder = find_folder(config)
     history: draws.History = ()
     row_ids: list[int] = []
+    paths: list[str] = []
     for name in _list_files(folder):
         uri = join(folder, name)
-        found, of_draw = _read_file(uri)
-        if not draws.is_before(history, found):
+        found = _read_file(uri)
+        if not draws.is_before(history, found.history):
             raise UserError(
                 f"{display_uri(uri)} does not follow the draws before it",
                 hint="delete the files of draws that do not count, the last ones first",
             )
-        history = found
-        row_ids += of_draw
-    return LoggedDraws(history, row_ids)
+        history = found.history
+        row_ids += found.row_ids
+        paths += found.paths
+    return LoggedDraws(history, row_ids, paths)
 
 
 def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
@@ -96,8 +100,8 @@ def _list_files(folder: str) -> list[str]:
     return sorted(name for name in names if name.startswith("draw-") and name.endswith(".json"))
 
 
-def _read_file(uri: str) -> tuple[draws.History, list[int]]:
-    """Read the history of a draw, and its rows.
+def _read_file(uri: str) -> LoggedDraws:
+    """Read a draw: the draws up to it, its rows and its file.
 
     Raises:
         UserError: The file is damaged.
@@ -106,6 +110,7 @@ def _read_file(uri: str) -> tuple[draws.History, list[int]]:
         content = json.loads(filesystem.read_bytes(uri))
         history = draws.read_history(content["sample"])
         row_ids = [int(row_id) for row_id in content["row_ids"]]
+        path = str(content["file"])
     except (ValueError, KeyError, TypeError):
         history = None
     if not history:
@@ -113,4 +118,4 @@ def _read_file(uri: str) -> tuple[draws.History, list[int]]:
             f"{display_uri(uri)} is no draw of sentiflow trends --sample",
             hint="restore it, or delete it if its file of labels is lost",
         )
-    return history, row_ids
+    return LoggedDraws(history, row_ids, [path])

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from sentiflow.config.class_names import BINARY
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, times
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import share_changes, shares
@@ -108,7 +108,8 @@ def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
         notes += _describe_models(breakdowns, classes[0])
     # Each column is a sum for one class.
     totals = sums.table.sum().groupby(level=0).sum()
-    notes += _describe_seen(sums)
+    if (breakdowns[0].table["method"] != shares.UNCORRECTED).any():
+        notes += _describe_seen(sums)
     if totals["labelled"] and not finder.is_known:
         notes.append("it is unknown whether the model was trained on some labelled rows")
     return ShareTable(
@@ -247,16 +248,24 @@ def _describe_models(breakdowns: list[Breakdown], name: str) -> list[str]:
 
 
 def _note_gaps(settings: TrendsSettings, breakdowns: list[Breakdown]) -> list[str]:
-    """Say how many rows are in no period."""
-    num_rows = {}
-    for item in breakdowns:
-        first_class = item.table["class"][0]
-        num_rows[item.by] = int(item.of(first_class)["rows"].sum())
+    """Say how many rows are in no period, and how many are in periods of the future."""
+    lines = {item.by: item.of(item.table["class"][0]) for item in breakdowns}
+    num_rows = lines[ALL]["rows"].sum()
+    future = times.first_future().replace(tzinfo=None)
     notes = []
     for by, (column, unit) in zip(settings.by, settings.keys, strict=True):
-        num_missing = num_rows[ALL] - num_rows.get(by, 0)
-        if unit and num_missing:
+        if not unit:
+            continue
+        periods = lines.get(by, lines[ALL][:0])  # none if all rows lack a time
+        num_missing = num_rows - periods["rows"].sum()
+        if num_missing:
             notes.append(f"{num_missing:,} rows have no time in {column} and are in no period")
+        of_future = periods[periods["period"] > future]
+        if len(of_future):
+            notes.append(
+                f"{of_future['rows'].sum():,} rows are in periods of the future by {column}, the "
+                f"last one of {of_future['period'].max():%Y-%m-%d}: check these times"
+            )
     return notes
 
 
@@ -269,15 +278,15 @@ def _note_methods(breakdowns: list[Breakdown]) -> list[str]:
         if num_unbounded:
             coarser = "a longer unit of time" if item.unit else "a column with fewer values"
             notes.append(
-                f"{item.by}: too few labels for groups: {num_unbounded:,} of {len(method):,} have "
-                "no interval, because fewer than two labels in a labelled group do not tell how "
-                f"much the groups differ; label more rows, or name {coarser}"
+                f"by {item.by}: too few labels for groups: {num_unbounded:,} of {len(method):,} "
+                "have no interval, because fewer than two labels in a labelled group do not tell "
+                f"how much the groups differ; label more rows, or name {coarser}"
             )
         num_predicted = int((method == shares.PREDICTED).sum())
         if num_predicted:
             notes.append(
-                f"{item.by}: on the labelled texts the share of predicted labels is nearer to the "
-                f"groups' shares than the corrected share, so {num_predicted:,} of "
+                f"by {item.by}: on the labelled texts the share of predicted labels is nearer to "
+                f"the groups' shares than the corrected share, so {num_predicted:,} of "
                 f"{len(method):,} groups have it (predicted)"
             )
     return notes

@@ -50,7 +50,7 @@ def test_a_sample_is_drawn_labelled_and_corrects_the_shares(place):
         "300 rows to label: to_label.csv",
         "They are not in earlier draws: name the files of all draws in trends.labels.",
         "Write negative, positive or neutral in the column label, then:",
-        "  sentiflow trends air.yaml trends.labels=to_label.csv --overwrite",
+        "  sentiflow trends air.yaml 'trends.labels=[x.csv,to_label.csv]' --overwrite",
     ]
     table = pd.read_csv("to_label.csv")
     assert set(table["sample"]) == {"300 of 3,000 rows by airline, after 5 of 3,000"}

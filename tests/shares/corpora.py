@@ -49,10 +49,13 @@ def draw(num_rows, *, seed=3, num_days=10):
     return pa.table(columns), truth
 
 
-def score(folder, table, label=None, *, rows_per_file=4000, keep=(), rows_of=None, **inputs):
+def score(
+    folder, table, label=None, *, rows_per_file=4000, keep=(), rows_of=None, form=None, **inputs
+):
     """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory.
 
-    ``rows_of`` has the number of rows of each version, one after the other.
+    ``rows_of`` has the number of rows of each version, one after the other; ``form`` is the format
+    of the input files.
     """
     uri, files = str(folder / "scored"), []
     label = np.full(len(table), -1) if label is None else label
@@ -67,7 +70,7 @@ def score(folder, table, label=None, *, rows_per_file=4000, keep=(), rows_of=Non
     model = {"uri": "/gone", "fingerprint": "c0ffee", "training": None, "settings": MODEL}
     item = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
     corpus = {"fingerprint": "c5f0", "files": [item]}
-    described = {"text_column": "text", "keep_columns": kept, "format": {}}
+    described = {"text_column": "text", "keep_columns": kept, "format": form or {}}
     inputs = {"model": model, "corpus": corpus} | inputs
     spec = OutputSpec("score", uri, described, inputs)
     types = {name: str(table.schema.field(name).type) for name in kept}

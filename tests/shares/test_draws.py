@@ -155,6 +155,19 @@ def test_a_draw_without_labels_gives_its_rows_to_no_other_draw(tmp_path, corpus)
     )
 
 
+def test_a_draw_that_no_file_has_is_told(tmp_path, corpus):
+    whole, truth = corpus
+    score(tmp_path, whole)
+    _, one = draw_file(tmp_path, 300, truth, name="one")
+    _, two = draw_file(tmp_path, 100, truth, name="two")
+    (note,) = read(tmp_path, two).notes
+    assert note == (
+        "trends.labels has no row of an earlier draw (300 of 6,000 rows by airline): if its rows "
+        "are labelled, name its file, too"
+    )
+    assert not read(tmp_path, one, two).notes
+
+
 def test_draws_by_several_columns_follow_each_other(tmp_path, corpus):
     whole, truth = corpus
     score(tmp_path, whole)
@@ -296,6 +309,7 @@ def test_labels_of_two_annotators_are_compared(tmp_path, corpus):
     assert (found.agreement.rows, len(found.table)) == (99, 300)
     assert found.agreement.agreement == pytest.approx(89 / 99)
     assert found.notes[0].startswith("two annotators agree in 89.9% of 99 rows (kappa 0.8")
+    assert found.notes[1] == "1 of 300 labels are by the second annotator alone"
     assert found.table.loc[filled["row_id"][5], "label"] == truth[filled["row_id"][5]]
     assert measure(tmp_path, path).agreement == found.agreement
     filled.loc[7, "label_2"] = "x"

@@ -182,10 +182,10 @@ def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
         found = read(corpus[0], write(tmp_path, text))
         assert list(found.table["label"].sort_index().items()) == expected
         assert found.table["weight"].tolist() == [1, 1]
-        assert (found.is_drawn, found.notes) == (
-            False,
-            ["1 rows of trends.labels have no label yet"],
-        )
+        not_yet, no_sample = found.notes
+        assert not found.is_drawn
+        assert not_yet == "1 rows of trends.labels have no label yet"
+        assert no_sample.endswith("as if each text had had the same chance to be labelled")
 
 
 def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):

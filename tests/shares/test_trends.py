@@ -282,7 +282,7 @@ def test_any_number_of_groups_is_in_the_table_and_the_largest_are_on_the_page(tm
     assert len(lines) == 31
     assert lines[-1] == "other (4,010 groups)"
     assert set(lines[:30]) <= {str(one) for one in range(40)}
-    assert "4,010 more are in" in page
+    assert "4,010 more, with as many texts or fewer, are in" in page
     assert ", of 40 groups with at least 30 texts and 10 labels" in record["conclusions"][3][1]
 
 
@@ -344,8 +344,8 @@ def test_too_few_labels_for_groups_are_told(tmp_path):
     assert found[["low", "high", "p_adjusted"]].isna().all(axis=None)
     assert found["corrected_share"].notna().all()
     notes = "; ".join(record["notes"])
-    assert "brand: too few labels for groups: 2,000 of 2,000 have no interval" in notes
-    page = (tmp_path / "trends/trends.html").read_text().partition("By brand")[2]
+    assert "by brand: too few labels for groups: 2,000 of 2,000 have no interval" in notes
+    page = (tmp_path / "trends/trends.html").read_text().partition("<h2>By brand")[2]
     assert "too few labels for groups" in page
     assert "nan" not in page
     assert record["conclusions"][3][0] == "0 of 2,000"
@@ -498,12 +498,59 @@ def test_no_change_is_said_with_the_first_look(tmp_path):
     )
 
 
+def test_periods_of_the_future_are_told(tmp_path):
+    table, _ = draw(300)
+    created = table["created"].to_numpy().copy()
+    created[:40] = np.datetime64("2150-03-01T12:00:00", "us")
+    place = table.column_names.index("created")
+    score(tmp_path, table.set_column(place, "created", pa.array(created)))
+    record, _ = run(tmp_path, by="created:month")
+    assert record["notes"][-1] == (
+        "40 rows are in periods of the future by created, the last one of 2150-03-01: check these "
+        "times"
+    )
+    page = (tmp_path / "trends/trends.html").read_text()
+    assert "Shaded areas" not in page  # there are no intervals
+
+
 def test_too_few_labels_tell_no_change(tmp_path):
     score(tmp_path, *draw_days([0.2] * 10 + [0.9] * 10, labels=2))
     (line,) = find_periods(run(tmp_path, by="created:day")[0])
     assert line.endswith(
         "; too few labels to tell a change: 30 before it and 30 after it are the least"
     )
+
+
+def test_a_version_with_few_labels_a_day_leaves_the_intervals_of_the_other(tmp_path):
+    """As after a promotion: 15 labels of 15 days do not tell how much days differ."""
+    table, truth = draw(NUM_ROWS, num_days=30)
+    label = np.where(np.arange(NUM_ROWS) % 20 == 0, truth, -1)
+    old = NUM_ROWS * 19 // 20
+    day = pd.Series(table["created"].to_numpy())[old:]
+    label[old:] = -1
+    label[day.drop_duplicates().index[:15]] = truth[day.drop_duplicates().index[:15]]
+    score(tmp_path, table, label, rows_of={"1": old, "2": NUM_ROWS - old})
+    _, found = run(tmp_path, by="created:day")
+    days = found[(found["by"] == "created:day") & (found["class"] == "negative")]
+    assert days["method"].isin(["pooled", "corrected"]).mean() > 0.9
+    is_negative = pd.Series(truth == 0).groupby(table["created"].to_numpy()).mean()
+    is_hit = (days["low"].to_numpy() <= is_negative) & (is_negative <= days["high"].to_numpy())
+    assert is_hit.mean() > 0.9
+
+
+def test_the_column_of_times_needs_a_unit_where_it_is_text(tmp_path):
+    table, _ = draw(50)
+    written = pa.array(["15.08.11"] * 50)
+    table = table.set_column(table.column_names.index("created"), "created", written)
+    form = {
+        "kind": "csv",
+        "columns": {"text": "text", "time": "created"},
+        "time_format": "%y.%m.%d",
+    }
+    score(tmp_path, table, form=form)
+    with pytest.raises(UserError, match="created is a time: name a unit, such as created:week"):
+        run(tmp_path, by="created")
+    run(tmp_path, by="created:week")
 
 
 def test_a_new_version_without_labels_widens_the_interval_of_all_rows(tmp_path):
@@ -522,4 +569,4 @@ def test_a_new_version_without_labels_widens_the_interval_of_all_rows(tmp_path):
     assert whole.low < (truth == 0).mean() < whole.high
     assert "; too few to measure its error: any share among its rows" in " ".join(record["notes"])
     last = record["conclusions"][-1][1]
-    assert "but it has fewer than 30 texts or 10 labels that measure the error" in last
+    assert "but 0 of its 300 texts measure the error of the model (at least 30 texts and 10" in last
