@@ -1,7 +1,5 @@
 """Shares -> plots, as PNG on white."""
 
-import math
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -25,6 +23,13 @@ _WIDTH = 6.4
 """Width of a plot in inches."""
 _MAX_MARKED = 40
 """Maximum number of periods with markers at the points; more markers would hide the line."""
+_OFFSETS = {
+    "hour": pd.DateOffset(hours=1),
+    "day": pd.DateOffset(days=1),
+    "week": pd.DateOffset(weeks=1),
+    "month": pd.DateOffset(months=1),
+}
+"""Time from the beginning of a period to the next one, by unit."""
 
 
 def render(trends: ShareTable) -> dict[str, bytes]:
@@ -44,28 +49,58 @@ def render(trends: ShareTable) -> dict[str, bytes]:
 
 
 def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
-    """Draw lines with their intervals, and a gap where an interval tells nothing."""
+    """Draw lines with their intervals, and a gap where an interval tells nothing or no text is."""
     figure = Figure(figsize=(_WIDTH, 3.4))
     axes = figure.add_subplot(ylabel="Share of the texts")
     others = trends.whole.drop(focus).sort_values("share", ascending=False, kind="stable")
     # There are as many lines as colors: the class in focus, then the largest others.
     for name, color, style in zip([focus, *others.index], _COLORS, _STYLES, strict=False):
-        line = _hide_unknown(item.of(name))
+        line = _break_line(_hide_unknown(item.of(name)), item.unit)
         period = line["period"]
-        marker = "o" if len(line) <= _MAX_MARKED else ""
         axes.fill_between(period, line["low"], line["high"], color=color, alpha=0.15, linewidth=0)
         axes.plot(
-            period, line["share"], style, color=color, marker=marker, markersize=3, label=name
+            period,
+            line["share"],
+            style,
+            color=color,
+            marker="o",
+            markersize=3,
+            markevery=_choose_marked(line["share"]),
+            label=name,
         )
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
     periods = item.table["period"].drop_duplicates().sort_values()
-    max_ticks = 4 if item.unit == "hour" else 6
-    marked = periods[:: math.ceil(len(periods) / max_ticks)]
+    marked = _choose_ticks(periods, 4 if item.unit == "hour" else 6)
     axes.set_xticks(marked, [write_period(period, item.unit) for period in marked])
     axes.yaxis.set_major_formatter(format_percent)
     low, high = axes.get_ylim()
     axes.set_ylim(bottom=max(low, -0.01), top=min(high, 1.01))
     return figure
+
+
+def _break_line(lines: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Add a line of NaN after each period that no period with texts follows."""
+    lines = lines.sort_values("period")
+    following = lines["period"] + _OFFSETS[unit]
+    has_gap = lines["period"].shift(-1) > following
+    gaps = pd.DataFrame({"period": following[has_gap]})
+    return pd.concat([lines, gaps], ignore_index=True).sort_values("period", ignore_index=True)
+
+
+def _choose_marked(share: pd.Series) -> list[int]:
+    """Choose the points with markers: all of few, or those without a neighbor to draw a line to."""
+    is_drawn = share.notna()
+    if len(share) <= _MAX_MARKED:
+        return list(np.flatnonzero(is_drawn))
+    has_neighbor = is_drawn.shift(1, fill_value=False) | is_drawn.shift(-1, fill_value=False)
+    return list(np.flatnonzero(is_drawn & ~has_neighbor))
+
+
+def _choose_ticks(periods: pd.Series, max_ticks: int) -> pd.Series:
+    """Choose periods at about equal distances in time, among them the first and the last one."""
+    ideal = pd.date_range(periods.min(), periods.max(), periods=min(max_ticks, len(periods)))
+    places = np.searchsorted(periods.to_numpy(), ideal.to_numpy())
+    return periods.iloc[np.unique(places)]
 
 
 def _hide_unknown(lines: pd.DataFrame) -> pd.DataFrame:
