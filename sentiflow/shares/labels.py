@@ -23,8 +23,8 @@ from sentiflow.shares.written_labels import NO_LABEL, SECOND
 from sentiflow.storage.uris import display_uri
 
 _NOT_DRAWN = (
-    "trends.labels does not say that --sample drew its rows (column sample), so they count as if "
-    "each text had had the same chance to be labelled"
+    "the files of trends.labels do not say that --sample drew their rows (column sample), so these "
+    "count as if each text had had the same chance to be labelled"
 )
 """Note on files that name no draw."""
 
