@@ -212,7 +212,9 @@ def test_shares_from_whole_authors_hold_the_truth():
         found[cell] = measure_authors(500, num, **options)
     for cell in sorted(found, key=lambda cell: found[cell][1]):
         print("{:.3f} by row, {:.3f} by author, shown {:.3f}".format(*found[cell]), cell)
-    assert min(each[1] for each in found.values() if each[2] > 0.5) >= 0.92
+    for _, by_author, is_shown in found.values():
+        noise = 2 * np.sqrt(0.92 * 0.08 / (500 * max(is_shown, 0.5)))
+        assert is_shown <= 0.5 or by_author >= 0.92 - noise
 
 
 @pytest.mark.soak
