@@ -237,8 +237,11 @@ def _find_time(
         finding = time_readings.find(written)
         if len(finding.readings) == 1:
             if finding.remark:
-                form = finding.readings[0].name
-                say("init", f"{brief(column.name)} has the time_format {form}: {finding.remark}")
+                reading = finding.readings[0]
+                how = f"has the time_format {reading.name}"
+                if reading.form is None:
+                    how = "is read as ISO 8601 or seconds since 1970"
+                say("init", f"{brief(column.name)} {how}: {finding.remark}")
             return column, finding
         reason = finding.remark
         way_out = "If you know their format for strptime, set"
