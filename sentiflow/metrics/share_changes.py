@@ -15,37 +15,18 @@ period s before it, z is the difference between the mean share after s and the m
 divided by its standard error. Means are weighted by labels. The variance of the rows after s is at
 least the pooled variance of both sides, and likewise up to s.
 
-**Boundary.** The largest |z| over s is compared with a boundary for each look. It spends the 5% by
-number of labels (K. K. G. Lan and D. L. DeMets, "Discrete sequential boundaries for clinical
-trials", Biometrika 70, 1983, with labels as information): of N labels, the fraction ``spend`` of
-the 5% may have been used. The boundaries that do this come from a simulation of Brownian motion at
-the numbers of labels of these periods (``find_boundaries``), with the same seed each time. Like an
-asymptotic confidence sequence (I. Waudby-Smith et al., "Time-uniform central limit theory and
-asymptotic confidence sequences", Annals of Statistics 52, 2024) it relies on means of
-``MIN_LABELS`` labels and more being nearly normal. A look counts once the labels have grown by 3%
-since the look before that counted.
+**Boundary.** The largest |z| over s is compared with the boundary of the look.
+``metrics.look_boundaries`` says which looks count, and how the boundaries are found.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-LEVEL = 0.05
-"""Probability of any false claim: at any look, of any class."""
-_SPENT = 0.9 * LEVEL
-"""The part of it that the boundaries spend. The rest is for estimated variances and for means that
-are not quite normal."""
-MIN_LABELS = 30
-"""A change needs this many labels before it and after it."""
-_GROWTH = 1.03
-"""A look counts if there are this many times the labels of the last look that counted."""
-_NUM_PATHS = 20_000
-"""Brownian motions by which the boundaries are found."""
-_FOCUS_PART = 0.8
-"""Part of the level for the class that the page is about; the other classes share the rest."""
+from sentiflow.metrics import look_boundaries
+
 _MIN_ERRORS = 3
 """On each side, the variance is at least the variance with this number of errors of predictions:
 labels may show no error of an accurate model."""
@@ -171,81 +152,6 @@ class _Comparison(NamedTuple):
         return np.asarray((self.since - self.before) / self.error)
 
 
-def spend(labels: np.ndarray) -> np.ndarray:
-    """Return the fraction of the level that may be used up to some numbers of labels.
-
-    With j the doublings of twice ``MIN_LABELS``, j⁴ / (j⁴ + 10): half of it by 206 labels. It never
-    reaches 1, so a look at any later time has a level of its own.
-
-    Example:
-        >>> spend(np.array([60, 206, 300, 1560, 100_000])).round(3).tolist()
-        [0.0, 0.501, 0.744, 0.98, 0.999]
-    """
-    doublings = np.log2(np.maximum(labels / (2 * MIN_LABELS), 1))
-    return np.asarray(doublings**4 / (doublings**4 + 10))
-
-
-@lru_cache(maxsize=16)
-def find_boundaries(labels: tuple[float, ...]) -> np.ndarray:
-    """Find the boundary of |z| at each of some looks, for one test of the level ``_SPENT``.
-
-    At each look as many paths cross as the level allows that is spent up to it. The paths are
-    drawn look by look, so a later look does not change the boundaries of earlier ones.
-
-    Args:
-        labels: Labels up to each look, ascending; a change may be after each look but the last.
-
-    Returns:
-        A boundary for each look; infinite where no change can be claimed.
-
-    Example:
-        52 weeks of 6 labels: the first change can be claimed in week 12.
-
-        >>> boundaries = find_boundaries(tuple(6.0 * week for week in range(5, 53)))
-        >>> int(np.isfinite(boundaries).argmax()) + 5, bool(3.3 < boundaries[30] < 3.6)
-        (13, True)
-    """
-    random = np.random.default_rng(0)
-    total = np.array(labels)
-    step = np.sqrt(np.diff(total, prepend=0.0))
-    allowed = (_SPENT * _NUM_PATHS * spend(total)).astype(np.int64)
-    paths = np.zeros((len(total), _NUM_PATHS), np.float32)
-    path = np.zeros(_NUM_PATHS)
-    is_left = np.ones(_NUM_PATHS, bool)
-    boundaries = np.full(len(total), np.inf)
-    for look, size in enumerate(total):
-        path = path + step[look] * random.standard_normal(_NUM_PATHS)
-        paths[look] = path
-        num_before = int(np.searchsorted(total, size - MIN_LABELS, side="right"))
-        num_crossing = allowed[look] - (_NUM_PATHS - is_left.sum())
-        if num_before == 0 or num_crossing <= 0:
-            continue
-        largest = _find_largest(paths[:num_before], path, total[:num_before], size)
-        boundaries[look] = np.sort(largest[is_left])[-num_crossing - 1]
-        is_left &= largest <= boundaries[look]
-    return boundaries
-
-
-def _find_largest(
-    before: np.ndarray, path: np.ndarray, labels_before: np.ndarray, labels: float
-) -> np.ndarray:
-    """Return the largest |z| of each of P paths over the S possible changes.
-
-    Args:
-        before: ``(S, P)``, the paths at the changes.
-        path: ``(P,)``, the paths at the look.
-        labels_before: ``(S,)``, labels at the changes.
-        labels: Labels at the look.
-    """
-    largest = np.zeros(before.shape[1], np.float32)
-    for at_change, number in zip(before, labels_before, strict=True):
-        fraction = number / labels
-        scale = 1 / np.sqrt(labels * fraction * (1 - fraction))
-        gap = at_change - np.float32(fraction) * path.astype(np.float32)
-        np.maximum(largest, np.float32(scale) * np.abs(gap), out=largest)
-    return largest
-
-
 def find_changes(
     sums: pd.DataFrame,
     *,
@@ -290,15 +196,17 @@ def find_changes(
     order = np.argsort(period, kind="stable")
     of = {name: sums[name].to_numpy()[order] for name in sums.columns.unique(level=0)}
     ordered = _Sums(of, period[order], model[order])
-    ends, labels = _list_looks(_count_labels(ordered))
-    boundaries = find_boundaries(tuple(labels.tolist()))
-    raised = _raise(boundaries, num_classes=of["wy"].shape[1], focus=focus)
+    ends, labels = look_boundaries.list_looks(_count_labels(ordered))
+    boundaries = look_boundaries.find_boundaries(tuple(labels.tolist()))
+    raised = look_boundaries.raise_for_classes(
+        boundaries, num_classes=of["wy"].shape[1], focus=focus
+    )
     usable = np.flatnonzero(np.isfinite(boundaries))
     if not in_order:
         usable = usable[-1:]
     changes: dict[int, Change] = {}
-    for look in usable:
-        num_before = int(np.searchsorted(labels, labels[look] - MIN_LABELS, side="right"))
+    for look in usable.tolist():
+        num_before = look_boundaries.count_before(labels, look)
         spans = _measure_spans(ordered.up_to(int(ends[look])))
         found = _compare(spans, ends[:num_before])
         is_beyond = np.abs(found.z).max(axis=0) > raised[look]
@@ -347,21 +255,6 @@ def _describe(
     )
 
 
-def _raise(boundaries: np.ndarray, *, num_classes: int, focus: int) -> np.ndarray:
-    """Raise the boundaries of looks for several classes: ``(looks, C)``.
-
-    Two classes are one test, because their shares add up to 1. Of more classes, the focus has
-    ``_FOCUS_PART`` of the level, and the others share the rest. For a part f of the level, 2.5
-    ln(1 / f) is added to the square of the boundary. Tails of a normal distribution would need 2
-    ln(1 / f), and the largest of many |z| has a somewhat longer tail.
-    """
-    part = np.ones(num_classes)
-    if num_classes > 2:
-        part[:] = (1 - _FOCUS_PART) / (num_classes - 1)
-        part[focus] = _FOCUS_PART
-    return np.sqrt(boundaries[:, None] ** 2 - 2.5 * np.log(part))
-
-
 def _count_labels(sums: _Sums) -> np.ndarray:
     """Count the labels of each of K periods: as many as give the same variance without predictions.
 
@@ -369,27 +262,6 @@ def _count_labels(sums: _Sums) -> np.ndarray:
     """
     spans = _measure_spans(sums)
     return np.diff(spans.labels[:, 0], prepend=0.0)
-
-
-def _list_looks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """List the looks that count.
-
-    Args:
-        labels: Labels of each of K periods.
-
-    Returns:
-        The period of each look, and the labels up to it. The first has ``MIN_LABELS``, and each
-        next one ``_GROWTH`` times the labels of the last one.
-    """
-    total = labels.cumsum()
-    ends = []
-    needed = float(MIN_LABELS)
-    for number, so_far in enumerate(total.tolist()):
-        if so_far >= needed:
-            ends.append(number)
-            needed = so_far * _GROWTH
-    at = np.array(ends, np.int64)
-    return at, total[at]
 
 
 @np.errstate(invalid="ignore", divide="ignore")

@@ -12,8 +12,9 @@ import pandas as pd
 
 from sentiflow.config.class_names import set_apart
 from sentiflow.errors import MOST_LISTED
+from sentiflow.metrics.look_boundaries import MIN_LABELS
 from sentiflow.metrics.paired import SIGNIFICANCE, write_p
-from sentiflow.metrics.share_changes import MIN_LABELS, Change, Looks
+from sentiflow.metrics.share_changes import Change, Looks
 from sentiflow.metrics.share_comparison import compare_with_each
 from sentiflow.metrics.shares import COUNTED, MIN_COMPARED_LABELS, MIN_COMPARED_ROWS, UNCORRECTED
 from sentiflow.shares.breakdowns import Breakdown

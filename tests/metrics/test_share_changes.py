@@ -165,23 +165,6 @@ def test_labels_that_are_only_counted_are_exact():
     assert (ours.first, ours.before) == (theirs.first, pytest.approx(theirs.before))
 
 
-def test_the_boundary_keeps_its_level_for_any_labels_of_periods():
-    """5% of Brownian motions other than those that it was found by, in all looks together."""
-    rng = np.random.default_rng(1)
-    labels = np.concatenate([[31.0], rng.uniform(1, 40, 60)]).cumsum()
-    boundaries = share_changes.find_boundaries(tuple(labels.tolist()))
-    steps = np.sqrt(np.diff(labels, prepend=0))
-    paths = (rng.standard_normal((4000, len(labels))) * steps).cumsum(axis=1)
-    is_beyond = np.zeros(4000, bool)
-    for number, size in enumerate(labels):
-        part = labels[labels <= size - share_changes.MIN_LABELS] / size
-        gap = paths[:, : len(part)] - part * paths[:, [number]]
-        z = np.abs(gap) / np.sqrt(size * part * (1 - part))
-        is_beyond |= (z > boundaries[number]).any(axis=1)
-    spent = share_changes._SPENT * share_changes.spend(labels[-1])
-    assert abs(is_beyond.mean() - spent) < 0.011  # three standard errors
-
-
 GRID = [
     (0.96, "one side", 0.995), (0.99, "both", 0.995), ("moderate", 2.5, 0.0), ("moderate", 1.0, 0.0)
 ]  # fmt: skip
