@@ -1,26 +1,40 @@
 """Rows of a corpus, some of them labelled -> a sample to label, and sums by group.
 
-Rows are drawn for manual labels, and labelled rows are tested for being a random sample. Shares are
-estimated from the sums, see ``metrics.shares``.
+Rows are drawn for manual labels. Shares are estimated from the sums (``metrics.shares``).
+
+**Rows.** Some labelled rows are a *sample*: drawn at random, and not seen by the model. Other
+labels, such as training labels, say nothing about its errors: they are only *counted*. The sample
+stands for all rows except the counted ones, the *population*. A weight w is the inverse of the
+probability with which a row was drawn, or 1 if all rows have the same probability. y is 1 for rows
+of the class and 0 for others, and p is the probability of the class.
+
+**Sums.**
+
+- ``rows``, ``population``, ``labelled`` (rows of the sample), ``clusters`` of the sample,
+  ``square`` (of w²), ``w`` and ``ww`` (of w²) do not depend on the class: class 0 only.
+- ``predicted``: rows with this prediction. ``counted``: rows whose label, this class, is only
+  counted.
+- ``p`` and ``pp`` (of p²), over the population.
+- ``wy`` (of w y), ``wp``, ``wyp``, and ``wwy`` (of w² y), ``wwp``, ``wwyy``, ``wwyp``, ``wwpp``,
+  over the sample.
+- ``skipped`` (rows), ``skipped_w``, ``skipped_ww`` and ``skipped_wp`` (of w, w² and w p), only if
+  rows were skipped.
+
+**Clusters.** :func:`add_up` makes each row its own cluster, so ``clusters`` equals ``labelled``,
+``ww`` equals ``square``, and ``wwyy`` equals ``wwy``. :func:`join_clusters` replaces ``clusters``,
+and the sums that begin with ``ww``: they become sums over clusters.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import special
-
-from sentiflow.metrics.paired import adjust
 
 _DRAW_SALT = np.uint64(0x9E3779B97F4A7C15)
 """Added to row numbers before they are hashed, so that the random numbers differ from other hashes
 of row numbers. 2^64 / golden ratio. With another value another sample would be drawn."""
 _ORDER_SALT = np.uint64(0xC2B2AE3D27D4EB4F)
 """The same for the order of drawn rows, which must not depend on the numbers that drew them."""
-NUM_BINS = 50
-"""Bins of equal width, from 0 to 1, of the highest probability of a row."""
-_MIN_EXPECTED = 10
-"""Minimum expected rows of the sample in a pool of the chi-square test."""
 
 
 def rank_rows(inclusion_probability: np.ndarray, row_id: np.ndarray) -> np.ndarray:
@@ -114,98 +128,6 @@ def raise_chances(
     return np.maximum(before, np.minimum(relative * rate, 1))
 
 
-def count_cells(
-    prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
-    """Add up the weights of N rows by predicted class and bin of the highest probability.
-
-    Returns:
-        ``(C, NUM_BINS)``, for C classes.
-
-    Example:
-        Rows with a probability of 0.9 are in bin 45, counted from 0.
-
-        >>> probabilities = np.array([[0.9, 0.1], [0.25, 0.75], [0.9, 0.1]])
-        >>> cells = count_cells(np.array([0, 1, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
-        >>> cells[[0, 1], [45, 37]].tolist(), float(cells.sum())
-        ([3.0, 1.0], 4.0)
-    """
-    num_classes = probabilities.shape[1]
-    position = probabilities.max(axis=1) * NUM_BINS
-    bins = np.minimum(position, NUM_BINS - 1).astype(np.int64)
-    shape = (num_classes, NUM_BINS)
-    cells = np.ravel_multi_index((prediction, bins), shape)
-    return np.bincount(cells, weight, minlength=num_classes * NUM_BINS).reshape(shape)
-
-
-def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) -> np.ndarray:
-    """Test whether the predictions in a sample are distributed as in its population.
-
-    Two chi-square tests compare shares in the sample and in the population (K. Pearson,
-    Philosophical Magazine 50, 1900). The effective size takes the place of the number of rows
-    (J. N. K. Rao and A. J. Scott, Journal of the American Statistical Association 76, 1981), with
-    the correction for a finite population.
-
-    Args:
-        population: Result of :func:`count_cells` for all rows.
-        sample: Result of :func:`count_cells` for the sample, with its weights.
-        size: The effective size of the sample.
-
-    Returns:
-        The p-values of the predicted classes and of the probabilities, adjusted by Holm.
-
-    Example:
-        Half of 1,000,000 rows are predicted 0, and 60 of the 100 rows of a sample. Chi-square is
-        100 · (0.1² / 0.5 + 0.1² / 0.5) = 4 with one degree of freedom: p = 0.0455, times 2.
-
-        >>> population = np.zeros((2, NUM_BINS))
-        >>> population[:, 40] = 500_000
-        >>> sample = np.zeros((2, NUM_BINS))
-        >>> sample[:, 40] = 60, 40
-        >>> check_randomness(population, sample, 100).round(3).tolist()
-        [0.091, 1.0]
-    """
-    num_rows = population.sum()
-    # At least 1 / size, so that chi-square does not divide by 0 if all rows are in the sample.
-    finite_correction = max(1 - size / num_rows, 1 / size)
-    expected = population.sum(axis=1) / num_rows
-    observed = sample.sum(axis=1) / sample.sum()
-    largest_first = np.argsort(-expected, kind="stable")  # rare classes are neighbors, and pooled
-    of_classes = _test_shares(
-        expected[largest_first], observed[largest_first], size, finite_correction
-    )
-    expected = population.sum(axis=0) / num_rows
-    observed = sample.sum(axis=0) / sample.sum()
-    of_bins = _test_shares(expected, observed, size, finite_correction)
-    return np.array(adjust([of_classes, of_bins]))
-
-
-def _test_shares(
-    expected: np.ndarray, observed: np.ndarray, size: float, finite_correction: float
-) -> float:
-    """Test shares in a sample against shares in its population; return the p-value.
-
-    Neighboring categories are pooled: a new pool begins at every ``_MIN_EXPECTED`` expected rows,
-    and the last pool takes the rest.
-
-    Args:
-        expected: The shares of K categories in the population.
-        observed: Their shares in the sample.
-        size: The effective size of the sample.
-        finite_correction: The fraction of the population that is not in the sample, above 0.
-    """
-    rows_before = np.concatenate([[0.0], size * expected.cumsum()[:-1]])  # each category
-    last_pool = max(size // _MIN_EXPECTED - 1, 0)
-    pool = np.minimum(rows_before // _MIN_EXPECTED, last_pool).astype(np.int64)
-    expected = np.bincount(pool, expected)
-    observed = np.bincount(pool, observed)
-    is_used = expected > 0
-    gaps = (observed - expected)[is_used]
-    chi_square = (size / finite_correction * gaps**2 / expected[is_used]).sum()
-    degrees_of_freedom = max(is_used.sum() - 1, 1)
-    return float(special.chdtrc(degrees_of_freedom, chi_square))
-
-
 def add_up(
     keys: pd.DataFrame,
     *,
@@ -217,12 +139,6 @@ def add_up(
 ) -> pd.DataFrame:
     """Add up N rows by group, for C classes; :func:`merge` adds the sums of further rows.
 
-    Some labelled rows are a *sample*: drawn at random, and not seen by the model. Other labels,
-    such as training labels, say nothing about its errors: they are only *counted*. The sample
-    stands for all rows except the counted ones, the *population*. A weight w is the inverse of the
-    probability with which a row was drawn, or 1 if all rows have the same probability. y is 1 for
-    rows of the class and 0 for others, and p is the probability of the class.
-
     Args:
         keys: N rows; rows of a group have the same values.
         prediction: N positions among the C classes.
@@ -233,20 +149,8 @@ def add_up(
             annotator has left it out. Default: no row.
 
     Returns:
-        A row for each group, indexed by its keys. Columns are pairs of a sum and a class. Here each
-        row is its own cluster, so ``clusters`` equals ``labelled``, ``ww`` equals ``square``, and
-        ``wwyy`` equals ``wwy``; :func:`join_clusters` makes them differ.
-
-        - ``rows``, ``population``, ``labelled`` (rows of the sample), ``clusters`` of the sample,
-          ``square`` (of w²), ``w`` and ``ww`` (of w²) do not depend on the class: class 0 only.
-        - ``predicted``: rows with this prediction. ``counted``: rows whose label, this class, is
-          only counted.
-        - ``p`` and ``pp`` (of p²), over the population.
-        - ``wy`` (of w y), ``wp``, ``wyp``, and ``wwy`` (of w² y), ``wwp``, ``wwyy``, ``wwyp``,
-          ``wwpp``, over the sample. :func:`join_clusters` replaces ``clusters``, and the sums that
-          begin with ``ww``: they become sums over clusters.
-        - ``skipped`` (rows), ``skipped_w``, ``skipped_ww`` and ``skipped_wp`` (of w, w² and w p),
-          only if rows were skipped.
+        A row for each group, indexed by its keys. Columns are pairs of a sum, as the module names
+        them, and a class.
 
     Example:
         >>> sums = add_up(
@@ -264,25 +168,18 @@ def add_up(
     classes = np.arange(probabilities.shape[1])
     in_population = find_population(label, weight)[:, None]
     p = np.where(in_population, probabilities, 0.0)
-    sums_of_all_rows = _sum(
-        keys,
-        rows=np.ones_like(in_population),
-        population=in_population,
-        predicted=prediction[:, None] == classes,
-        p=p,
-        pp=p**2,
-    )
-    at = np.flatnonzero(label >= 0)
-    sums_of_labelled = _add_up_labelled(
-        keys.iloc[at],
-        y=label[at, None] == classes,
-        p=p[at],
-        w=weight[at, None].astype(np.float64),
-    )
-    parts = [sums_of_all_rows, sums_of_labelled]
+    is_predicted = prediction[:, None] == classes
+    parts = [_add_up_all(keys, in_population, is_predicted=is_predicted, p=p)]
+
+    labelled = np.flatnonzero(label >= 0)
+    y = label[labelled, None] == classes
+    w = weight[labelled, None].astype(np.float64)
+    parts.append(_add_up_labelled(keys.iloc[labelled], y=y, p=p[labelled], w=w))
+
     if is_skipped is not None and is_skipped.any():
-        at = np.flatnonzero(is_skipped)
-        parts.append(_add_up_skipped(keys.iloc[at], p=p[at], w=weight[at, None]))
+        skipped = np.flatnonzero(is_skipped)
+        w = weight[skipped, None]
+        parts.append(_add_up_skipped(keys.iloc[skipped], p=p[skipped], w=w))
     return merge(parts)
 
 
@@ -301,6 +198,26 @@ def find_population(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
         [True, False, True]
     """
     return (label < 0) | (weight > 0)
+
+
+def _add_up_all(
+    keys: pd.DataFrame, in_population: np.ndarray, *, is_predicted: np.ndarray, p: np.ndarray
+) -> pd.DataFrame:
+    """Add up all rows by group.
+
+    Shape: (N rows, C classes)
+        - in_population: ``(N, 1)``, bool.
+        - is_predicted: ``(N, C)``, bool.
+        - p: ``(N, C)``, 0 for rows outside the population.
+    """
+    return _sum(
+        keys,
+        rows=np.ones_like(in_population),
+        population=in_population,
+        predicted=is_predicted,
+        p=p,
+        pp=p**2,
+    )
 
 
 def _add_up_labelled(

@@ -87,7 +87,7 @@ class Estimates(NamedTuple):
 def measure(sums: pd.DataFrame) -> Samples:
     """Measure each sample by itself; means and variances are NaN where a sample is empty.
 
-    ``sampling.add_up`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
+    ``metrics.sampling`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
     """
     of = {name: sums[name].to_numpy() for name in sums.columns.unique(level=0)}
     total = of["population"]

@@ -9,7 +9,7 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import sampling
+from sentiflow.metrics import sample_randomness, sampling
 from sentiflow.shares import rows
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.randomness import CellCounts
@@ -111,4 +111,4 @@ def collect(
 
 
 def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:
-    return sampling.count_cells(batch.prediction, batch.probabilities, weight)
+    return sample_randomness.count_cells(batch.prediction, batch.probabilities, weight)

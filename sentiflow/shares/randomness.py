@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sentiflow.metrics import sampling
+from sentiflow.metrics import sample_randomness
 from sentiflow.metrics.paired import write_p
 
 _IMPROBABLE = 0.01
@@ -13,7 +13,7 @@ _IMPROBABLE = 0.01
 
 @dataclass
 class CellCounts:
-    """Rows by predicted class and probability: sums of ``sampling.count_cells`` over the batches.
+    """Rows by predicted class and probability: ``sample_randomness.count_cells`` of all batches.
 
     Shape:
         - population, sample: ``(C, NUM_BINS)``.
@@ -27,7 +27,7 @@ class CellCounts:
     @classmethod
     def zeros(cls, num_classes: int) -> "CellCounts":
         """Make the counts of no rows."""
-        shape = (num_classes, sampling.NUM_BINS)
+        shape = (num_classes, sample_randomness.NUM_BINS)
         return cls(population=np.zeros(shape), sample=np.zeros(shape))
 
 
@@ -42,7 +42,7 @@ def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ..
     Returns:
         One note on the larger difference, by predicted class or by probability; or none.
     """
-    p_values = sampling.check_randomness(counts.population, counts.sample, size)
+    p_values = sample_randomness.check_randomness(counts.population, counts.sample, size)
     if p_values.min() >= _IMPROBABLE:
         return []
     cells = np.stack([counts.population, counts.sample])
@@ -54,7 +54,7 @@ def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ..
         gaps = np.diff(of_bins, axis=0).cumsum()
         at = int(np.abs(gaps).argmax()) + 1
         of_all, of_sample = of_bins[:, at:].sum(axis=1)
-        what = f"have a probability of {at / sampling.NUM_BINS:.2f} or more"
+        what = f"have a probability of {at / sample_randomness.NUM_BINS:.2f} or more"
     else:
         of_classes = cells.sum(axis=2) / totals
         at = int(np.abs(of_classes[1] - of_classes[0]).argmax())

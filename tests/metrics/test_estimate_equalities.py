@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sentiflow.metrics import sampling, share_comparison, shares, strata
+from sentiflow.metrics import sample_randomness, sampling, share_comparison, shares, strata
 from sentiflow.metrics.shares import CORRECTED, COUNTED, POOLED, Shares
 
 NUMBERS = ("rows", "labelled", "predicted", "share", "low", "high", "error")
@@ -291,9 +291,11 @@ def test_groups_below_the_minimum_are_not_tested_and_do_not_count_for_holm():
 def test_a_sample_in_proportion_is_as_random_as_can_be(rows, part):
     prediction = rows["probabilities"].argmax(axis=1)
     ones = np.ones(len(prediction))
-    population = sampling.count_cells(prediction, rows["probabilities"], ones)
+    population = sample_randomness.count_cells(prediction, rows["probabilities"], ones)
     assert population.sum() == len(prediction)
-    p_values = sampling.check_randomness(population, population / part, len(prediction) / part)
+    p_values = sample_randomness.check_randomness(
+        population, population / part, len(prediction) / part
+    )
     assert p_values == pytest.approx([1, 1])
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sentiflow.metrics import sampling, shares, skipped_rows, strata
+from sentiflow.metrics import sample_randomness, sampling, shares, skipped_rows, strata
 
 NUM_ROWS = 20_000
 CLASSES = np.array([0.5, 0.3, 0.2])
@@ -214,13 +214,13 @@ def count_alarms(rows, population, probabilities):
     """Count the draws in which the rows of a population are said to be no random sample."""
     prediction = probabilities.argmax(axis=1)
     ones = np.ones(len(population))
-    of_all = sampling.count_cells(prediction[population], probabilities[population], ones)
+    of_all = sample_randomness.count_cells(prediction[population], probabilities[population], ones)
     alarms = 0
     for each in rows:
         chosen = each[np.isin(each, population)]
         ones = np.ones(len(chosen))
-        of_sample = sampling.count_cells(prediction[chosen], probabilities[chosen], ones)
-        alarms += sampling.check_randomness(of_all, of_sample, len(chosen)).min() < 0.01
+        of_sample = sample_randomness.count_cells(prediction[chosen], probabilities[chosen], ones)
+        alarms += sample_randomness.check_randomness(of_all, of_sample, len(chosen)).min() < 0.01
     return alarms / len(rows)
 
 
