@@ -66,13 +66,11 @@ class DrawnSample:
         if not part.any():
             return np.zeros(len(self.row_id))
         part = part / part.max()
-        chance = self.chances @ part
-        if part.min() < 1:
-            is_up_to_own = np.arange(len(self.sizes)) <= self.draw[:, None]
-            chance_so_far = (self.chances * is_up_to_own).sum(axis=1)
-            num_drawn = np.cumsum(self.sizes)[self.draw]
-            limit = part[self.draw] * chance_so_far / (2 * np.sqrt(num_drawn))
-            chance = np.maximum(chance, limit)
+        is_up_to_own = np.arange(len(self.sizes)) <= self.draw[:, None]
+        chance_so_far = (self.chances * is_up_to_own).sum(axis=1)
+        num_drawn = np.cumsum(self.sizes)[self.draw]
+        limit = part[self.draw] * chance_so_far / (2 * np.sqrt(num_drawn))
+        chance = np.maximum(self.chances @ part, limit)
         return np.divide(1, chance, out=np.zeros(len(chance)), where=is_usable)
 
 
@@ -126,7 +124,13 @@ def describe_skipped(sample: DrawnSample, table: pd.DataFrame) -> list[str]:
 def describe_uncovered(
     drawn: draws.Drawn, sample: DrawnSample, history: draws.History
 ) -> list[str]:
-    """Say how many rows the sample does not stand for, because no labelled draw could take them."""
+    """Say how many rows the sample does not stand for, because no labelled draw could take them.
+
+    Args:
+        drawn: The rows of the draws.
+        sample: Their rows up to the last label. There is one at least.
+        history: The draws.
+    """
     notes = []
     if drawn.num_new:
         notes.append(
@@ -147,7 +151,9 @@ def describe_uncovered(
 
 
 def describe_absent(drawn: draws.Drawn, history: draws.History, named: np.ndarray) -> list[str]:
-    """Say which draws have no row in the files; no line if none.
+    """Say which draws have no row in the files, labelled or not; no line if none.
+
+    Their files were not named. The last draw is not among them, as the files name it.
 
     Args:
         drawn: The rows of the draws.

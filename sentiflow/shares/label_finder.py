@@ -153,16 +153,14 @@ class LabelFinder:
 
 
 def _weigh(manual: labels.Labels, learned: np.ndarray) -> pd.Series:
-    """Weigh manual labels for a model that has learned some of them; by row number.
+    """Weigh manual labels for a model, which may have learned some of them; by row number.
 
-    A draw whose labels the model has learned gives no weight to the other draws.
+    If the rows were drawn, they are weighed as if the learned ones had not been: a draw whose
+    labels the model has learned adds nothing to the chance of a row to be in the sample.
     """
-    weight = manual.table["weight"]
     sample = manual.sample
     if sample is None:
-        return weight
+        return manual.table["weight"]
     is_learned = np.isin(sample.row_id, learned)
-    if not is_learned.any():
-        return weight
     weights = pd.Series(sample.weigh(~is_learned), sample.row_id)
-    return weights.reindex(weight.index).fillna(0)
+    return weights.reindex(manual.table.index).fillna(0)

@@ -19,7 +19,7 @@ from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import agreement
 from sentiflow.shares import drawn_sample, draws, rows, written_labels
 from sentiflow.shares.drawn_sample import DrawnSample
-from sentiflow.shares.written_labels import NO_LABEL, SECOND
+from sentiflow.shares.written_labels import NO_LABEL, SECOND, WrittenLabels
 from sentiflow.storage.uris import display_uri
 
 _NOT_DRAWN = (
@@ -44,11 +44,6 @@ class Labels:
     """Of two annotators; None if there is only one."""
     notes: list[str]
     """What a reader should know about the labels."""
-
-    @property
-    def is_drawn(self) -> bool:
-        """Say whether ``--sample`` drew the rows; otherwise they were chosen in another way."""
-        return self.sample is not None
 
     @property
     def num_labelled(self) -> int:
@@ -78,20 +73,19 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     if not len(labelled):
         hint = f"write {name_any(classes)} in column label"
         raise UserError(f"{name} has no label", hint=hint)
-    of_agreement = []
+    of_annotators = []
     found = _compare_annotators(labelled, len(classes))
     if found:
-        of_agreement.append(_describe_agreement(found))
-    of_agreement += _describe_second(labelled)
+        of_annotators.append(_describe_agreement(found))
+    of_annotators += _describe_second(labelled)
     table = labelled.set_index("row_id")[["label"]]
     if not history:
         return Labels(
             table=table.assign(weight=1.0),
             sample=None,
             agreement=found,
-            notes=[*_describe_missing(written.num_missing), *of_agreement, _NOT_DRAWN],
+            notes=[*_describe_missing(written.num_missing), *of_annotators, _NOT_DRAWN],
         )
-
     for draw in history:
         by = (draw.by,) if draw.by else ()
         grouping = settings.model_copy(update={"by": by})
@@ -100,16 +94,45 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
     drawn = draws.replay(without_groups, scored, uri, history, written.row_ids)
     has_order = written_labels.find_orders(written.histories, len(history))
     sample = drawn_sample.find_reached(drawn, table.index, has_order)
-    weight = pd.Series(sample.weigh(np.ones(len(sample.row_id), bool)), sample.row_id)
-    table = _add_weights(table, weight)
+    table = _add_weights(table, sample)
+    return Labels(
+        table=table,
+        sample=sample,
+        agreement=found,
+        notes=_describe_sample(written, drawn, sample, history, table) + of_annotators,
+    )
+
+
+def _describe_sample(
+    written: WrittenLabels,
+    drawn: draws.Drawn,
+    sample: DrawnSample,
+    history: draws.History,
+    table: pd.DataFrame,
+) -> list[str]:
+    """Say which rows are not in the sample, and which it does not stand for.
+
+    Args:
+        written: What the files have.
+        drawn: The rows of the draws.
+        sample: The rows that an annotator has reached.
+        history: The draws.
+        table: Rows as in ``Labels.table``.
+
+    Raises:
+        UserError: Too many labelled rows are not in the sample.
+    """
+    # First, as it refuses files of another corpus. A sample without any row has nothing to tell.
+    outside = _describe_outside(table, len(written.labelled), history)
     skipped = table.index[table["label"] < 0]
     num_skipped_in_files = int(np.isin(skipped, written.row_ids).sum())
-    notes = drawn_sample.describe_skipped(sample, table)
-    notes += _describe_missing(written.num_missing - num_skipped_in_files)
-    notes += drawn_sample.describe_uncovered(drawn, sample, history)
-    notes += drawn_sample.describe_absent(drawn, history, written.row_ids)
-    notes += _describe_outside(table, len(labelled), history)
-    return Labels(table=table, sample=sample, agreement=found, notes=notes + of_agreement)
+    return [
+        *drawn_sample.describe_skipped(sample, table),
+        *_describe_missing(written.num_missing - num_skipped_in_files),
+        *drawn_sample.describe_uncovered(drawn, sample, history),
+        *drawn_sample.describe_absent(drawn, history, written.row_ids),
+        *outside,
+    ]
 
 
 def _describe_missing(num_missing: int) -> list[str]:
@@ -119,13 +142,15 @@ def _describe_missing(num_missing: int) -> list[str]:
     return [f"{num_missing:,} rows of trends.labels have no label yet"]
 
 
-def _add_weights(table: pd.DataFrame, weight: pd.Series) -> pd.DataFrame:
-    """Add the weights of the sample, and its rows that were skipped.
+def _add_weights(table: pd.DataFrame, sample: DrawnSample) -> pd.DataFrame:
+    """Add the weights of a sample, and its rows that were skipped.
 
     Args:
         table: ``label`` of the labelled rows, by ``row_id``.
-        weight: The weights of the rows that were reached.
+        sample: The rows that an annotator has reached.
     """
+    every = np.ones(len(sample.row_id), bool)
+    weight = pd.Series(sample.weigh(every), sample.row_id)
     skipped = weight.index.difference(table.index)
     of_skipped = pd.DataFrame({"label": NO_LABEL}, index=skipped)
     table = pd.concat([table, of_skipped]).rename_axis("row_id")

@@ -63,7 +63,8 @@ def redraw(folder, filled, tmp_path):
 def test_weights_stand_for_the_unlabelled_rows(corpus, drawn, tmp_path):
     found = redraw(corpus[0], drawn.assign(label="negative"), tmp_path)
     weight = found.table["weight"]
-    assert (len(weight), weight.min() >= 1, found.is_drawn) == (SIZE, True, True)
+    assert (len(weight), weight.min() >= 1) == (SIZE, True)
+    assert found.sample is not None
     assert weight.sum() == pytest.approx(NUM_ROWS - 2000, rel=0.1)
     airline = corpus[1].set_index("row_id")["airline"]
     counts = airline.loc[drawn["row_id"]].value_counts()
@@ -101,6 +102,9 @@ def test_rows_that_were_not_drawn_are_no_sample(corpus, drawn, tmp_path):
     own.loc[:99, "row_id"] = np.arange(100)
     with pytest.raises(UserError, match=r"\d+ of 400 rows of trends.labels are not in the sample"):
         redraw(corpus[0], own, tmp_path)
+    outside = own.head(3).assign(sample="400 rows by airline")  # as an earlier version wrote it
+    with pytest.raises(UserError, match=r"3 of 3 rows of trends.labels are not in the sample"):
+        redraw(corpus[0], outside, tmp_path)
     with pytest.raises(UserError, match=r"filled.csv: column sample: .* have no column brand"):
         redraw(corpus[0], drawn.assign(label="negative", sample="400 rows by brand"), tmp_path)
 
@@ -183,7 +187,7 @@ def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
         assert list(found.table["label"].sort_index().items()) == expected
         assert found.table["weight"].tolist() == [1, 1]
         not_yet, no_sample = found.notes
-        assert not found.is_drawn
+        assert found.sample is None
         assert not_yet == "1 rows of trends.labels have no label yet"
         assert no_sample.endswith("as if each text had had the same chance to be labelled")
 
