@@ -67,10 +67,10 @@ def measure(first: np.ndarray, second: np.ndarray, num_classes: int) -> Agreemen
     if by_chance < 1:
         kappa = (agreement - by_chance) / (1 - by_chance)
         reach = _QUANTILE * _find_error(table, kappa, by_chance) / np.sqrt(num_rows)
-        low = min(kappa - reach, (least - by_chance) / (1 - by_chance))
-        high = max(kappa + reach, (most - by_chance) / (1 - by_chance))
-        low = max(low, -1)
-        high = max(kappa, min(high, 1))
+        kappa_of_least = (least - by_chance) / (1 - by_chance)
+        kappa_of_most = (most - by_chance) / (1 - by_chance)
+        low = max(min(kappa - reach, kappa_of_least), -1)
+        high = max(kappa, min(max(kappa + reach, kappa_of_most), 1))
     return Agreement(
         rows=num_rows,
         agreement=agreement,

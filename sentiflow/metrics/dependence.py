@@ -20,8 +20,8 @@ Z = NormalDist().inv_cdf(0.975)
 MIN_AUTHORS = 10
 """Minimum number of effective authors for an interval."""
 MIN_EVENNESS = 0.4
-"""Minimum number of effective authors as a share of all authors, for an interval. It does not count
-from ``ENOUGH_AUTHORS`` on."""
+"""Minimum number of effective authors as a share of all authors, for an interval; unless
+there are ``ENOUGH_AUTHORS``."""
 ENOUGH_AUTHORS = 300
 """From this number of effective authors on, there is always an interval."""
 

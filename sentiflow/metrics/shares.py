@@ -80,8 +80,8 @@ class Shares:
         - predicted: ``(G, C)``, the share of predicted labels, not corrected.
         - share, low, high: ``(G, C)``, the corrected share and the bounds of its 95% interval; NaN
           if the method is ``UNCORRECTED``. The bounds are also NaN if it is ``UNBOUNDED``.
-        - compared: ``(G, C)``, the share by which groups are compared: by the group's own labels
-          alone. A group without a label has its share.
+        - compared: ``(G, C)``, the share by which groups are compared: it has no error of other
+          groups, also where ``share`` leans on them. Without a label of the group it is ``share``.
         - error: ``(G, C)``, the standard error of ``compared`` among these rows; 0 if all are
           labelled, NaN if the method is ``UNCORRECTED``.
     """
@@ -250,6 +250,6 @@ def _estimate_compared(
     residual = np.fmax(samples.residual(tuning), small.pool.residual(tuning))
     residual = residual + tuning * samples.pseudo_variance
     variance = samples.finite_correction * residual / samples.size
-    own = Estimates(share=share, low=share, high=share, variance=variance)
+    own = Estimates(share=share, low=share, high=share, variance=variance)  # nobody reads bounds
     of_small = own.where(samples.size > 0, small.estimates)
     return alone.where(is_large, of_small)

@@ -27,19 +27,23 @@ _UNKNOWN_ERROR = 0.5 / 1.96
 
 
 def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Shares:
-    """Bound the shares of a minor stratum by 0 and 1 if it has too few labels for an interval.
+    """Bound the shares of a stratum by 0 and 1 in groups with too few labels for an interval.
 
-    So it makes the interval of all rows wider by its part of the rows, in place of leaving all rows
-    without one. If it has too few labels to correct its share, this is the mean probability.
+    So the stratum widens the interval of a group by its part of the rows, and does not leave the
+    group without one. The bounds are for the rows that are not counted. With too few labels to
+    correct a share, the share is the mean probability, also where groups are compared.
 
     Args:
-        sums: Sums of G groups of the stratum.
+        sums: Sums of the rows of G groups in the stratum.
         found: Their estimates.
-        is_minor: ``(G,)``, whether each may be bounded. The method of a bounded group is
-            ``UNLABELLED``.
+        is_minor: ``(G,)``, whether each may be bounded.
+
+    Returns:
+        The estimates; the method of a bounded group is ``UNLABELLED``.
     """
-    is_uncorrected = ((found.method == UNCORRECTED) & is_minor)[:, None]
-    is_bounded = is_uncorrected | ((found.method == UNBOUNDED) & is_minor)[:, None]
+    is_minor = is_minor[:, None]
+    is_uncorrected = is_minor & (found.method == UNCORRECTED)[:, None]
+    is_bounded = is_uncorrected | (is_minor & (found.method == UNBOUNDED)[:, None])
     population = np.maximum(sums["population"].to_numpy(), 1)
     mean = sums["p"].to_numpy() / population
     every = np.ones_like(mean)

@@ -244,13 +244,13 @@ def _estimate_by_model(
 ) -> shares.Shares:
     """Estimate the shares with the error of each model, and join the models of a group.
 
-    A stratum has the texts of one model, and either the texts that it was trained on or the others.
-    A stratum with too few labels has the interval 0 to 1, if it has few rows or if its texts were
+    A stratum has the texts of one model: either the texts that it was trained on, or the others. A
+    stratum with too few labels gets the interval 0 to 1, if it has few rows or if its texts were
     trained on: it widens the interval of its group, whose other rows are corrected.
 
     The method of a group is the weakest method of its strata. Two kinds of strata do not count,
-    unless they are the whole group: texts that were trained on, and strata with the interval 0 to
-    1. They are given the strongest method.
+    unless they are the whole group: texts that were trained on, and strata that got the interval 0
+    to 1. They are given the strongest method.
 
     Args:
         sums: Sums by keys and model, in R rows.
@@ -274,15 +274,12 @@ def _estimate_by_model(
             pool = None if pools is None else pd.Index(pools[group])
             stratum = sums.iloc[of_stratum]
             found = shares.estimate(stratum, pool=pool)
+            is_few = found.rows <= MAX_UNKNOWN * rows_of_group[group]
+            bounded = strata.bound_unknown(stratum, found, is_few | of_seen)
             if of_seen:
-                is_minor = np.ones(len(group), bool)
+                is_method_used = unseen_rows_of_group[group] == 0
             else:
-                is_minor = found.rows <= MAX_UNKNOWN * rows_of_group[group]
-            bounded = strata.bound_unknown(stratum, found, is_minor)
-            if of_seen:
-                has_method = unseen_rows_of_group[group] == 0
-            else:
-                has_method = bounded.method == found.method
-            method = np.where(has_method, bounded.method, shares.COUNTED)
+                is_method_used = bounded.method == found.method
+            method = np.where(is_method_used, bounded.method, shares.COUNTED)
             parts.append((group, replace(bounded, method=method)))
     return strata.join(parts)

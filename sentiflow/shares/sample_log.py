@@ -89,8 +89,12 @@ def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
         "row_ids": table["row_id"].tolist(),
     }
     # An earlier file may have been deleted, so the files are not counted.
-    numbers = [int(found[1]) for found in map(_NUMBER.fullmatch, _list_files(folder)) if found]
-    name = f"draw-{max(numbers, default=0) + 1:04}.json"
+    last = 0
+    for file in _list_files(folder):
+        numbered = _NUMBER.fullmatch(file)
+        if numbered:
+            last = max(last, int(numbered[1]))
+    name = f"draw-{last + 1:04}.json"
     filesystem.write_bytes(join(folder, name), json.dumps(content).encode())
 
 
