@@ -19,7 +19,7 @@ least the pooled variance of both sides, and likewise up to s.
 ``metrics.look_boundaries`` says which looks count, and how the boundaries are found.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -207,19 +207,11 @@ def find_changes(
     changes: dict[int, Change] = {}
     for look in usable.tolist():
         num_before = look_boundaries.count_before(labels, look)
-        spans = _measure_spans(ordered.up_to(int(ends[look])))
-        found = _compare(spans, ends[:num_before])
-        is_beyond = np.abs(found.z).max(axis=0) > raised[look]
-        for code in np.flatnonzero(is_beyond).tolist():
-            earlier = changes.get(code)
-            changes[code] = _describe(
-                found,
-                code,
-                ends[:num_before],
-                look=int(ends[look]),
-                claimed=earlier.claimed if earlier else int(ends[look]),
-                boundary=float(raised[look, code]),
-            )
+        found = _look(ordered.up_to(int(ends[look])), ends[:num_before], raised[look])
+        for code, change in found.items():
+            if code in changes:
+                change = replace(change, claimed=changes[code].claimed)
+            changes[code] = change
     return Looks(
         first=int(ends[usable[0]]) if len(usable) else None,
         last=int(ends[usable[-1]]) if len(usable) else None,
@@ -227,17 +219,33 @@ def find_changes(
     )
 
 
+def _look(sums: _Sums, ends: np.ndarray, boundaries: np.ndarray) -> dict[int, Change]:
+    """Find the changes that are beyond chance at a look, by position of the class.
+
+    Args:
+        sums: Sums of the periods up to the look.
+        ends: ``(S,)``, the last period before each possible change.
+        boundaries: ``(C,)``, the boundary of |z| for each class.
+    """
+    look = int(sums.period[-1])
+    found = _compare(_measure_spans(sums), ends)
+    is_beyond = np.abs(found.z).max(axis=0) > boundaries
+    changes = {}
+    for code in np.flatnonzero(is_beyond).tolist():
+        changes[code] = _describe(found, code, ends, look=look, boundary=float(boundaries[code]))
+    return changes
+
+
 def _describe(
-    found: _Comparison, code: int, ends: np.ndarray, *, look: int, claimed: int, boundary: float
+    found: _Comparison, code: int, ends: np.ndarray, *, look: int, boundary: float
 ) -> Change:
-    """Describe the change of a class that is furthest beyond chance.
+    """Describe the change of a class that is furthest beyond chance, as first claimed at this look.
 
     Args:
         found: Comparisons for S changes.
         code: Position of the class.
         ends: ``(S,)``, the last period before each change.
-        look: Position of this look.
-        claimed: Position of the first look at which a change was beyond chance.
+        look: Position of the look.
         boundary: The boundary of |z|.
     """
     best = int(np.abs(found.z[:, code]).argmax())
@@ -245,7 +253,7 @@ def _describe(
     since = float(found.since[best, code])
     reach = boundary * float(found.error[best, code])
     return Change(
-        claimed=claimed,
+        claimed=look,
         look=look,
         first=int(ends[best]) + 1,
         before=before,
