@@ -19,11 +19,11 @@ _NAMES = (
     ("%A", "monday|tuesday|wednesday|thursday|friday|saturday|sunday"),
     ("%a", "mon|tue|wed|thu|fri|sat|sun"),
 )
-"""Directives of names, and the names. May has one, the short one."""
+"""Directives, and the names that they read. May stands only with the short names."""
 _FIELD = r"(9{1,4}(?!9)|%[bB])"
 """A day, a month or a year."""
 _BETWEEN = r"([^9%:A-Z]{0,5}?)"
-"""What is written between two of them."""
+"""What is written between two such fields."""
 _CLOCK = (
     r"(?:%p\s?)?9{1,2}\s?[:.hH시時时点點]\s?99?(?:\s?[:.분分]\s?99?)?(?:[.,]9{1,9})?"
     r"\s?[분分초秒]?(?:\s?%p)?(?:\s?%z)?|(?:%p\s?)?9{1,2}\s?[시時时点點]|9{1,2}\s?%p"
@@ -48,7 +48,8 @@ _OTHERS = (
 """Formats with the year behind the time of day, as on Twitter; and a day of a week in ISO 8601."""
 _SIGNS = {"y": "年년", "m": "月월", "d": "日号號일"}
 """Signs that follow the year, the month or the day."""
-_DIGITS_OF_DATES = {"d": 2, "m": 2, "y": 2, "Y": 4}
+_DIGITS_OF_DAY_AND_MONTH = 4
+_DIGITS_OF_YEAR = {"y": 2, "Y": 4}
 
 
 class Candidate(NamedTuple):
@@ -57,8 +58,8 @@ class Candidate(NamedTuple):
     form: str | None
     """Format for strptime; None: ISO 8601, or else seconds since 1970."""
     is_usual: bool
-    """False: ISO 8601 has another meaning. It writes a year of four digits, a hyphen or no mark,
-    then the month; here the day follows."""
+    """False if the day follows the year where ISO 8601 has the month: after four digits and a
+    hyphen, or in digits without marks."""
 
 
 def list_candidates(values: pa.Array) -> list[Candidate]:
@@ -90,8 +91,8 @@ def _find_shapes(values: pa.Array) -> list[str]:
     shaped = pc.replace_substring_regex(values, times.WEEKDAY, "")
     shaped = pc.replace_substring_regex(shaped, times.ORDINAL, r"\1")
     shaped = pc.replace_substring_regex(shaped, r"\d", "9")
-    for directive, spellings in (("%p", half) for _, half in times.HALVES_OF_DAY):
-        shaped = pc.replace_substring_regex(shaped, spellings, rf"\1{directive}")
+    for _, spellings in times.HALVES_OF_DAY:
+        shaped = pc.replace_substring_regex(shaped, spellings, r"\1%p")
     for directive, names in _NAMES:
         pattern = rf"(?i)(^|[^a-z%])(?:{names})($|[^a-z])"
         shaped = pc.replace_substring_regex(shaped, pattern, rf"\1{directive}\2")
@@ -117,9 +118,11 @@ def _make_formats(shape: str) -> Iterator[Candidate]:
     rest = match["after"] + _make_clock(match["clock"] or "") + match["end"]
     if match["digits"]:
         for date, is_usual in _split_digits(len(match["digits"])):
-            if "%H" not in date or not match["clock"]:
+            has_hour_twice = "%H" in date and match["clock"]
+            if not has_hour_twice:
                 yield Candidate(before + date + rest, is_usual)
         return
+    # the groups without a name, which follow the groups before and digits
     first, between, second, between_too, third = match.groups()[2:7]
     marks = (between, between_too, match["after"] + match["end"])
     for order, is_usual in _list_orders((first, second, third), marks):
@@ -137,15 +140,21 @@ def _make_month(shape: re.Match[str]) -> str:
 
 
 def _split_digits(num_digits: int) -> Iterator[tuple[str, bool]]:
-    """List the formats of a date, perhaps with a time of day, or of a month, of so many digits."""
+    """List the formats without marks that have so many digits.
+
+    They are formats of a date, perhaps with a time of day, or of a month.
+
+    Yields:
+        The format; whether it is usual, as for ``Candidate``.
+    """
     if num_digits == 6:
         yield "%Y%m", True
         yield "%m%Y", True
-    for clock, num_of_clock in (("", 0), ("%H", 2), ("%H%M", 4), ("%H%M%S", 6)):
-        for year in "yY":
-            if _DIGITS_OF_DATES[year] + 4 + num_of_clock != num_digits:
+    for clock, digits_of_clock in (("", 0), ("%H", 2), ("%H%M", 4), ("%H%M%S", 6)):
+        for year, digits_of_year in _DIGITS_OF_YEAR.items():
+            if digits_of_year + _DIGITS_OF_DAY_AND_MONTH + digits_of_clock != num_digits:
                 continue
-            if clock == "%H" and year == "y":
+            if clock == "%H" and year == "y":  # as many digits as a date with a year of four
                 continue
             for order in ("dmy", "mdy", "ymd", "ydm"):
                 letters = order.replace("y", year)
@@ -185,8 +194,9 @@ def _names_fit(order: Sequence[str], fields: Sequence[str]) -> bool:
 
 def _choose_letter(letter: str, field: str, mark: str, *, has_long: bool) -> str:
     """Choose the directive of a field as day, month or year; empty if it cannot be one."""
+    sign = mark.strip()[:1]
     for meaning, signs in _SIGNS.items():
-        if mark.strip()[:1] and mark.strip()[0] in signs and meaning != letter:
+        if sign and sign in signs and meaning != letter:
             return ""
     if field.startswith("%"):
         return field if letter == "m" else ""
@@ -207,6 +217,9 @@ def _make_clock(clock: str) -> str:
 
 
 def _make_fraction(clock: str) -> str:
-    """Return the replacement of a fraction of a second, which follows two other marks."""
+    """Return the replacement of the last number, with the mark before it.
+
+    Only after hour, minute and second it is a fraction of a second.
+    """
     num_fields = len(re.findall("9+", clock))
     return r"\1%f" if num_fields == 4 else r"\g<0>"

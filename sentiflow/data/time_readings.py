@@ -9,7 +9,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,14 +25,14 @@ _MAX_VALUES = 20_000
 _NUM_TRIED = 500
 """Number of values that each format is tried on; if it reads none, it is dropped."""
 FEW_FUTURE = 0.005
-"""Share of times in the future, at most, of a reading that is plausible, so that it may rule out
-others by their times in the future."""
+"""A reading is plausible if at most this share of its times is in the future. Only then it may rule
+out others by their times in the future."""
 _MANY_FUTURE = 0.05
-"""A reading may be ruled out if at least this share of its times is in the future,"""
+"""Minimum share of times in the future by which a reading is ruled out."""
 _MIN_FUTURE = 5
-"""and at least this number."""
+"""Minimum number of such times."""
 _MIN_LOST = 3
-"""Minimum number of times that only one reading reads, to rule out the other by them."""
+"""Minimum number of times that a reading does not read, but another one does, to rule it out."""
 _FEW_LOST = 0.002
 """Minimum share of such times."""
 _MIN_STEPS = 8
@@ -41,28 +40,15 @@ _MIN_STEPS = 8
 _SORTED = 0.95
 """Share of steps in one direction in a column that is nearly in order of time."""
 _UNSORTED = 0.8
-"""At most this share of steps in one direction: the column is not in order."""
+"""Maximum share of steps in one direction in a column that is not in order of time."""
 _SPREAD = 100
-"""A reading may be ruled out if its times have a range this many times larger."""
+"""A reading is ruled out only if the range of its times is at least this many times larger."""
 _MIN_DAYS = 10
 """Minimum number of different days, to judge ranges."""
 _USUAL_DAYS = (1, 28, 29, 30, 31)
 """Days of a month on which a column may well have all its times."""
-
-
 _SURE_VALUES = 100
 """From this number of different times on, evidence leaves no doubt."""
-_NUM_CHECKED = 1000
-"""Maximum number of different values in which faults are searched."""
-
-
-class TimeFault(NamedTuple):
-    """A fault in the times of a column."""
-
-    text: str
-    """Empty: there is no fault."""
-    is_error: bool
-    """Whether the format loses many times, or may swap days and months."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +73,11 @@ class Reading:
         return int(self.is_read.sum())
 
     @property
+    def reads_nearly_all(self) -> bool:
+        """Whether the format reads enough of the different times to be the one of the column."""
+        return self.num_read >= _MIN_READ * len(self.seconds)
+
+    @property
     def name(self) -> str:
         """The format for a message."""
         return "null" if self.form is None else repr(self.form)
@@ -96,13 +87,18 @@ class Reading:
         limit = times.first_future(now).timestamp()
         return int((self.seconds > limit).sum())
 
+    def write_day(self, place: int) -> str:
+        """Write the day of the time at a position, with the name of its month."""
+        return write_day(pd.Timestamp(self.seconds[place], unit="s"))
+
 
 @dataclass(frozen=True)
 class TimeFinding:
     """How the times of a column are read."""
 
     readings: tuple[Reading, ...]
-    """One: the times are read so. Several: a user must choose. None: no format reads them."""
+    """One: the column is read by it. Several: a user must choose. Empty: no format reads the
+    column."""
     values: pa.Array
     """The different times that were examined."""
     remark: str = ""
@@ -112,23 +108,18 @@ class TimeFinding:
     another format."""
 
     def describe_choice(self) -> str:
-        """Say how each reading reads one time, on which they differ."""
+        """Ask which reading is right: say how each one reads a time on which they differ."""
         seconds = np.array([reading.seconds for reading in self.readings])
         is_shared = ~np.isnan(seconds).any(axis=0)
         differs = is_shared & (seconds != seconds[0]).any(axis=0)
         place = int(np.argmax(differs if differs.any() else is_shared))
         example = self.values[place].as_py()
-        read = [f"{reading.name} reads {_write_day(reading, place)}" for reading in self.readings]
-        first = {reading.form.lstrip("%")[0] for reading in self.readings if reading.form}
-        asked = "which is the day, which the month, which the year"
-        if first <= {"d", "m"}:
-            asked = "is the day or the month first"
-        return f"in {example}, {asked}? {', '.join(read)}"
-
-
-def _write_day(reading: Reading, place: int) -> str:
-    """Write the day of a time as text, with the name of the month."""
-    return write_day(pd.Timestamp(reading.seconds[place], unit="s"))
+        choices = [f"{reading.name} reads {reading.write_day(place)}" for reading in self.readings]
+        first_letters = {reading.form.lstrip("%")[0] for reading in self.readings if reading.form}
+        question = "which is the day, which the month, which the year"
+        if first_letters <= {"d", "m"}:
+            question = "is the day or the month first"
+        return f"in {example}, {question}? {', '.join(choices)}"
 
 
 def write_day(moment: datetime) -> str:
@@ -154,9 +145,9 @@ def find(written: pa.Array, now: datetime | None = None) -> TimeFinding:
         >>> [reading.form for reading in find(column).readings]
         ['%y.%m.%d']
     """
-    values, rows = _list_values(written)
-    everything = _read(values)
-    fitting = [reading for reading in everything if reading.num_read >= _MIN_READ * len(values)]
+    values, rows = list_values(written)
+    everything = read_by_all_formats(values)
+    fitting = [reading for reading in everything if reading.reads_nearly_all]
     if not len(values) or not fitting:
         return TimeFinding((), values, remark=_explain_unread(everything, values))
     left, evidence = _rule_out(fitting, values, rows, now)
@@ -189,12 +180,16 @@ def find_formats(written: pa.Array, now: datetime | None = None) -> list[str | N
     return [reading.form for reading in find(written, now).readings]
 
 
-def _list_values(written: pa.Array, max_values: int = _MAX_VALUES) -> tuple[pa.Array, np.ndarray]:
-    """List the different times of a column.
+def list_values(written: pa.Array, max_values: int = _MAX_VALUES) -> tuple[pa.Array, np.ndarray]:
+    """List the different times of a column, and where each one stands.
+
+    Args:
+        written: As for :func:`find`.
+        max_values: If there are more times, so many are listed, at equal distances.
 
     Returns:
-        At most ``max_values`` of them, at equal distances; for each row with one of them its
-        position.
+        The listed times; for each row with a listed time, in the order of the rows, its position
+        in the list.
     """
     trimmed = pc.utf8_trim_whitespace(pc.fill_null(written, ""))
     trimmed = trimmed.filter(pc.match_substring_regex(trimmed, r"\p{Nd}"))
@@ -210,37 +205,40 @@ def _list_values(written: pa.Array, max_values: int = _MAX_VALUES) -> tuple[pa.A
     return values, rows[rows >= 0]
 
 
-def _read(values: pa.Array) -> list[Reading]:
-    """Read times by all formats that their shapes allow; formats that read none are left out."""
+def read_by_all_formats(values: pa.Array) -> list[Reading]:
+    """Read times by each format that their shapes allow.
+
+    Formats that read none are left out, and so are redundant ones.
+    """
     step = max(1, len(values) // _NUM_TRIED)
     tried = values.take(pa.array(np.arange(0, len(values), step)))
     readings: list[Reading] = []
     for candidate in time_formats.list_candidates(tried):
-        _, is_any_read = times.are_read(tried, candidate.form)
-        if not is_any_read.any():
-            continue
-        seconds = _read_seconds(values, candidate.form)
-        readings.append(Reading(candidate.form, candidate.is_usual, seconds))
+        _, is_read = times.are_read(tried, candidate.form)
+        if is_read.any():
+            readings.append(read_by_format(values, candidate.form, is_usual=candidate.is_usual))
     return [reading for reading in readings if not _is_redundant(reading, readings)]
 
 
 def _is_redundant(reading: Reading, others: Sequence[Reading]) -> bool:
-    """Say whether another format reads the same times alike, and more times, or is ISO 8601."""
+    """Say whether another format reads the same times alike, and reads more or is ISO 8601."""
     for other in others:
-        is_larger = other.num_read > reading.num_read or (other.form is None is not reading.form)
+        if other is reading:
+            continue
+        is_preferred = other.form is None or other.num_read > reading.num_read
         is_equal = other.seconds[reading.is_read] == reading.seconds[reading.is_read]
-        if other is not reading and is_larger and is_equal.all():
+        if is_preferred and is_equal.all():
             return True
     return False
 
 
-def _read_seconds(values: pa.Array, form: str | None) -> np.ndarray:
-    """Read times as seconds since 1970; NaN where a format does not read them."""
+def read_by_format(values: pa.Array, form: str | None, *, is_usual: bool) -> Reading:
+    """Read times by a format; the arguments are as in ``Reading``."""
     found, is_read = times.are_read(values, form)
     moments = found.where(is_read).dt.tz_convert(None).to_numpy("datetime64[s]")
     seconds = moments.astype(np.int64).astype(np.float64)
     seconds[np.isnat(moments)] = np.nan
-    return seconds
+    return Reading(form, is_usual, seconds)
 
 
 def _rule_out(
@@ -248,32 +246,34 @@ def _rule_out(
 ) -> tuple[list[Reading], dict[str | None, str]]:
     """Rule out readings by evidence.
 
-    A reading that is ruled out by another one, but also rules that one out, stays. A reading that
-    is not usual cannot rule out a usual one, but it stays beside it.
+    If two readings rule out each other, both stay. A reading that is not usual cannot rule out a
+    usual one, but if it has evidence against one, it stays beside it. Other readings that are not
+    usual go if a usual one stays.
 
     Returns:
         The readings that stay; the evidence by the format that is ruled out.
     """
     written_order = _measure_written_order(values, rows)
-    against: dict[tuple[int, int], str] = {}
-    for (number, reading), (place, other) in itertools.permutations(enumerate(fitting), 2):
-        found = _compare(reading, other, rows, written_order, now)
-        if found:
-            against[number, place] = found
-    evidence = {}
-    favored = set()
-    for (number, place), found in against.items():
-        if (place, number) in against:
+    against: dict[tuple[str | None, str | None], str] = {}
+    for reading, other in itertools.permutations(fitting, 2):
+        against[reading.form, other.form] = _compare(reading, other, rows, written_order, now)
+    evidence: dict[str | None, str] = {}
+    favored: set[str | None] = set()
+    for reading, other in itertools.permutations(fitting, 2):
+        found = against[reading.form, other.form]
+        is_mutual = bool(against[other.form, reading.form])
+        if not found or is_mutual:
             continue
-        if fitting[number].is_usual >= fitting[place].is_usual:
-            evidence[fitting[place].form] = found
+        if other.is_usual and not reading.is_usual:
+            favored.add(reading.form)
         else:
-            favored.add(number)
-    left = [number for number, reading in enumerate(fitting) if reading.form not in evidence]
-    left = left or list(range(len(fitting)))
-    if any(fitting[number].is_usual for number in left):
-        left = [number for number in left if fitting[number].is_usual or number in favored]
-    return [fitting[number] for number in left], evidence
+            evidence[other.form] = found
+    left = [reading for reading in fitting if reading.form not in evidence]
+    if not left:  # they rule out one another in a circle
+        left = list(fitting)
+    if any(reading.is_usual for reading in left):
+        left = [reading for reading in left if reading.is_usual or reading.form in favored]
+    return left, evidence
 
 
 def _compare(
@@ -283,7 +283,10 @@ def _compare(
     written_order: float,
     now: datetime | None,
 ) -> str:
-    """Return the evidence for a reading and against another one; empty if there is none."""
+    """Return the evidence for a reading and against another one; empty if there is none.
+
+    ``written_order`` is the result of :func:`_measure_written_order`.
+    """
     num_lost = int((reading.is_read & ~other.is_read).sum())
     num_gained = int((other.is_read & ~reading.is_read).sum())
     if num_lost >= max(_MIN_LOST, _FEW_LOST * len(reading.seconds), 10 * num_gained):
@@ -304,7 +307,12 @@ def _compare(
 def _measure_order(numbers: np.ndarray, rows: np.ndarray) -> float:
     """Return the share of steps from row to row that go in the direction of most steps.
 
-    Rows that are equal to the row before do not count. 0: there are too few steps.
+    Args:
+        numbers: A number for each different time; NaN: its rows are left out.
+        rows: The position of each row's time.
+
+    Returns:
+        Rows that are equal to the row before are no steps. 0 if there are too few steps.
     """
     in_rows = numbers[rows]
     steps = np.diff(in_rows[~np.isnan(in_rows)])
@@ -316,10 +324,10 @@ def _measure_order(numbers: np.ndarray, rows: np.ndarray) -> float:
 
 
 def _measure_written_order(values: pa.Array, rows: np.ndarray) -> float:
-    """Measure whether the rows are sorted by the times as written.
+    """Measure whether the rows are sorted by the times as written: as text, or by their numbers.
 
-    A column that is sorted as text, or by its first number, seems to be in order of time by a
-    reading with the year or month first. This is no evidence.
+    Such a column seems to be in order of time by the reading whose first field is the largest one.
+    This is no evidence for the reading.
     """
     texts = pd.Series(values.to_pylist(), dtype=object)
     _, by_text = np.unique(texts.to_numpy(str), return_inverse=True)
@@ -330,7 +338,7 @@ def _measure_written_order(values: pa.Array, rows: np.ndarray) -> float:
 
 
 def _has_implausible_range(reading: Reading, other: Reading) -> bool:
-    """Say whether the other reading spreads times of few weeks over the same day of many years."""
+    """Say whether the other reading spreads a few weeks over the same day of many years."""
     is_shared = reading.is_read & other.is_read
     if not is_shared.any():
         return False
@@ -344,7 +352,11 @@ def _has_implausible_range(reading: Reading, other: Reading) -> bool:
 
 
 def _find_other(reading: Reading, everything: Sequence[Reading]) -> tuple[Reading | None, int]:
-    """Find the format that reads most of the times that a reading does not; also count them."""
+    """Find the format that reads most of the times that a reading does not read.
+
+    Returns:
+        The format, if there is one; how many of these times it reads.
+    """
     best = None
     most = 0
     for other in everything:
@@ -362,9 +374,9 @@ def _list_doubts(
     doubts = []
     if reading.num_read < len(values):
         unread = _describe_unread(reading, values)
-        other, num_other = _find_other(reading, everything)
+        other, num_further = _find_other(reading, everything)
         if other:
-            unread += f", and {other.name} reads {num_other:,} of these: is the column mixed?"
+            unread += f", and {other.name} reads {num_further:,} of these: is the column mixed?"
         doubts.append(unread)
     num_future = reading.num_future(now)
     if num_future > FEW_FUTURE * reading.num_read:
@@ -388,7 +400,6 @@ def _explain_unread(everything: Sequence[Reading], values: pa.Array) -> str:
     if not len(values):
         return "its values have no digits"
     is_left = np.full(len(values), True)
-    hint = ""
     parts: list[str] = []
     for reading in sorted(everything, key=lambda reading: -reading.num_read):
         is_new = reading.is_read & is_left
@@ -401,85 +412,6 @@ def _explain_unread(everything: Sequence[Reading], values: pa.Array) -> str:
         example = values[int(np.argmax(is_left))].as_py()
         parts.append(f"{is_left.sum():,} are not read, such as {shorten(example)!r}")
         hint = time_hints.hint(example)
-    if hint:
-        parts.append(hint)
+        if hint:
+            parts.append(hint)
     return f"no format reads nearly all of its {len(values):,} different times: {'; '.join(parts)}"
-
-
-def find_fault(
-    written: pa.Array | pa.ChunkedArray, time_format: str | None, now: datetime | None = None
-) -> TimeFault:
-    """Describe the times of a column that a format does not read, and name a better format.
-
-    Args:
-        written: Strings; a string without a digit is not a time.
-        time_format: As for :func:`times.parse`.
-        now: As for :func:`times.first_future`.
-
-    Returns:
-        The fault. It is an error if the format reads less than half of the times, or if another
-        format reads nearly all of them and more than this one. Times in the future and before 1990
-        are a fault, but no error.
-    """
-    column = pa.chunked_array([written]) if isinstance(written, pa.Array) else written
-    values, _ = _list_values(column.combine_chunks(), _NUM_CHECKED)
-    seconds = _read_seconds(values, time_format)
-    reading = Reading(time_format, is_usual=True, seconds=seconds)
-    unread = _find_unread(reading, values)
-    if unread.is_error:
-        return unread
-    unusual = _describe_unusual(reading, values, now)
-    faults = [text for text in (unread.text, unusual) if text]
-    return TimeFault("; ".join(faults), is_error=False)
-
-
-def _find_unread(reading: Reading, values: pa.Array) -> TimeFault:
-    """Describe the times that a format does not read, and name a better format."""
-    num_values = len(values)
-    if reading.num_read == num_values:
-        return TimeFault("", is_error=False)
-    example = values[int(np.argmax(~reading.is_read))].as_py()
-    fault = (
-        f"{reading.form or 'ISO 8601 or seconds since 1970'} reads {reading.num_read:,} of "
-        f"{num_values:,} different times, but not {example!r}"
-    )
-    everything = _read(values)
-    most = max((other.num_read for other in everything if other.is_usual), default=0)
-    if most >= _MIN_READ * num_values and most > reading.num_read:
-        best = [other.name for other in everything if other.num_read == most and other.is_usual]
-        return TimeFault(f"{fault}: write time_format: {' or '.join(best)}", is_error=True)
-    if reading.num_read >= _MIN_READ * num_values:
-        return TimeFault("", is_error=False)
-    return TimeFault(fault, is_error=reading.num_read < num_values / 2)
-
-
-def _describe_unusual(reading: Reading, values: pa.Array, now: datetime | None) -> str:
-    """Describe times in the future and before 1990, and name a format that has none in the future.
-
-    Returns:
-        Empty if there are no such times.
-    """
-    moments = pa.array(reading.seconds[reading.is_read].astype("datetime64[s]"))
-    moments = moments.cast(pa.timestamp("s", "UTC"))
-    unusual = times.count_unusual(moments, now)
-    if unusual == (0, 0):
-        return ""
-    limit = times.first_future(now).timestamp()
-    is_unusual = reading.seconds > limit
-    if not unusual.future:
-        is_unusual = reading.seconds == np.nanmin(reading.seconds)
-    place = int(np.argmax(is_unusual))
-    text = f"{unusual.describe(reading.num_read)}: {values[place].as_py()!r} is read as "
-    text += _write_day(reading, place)
-    others = []
-    if unusual.future:
-        others = [reading for reading in _read(values) if _is_better(reading, values, now)]
-    if others:
-        text += f"; none is in the future by {' or '.join(other.name for other in others)}"
-    return text
-
-
-def _is_better(reading: Reading, values: pa.Array, now: datetime | None) -> bool:
-    """Say whether a format reads nearly all times, and none of them in the future."""
-    is_fitting = reading.is_usual and reading.num_read >= _MIN_READ * len(values)
-    return is_fitting and reading.num_future(now) == 0

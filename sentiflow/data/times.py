@@ -21,9 +21,9 @@ _FEW_DIGITS = r"^[0-9]{1,8}(\.[0-9]+)?$"
 """Numbers that are doubtful as seconds since 1970, since they would be before March 1973. They may
 be the day numbers of a spreadsheet, or dates without separators such as ``31122024``."""
 _FIRST_USUAL_YEAR = 1900
-"""A date without separators is doubtful if it is earlier: ``1430`` may be a time of day,"""
+"""An earlier date without separators is doubtful: ``1430`` may be a time of day."""
 _LAST_USUAL_YEAR = 2100
-"""or later: ``250112`` is not December 2501."""
+"""A later date without separators is doubtful: ``250112`` is not December 2501."""
 _OLD_YEAR = 1990
 """Texts of an earlier year are so rare that their times are counted and told."""
 _DATE_SIGNS = "./,年月日号년월일時时点點分秒시분초"
@@ -43,7 +43,7 @@ _SIMPLER = (
     (r"\b([Ss]ep|SEP)[tT]\b", r"\1"),
     (rf"([{_DATE_SIGNS}])\s+", r"\1"),
 )
-"""Patterns of which the reading of a time does not depend, and what replaces them in times and
+"""Patterns on which the reading of a time does not depend, and what replaces them in times and
 formats. They mean the same in Arrow and in Python."""
 HALVES_OF_DAY = (
     ("AM", r"(?i)(^|[^a-z])(?:a\.? ?m\b\.?|오전|上午|午前)"),
@@ -53,7 +53,7 @@ HALVES_OF_DAY = (
 _ADJACENT = re.compile(r"(?:%[dmyYHMS]){2,}")
 """Directives without a separator between them."""
 _NUM_DIGITS = {"Y": 4}
-"""Digits that a directive has without separators; the others have 2."""
+"""Number of digits of a directive that has no separators; directives that are not named have 2."""
 
 
 def parse(written: pa.Array, time_format: str | None) -> pa.Array:
@@ -163,7 +163,7 @@ def simplify(written: pa.Array) -> pa.Array:
 
 
 def simplify_format(time_format: str) -> str:
-    """Leave out the same of a format as :func:`simplify` does of times."""
+    """Leave out of a format what :func:`simplify` leaves out of times."""
     time_format = _write_plainly(time_format)
     for pattern, replacement in _SIMPLER:
         time_format = re.sub(pattern, replacement, time_format)
@@ -171,7 +171,7 @@ def simplify_format(time_format: str) -> str:
 
 
 def _count_digits(time_format: str) -> str:
-    """Return a pattern with the number of digits of directives that no separator divides.
+    """Return a pattern that requires all digits of directives that no separator divides.
 
     Without it, ``%y%m%d`` reads ``50131``, which has lost its first zero in a spreadsheet, as a day
     in 2050.
@@ -189,8 +189,9 @@ def are_read(values: pa.Array, time_format: str | None) -> tuple[pd.Series, pd.S
     """Read values as times, and mark those that are plausible.
 
     Returns:
-        The times; whether each was read. A date without separators must not be before 1900, by a
-        format not after 2100, either; a number of few digits is not taken for seconds since 1970.
+        The times; whether each was read and is plausible. A date without separators is not
+        plausible before 1900 and, if it is read by a format, after 2100. A number of few digits is
+        not taken for seconds since 1970.
     """
     if time_format is not None:
         dates = _parse_by_format(values, time_format)

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import authors, lineage, manifest, time_readings, times
+from sentiflow.data import authors, lineage, manifest, time_faults, times
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
@@ -203,10 +203,10 @@ def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Arra
     """Read written times.
 
     Raises:
-        UserError: The format does not read the times; see ``time_readings.find_fault``.
+        UserError: The format does not read the times; see ``time_faults.find_fault``.
     """
     written = pc.fill_null(values.cast(pa.string()), "")
-    fault, is_wrong = time_readings.find_fault(written, time_format)
+    fault, is_wrong = time_faults.find_fault(written, time_format)
     if is_wrong:
         raise UserError(
             f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"

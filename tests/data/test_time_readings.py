@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from time_columns import NOW, TimeColumn, generate
 
-from sentiflow.data import time_readings, times
+from sentiflow.data import time_faults, time_readings, times
 
 TOLD_ALONE = "would fit, too, but is "
 """The remark on a date whose days may also be months, though nobody writes them so: a year of four
@@ -147,11 +147,11 @@ def test_times_in_the_future_decide_and_are_told():
     written = days("%y.%m.%d", "2003-11-25", 400, 11)
     finding = time_readings.find(pa.array(written), NOW)
     assert finding.remark == "'%d.%m.%y' would put 58 of 400 times in the future"
-    fault = time_readings.find_fault(pa.array(written), "%d.%m.%y", NOW)
+    fault = time_faults.find_fault(pa.array(written), "%d.%m.%y", NOW)
     assert not fault.is_error
     assert fault.text.startswith("of 400 times 58 are in the future: ")
     assert fault.text.endswith("; none is in the future by '%y.%m.%d'")
-    assert time_readings.find_fault(pa.array(written), "%y.%m.%d", NOW) == ("", False)
+    assert time_faults.find_fault(pa.array(written), "%y.%m.%d", NOW) == ("", False)
 
 
 def test_a_few_weeks_are_not_the_same_day_of_many_years():

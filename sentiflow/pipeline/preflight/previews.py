@@ -20,7 +20,7 @@ from sentiflow.data import (
     input_files,
     row_checks,
     table_plans,
-    time_readings,
+    time_faults,
 )
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.schema import SPLIT_VALUES
@@ -37,7 +37,6 @@ _MAX_SHOWN_LABELS = 10
 _USUAL_DAMAGED_FRACTION = 0.01
 """Up to this fraction of texts with invalid bytes, there is no warning before a run."""
 _NO_ROWS = pa.table(dict.fromkeys(("text", "unknown_label", "reason"), pa.nulls(0, pa.string())))
-_NO_FAULT = time_readings.TimeFault("", is_error=False)
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class FilePreview:
     """How a stage would read the columns of the file; None if the file is blank."""
     checked: pa.Table
     """The same rows, as ``row_checks.check`` returns them."""
-    time_fault: time_readings.TimeFault = _NO_FAULT
-    """The fault in the times; ``_NO_FAULT`` also if the times are not kept."""
+    time_fault: time_faults.TimeFault = time_faults.NO_FAULT
+    """The fault in the times; ``NO_FAULT`` also if the times are not kept."""
 
     @property
     def unknown(self) -> pa.ChunkedArray:
@@ -211,7 +210,7 @@ def _preview_file(
     if not are_times_read or "time" not in columns:
         return FilePreview(first, plan, checked)
     time_format = None if _has_typed_times(first, form) else form.time_format
-    fault = time_readings.find_fault(columns["time"], time_format)
+    fault = time_faults.find_fault(columns["time"], time_format)
     return FilePreview(first, plan, checked, time_fault=fault)
 
 
