@@ -39,7 +39,7 @@ LONGEST = [
     "test_cluster_checks.py", "test_scored_averages.py", "test_score.py", "test_startup.py",
     "test_pages.py", "test_security.py", "test_sweep.py", "test_prepare.py", "test_ui.py",
     "test_refitted_run.py", "test_submit.py", "test_repeated_texts.py", "test_promotion.py",
-    "test_resume.py", "test_trainer.py", "test_site.py",
+    "test_champion_test.py", "test_resume.py", "test_trainer.py", "test_site.py",
 ]  # fmt: skip
 """The test files that run first: the longest ones.
 
