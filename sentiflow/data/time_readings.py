@@ -35,10 +35,12 @@ _MIN_LOST = 3
 """Minimum number of times that a reading does not read, but another one does, to rule it out."""
 _FEW_LOST = 0.002
 """Minimum share of such times."""
+_LOST_PER_GAINED = 10
+"""Minimum number of such times for each time that only the ruled-out reading reads."""
 _MIN_STEPS = 8
 """Minimum number of rows with another time than the row before, to judge the order of the rows."""
 _SORTED = 0.95
-"""Share of steps in one direction in a column that is nearly in order of time."""
+"""Minimum share of steps in one direction in a column that is in order of time."""
 _UNSORTED = 0.8
 """Maximum share of steps in one direction in a column that is not in order of time."""
 _SPREAD = 100
@@ -247,8 +249,7 @@ def _rule_out(
     """Rule out readings by evidence.
 
     If two readings rule out each other, both stay. A reading that is not usual cannot rule out a
-    usual one, but if it has evidence against one, it stays beside it. Other readings that are not
-    usual go if a usual one stays.
+    usual one. Where usual ones stay, it stays only if it has evidence against a usual one.
 
     Returns:
         The readings that stay; the evidence by the format that is ruled out.
@@ -289,7 +290,7 @@ def _compare(
     """
     num_lost = int((reading.is_read & ~other.is_read).sum())
     num_gained = int((other.is_read & ~reading.is_read).sum())
-    if num_lost >= max(_MIN_LOST, _FEW_LOST * len(reading.seconds), 10 * num_gained):
+    if num_lost >= max(_MIN_LOST, _FEW_LOST * len(reading.seconds), _LOST_PER_GAINED * num_gained):
         return f"{other.name} does not read {num_lost:,} times that {reading.name} reads"
     num_future = other.num_future(now)
     are_many = num_future >= max(_MIN_FUTURE, _MANY_FUTURE * other.num_read)
@@ -307,12 +308,14 @@ def _compare(
 def _measure_order(numbers: np.ndarray, rows: np.ndarray) -> float:
     """Return the share of steps from row to row that go in the direction of most steps.
 
+    From a row to an equal row there is no step.
+
     Args:
         numbers: A number for each different time; NaN: its rows are left out.
         rows: The position of each row's time.
 
     Returns:
-        Rows that are equal to the row before are no steps. 0 if there are too few steps.
+        The share; 0 if there are too few steps.
     """
     in_rows = numbers[rows]
     steps = np.diff(in_rows[~np.isnan(in_rows)])
