@@ -105,7 +105,7 @@ def watch(arguments, environment, *, token):
         seen = Watched()
         while process.poll() is None:
             seen.look(psutil.Process(process.pid))
-            time.sleep(0.3)
+            time.sleep(0.5)
         output.seek(0)
         text = output.read()
     assert process.returncode == 0, text

