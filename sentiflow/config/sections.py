@@ -178,7 +178,7 @@ class ScoreSettings(Settings):
 
     corpus: Locations = Field(default=(PREPARED,), min_length=1)
     """Corpus to score. ``prepared``: the prepared tweets of all splits. Otherwise files or globs,
-    CSV or Parquet."""
+    CSV or Parquet; new files may have any name."""
     prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: Annotated[Models | None, LOCATION] = None
@@ -196,7 +196,8 @@ class ScoreSettings(Settings):
     text_column: str = "text"
     """Column with the text in scored Parquet files."""
     keep_columns: Annotated[Strings, Distinct] = ()
-    """Columns of the corpus to copy to the predictions, such as ``text``."""
+    """Columns of the corpus to copy to the predictions, such as ``text``, or ``brand`` of files in
+    folders ``brand=A``."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """Rows in each file of predictions, approximate for CSV files. The corpus is cut into parts of
     this size, the unit of work and of resumption; a part becomes at most one file."""

@@ -3,9 +3,10 @@
 Settings that name columns are checked here, too.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -13,9 +14,11 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import (
     csv_format,
+    csv_plans,
     csv_ranges,
     input_files,
     manifest,
+    partitions,
     schema,
     table_files,
     table_plans,
@@ -25,33 +28,21 @@ from sentiflow.data.manifest_types import Input, InputFile, Manifest
 from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
 from sentiflow.storage import compression, filesystem, hashes
-from sentiflow.storage.uris import display_uri, join
+from sentiflow.storage.uris import display_uri
 
 _CUT_HERE_BYTES = 1 << 28
 """Maximum total size of files that are cut in this process."""
+GROUPS = "groups of files"
+"""What the user calls the units of work of :func:`cut`."""
+_GROUP_BYTES = 1 << 24
+"""Minimum size of the files that a task cuts, about the size of a part."""
 _KEPT_TYPES = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 """Types to which kept columns of prepared data are cast back; Parquet may store another type."""
 
 
-@dataclass(frozen=True)
-class PlannedFile:
-    """A CSV file before it is cut."""
-
-    described: InputFile
-    """The file, as described before it is read."""
-    csv_format: CsvFormat | None
-    """None if the file is blank: it has neither a header nor a record."""
-    data_start: int = 0
-    """Byte position of the first record, or of a blank line before it."""
-    range_bytes: int = 0
-    """Approximate size of a part in bytes."""
-    unpack_to: str = ""
-    """For a file that is compressed or in UTF-16: prefix of the URIs of its unpacked parts."""
-
-
 MapFiles = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
-"""Calls a function for each file and yields the results in order, like ``map``. The results are
-JSON."""
+"""Calls a function for each group of files and yields the results in order, like ``map``. The
+results are JSON."""
 
 
 @dataclass(frozen=True)
@@ -87,36 +78,7 @@ def are_tables(uris: Sequence[str], *, setting: str) -> bool:
     return bool(tables)
 
 
-@dataclass(frozen=True)
-class CsvPlan:
-    """CSV files with the format found at their beginning."""
-
-    planned: tuple[PlannedFile, ...]
-
-    @property
-    def files(self) -> tuple[InputFile, ...]:
-        """The files, as described before they are read."""
-        return tuple(file.described for file in self.planned)
-
-    @property
-    def _formats(self) -> list[CsvFormat]:
-        """The formats of all files that are not blank."""
-        return [file.csv_format for file in self.planned if file.csv_format]
-
-    def has_column(self, name: str) -> bool:
-        """Say whether every file has a column of this meaning, or with this name."""
-        return all(form.position(name) is not None for form in self._formats)
-
-    @property
-    def columns(self) -> tuple[str, ...] | None:
-        """List the columns that ``score.keep_columns`` may name; None if all files are blank."""
-        if not self._formats:
-            return None
-        shared = set.intersection(*(set(form.names) for form in self._formats))
-        return (*schema.TWEETS.names, *sorted(shared))
-
-
-Plan = CsvPlan | table_plans.TablePlan
+Plan = csv_plans.CsvPlan | table_plans.TablePlan
 
 
 def cut(
@@ -131,9 +93,9 @@ def cut(
 
     Args:
         plan: The files.
-        rows_per_part: Approximate number of rows in a part, for Parquet files only: the plan of CSV
-            files already has their range sizes.
-        map_files: Runs the work on each file. Small files are cut in this process instead.
+        rows_per_part: Approximate number of rows in a part. A large CSV file is cut by the size of
+            ranges in its plan.
+        map_files: Runs the work on groups of files. Small files are cut in this process instead.
         first_row: Number of the first row, if the files have no ``row_id``.
         splits: The split of each file whose rows are all in one split, by URI.
 
@@ -145,18 +107,43 @@ def cut(
     """
     is_packed = any(compression.is_compressed(item["uri"]) for item in plan.files)
     num_bytes = sum(item["bytes"] for item in plan.files)
+    groups = _group(plan.files)
     if num_bytes <= _CUT_HERE_BYTES and not is_packed:
-        map_files = filesystem.map_files  # avoids waiting for the start of workers
-    if isinstance(plan, CsvPlan):
-        return _cut_csv(plan, map_files, first_row, splits or {})
-    return _cut_tables(plan, map_files, rows_per_part, first_row, splits or {})
+        map_files = map  # avoids waiting for the start of workers
+        groups = [range(len(plan.files))]
+    if isinstance(plan, csv_plans.CsvPlan):
+        files = [[plan.planned[number] for number in group] for group in groups]
+        results = list(itertools.chain.from_iterable(map_files(cut_files, files)))
+        return _cut_csv(plan, results, rows_per_part, first_row, splits or {})
+    uris = [[plan.files[number]["uri"] for number in group] for group in groups]
+    trees = list(itertools.chain.from_iterable(map_files(hash_files, uris)))
+    return _cut_tables(plan, trees, rows_per_part, first_row, splits or {})
+
+
+def identify_work(files: Sequence[InputFile]) -> str:
+    """Identify the work of :func:`cut` for completion markers; a result belongs to a group."""
+    return manifest.fingerprint(["groups", *files])
+
+
+def _group(files: Sequence[InputFile]) -> list[range]:
+    """Group the numbers of consecutive files, so that no task has only a few bytes to read."""
+    groups = []
+    first = 0
+    num_bytes = 0
+    for number, item in enumerate(files):
+        num_bytes += item["bytes"]
+        if num_bytes >= _GROUP_BYTES or number == len(files) - 1:
+            groups.append(range(first, number + 1))
+            first = number + 1
+            num_bytes = 0
+    return groups
 
 
 def open_csv(
     uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
 ) -> Corpus:
     """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut`."""
-    plan = plan_csv(
+    plan = csv_plans.plan_csv(
         input_files.as_found(uris)["files"],
         settings=settings,
         rows_per_part=rows_per_part,
@@ -165,63 +152,17 @@ def open_csv(
     return cut(plan, rows_per_part=rows_per_part)
 
 
-def plan_csv(
-    files: Sequence[InputFile],
-    *,
-    settings: FormatSettings,
-    rows_per_part: int,
-    unpack_to: str,
-    needs_all: bool = True,
-) -> CsvPlan:
-    """Find the format of CSV files from their beginning.
-
-    Args:
-        files: The files, plain or compressed, as they were described.
-        settings: The section ``format``.
-        rows_per_part: Approximate number of records in a part.
-        unpack_to: A directory for the pieces of files that are compressed, or in UTF-16.
-        needs_all: Whether a header must have all columns of the settings, not just the text.
-
-    Raises:
-        UserError: A file lacks a column, or is not text.
-    """
-
-    def plan_file(file: tuple[int, InputFile]) -> PlannedFile:
-        number, described = file
-        with compression.open_content(described["uri"]) as content:
-            head = content.read_block(0, csv_format.HEAD_BYTES)
-            is_packed = content.forward_size > 0
-        if csv_format.is_blank(head):
-            return PlannedFile(described, csv_format=None)
-        resolved, start = csv_format.resolve(
-            settings, head, source=described["uri"], needs_all=needs_all
-        )
-        size = csv_ranges.range_size(
-            head[start:], rows_per_range=rows_per_part, delimiter=settings.delimiter
-        )
-        return PlannedFile(
-            described=described,
-            csv_format=resolved,
-            data_start=start,
-            range_bytes=size,
-            unpack_to=join(unpack_to, f"file-{number:05d}") if is_packed else "",
-        )
-
-    return CsvPlan(tuple(filesystem.map_files(plan_file, enumerate(files))))
-
-
 def _cut_tables(
     plan: table_plans.TablePlan,
-    map_files: MapFiles,
+    trees: Sequence[str],
     rows_per_part: int,
     first_row: int,
     splits: Mapping[str, str],
 ) -> Corpus:
-    """Cut Parquet files as :func:`cut` does."""
+    """Cut Parquet files as :func:`cut` does, given the hashes of their content."""
     described: dict[str, InputFile] = {}
-    trees = map_files(hashes.tree_sha256, [item["uri"] for item in plan.files])
-    for item, tree in zip(plan.files, trees, strict=True):
-        described[item["uri"]] = {**item, "tree_sha256": tree}
+    for item, table, tree in zip(plan.files, plan.tables, trees, strict=True):
+        described[item["uri"]] = {**item, "tree_sha256": tree, "rows": table.num_rows}
     parts = []
     for slices in table_files.cut(
         plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits
@@ -239,31 +180,40 @@ def _cut_tables(
 
 
 def _cut_csv(
-    plan: CsvPlan, map_files: MapFiles, first_row: int, splits: Mapping[str, str]
+    plan: csv_plans.CsvPlan,
+    results: Sequence[Mapping[str, Any]],
+    rows_per_part: int,
+    first_row: int,
+    splits: Mapping[str, str],
 ) -> Corpus:
-    """Cut CSV files as :func:`cut` does."""
-    parts: list[Part] = []
+    """Make the corpus of CSV files, given the results of :func:`cut_files`."""
+    cut_ranges: list[_CutFile] = []
     described: list[InputFile] = []
     notes = []
     next_row = first_row
-    for file, result in zip(plan.planned, map_files(cut_file, plan.planned), strict=True):
-        item: InputFile = {**file.described, "tree_sha256": result["tree_sha256"]}
-        described.append(item)
-        if not result["ranges"]:
-            notes.append(f"{display_uri(item['uri'])} holds no record")
-            continue
-        assert file.csv_format, "a file with records has columns"
-        inputs = input_files.join([item])
-        split = splits.get(item["uri"])
+    for file, result in zip(plan.planned, results, strict=True):
+        ranges = []
+        split = splits.get(file.described["uri"])
+        num_before = next_row
         for fields in result["ranges"]:
             csv_range = csv_ranges.CsvRange(**fields)
-            csv_range = replace(csv_range, first_row=next_row, split=split)
-            parts.append(Part((csv_range,), file.csv_format, inputs))
+            ranges.append(replace(csv_range, first_row=next_row, split=split))
             next_row += csv_range.num_rows
-    if not next_row:
+        item: InputFile = {
+            **file.described,
+            "tree_sha256": result["tree_sha256"],
+            "rows": next_row - num_before,
+        }
+        described.append(item)
+        if ranges:
+            assert file.csv_format, "a file with records has columns"
+            cut_ranges.append(_CutFile(item, file.csv_format, ranges))
+        else:
+            notes.append(f"{display_uri(item['uri'])} holds no record")
+    if not next_row:  # a corpus that grows may get a file without a record
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     return Corpus(
-        parts=tuple(parts),
+        parts=tuple(_join_small(cut_ranges, rows_per_part)),
         num_rows=next_row - first_row,
         files=input_files.join(described),
         columns=plan.columns or (),
@@ -271,8 +221,63 @@ def _cut_csv(
     )
 
 
-def cut_file(file: PlannedFile) -> dict[str, Any]:
-    """Cut a file in a task; the result is JSON, with the fields of ``CsvRange``."""
+class _CutFile(NamedTuple):
+    """A CSV file that has records, and was cut."""
+
+    described: InputFile
+    csv_format: CsvFormat
+    ranges: list[csv_ranges.CsvRange]
+
+
+def _join_small(files: Iterable[_CutFile], rows_per_part: int) -> Iterator[Part]:
+    """Make the parts of CSV files: a range of a large file, or several small files.
+
+    Files that were not cut are joined if they follow each other and have the same columns.
+    """
+    held: list[_CutFile] = []  # files that were not cut, for one part
+    num_rows = 0
+    num_bytes = 0
+    for file in files:
+        first = file.ranges[0]
+        size = first.stop - first.start
+        is_full = table_files.is_full(num_rows, first.num_rows, rows_per_part)
+        is_full |= num_bytes + size > csv_ranges.MAX_RANGE_BYTES
+        is_small = len(file.ranges) == 1
+        if held and (is_full or not is_small or file.csv_format != held[0].csv_format):
+            yield _join(held)
+            held = []
+            num_rows = 0
+            num_bytes = 0
+        if is_small:
+            held.append(file)
+            num_rows += first.num_rows
+            num_bytes += size
+            continue
+        inputs = input_files.join([file.described])
+        for csv_range in file.ranges:
+            yield Part((csv_range,), file.csv_format, inputs)
+    if held:
+        yield _join(held)
+
+
+def _join(files: Sequence[_CutFile]) -> Part:
+    """Join files that were not cut to one part."""
+    pieces = tuple(file.ranges[0] for file in files)
+    return Part(pieces, files[0].csv_format, input_files.join([file.described for file in files]))
+
+
+def hash_files(uris: Sequence[str]) -> list[str]:
+    """Hash a group of files in a task."""
+    return filesystem.map_files(hashes.tree_sha256, uris)
+
+
+def cut_files(files: Sequence[csv_plans.PlannedFile]) -> list[dict[str, Any]]:
+    """Cut a group of files in a task; a result is JSON, with the fields of ``CsvRange``."""
+    return filesystem.map_files(_cut_file, files)
+
+
+def _cut_file(file: csv_plans.PlannedFile) -> dict[str, Any]:
+    """Cut one of the files of :func:`cut_files`."""
     if file.csv_format is None:  # the file is blank
         return {"ranges": [], "tree_sha256": hashes.tree_sha256(file.described["uri"])}
     ranges, tree = csv_ranges.cut(
@@ -377,6 +382,9 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
     Raises:
         UserError: A column is missing.
     """
+    partitions.check_unique(
+        plan.columns_by_file, settings.additional_columns, setting="prepare.keep_columns"
+    )
     required = {"label"}
     if settings.split.kind in ("user", "time"):
         required.add(settings.split.kind)

@@ -53,7 +53,10 @@ class CsvRange:
     num_rows: int
     has_malformed: bool
     unpacked: str = ""
-    """URI of a copy of the range in plain UTF-8, if its file is compressed or in UTF-16."""
+    """URI of a copy of the range in plain UTF-8, if its file is compressed or in UTF-16 and has
+    other ranges, too."""
+    is_packed: bool = False
+    """Whether its file is compressed or in UTF-16 and has no other range: it is unpacked again."""
     split: str | None = None
     """The split of all its rows, if the settings give the file a split."""
 
@@ -61,6 +64,8 @@ class CsvRange:
         """Read the bytes of the range."""
         if self.unpacked:
             return compression.read_piece(self.unpacked)
+        if self.is_packed:
+            return compression.read_first(self.source, self.stop)[self.start :]
         file_system, path = filesystem.locate(self.source)
         with file_system.open_input_file(path) as file:
             return bytes(file.read_at(self.stop - self.start, self.start))
@@ -119,7 +124,7 @@ def cut(
         range_bytes: Distance between two cuts.
         delimiter: The character between columns.
         unpack_to: For a file that is compressed or in UTF-16: prefix of the URIs to which its
-            ranges are written in plain UTF-8.
+            ranges are written in plain UTF-8, if it has several.
 
     Returns:
         The ranges, with rows numbered from 0; and the hash of the file as it is stored.
@@ -158,10 +163,21 @@ def _hash_while_reading(
         leaves: Gets the future digests of the leaves of each block.
     """
     for number, block in enumerate(blocks):
+        if number == 0 and len(block) < _READ_BYTES:  # a small file is not worth a thread
+            leaves.append(_hash_here(block))
+            yield block
+            return
         if number >= _MAX_UNHASHED:
             leaves[number - _MAX_UNHASHED].result()
         leaves.append(pool.submit(hashes.hash_leaves, block))
         yield block
+
+
+def _hash_here(block: bytes) -> concurrent.futures.Future[bytes]:
+    """Hash a block in this thread."""
+    done: concurrent.futures.Future[bytes] = concurrent.futures.Future()
+    done.set_result(hashes.hash_leaves(block))
+    return done
 
 
 def _find_pieces(
@@ -208,7 +224,7 @@ def _make_ranges(
 ) -> Iterator[CsvRange]:
     """Cut pieces into fragments, and join the fragments between two cuts to one range.
 
-    With ``unpack_to``, the bytes of each range are written there.
+    With ``unpack_to``, the bytes of each range are written there, unless there is only one.
     """
     held = bytearray()  # unpacked bytes that are not written yet
     held_from = data_start  # their position in the file
@@ -219,13 +235,15 @@ def _make_ranges(
         itertools.chain.from_iterable(cut_pieces),
         key=lambda fragment: fragment.start // range_bytes,
     )
+    fragments_by_range = (list(group) for _, group in groups)
+    first_two = list(itertools.islice(fragments_by_range, 2))
+    is_packed = bool(unpack_to) and len(first_two) == 1
     first_row = 0
-    for number, (_, group) in enumerate(groups):
-        fragments = list(group)
+    for number, fragments in enumerate(itertools.chain(first_two, fragments_by_range)):
         start = fragments[0].start
         stop = fragments[-1].stop
         unpacked = ""
-        if unpack_to:
+        if unpack_to and not is_packed:
             unpacked = f"{unpack_to}-{number:05d}"
             end_in_held = stop - held_from
             compression.write_piece(unpacked, bytes(held[start - held_from : end_in_held]))
@@ -240,6 +258,7 @@ def _make_ranges(
             num_rows=num_rows,
             has_malformed=any(fragment.has_malformed for fragment in fragments),
             unpacked=unpacked,
+            is_packed=is_packed,
         )
         first_row += num_rows
 

@@ -101,7 +101,7 @@ def read_piece(
     )
     form = csv_format.CsvFormat(settings, num_columns, csv_format.NO_COLUMNS, header=tuple(names))
     content = piece[start:stop]
-    columns, faults = csv_rows.split(content, csv_range, form, range(num_columns))
+    columns, faults = csv_rows.split([content], [csv_range], form, range(num_columns))
     column_names = names or [str(number) for number in range(num_columns)]
     is_damaged, fitting = text_encodings.judge(content, settings.encoding)
     return FirstRows(

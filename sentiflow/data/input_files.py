@@ -1,19 +1,22 @@
 """Files and globs -> the matching files, described by size, time and content as a stage's input."""
 
+import contextlib
 import fnmatch
 import glob
 import os
 import re
+import stat
 from collections.abc import Collection, Sequence
 
 from pyarrow import fs
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest, partitions
 from sentiflow.data.download import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, hashes
+from sentiflow.storage.filesystem import FileState
 from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_member
 
 _CHECK = "check the path"
@@ -27,6 +30,13 @@ _hashes: dict[str, str] = {}
 def expand(
     patterns: Sequence[str], *, setting: str = "", earlier: Input | None = None
 ) -> list[str]:
+    """List the files that match some patterns, as :func:`find` does; return their URIs."""
+    return [item["uri"] for item in find(patterns, setting=setting, earlier=earlier)]
+
+
+def find(
+    patterns: Sequence[str], *, setting: str = "", earlier: Input | None = None
+) -> list[InputFile]:
     """List the files that match some patterns, in the order of the patterns.
 
     The matches of a glob are sorted by name. Patterns are as in Python's ``glob``: ``*`` and ``?``
@@ -34,54 +44,86 @@ def expand(
     matches a name that begins with a dot. ``archive.zip::member`` is a member of each archive that
     matches ``archive.zip``; whether the archive contains it is not checked.
 
+    In an object store a glob is one listing, which tells sizes and times: no object is asked for.
+
     Args:
         patterns: Files and globs.
         setting: The setting that names them, for messages.
         earlier: The files of a complete result. If they match the patterns and all of them are
             gone, the list is empty.
 
+    Returns:
+        The files without hashes. A member of an archive has the size and the time of the archive.
+
     Raises:
         UserError: A pattern matches nothing, a name is not a file, or a file is named twice.
     """
     places = [split_member(pattern) for pattern in patterns]
     try:
-        matched = filesystem.map_files(_expand_one, [files for files, _ in places])
-        uris = []
-        for (_, member), found in zip(places, matched, strict=True):
-            uris += [join_member(uri, member) for uri in found]
-        _check_distinct(uris)
+        matched = filesystem.map_files(_find_one, [files for files, _ in places])
+        found = []
+        for (_, member), states in zip(places, matched, strict=True):
+            for uri, state in states.items():
+                found.append(_describe_state(join_member(uri, member), state))
+        _check_distinct([item["uri"] for item in found])
     except UserError as error:
         if earlier and are_gone(earlier, patterns):
             return []
         message = f"{setting}: {error}" if setting else str(error)
         raise UserError(message) from error
-    return uris
+    return found
 
 
-def _expand_one(pattern: str) -> list[str]:
-    """List the files that match one pattern, without a member."""
+def _find_one(pattern: str) -> dict[str, FileState]:
+    """Find the files that match one pattern without a member; return their states by URI."""
     info = filesystem.file_info(pattern)
     if info.type == fs.FileType.Directory:
         raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
     if info.type == fs.FileType.File:
-        return [pattern]
+        return {pattern: filesystem.state_of(pattern, info)}
     if not any(mark in pattern for mark in "*?["):
         training_file = next(iter(SENTIMENT140.members))
         hint = _DOWNLOAD if pattern.endswith(f"/{training_file}") else _CHECK
         raise UserError(f"no such file: {pattern}", hint=hint)
-    if is_local(pattern):
-        names = glob.glob(absolute_uri(pattern), recursive=True)
-        uris = sorted({name for name in names if os.path.isfile(name)})
-    else:
-        before_marks = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-        root = before_marks.rpartition("/")[0]
-        below = pattern.removeprefix(f"{root}/")
-        names = filesystem.listing(root, recursive="/" in below or "**" in below)
-        found = [f"{root}/{name}" for name in names]
-        uris = [uri for uri in found if matches(uri, pattern)]
-    if not uris:
+    states = _find_local(pattern) if is_local(pattern) else _find_stored(pattern)
+    if not states:
         raise UserError(f"no file matches {pattern}", hint=_CHECK)
-    return uris
+    return states
+
+
+def _find_local(pattern: str) -> dict[str, FileState]:
+    """Find the files of this machine that match a pattern, in the order of their names."""
+    states = {}
+    for path in sorted(set(glob.glob(absolute_uri(pattern), recursive=True))):
+        with contextlib.suppress(OSError):  # a broken link, or deleted just now
+            info = os.stat(path)
+            if stat.S_ISREG(info.st_mode):
+                states[path] = FileState(info.st_size, info.st_mtime_ns)
+    return states
+
+
+def _find_stored(pattern: str) -> dict[str, FileState]:
+    """Find the objects of a store that match a pattern, in the order of their names."""
+    before_marks = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    root = before_marks.rpartition("/")[0]
+    below = pattern.removeprefix(f"{root}/")
+    listed = filesystem.list_store(root, recursive="/" in below or "**" in below)
+    states = {}
+    for name in sorted(listed):
+        uri = f"{root}/{name}"
+        if matches(uri, pattern):
+            states[uri] = listed[name]
+    return states
+
+
+def _describe_state(uri: str, state: FileState) -> InputFile:
+    """Describe a file that was not read."""
+    return {
+        "uri": uri,
+        "bytes": state.size,
+        "modified_ns": state.modified_ns,
+        "tree_sha256": "",
+    }
 
 
 def matches(uri: str, pattern: str) -> bool:
@@ -158,20 +200,33 @@ def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
     Returns:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
-    known = dict(_hashes)
-    for item in earlier.get("files", ()) if earlier else ():  # without files, it was a model
+    known = earlier.get("files", []) if earlier else []  # without files, it was a model
+    return join(add_hashes(as_found(uris)["files"], known=known))
+
+
+def add_hashes(files: Sequence[InputFile], *, known: Sequence[InputFile] = ()) -> list[InputFile]:
+    """Add the hashes of files that were found; see :func:`describe`.
+
+    Args:
+        files: The files, as :func:`find` describes them.
+        known: Earlier descriptions, perhaps of other files, too.
+    """
+    trees = dict(_hashes)
+    for item in known:
         if item["tree_sha256"]:
-            known[_identify_state(item)] = item["tree_sha256"]
-    files = as_found(uris)["files"]
-    unknown = {item["uri"]: item for item in files if _identify_state(item) not in known}
+            trees[_identify_state(item)] = item["tree_sha256"]
+    unknown = {item["uri"]: item for item in files if _identify_state(item) not in trees}
     if unknown:
         sizes = {uri: item["bytes"] for uri, item in unknown.items()}
         with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
-            trees = hashes.hash_files(sizes, advance=progress.advance)
-        for uri, tree in trees.items():
+            hashed = hashes.hash_files(sizes, advance=progress.advance)
+        for uri, tree in hashed.items():
             _hashes[_identify_state(unknown[uri])] = tree
-    known |= _hashes
-    return join([{**item, "tree_sha256": known[_identify_state(item)]} for item in files])
+    trees |= _hashes
+    described: list[InputFile] = []
+    for item in files:
+        described.append({**item, "tree_sha256": trees[_identify_state(item)]})
+    return described
 
 
 def check_unchanged(described: Input) -> None:
@@ -219,39 +274,26 @@ def _identify_state(item: InputFile) -> str:
     return manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
 
 
-def add(earlier: Input, uris: Sequence[str]) -> Input | None:
-    """Add new files to an earlier description without reading any content.
-
-    The new files have no hash yet.
-
-    Returns:
-        The description; None if ``uris`` do not begin with the files of ``earlier``, or if these
-        have changed.
-    """
-    old = earlier["files"]
-    files = as_found(uris)["files"]
-    new = files[len(old) :]
-    without_hash = [{**item, "tree_sha256": ""} for item in old]
-    if files[: len(old)] != without_hash:
-        return None
-    return join(old + new)
-
-
 def as_found(uris: Sequence[str]) -> Input:
     """Describe input files without reading their content: by URI, size and time.
 
     A member of an archive has the size and the time of the archive.
     """
-    files: list[InputFile] = []
     infos = filesystem.map_files(filesystem.file_info, uris)
+    files = []
     for uri, info in zip(uris, infos, strict=True):
-        files.append(
-            {"uri": uri, "bytes": info.size, "modified_ns": info.mtime_ns, "tree_sha256": ""}
-        )
-    return {"fingerprint": manifest.fingerprint(files), "files": files}
+        files.append(_describe_state(uri, filesystem.state_of(uri, info)))
+    return join(files)
 
 
 def join(files: Sequence[InputFile]) -> Input:
-    """Combine described files; the fingerprint depends only on their contents, in order."""
-    contents = [manifest.identify_file(item) for item in files]
+    """Combine described files.
+
+    The fingerprint depends only on their contents and partition columns, in order; for files that
+    were not read, on their URIs, sizes and times.
+    """
+    contents = []
+    for item in files:
+        is_read = bool(item["tree_sha256"])
+        contents.append(partitions.identify(item) if is_read else _identify_state(item))
     return {"fingerprint": manifest.fingerprint(contents), "files": list(files)}

@@ -38,6 +38,9 @@ class InputFile(TypedDict, total=False):
     """Time of the last change, in nanoseconds since 1970."""
     tree_sha256: Required[str]
     """Hash of the content, see ``hashes.tree_sha256``; empty if the file was not read yet."""
+    rows: Count
+    """Rows or records, rejected ones included; 0 of a copy, which is not read. Missing if the file
+    was not cut, and in the manifests of earlier versions."""
 
 
 class Input(TypedDict, total=False):
@@ -190,6 +193,25 @@ class Scoring(TypedDict):
     """Rows with a prediction."""
 
 
+class PartPlace(TypedDict):
+    """Where the rows of a part begin. They go on to the end of the file, then in the next files.
+
+    Rows are numbered over all files in their order, rejected rows included.
+    """
+
+    part: Count
+    """Number of the part in the names of its files."""
+    file: Count
+    """The file of its first row: a position in the files of the corpus."""
+    start: Count
+    """Place of its first row in this file: a row of Parquet, or the first byte of a CSV record,
+    after decompression; UTF-16 counts as UTF-8."""
+    first_row: Count
+    """Number of its first row, which is its ``row_id`` unless the files have their own ids."""
+    rows: Count
+    """Number of its rows."""
+
+
 if TYPE_CHECKING:
     Inputs = dict[str, Any]
 else:
@@ -287,6 +309,9 @@ class Manifest(TypedDict, total=False):
     precision: str
     """train and score: ``fp32`` or ``bf16``."""
     num_parts: Count
+    parts: list[PartPlace]
+    """prepare and score of files: which rows each part holds; without the parts that an earlier
+    version has scored."""
     has_row_ids: bool
     """score: whether row ids were read from the corpus."""
     kept_types: dict[str, str]

@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sentiflow.config.settings import flatten
-from sentiflow.data import manifest
+from sentiflow.data import manifest, partitions
 from sentiflow.data.manifest_types import InputFile, Inputs, Manifest, Settings
 from sentiflow.errors import shorten
 
@@ -35,7 +35,8 @@ class OutputSpec:
     owns: tuple[str, ...] = ()
     """Names in the directory that the stage writes, and deletes when it starts over."""
     grows: str = ""
-    """Name of an input of files. The result is extended when files are added at the end of it."""
+    """Name of an input of files in the order of their arrival. The result is extended when there
+    are new files, which are at the end of it."""
     follows: str = ""
     """If an alias names the model: prefix of the URIs of all versions, ``models:/name/``. Then
     predictions by other versions with the same classes stay valid. Empty: only one model counts."""
@@ -50,7 +51,7 @@ class OutputSpec:
 
         Args:
             run: The run, complete or not.
-            may_grow: Whether new files at the end of the input ``grows`` are no difference.
+            may_grow: Whether new files of the input ``grows`` are no difference.
         """
         changes = _compare_settings(run["settings"], self.settings)
         for name in sorted(run["inputs"].keys() | self.inputs.keys()):
@@ -104,10 +105,12 @@ def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFi
     """Name the first file of an input that differs; the input itself if it has no files."""
     if not there and not here:
         return [f"another {name}"]
+    uris = {item["uri"] for item in here}
     for old, new in zip_longest(there, here):
         if old is None or new is None or not _is_same_file(old, new):
-            uri = (new or old)["uri"]
-            return [f"another {name}: {uri}"]
+            is_gone = old is not None and old["uri"] not in uris
+            file = old if is_gone or new is None else new
+            return [f"another {name}: {file['uri']}"]
     return []
 
 
@@ -125,5 +128,5 @@ def _list_classes(model: Mapping[str, Any]) -> str:
 def _is_same_file(one: InputFile, other: InputFile) -> bool:
     """Compare files by content if both were read, otherwise by URI, size and time."""
     if one["tree_sha256"] and other["tree_sha256"]:
-        return manifest.identify_file(one) == manifest.identify_file(other)
+        return partitions.identify(one) == partitions.identify(other)
     return all(one[key] == other[key] for key in ("uri", "bytes", "modified_ns"))

@@ -30,7 +30,7 @@ State = Literal["new", "complete", "extended", "other"]
 """State of the output directory of a stage.
 
 - new: absent, empty, or with an unfinished run of these settings.
-- extended: complete for the first input files; new files follow at the end.
+- extended: complete for the input files that are not new.
 - other: a damaged result, or a complete or unfinished result of other settings or inputs;
   ``--overwrite`` replaces it.
 """
@@ -186,6 +186,13 @@ def find_leftovers(
         else:
             leftovers.add(path)
     return tuple(sorted(leftovers))
+
+
+def read_runs(uri: str) -> list[RunDescription]:
+    """Read the descriptions of unfinished runs, in the order of their folders."""
+    work = filesystem.sizes(join(uri, WORK))
+    runs = _read_runs(uri, {join(WORK, path): size for path, size in work.items()})
+    return [runs[folder] for folder in sorted(runs)]
 
 
 def _read_runs(uri: str, sizes: Mapping[str, int]) -> dict[str, RunDescription]:

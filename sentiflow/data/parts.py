@@ -1,7 +1,9 @@
 """Part of a corpus -> one table of its rows, each checked: accepted, or rejected with a reason."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +15,7 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.table_files import TableFormat, TableSlice
+from sentiflow.storage import filesystem
 
 _FIRST_COLUMNS = (
     "row_id",
@@ -33,13 +36,13 @@ LABEL_NAME = "label_name"
 
 @dataclass(frozen=True)
 class Part:
-    """Consecutive records of a CSV file, or rows of one or more Parquet files.
+    """Consecutive records of one or more CSV files, or rows of one or more Parquet files.
 
     It is the unit of work and of resumption: it is read, processed and written as a whole.
     """
 
     pieces: tuple[CsvRange, ...] | tuple[TableSlice, ...]
-    """One range of a CSV file, or slices of Parquet files."""
+    """A range of a large CSV file, several small CSV files, or slices of Parquet files."""
     format: CsvFormat | TableFormat
     inputs: Input = field(repr=False)
     """The files, or the finished directory that has them, as described before they are read."""
@@ -76,44 +79,121 @@ def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
         UserError: A file is damaged, or was changed since it was described.
         JobError: The directory with the files was replaced.
     """
-    tables = [_read_piece(part.format, piece, rules) for piece in part.pieces]
-    rows = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+    # the format says which pieces there are
+    if isinstance(part.format, CsvFormat):
+        rows = _read_ranges(part.format, cast(Sequence[CsvRange], part.pieces), rules)
+    else:
+        rows = _read_slices(part.format, cast(Sequence[TableSlice], part.pieces), rules)
     input_files.check_part(part.inputs, {piece.source for piece in part.pieces})
     return rows
 
 
-def _read_piece(
-    form: CsvFormat | TableFormat, piece: CsvRange | TableSlice, rules: row_checks.RowRules
+def _read_ranges(
+    form: CsvFormat, ranges: Sequence[CsvRange], rules: row_checks.RowRules
 ) -> pa.Table:
-    """Read and check the rows of a range of a CSV, or of a slice of a Parquet file."""
+    """Read and check the rows of ranges of CSV files, all at once."""
     meanings, others = _choose_columns(form, rules)
-    content = b""
-    if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
-        content = piece.read()
-        columns, kept = csv_rows.read(content, piece, form, meanings, others)
+    if len(ranges) == 1:
+        contents = [ranges[0].read()]
     else:
-        assert isinstance(form, TableFormat), "a part has one format"
-        assert isinstance(piece, TableSlice), "a part has one format"
+        contents = filesystem.map_files(CsvRange.read, ranges)
+    columns, kept = csv_rows.read(contents, ranges, form, meanings, others)
+    checked = _check(columns, kept, form, rules)
+    is_rejected = checked["reason"].is_valid().combine_chunks()
+    offset, raw = csv_rows.locate(contents, ranges, form, is_rejected, rules)
+    places = {"offset": offset, "raw": raw}
+    return _assemble(ranges, columns | places, kept, checked, rules)
+
+
+class _ReadSlice(NamedTuple):
+    """A slice of a Parquet file, and its rows, not yet checked."""
+
+    piece: TableSlice
+    columns: pa.Table
+    """Columns by meaning."""
+    kept: pa.Table
+    """The kept columns."""
+
+
+def _read_slices(
+    form: TableFormat, slices: Sequence[TableSlice], rules: row_checks.RowRules
+) -> pa.Table:
+    """Read and check the rows of slices of Parquet files; slices with the same types at once."""
+    meanings, others = _choose_columns(form, rules)
+
+    def read_slice(piece: TableSlice) -> _ReadSlice:
         columns, kept = table_files.read(piece, form, meanings, others)
+        return _ReadSlice(piece, pa.table(columns), pa.table(kept))
+
+    found = filesystem.map_files(read_slice, slices)
+    tables = []
+    for _, group in itertools.groupby(found, key=lambda each: each.columns.schema):
+        tables.append(_check_slices(form, list(group), rules))
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+
+
+def _check_slices(
+    form: TableFormat, found: Sequence[_ReadSlice], rules: row_checks.RowRules
+) -> pa.Table:
+    """Check the rows of slices with the same types."""
+    slices = [each.piece for each in found]
+    columns = _list_arrays(pa.concat_tables([each.columns for each in found]))
+    kept = _list_arrays(pa.concat_tables([each.kept for each in found]))
+    checked = _check(columns, kept, form, rules)
+    is_rejected = checked["reason"].is_valid().combine_chunks()
+    # rows of Parquet have a number, but no bytes
+    offset = np.concatenate([np.arange(piece.start, piece.stop) for piece in slices])
+    raw = pc.if_else(is_rejected, pa.scalar(b"", pa.binary()), None)
+    places = {"offset": pa.array(offset), "raw": raw}
+    return _assemble(slices, columns | places, kept, checked, rules)
+
+
+def _list_arrays(table: pa.Table) -> dict[str, pa.Array]:
+    """List the columns of a table by name."""
+    return {name: one_array(table[name]) for name in table.column_names}
+
+
+def _check(
+    columns: dict[str, pa.Array],
+    kept: dict[str, pa.Array],
+    form: CsvFormat | TableFormat,
+    rules: row_checks.RowRules,
+) -> pa.Table:
+    """Check rows; the column of their splits is one of the kept columns."""
     if rules.split_column:
         columns["split"] = kept[rules.split_column].cast(pa.string())
-    checked = row_checks.check(pa.table(columns), form, rules)
-    is_rejected = checked["reason"].is_valid().combine_chunks()
-    if isinstance(form, CsvFormat) and isinstance(piece, CsvRange):
-        offset, raw = csv_rows.locate(content, piece, form, is_rejected, rules)
-    else:  # rows of Parquet have a number, but no bytes
-        offset = pa.array(np.arange(piece.start, piece.stop))
-        raw = pc.if_else(is_rejected, pa.scalar(b"", pa.binary()), None)
-    num_rows = piece.num_rows
-    source_index = pa.repeat(pa.scalar(0, pa.int32()), num_rows)
+    return row_checks.check(pa.table(columns), form, rules)
+
+
+def _assemble(
+    pieces: Sequence[CsvRange | TableSlice],
+    columns: dict[str, pa.Array],
+    kept: dict[str, pa.Array],
+    checked: pa.Table,
+    rules: row_checks.RowRules,
+) -> pa.Table:
+    """Make the table of :func:`read` of the rows of some pieces.
+
+    Args:
+        pieces: The pieces.
+        columns: ``offset``, ``raw`` and, if the files have it, ``tweet_id``.
+        kept: The kept columns.
+        checked: The checked columns.
+        rules: What is required of the rows.
+    """
+    sizes = [piece.num_rows for piece in pieces]
+    num_rows = sum(sizes)
+    piece_of_row = np.repeat(np.arange(len(pieces), dtype=np.int32), sizes)
     tweet_id = columns.get("tweet_id", pa.nulls(num_rows, pa.string()))
     table = {name: checked[name] for name in checked.column_names}
-    table["source"] = pa.DictionaryArray.from_arrays(source_index, pa.array([piece.source]))
-    table["offset"] = offset
+    sources = pa.array([piece.source for piece in pieces])
+    table["source"] = pa.DictionaryArray.from_arrays(pa.array(piece_of_row), sources)
+    table["offset"] = columns["offset"]
     table["tweet_id"] = row_checks.null_if_empty(tweet_id)
-    table["raw"] = raw
+    table["raw"] = columns["raw"]
     if not rules.split_column:
-        table["split"] = pa.repeat(pa.scalar(piece.split, pa.string()), num_rows)
+        splits = pa.array([piece.split for piece in pieces], pa.string())
+        table["split"] = splits.take(pa.array(piece_of_row))
     for name in rules.keep:  # user and time are not in kept, because they were checked
         table[kept_name(name)] = kept[name] if name in kept else table[name]
     return pa.table(table).select((*_FIRST_COLUMNS, *map(kept_name, rules.keep), *_LAST_COLUMNS))

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sentiflow.data import schema
+from sentiflow.data import partitions, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
@@ -103,10 +103,7 @@ def cut(
     for file in files:
         for start, stop in _divide(file, rows_per_part):
             num_new = stop - start
-            num_missing = rows_per_part - num_held
-            num_surplus = num_held + num_new - rows_per_part
-            # without the new rows, the number of rows is nearer to rows_per_part
-            if slices and num_surplus > num_missing:
+            if slices and is_full(num_held, num_new, rows_per_part):
                 parts.append(tuple(slices))
                 slices = []
                 num_held = 0
@@ -120,6 +117,19 @@ def cut(
     if slices:
         parts.append(tuple(slices))
     return parts
+
+
+def is_full(num_held: int, num_new: int, rows_per_part: int) -> bool:
+    """Say whether a part is nearer to its number of rows without further rows.
+
+    Args:
+        num_held: Rows that the part has.
+        num_new: Further rows.
+        rows_per_part: Rows wanted.
+    """
+    num_missing = rows_per_part - num_held
+    num_surplus = num_held + num_new - rows_per_part
+    return num_surplus > num_missing
 
 
 def _divide(file: TableFile, rows_per_part: int) -> Iterator[tuple[int, int]]:
@@ -143,7 +153,8 @@ def read(
         piece: The slice.
         table_format: The meaning of the columns.
         meanings: Meanings of columns; a column that the file lacks is ignored.
-        others: Some of the columns in ``table_format.kept``.
+        others: Some of the columns in ``table_format.kept``; the folders of a file name those that
+            it lacks.
 
     Returns:
         Two dictionaries of columns: ``row_id`` (int64) with the columns of the meanings (strings,
@@ -169,7 +180,13 @@ def read(
     else:
         columns["row_id"] = pa.array(np.arange(piece.first_row, piece.first_row + len(table)))
     types = dict(table_format.kept)
-    kept = {name: one_array(table[name]).cast(types[name]) for name in others}
+    kept = {}
+    for name in others:
+        if name in table.column_names:
+            column = one_array(table[name])
+        else:
+            column = partitions.read(piece.source, name, len(table))
+        kept[name] = column.cast(types[name])
     return columns, kept
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, schema
+from sentiflow.data import csv_format, partitions, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.data.table_files import (
     NUMBERED,
@@ -36,6 +36,11 @@ class TablePlan:
     """Columns that ``score.keep_columns`` may name."""
     notes: tuple[str, ...]
     """Remarks for the user, such as ids or labels that cannot be used."""
+
+    @property
+    def columns_by_file(self) -> list[tuple[str, Collection[str]]]:
+        """List the URI of each file and its columns."""
+        return _list_columns(self.tables)
 
     def has_column(self, name: str) -> bool:
         """Say whether there is a column of this meaning, or with this name to keep."""
@@ -102,7 +107,8 @@ def plan_scoring(
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
         notes.append(f"{label_column} is neither a string nor a number: all rows are unlabelled")
-    keepable = shared.difference(schema.TWEETS.names)
+    columns_of_all = shared | partitions.find_shared(_list_columns(tables))
+    keepable = columns_of_all.difference(schema.TWEETS.names)
     others = [name for name in keep_columns if name in keepable]
     table_format = TableFormat(
         columns=tuple(columns),
@@ -114,13 +120,18 @@ def plan_scoring(
         files=tuple(files),
         tables=tuple(tables),
         table_format=table_format,
-        columns=tuple(sorted(shared | {"row_id", "text"})),
+        columns=tuple(sorted(columns_of_all | {"row_id", "text"})),
         notes=tuple(notes),
     )
 
 
+def _list_columns(tables: Sequence[TableFile]) -> list[tuple[str, Collection[str]]]:
+    """List the URI of each file and its columns."""
+    return [(table.uri, table.arrow.names) for table in tables]
+
+
 def _find_shared(tables: Sequence[TableFile]) -> set[str]:
-    """Find the columns that all files have."""
+    """Find the columns that all files have; folders name further ones."""
     return set.intersection(*(set(table.arrow.names) for table in tables))
 
 
@@ -181,7 +192,9 @@ def plan_preparation(
                     f"{setting}.{key}: {name} is of type {kind} in {table.uri}",
                     hint="convert it to strings",
                 )
-    others = [name for name in keep_columns if name in shared and name not in ("user", "time")]
+    columns_of_all = shared | partitions.find_shared(_list_columns(tables))
+    others = [name for name in keep_columns if name in columns_of_all]
+    others = [name for name in others if name not in ("user", "time")]
     labels: Labels = (*NUMBERED, *_NAMED)
     if settings.labels:
         labels = csv_format.written_labels(settings)
@@ -196,7 +209,7 @@ def plan_preparation(
         files=tuple(files),
         tables=tuple(tables),
         table_format=table_format,
-        columns=tuple(sorted(shared)),
+        columns=tuple(sorted(columns_of_all)),
         notes=(),
     )
 
@@ -291,17 +304,23 @@ def _join_types(
 ) -> tuple[tuple[str, pa.DataType], ...]:
     """Find a type for each column that fits its types in all files.
 
+    A column that a folder names has strings.
+
     Raises:
         UserError: There is none.
     """
     joined = []
     for name in names:
-        kinds = [table.arrow.field(name).type for table in tables]
+        type_by_file = {}
+        for table in tables:
+            is_in_file = name in table.arrow.names
+            type_by_file[table.uri] = table.arrow.field(name).type if is_in_file else pa.string()
+        kinds = list(dict.fromkeys(type_by_file.values()))
         schemas = [pa.schema([(name, kind)]) for kind in kinds]
         try:
             kind = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            examples = {table.arrow.field(name).type: table.uri for table in tables}
+            examples = {kind: uri for uri, kind in type_by_file.items()}
             listed = ", ".join(f"{kind} in {uri}" for kind, uri in examples.items())
             raise UserError(
                 f"{setting}: {name} is {listed}",

@@ -262,6 +262,7 @@ def read_predictions(
     columns: Sequence[str] | None = None,
     *,
     filters: Filters = (),
+    with_source: bool = False,
 ) -> "pd.DataFrame":
     """Read the predictions of a scored corpus as a DataFrame; join them on ``row_id``.
 
@@ -271,6 +272,8 @@ def read_predictions(
         run: A run, or its ``output_uri``, or the ``output_uri`` of a scoring.
         columns: Columns to read; all by default. docs/outputs.md describes them.
         filters: Conditions that rows must all meet: ``[("split", "==", "test")]``.
+        with_source: Add the columns ``source`` and ``source_row``: the file of each row, and its
+            number in the file, see :meth:`Scored.find_sources`.
 
     Raises:
         UserError: There are no complete predictions, or no such column.
@@ -283,4 +286,12 @@ def read_predictions(
     if not isinstance(run, Run | Scored):
         root = absolute_uri(os.fspath(run)).removesuffix("/predictions")
         run = Scored.find(root) or Scored.load(root)
-    return run.predictions.to_pandas(columns, filters=filters)
+    if not with_source:
+        return run.predictions.to_pandas(columns, filters=filters)
+    scored = run.scored if isinstance(run, Run) else run
+    wanted = columns if columns is None else list(dict.fromkeys(["row_id", *columns]))
+    frame = scored.predictions.to_pandas(wanted, filters=filters)
+    frame[["source", "source_row"]] = scored.find_sources(frame["row_id"])
+    if columns is None:
+        return frame
+    return frame[[*columns, "source", "source_row"]]

@@ -95,7 +95,7 @@ def _count_rows(verb: str, config: Config) -> _Rows:
             num_train = sum(prepared["counts"]["labels"]["train"].values())
             return _Rows(int(prepared["counts"]["accepted"]), num_train)
     num_rows = 0
-    for file in input_files.as_found(input_files.expand(patterns))["files"]:
+    for file in input_files.find(patterns):
         is_csv = file["uri"].endswith("sv")  # .csv or .tsv, not compressed
         num_rows += file["bytes"] // (_CSV_ROW_BYTES if is_csv else _PACKED_ROW_BYTES)
     split = config.prepare.split

@@ -13,6 +13,7 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local, join
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pandas as pd
 
     from sentiflow.models.model import Model
@@ -121,6 +122,31 @@ class _CorpusResult(StageResult):
     def rejected(self) -> Table:
         """The rejected records, with their ``reason``."""
         return self._find_table("rejected")
+
+    def find_sources(self, row_ids: "npt.ArrayLike") -> "pd.DataFrame":
+        """Find the file of each row, and its number in the file.
+
+        Args:
+            row_ids: Values of ``row_id``.
+
+        Returns:
+            A row for each id, in the same order: ``source``, the URI of the file; ``source_row``,
+            the number of the record in the file, counted from 0 without the header. Both are
+            missing for a row that an earlier version has scored, if its file is unknown.
+
+        Raises:
+            UserError: No file of the corpus is known.
+        """
+        import numpy as np
+        import pandas as pd
+        import pyarrow as pa
+
+        from sentiflow.data import row_sources
+
+        table = row_sources.locate(self.manifest, self.uri, np.asarray(row_ids, np.int64))
+        types = {pa.int64(): pd.Int64Dtype()}  # a number may be missing
+        frame: pd.DataFrame = table.to_pandas(types_mapper=types.get)
+        return frame
 
 
 class Prepared(_CorpusResult):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, input_files, manifest, table_plans
+from sentiflow.data import corpus, csv_plans, input_files, table_plans
 from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import UserError
@@ -93,13 +93,16 @@ def _describe(
     # A complete result stays usable after its input was deleted.
     if earlier and input_files.are_gone(earlier, list(itertools.chain(*patterns.values()))):
         return earlier
-    uris: list[str] = []
+    found: dict[str, InputFile] = {}
     for setting, globs in patterns.items():
-        # a glob of prepare.csv may match a file of prepare.test again: the first setting counts
-        uris += [uri for uri in input_files.expand(globs, setting=setting) if uri not in uris]
+        for item in input_files.find(globs, setting=setting):
+            # a glob of prepare.csv may match a file of prepare.test again: the first setting counts
+            found.setdefault(item["uri"], item)
+    files = list(found.values())
     if earlier or reads_new:
-        return input_files.describe(uris, earlier=earlier)
-    return input_files.as_found(uris)
+        known = earlier["files"] if earlier else []
+        files = input_files.add_hashes(files, known=known)
+    return input_files.join(files)
 
 
 def _find_splits(
@@ -142,7 +145,7 @@ def cut(
     if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
         plan = table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
     else:
-        plan = corpus.plan_csv(
+        plan = csv_plans.plan_csv(
             files,
             settings=source.format,
             rows_per_part=settings.rows_per_file,
@@ -150,10 +153,11 @@ def cut(
         )
     if source.is_labelled:
         corpus.check_preparation(plan, settings)
+    key = corpus.identify_work(files)
     found = corpus.cut(
         plan,
         rows_per_part=settings.rows_per_file,
-        map_files=functools.partial(maps.map, stage, key=manifest.fingerprint(files)),
+        map_files=functools.partial(maps.map, stage, key=key, unit=corpus.GROUPS),
         splits=source.splits,
     )
     if not found.num_rows:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
 from sentiflow.data.manifest_types import Counts, Input, Manifest
@@ -146,6 +146,7 @@ def _prepare(
         seconds=seconds,
         run=recorder.describe(),
         classes=list(flow.job.format.classes or ()),
+        parts=row_sources.place_parts(labelled.parts, labelled.files["files"]),
         fixed_splits=list(flow.fixed),
         duplicates=flow.duplicate_counts,
         vocabulary=report,

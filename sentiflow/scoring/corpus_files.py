@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files, partitions
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.progress import say
 from sentiflow.scoring.score_plan import STAGE
@@ -63,7 +63,7 @@ class CorpusFiles:
             return source
         described = {item["uri"]: item for item in self.listed}
         for copy in self.copies.values():
-            described[copy.described["uri"]] = copy.described
+            described[copy.described["uri"]] = {**copy.described, "rows": 0}
         for item in source.get("files", []):
             described[item["uri"]] = item
         return input_files.join([described[item["uri"]] for item in self.listed])
@@ -91,18 +91,22 @@ def _find_copies(files: Sequence[InputFile]) -> dict[str, Copy]:
 
     A file is read only if it has no hash yet and another file has the same size. The size of a
     member of an archive is the size of the archive, so only members of the same name are compared.
+    Files with different partition columns are no copies.
     """
     kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
     counts = Counter(kinds)
+    unread = []
+    for item, kind in zip(files, kinds, strict=True):
+        if counts[kind] > 1 and not item["tree_sha256"]:
+            unread.append(item)
+    read = {item["uri"]: item for item in input_files.add_hashes(unread)}
     originals: dict[str, str] = {}
     copies: dict[str, Copy] = {}
     for item, kind in zip(files, kinds, strict=True):
         if counts[kind] == 1:
             continue
-        described = item
-        if not item["tree_sha256"]:
-            described = input_files.describe([item["uri"]])["files"][0]
-        original = originals.setdefault(manifest.identify_file(described), item["uri"])
+        described = read.get(item["uri"], item)
+        original = originals.setdefault(partitions.identify(described), item["uri"])
         if original != item["uri"]:
             copies[item["uri"]] = Copy(described, original)
     return copies

@@ -21,11 +21,11 @@ import numpy as np
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.data import input_files, manifest, parts, row_checks
+from sentiflow.data import input_files, manifest, parts, row_checks, row_sources
 from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Scoring
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, PartPlace, Scoring
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
@@ -60,6 +60,8 @@ class _Earlier:
     """The models that have scored, by version."""
     scorings: Sequence[Scoring] = ()
     """For each job the parts that it has added."""
+    places: Sequence[PartPlace] = ()
+    """Which rows the parts hold."""
 
     @classmethod
     def of(cls, previous: Manifest | None, model: ModelInput) -> _Earlier:
@@ -73,6 +75,7 @@ class _Earlier:
             precision=previous["precision"],
             models=previous["models"],
             scorings=previous["scorings"],
+            places=previous.get("parts", ()),
         )
 
     def name_version(self, model: ModelInput) -> str:
@@ -365,6 +368,9 @@ def _publish(
         "num_files": len(files.listed) - files.num_old,
         "rows": done.new.accepted,
     }
+    places = [*earlier.places]
+    if files.listed:
+        places += row_sources.place_parts(source.parts, files.listed, first_part=job.first_part)
     unknown_values = Counter(done.total.unknown_values).most_common(row_checks.MAX_COUNTED)
     return output.publish(
         inputs=plan.spec.inputs | {"corpus": files.describe(source.files)},
@@ -373,6 +379,7 @@ def _publish(
         scorings=[*earlier.scorings, scoring],
         peak_memory_bytes=done.total.peak_memory_bytes,
         num_parts=job.first_part + len(source.parts),
+        parts=places,
         has_row_ids=source.table_format.has_row_ids,
         kept_types=kept_types(source.table_format),
         counts=done.total.counts,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, manifest, table_plans
+from sentiflow.data import corpus, csv_plans, manifest, partitions, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output
@@ -47,6 +47,10 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
     else:
         inspected = _plan_csv(settings, files, assumed, unpack_to)
     corpus.check_columns(inspected.rows.columns, settings.keep_columns, classes=plan.classes)
+    if not isinstance(inspected.rows, corpus.Corpus):
+        partitions.check_unique(
+            inspected.rows.columns_by_file, settings.keep_columns, setting="score.keep_columns"
+        )
     return inspected
 
 
@@ -85,7 +89,7 @@ def _plan_csv(
     if form.classes is None:  # the written values are the names
         values = {UNLABELLED: ("",), **{name: (name,) for name in labels}}
         form = form.model_copy(update={"labels": values})
-    csvs = corpus.plan_csv(
+    csvs = csv_plans.plan_csv(
         files.new,
         settings=form,
         rows_per_part=settings.rows_per_file,
@@ -108,10 +112,11 @@ def cut(
     """
     if isinstance(rows, corpus.Corpus):
         return rows
+    key = corpus.identify_work(rows.files)
     return corpus.cut(
         rows,
         rows_per_part=settings.rows_per_file,
-        map_files=functools.partial(maps.map, "read_files", key=manifest.fingerprint(rows.files)),
+        map_files=functools.partial(maps.map, "read_files", key=key, unit=corpus.GROUPS),
         first_row=first_row,
     )
 

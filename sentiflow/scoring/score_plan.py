@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import input_files, manifest, schema
+from sentiflow.data import arrival, input_files, manifest, schema
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
@@ -110,21 +110,21 @@ def _list_decisive(config: Config) -> dict[str, Any]:
 
 
 def _describe_files(settings: ScoreSettings) -> Input:
-    """Describe the files of a corpus; files that were not scored before are not read.
+    """Describe the files of a corpus in the order of their arrival.
 
-    If all files of a complete result are gone, they are described as they were.
+    Files that were not scored before are not read. If all files of a complete result are gone, they
+    are described as they were.
 
     Raises:
         UserError: A file does not exist.
     """
     scored = manifest.read(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
-    uris = input_files.expand(settings.corpus, setting="score.corpus", earlier=earlier)
-    if earlier and not uris:
+    found = input_files.find(settings.corpus, setting="score.corpus", earlier=earlier)
+    if earlier and not found:
         return earlier
-    if not earlier or "files" not in earlier:
-        return input_files.as_found(uris)
-    return input_files.add(earlier, uris) or input_files.describe(uris, earlier=earlier)
+    known = arrival.list_known(settings.output_uri, scored, name="corpus")
+    return input_files.join(arrival.order(found, known))
 
 
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:

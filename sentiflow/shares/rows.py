@@ -200,13 +200,17 @@ def _find_periods(
 
 
 def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Array:
-    """Read written times.
+    """Read written times, such as ISO 8601 in the names of folders whatever the format of a CSV is.
 
     Raises:
         UserError: The format does not read the times; see ``time_faults.find_fault``.
     """
     written = pc.fill_null(values.cast(pa.string()), "")
     fault, is_wrong = time_faults.find_fault(written, time_format)
+    if is_wrong and time_format:
+        _, is_wrong = time_faults.find_fault(written, None)
+        if not is_wrong:
+            return times.parse(written, None)
     if is_wrong:
         raise UserError(
             f"trends.by: {name}: {fault}", hint="set format.time_format, and score again"

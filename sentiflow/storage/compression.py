@@ -163,6 +163,13 @@ def open_content(uri: str) -> Iterator[Content]:
             yield Content(uri, stream, forward_size=file.size())
 
 
+def read_first(uri: str, size: int) -> bytes:
+    """Read the first ``size`` bytes of the content of a file."""
+    with open_content(uri) as content:
+        enough = max(size, len(codecs.BOM_UTF32_LE))  # to detect UTF-16
+        return content.read_block(0, enough)[:size]
+
+
 def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """Read the content of a file in blocks of ``size`` bytes, the last one shorter.
 
@@ -173,6 +180,10 @@ def read_blocks(uri: str, size: int) -> Generator[bytes]:
     """
     with open_content(uri) as content:
         block = content.read_block(0, size)
+        if len(block) < size:  # this is all, as in most of many small files
+            if block:
+                yield block
+            return
         at_once = 1 if content.forward_size else _BLOCKS_AT_ONCE
         coming: collections.deque[concurrent.futures.Future[bytes]] = collections.deque()
         with concurrent.futures.ThreadPoolExecutor(at_once) as pool:

@@ -12,7 +12,7 @@ import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Any, NotRequired, TypeVar
+from typing import Annotated, Any, NamedTuple, NotRequired, TypeVar
 
 import pyarrow as pa
 from pyarrow import fs
@@ -28,6 +28,8 @@ from sentiflow.storage.uris import (
     split_member,
 )
 
+_SECOND_NS = 10**9
+"""Nanoseconds of a second."""
 FILES_AT_ONCE = 16
 """Files to work on at the same time: an object store is slow, but answers many requests at once."""
 
@@ -56,6 +58,15 @@ class FileEntry(TypedDict):
     bytes: Annotated[int, Field(ge=0)]
     sha256: NotRequired[str]
     """Only files that keep their names have one. The names of parts are never reused."""
+
+
+class FileState(NamedTuple):
+    """State of a file, which a listing tells without opening the file."""
+
+    size: int
+    """In bytes."""
+    modified_ns: int
+    """Time of the last change, in nanoseconds since 1970."""
 
 
 def locate(uri: str) -> tuple[fs.FileSystem, str]:
@@ -96,6 +107,18 @@ def file_info(uri: str) -> fs.FileInfo:
     """Return the type (``fs.FileType.NotFound`` if absent), size and time of ``uri``."""
     file_system, path = locate(uri)
     return file_system.get_file_info(path)
+
+
+def state_of(uri: str, info: fs.FileInfo) -> FileState:
+    """Return the state of a file that :func:`file_info` or a listing has found.
+
+    The protocol of S3 tells the time of one file in whole seconds. Listings of some stores are
+    finer: their times are cut to seconds, so that both tell the same time.
+    """
+    modified_ns = info.mtime_ns
+    if modified_ns and uri.startswith("s3://"):  # a file that is gone has no time
+        modified_ns -= modified_ns % _SECOND_NS
+    return FileState(info.size, modified_ns)
 
 
 def map_files(work: Callable[[S], T], files: Iterable[S]) -> list[T]:
@@ -147,11 +170,10 @@ def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
     Links below the directory are not followed; the directory itself may be a link. The arguments
     are the same as for :func:`listing`.
     """
-    file_system, root = locate(uri)
     if not is_local(uri):
-        selector = fs.FileSelector(root, recursive=recursive, allow_not_found=True)
-        infos = file_system.get_file_info(selector)
-        return {posixpath.relpath(i.path, root): i.size for i in infos if i.is_file}
+        states = list_store(uri, recursive=recursive)
+        return {path: state.size for path, state in states.items()}
+    _, root = locate(uri)
     size_by_path = {}
     for path in _walk(uri):
         with contextlib.suppress(FileNotFoundError):  # deleted just now
@@ -159,6 +181,18 @@ def sizes(uri: str, *, recursive: bool = True) -> dict[str, int]:
             if stat.S_ISREG(info.st_mode):
                 size_by_path[os.path.relpath(path, root)] = info.st_size
     return size_by_path
+
+
+def list_store(uri: str, *, recursive: bool = True) -> dict[str, FileState]:
+    """List the objects below a folder of an object store: their states by relative path.
+
+    One request tells of a thousand objects.
+    """
+    file_system, root = locate(uri)
+    selector = fs.FileSelector(root, recursive=recursive, allow_not_found=True)
+    infos = file_system.get_file_info(selector)
+    prefix = f"{root.rstrip('/')}/"
+    return {info.path.removeprefix(prefix): state_of(uri, info) for info in infos if info.is_file}
 
 
 def find_link(uri: str) -> str:

@@ -28,11 +28,29 @@ def open_files(folder, *contents):
 @pytest.mark.parametrize("empty", [*EMPTY, gzip.compress(b"\n", mtime=0)])
 def test_a_file_without_a_record_adds_no_row_and_is_named(tmp_path, empty):
     found = open_files(tmp_path, empty, b"text,id\nx,1\ny,2\n", empty, b"text,id\nz,3\n")
-    assert [part.pieces[0].first_row for part in found.parts] == [0, 2]
+    (part,) = found.parts
+    assert [piece.first_row for piece in part.pieces] == [0, 2]
     assert (found.num_rows, len(found.files["files"])) == (3, 4)
     assert [note.partition(" ")[2] for note in found.notes] == ["holds no record"] * 2
-    names = [parts.read(part, RowRules())["text"].to_pylist() for part in found.parts]
-    assert names == [["x", "y"], ["z"]]
+    assert [item["rows"] for item in found.files["files"]] == [0, 2, 0, 1]
+    assert parts.read(part, RowRules())["text"].to_pylist() == ["x", "y", "z"]
+
+
+def test_small_files_that_follow_each_other_share_a_part(tmp_path):
+    """A part has about ten rows; a file of other columns, or with several ranges, is not joined."""
+    small = [b"text\n" + b"so good\n" * rows for rows in (4, 4, 4, 11, 2)]
+    large = b"text\n" + b"so good so far\n" * 10_000
+    found = open_files(tmp_path, *small, b"text,k\na,1\n", *small[:1], large, *small[:2])
+    names = ["".join(piece.source[-5] for piece in part.pieces) for part in found.parts]
+    assert names[:5] == ["012", "3", "4", "5", "6"]
+    assert {*names[5:-1]} == {"7"}
+    assert len(names[5:-1]) > 1
+    assert names[-1] == "89"
+    rows = pa.concat_tables([parts.read(part, RowRules()) for part in found.parts])
+    assert rows["row_id"].to_pylist() == list(range(found.num_rows))
+    for part in found.parts:
+        uris = [item["uri"] for item in part.inputs["files"]]
+        assert uris == [piece.source for piece in part.pieces], "a part has its own files only"
 
 
 def test_rows_of_utf_16_are_those_of_utf_8_and_so_are_the_offsets(tmp_path):

@@ -101,15 +101,6 @@ def test_two_members_of_an_archive_are_two_inputs_and_a_moved_archive_is_none(tm
     assert described[1]["files"][0]["bytes"] == 5
 
 
-def test_files_at_the_end_are_added_without_reading_any(files, hashed):
-    known = input_files.describe(files[:1])
-    hashed.clear()
-    added = input_files.add(known, files)
-    assert hashed == []
-    assert [item["tree_sha256"] for item in added["files"]] == [hashes.tree_sha256(files[0]), ""]
-    assert input_files.add(known, files[:1]) == known
-
-
 def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path):
     uri = str(tmp_path / "prepared")
     described = manifest.reference(uri, publish(OutputSpec("prepare", uri, {"seed": 0}, {})))

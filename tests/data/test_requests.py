@@ -11,7 +11,7 @@ import pytest
 from tcp_proxy import Proxy
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, table_plans
+from sentiflow.data import arrival, corpus, input_files, table_plans
 from sentiflow.data.row_checks import RowRules
 from sentiflow.pipeline.preflight import previews
 from sentiflow.storage import filesystem
@@ -73,6 +73,18 @@ def test_csv_files_are_opened_twice_and_many_at_a_time(bucket, requests, tmp_pat
     assert requests.most >= 8
     assert requests.count("GET") == 2 * NUM_FILES  # its beginning; all of it
     assert requests.count("HEAD") == 4 * NUM_FILES  # it exists; its size; it is opened twice
+
+
+def test_known_files_of_a_corpus_are_listed_and_not_asked_for(bucket, requests):
+    uris = write(bucket, requests, "csv", [b"text\n" + b"so good\n" * 500] * NUM_FILES)
+    known = input_files.describe(uris)["files"]
+    requests.lines.clear()
+    filesystem.write_bytes(f"{bucket}/csv/before/0.csv", b"text\nbad\n")
+    found = input_files.find([f"{bucket}/csv/**/*.csv"])
+    ordered = arrival.order(found, known)
+    assert ordered[:NUM_FILES] == known
+    assert [item["uri"] for item in ordered[NUM_FILES:]] == [f"{bucket}/csv/before/0.csv"]
+    assert requests.count("GET") == requests.count("HEAD") == 0
 
 
 def test_the_first_rows_of_a_few_files_take_a_request_each(bucket, requests):

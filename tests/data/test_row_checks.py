@@ -104,6 +104,12 @@ class Checked:
     rejected: pa.Table
 
 
+def read_parts(part, *, errors, **options):
+    """Judge the rows of a part of Sentiment140's form."""
+    form = replace(part.format, settings=part.format.settings.model_copy(update={"errors": errors}))
+    return parts.read(replace(part, format=form), row_checks.RowRules(**options))
+
+
 def read_range(csv_range, *, form=SENTIMENT140, errors="replace", required=("label",), **options):
     """Judge the rows of a range, of Sentiment140's form if no other is given."""
     form = replace(form, settings=form.settings.model_copy(update={"errors": errors}))
@@ -200,6 +206,30 @@ def test_reading_in_many_ranges_equals_reading_in_one(path, rows, cuts):
         )
         pieces.append(read_range(csv_range).rows)
     assert pa.concat_tables(pieces).combine_chunks().equals(once.rows.combine_chunks())
+
+
+@SETTINGS
+@given(
+    st.lists(st.lists(judged_rows(), min_size=1, max_size=4), min_size=1, max_size=5),
+    st.lists(st.sampled_from([b"", b"\n", b"\r", b'\n"0","open\n', b'\n"0","open']), min_size=5),
+    st.sampled_from(["replace", "ignore"]),
+    st.booleans(),
+)
+def test_reading_files_at_once_equals_reading_each(path, files, ends, errors, with_offsets):
+    ranges = []
+    for number, (rows, end) in enumerate(zip(files, ends, strict=False)):
+        file = path.with_name(f"{number}.csv")
+        file.write_bytes(b"\n".join(row.written for row in rows) + end)
+        first_row = sum(each.num_rows for each in ranges)
+        split = ["train", None, "test"][number % 3]
+        ranges.append(replace(whole(file), first_row=first_row, split=split))
+    options = {"errors": errors, "with_offsets": with_offsets}
+    each = []
+    for csv_range in ranges:
+        part = parts.Part((csv_range,), SENTIMENT140, {"fingerprint": "", "files": []})
+        each.append(read_parts(part, **options))
+    part = parts.Part(tuple(ranges), SENTIMENT140, {"fingerprint": "", "files": []})
+    assert read_parts(part, **options).to_pylist() == pa.concat_tables(each).to_pylist()
 
 
 @SETTINGS

@@ -186,7 +186,6 @@ def test_an_invalid_request_deletes_nothing_even_with_overwrite(tmp_path, corpor
     ("override", "difference"),
     [
         ("score.corpus={}/day-1.csv", "another corpus"),
-        ("score.corpus=[{0}/day-1.csv,{0}/day-0.csv]", "another corpus"),
         ("score.keep_columns=[text]", "keep_columns"),
         ("score.model_uri={}/model", "another model"),
     ],

@@ -16,8 +16,10 @@ from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import (
     corpus,
     csv_format,
+    csv_plans,
     first_rows,
     input_files,
+    partitions,
     row_checks,
     table_plans,
     time_faults,
@@ -243,11 +245,14 @@ def _read_splits(
     first: first_rows.FirstRows, form: csv_format.CsvFormat | TableFormat, name: str
 ) -> pa.Array:
     """Read the column that names the split of each row."""
-    if not isinstance(form, csv_format.CsvFormat):
-        return first.column(name)
-    position = form.position(name)
-    assert position is not None, "the plan has the column"
-    return first.column(position)
+    place: int | str | None = name
+    if isinstance(form, csv_format.CsvFormat):
+        place = form.position(name)
+    elif name not in first.names:
+        place = None
+    if place is None:  # the plan has the column, so a folder names it
+        return partitions.read(first.uri, name, first.rows.num_rows)
+    return first.column(place)
 
 
 def _make_plan(
@@ -266,7 +271,7 @@ def _make_plan(
         form, _ = csv_format.resolve(
             settings, first.head, source=first.uri, needs_all=text_column is None
         )
-        return form, corpus.CsvPlan((corpus.PlannedFile(file, form),))
+        return form, csv_plans.CsvPlan((csv_plans.PlannedFile(file, form),))
     if text_column is None:
         plan = table_plans.plan_preparation([file], settings=settings, keep_columns=keep_columns)
     else:

@@ -1,0 +1,91 @@
+"""Path of a file -> the columns that its folders name: ``brand=A/day=2026-12-01/x.parquet``.
+
+These are the partition columns of Hive, Spark, DuckDB and pandas. All rows of a file have the same
+value. The values are strings, so that their type does not depend on which files are there.
+"""
+
+from collections.abc import Collection, Iterable
+from urllib.parse import unquote
+
+import pyarrow as pa
+
+from sentiflow.config.format_sections import ColumnsSettings
+from sentiflow.data import manifest, schema
+from sentiflow.data.manifest_types import InputFile
+from sentiflow.errors import UserError
+from sentiflow.storage.uris import split_member
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+"""The value of a folder whose rows have no value."""
+_RESERVED = frozenset({"", *ColumnsSettings.model_fields, *schema.TWEETS.names})
+"""Names that are no partition columns: our tables have their own columns of these names."""
+
+
+def find(uri: str) -> dict[str, str | None]:
+    """Find the partition columns of a file and their values.
+
+    Every folder of the path counts, also in an archive. Of two folders with one name, the inner one
+    counts.
+
+    Example:
+        >>> find("s3://bucket/brand=A%26B/day=2026-12-01/x.parquet")
+        {'brand': 'A&B', 'day': '2026-12-01'}
+    """
+    archive, member = split_member(uri)
+    folders = [*archive.split("/")[:-1], *member.split("/")[:-1]]
+    columns: dict[str, str | None] = {}
+    for folder in folders:
+        key, mark, value = folder.partition("=")
+        name = unquote(key)
+        if mark and name not in _RESERVED:
+            columns[name] = None if value in ("", _NULL) else unquote(value)
+    return columns
+
+
+def identify(item: InputFile) -> str:
+    """Identify the rows of a file that was read: its content, and the columns of its folders."""
+    content = manifest.identify_file(item)
+    columns = find(item["uri"])
+    return manifest.fingerprint([content, columns]) if columns else content
+
+
+def read(uri: str, name: str, num_rows: int) -> pa.Array:
+    """Make a partition column of some rows of a file."""
+    return pa.repeat(pa.scalar(find(uri)[name], pa.string()), num_rows)
+
+
+def find_shared(columns_by_file: Iterable[tuple[str, Collection[str]]]) -> set[str]:
+    """Find the columns that all files have, in the file or by its folders.
+
+    Args:
+        columns_by_file: URI and columns of each file.
+    """
+    each = [{*columns, *find(uri)} for uri, columns in columns_by_file]
+    return set.intersection(*each) if each else set()
+
+
+def check_unique(
+    columns_by_file: Iterable[tuple[str, Collection[str]]],
+    names: Collection[str],
+    *,
+    setting: str,
+) -> None:
+    """Check that no file has a column that its folders name, too: the values may differ.
+
+    Args:
+        columns_by_file: URI and columns of each file.
+        names: The columns that are read.
+        setting: The setting that names them, for messages.
+
+    Raises:
+        UserError: A file has one of the columns twice.
+    """
+    for uri, columns in columns_by_file:
+        folders = find(uri)
+        for name in names:
+            if name in columns and name in folders:
+                raise UserError(
+                    f"{setting}: {uri} has a column {name}, and its folder is "
+                    f"{name}={folders[name]}",
+                    hint="rename the folder or the column, or leave it out",
+                )
