@@ -1,10 +1,9 @@
 """Footers of Parquet files -> the meaning of their columns, for preparation or scoring."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import csv_format, partitions, schema
@@ -18,7 +17,6 @@ from sentiflow.data.table_files import (
     read_footer,
 )
 from sentiflow.errors import UserError
-from sentiflow.storage import parquet
 from sentiflow.storage.filesystem import map_files
 
 
@@ -36,6 +34,8 @@ class TablePlan:
     """Columns that ``score.keep_columns`` may name."""
     notes: tuple[str, ...]
     """Remarks for the user, such as ids or labels that cannot be used."""
+    id_fault: str = ""
+    """Why ``row_id`` cannot be used; empty if it can, or if no file has it."""
 
     @property
     def columns_by_file(self) -> list[tuple[str, Collection[str]]]:
@@ -45,6 +45,18 @@ class TablePlan:
     def has_column(self, name: str) -> bool:
         """Say whether there is a column of this meaning, or with this name to keep."""
         return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}
+
+    def number_rows(self, id_fault: str) -> "TablePlan":
+        """Return the plan with rows that are numbered over all files, as ids cannot be used."""
+        notes = list(self.notes)
+        if id_fault:
+            notes.insert(0, f"{id_fault}: rows are numbered over all files")
+        return replace(
+            self,
+            table_format=replace(self.table_format, has_row_ids=False),
+            notes=tuple(notes),
+            id_fault=id_fault,
+        )
 
 
 _NAMED: Labels = tuple((name, label) for label, name in enumerate(schema.LABEL_NAMES))
@@ -59,7 +71,6 @@ _DEFAULT_COLUMNS = {
 """Names of the column of each meaning, if ``format`` names none."""
 _STRINGS = (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 """Types that are read as text; a column of nulls has no type yet."""
-_INVALID_IDS = "a row_id is missing, occurs twice or has more than 63 bits"
 
 
 def plan_scoring(
@@ -69,9 +80,10 @@ def plan_scoring(
     keep_columns: Sequence[str],
     classes: Sequence[str] = schema.LABEL_NAMES,
     settings: FormatSettings | None = None,
-    earlier: Sequence[str] = (),
 ) -> TablePlan:
     """Find the meaning of the columns of Parquet files that will be scored.
+
+    Only footers are read. Whether each ``row_id`` stands for one row is not checked.
 
     Args:
         files: The files, as they were described.
@@ -79,19 +91,15 @@ def plan_scoring(
         keep_columns: Columns to add; missing ones are ignored.
         classes: The classes of the model; labels are their names or positions.
         settings: The section ``format``; its label column is used if all files have it.
-        earlier: Files that were scored before; their ``row_id`` must not occur again.
 
     Raises:
         UserError: A file is not Parquet, it has no such column of strings, or a kept column has
             types that cannot be combined.
     """
-    uris = [item["uri"] for item in files]
-    footers = map_files(read_footer, [*earlier, *uris])
-    tables = footers[len(earlier) :]
+    tables = map_files(read_footer, [item["uri"] for item in files])
     for table in tables:
         check_text(table.uri, table.arrow, text_column, setting="score.text_column")
     shared = _find_shared(tables)
-    id_fault = find_id_fault(footers)
     label_column, labels = _find_labels(settings or FormatSettings(), classes, shared)
     has_labels = all(_has_readable(table, label_column, meaning="label") for table in tables)
     has_ids = all(_has_readable(table, "tweet_id", meaning="tweet_id") for table in tables)
@@ -101,8 +109,6 @@ def plan_scoring(
     if has_ids:
         columns.append(("tweet_id", "tweet_id"))
     notes = []
-    if id_fault:
-        notes.append(f"{id_fault}: rows are numbered over all files")
     if not has_ids:
         notes.append("tweet_id is neither a string nor an integer: it is left out")
     if not has_labels:
@@ -113,16 +119,17 @@ def plan_scoring(
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,
-        has_row_ids=id_fault is None,
         kept=_join_types(others, tables, setting="score.keep_columns"),
     )
-    return TablePlan(
+    plan = TablePlan(
         files=tuple(files),
         tables=tuple(tables),
         table_format=table_format,
         columns=tuple(sorted(columns_of_all | {"row_id", "text"})),
         notes=tuple(notes),
     )
+    id_fault = _find_id_fault(tables)
+    return plan if id_fault is None else plan.number_rows(id_fault)
 
 
 def _list_columns(tables: Sequence[TableFile]) -> list[tuple[str, Collection[str]]]:
@@ -332,15 +339,12 @@ def _join_types(
     return tuple(joined)
 
 
-def find_id_fault(files: Sequence[TableFile]) -> str | None:
-    """Say why the column ``row_id`` does not identify the rows of files.
-
-    It identifies them if it has integers in all files, without nulls or duplicates. All ids are in
-    memory together.
+def _find_id_fault(files: Sequence[TableFile]) -> str | None:
+    """Say why files have no usable column ``row_id``: all must have it, with integers.
 
     Returns:
-        None: it identifies the rows. Otherwise the fault; an empty text if no file has the column,
-        which needs no note.
+        None: all files have it. Otherwise the fault; an empty text if no file has the column, which
+        needs no note.
     """
     uris_without = [file.uri for file in files if "row_id" not in file.arrow.names]
     if len(uris_without) == len(files):
@@ -351,12 +355,4 @@ def find_id_fault(files: Sequence[TableFile]) -> str | None:
         kind = file.arrow.field("row_id").type
         if not pa.types.is_integer(kind):
             return f"{file.uri} has a row_id of type {kind}"
-    tables = map_files(lambda file: parquet.read(file.uri, columns=["row_id"]), files)
-    try:
-        as_int64 = pa.schema([("row_id", pa.int64())])
-        ids = pa.concat_tables([table.cast(as_int64) for table in tables])["row_id"]
-    except pa.ArrowInvalid:  # more than 63 bits
-        return _INVALID_IDS
-    if ids.null_count or pc.count_distinct(ids).as_py() < len(ids):
-        return _INVALID_IDS
     return None

@@ -15,14 +15,11 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.data import input_files, manifest, parts, row_checks, row_sources
-from sentiflow.data.arrays import hash_strings
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, PartPlace, Scoring
@@ -31,13 +28,12 @@ from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.profile import Profile
 from sentiflow.progress import say
-from sentiflow.scoring import corpus_files, score_inputs, summary, tasks
+from sentiflow.scoring import corpus_files, id_checks, score_inputs, summary, tasks
 from sentiflow.scoring.corpus_files import CorpusFiles
 from sentiflow.scoring.score_plan import STAGE, VERSION, ScorePlan
 from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
 from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
-from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
@@ -77,6 +73,10 @@ class _Earlier:
             scorings=previous["scorings"],
             places=previous.get("parts", ()),
         )
+
+    def with_files(self, files: Sequence[FileEntry]) -> _Earlier:
+        """Return the same results with another description of their files."""
+        return replace(self, counts=replace(self.counts, files=list(files)))
 
     def name_version(self, model: ModelInput) -> str:
         """Name a model in the column ``model_version`` of predictions.
@@ -130,6 +130,9 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
     with output.rolled_back_if_refused():
+        if isinstance(rows, TablePlan) and rows.table_format.has_row_ids:
+            rows, scored_files = id_checks.check(rows, previous, uri=plan.spec.uri, maps=maps)
+            earlier = earlier.with_files(scored_files)
         source = score_inputs.cut(rows, settings, maps, first_row=earlier.counts.rows_read)
         model_uri = score_inputs.fetch_model(plan, output)
     _announce(plan.model, source)
@@ -140,13 +143,12 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         earlier,
         model_uri=model_uri,
         labels=labels,
+        has_row_ids=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
         on_gpu=num_gpus > 0,
     )
     part_counts = _score_parts(plan, source, maps, job, num_gpus)
 
-    has_row_ids = isinstance(rows, TablePlan) and rows.table_format.has_row_ids
-    may_repeat = len(files.distinct) > 1 and not has_row_ids
-    new = _sum_up(plan.model, output, source, earlier.counts, part_counts, may_repeat=may_repeat)
+    new = _sum_up(plan.model, source, part_counts)
     total = RowCounts.sum([earlier.counts, new])
     _check_accepted(output, source, new, total)
 
@@ -181,6 +183,7 @@ def _describe_job(
     *,
     model_uri: str,
     labels: Sequence[str],
+    has_row_ids: bool,
     on_gpu: bool,
 ) -> ScoreJob:
     """Describe what all tasks do; further classes of the corpus follow the model's classes."""
@@ -199,6 +202,7 @@ def _describe_job(
         model_fingerprint=model["fingerprint"],
         model_version=earlier.name_version(model),
         first_part=earlier.num_parts,
+        has_row_ids=has_row_ids,
         root=output.parts_uri,
     )
 
@@ -244,74 +248,14 @@ def _score_parts(
     return [RowCounts.from_json(result) for result in results]
 
 
-def _sum_up(
-    model: ModelInput,
-    output: Output,
-    source: Corpus,
-    before: RowCounts,
-    part_counts: Sequence[RowCounts],
-    *,
-    may_repeat: bool,
-) -> RowCounts:
-    """Add up the new rows, without statistics for drift if the model has learned some of them.
-
-    Args:
-        model: The model.
-        output: The output.
-        source: The new rows.
-        before: Counts of the rows that were scored before.
-        part_counts: Counts of the parts of the new rows.
-        may_repeat: Whether a row of an earlier file may have the same ``tweet_id``.
-    """
+def _sum_up(model: ModelInput, source: Corpus, part_counts: Sequence[RowCounts]) -> RowCounts:
+    """Add up the new rows, without statistics for drift if the model has learned some of them."""
     new = RowCounts.sum(part_counts)
     learned_files = score_inputs.find_learned_files(source.files, model)
     if learned_files:
         say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
         new = replace(new, profile=Profile())
-    if may_repeat:
-        new = replace(new, repeated_ids=_count_repeated_ids(output, source, before, new))
     return new
-
-
-class _Ids(NamedTuple):
-    """Rows that have a ``tweet_id``."""
-
-    row_ids: np.ndarray
-    hashes: np.ndarray
-    """Hashes of their ``tweet_id``."""
-
-
-def _count_repeated_ids(output: Output, source: Corpus, before: RowCounts, new: RowCounts) -> int:
-    """Count the new rows whose ``tweet_id`` a row of an earlier file has, too.
-
-    A row's number tells its file, as the rows of all files are numbered one after the other. (Files
-    with their own ``row_id`` have no such numbers.)
-    """
-    first_rows: dict[str, int] = {}
-    for part in source.parts:
-        for piece in part.pieces:
-            first_rows.setdefault(piece.source, piece.first_row)
-
-    def read_ids(item: FileEntry) -> _Ids:
-        # Until the output is published, its new files are below ``parts_uri``.
-        uri = join(output.parts_uri, item["path"])
-        if not filesystem.exists(uri):
-            uri = join(output.spec.uri, item["path"])
-        rows = parquet.read(uri, columns=["row_id", "tweet_id"])
-        rows = rows.filter(rows["tweet_id"].is_valid())
-        return _Ids(rows["row_id"].to_numpy(), hash_strings(rows["tweet_id"]))
-
-    files = [*before.files, *new.files]
-    predictions = [item for item in files if item["path"].startswith("predictions/")]
-    found = filesystem.map_files(read_ids, predictions)
-    row_ids = np.concatenate([ids.row_ids for ids in found])
-    hashes = np.concatenate([ids.hashes for ids in found])
-
-    # 0: a file that was scored before; 1, 2, ...: the new files
-    file_numbers = np.searchsorted(sorted(first_rows.values()), row_ids, side="right")
-    # A row repeats an id if the first row with this id is in an earlier file.
-    _, first, place = np.unique(hashes, return_index=True, return_inverse=True)
-    return int((file_numbers > file_numbers[first[place]]).sum())
 
 
 def _check_accepted(output: Output, source: Corpus, new: RowCounts, total: RowCounts) -> None:

@@ -75,7 +75,6 @@ def _plan_tables(
         keep_columns=settings.keep_columns,
         classes=labels,
         settings=settings.format,
-        earlier=[item["uri"] for item in files.old],
     )
     return Inspected(tables, labels)
 

@@ -65,7 +65,6 @@ def tell(summary: Summary, model: ModelInput, *, uri: str) -> None:
     _tell_scored(summary)
     _tell_rejected(summary.new, uri)
     _tell_unknown_labels(summary)
-    _tell_repeated_ids(summary.new.repeated_ids)
     for line in summary.drift.get("warnings", []):
         say(STAGE, f"drift from the validation texts: {line}")
     for share, meaning in compare_unseen(summary.total.profile.confusion, model):
@@ -103,13 +102,6 @@ def _tell_unknown_labels(summary: Summary) -> None:
         if frequent:
             line += ": " + ", ".join(f"{rows:,} {value!r}" for value, rows in frequent)
         say(STAGE, line)
-
-
-def _tell_repeated_ids(number: int) -> None:
-    if number:
-        rows_have = "row has" if number == 1 else "rows have"
-        line = f"{number:,} {rows_have} the tweet_id of a row of an earlier file"
-        say(STAGE, f"{line}: both are scored")
 
 
 def log_metrics(summary: Summary, recorder: Recorder) -> None:

@@ -6,7 +6,7 @@ step that needs it.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from sentiflow.cluster import loaded_models, memory
 from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import set_apart
-from sentiflow.data import parts, schema
+from sentiflow.data import parts, row_ids, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
 from sentiflow.data.row_checks import count_unknown
@@ -28,6 +28,8 @@ from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.storage import parquet
 
+IDS_HINT = "give the new rows consecutive numbers, or score all into another directory"
+"""What to do if scored rows have ids, and the ids of new rows cannot be used."""
 _POSITIVE = BINARY[POSITIVE]
 _MAX_NAMED = 4
 """Classes up to which a line names all."""
@@ -41,7 +43,6 @@ _COUNTS = (
     "prior_only",
     "labelled",
     "unknown_labels",
-    "repeated_ids",
     "predicted",
 )
 """Fields of :class:`RowCounts` that every manifest has among its counts."""
@@ -69,6 +70,8 @@ class ScoreJob:
     """Name of the model in the predictions."""
     first_part: int
     """Number of the first part in file names."""
+    has_row_ids: bool
+    """Whether the files of the corpus have their own ``row_id``."""
     root: str
     """Directory to write to."""
 
@@ -90,8 +93,6 @@ class RowCounts:
     """Rows with a label that is known."""
     unknown_labels: int = 0
     """Rows with an unknown label, which becomes null."""
-    repeated_ids: int = 0
-    """Rows whose ``tweet_id`` also occurs in an earlier file."""
     predicted: dict[str, int] = field(default_factory=dict)
     """Rows predicted to be of each class of the model."""
     rejected_by_reason: dict[str, int] = field(default_factory=dict)
@@ -129,8 +130,12 @@ class RowCounts:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "RowCounts":
-        """Convert from the JSON of ``asdict``, as in a completion marker."""
-        return cls(**value | {"profile": Profile.from_json(value["profile"])})
+        """Convert from the JSON of ``asdict``, as in a completion marker.
+
+        Counts that only an earlier version of sentiflow has are ignored.
+        """
+        known = {item.name: value[item.name] for item in fields(cls) if item.name in value}
+        return cls(**known | {"profile": Profile.from_json(value["profile"])})
 
     @property
     def counts(self) -> Counts:
@@ -189,13 +194,8 @@ def check_compatible(previous: Manifest, plan: TablePlan) -> None:
         UserError: The new files have no row ids, or other types of the kept columns.
     """
     if previous["has_row_ids"] and not plan.table_format.has_row_ids:
-        problem = f"{plan.files[0]['uri']} has no row_id"
-        if plan.notes:  # the first one says what is wrong with row_id
-            problem = plan.notes[0].partition(":")[0]
-        raise UserError(
-            problem,
-            hint="give the new rows consecutive numbers, or score all into another directory",
-        )
+        problem = plan.id_fault or f"{plan.files[0]['uri']} has no row_id"
+        raise UserError(problem, hint=IDS_HINT)
     before = previous["kept_types"]
     now = kept_types(plan.table_format)
     for name in before.keys() & now.keys():
@@ -247,8 +247,8 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
     predictions = tabulate(tweets, scores, job)
     name = part.name_file(first=job.first_part)
     files = [
-        *parquet.write_part(job.root, f"predictions/{name}", predictions),
-        *parquet.write_part(job.root, f"rejected/{name}", rejected),
+        *_write(f"predictions/{name}", predictions, job),
+        *_write(f"rejected/{name}", rejected, job),
     ]
     result = RowCounts(
         rows_read=len(table),
@@ -266,6 +266,15 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
         files=files,
     )
     return asdict(result)
+
+
+def _write(path: str, rows: pa.Table, job: ScoreJob) -> list[FileEntry]:
+    """Write rows unless there are none; list the file, with the range of ids from the corpus."""
+    files = parquet.write_part(job.root, path, rows)
+    if job.has_row_ids:
+        for item in files:
+            item["row_id_range"] = row_ids.find_range(rows["row_id"])
+    return files
 
 
 def describe_unseen(scored: pa.Table, scores: Scores, job: ScoreJob) -> Profile:

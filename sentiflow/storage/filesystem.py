@@ -58,6 +58,8 @@ class FileEntry(TypedDict):
     bytes: Annotated[int, Field(ge=0)]
     sha256: NotRequired[str]
     """Only files that keep their names have one. The names of parts are never reused."""
+    row_id_range: NotRequired[Annotated[list[int], Field(min_length=2, max_length=2)]]
+    """Smallest and largest ``row_id`` of scored rows, if the corpus has its own row ids."""
 
 
 class FileState(NamedTuple):

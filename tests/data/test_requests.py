@@ -11,7 +11,7 @@ import pytest
 from tcp_proxy import Proxy
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import arrival, corpus, input_files, table_plans
+from sentiflow.data import arrival, corpus, input_files, row_ids, table_plans
 from sentiflow.data.row_checks import RowRules
 from sentiflow.pipeline.preflight import previews
 from sentiflow.storage import filesystem
@@ -107,6 +107,8 @@ def test_parquet_files_are_opened_twice_and_many_at_a_time(bucket, requests):
     files = input_files.as_found(input_files.expand([f"{bucket}/parquet/*.parquet"]))["files"]
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     assert plan.table_format.has_row_ids
+    assert requests.count("GET") == NUM_FILES
+    assert row_ids.find_fault(plan.tables, [], map_tasks=lambda *task: pytest.fail("few")) is None
     assert requests.most >= 8
     assert requests.count("GET") == 2 * NUM_FILES  # the footer; the ids
     assert requests.count("HEAD") == 3 * NUM_FILES  # its size; it is opened twice

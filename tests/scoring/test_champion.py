@@ -172,16 +172,3 @@ def test_a_copy_of_a_file_is_told_and_scored_once(tmp_path, model, resources, sa
     assert len(one_by_one) == 20
     score(config, f"score.output_uri={tmp_path}/once/run/scored")
     assert table(tmp_path / "once").equals(one_by_one)
-
-
-def test_ids_of_rows_of_earlier_files_are_counted(tmp_path, model, resources, said):
-    for name, ids in (("a", (1, 1, 2, 3)), ("b", (3, 4, "", "")), ("c", (4, 4, 5, 1))):
-        lines = [f"{number},good day\n" for number in ids]
-        (tmp_path / f"{name}.csv").write_text("".join(["id,text\n", *lines]))
-    kind = {"kind": "csv", "columns": {"id": "id", "text": "text"}}
-    config = configure(tmp_path, model, tmp_path / "[ab].csv", format=kind)
-    score(config)
-    assert "1 row has the tweet_id of a row of an earlier file: both are scored" in said.text
-    score(config, f"score.corpus={tmp_path}/?.csv")
-    assert "3 rows have the tweet_id of a row of an earlier file" in said.text
-    assert record(tmp_path)["counts"]["repeated_ids"] == 4

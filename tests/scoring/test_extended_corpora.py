@@ -1,6 +1,7 @@
 """A corpus that grew is scored where it is new, and what was scored stays."""
 # ruff: noqa: F811 -- fixtures are imported
 
+import json
 import os
 import signal
 import subprocess
@@ -30,6 +31,7 @@ from test_score import (  # noqa: F401
     wait_for,
 )
 
+from sentiflow.data import row_ids
 from sentiflow.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -95,18 +97,76 @@ def test_row_numbers_continue_in_an_extended_parquet_corpus(
     assert len(times(tmp_path)) == 3
 
 
+def write_rows(folder, name, ids, texts=None):
+    """Write a Parquet file of texts with row ids."""
+    texts = texts or [f"good day number {number:02d}" for number in ids]
+    table = pa.table({"row_id": ids, "text": texts})
+    pq.write_table(table, folder / f"{name}.parquet", compression="none", use_dictionary=False)
+
+
+@pytest.mark.parametrize("chunk_rows", [1, 1 << 21])
+@pytest.mark.parametrize("ids", [[2, 3], [4, 3]], ids=["predicted", "rejected"])
 def test_a_new_file_that_repeats_a_row_id_is_refused_and_predictions_stay(
-    tmp_path, model, resources
+    tmp_path, model, resources, monkeypatch, chunk_rows, ids
 ):
-    for name, ids in (("a", [1, 2]), ("b", [2, 3])):
-        rows = pa.table({"row_id": ids, "text": ["good", "bad"]})
-        pq.write_table(rows, tmp_path / f"{name}.parquet")
+    monkeypatch.setattr(row_ids, "_CHUNK_ROWS", chunk_rows)  # 1: workers compare the ids
+    write_rows(tmp_path, "a", [1, 2, 4], ["good", "bad", ""])
+    write_rows(tmp_path, "b", ids, ["good", "bad"])
     config = configure(tmp_path, model, tmp_path / "a.parquet")
     score(config)
     before = record(tmp_path)
     with pytest.raises(
-        UserError, match=r"a row_id is missing, occurs twice or has more than 63 bits: give"
+        UserError,
+        match=rf"b\.parquet has the row_id {ids[0]} of a row that was scored before: give",
     ):
         score(config, f"score.corpus={tmp_path}/?.parquet")
     assert record(tmp_path) == before
     assert table(tmp_path)["row_id"].tolist() == [1, 2]
+    assert not (tmp_path / "run/scored/_work").exists()
+
+
+@pytest.mark.parametrize("has_ranges", [True, False], ids=["now", "earlier version"])
+def test_ids_of_scored_rows_are_not_read_from_the_corpus_again(
+    tmp_path, model, resources, monkeypatch, has_ranges
+):
+    monkeypatch.setattr(row_ids, "_CHUNK_ROWS", 10)
+    write_rows(tmp_path, "a", range(0, 60, 2))
+    config = configure(tmp_path, model, tmp_path / "?.parquet", rows_per_file=10)
+    score(config)
+    path = tmp_path / "run/scored/manifest.json"
+    if not has_ranges:
+        earlier = record(tmp_path)
+        for item in earlier["files"]:
+            del item["row_id_range"]
+        path.write_text(json.dumps(earlier))
+    # If the file were read again, its ids would be in the new file, too.
+    state = os.stat(tmp_path / "a.parquet")
+    write_rows(tmp_path, "a", range(1, 61, 2))
+    os.utime(tmp_path / "a.parquet", ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert os.stat(tmp_path / "a.parquet").st_size == state.st_size
+    write_rows(tmp_path, "b", [*range(1, 60, 2), 99])  # each lies between ids of earlier rows
+    score(config)
+    assert table(tmp_path)["row_id"].tolist() == [*range(60), 99]
+    for item in record(tmp_path)["files"]:
+        found = pq.read_table(tmp_path / "run/scored" / item["path"])["row_id"].to_pylist()
+        assert item["row_id_range"] == [min(found), max(found)]
+
+
+def test_rows_are_numbered_if_many_ids_repeat_somewhere(
+    tmp_path, model, resources, monkeypatch, said
+):
+    monkeypatch.setattr(row_ids, "_CHUNK_ROWS", 10)
+    monkeypatch.setattr(row_ids, "_BUCKET_ROWS", 20)
+    ids = np.random.default_rng(0).permutation(50)
+    write_rows(tmp_path, "a", ids)
+    write_rows(tmp_path, "b", [*range(50, 80), 7])
+    config = configure(tmp_path, model, tmp_path / "?.parquet")
+    score(config)
+    files = f"{tmp_path}/a.parquet and {tmp_path}/b.parquet"
+    assert f"{files} both have the row_id 7: rows are numbered over all files" in said.text
+    assert table(tmp_path)["row_id"].tolist() == list(range(81))
+    assert not any("row_id_range" in item for item in record(tmp_path)["files"])
+    write_rows(tmp_path, "c", [90, 91])
+    score(config)
+    assert "the files scored before have no valid row_id: rows are numbered" in said.text
+    assert table(tmp_path)["row_id"].tolist() == list(range(83))
