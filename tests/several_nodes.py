@@ -57,7 +57,15 @@ class Nodes:
 
     def kill(self) -> None:
         """Kill the oldest node and all of its processes, as if its machine were lost."""
-        node = self.living.pop(0)
+        self._kill(self.living.pop(0))
+
+    def kill_id(self, node_id: str) -> None:
+        """Kill the node with this id of Ray."""
+        (node,) = [each for each in self.living if each.node_id == node_id]
+        self.living.remove(node)
+        self._kill(node)
+
+    def _kill(self, node: Any) -> None:
         raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
         for process in [raylet, *raylet.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended

@@ -14,6 +14,10 @@ from sentiflow.cluster.parts_on_ray import PartId, process
 from sentiflow.data.outputs import Output
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem, lease
+from sentiflow.storage.uris import join
+
+_NOTES = "losses"
+"""Folder in the staging folder with notes about lost workers."""
 
 
 class MapStages:
@@ -82,6 +86,7 @@ class MapStages:
         done = process(
             {PartId(number, keys[number]): parts[number] for number in todo},
             self._make_work(name, read, steps, write),
+            notes_uri=join(self.output.uri, _NOTES),
             name=name,
             max_wait_seconds=self.max_wait_seconds,
             concurrency=self.concurrency,

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from sentiflow.cluster import memory, ray_internals
+from sentiflow.cluster import memory, part_failures, ray_internals
 from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment variables
+from sentiflow.cluster.part_failures import LossNotes
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage import errors
 
@@ -23,8 +24,8 @@ from sentiflow.storage import errors
 from ray import cloudpickle
 
 log = logging.getLogger(__name__)
-_MAX_RETRIES = 4
-"""How often a task is repeated if its worker or node has died; Ray Data's default: no limit."""
+_MAX_FAILURES = 5
+"""A part ends the job with this number of I/O errors, or of workers that died by themselves."""
 
 
 class PartId(NamedTuple):
@@ -75,6 +76,7 @@ def process(
     parts: Mapping[PartId, Any],
     work: Callable[[Any, PartId], Any],
     *,
+    notes_uri: str,
     name: str = "work",
     max_wait_seconds: float = 600,
     concurrency: int | None = None,
@@ -82,12 +84,13 @@ def process(
 ) -> Iterator[Done]:
     """Do the work on each part; yield the results as they come.
 
-    A task that is lost with its worker or node is repeated. Nothing is printed: the stages report
-    progress themselves.
+    A part is repeated if its worker or node is lost, or after an I/O error; up to a limit
+    (:mod:`part_failures`). Nothing is printed: the stages report progress themselves.
 
     Args:
         parts: The arguments of ``work``, by id.
         work: Takes a part and its id, and returns a value of JSON.
+        notes_uri: A directory that every node can reach, for notes about lost workers.
         name: Name of the work in Ray's dashboard.
         max_wait_seconds: How long the cluster may have no node with a core and the share of a GPU.
         concurrency: Parts at the same time; None: as many as there are cores.
@@ -95,15 +98,16 @@ def process(
 
     Raises:
         UserError: The work on a part raised it.
-        JobError: The work failed in another way, and its traceback is logged; a part ended its
-            worker too often; or no node is left that could do the work.
+        JobError: The work failed in another way, and its traceback is logged; a part had too many
+            I/O errors, or ended its worker too often; or no node is left that could do the work.
     """
     if not parts:
         return
     import ray.data
 
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
-    mapper, strategy = _make_mapper(work, name, concurrency=concurrency, num_gpus=num_gpus)
+    notes = LossNotes(notes_uri, job=secrets.token_hex(4))
+    mapper, strategy = _make_mapper(work, name, notes, concurrency=concurrency, num_gpus=num_gpus)
     rows = [{"part": cloudpickle.dumps(item)} for item in parts.items()]
     with _silence_data():
         with ray.data.DataContext.current(_make_context(capacity)):
@@ -151,7 +155,12 @@ def _make_context(capacity: Capacity) -> Any:
 
 
 def _make_mapper(
-    work: Callable[[Any, PartId], Any], name: str, *, concurrency: int | None, num_gpus: float
+    work: Callable[[Any, PartId], Any],
+    name: str,
+    notes: LossNotes,
+    *,
+    concurrency: int | None,
+    num_gpus: float,
 ) -> tuple[Any, Any]:
     """Make the function or class that Ray Data maps over parts, and its strategy: tasks or actors.
 
@@ -162,10 +171,18 @@ def _make_mapper(
 
     def process_block(block: pa.Table) -> pa.Table:
         part_id, part = cloudpickle.loads(block["part"][0].as_py())
+        place = getattr(part, "place", "") or f"part {part_id.number} of {name}"
+
+        def try_once() -> str:
+            num_losses = ray_internals.count_retries()
+            if num_losses:
+                notes.check(part_id.number, num_losses, place=place, max_failures=_MAX_FAILURES)
+            return json.dumps(work(part, part_id))
+
         try:
-            if ray_internals.count_retries() > _MAX_RETRIES:
-                raise JobError(f"a part was lost: its worker has died {1 + _MAX_RETRIES} times")
-            result = json.dumps(work(part, part_id))
+            result = part_failures.repeat_after_io_errors(
+                try_once, place=place, max_failures=_MAX_FAILURES
+            )
         except Exception as error:
             known = error if isinstance(error, UserError | JobError | OSError) else None
             line = f"{type(error).__name__}: {error}"

@@ -309,9 +309,10 @@ def open_prepared(
         labels=table_files.number_labels(len(manifest.find_classes(record))), kept=tuple(kept)
     )
     inputs = manifest.reference(uri, record)
+    watched = input_files.watch(inputs)
     pieces = table_files.cut(files, rows_per_part=rows_per_part, first_row=0, splits=splits)
     return Corpus(
-        parts=tuple(Part(slices, table_format, inputs) for slices in pieces),
+        parts=tuple(Part(slices, table_format, watched) for slices in pieces),
         num_rows=sum(file.num_rows for file in files),
         files=inputs,
         columns=(*schema.TWEETS.names, *present),

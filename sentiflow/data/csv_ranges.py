@@ -67,7 +67,7 @@ class CsvRange:
         if self.is_packed:
             return compression.read_first(self.source, self.stop)[self.start :]
         file_system, path = filesystem.locate(self.source)
-        with file_system.open_input_file(path) as file:
+        with filesystem.naming(path), file_system.open_input_file(path) as file:
             return bytes(file.read_at(self.stop - self.start, self.start))
 
 

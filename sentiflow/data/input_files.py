@@ -18,6 +18,7 @@ from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, hashes
 from sentiflow.storage.filesystem import FileState
 from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_member
+from sentiflow.storage.uris import join as join_uri
 
 _CHECK = "check the path"
 """Hint if no file has the name, or matches the glob."""
@@ -255,7 +256,7 @@ def check_part(described: Input, sources: Collection[str]) -> None:
     """Check after reading a part that its files have not changed since the job described them.
 
     Args:
-        described: An input: files, or a finished directory.
+        described: An input: files, or a finished directory from :func:`watch`.
         sources: URIs of the files from which the part was read.
 
     Raises:
@@ -265,8 +266,36 @@ def check_part(described: Input, sources: Collection[str]) -> None:
     if "uri" not in described:
         files = [item for item in described["files"] if item["uri"] in sources]
         check_unchanged({"fingerprint": "", "files": files})
-    elif not manifest.read_input({"input": described}, "input"):
+    elif not _is_unchanged(described):
         raise JobError(f"{described['uri']} was replaced while it was read: run again")
+
+
+def watch(directory: Input) -> Input:
+    """Add the size and time of its manifest to a described directory, for :func:`check_part`.
+
+    Tasks get this description. The manifests of outputs have the description without it.
+    """
+    return {**directory, "manifest_state": _find_manifest_state(directory["uri"])}
+
+
+def _is_unchanged(watched: Input) -> bool:
+    """Say whether a directory is still the one that :func:`watch` has described.
+
+    The manifest is read only if its size or time has changed. It lists all files of the directory,
+    and every part of a job asks.
+    """
+    state = watched.get("manifest_state")
+    if state and state == _find_manifest_state(watched["uri"]):
+        return True
+    return manifest.read_input({"input": watched}, "input") is not None
+
+
+def _find_manifest_state(uri: str) -> list[int]:
+    """Return size and time (nanoseconds since 1970) of a manifest; empty if there is none."""
+    info = filesystem.file_info(join_uri(uri, manifest.MANIFEST))
+    if not info.is_file:
+        return []
+    return [info.size, info.mtime_ns]
 
 
 def _identify_state(item: InputFile) -> str:

@@ -53,6 +53,8 @@ class Input(TypedDict, total=False):
     """The directory."""
     files: list[InputFile]
     """The files, in the order of their rows."""
+    manifest_state: list[int]
+    """Size and time of the directory's manifest, see ``input_files.watch``; only in tasks."""
 
 
 class RepeatCounts(TypedDict):

@@ -52,6 +52,13 @@ class Part:
         """Number of records or rows."""
         return sum(piece.num_rows for piece in self.pieces)
 
+    @property
+    def place(self) -> str:
+        """The first file and the last one, for messages."""
+        first = self.pieces[0].source
+        last = self.pieces[-1].source
+        return first if first == last else f"{first} to {last}"
+
 
 def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
     """Read and check every row of a part, accepted or rejected, in order.

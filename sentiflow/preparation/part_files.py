@@ -80,6 +80,11 @@ class CorpusPart(NamedTuple):
     repeated: pa.Table | None = None
     """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
 
+    @property
+    def place(self) -> str:
+        """The first file and the last one, for messages."""
+        return self.part.place
+
 
 @functools.lru_cache(maxsize=2)
 def load_table(uri: str, key: str) -> pa.Table:

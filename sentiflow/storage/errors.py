@@ -24,6 +24,23 @@ _TEMPORARY = re.compile(
 """Codes of errors after which a later try may succeed."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Separator of Arrow's message and the message of the operating system."""
+_TEMPORARY_NUMBERS = frozenset(
+    {
+        errno.EIO,
+        errno.ESTALE,
+        errno.ETIMEDOUT,
+        errno.EPIPE,
+        errno.ECONNABORTED,
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETRESET,
+        errno.ENETUNREACH,
+    }
+)
+"""Numbers of system errors after which a later try may succeed: of a disk or the network."""
 
 
 @contextmanager
@@ -74,7 +91,23 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         return JobError(
             f"{_reason(error)}: free some space, and run the same command again to resume"
         )
+    if error.errno in _TEMPORARY_NUMBERS:
+        names_location = error.filename is not None or "'/" in str(error)
+        location = f"{uri}: " if uri and not names_location else ""
+        return JobError(f"{location}{_reason(error)}: run the same command again to resume")
     return explain_text(str(error), uri=uri)
+
+
+def is_temporary(error: BaseException) -> bool:
+    """Say whether the same work may succeed a little later.
+
+    It may after an I/O error of a disk, of the network or of an object store, also if another error
+    was raised from it.
+    """
+    if isinstance(error, OSError):
+        is_of_store = isinstance(explain_text(str(error)), JobError)
+        return error.errno in _TEMPORARY_NUMBERS or is_of_store
+    return error.__cause__ is not None and is_temporary(error.__cause__)
 
 
 def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:

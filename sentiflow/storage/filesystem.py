@@ -252,8 +252,20 @@ def read_bytes(uri: str) -> bytes:
         FileNotFoundError: There is no such file.
     """
     file_system, path = locate(uri)
-    with file_system.open_input_file(path) as file:  # a stream would be read in small pieces
+    # a stream would be read in small pieces
+    with naming(path), file_system.open_input_file(path) as file:
         return bytes(file.read())
+
+
+@contextlib.contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Add the path to a system error of Arrow in the block that does not name it."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename and path not in str(error):
+            raise OSError(error.errno, os.strerror(error.errno), path) from error
+        raise
 
 
 @contextlib.contextmanager

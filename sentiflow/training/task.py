@@ -53,9 +53,13 @@ _REPORT_EVERY_SECONDS = 1.0
 
 Report = Callable[[Event], None]
 """Takes the events of a training while it runs."""
+IsLeaving = Callable[[], bool]
+"""Says once for each node with a worker that is about to go that it is."""
 
 
-def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
+def run(
+    job: TrainJob, report: Report, is_leaving: IsLeaving = lambda: False
+) -> TrainReport | Exception | None:
     """Train in one of the worker processes, which all make the same steps together.
 
     The training resumes from the last checkpoint if there is one.
@@ -63,6 +67,8 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
     Args:
         job: The same in every worker.
         report: Takes the events of the training; the worker of rank 0 calls it.
+        is_leaving: Says once for each node that is about to go that it is; then a checkpoint is
+            saved. The worker of rank 0 calls it.
 
     Returns:
         The report from rank 0, and None from the others. An error that new workers would meet
@@ -72,7 +78,7 @@ def run(job: TrainJob, report: Report) -> TrainReport | Exception | None:
     memory.keep_freed()
     problem = ""
     try:
-        worker = _Worker(job, report)
+        worker = _Worker(job, report, is_leaving)
     except UserError as error:
         problem = str(error)
     problems = [each for each in collectives.gather(problem) if each]
@@ -100,9 +106,8 @@ def _check_job(job: TrainJob) -> None:
     """
     try:
         lease.check(job.claim)
-        prepared = job.lineage.get("prepared")
-        if prepared:
-            input_files.check_part(prepared, ())
+        if job.watched:
+            input_files.check_part(job.watched, ())
     except JobError as error:
         raise RuntimeError(str(error)) from error
 
@@ -113,9 +118,10 @@ class _Worker:
     A training has one or two phases, pretraining and training, and a trainer for each.
     """
 
-    def __init__(self, job: TrainJob, report: Report) -> None:
+    def __init__(self, job: TrainJob, report: Report, is_leaving: IsLeaving) -> None:
         """Read the input, build the network, and resume from the last checkpoint."""
         self.job = job
+        self.is_leaving = is_leaving
         self.settings = job.settings
         self.rank = collectives.rank()
         self.world_size = collectives.world_size()
@@ -304,7 +310,8 @@ class _Worker:
             return
         now = time.monotonic()
         every_minutes = self.settings.checkpoints.every_minutes
-        if every_minutes is not None and now - self.saved_at >= 60 * every_minutes:
+        is_due = every_minutes is not None and now - self.saved_at >= 60 * every_minutes
+        if is_due or self.is_leaving():
             self._save()
         if now - self.reported_at >= _REPORT_EVERY_SECONDS:
             self.reported_at = now

@@ -6,7 +6,7 @@ from typing import Any
 
 from sentiflow.cluster.resources import WorkerShare
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import input_files, manifest
 from sentiflow.data.manifest_types import Input, Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
@@ -35,6 +35,8 @@ class TrainJob:
     """Inputs for the model package's manifest."""
     num_threads: int
     """Threads of each worker."""
+    watched: Input | None = None
+    """The prepared data with the state of their manifest: workers check that they still exist."""
     taught: dict[str, int] | None = None
     """Files with the answers of teachers, which replace the train split, and the rows of each."""
     on_gpu: bool = False
@@ -110,6 +112,7 @@ def describe(
         prepared=plan.prepared,
         lineage=spec.inputs | {"training": {"uri": spec.uri, "fingerprint": spec.fingerprint}},
         num_threads=share.threads,
+        watched=input_files.watch(spec.inputs["prepared"]),
         on_gpu=share.gpus > 0,
         taught=taught.files if taught else None,
         splits=plan.splits,

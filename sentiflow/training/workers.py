@@ -15,6 +15,7 @@ from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment 
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors, filesystem
+from sentiflow.training.leaving_nodes import LeavingNodes
 from sentiflow.training.reports import Event
 
 # isort: split
@@ -37,10 +38,12 @@ J = TypeVar("J")
 """A job."""
 R = TypeVar("R")
 """The result of a job."""
+Worker = Callable[[J, Callable[[Event], None], Callable[[], bool]], R | Exception | None]
+"""A training function, see :func:`train`."""
 
 
 def train(
-    worker: Callable[[J, Callable[[Event], None]], R | Exception | None],
+    worker: Worker[J, R],
     job: J,
     *,
     num_workers: int,
@@ -56,8 +59,9 @@ def train(
     """Run a training function on workers of Ray Train, or in this process if one is enough.
 
     Args:
-        worker: The training function. It takes the job, and a function that reports an event. If it
-            returns an error instead of raising it, workers are not restarted.
+        worker: The training function. It takes the job; a function that reports an event; and a
+            function that says once for each node which is about to go that it is. If it returns an
+            error instead of raising it, workers are not restarted.
         job: Must be picklable.
         num_workers: Number of worker processes.
         min_workers: After a loss without replacement, at least this many workers resume.
@@ -79,7 +83,7 @@ def train(
     """
     try:
         if resources.runs_in_process(num_workers, gpus=gpus_per_worker):
-            result: Any = worker(job, callback)
+            result: Any = worker(job, callback, lambda: False)
         else:
             fewest = min(min_workers, num_workers)
             need = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
@@ -101,7 +105,7 @@ def train(
 
 
 def _train_on_ray(
-    worker: Callable[[J, Callable[[Event], None]], R | Exception | None],
+    worker: Worker[J, R],
     job: J,
     *,
     scaling: ray.train.ScalingConfig,
@@ -113,8 +117,14 @@ def _train_on_ray(
     # The queue is on this process's node, so that both are lost together.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+
+    def train_loop(config: dict[str, J]) -> R | Exception | None:
+        leaving = LeavingNodes()
+        leaving.listen()
+        return worker(config["job"], events.put, leaving.take_notice)
+
     trainer = ray.train.torch.TorchTrainer(
-        lambda config: worker(config["job"], events.put),
+        train_loop,
         train_loop_config={"job": job},
         torch_config=_TorchConfig(),
         scaling_config=scaling,

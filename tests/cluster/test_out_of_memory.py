@@ -36,7 +36,7 @@ def grow(*_):
 ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
 try:
     if sys.argv[1] == "parts":
-        list(parts_on_ray.process({parts_on_ray.PartId(0): 0}, grow))
+        list(parts_on_ray.process({parts_on_ray.PartId(0): 0}, grow, notes_uri=sys.argv[2]))
     else:
         workers.train(grow, 0, num_workers=2, min_workers=2, cpus_per_worker=1, gpus_per_worker=0,
             resources=connection.count_resources(), storage_path=sys.argv[2], max_failures=0,

@@ -11,6 +11,7 @@ import pytest
 
 from sentiflow.cluster import parts_on_ray
 from sentiflow.cluster.parts_on_ray import PartId
+from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.errors import JobError, UserError
 
 # isort: split
@@ -28,7 +29,9 @@ def double(part, part_id):
 def process(parts, work=double, **options):
     """Process numbered parts; returns the results in the order of the parts."""
     parts_by_id = {PartId(number, f"k{number}"): part for number, part in enumerate(parts)}
-    return [result for _, result in sorted(parts_on_ray.process(parts_by_id, work, **options))]
+    with tempfile.TemporaryDirectory() as notes:
+        done = parts_on_ray.process(parts_by_id, work, notes_uri=notes, **options)
+        return [result for _, result in sorted(done)]
 
 
 def test_each_part_is_done_with_its_id(resources):
@@ -107,10 +110,36 @@ def die(part, part_id, *, folder):
 
 
 def test_a_part_that_kills_one_worker_too_many_ends_the_job(resources, tmp_path, monkeypatch):
-    monkeypatch.setattr(parts_on_ray, "_MAX_RETRIES", 1)
-    with pytest.raises(JobError, match=r"^a part was lost: \S"):
+    monkeypatch.setattr(parts_on_ray, "_MAX_FAILURES", 2)
+    line = "a part was lost: part 0 of work: its worker has died 2 times, perhaps for lack of"
+    with pytest.raises(JobError, match=f"^{line}"):
         process([1], functools.partial(die, folder=tmp_path))
     assert len(list(tmp_path.iterdir())) == 2
+
+
+class File:
+    """A part that reads a file."""
+
+    def __init__(self, path):
+        self.place = str(path)
+
+
+def read_when_repaired(part, part_id, *, good):
+    """Read a file whose disk fails at first: the kernel itself raises the error."""
+    read = CsvRange(part.place, start=0, stop=4, first_row=0, num_rows=1, has_malformed=False).read
+    try:
+        return read().decode()
+    except OSError:
+        os.replace(good, part.place)
+        raise
+
+
+def test_a_part_is_repeated_after_an_error_of_the_disk(resources, tmp_path):
+    bad = tmp_path / "tweets.csv"
+    bad.symlink_to("/proc/self/mem")  # nothing is mapped at its beginning
+    good = tmp_path / "good.csv"
+    good.write_text("text")
+    assert process([File(bad)], functools.partial(read_when_repaired, good=good)) == ["text"]
 
 
 def wait(part, part_id):

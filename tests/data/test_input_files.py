@@ -101,12 +101,29 @@ def test_two_members_of_an_archive_are_two_inputs_and_a_moved_archive_is_none(tm
     assert described[1]["files"][0]["bytes"] == 5
 
 
-def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path):
+@pytest.mark.parametrize("describe", [input_files.watch, dict])
+def test_a_part_of_a_directory_that_was_replaced_meanwhile_is_refused(tmp_path, describe):
     uri = str(tmp_path / "prepared")
-    described = manifest.reference(uri, publish(OutputSpec("prepare", uri, {"seed": 0}, {})))
+    record = publish(OutputSpec("prepare", uri, {"seed": 0}, {}))
+    described = describe(manifest.reference(uri, record))
     input_files.check_part(described, ())
     begin(OutputSpec("prepare", uri, {"seed": 1}, {}), overwrite=True)
     input_files.check_part(described, ())
     publish(OutputSpec("prepare", uri, {"seed": 1}, {}))
     with pytest.raises(JobError, match="prepared was replaced while it was read"):
         input_files.check_part(described, ())
+
+
+def test_a_part_reads_the_manifest_of_its_directory_only_if_it_has_been_written(
+    tmp_path, monkeypatch
+):
+    uri = str(tmp_path / "prepared")
+    record = publish(OutputSpec("prepare", uri, {"seed": 0}, {}))
+    described = input_files.watch(manifest.reference(uri, record))
+    read = []
+    monkeypatch.setattr(manifest, "read", lambda uri: read.append(uri) or record)
+    input_files.check_part(described, ())
+    assert read == []
+    os.utime(tmp_path / "prepared/manifest.json")  # restored from a backup, for example
+    input_files.check_part(described, ())
+    assert read == [uri]

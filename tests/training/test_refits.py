@@ -51,7 +51,7 @@ def make_refit(make_job):  # noqa: F811
 
 def test_a_refit_learns_every_labelled_row_and_validates_on_none(make_refit):
     job = make_refit("refit")
-    worker = task._Worker(job, lambda event: None)
+    worker = task._Worker(job, lambda event: None, lambda: False)
     sources = worker.train_input.rows.shards.uris
     assert {uri.split("split=")[1].split("/")[0] for uri in sources} == {"train", "validation"}
     slices = worker.train_input.slices(0)

@@ -118,6 +118,25 @@ def test_a_resumed_training_ends_with_the_same_weights(make_job, vectors):
     assert_resumes(*(make_job(name, vectors=vectors) for name in ("whole", "stopped")))
 
 
+def test_a_checkpoint_is_saved_when_a_node_is_about_to_go(make_job):
+    job = make_job("drained")
+    asked = []
+
+    def is_leaving():
+        asked.append(checkpoints.list_steps(job.checkpoints_uri))
+        return len(asked) == 2  # after the second step
+
+    def stop(event):
+        if event.history:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        task.run(job, stop, is_leaving)
+    assert asked[:3] == [[], [], [2]]
+    assert len(asked) > 3, "one checkpoint for each notice"
+    assert checkpoints.list_steps(job.checkpoints_uri) == [2, len(asked)]
+
+
 def test_the_linear_part_learns_the_answers_of_teachers_too(make_job, tmp_path, monkeypatch):
     job = make_job("taught")
     settings = job.settings.model_dump() | {"linear": True, "distill": {"hard_weight": 0.25}}

@@ -139,7 +139,7 @@ def test_a_cluster_without_room_ends_the_training_while_no_event_comes(events, m
 def test_a_failure_of_a_worker_may_be_tried_again_and_a_mistake_keeps_its_type(
     tmp_path, resources, num_workers, error, kind, line
 ):
-    def fail(job, report):
+    def fail(job, report, is_leaving):
         raise error
 
     with pytest.raises(kind, match=line):
@@ -155,7 +155,7 @@ def test_a_function_is_run_by_all_workers_and_rank_0_returns(
     if num_workers == 1:  # it trains in this process, and no queue is started
         monkeypatch.setattr(workers, "Queue", None)
 
-    def worker(job, report):
+    def worker(job, report, is_leaving):
         import torch.distributed as dist
 
         rank = dist.get_rank() if dist.is_initialized() else 0
