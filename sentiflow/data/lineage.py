@@ -16,7 +16,7 @@ from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
-from sentiflow.storage.uris import join
+from sentiflow.storage.uris import is_local, join
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
 _MAX_NAMED = 3
@@ -299,12 +299,21 @@ def read_tables(
     """
     sizes = filesystem.sizes(uri)
     hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
+    files = []
     for item in record["files"]:
         if not item["path"].startswith(folders):
             continue
         file = join(uri, item["path"])
-        problem = f"{file} is gone or damaged"
         if sizes.get(item["path"]) != item["bytes"]:
-            raise UserError(problem, hint=hint)
-        with errors.as_fault_of(file, problem, hint=hint):
-            yield from parquet.read_batches(file, columns=columns)
+            raise UserError(f"{file} is gone or damaged", hint=hint)
+        files.append(file)
+    if is_local(uri):
+        for file in files:
+            with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
+                yield from parquet.read_batches(file, columns=columns)
+        return
+    tables = parquet.read_ahead(files, columns=columns)
+    for file, wait in zip(files, tables, strict=True):
+        with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
+            table = wait()
+        yield table

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
-from sentiflow.evaluation import common_rows, slices
+from sentiflow.evaluation import common_rows, slices, text_traits
 from sentiflow.evaluation.regression import Check, Regression, find_regression
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
@@ -231,9 +231,9 @@ def _measure_slices(
     columns: Sequence[str],
 ) -> list[SliceDifference]:
     """Compare the predictions of two models in each slice, by adjusted p-value."""
+    rows = text_traits.add_traits(rows, settings, patterns)
     slices.check_patterns(rows, patterns)
-    tokens = slices.read_tokens(rows, settings)
-    found = slices.find(rows, tokens, patterns=patterns, columns=columns)
+    found = slices.find(rows, patterns=patterns, columns=columns)
     chosen = [item for item in found if item.is_own or not item.mask.all()]
     first, second = (model.right for model in predicted)
     groups = predicted[0].groups

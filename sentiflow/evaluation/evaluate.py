@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -16,6 +17,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UserError
 from sentiflow.evaluation import (
+    compact_rows,
     cross_validation,
     evaluated_rows,
     measurements,
@@ -27,14 +29,17 @@ from sentiflow.evaluation import (
     report,
     report_charts,
     slices,
+    text_traits,
 )
 from sentiflow.evaluation.chosen_model import choose_model
 from sentiflow.evaluation.cross_validation import CrossValidated
 from sentiflow.evaluation.evaluated_rows import AUTHOR
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.measurements import Measurements
+from sentiflow.evaluation.model_checks import CheckedTexts
 from sentiflow.evaluation.origin import Origin, describe_origin
 from sentiflow.evaluation.result import EvaluationResult
+from sentiflow.evaluation.text_source import TextSource
 from sentiflow.evaluation.unseen_rows import leave_out_training_rows
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
@@ -50,7 +55,7 @@ PLOTS = "plots"
 OWNS = (METRICS_FILE, PAGE, manifest.CARD, MISTAKES, PLOTS)
 """Files and folders that a run of the stage replaces."""
 
-REPORT_VERSION = 15
+REPORT_VERSION = 16
 """Changes whenever the same predictions would give another report."""
 
 
@@ -58,12 +63,26 @@ class _MeasuredRows(NamedTuple):
     """Labelled predictions that the model was not trained on, and what they show."""
 
     rows: pa.Table
-    """The headline split, as ``evaluated_rows.add_unknown_classes`` returns its rows."""
+    """The headline split, as ``text_traits.describe`` returns its rows."""
+    texts: TextSource | None
+    """Where the texts of the rows are; None if they are unknown."""
     measured: Measurements
     is_unseen: bool
     """Whether it is certain that none of the rows was used to train or choose the model."""
     notes: list[str]
     """What a reader should know first."""
+
+
+class _ReadTexts(NamedTuple):
+    """Mistakes, and the texts of the few rows whose texts are used."""
+
+    mistakes: pa.Table
+    """The columns of ``mistakes.COLUMNS``. It has no rows if there are no texts or
+    ``evaluate.num_examples`` is 0."""
+    checked: CheckedTexts | None
+    """None if the texts are unknown."""
+    of_baseline: pa.Table | None
+    """The rows that the baseline is measured on, with the column ``text``; None as above."""
 
 
 class _Files(NamedTuple):
@@ -136,11 +155,14 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     folds = None
     if own_training and is_corpus_of_training:
         folds = cross_validation.measure_folds(own_training, scored)
-    result = _make_result(config, scored, unseen, folds=folds, notes=chosen.notes)
+    texts = _read_texts(config.evaluate, unseen)
+    result = _make_result(config, scored, unseen, texts, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
     origin = describe_origin(scored, corpus, own_training, spec)
-    files, mistakes_found = _render(config, result, unseen.rows, scored, own_training, origin)
+    files, mistakes_found = _render(
+        config, result, unseen.rows, texts.mistakes, scored, own_training, origin
+    )
     content = result.to_json() | {"model_versions": chosen.by_version}
     files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, data) for name, data in files.items()]
@@ -180,6 +202,7 @@ def _make_result(
     config: Config,
     scored: Manifest,
     unseen: _MeasuredRows,
+    texts: _ReadTexts,
     *,
     folds: CrossValidated | None,
     notes: list[str],
@@ -190,13 +213,14 @@ def _make_result(
         config: The experiment.
         scored: Manifest of the predictions.
         unseen: The measured rows and their measurements.
+        texts: The texts that checks and the baseline take.
         folds: The figures of cross-validation, if the model was trained with folds.
         notes: Notes of the result that come before the notes of ``unseen``.
     """
     rows = unseen.rows
     measured = unseen.measured
-    checks = model_checks.check_model(config, scored, rows)
-    baselines, no_baseline = other_models.measure(rows, scored)
+    checks = model_checks.check_model(config, scored, texts.checked)
+    baselines, no_baseline = other_models.measure(texts.of_baseline, scored)
     teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
     return EvaluationResult(
         name=config.name,
@@ -217,24 +241,22 @@ def _render(
     config: Config,
     result: EvaluationResult,
     rows: pa.Table,
+    found: pa.Table,
     scored: Manifest,
     trained: Manifest | None,
     origin: Origin,
 ) -> _Files:
-    """Choose the mistakes, draw the plots, and make the card and the page.
+    """Draw the plots, and make the card and the page.
 
     Args:
         config: The experiment.
         result: The evaluation.
         rows: Rows of the headline split.
+        found: The mistakes that are shown.
         scored: Manifest of the predictions.
         trained: Manifest of the training; None if it is gone, or if the model is an average.
         origin: How the predictions came about.
     """
-    num_examples = config.evaluate.num_examples
-    found = mistakes.COLUMNS.empty_table()
-    if num_examples and "text" in rows.column_names:
-        found = mistakes.find(rows)
     model = scored["inputs"]["model"]
     curve = to_curve(trained["history"] if trained else [])
     plots = report_charts.render(result.measured, rows, curve)
@@ -247,7 +269,7 @@ def _render(
         mistakes=found,
         curve=curve,
         origin=origin,
-        num_examples=num_examples,
+        num_examples=config.evaluate.num_examples,
     ).encode()
     return _Files(files, mistakes.name_labels(found, result.measured.classes))
 
@@ -265,23 +287,40 @@ def _measure_unseen(
     columns = settings.slices.columns
     candidates = evaluated_rows.list_searched(scored, corpus)
     searched = [name for name in candidates if name not in columns]
-    rows = evaluated_rows.read(scored_uri, scored, columns=[*columns, *searched])
-    rows, is_unseen, notes = leave_out_training_rows(rows, scored, corpus)
+    numbers = compact_rows.read(scored_uri, scored, columns=[*columns, *searched])
+    rows, is_unseen, notes = leave_out_training_rows(numbers.rows, scored, corpus, numbers.texts)
+    sources = numbers.sources
+    texts = numbers.texts
+    del numbers  # so that its rows are freed once they are divided
     classes = evaluated_rows.classes_of(rows)
-    if not len(rows.filter(evaluated_rows.has_label_of(classes))):
+    if not (rows["label"].to_numpy() < len(classes)).any():
         raise UserError(
             f"{scored_uri} has no labelled row that the model was not trained on",
             hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
         )
     rows, notes_on_classes = evaluated_rows.add_unknown_classes(rows, scored)
     notes = [*notes, *evaluated_rows.note_unknown_authors(scored), *notes_on_classes]
+    by_split = evaluated_rows.divide_by_split(rows)
+    del rows
+    split = evaluated_rows.headline_split(list(by_split))
+    model = scored["inputs"]["model"]
+    described = text_traits.describe(
+        by_split[split],
+        sources,
+        settings=model["settings"],
+        patterns=patterns,
+        searched=searched,
+        with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
+    )
+    by_split[split] = described.rows
+    slices.check_patterns(described.rows, patterns)
     measured = measurements.measure(
-        rows,
-        model=scored["inputs"]["model"],
+        by_split,
+        described.sample,
+        model=model,
         patterns=patterns,
         columns=columns,
         searched=searched,
-        with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
     )
     if measured.split == "validation":
         is_unseen = False
@@ -289,10 +328,42 @@ def _measure_unseen(
             "there is no test split: the validation texts were also used to choose the model, so "
             "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
-    headline_rows = evaluated_rows.of_split(rows, measured.split)
-    notes += _note_authors(headline_rows, measured)
-    slices.check_patterns(headline_rows, patterns)
-    return _MeasuredRows(rows=headline_rows, measured=measured, is_unseen=is_unseen, notes=notes)
+    notes += _note_authors(described.rows, measured)
+    return _MeasuredRows(
+        rows=described.rows, texts=texts, measured=measured, is_unseen=is_unseen, notes=notes
+    )
+
+
+def _read_texts(settings: EvaluateSettings, unseen: _MeasuredRows) -> _ReadTexts:
+    """Choose mistakes and other rows whose texts are used, and read these texts."""
+    rows = unseen.rows
+    no_mistakes = mistakes.COLUMNS.empty_table()
+    if unseen.texts is None:
+        return _ReadTexts(no_mistakes, checked=None, of_baseline=None)
+    of_baseline = other_models.choose_rows(rows)
+    of_checks = model_checks.choose_rows(rows)
+    wanted = [of_baseline["row_id"].to_numpy(), *of_checks]
+    found = None
+    if settings.num_examples:
+        found = mistakes.find(rows)
+        wanted.append(found["row_id"].to_numpy())
+    known = np.unique(np.concatenate(wanted))
+    text = unseen.texts.take_texts(known)
+
+    def of(row_ids: np.ndarray) -> pa.Array:
+        return text.take(pa.array(np.searchsorted(known, row_ids)))
+
+    shown = no_mistakes
+    if found is not None:
+        shown = mistakes.add_texts(found, of(found["row_id"].to_numpy()))
+    return _ReadTexts(
+        mistakes=shown,
+        checked=CheckedTexts(
+            of_all=of(of_checks.of_all).to_pylist(),
+            to_change=of(of_checks.to_change).to_pylist(),
+        ),
+        of_baseline=of_baseline.append_column("text", of(of_baseline["row_id"].to_numpy())),
+    )
 
 
 def _note_authors(rows: pa.Table, measured: Measurements) -> list[str]:

@@ -1,6 +1,6 @@
 """Scored directory -> its labelled rows outside of the train split, with texts and classes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.class_names import set_apart
 from sentiflow.data import authors, lineage, manifest, row_checks
-from sentiflow.data.arrays import put_columns
+from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
@@ -17,7 +17,7 @@ from sentiflow.data.schema import BINARY, SPLITS, TRAIN, predictions
 from sentiflow.errors import JobError, UserError, few
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.dependence import AuthorGroups
-from sentiflow.metrics.predicted import Predicted
+from sentiflow.metrics.predicted import Columns, Predicted
 
 WHOLE = "all"
 """Name of the rows of a corpus that has no splits."""
@@ -27,7 +27,8 @@ trained on it."""
 EVALUATED = (*SPLITS[1:], WHOLE)
 """Splits that a model is evaluated on."""
 
-_COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
+COLUMNS = ("row_id", "split", "label", "prediction", "num_tokens")
+"""Columns of predictions that every evaluation reads."""
 _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([TRAIN])
 """Selects labelled rows that are not in the train split."""
 TEXT = "text"
@@ -59,13 +60,11 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    settings = scored["settings"]
     classes = lineage.classes_of_model(scored)
-    text_columns = (settings["text_column"], TEXT)
-    texts = [name for name in settings["keep_columns"] if name in text_columns]
+    texts = list_text_columns(scored)
     probabilities = [PROBABILITY + name for name in classes]
-    measured = [*_COLUMNS, *probabilities, *_list_unsure_column(scored)]
-    of_predictions = _list_columns_of_predictions(scored)
+    measured = [*COLUMNS, *probabilities, *list_unsure_column(scored)]
+    of_predictions = list_columns_of_predictions(scored)
     kept = [name for name in columns if name in of_predictions]
     author = find_authors(scored)
     of_author = [author.column] if author.is_kept and author.in_predictions else []
@@ -78,8 +77,7 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         added[AUTHOR] = pa.array(authors.hash_authors(kept_rows[name], row_id))
     for name in texts:
         column = kept_rows[name]
-        is_text = str(column.type) in ("string", "large_string", "string_view")
-        if is_text and not column.null_count:
+        if has_texts(column):
             added.setdefault(TEXT, column.cast(pa.string()))
     rows = put_columns(kept_rows.select(measured), added).combine_chunks()
     missing = [name for name in columns if name not in kept]
@@ -87,6 +85,19 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     if TEXT in added and not missing and not needs_author:
         return rows
     return _add_columns(rows, scored, missing, author.column if needs_author else "")
+
+
+def list_text_columns(scored: Manifest) -> list[str]:
+    """List the kept columns of the predictions that may have the texts."""
+    settings = scored["settings"]
+    text_columns = (settings["text_column"], TEXT)
+    return [name for name in settings["keep_columns"] if name in text_columns]
+
+
+def has_texts(column: pa.ChunkedArray) -> bool:
+    """Say whether a column has a text in each row."""
+    is_text = str(column.type) in ("string", "large_string", "string_view")
+    return is_text and not column.null_count
 
 
 class Authors(NamedTuple):
@@ -136,13 +147,19 @@ def note_unknown_authors(scored: Manifest) -> list[str]:
 
 
 def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.Table:
-    """Read the labelled rows outside of the train split, of the models that the manifest names."""
+    """Read columns of the evaluated rows, of the models that the manifest names."""
+    return pa.concat_tables(read_tables(uri, scored, columns))
+
+
+def read_tables(uri: str, scored: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Read columns of the evaluated rows, of the models that the manifest names, in batches."""
     chosen = _IS_EVALUATED
     if "models" in scored:
         columns = [*columns, "model_version"]
         chosen = chosen & pc.field("model_version").isin([*scored["models"]])
     tables = lineage.read_tables(uri, scored, ("predictions/",), list(dict.fromkeys(columns)))
-    return pa.concat_tables(table.filter(chosen) for table in tables)
+    for table in tables:
+        yield table.filter(chosen)
 
 
 def check_columns(
@@ -166,7 +183,7 @@ def check_columns(
     kept: Sequence[str] = ()
     if corpus.prepared:
         kept = corpus.prepared["settings"].get("keep_columns", ())
-    existing = list(dict.fromkeys([*kept, *_list_columns_of_predictions(scored)]))
+    existing = list(dict.fromkeys([*kept, *list_columns_of_predictions(scored)]))
     missing = [name for name in columns if name not in existing]
     if missing:
         raise UserError(
@@ -198,15 +215,16 @@ def list_searched(scored: Manifest, corpus: ScoredCorpus) -> list[str]:
     return [name for name in dict.fromkeys(kept) if name not in left_out]
 
 
-def _list_columns_of_predictions(scored: Manifest) -> list[str]:
+def list_columns_of_predictions(scored: Manifest) -> list[str]:
+    """List the columns of predictions, the kept ones first."""
     return [
         *scored["settings"]["keep_columns"],
         *predictions(lineage.classes_of_model(scored)).names,
-        *_list_unsure_column(scored),
+        *list_unsure_column(scored),
     ]
 
 
-def _list_unsure_column(scored: Manifest) -> list[str]:
+def list_unsure_column(scored: Manifest) -> list[str]:
     """List the column ``unsure``, if the model leaves some texts to people; otherwise nothing."""
     settings = scored["inputs"]["model"]["settings"]
     return ["unsure"] if settings and settings.get("unsure") else []
@@ -229,7 +247,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
         return Predicted.of_positive(
             label=label, probability=positive, prediction=prediction, groups=groups
         )
-    probabilities = np.stack([rows[PROBABILITY + name].to_numpy() for name in classes], axis=1)
+    probabilities = Columns([rows[PROBABILITY + name].to_numpy() for name in classes])
     return Predicted(classes, label, prediction, probabilities, groups)
 
 
@@ -325,7 +343,9 @@ def add_unknown_classes(
     added = {"label": pa.array(code[label])}
     for name in unknown:
         added[PROBABILITY + name] = pa.array(np.zeros(len(rows), np.float32))
-    rows = put_columns(rows, added).filter(pc.field("label") >= 0)
+    rows = put_columns(rows, added)
+    if excluded:
+        rows = rows.filter(pc.field("label") >= 0)
     return rows, notes + _note_classes(unknown, excluded)
 
 
@@ -395,8 +415,24 @@ def headline_split(names: Sequence[str]) -> str:
 
 
 def of_split(rows: pa.Table, name: str) -> pa.Table:
-    """Return the rows of a split whose label is one of the classes of the rows."""
-    return rows.filter((pc.field("split") == name) & has_label_of(classes_of(rows)))
+    """Return the rows of a split whose label is one of the classes of the rows.
+
+    They are not copied if they are all rows.
+    """
+    split = one_array(rows["split"])
+    if pa.types.is_dictionary(split.type):
+        names = split.dictionary.to_pylist()
+        is_chosen = split.indices.to_numpy() == names.index(name)
+    else:
+        is_chosen = pc.equal(split, name).to_numpy(zero_copy_only=False)
+    is_chosen = is_chosen & (rows["label"].to_numpy() < len(classes_of(rows)))
+    return rows if is_chosen.all() else rows.filter(pa.array(is_chosen))
+
+
+def divide_by_split(rows: pa.Table) -> dict[str, pa.Table]:
+    """Find the labelled rows of each evaluated split; leave out splits without any."""
+    by_split = {split: of_split(rows, split) for split in EVALUATED}
+    return {split: part for split, part in by_split.items() if len(part)}
 
 
 def _add_columns(rows: pa.Table, scored: Manifest, asked: Sequence[str], author: str) -> pa.Table:

@@ -4,21 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import mistakes, slice_metrics, slice_search, slices
-from sentiflow.evaluation.evaluated_rows import (
-    AUTHOR,
-    EVALUATED,
-    WHOLE,
-    headline_split,
-    of_split,
-    predicted_of,
-)
+from sentiflow.evaluation.evaluated_rows import WHOLE, headline_split, predicted_of
 from sentiflow.evaluation.slice_metrics import SliceMetrics
+from sentiflow.evaluation.slice_search import SearchSample
 from sentiflow.metrics import abstention, classification
 from sentiflow.metrics.calibration import CalibrationError, calibration_test
 from sentiflow.metrics.intervals import Interval, right_interval
@@ -111,25 +103,25 @@ class Measurements:
 
 
 def measure(
-    rows: pa.Table,
+    by_split: Mapping[str, pa.Table],
+    sample: SearchSample,
     *,
     model: Mapping[str, Any],
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
     searched: Sequence[str] = (),
-    with_words: bool = True,
 ) -> Measurements:
     """Measure labelled rows.
 
     Args:
-        rows: As ``evaluated_rows.add_unknown_classes`` returns them; at least one has a class.
+        by_split: Rows of each split, as ``evaluated_rows.divide_by_split`` returns them; rows of
+            the headline split as ``text_traits.describe`` returns them.
+        sample: Rows of the headline split that are searched for slices.
         model: The model as an input of the scored manifest, with ``settings`` and ``calibration``.
         patterns: User-defined slices: a regular expression by name.
         columns: User-defined slices: columns with a slice for each value.
-        searched: Other columns whose values are searched for slices.
-        with_words: Whether words are searched, too.
+        searched: Other columns whose values are searched for slices, where the rows have them.
     """
-    by_split = _split(rows)
     predicted = {split: predicted_of(part) for split, part in by_split.items()}
     figures = {}
     intervals = {}
@@ -161,11 +153,10 @@ def measure(
         slices=_measure_slices(
             headline_rows,
             headline_answers,
-            settings=model["settings"],
+            sample,
             patterns=patterns,
             columns=columns,
             searched=searched,
-            with_words=with_words,
         ),
     )
 
@@ -182,32 +173,23 @@ def _find_calibration(model: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"bias": {}} | calibration
 
 
-def _split(rows: pa.Table) -> dict[str, pa.Table]:
-    """Find the labelled rows of each evaluated split; leave out splits without any."""
-    by_split = {split: of_split(rows, split) for split in EVALUATED}
-    return {split: part for split, part in by_split.items() if len(part)}
-
-
 def _measure_slices(
     rows: pa.Table,
     predicted: Predicted,
+    sample: SearchSample,
     *,
-    settings: Settings,
     patterns: Mapping[str, str],
     columns: Sequence[str],
     searched: Sequence[str],
-    with_words: bool,
 ) -> list[SliceMetrics]:
     """Find the slices that have a name, search for others, and measure all."""
-    tokens = slices.read_tokens(rows, settings)
-    named = slices.find(rows, tokens, patterns=patterns, columns=columns)
-    categories = [name for name in searched if slices.has_categories(rows[slices.OWN + name].type)]
+    named = slices.find(rows, patterns=patterns, columns=columns)
+    categories = [name for name in searched if slices.OWN + name in rows.column_names]
     candidates = slice_search.search(
         named,
         slices.by_columns(rows, categories, is_own=False),
-        tokens=tokens if with_words else None,
+        sample=sample,
         right=predicted.right,
-        draw=_hash_rows(rows),
     )
     return slice_metrics.measure(
         [*named, *candidates],
@@ -217,21 +199,6 @@ def _measure_slices(
         classes=predicted.classes,
         groups=predicted.groups,
     )
-
-
-def _hash_rows(rows: pa.Table) -> np.ndarray:
-    """Hash the author, the text or the ``row_id`` of each row to a number.
-
-    The search halves the rows by these numbers, so copies, or the texts of an author, stay
-    together.
-    """
-    if AUTHOR in rows.column_names:
-        return hash_strings(rows[AUTHOR].combine_chunks().cast(pa.string()), key="sentiflow-halves")
-    if "text" in rows.column_names:
-        texts = normalize_text(rows["text"].combine_chunks())
-    else:
-        texts = rows["row_id"].combine_chunks().cast(pa.string())
-    return hash_strings(texts, key="sentiflow-halves")
 
 
 def _measure_unsure(

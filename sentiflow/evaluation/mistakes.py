@@ -9,8 +9,9 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.class_names import set_apart
-from sentiflow.data.arrays import hash_texts, one_array, put_columns
+from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.evaluation.evaluated_rows import predicted_of
+from sentiflow.evaluation.slices import HASH, find_repeated
 from sentiflow.metrics.predicted import Predicted
 
 UNDECIDED = 0.2
@@ -61,51 +62,138 @@ def find(rows: pa.Table) -> pa.Table:
       the classes are negative and positive.
 
     There are at most ``NUM_KEPT`` mistakes of a kind, but ``NUM_OF_PAIR`` of each pair. A text
-    occurs once in each kind. Texts are untrusted and are not changed.
+    occurs once in each kind.
 
     Args:
-        rows: Has ``row_id``, ``text`` without nulls, and the columns that ``predicted_of`` reads.
+        rows: Has ``row_id``, the columns of ``slices.find_traits``, and the columns that
+            ``predicted_of`` reads.
 
     Returns:
-        A table with the columns ``COLUMNS``.
+        A table with the columns ``COLUMNS``, except ``text``; see :func:`add_texts`.
     """
-    text = rows["text"].combine_chunks()
     predicted = predicted_of(rows)
-    frame = _to_frame(rows, text, predicted)
-    wrong = frame[frame["prediction"] != frame["label"]].assign(why="")
-    clearest_first = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
-    by_kind = {
-        "confident": clearest_first[~clearest_first["is_close"]],
-        "near miss": wrong[wrong["is_close"]].sort_values(["confidence", "row_id"]),
-        "label": _find_contradicting_labels(frame, predicted.classes),
-    }
+    row_ids = rows["row_id"].to_numpy()
+    hashes = rows[HASH].to_numpy()
+    repeated = np.flatnonzero(find_repeated(hashes))
+    is_copy = _find_copies(predicted, repeated, row_ids, hashes)
+    kept: dict[str, list[pd.DataFrame]] = {"confident": [], "near miss": [], "pair": []}
+    for part, answers in predicted.parts():
+        wrong = _list_wrong(answers, row_ids[part], hashes[part], is_copy[part])
+        for kind, of_parts in kept.items():
+            of_parts.append(_choose(wrong, kind))
     chosen = []
-    for kind, candidates in by_kind.items():
-        kept = candidates.drop_duplicates("same").head(NUM_KEPT)
-        chosen.append(kept.assign(kind=kind))
+    for kind in ("confident", "near miss"):
+        chosen.append(_choose(pd.concat(kept[kind]), kind).assign(kind=kind))
+    contradicting = _list_contradicting(predicted, repeated, row_ids, hashes)
+    doubtful = _find_contradicting_labels(contradicting, predicted.classes)
+    chosen.append(doubtful.assign(kind="label"))
     if not predicted.is_binary:
-        pairs = clearest_first.drop_duplicates("same").groupby(["label", "prediction"])
-        chosen.append(pairs.head(NUM_OF_PAIR).assign(kind="pair"))
-    joined = pd.concat(chosen)
-    joined["text"] = text.take(pa.array(joined.index)).to_pylist()
-    table = pa.Table.from_pandas(joined, COLUMNS, preserve_index=False)
+        chosen.append(_choose(pd.concat(kept["pair"]), "pair").assign(kind="pair"))
+    schema = COLUMNS.remove(COLUMNS.get_field_index("text"))
+    table = pa.Table.from_pandas(pd.concat(chosen), schema, preserve_index=False)
     return table.replace_schema_metadata()  # without the metadata of pandas
 
 
-def _to_frame(rows: pa.Table, text: pa.Array, predicted: Predicted) -> pd.DataFrame:
-    """Make a table of what mistakes are chosen by, with a line for each row.
+def add_texts(table: pa.Table, text: pa.Array) -> pa.Table:
+    """Add the text of each mistake. Texts are untrusted and are not changed.
+
+    Args:
+        table: Result of :func:`find`.
+        text: A text for each of its rows.
+    """
+    place = COLUMNS.get_field_index("text")
+    return table.add_column(place, COLUMNS.field("text"), text)
+
+
+def _find_copies(
+    predicted: Predicted, repeated: np.ndarray, row_ids: np.ndarray, hashes: np.ndarray
+) -> np.ndarray:
+    """Say which wrong rows have a text of which another wrong row is clearer, as N booleans.
+
+    Args:
+        predicted: N rows.
+        repeated: Positions of the rows whose text is on several rows.
+        row_ids: N numbers.
+        hashes: N hashes of the texts.
+    """
+    wrong = repeated[~predicted.right[repeated]]
+    frame = pd.DataFrame(
+        {
+            "confidence": predicted.confidence[wrong],
+            "row_id": row_ids[wrong],
+            "same": hashes[wrong],
+            "position": wrong,
+        }
+    )
+    clearest_first = frame.sort_values(["confidence", "row_id"], ascending=[False, True])
+    is_copy = np.zeros(len(hashes), bool)
+    is_copy[clearest_first["position"][clearest_first.duplicated("same")]] = True
+    return is_copy
+
+
+def _list_wrong(
+    answers: Predicted, row_ids: np.ndarray, hashes: np.ndarray, is_copy: np.ndarray
+) -> pd.DataFrame:
+    """List the wrong predictions of a part of the rows.
 
     Copies of a text have the same number in ``same``. ``is_close`` says whether the two highest
     probabilities differ by less than ``UNDECIDED``.
     """
-    highest_two = np.sort(predicted.probabilities, axis=1)[:, -2:]
-    frame = rows.select(["row_id", "label", "prediction"]).to_pandas()
-    return frame.assign(
-        probability=predicted.positive if predicted.is_binary else np.nan,
-        same=hash_texts(text),
-        confidence=predicted.confidence,
-        is_close=np.ptp(highest_two, axis=1) < UNDECIDED,
+    chosen = np.flatnonzero(~answers.right)
+    frame = _to_frame(answers.take(chosen), row_ids[chosen], hashes[chosen])
+    return frame.assign(is_copy=is_copy[chosen], why=pd.Series("", frame.index, str))
+
+
+def _to_frame(answers: Predicted, row_ids: np.ndarray, hashes: np.ndarray) -> pd.DataFrame:
+    """Make a table of what mistakes are chosen by, with a line for each row."""
+    highest_two = np.sort(answers.matrix, axis=1)[:, -2:]
+    return pd.DataFrame(
+        {
+            "row_id": row_ids,
+            "label": answers.label,
+            "prediction": answers.prediction,
+            "probability": answers.positive if answers.is_binary else np.nan,
+            "same": hashes,
+            "confidence": answers.confidence,
+            "is_close": np.ptp(highest_two, axis=1) < UNDECIDED,
+        }
     )
+
+
+def _choose(wrong: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Choose the clearest mistakes of a kind: ``confident``, ``near miss`` or ``pair``.
+
+    The choice among the choices of several parts is the choice among all of their rows.
+    """
+    if kind == "near miss":
+        close = wrong[wrong["is_close"]].sort_values(["confidence", "row_id"])
+        return close.drop_duplicates("same").head(NUM_KEPT)
+    clearest_first = wrong.sort_values(["confidence", "row_id"], ascending=[False, True])
+    if kind == "confident":
+        certain = clearest_first[~clearest_first["is_close"]]
+        return certain.drop_duplicates("same").head(NUM_KEPT)
+    by_pair = clearest_first[~clearest_first["is_copy"]].groupby(["label", "prediction"])
+    return by_pair.head(NUM_OF_PAIR)
+
+
+def _list_contradicting(
+    predicted: Predicted, repeated: np.ndarray, row_ids: np.ndarray, hashes: np.ndarray
+) -> pd.DataFrame:
+    """List the rows of the texts with several labels that are on the most rows.
+
+    There are at least ``NUM_KEPT`` texts, if so many have several labels. The arguments are those
+    of :func:`_find_copies`.
+    """
+    _, number, num_rows = np.unique(hashes[repeated], return_inverse=True, return_counts=True)
+    label = predicted.label[repeated]
+    lowest = np.full(len(num_rows), np.iinfo(label.dtype).max, label.dtype)
+    highest = np.full(len(num_rows), np.iinfo(label.dtype).min, label.dtype)
+    np.minimum.at(lowest, number, label)
+    np.maximum.at(highest, number, label)
+    num_rows[lowest == highest] = 0  # these texts have one label
+    least = np.sort(num_rows)[-NUM_KEPT:][:1].sum()
+    chosen = repeated[num_rows[number] >= max(least, 1)]
+    return _to_frame(predicted.take(chosen), row_ids[chosen], hashes[chosen])
 
 
 def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:
@@ -137,9 +225,10 @@ def count_label_errors(predicted: Predicted) -> LabelErrors:
         return LabelErrors(num_rows=len(label), num_doubtful=0, fraction=None)
     # A class without labelled rows has no mean probability, so its rows never count.
     usual = np.full(len(predicted.classes), np.inf)
+    of_label = predicted.of_label
     for code in present:
-        usual[code] = predicted.probabilities[label == code, code].mean()
-    of_prediction = predicted.probabilities[np.arange(len(label)), prediction]
+        usual[code] = of_label[label == code].mean()
+    of_prediction = predicted.of_prediction
     is_doubtful = (of_prediction >= usual[prediction]) & ~predicted.right
     num_doubtful = int(is_doubtful.sum())
     return LabelErrors(
@@ -153,10 +242,14 @@ def _find_contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> p
     If all labels of a text are equally frequent, its rows with labels that the model does not
     predict are taken.
 
+    Args:
+        frame: Rows of texts with several labels.
+        classes: The names of the classes.
+
     Returns:
-        The rows, the most frequent text first, with ``why`` and ``num_rows`` of the text.
+        A row of each text, at most ``NUM_KEPT``, the most frequent text first, with ``why`` and
+        ``num_rows`` of the text.
     """
-    frame = frame[frame.groupby("same")["label"].transform("nunique") > 1]
     texts = frame.groupby("same")
     num_with_label = frame.groupby(["same", "label"])["label"].transform("size")
     highest = num_with_label.groupby(frame["same"]).transform("max")
@@ -167,11 +260,11 @@ def _find_contradicting_labels(frame: pd.DataFrame, classes: Sequence[str]) -> p
     doubtful = frame[is_rarer | (is_tied & (frame["label"] != predicted))]
     num_rows = texts["label"].transform("size")
     doubtful = doubtful.assign(num_rows=num_rows[doubtful.index])
+    most_first = doubtful.sort_values("num_rows", ascending=False, kind="stable")
+    kept = most_first.drop_duplicates("same").head(NUM_KEPT)
     counts = texts["label"].value_counts()
-    doubtful["why"] = [
-        _describe_labels(counts[same].to_dict(), classes) for same in doubtful["same"]
-    ]
-    return doubtful.sort_values("num_rows", ascending=False, kind="stable")
+    why = [_describe_labels(counts[same].to_dict(), classes) for same in kept["same"]]
+    return kept.assign(why=pd.Series(why, kept.index, str))
 
 
 def _describe_labels(counts: dict[Any, int], classes: Sequence[str]) -> str:

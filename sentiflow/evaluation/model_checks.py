@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sentiflow.config.sections import Config
 from sentiflow.data import lineage
@@ -16,18 +16,26 @@ from sentiflow.evaluation import behavior, english
 from sentiflow.evaluation.behavior import BehaviorResult, Score
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.evaluation.group_bias import GroupBias, measure_group_bias
+from sentiflow.evaluation.slices import IS_SHORT
 from sentiflow.progress import say
 from sentiflow.tracking import model_sources
 
 _NUM_TEXTS = 400
 """Maximum number of texts of the corpus that tell its language, and that are changed for the
 behavior tests."""
-_LONGEST_CHANGED = 1000
-"""Maximum length of a text that is changed, in characters."""
 
 _TINY = 1e-12
 """Added to the probabilities of positive and of negative, so that their ratio is defined, and gives
 one half, if both are 0."""
+
+
+class CheckedTexts(NamedTuple):
+    """Texts of a corpus, see :func:`choose_rows`."""
+
+    of_all: list[str]
+    """They tell the language of the corpus."""
+    to_change: list[str]
+    """They are changed for the behavior tests."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +50,13 @@ class ModelChecks:
     """Categories without a group bias, as the model knows fewer than two of their terms."""
 
 
-def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks:
+def check_model(config: Config, scored: Manifest, texts: CheckedTexts | None) -> ModelChecks:
     """Apply the model to made-up texts and to changed texts of the corpus.
 
     Args:
         config: Settings of the evaluation.
         scored: The manifest of the predictions.
-        rows: Evaluated rows of the corpus. Without a column ``text``, the model is not checked.
+        texts: Texts of the corpus. None: they are unknown, and the model is not checked.
 
     Returns:
         The results; or only the reason why there are none, if the model is gone, has other classes,
@@ -61,12 +69,12 @@ def check_model(config: Config, scored: Manifest, rows: pa.Table) -> ModelChecks
         return ModelChecks(not_asked="evaluate.behavior is false")
     if not set(BINARY) <= set(lineage.classes_of_model(scored)):
         return ModelChecks(not_asked=f"its classes do not include {' and '.join(BINARY)}")
-    doubt = _find_doubt(rows)
-    if doubt:
+    doubt = _find_doubt(texts)
+    if doubt or texts is None:
         return ModelChecks(not_asked=doubt)
     try:
         score, knows = _load_model(scored, config.tracking.uri)
-        tests = behavior.check_behavior(score, texts=_choose_texts(rows))
+        tests = behavior.check_behavior(score, texts=texts.to_change)
         biases, unmeasured = measure_group_bias(score, knows=knows)
     except UserError as error:
         say("evaluate", f"behavior tests are skipped: {error}")
@@ -111,24 +119,37 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
     return score, knows
 
 
-def _find_doubt(rows: pa.Table) -> str:
-    """Say why the rows do not count as English texts; empty if they do."""
-    if "text" not in rows.column_names:
+def _find_doubt(texts: CheckedTexts | None) -> str:
+    """Say why the texts do not count as English; empty if they do."""
+    if texts is None:
         return (
             "the sentences to test with are English, and the language of the texts is not known "
             "(score.keep_columns: [text] keeps them)"
         )
-    return english.find_doubt(_spread(rows))
+    return english.find_doubt(texts.of_all)
 
 
-def _choose_texts(rows: pa.Table) -> list[str]:
-    """Choose texts to change."""
-    is_short = pc.less_equal(pc.utf8_length(rows["text"]), _LONGEST_CHANGED)
-    return _spread(rows.filter(is_short))
+class ChosenRows(NamedTuple):
+    """Row ids of the texts that a check of a model takes."""
+
+    of_all: np.ndarray
+    """At most ``_NUM_TEXTS``, at equal distances in the corpus."""
+    to_change: np.ndarray
+    """The same among the texts that are short enough."""
 
 
-def _spread(rows: pa.Table) -> list[str]:
-    """Choose texts at equal distances in the corpus."""
-    order = np.argsort(rows["row_id"].to_numpy(), kind="stable")
-    chosen = order[choose_evenly(len(order), _NUM_TEXTS)]
-    return rows["text"].take(pa.array(chosen)).to_pylist()
+def choose_rows(rows: pa.Table) -> ChosenRows:
+    """Choose the texts of evaluated rows by which a model is checked.
+
+    Args:
+        rows: With the columns of ``slices.find_traits``.
+    """
+    row_ids = rows["row_id"].to_numpy()
+    is_short = rows[IS_SHORT].to_numpy(zero_copy_only=False)
+    return ChosenRows(of_all=_spread(row_ids), to_change=_spread(row_ids[is_short]))
+
+
+def _spread(row_ids: np.ndarray) -> np.ndarray:
+    """Choose row ids at equal distances in the corpus."""
+    chosen = choose_evenly(len(row_ids), _NUM_TEXTS)
+    return np.sort(row_ids)[chosen]

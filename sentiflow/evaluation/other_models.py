@@ -154,23 +154,27 @@ class TeacherComparison(ModelComparison):
         )
 
 
-def measure(rows: pa.Table, scored: Manifest) -> tuple[list[Baseline], str]:
+def choose_rows(rows: pa.Table) -> pa.Table:
+    """Choose the evaluated rows that the baseline is measured on."""
+    return rows.take(pa.array(choose_evenly(len(rows), MAX_ROWS)))
+
+
+def measure(rows: pa.Table | None, scored: Manifest) -> tuple[list[Baseline], str]:
     """Train TF-IDF with logistic regression on the model's train rows, and measure it.
 
     A second baseline, the most frequent label, needs no training: see ``Metrics.most_frequent``.
 
     Args:
-        rows: Evaluated rows of one split, as ``evaluated_rows.read`` returns them.
+        rows: Result of :func:`choose_rows`, with the column ``text``. None: there are no texts.
         scored: Manifest of the predictions.
 
     Returns:
         A list of one baseline and an empty text; or an empty list and why there is no baseline.
     """
-    if "text" not in rows.column_names:
+    if rows is None:
         return [], "there are no texts"
     try:
         text, label = _read_train_rows(scored)
-        rows = rows.take(pa.array(choose_evenly(len(rows), MAX_ROWS)))
         began = time.monotonic()
         chosen = choose_evenly(len(label), MAX_TRAIN_ROWS)
         train_text = text.take(pa.array(chosen))

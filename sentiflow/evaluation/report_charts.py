@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from sentiflow.config.class_names import set_apart
 from sentiflow.data.schema import POSITIVE
 from sentiflow.errors import MOST_LISTED, shorten
-from sentiflow.evaluation.evaluated_rows import predicted_of
+from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
 from sentiflow.evaluation.measurements import Measurements, UnsureMetrics
 from sentiflow.evaluation.report import MAX_CONFUSION_CLASSES
 from sentiflow.metrics.abstention import CoveragePoint
-from sentiflow.metrics.calibration import reliability_bins
+from sentiflow.metrics.calibration import find_residuals, reliability_bins
 from sentiflow.metrics.classification import Metrics
 from sentiflow.metrics.intervals import share_interval
 from sentiflow.metrics.predicted import Predicted
@@ -34,6 +34,8 @@ from sentiflow.plotting import (
 
 _BLUES = LinearSegmentedColormap.from_list("blues", ["#eef4f9", "#6aaed6"])
 """Shades on which ``INK`` stays readable."""
+_MAX_ROC_POINTS = 100_000
+"""Maximum number of points of a ROC curve."""
 _LINES = ("-", "--", "-.", ":")
 """Styles that tell curves apart without color."""
 
@@ -141,8 +143,6 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
     Of two classes one is drawn: positive, or else the first. Of many classes, the classes with the
     lowest areas are drawn.
     """
-    from sklearn.metrics import roc_curve
-
     figure, axes = _make_unit_square("False positive rate", "True positive rate")
     if metrics.is_binary:
         false_positive_rate = 1 - metrics.scalars["recall_negative"]
@@ -156,9 +156,7 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
         shown = sorted(lowest)
         colors = mpl.colormaps["viridis"](np.linspace(0, 0.75, len(shown)))
     for number, code in enumerate(shown):
-        false_positives, true_positives, _ = roc_curve(
-            predicted.label == code, predicted.probabilities[:, code]
-        )
+        false_positives, true_positives = _find_roc(predicted.column(code), predicted.label == code)
         axes.plot(
             false_positives,
             true_positives,
@@ -168,6 +166,32 @@ def _draw_roc(predicted: Predicted, metrics: Metrics) -> Figure:
         )
     axes.legend(loc="lower right", title="AUC", fontsize=8)
     return figure
+
+
+def _find_roc(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Find points of a ROC curve: the rates of false and of true positives.
+
+    Of many rows, ``_MAX_ROC_POINTS`` thresholds are taken, at equal distances in either rate. The
+    curve is then off by less than a pixel.
+
+    Args:
+        probability: N probabilities.
+        positive: N booleans; some rows are positive, some are not.
+    """
+    from sklearn.metrics import roc_curve
+
+    if len(probability) <= _MAX_ROC_POINTS:
+        false_positives, true_positives, _ = roc_curve(positive, probability)
+        return false_positives, true_positives
+    of_class = np.sort(probability[positive])
+    of_others = np.sort(probability[~positive])
+    taken = [
+        ranked[choose_evenly(len(ranked), _MAX_ROC_POINTS // 2)] for ranked in (of_class, of_others)
+    ]
+    thresholds = np.unique(np.concatenate(taken))[::-1]
+    false_positives = 1 - np.searchsorted(of_others, thresholds) / len(of_others)
+    true_positives = 1 - np.searchsorted(of_class, thresholds) / len(of_class)
+    return np.append(0, false_positives), np.append(0, true_positives)
 
 
 def _draw_reliability(predicted: Predicted) -> Figure:
@@ -181,8 +205,7 @@ def _draw_reliability(predicted: Predicted) -> Figure:
     bins = reliability_bins(label=predicted.outcome, probability=predicted.probability)
     share = bins["positive_fraction"].to_numpy()
     num_rows = bins["num_rows"].to_numpy()
-    residual = predicted.outcome - predicted.probability
-    factor = predicted.factor(residual - residual.mean())
+    factor = predicted.factor(lambda: find_residuals(predicted.outcome, predicted.probability))
     ends = np.stack(share_interval((share * num_rows).round() / factor, num_rows / factor))
     axes.errorbar(
         bins["mean_probability"],

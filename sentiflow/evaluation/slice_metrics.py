@@ -128,7 +128,7 @@ def _measure(
         difference = float(right[mask].mean() - right[item.others].mean())
     if probability is not None:
         positive_fraction = float(label[mask].mean())
-        mean_probability = float(probability[mask].mean())
+        mean_probability = float(probability[mask].astype(np.float64).mean())
     confusion = count_confusion(label[mask], prediction[mask], num_labels=len(classes))
     return SliceMetrics.of_rows(
         right[mask],
@@ -230,9 +230,9 @@ def _test(
         share = right[mask].mean()
         share_of_others = right[others].mean()
         both = mask | others
-        in_slice = (right - share) / num_rows
-        in_others = (right - share_of_others) / num_others
-        effects = np.where(mask, in_slice, -in_others)[both]
+        effects = np.empty(int(both.sum()))
+        effects[mask[both]] = (right[mask] - share) / num_rows
+        effects[others[both]] = -(right[others] - share_of_others) / num_others
         mean = right[both].mean()
         variance = mean * (1 - mean) * (1 / num_rows + 1 / num_others)
         error = np.sqrt(variance * groups.take(both).factor(effects))

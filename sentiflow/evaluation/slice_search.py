@@ -71,13 +71,74 @@ class _Gap(NamedTuple):
     """The difference in standard errors: the z statistic of the test that both are equal."""
 
 
+class SearchSample(NamedTuple):
+    """The n rows that are searched or tested, at most ``MAX_ROWS`` of N."""
+
+    positions: np.ndarray
+    """Their positions among the N rows, in rising order."""
+    draw: np.ndarray
+    """n uint64 that look random: even numbers are in the searched half."""
+    tokens: Tokens | None
+    """Tokens of the n texts; None: no words are searched."""
+
+
+class Sampler:
+    """Draws rows of which it is told in any order: those with the lowest numbers."""
+
+    def __init__(self) -> None:
+        """Begin without rows."""
+        self._positions: list[np.ndarray] = []
+        self._draw: list[np.ndarray] = []
+        self._tokens: list[Tokens] = []
+        self._highest = np.uint64(2**64 - 1)
+        """Rows with a higher number are not in the sample."""
+
+    def add(self, positions: np.ndarray, draw: np.ndarray, tokens: Tokens | None) -> None:
+        """Add some rows.
+
+        Args:
+            positions: Their positions among all rows.
+            draw: A uint64 for each row, which looks random. Rows with the same number are copies of
+                a text, or of one author: only the first of them is drawn.
+            tokens: The tokens of their texts; None in all calls, or in none.
+        """
+        chosen = np.flatnonzero(draw <= self._highest)
+        self._positions.append(positions[chosen])
+        self._draw.append(draw[chosen])
+        if tokens is not None:
+            self._tokens.append(tokens.take(chosen))
+        if sum(map(len, self._draw)) > 2 * MAX_ROWS:
+            self._shrink()
+
+    def finish(self) -> SearchSample:
+        """Return the sample."""
+        self._shrink()
+        positions = self._positions[0]
+        order = np.argsort(positions)
+        tokens = self._tokens[0].take(order) if self._tokens else None
+        return SearchSample(positions[order], self._draw[0][order], tokens)
+
+    def _shrink(self) -> None:
+        """Keep at most ``MAX_ROWS`` rows, in the order of their numbers."""
+        draw = np.concatenate(self._draw)
+        positions = np.concatenate(self._positions)
+        order = np.lexsort((positions, draw))
+        is_first = np.diff(draw[order], prepend=~draw[order][:1]) != 0
+        kept = order[is_first][:MAX_ROWS]
+        self._draw = [draw[kept]]
+        self._positions = [positions[kept]]
+        if self._tokens:
+            self._tokens = [Tokens.join(self._tokens).take(kept)]
+        if len(kept) == MAX_ROWS:
+            self._highest = draw[kept[-1]]
+
+
 def search(
     named: Sequence[SliceOfRows],
     unnamed: Sequence[SliceOfRows] = (),
     *,
-    tokens: Tokens | None,
+    sample: SearchSample,
     right: np.ndarray,
-    draw: np.ndarray,
 ) -> list[SliceOfRows]:
     """Search words, slices, and pairs of them for candidates, in one half of N rows.
 
@@ -89,23 +150,19 @@ def search(
     Args:
         named: Slices that are measured anyway.
         unnamed: Other slices, such as those by columns that no setting names.
-        tokens: Tokens of the N texts; None: no words are searched.
+        sample: The rows that are searched or tested.
         right: N booleans: whether the prediction is right.
-        draw: N uint64 that look random: even numbers are in the searched half. Rows with the same
-            number are copies of a text.
 
     Returns:
         At most ``MAX_CANDIDATES`` slices. Their rows, and the rows to compare them with
         (``SliceOfRows.among``), are in the half that was not searched.
     """
-    _, first_copies = np.unique(draw, return_index=True)
-    # np.unique orders them by ``draw``, so the first of them are a random choice.
-    used = np.sort(first_copies[:MAX_ROWS])
-    is_searched = draw[used] % 2 == 0
+    used = sample.positions
+    is_searched = sample.draw % 2 == 0
     wrong = ~right[used][is_searched]
     columns = _list_slices([*named, *unnamed], used)
-    if tokens is not None:
-        columns = _add_words(columns, tokens, used, is_searched)
+    if sample.tokens is not None:
+        columns = _add_words(columns, sample.tokens, is_searched)
     columns = columns.take(_list_different(columns.has[is_searched], len(named)))
     searched = columns.has[is_searched]
     worse = _list_worse(searched, wrong)
@@ -142,7 +199,7 @@ def _to_slices(
         name = columns.names[first]
         if columns.names[second] != name:
             name += f" and {columns.names[second]}"
-        candidates.append(SliceOfRows(name, "", rows, among=among))
+        candidates.append(SliceOfRows.of(name, "", rows, among=among))
     return candidates
 
 
@@ -154,14 +211,12 @@ def _list_slices(slices: Sequence[SliceOfRows], used: np.ndarray) -> _Columns:
     return _Columns([item.name for item in slices], sparse.csr_array(rows.T))
 
 
-def _add_words(
-    columns: _Columns, tokens: Tokens, used: np.ndarray, is_searched: np.ndarray
-) -> _Columns:
+def _add_words(columns: _Columns, tokens: Tokens, is_searched: np.ndarray) -> _Columns:
     """Add the most frequent words of the searched half, each as a slice of the texts with the word.
 
     Words with a character that is not printable are left out: it could act on a terminal.
     """
-    has = _find_words(tokens, used)
+    has = _find_words(tokens)
     support = is_searched.astype(np.float64) @ has
     frequent = np.argsort(-support, kind="stable")[:MAX_WORDS]
     frequent = frequent[support[frequent] >= MIN_ROWS]
@@ -174,20 +229,11 @@ def _add_words(
     return _Columns(columns.names + names, sparse.hstack([columns.has, of_words], format="csr"))
 
 
-def _find_words(tokens: Tokens, used: np.ndarray) -> sparse.csr_array:
-    """Say which of N used texts have which of W words: ``(N, W)``, 0 or 1.
-
-    Args:
-        tokens: The tokens of all texts.
-        used: Positions of the used texts, in ascending order.
-    """
-    lengths = np.diff(tokens.offsets)
-    is_used = np.zeros(len(lengths), bool)
-    is_used[used] = True
-    ids = tokens.ids[np.repeat(is_used, lengths)]
-    offsets = np.append(0, np.cumsum(lengths[used]))
-    ones = np.ones(len(ids), np.int32)
-    has = sparse.csr_array((ones, ids, offsets), shape=(len(used), len(tokens.words)))
+def _find_words(tokens: Tokens) -> sparse.csr_array:
+    """Say which of n texts have which of W words: ``(n, W)``, 0 or 1."""
+    ones = np.ones(len(tokens.ids), np.int32)
+    shape = (len(tokens.offsets) - 1, len(tokens.words))
+    has = sparse.csr_array((ones, tokens.ids, tokens.offsets), shape=shape)
     has.sum_duplicates()
     has.data[:] = 1
     return has

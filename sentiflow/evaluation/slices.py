@@ -4,16 +4,16 @@ import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import hash_texts
+from sentiflow.data.arrays import find_sorted, hash_strings, one_array
 from sentiflow.errors import UserError
-from sentiflow.models.tokenizer import tokenize
+from sentiflow.metrics.row_ranges import row_ranges
 from sentiflow.models.tokens import Tokens
 
 MIN_ROWS = 30
@@ -24,6 +24,17 @@ OWN = "own column "
 """Prefix, in a table of rows, of the columns that slices are made of: the columns that the user
 names, and other columns whose values are searched. So they never have the name of a column of the
 predictions."""
+
+HASH = "text hash"
+"""Column with a hash of each text: texts that differ only in case or white space have the same."""
+LENGTH = "text length"
+"""Column with the number of tokens that the model reads."""
+IS_SHORT = "text is short"
+"""Column that says whether a text has at most ``LONGEST_CHANGED`` characters."""
+MATCHES = "text matches "
+"""With a number from 0, columns that say which patterns a text matches, a bit for each of eight."""
+LONGEST_CHANGED = 1000
+"""Maximum length of a text that is changed for the behavior tests, in characters."""
 
 _BEGIN = r"(?:^|\s)"
 _END = r"(?:$|[\s.,!?])"
@@ -86,80 +97,170 @@ class SliceOfRows:
     name: str
     about: str
     """What its texts have in common; empty if the name says it."""
-    mask: np.ndarray
-    """N booleans: the rows that are in the slice."""
+    num_all: int
+    """N."""
+    bits: np.ndarray
+    """The mask, eight rows a byte."""
     is_own: bool = False
     """Whether the user named it."""
-    among: np.ndarray | None = None
-    """N booleans: the rows of the slice and the rows that it is compared with. None: all rows. A
-    slice found by a search has the rows that were not searched, without copies of a text."""
+    bits_among: np.ndarray | None = None
+    """``among``, eight rows a byte."""
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        about: str,
+        mask: np.ndarray,
+        *,
+        is_own: bool = False,
+        among: np.ndarray | None = None,
+    ) -> "SliceOfRows":
+        """Make a slice of the rows that a mask marks, N booleans; ``among`` is another mask."""
+        bits_among = None if among is None else np.packbits(among)
+        return cls(name, about, len(mask), np.packbits(mask), is_own, bits_among)
+
+    @property
+    def mask(self) -> np.ndarray:
+        """Return the rows that are in the slice, as N booleans."""
+        return np.unpackbits(self.bits, count=self.num_all).view(bool)
+
+    @property
+    def among(self) -> np.ndarray | None:
+        """Return the rows of the slice and the rows that it is compared with, as N booleans.
+
+        None: all rows. A slice found by a search has the rows that were not searched, without
+        copies of a text.
+        """
+        if self.bits_among is None:
+            return None
+        return np.unpackbits(self.bits_among, count=self.num_all).view(bool)
 
     @property
     def is_found(self) -> bool:
         """Say whether a search has found it."""
-        return self.among is not None
+        return self.bits_among is not None
 
     @property
     def others(self) -> np.ndarray:
         """Return the rows that it is compared with, as N booleans."""
-        if self.among is None:
+        among = self.among
+        if among is None:
             return ~self.mask
-        return self.among & ~self.mask
+        return among & ~self.mask
 
 
-def read_tokens(rows: pa.Table, settings: Mapping[str, Any]) -> Tokens | None:
-    """Cut the texts of rows into the tokens that a model reads.
+class Pattern(NamedTuple):
+    """What the texts of a slice contain."""
+
+    about: str
+    regex: str
+    """RE2."""
+    is_own: bool
+    """Whether the user named it."""
+
+
+def list_patterns(patterns: Mapping[str, str]) -> dict[str, Pattern]:
+    """List all patterns by name; a user-defined one replaces the one of ``PATTERNS`` of its name.
 
     Args:
-        rows: With the column ``text`` if the texts are known.
-        settings: Settings of the model package: ``tokenizer`` and ``max_length``.
+        patterns: User-defined slices: a regular expression (RE2) by name.
+    """
+    listed = {}
+    for name, (about, regex) in PATTERNS.items():
+        listed[name] = Pattern(about, regex, is_own=False)
+    for name, regex in patterns.items():
+        listed[name] = Pattern(f"matches {regex}", regex, is_own=True)
+    return listed
+
+
+def find_traits(
+    text: pa.Array, tokens: Tokens, normalized: np.ndarray, patterns: Mapping[str, str]
+) -> dict[str, np.ndarray]:
+    """Find what slices and mistakes need to know of texts, in a few bytes each.
+
+    Args:
+        text: N texts.
+        tokens: Their tokens that the model reads.
+        normalized: The texts as ``arrays.normalize_text`` returns them.
+        patterns: User-defined slices: a regular expression (RE2) by name.
 
     Returns:
-        The tokens of each text; None without texts.
+        The columns ``HASH``, ``LENGTH`` and ``IS_SHORT``; and columns ``MATCHES`` with a number,
+        which have a bit for each of eight patterns of :func:`list_patterns`.
     """
-    if "text" not in rows.column_names:
-        return None
-    text = rows["text"].combine_chunks()
-    return tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
+    listed = list_patterns(patterns).values()
+    found = np.stack([matches(text, each.regex) for each in listed], axis=1)
+    is_short = pc.less_equal(pc.utf8_length(text), LONGEST_CHANGED)
+    traits = {
+        HASH: hash_strings(normalized),
+        LENGTH: np.diff(tokens.offsets).astype(np.int32),
+        IS_SHORT: is_short.to_numpy(zero_copy_only=False),
+    }
+    for number, bits in enumerate(np.packbits(found, axis=1).T):
+        traits[f"{MATCHES}{number}"] = np.ascontiguousarray(bits)
+    return traits
+
+
+def has_texts(rows: pa.Table) -> bool:
+    """Say whether rows have the columns of :func:`find_traits`: their texts are known."""
+    return HASH in rows.column_names
+
+
+def _read_matches(rows: pa.Table, place: int) -> np.ndarray:
+    """Say which texts match the pattern at a place of :func:`list_patterns`."""
+    number, bit = divmod(place, 8)
+    bits = rows[f"{MATCHES}{number}"].to_numpy()
+    return np.asarray((bits & (128 >> bit)) != 0)
 
 
 def find(
-    rows: pa.Table,
-    tokens: Tokens | None,
-    *,
-    patterns: Mapping[str, str],
-    columns: Sequence[str] = (),
+    rows: pa.Table, *, patterns: Mapping[str, str], columns: Sequence[str] = ()
 ) -> list[SliceOfRows]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
-        rows: At least one row. Optional columns: ``text``, without which there are slices by column
-            alone; ``num_tokens``, the number of tokens that the model knows.
-        tokens: Result of :func:`read_tokens`.
-        patterns: User-defined slices: a regular expression (RE2) by name. It replaces a slice of
-            ``PATTERNS`` with the same name.
+        rows: At least one row. Optional columns: the columns of :func:`find_traits`, without which
+            there are slices by column alone; ``num_tokens``, the number of tokens that the model
+            knows.
+        patterns: The user-defined slices that :func:`find_traits` took.
         columns: User-defined slices: columns, see :func:`by_columns`.
     """
     of_columns = by_columns(rows, columns, is_own=True)
-    if tokens is None:
+    if not has_texts(rows):
         return of_columns
-    text = rows["text"].combine_chunks()
-    lengths = np.diff(tokens.offsets)
+    lengths = rows[LENGTH].to_numpy()
     listed = of_columns + _by_range(lengths, _LENGTHS)
-    user_defined = {name: (f"matches {regex}", regex) for name, regex in patterns.items()}
-    for name, (about, regex) in (PATTERNS | user_defined).items():
-        is_own = name in user_defined
-        listed.append(SliceOfRows(name, about, matches(text, regex), is_own=is_own))
+    for place, (name, each) in enumerate(list_patterns(patterns).items()):
+        mask = _read_matches(rows, place)
+        listed.append(SliceOfRows.of(name, each.about, mask, is_own=each.is_own))
     if "num_tokens" in rows.column_names:
-        known_fraction = rows["num_tokens"].to_numpy() / np.maximum(lengths, 1)
-        unknown_fraction = np.where(known_fraction > 0, 1 - known_fraction, np.nan)
-        listed += _by_range(unknown_fraction, _UNKNOWN)
-        listed.append(
-            SliceOfRows("no known token", "the prediction is the class prior", known_fraction == 0)
-        )
-    repeated = pd.Series(hash_texts(text)).duplicated(keep=False).to_numpy()
-    listed.append(SliceOfRows("repeated", "the same text is on more than one row", repeated))
-    return [item for item in listed if item.mask.any()]
+        listed += _by_known_tokens(rows["num_tokens"].to_numpy(), lengths)
+    repeated = find_repeated(rows[HASH].to_numpy())
+    listed.append(SliceOfRows.of("repeated", "the same text is on more than one row", repeated))
+    return [item for item in listed if item.bits.any()]
+
+
+def _by_known_tokens(num_known: np.ndarray, lengths: np.ndarray) -> list[SliceOfRows]:
+    """Find the rows by the share of their tokens that the model does not know."""
+    unknown_fraction = num_known / np.maximum(lengths, 1)
+    is_unknown = unknown_fraction == 0
+    np.subtract(1, unknown_fraction, out=unknown_fraction)
+    unknown_fraction[is_unknown] = np.nan
+    about = "the prediction is the class prior"
+    by_share = _by_range(unknown_fraction, _UNKNOWN)
+    return [*by_share, SliceOfRows.of("no known token", about, is_unknown)]
+
+
+def find_repeated(hashes: np.ndarray) -> np.ndarray:
+    """Say which hashes occur more than once."""
+    rising = np.sort(hashes)
+    repeated = np.unique(rising[1:][rising[1:] == rising[:-1]])
+    del rising
+    found = np.empty(len(hashes), bool)
+    for rows in row_ranges(len(hashes)):
+        found[rows], _ = find_sorted(repeated, hashes[rows])
+    return found
 
 
 def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
@@ -174,17 +275,17 @@ def check_patterns(rows: pa.Table, patterns: Mapping[str, str]) -> None:
     """
     if not patterns:
         return
-    if "text" not in rows.column_names:
+    if not has_texts(rows):
         raise UserError(
             f"the slices {', '.join(patterns)} need the texts, and there are none",
             hint="score with score.keep_columns=[text]",
         )
-    text = rows["text"].combine_chunks()
-    empty = [name for name, regex in patterns.items() if not matches(text, regex).any()]
+    names = list(list_patterns(patterns))
+    empty = [name for name in patterns if not _read_matches(rows, names.index(name)).any()]
     if empty:
         unmatched = ", ".join(f"{name} ({patterns[name]})" for name in empty)
         raise UserError(
-            f"no text is in the slice {unmatched}: {len(text):,} evaluated texts were searched",
+            f"no text is in the slice {unmatched}: {len(rows):,} evaluated texts were searched",
             hint="correct the pattern or leave it out",
         )
 
@@ -202,19 +303,30 @@ def by_columns(rows: pa.Table, columns: Sequence[str], *, is_own: bool) -> list[
     """
     slices = []
     for name in columns:
-        values = pc.fill_null(rows[OWN + name].cast(pa.string()), "(empty)").to_pandas()
-        counts = values.value_counts()
+        column = encode_values(one_array(rows[OWN + name]))
+        values = column.indices.to_numpy()
+        counts = pd.Series(values).value_counts()
         most_frequent = counts.iloc[:MAX_VALUES]
-        frequent = most_frequent.index[most_frequent >= MIN_ROWS]
+        frequent = most_frequent.index[most_frequent >= MIN_ROWS].tolist()
+        is_rare = np.ones(len(rows), bool)
         for value in frequent:
-            is_value = (values == value).to_numpy()
-            slices.append(SliceOfRows(f"{name}: {value}", "", is_value, is_own=is_own))
+            is_value = values == value
+            is_rare &= ~is_value
+            title = f"{name}: {column.dictionary[value]}"
+            slices.append(SliceOfRows.of(title, "", is_value, is_own=is_own))
         num_rare = len(counts) - len(frequent)
         if num_rare:
             about = f"{num_rare:,} values of fewer rows"
-            is_rare = ~values.isin(frequent).to_numpy()
-            slices.append(SliceOfRows(f"{name}: other", about, is_rare, is_own=is_own))
+            slices.append(SliceOfRows.of(f"{name}: other", about, is_rare, is_own=is_own))
     return slices
+
+
+def encode_values(column: pa.Array) -> pa.DictionaryArray:
+    """Number the values of a column as strings; an empty value is *(empty)*."""
+    is_encoded = pa.types.is_dictionary(column.type) and column.type.value_type == pa.string()
+    if is_encoded and not column.null_count:
+        return column
+    return pc.fill_null(column.cast(pa.string()), "(empty)").dictionary_encode()
 
 
 def has_categories(kind: pa.DataType) -> bool:
@@ -228,7 +340,8 @@ def has_categories(kind: pa.DataType) -> bool:
 def _by_range(values: np.ndarray, ranges: Sequence[_Range]) -> list[SliceOfRows]:
     """Find the rows whose value is in each range; NaN is in none."""
     return [
-        SliceOfRows(each.name, "", (values > each.low) & (values <= each.high)) for each in ranges
+        SliceOfRows.of(each.name, "", (values > each.low) & (values <= each.high))
+        for each in ranges
     ]
 
 

@@ -55,11 +55,8 @@ def accuracy_by_coverage(
         >>> [(curve[at].coverage, curve[at].accuracy, curve[at].confidence) for at in (0, 10)]
         [(1.0, 0.5, 0.6), (0.5, 1.0, 0.8)]
     """
-    falling = np.sort(confidence)[::-1]
     points = []
-    for coverage in COVERAGES:
-        num_answered = math.ceil(round(coverage * len(right), 6))  # 0.55 · 100 is 55.00000000000001
-        lowest = float(falling[num_answered - 1])
+    for lowest in _find_lowest(confidence):
         is_answered = confidence >= lowest
         answered = right[is_answered]
         point = CoveragePoint.of_rows(
@@ -70,6 +67,17 @@ def accuracy_by_coverage(
         )
         points.append(point)
     return points
+
+
+def _find_lowest(confidence: np.ndarray) -> list[float]:
+    """Find the lowest confidence that is answered at each of ``COVERAGES``."""
+    rising = np.sort(confidence)
+    lowest = []
+    for coverage in COVERAGES:
+        # 0.55 · 100 is 55.00000000000001
+        num_answered = math.ceil(round(coverage * len(confidence), 6))
+        lowest.append(float(rising[-num_answered]))
+    return lowest
 
 
 def count_least(max_error: float) -> int:

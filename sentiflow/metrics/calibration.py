@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.metrics.dependence import RowGroups
+from sentiflow.metrics.row_ranges import row_ranges
 
 NUM_CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
@@ -63,16 +64,22 @@ def calibration_test(
         >>> f"{found.value:.3f} {found.chance:.3f} {found.p_value:.3f}"
         '0.100 0.100 0.060'
     """
-    probability = np.asarray(probability, dtype=np.float64)
     error = expected_calibration_error(label=label, probability=probability)
 
     # One draw for all rows of a part: how many of them have the label 1. The edges of bins and of
     # parts may differ by rounding, so a part is counted within its bin.
     num_parts = NUM_CALIBRATION_BINS * _PARTS_PER_BIN
-    part = bin_probabilities(probability, num_bins=num_parts)
-    part_of_bin = bin_probabilities(probability) * num_parts + part
-    occupied, place, size = np.unique(part_of_bin, return_inverse=True, return_counts=True)
-    expected = np.bincount(place, probability)
+    sizes = np.zeros(NUM_CALIBRATION_BINS * num_parts, np.int64)
+    sums = np.zeros(len(sizes))
+    for rows in row_ranges(len(label)):
+        of_rows = probability[rows].astype(np.float64)
+        part = bin_probabilities(of_rows, num_bins=num_parts)
+        part_of_bin = bin_probabilities(of_rows) * num_parts + part
+        sizes += np.bincount(part_of_bin, minlength=len(sizes))
+        np.add.at(sums, part_of_bin, of_rows)  # in the order of the rows, whatever the ranges
+    occupied = np.flatnonzero(sizes)
+    size = sizes[occupied]
+    expected = sums[occupied]
     rng = np.random.default_rng(seed)
     mean_probability = np.clip(expected / size, 0, 1)  # rounding may leave [0, 1]
     drawn = rng.binomial(size, mean_probability, size=(num_simulations, len(size)))
@@ -82,8 +89,7 @@ def calibration_test(
     gaps = np.add.reduceat(drawn - expected, starts, axis=1)
     simulated = np.abs(gaps).sum(axis=1) / len(label)
     if groups is not None:
-        residual = label - probability
-        simulated *= np.sqrt(groups.factor(residual - residual.mean()))
+        simulated *= np.sqrt(groups.factor(find_residuals(label, probability)))
     # A simulated error that equals the observed one up to rounding has reached it.
     num_reached = int((simulated >= error * (1 - 1e-9)).sum())
     return CalibrationError(
@@ -91,6 +97,15 @@ def calibration_test(
         chance=float(np.quantile(simulated, 0.95)),
         p_value=(num_reached + 1) / (num_simulations + 1),
     )
+
+
+def find_residuals(label: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    """Return how far each of N labels is above its probability, minus the mean of this."""
+    residuals = np.empty(len(label))
+    for rows in row_ranges(len(label)):
+        residuals[rows] = label[rows] - probability[rows].astype(np.float64)
+    residuals -= residuals.mean()
+    return residuals
 
 
 def expected_calibration_error(*, label: np.ndarray, probability: np.ndarray) -> float:
@@ -150,12 +165,20 @@ def reliability_bins(
         0         2              0.50                0.5
         1         2              0.94                1.0
     """
-    bins = bin_probabilities(probability, num_bins=num_bins)
-    _, place, num_rows = np.unique(bins, return_inverse=True, return_counts=True)
+    sizes = np.zeros(num_bins, np.int64)
+    sums = np.zeros(num_bins)
+    positive = np.zeros(num_bins)
+    for rows in row_ranges(len(label)):
+        bins = bin_probabilities(probability[rows], num_bins=num_bins)
+        sizes += np.bincount(bins, minlength=num_bins)
+        positive += np.bincount(bins, label[rows], minlength=num_bins)
+        np.add.at(sums, bins, np.float64(probability[rows]))  # in the order of the rows
+    occupied = np.flatnonzero(sizes)
+    num_rows = sizes[occupied]
     return pd.DataFrame(
         {
             "num_rows": num_rows,
-            "mean_probability": np.bincount(place, np.float64(probability)) / num_rows,
-            "positive_fraction": np.bincount(place, label) / num_rows,
+            "mean_probability": sums[occupied] / num_rows,
+            "positive_fraction": positive[occupied] / num_rows,
         }
     )

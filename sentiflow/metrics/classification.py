@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import Any, NamedTuple
 
@@ -365,8 +366,13 @@ def _find_factors(predicted: Predicted, name: str) -> np.ndarray:
             chosen = chosen | (predicted.prediction == code)
         right = predicted.right[chosen]
         if len(right):
-            factors[code] = predicted.factor(right - right.mean(), chosen)
+            factors[code] = predicted.factor(partial(_center, right), chosen)
     return factors
+
+
+def _center(values: np.ndarray) -> np.ndarray:
+    """Subtract the mean from values."""
+    return np.asarray(values - values.mean())
 
 
 def _include(value: float, low: float, high: float) -> intervals.Interval:

@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from sentiflow.metrics.average_precision import AveragePrecision
 from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, area_parts
 
@@ -338,7 +339,7 @@ def area_interval(predicted: Predicted) -> Interval | str:
         >>> f"{low:.4f} {high:.4f}"
         '0.0597 1.0000'
     """
-    if len(predicted.probabilities.T) != 2:
+    if len(predicted.classes) != 2:
         return "it is the mean of several areas"
     positive = predicted.label == 1
     rarer = min(positive.sum(), (~positive).sum())
@@ -346,7 +347,7 @@ def area_interval(predicted: Predicted) -> Interval | str:
         return "one of the labels has only 1 text"
     parts = area_parts(predicted.positive, positive)
     variance = sum(part.var(ddof=1) / len(part) for part in parts)
-    variance *= predicted.factor(area_effects(positive, *parts))
+    variance *= predicted.factor(lambda: area_effects(positive, *parts))
     return metric_interval(float(parts[0].mean()), variance=variance, step=0.5 / rarer)
 
 
@@ -392,22 +393,11 @@ def average_precision_interval(predicted: Predicted) -> Interval | str:
         >>> f"{low:.4f} {high:.4f}"
         '0.0673 1.0000'
     """
-    # By distinct probability, the highest first.
-    distinct, place = np.unique(-predicted.positive, return_inverse=True)
-    positive = np.bincount(place, predicted.label, len(distinct))
-    reached = np.bincount(place).cumsum()
-    num_positive = positive.sum()
-    precision = positive.cumsum() / reached
-    value = (positive * precision).sum() / num_positive
-
-    # A row adds (label - precision) / reached to the precision at each positive row from its place
-    # on, and a positive row adds its own precision to the sum.
-    of_positive = np.cumsum((positive / reached)[::-1])[::-1]
-    of_all = np.cumsum((positive * precision / reached)[::-1])[::-1]
-    of_row = predicted.label * (precision - value + of_positive)[place]
-    effects = (of_row - of_all[place]) / num_positive
-    variance = predicted.factor(effects) * np.square(effects).sum()
-    return metric_interval(float(value), variance=float(variance), step=1 / num_positive)
+    found = AveragePrecision.of(predicted)
+    factor = predicted.factor(lambda: predicted.compute(found.effects))
+    variance = factor * found.add_squares(predicted)
+    low, high = metric_interval(found.value, variance=variance, step=1 / found.num_positive)
+    return low, high
 
 
 def log_loss_step(predicted: Predicted) -> float:
@@ -422,8 +412,10 @@ def log_loss_step(predicted: Predicted) -> float:
         >>> round(log_loss_step(rows), 4)  # -(ln 0.1 + ln 0.2) / 2
         1.956
     """
-    others = (1 - predicted.confidence) / (len(predicted.classes) - 1)
-    return -float(np.log(others.clip(PROBABILITY_FLOOR, 1)).mean())
+    logs = 1 - predicted.confidence
+    logs /= len(predicted.classes) - 1
+    np.log(logs.clip(PROBABILITY_FLOOR, 1, out=logs), out=logs)
+    return -float(logs.mean())
 
 
 def brier_step(predicted: Predicted) -> float:

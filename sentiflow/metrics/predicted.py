@@ -1,5 +1,6 @@
 """Labelled rows and a model's predictions for them: the input of all metrics."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,9 +9,22 @@ import numpy as np
 from sentiflow.config.class_names import BINARY
 from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.one_vs_rest import OneVsRest
+from sentiflow.metrics.row_ranges import row_ranges
 
 PROBABILITY_FLOOR = 1e-7
 """The log loss clips probabilities to this distance from 0 and 1."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Probabilities of N rows as a column for each of C classes; they are joined part by part."""
+
+    of_class: Sequence[np.ndarray]
+    """C arrays of N probabilities."""
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Join the columns of some rows, ``(rows, C)``."""
+        return np.stack([column[rows] for column in self.of_class], axis=1)
 
 
 @dataclass(frozen=True)
@@ -37,8 +51,8 @@ class Predicted:
     """N positions in ``classes``."""
     prediction: np.ndarray
     """N positions in ``classes``; they need not be the most probable classes."""
-    probabilities: np.ndarray
-    """``(N, C)``."""
+    probabilities: np.ndarray | Columns
+    """``(N, C)``; or ``(N, 1)``, the probability of positive, for negative and positive."""
     groups: RowGroups | None = None
     """Groups of rows that depend on each other: intervals and tests are by group. None: the rows
     are independent."""
@@ -53,26 +67,78 @@ class Predicted:
         groups: RowGroups | None = None,
     ) -> "Predicted":
         """Make the rows of a model of negative and positive from its probability of positive."""
-        positive = np.asarray(probability, np.float64)
-        probabilities = np.stack([1 - positive, positive], axis=1)
-        return cls(BINARY, label, prediction, probabilities, groups)
+        return cls(BINARY, label, prediction, np.asarray(probability)[:, None], groups)
+
+    def parts(self) -> Iterator[tuple[slice, "Predicted"]]:
+        """Divide the rows into parts, without groups, to save memory for temporary arrays.
+
+        Yields:
+            The range of the rows, and the part.
+        """
+        for rows in row_ranges(len(self.label), num_columns=len(self.classes)):
+            part = Predicted(
+                self.classes, self.label[rows], self.prediction[rows], self.probabilities[rows]
+            )
+            yield rows, part
+
+    def take(self, rows: np.ndarray) -> "Predicted":
+        """Return a few of the rows, given by positions, without groups."""
+        columns = [column[rows] for column in self._columns]
+        return Predicted(
+            self.classes, self.label[rows], self.prediction[rows], np.stack(columns, axis=1)
+        )
+
+    @property
+    def _columns(self) -> Sequence[np.ndarray]:
+        """List the columns of the probabilities."""
+        if isinstance(self.probabilities, Columns):
+            return self.probabilities.of_class
+        return list(self.probabilities.T)
+
+    def column(self, code: int) -> np.ndarray:
+        """Return the probability of a class, given its position in ``classes``."""
+        columns = self._columns
+        if len(columns) == len(self.classes):
+            return columns[code]
+        return columns[0] if code else 1 - columns[0].astype(np.float64)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Return the probabilities of all classes of a part, ``(N, C)``."""
+        columns = [self.column(code) for code in range(len(self.classes))]
+        return np.stack(columns, axis=1)
+
+    def _choose(self, codes: np.ndarray) -> np.ndarray:
+        """Return the probability of one class of each row, as float64, given its position."""
+        assert isinstance(self.probabilities, np.ndarray), "these are the rows of a part"
+        if self.probabilities.shape[1] == len(self.classes):
+            return self.probabilities[np.arange(len(codes)), codes].astype(np.float64)
+        positive = self.probabilities[:, 0].astype(np.float64)
+        return np.where(codes == 1, positive, 1 - positive)
+
+    def compute(self, values: Callable[["Predicted"], np.ndarray]) -> np.ndarray:
+        """Compute a float64 of each row, part by part."""
+        computed = np.empty(len(self.label))
+        for rows, part in self.parts():
+            computed[rows] = values(part)
+        return computed
 
     @property
     def no_interval(self) -> str:
         """Say why the rows give no interval; empty if they give one."""
         return self.groups.no_interval if self.groups else ""
 
-    def factor(self, effects: np.ndarray, rows: np.ndarray | None = None) -> float:
+    def factor(self, effects: Callable[[], np.ndarray], rows: np.ndarray | None = None) -> float:
         """Return the factor by which the groups widen the variance of a metric; 1 without groups.
 
         Args:
-            effects: What each row adds to the metric.
+            effects: Returns what each row adds to the metric. It is not called without groups.
             rows: The rows that the effects belong to. Default: all.
         """
         if self.groups is None:
             return 1.0
         groups = self.groups if rows is None else self.groups.take(rows)
-        return groups.factor(effects)
+        return groups.factor(effects())
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
         """Return the rows as positions in ``classes``: the model's classes, and possibly more."""
@@ -80,7 +146,8 @@ class Predicted:
             return self
         code = np.array([classes.index(name) for name in self.classes], np.int8)
         probabilities = np.zeros((len(self.label), len(classes)), np.float32)
-        probabilities[:, code] = self.probabilities
+        for column in range(len(code)):
+            probabilities[:, code[column]] = self.column(column)
         return Predicted(
             classes, code[self.label], code[self.prediction], probabilities, self.groups
         )
@@ -98,7 +165,7 @@ class Predicted:
     @property
     def positive(self) -> np.ndarray:
         """Return the probability of positive, of a model of negative and positive."""
-        return self.probabilities[:, 1]
+        return self._columns[-1]
 
     @property
     def right(self) -> np.ndarray:
@@ -112,8 +179,18 @@ class Predicted:
         With negative and positive it is the larger of the two probabilities.
         """
         if self.is_binary:
-            return np.asarray(0.5 + np.abs(self.positive - 0.5))
-        return self.probabilities[np.arange(len(self.label)), self.prediction].astype(np.float64)
+            return self.compute(lambda part: 0.5 + np.abs(np.float64(part.positive) - 0.5))
+        return self.compute(lambda part: part._choose(part.prediction))
+
+    @property
+    def of_prediction(self) -> np.ndarray:
+        """Return the probability of each prediction, which may be below that of another class."""
+        return self.compute(lambda part: part._choose(part.prediction))
+
+    @property
+    def of_label(self) -> np.ndarray:
+        """Return the probability of each label."""
+        return self.compute(lambda part: part._choose(part.label))
 
     @property
     def outcome(self) -> np.ndarray:
@@ -133,7 +210,7 @@ class Predicted:
         """
         if self.is_binary:  # both classes have the same area
             return [measure_area(self.positive, self.label == 1)] * 2
-        return [measure_area(p, self.label == code) for code, p in enumerate(self.probabilities.T)]
+        return [measure_area(p, self.label == code) for code, p in enumerate(self._columns)]
 
     @property
     def log_losses(self) -> np.ndarray:
@@ -142,8 +219,11 @@ class Predicted:
         The logarithmic score of I. J. Good, "Rational decisions", Journal of the Royal Statistical
         Society B 14 (1952).
         """
-        of_label = np.float64(self.probabilities[np.arange(len(self.label)), self.label])
-        return -np.log(of_label.clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
+        return self.compute(
+            lambda part: (
+                -np.log(part._choose(part.label).clip(PROBABILITY_FLOOR, 1 - PROBABILITY_FLOOR))
+            )
+        )
 
     @property
     def squared_errors(self) -> np.ndarray:
@@ -154,10 +234,14 @@ class Predicted:
         (1950). With p the probabilities and q the probability of the label, it is Σ p² - 2 q + 1.
         """
         if self.is_binary:
-            return np.square(np.float64(self.positive) - self.label)
-        squares = np.einsum("nc,nc->n", self.probabilities, self.probabilities, dtype=np.float64)
-        of_label = self.probabilities[np.arange(len(self.label)), self.label]
-        return np.asarray(squares - 2 * np.float64(of_label) + 1)
+            return self.compute(lambda part: np.square(np.float64(part.positive) - part.label))
+
+        def add_squares(part: Predicted) -> np.ndarray:
+            p = part.matrix
+            squares = np.einsum("nc,nc->n", p, p, dtype=np.float64)
+            return np.asarray(squares - 2 * part._choose(part.label) + 1)
+
+        return self.compute(add_squares)
 
 
 def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: int) -> np.ndarray:
@@ -169,8 +253,11 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
         >>> count_confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), num_labels=2).tolist()
         [[1, 1], [0, 1]]
     """
-    cells = np.int64(label) * num_labels + prediction
-    return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
+    counts = np.zeros(num_labels**2, np.int64)
+    for rows in row_ranges(len(label)):
+        cells = np.int64(label[rows]) * num_labels + prediction[rows]
+        counts += np.bincount(cells, minlength=num_labels**2)
+    return counts.reshape(num_labels, num_labels)
 
 
 def macro_f1(confusion: np.ndarray) -> float | None:
@@ -198,8 +285,9 @@ def macro_f1(confusion: np.ndarray) -> float | None:
 def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return what each row contributes to the area under the ROC curve: DeLong's components.
 
-    A row's component follows from its rank among all rows and its rank within its class: X. Sun and
-    W. Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21 (2014).
+    A row's component is its rank among the rows of the other class, which takes O(n log n): X. Sun
+    and W. Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21
+    (2014).
 
     Returns:
         For each positive row, the share of negative rows that rank below it; and for each negative
@@ -213,14 +301,26 @@ def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarra
         >>> of_positive.tolist(), of_negative.round(4).tolist()
         ([0.5, 1.0, 1.0], [1.0, 0.6667])
     """
-    from scipy.stats import rankdata
-
-    rank = rankdata(probability)
-    num_positive = np.count_nonzero(positive)
-    num_negative = len(positive) - num_positive
-    of_positive = (rank[positive] - rankdata(probability[positive])) / num_negative
-    of_negative = 1 - (rank[~positive] - rankdata(probability[~positive])) / num_positive
+    of_class = np.sort(probability[positive])
+    of_others = np.sort(probability[~positive])
+    of_positive = _share_below(of_others, probability[positive])
+    of_negative = 1 - _share_below(of_class, probability[~positive])
     return of_positive, of_negative
+
+
+def _share_below(ranked: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the share of ranked numbers below each value; a tie counts as one half.
+
+    Args:
+        ranked: Numbers in rising order, at least one.
+        values: Values in any order.
+    """
+    shares = np.empty(len(values))
+    for rows in row_ranges(len(values)):
+        below = np.searchsorted(ranked, values[rows])
+        up_to = np.searchsorted(ranked, values[rows], side="right")
+        shares[rows] = (below + up_to) / 2 / len(ranked)
+    return shares
 
 
 def measure_area(probability: np.ndarray, positive: np.ndarray) -> float | None:
@@ -239,12 +339,13 @@ def measure_area(probability: np.ndarray, positive: np.ndarray) -> float | None:
         >>> round(measure_area(probability, positive), 4)  # 5 of 6 pairs
         0.8333
     """
-    from scipy.stats import rankdata
-
-    num_positive = int(positive.sum())
-    pairs = num_positive * (len(positive) - num_positive)
+    of_class = np.sort(probability[positive])
+    of_others = np.sort(probability[~positive])
+    pairs = len(of_class) * len(of_others)
     if pairs == 0:
         return None
-    rank_sum = rankdata(probability)[positive].sum()
-    wins = rank_sum - num_positive * (num_positive + 1) / 2
-    return float(wins / pairs)
+    wins_twice = 0  # a tie counts as one half
+    for rows in row_ranges(len(of_class)):
+        wins_twice += int(np.searchsorted(of_others, of_class[rows]).sum())
+        wins_twice += int(np.searchsorted(of_others, of_class[rows], side="right").sum())
+    return wins_twice / 2 / pairs

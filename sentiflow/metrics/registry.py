@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sentiflow.metrics import intervals, paired
+from sentiflow.metrics.average_precision import AveragePrecision
 from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
 
@@ -96,8 +97,12 @@ def _compare_accuracy(first: Predicted, second: Predicted) -> paired.Difference:
 
 def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     counts = predicted.confusion
-    effects = intervals.MacroF1.of(counts).effects(predicted.label, predicted.prediction)
-    factor = predicted.factor(effects)
+    parts = intervals.MacroF1.of(counts)
+
+    def find_effects(part: Predicted) -> np.ndarray:
+        return parts.effects(part.label, part.prediction)
+
+    factor = predicted.factor(lambda: predicted.compute(find_effects))
     low, high, num_rare = intervals.macro_f1_interval(counts, factor=factor)
     if num_rare <= intervals.MAX_RARE_FRACTION * len(counts):
         return low, high
@@ -131,8 +136,12 @@ def _bound_matthews(predicted: Predicted) -> intervals.Interval:
     counts = predicted.confusion.ravel()
     slopes = intervals.matthews_slopes(counts)
     mean = (counts * slopes).sum() / counts.sum()
-    effects = slopes[2 * predicted.label.astype(np.int64) + predicted.prediction] - mean
-    factor = predicted.factor(effects)
+
+    def find_effects(part: Predicted) -> np.ndarray:
+        cells = 2 * part.label.astype(np.int64) + part.prediction
+        return np.asarray(slopes[cells] - mean)
+
+    factor = predicted.factor(lambda: predicted.compute(find_effects))
     low, high = intervals.matthews_interval(predicted.confusion, factor=factor)
     return low, high
 
@@ -152,11 +161,9 @@ def _compare_areas(first: Predicted, second: Predicted) -> paired.Difference | N
 
 
 def _measure_average_precision(predicted: Predicted) -> float | None:
-    from sklearn.metrics import average_precision_score
-
     if predicted.areas[0] is None:  # all labels are of one class
         return None
-    return float(average_precision_score(predicted.label, predicted.positive))
+    return AveragePrecision.of(predicted).value
 
 
 def _bound_log_loss(predicted: Predicted) -> intervals.Interval | str:
@@ -165,7 +172,7 @@ def _bound_log_loss(predicted: Predicted) -> intervals.Interval | str:
         losses,
         largest=-math.log(PROBABILITY_FLOOR),
         step=intervals.log_loss_step(predicted),
-        factor=predicted.factor(losses - losses.mean()),
+        factor=predicted.factor(lambda: losses - losses.mean()),
     )
 
 
@@ -179,7 +186,7 @@ def _bound_brier(predicted: Predicted) -> intervals.Interval | str:
     step = intervals.brier_step(predicted)
     # One more row can change the sum by the largest error.
     errors = predicted.squared_errors
-    factor = predicted.factor(errors - errors.mean())
+    factor = predicted.factor(lambda: errors - errors.mean())
     return intervals.mean_interval(errors, largest=step, step=step, factor=factor)
 
 

@@ -1,5 +1,6 @@
 """Tokens of texts, as columns: positions in a list of distinct words."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,32 @@ class Tokens:
         place = np.arange(len(self.ids)) - starts
         offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
         return Tokens(self.words, self.ids[place < max_length], offsets)
+
+    def take(self, rows: np.ndarray) -> "Tokens":
+        """Return the tokens of some tweets, given by positions, without the words of others."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.append(0, np.cumsum(lengths))
+        places = np.arange(offsets[-1]) + np.repeat(self.offsets[rows] - offsets[:-1], lengths)
+        ids = self.ids[places]
+        is_used = np.zeros(len(self.words), bool)
+        is_used[ids] = True
+        number = np.cumsum(is_used, dtype=np.int32) - 1
+        return Tokens(self.words.filter(pa.array(is_used)), number[ids], offsets)
+
+    @classmethod
+    def join(cls, parts: Sequence["Tokens"]) -> "Tokens":
+        """Join the tweets of several parts, at least one; each word is listed once."""
+        coded = pa.concat_arrays([part.words for part in parts]).dictionary_encode()
+        number = coded.indices.to_numpy()
+        ids = []
+        lengths = []
+        num_words = 0
+        for part in parts:
+            ids.append(number[num_words : num_words + len(part.words)][part.ids])
+            lengths.append(np.diff(part.offsets))
+            num_words += len(part.words)
+        offsets = np.append(0, np.cumsum(np.concatenate(lengths)))
+        return cls(coded.dictionary, np.concatenate(ids), offsets)
 
     def to_lists(self) -> pa.ListArray:
         """Return a column of lists of words, dictionary-encoded."""

@@ -5,7 +5,9 @@ Readers ignore columns that a file lacks.
 
 import bisect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +22,8 @@ and space."""
 
 _BATCH_ROWS = 1 << 18
 """Rows in a batch of :func:`read_batches`."""
+_NUM_AHEAD = 8
+"""Files of an object store that are read at the same time: each may have 400,000 rows."""
 _BUFFER_BYTES = 1 << 22
 """Bytes of a column of a local file to read at once."""
 _WHOLE_BYTES = 1 << 21
@@ -98,6 +102,29 @@ def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
     """Read columns of a Parquet file in batches of some hundred thousand rows."""
     for batch in open_file(uri).iter_batches(batch_size=_BATCH_ROWS, columns=columns):
         yield pa.Table.from_batches([batch])
+
+
+def read_ahead(uris: Sequence[str], *, columns: list[str]) -> Iterator[Callable[[], pa.Table]]:
+    """Read columns of Parquet files in an object store, ``_NUM_AHEAD`` files at a time.
+
+    An object store answers a request after a tenth of a second, so files are opened while earlier
+    ones are used.
+
+    Yields:
+        For each file, in order, a function that waits for its columns and returns them. It raises
+        what reading the file has raised.
+    """
+    pool = ThreadPoolExecutor(_NUM_AHEAD)
+    begun: deque[Future[pa.Table]] = deque()
+    try:
+        for uri in uris:
+            begun.append(pool.submit(read, uri, columns=columns))
+            if len(begun) == _NUM_AHEAD:
+                yield begun.popleft().result
+        while begun:
+            yield begun.popleft().result
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def read(uri: str, *, columns: list[str] | None = None) -> pa.Table:

@@ -13,7 +13,7 @@ from sentiflow.config.class_names import BINARY, SENTIMENT140
 from sentiflow.data import lineage, manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import JobError, UserError
-from sentiflow.evaluation import evaluated_rows
+from sentiflow.evaluation import compact_rows, evaluated_rows
 from sentiflow.metrics import classification
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
@@ -330,3 +330,31 @@ def test_a_corpus_without_splits_that_keeps_its_users_is_by_author(tmp_path):
     rows = evaluated_rows.read(f"{run}/scored", record)
     groups = evaluated_rows.predicted_of(rows).groups
     assert len(groups.sizes) == 102, "a text without an author is the only one of its author"
+
+
+def test_texts_are_read_by_row_whatever_the_order_of_files_and_rows(tmp_path):
+    runs = Runs(tmp_path)
+    scored = f"{runs.run('a')}/scored"
+    numbers = compact_rows.read(scored, manifest.read(scored))
+    assert "text" not in numbers.rows.column_names
+    for row_ids in (np.array([298, 9, 8, 17]), np.array([7, 8, 9]), np.empty(0, np.int64)):
+        texts = numbers.texts.take_texts(row_ids).to_pylist()
+        assert texts == [TEXTS[row_id] for row_id in row_ids]
+    with pytest.raises(UserError, match=r"prepared lacks 2 of 3 rows of the predictions"):
+        numbers.texts.take_texts(np.array([9, 1, 2]))  # rows of the train split
+
+
+@pytest.mark.parametrize("kept", ["text", "null", "number"])
+def test_a_kept_column_is_the_text_if_each_row_has_a_text(tmp_path, kept):
+    columns = {
+        "text": pa.array(TEXTS).cast(pa.large_string()),
+        "null": pa.array([None if i == 9 else "kept" for i in ROW_IDS.tolist()]),
+        "number": pa.array(ROW_IDS),
+    }
+    scored = f"{Runs(tmp_path).run('a', text=columns[kept])}/scored"
+    numbers = compact_rows.read(scored, manifest.read(scored))
+    is_of_predictions = numbers.texts.uri == scored
+    assert is_of_predictions == (kept == "text")
+    assert numbers.texts.take_texts(np.array([9, 8])).to_pylist() == [TEXTS[9], TEXTS[8]]
+    rows = evaluated_rows.read(scored, manifest.read(scored)).drop_columns("text").to_pydict()
+    assert numbers.rows.to_pydict() == rows

@@ -6,12 +6,13 @@ The highlights name what a reader should remember, and nothing that was not meas
 import json
 from dataclasses import asdict, replace
 
+import described
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import cross_validation, evaluated_rows, highlights, measurements
+from sentiflow.evaluation import cross_validation, evaluated_rows, highlights
 from sentiflow.evaluation.behavior import BehaviorResult
 from sentiflow.evaluation.evaluated_rows import headline_split
 from sentiflow.evaluation.group_bias import GroupBias, TermResult
@@ -56,7 +57,7 @@ def rows_of(split="test", num_rows=400, *, seed=0, neutral=0.0, texts=True):
 
 
 def measure(rows, *, model=MODEL, patterns=None):
-    found = measurements.measure(rows, model=model, patterns=patterns or {})
+    found = described.measure(rows, model=model, patterns=patterns)
     figures = {split: metrics.to_json() for split, metrics in found.figures.items()}
     return json.loads(json.dumps(asdict(found) | {"figures": figures}, allow_nan=False))
 

@@ -1,5 +1,6 @@
 """The mistakes shown are those most worth reading."""
 
+import described
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +37,7 @@ def find(rows):
         "probability_positive": probability,
         "prediction": (probability >= 0.5).astype(np.int8),
     }
-    table = mistakes.find(pa.table(columns))
+    table = described.find_mistakes(pa.table(columns))
     assert table.schema == mistakes.COLUMNS
     return {
         kind: table.filter(pc.equal(table["kind"], kind)).to_pylist()

@@ -37,7 +37,7 @@ def train(monkeypatch):
 
     def run(text, label, rows):
         monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: (text, label))
-        (found,), _ = other_models.measure(rows, {})
+        (found,), _ = other_models.measure(other_models.choose_rows(rows), {})
         return found
 
     return run
@@ -64,7 +64,8 @@ def test_the_number_of_rows_is_bounded_and_said(monkeypatch):
     label = np.random.default_rng(2).integers(0, 3, 900)
     train = (texts_of(label, noise=0.1), label)
     monkeypatch.setattr(other_models, "_read_train_rows", lambda scored: train)
-    (found,), _ = other_models.measure(evaluated(noise=0), {})
+    rows = other_models.choose_rows(evaluated(noise=0))
+    (found,), _ = other_models.measure(rows, {})
     assert (found.num_train_rows, found.num_train_rows_in_all, found.num_rows) == (200, 900, 100)
     assert found.training.startswith("trained on 200 of 900 train texts (limit 200) in ")
 
@@ -90,7 +91,7 @@ def test_train_texts_are_those_of_the_models_training(tmp_path):
         [],
         "the texts that the model was trained on are gone",
     )
-    assert other_models.measure(rows.drop_columns("text"), record) == ([], "there are no texts")
+    assert other_models.measure(None, record) == ([], "there are no texts")
 
 
 def test_over_folds_it_is_measured_on_rows_that_it_has_not_seen(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import described
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -14,7 +15,6 @@ import pytest
 from sentiflow.data.schema import BINARY
 from sentiflow.evaluation import highlights, measurements, mistakes, report, report_charts
 from sentiflow.evaluation.behavior import Failure, check_behavior
-from sentiflow.evaluation.evaluated_rows import of_split
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
@@ -81,7 +81,9 @@ def answer(texts):
 
 def report_data(rows, *, model=MODEL, asked=True, **changes):
     """A report on ``rows`` with three epochs, two of every list, and ``changes``."""
-    measured = measurements.measure(rows, model=model, patterns={"weather": "rain"})
+    patterns = {"weather": "rain"}
+    by_split, sample = described.describe(rows, model["settings"], patterns=patterns)
+    measured = measurements.measure(by_split, sample, model=model, patterns=patterns)
     checks = ModelChecks(not_asked="the model is gone")
     if asked:
         groups, _ = measure_group_bias(answer, knows=lambda term: term != "Sikh")
@@ -97,14 +99,13 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         highlights=lines,
         no_baseline="there are no texts",
     )
-    chosen = of_split(rows, measured.split)
     table = mistakes.COLUMNS.empty_table()
-    if "text" in chosen.column_names and len(chosen):
-        table = mistakes.find(chosen)
+    if "text" in rows.column_names:
+        table = described.find_mistakes(rows)
     data = SimpleNamespace(
         created=datetime(2026, 3, 1, 13, 5, tzinfo=UTC),
         result=result,
-        rows=chosen,
+        rows=by_split[measured.split],
         mistakes=table,
         num_examples=15,
         curve=pd.DataFrame(

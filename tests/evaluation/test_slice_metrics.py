@@ -14,7 +14,7 @@ def test_the_metrics_of_a_slice_equal_hand_counted_ones():
     probability = np.array([0.9, 0.4, 0.1, 0.2, 0.3])
     rows = np.array([True, True, True, False, False])
     (found,) = measure(
-        [SliceOfRows("three", "", rows)],
+        [SliceOfRows.of("three", "", rows)],
         label=label,
         probability=probability,
         prediction=prediction,
@@ -37,10 +37,10 @@ def test_the_worst_slice_stands_first_and_tiny_ones_last():
     number = np.arange(200)
     found = measure(
         [
-            SliceOfRows("better", "", number < 100),
-            SliceOfRows("worse", "", number >= 100),
-            SliceOfRows("tiny", "", number >= 200 - MIN_ROWS + 1),
-            SliceOfRows("all", "", number >= 0),
+            SliceOfRows.of("better", "", number < 100),
+            SliceOfRows.of("worse", "", number >= 100),
+            SliceOfRows.of("tiny", "", number >= 200 - MIN_ROWS + 1),
+            SliceOfRows.of("all", "", number >= 0),
         ],
         label=np.ones(200, int), probability=right * 0.9, prediction=right,
     )  # fmt: skip
@@ -53,8 +53,8 @@ def test_a_slice_is_worse_only_beyond_chance_among_all_slices():
     """The whole interval of "some" is below the accuracy on all texts, which proves little."""
     right = np.repeat([1, 0, 1, 0], [72, 28, 760, 140])
     label, number = np.ones(1000, int), np.arange(1000)
-    one = [SliceOfRows("some", "", number < 100)]
-    others = [SliceOfRows(f"{k}", "", number % 20 == k) for k in range(20)]
+    one = [SliceOfRows.of("some", "", number < 100)]
+    others = [SliceOfRows.of(f"{k}", "", number % 20 == k) for k in range(20)]
     whole = {"label": label, "probability": right * 0.9, "prediction": right}
     (alone,) = measure(one, **whole)
     found = {item.name: item for item in measure(one + others, **whole)}
@@ -69,15 +69,15 @@ def test_a_slice_is_worse_only_beyond_chance_among_all_slices():
 def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_searched():
     right = np.repeat([1, 0, 1, 0, 1], [72, 28, 760, 140, 500])
     number = np.arange(1500)
-    found = SliceOfRows("found", "", number < 100, among=number < 1000)
+    found = SliceOfRows.of("found", "", number < 100, among=number < 1000)
     whole = {"label": np.ones(1500, int), "probability": None, "prediction": right}
     (measured,) = measure([found], **whole)
     expected = scipy.stats.fisher_exact([[72, 28], [760, 140]], "less").pvalue
     assert measured.p_adjusted == pytest.approx(expected)
     assert (measured.fraction, measured.accuracy) == (0.1, 0.72)
     assert measured.difference == pytest.approx(0.72 - 760 / 900)
-    better = SliceOfRows("better", "", (number >= 100) & (number < 200), among=number < 1000)
-    measured = measure([found, better, SliceOfRows("named", "", number < 100)], **whole)
+    better = SliceOfRows.of("better", "", (number >= 100) & (number < 200), among=number < 1000)
+    measured = measure([found, better, SliceOfRows.of("named", "", number < 100)], **whole)
     assert [item.name for item in measured] == ["found", "named"]
     assert measured[0].p_adjusted == pytest.approx(2 * expected)
 
@@ -85,7 +85,7 @@ def test_a_candidate_of_a_search_is_compared_one_sided_among_the_rows_not_search
 def test_a_candidate_that_is_worse_only_by_the_rows_of_another_is_left_out():
     number = np.arange(1000)
     right = number % 10 < np.where(number < 100, 4, 9)
-    worse, more = (SliceOfRows(f"{n}", "", number < n, among=number >= 0) for n in (100, 150))
+    worse, more = (SliceOfRows.of(f"{n}", "", number < n, among=number >= 0) for n in (100, 150))
     whole = {"label": np.ones(1000, int), "probability": None, "prediction": right}
     assert [item.name for item in measure([more], **whole)] == ["150"]
     assert [item.name for item in measure([worse, more], **whole)] == ["100"]

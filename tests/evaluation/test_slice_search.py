@@ -1,12 +1,14 @@
 """What is worse on both halves of the rows is found, and hardly anything else."""
 
+import described
 import numpy as np
 import pyarrow as pa
 import pytest
 import scipy.stats
 
-from sentiflow.evaluation import measurements, slice_search, slices
+from sentiflow.evaluation import slice_search, slices
 from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
+from sentiflow.models.tokens import Tokens
 
 MODEL = {"settings": {"tokenizer": "tweet", "max_length": 64}}
 WORDS = np.array([f"word{k}" for k in range(60)])
@@ -42,7 +44,7 @@ def corpus(num_rows=4000, *, seed=0, **worse):
 
 
 def measure(rows, **settings):
-    return measurements.measure(rows, model=MODEL, patterns={}, **settings)
+    return described.measure(rows, model=MODEL, **settings)
 
 
 def found_in(rows, **settings):
@@ -89,7 +91,9 @@ def test_a_slice_that_is_named_is_not_found_again():
 def test_the_figures_are_of_the_half_that_was_not_searched():
     rows = corpus(planted=has("word7"))
     (found,) = found_in(rows).values()
-    other_half = measurements._hash_rows(rows) % 2 == 1
+    _, sample = described.describe(rows, MODEL["settings"])
+    assert len(sample.positions) == len(rows)
+    other_half = sample.draw % 2 == 1
     right = (rows["label"].to_numpy() == rows["prediction"].to_numpy())[other_half]
     member = np.array(["word7" in text.as_py().split() for text in rows["text"]])[other_half]
     assert (found.num_rows, found.fraction) == (member.sum(), member.mean())
@@ -124,12 +128,32 @@ def test_many_rows_are_sampled(monkeypatch):
     monkeypatch.setattr(slice_search, "MAX_ROWS", 1000)
     rows = corpus()
     right = rows["label"].to_numpy() == rows["prediction"].to_numpy()
-    half = SliceOfRows("half", "", np.arange(len(rows)) % 3 == 0)
-    tokens = slices.read_tokens(rows, MODEL["settings"])
-    draw = measurements._hash_rows(rows)
-    found = slice_search.search([half], tokens=tokens, right=right & ~half.mask, draw=draw)
+    half = SliceOfRows.of("half", "", np.arange(len(rows)) % 3 == 0)
+    _, sample = described.describe(rows, MODEL["settings"])
+    assert len(sample.positions) == 1000
+    found = slice_search.search([half], sample=sample, right=right & ~half.mask)
     assert found
     for item in found:
         assert 400 < item.among.sum() < 600
         assert MIN_ROWS <= item.mask.sum() < 300
         assert not (item.mask & ~item.among).any()
+
+
+def test_the_sample_does_not_depend_on_the_order_in_which_rows_come(monkeypatch):
+    monkeypatch.setattr(slice_search, "MAX_ROWS", 100)
+    rng = np.random.default_rng(0)
+    draw = rng.integers(0, 2**63, 2000, dtype=np.uint64)[rng.integers(0, 1500, 2000)]
+    words = [f"word{k}" for k in rng.integers(0, 400, 2000).tolist()]
+    lists = pa.array([[word, "and"] * (k % 3) for k, word in enumerate(words)])
+    _, first_copies = np.unique(draw, return_index=True)
+    expected = np.sort(first_copies[:100])
+    for order in (np.arange(2000), rng.permutation(2000)):
+        sampler = slice_search.Sampler()
+        for positions in np.split(order, [70, 500, 501, 1900]):
+            tokens = Tokens.from_lists(lists.take(pa.array(positions)))
+            sampler.add(positions, draw[positions], tokens)
+        sample = sampler.finish()
+        assert sample.positions.tolist() == expected.tolist()
+        assert sample.draw.tolist() == draw[expected].tolist()
+        assert sample.tokens.to_lists().to_pylist() == lists.take(pa.array(expected)).to_pylist()
+        assert len(set(sample.tokens.words.to_pylist())) == len(sample.tokens.words)

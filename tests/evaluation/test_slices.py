@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import slices
+from sentiflow.evaluation import slices, text_traits
 
 
 def names_of(text, **more):
@@ -15,10 +15,14 @@ def names_of(text, **more):
 
 def slices_of(texts, num_tokens=None, *, patterns=None):
     rows = {"text": pa.array(texts, pa.string()), "num_tokens": num_tokens or [1] * len(texts)}
-    table = pa.table(rows)
-    tokens = slices.read_tokens(table, {"tokenizer": "tweet", "max_length": 64})
-    found = slices.find(table, tokens, patterns=patterns or {})
+    table = describe(pa.table(rows), patterns or {})
+    found = slices.find(table, patterns=patterns or {})
     return {item.name: np.flatnonzero(item.mask).tolist() for item in found}
+
+
+def describe(table, patterns):
+    settings = {"tokenizer": "tweet", "max_length": 64}
+    return text_traits.describe_table(table, settings=settings, patterns=patterns).rows
 
 
 @pytest.mark.parametrize(
@@ -91,8 +95,7 @@ def test_a_users_slice_takes_the_place_of_one_of_its_name():
 def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
     airline = ["Delta"] * 100 + ["United"] * 60 + [None] * 31 + ["Virgin"] * 5 + ["Southwest"] * 4
     rows = pa.table({slices.OWN + "airline": airline})
-    tokens = slices.read_tokens(rows, {})
-    found = slices.find(rows, tokens, patterns={}, columns=["airline"])
+    found = slices.find(rows, patterns={}, columns=["airline"])
     counts = {item.name: int(item.mask.sum()) for item in found}
     assert counts == {
         "airline: Delta": 100,
@@ -101,14 +104,18 @@ def test_a_column_has_a_slice_for_each_value_and_one_for_rare_values():
         "airline: other": 9,
     }
     assert found[-1].about == "2 values of fewer rows"
-    assert tokens is None
 
 
 def test_own_slices_need_a_text():
-    rows = pa.table({"text": ["Rain", "dry"]})
-    slices.check_patterns(rows, {"weather": "(?i)rain"})
-    slices.check_patterns(rows.drop_columns("text"), {})
+    table = pa.table({"row_id": [0, 1], "text": ["Rain", "dry"]})
+
+    def check(patterns):
+        slices.check_patterns(describe(table, patterns), patterns)
+
+    check({"weather": "(?i)rain"})
+    without_texts = table.drop_columns("text")
+    slices.check_patterns(without_texts, {})
     with pytest.raises(UserError, match=r"^no text is in the slice a \(rain\), b \(sun\): 2 eval"):
-        slices.check_patterns(rows, {"a": "rain", "b": "sun", "c": "dry"})
+        check({"a": "rain", "b": "sun", "c": "dry"})
     with pytest.raises(UserError, match=r"^the slices a need the texts.*keep_columns=\[text\]$"):
-        slices.check_patterns(rows.drop_columns("text"), {"a": "rain"})
+        slices.check_patterns(without_texts, {"a": "rain"})

@@ -221,7 +221,7 @@ def test_p_values_of_the_report_raise_few_false_alarms():
         shares.add("calibration error of three classes", found.p_value < 0.05)
         right = (sample.random(NUM_ROWS) < 0.8).astype(np.int8)
         members = [
-            SliceOfRows("", "", sample.random(NUM_ROWS) < sample.uniform(0.1, 0.5))
+            SliceOfRows.of("", "", sample.random(NUM_ROWS) < sample.uniform(0.1, 0.5))
             for _ in range(NUM_SLICES)
         ]
         measured = slice_metrics.measure(members, label=label, probability=None, prediction=right)
@@ -284,9 +284,11 @@ def search_slices(
 ) -> list[slice_metrics.SliceMetrics]:
     """Search for slices, given how probable it is that each text is right."""
     right = rng.random(NUM_TEXTS) < accuracy
-    long = SliceOfRows("long", "", np.diff(tokens.offsets) > 15)
+    long = SliceOfRows.of("long", "", np.diff(tokens.offsets) > 15)
     draw = rng.integers(0, 2**63, NUM_TEXTS, dtype=np.uint64)
-    found = slice_search.search([long], tokens=tokens, right=right, draw=draw)
+    sampler = slice_search.Sampler()
+    sampler.add(np.arange(NUM_TEXTS), draw, tokens)
+    found = slice_search.search([long], sample=sampler.finish(), right=right)
     measured = slice_metrics.measure(
         found, label=np.ones(NUM_TEXTS), probability=None, prediction=right.astype(np.int8)
     )
