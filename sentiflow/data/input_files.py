@@ -157,15 +157,31 @@ def _match_segments(parts: Sequence[str], segments: Sequence[str]) -> bool:
 def _check_distinct(uris: Sequence[str]) -> None:
     """Check that no file is named twice, also not by another name or through a link."""
     seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for uri in uris:
         file, member = split_member(uri)
         if is_local(file):
-            file = os.path.realpath(file)
+            file = _follow_links(file, folders)
         real = join_member(file, member)
         if real in seen:
             again = "is named twice" if seen[real] == uri else f"is also {seen[real]}"
             raise UserError(f"{uri} {again}", hint="name each file once")
         seen[real] = uri
+
+
+def _follow_links(path: str, folders: dict[str, str]) -> str:
+    """Return the path of a file without links, as ``os.path.realpath`` does.
+
+    Args:
+        path: The file.
+        folders: The folders that were resolved already, with their paths without links. There are
+            few, and each step of a path is a call of the system.
+    """
+    folder, name = os.path.split(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    file = os.path.join(folders[folder], name)
+    return os.path.realpath(file) if os.path.islink(file) else file
 
 
 def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:

@@ -31,6 +31,8 @@ def find(uri: str) -> dict[str, str | None]:
         >>> find("s3://bucket/brand=A%26B/day=2026-12-01/x.parquet")
         {'brand': 'A&B', 'day': '2026-12-01'}
     """
+    if "=" not in uri:  # most files; a job asks several times for each
+        return {}
     archive, member = split_member(uri)
     folders = [*archive.split("/")[:-1], *member.split("/")[:-1]]
     columns: dict[str, str | None] = {}

@@ -161,6 +161,32 @@ def test_a_file_and_a_link_to_it_are_refused_together(tmp_path):
     assert str(error.value) == same
 
 
+def test_a_file_is_found_again_through_a_linked_folder_and_a_relative_name(tmp_path, monkeypatch):
+    fill(str(tmp_path), "weeks/a.csv", "weeks/b.csv")
+    os.symlink(tmp_path / "weeks", tmp_path / "latest")
+    os.symlink("../weeks/b.csv", tmp_path / "weeks/c.csv")
+    real = f"{tmp_path}/weeks/a.csv"
+    monkeypatch.chdir(tmp_path)
+    for again, name in (
+        (f"{tmp_path}/latest/a.csv", f"{tmp_path}/latest/a.csv"),
+        ("weeks/a.csv", "weeks/a.csv"),
+    ):
+        with pytest.raises(UserError) as error:
+            input_files.expand([real, again])
+        assert str(error.value) == f"{name} is also {real}: name each file once"
+    with pytest.raises(UserError, match=r"/latest/c\.csv is also .*/weeks/b\.csv"):
+        input_files.expand([f"{tmp_path}/weeks/b.csv", f"{tmp_path}/latest/c.csv"])
+
+
+def test_a_folder_of_many_files_is_followed_once(tmp_path, monkeypatch):
+    fill(str(tmp_path), *(f"weeks/{number}.csv" for number in range(20)))
+    followed = []
+    realpath = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path: followed.append(path) or realpath(path))
+    assert len(input_files.expand([f"{tmp_path}/weeks/*.csv"])) == 20
+    assert followed == [f"{tmp_path}/weeks"]
+
+
 ODD_NAMES = [
     "a", "a b.csv", "a c.csv", "a#1.csv", "a%20c.csv", "a&b=c+d.csv", "what?.csv", "ü.csv",
 ]  # fmt: skip
