@@ -9,14 +9,16 @@ a new file of a corpus, and the figures are those of its commands alone, without
 Measured are seconds, CPU seconds of all processes, the peak memory of the process of the command
 (driver) and of the largest other process (worker), and the bytes of the manifest.
 
-A line (start + slope x n) and a power (a x n^b) are fitted by least squares; the one that fits the
-logarithms better is taken. "x 2" is the factor of the last doubling. The growth of all quantities
-is added up for 10^9 rows in 10,000 files and parts, with 10,000 groups, after 52 weeks, on 64
-nodes: the best estimate, and two standard errors above. Parts stay as large, so the memory of
-workers does not grow with rows. Last is what reaches its limit first if rows, files and parts grow
-further.
+A line (start + slope x n) is fitted by least squares, or a power (a x n^b) where it fits better and
+b is above 1. "x 2" is the factor of the last doubling. The growth of all quantities is added up for
+10^9 rows in 10,000 files and parts, with 10,000 groups, after 52 weeks, on 64 nodes: the best
+estimate, and two standard errors above. Parts stay as large, so the memory of workers does not grow
+with rows. Last is what reaches its limit first if rows, files and parts grow further.
 
---small: smaller and doubled twice, a few minutes on two cores. Linux only.
+With --points the figures stay in a file, and the same command measures only what is missing there.
+
+--small: smaller and doubled twice, a few minutes on two idle cores. The start of Ray hides any
+slope there, so it only shows that the benchmark runs. Linux only.
 """
 
 import argparse
@@ -103,7 +105,11 @@ class Fit:
 
     @classmethod
     def through(cls, sizes: Sequence[int], values: Sequence[float]) -> "Fit":
-        """Fit both, and take the one with smaller squares of the residuals of the logarithms."""
+        """Fit both; take the power if it fits the logarithms better and its exponent is above 1.
+
+        A smaller exponent is what a line with a start looks like at small sizes. Extrapolated, it
+        would promise too much.
+        """
         x = np.array(sizes, dtype=float)
         y = np.array(values).clip(min=1e-3)
         line = cls.of(x, y, is_power=False)
@@ -111,7 +117,7 @@ class Fit:
         by_line = np.log(np.maximum(line.start + line.slope * x, 1e-3)) - np.log(y)
         by_power = power.start + power.slope * np.log(x) - np.log(y)
         is_better = (by_power**2).sum() < (by_line**2).sum()
-        return power if is_better else line
+        return power if is_better and power.slope > 1 else line
 
     @classmethod
     def of(cls, x: np.ndarray, y: np.ndarray, *, is_power: bool, first: int = 0) -> "Fit":
@@ -362,6 +368,10 @@ def main() -> None:
     fits = {}
     for quantity in dict.fromkeys(point.quantity for point in points):
         fits |= show_points([point for point in points if point.quantity == quantity])
+    if options.small:
+        print(
+            "\nsizes of --small: the start of Ray hides the slopes, so do not rely on what follows"
+        )
     extrapolate(make_models(points, fits), options.cores)
 
 

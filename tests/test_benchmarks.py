@@ -41,6 +41,13 @@ def test_a_square_is_extrapolated_as_a_square(scale):
     assert fit.grow(1e6) == pytest.approx(3 * (1e12 - 1e4))
 
 
+def test_a_start_that_hides_the_growth_does_not_make_it_a_small_power(scale):
+    values = [20, 20.1, 20.25, 20.35, 21.6]
+    fit = scale.Fit.through(SIZES, values)
+    assert not fit.is_power
+    assert fit.grow(1e6) > 1000
+
+
 def test_noise_without_growth_has_an_error_that_covers_it(scale):
     rng = np.random.default_rng(0)
     found = []
