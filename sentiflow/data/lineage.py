@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.train_sections import ModelSettings
 from sentiflow.data import csv_format, manifest
-from sentiflow.data.manifest_types import Input, Manifest, ModelInput, Settings
+from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
 from sentiflow.storage import errors, filesystem, parquet
@@ -298,22 +298,42 @@ def read_tables(
         UserError: A file is gone or damaged.
     """
     sizes = filesystem.sizes(uri)
+    chosen = [item for item in record["files"] if item["path"].startswith(folders)]
+    if is_local(uri):
+        for item in chosen:
+            yield from read_file(uri, record, item, columns, sizes)
+        return
     hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
-    files = []
-    for item in record["files"]:
-        if not item["path"].startswith(folders):
-            continue
-        file = join(uri, item["path"])
+    files = [join(uri, item["path"]) for item in chosen]
+    for file, item in zip(files, chosen, strict=True):
         if sizes.get(item["path"]) != item["bytes"]:
             raise UserError(f"{file} is gone or damaged", hint=hint)
-        files.append(file)
-    if is_local(uri):
-        for file in files:
-            with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
-                yield from parquet.read_batches(file, columns=columns)
-        return
     tables = parquet.read_ahead(files, columns=columns)
     for file, wait in zip(files, tables, strict=True):
         with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
             table = wait()
         yield table
+
+
+def read_file(
+    uri: str, record: Manifest, item: FileEntry, columns: list[str], sizes: Mapping[str, int]
+) -> Iterator[pa.Table]:
+    """Read columns of one Parquet file of a finished directory, batch by batch.
+
+    Args:
+        uri: The directory.
+        record: Its manifest.
+        item: The file, as the manifest lists it.
+        columns: The columns.
+        sizes: The sizes of all files that are there, by path.
+
+    Raises:
+        UserError: The file is gone or damaged.
+    """
+    file = join(uri, item["path"])
+    problem = f"{file} is gone or damaged"
+    hint = f"sentiflow {record['stage']} CONFIG --overwrite makes it again"
+    if sizes.get(item["path"]) != item["bytes"]:
+        raise UserError(problem, hint=hint)
+    with errors.as_fault_of(file, problem, hint=hint):
+        yield from parquet.read_batches(file, columns=columns)

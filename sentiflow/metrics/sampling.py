@@ -58,8 +58,20 @@ def rank_rows(inclusion_probability: np.ndarray, row_id: np.ndarray) -> np.ndarr
         >>> rank_rows(np.array([0.5, 0.1, 1.0]), np.array([1, 1, 1])).round(4).tolist()
         [1.3071, 11.7642, 0.0]
     """
+    return rank_odds(inclusion_probability, find_odds(row_id))
+
+
+def find_odds(row_id: np.ndarray) -> np.ndarray:
+    """Compute u / (1 - u) of N rows, with the random number u of each row in [0, 1).
+
+    Of rows that have the same inclusion probability, the lowest odds are drawn first.
+    """
     uniform = _draw_uniform(row_id, _DRAW_SALT)
-    odds = uniform / (1 - uniform)
+    return np.asarray(uniform / (1 - uniform))
+
+
+def rank_odds(inclusion_probability: np.ndarray, odds: np.ndarray) -> np.ndarray:
+    """Rank rows as :func:`rank_rows`, given their :func:`find_odds`."""
     return np.asarray(odds * (1 - inclusion_probability) / inclusion_probability)
 
 

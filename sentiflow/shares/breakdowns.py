@@ -9,7 +9,8 @@ import pandas as pd
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.metrics import shares, skipped_rows, strata
 from sentiflow.metrics.share_comparison import compare_with_others
-from sentiflow.shares.prediction_sums import SEEN, PredictionSums
+from sentiflow.shares.part_sums import SEEN
+from sentiflow.shares.prediction_sums import PredictionSums
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
 ALL = "all"

@@ -6,20 +6,19 @@ draws together are one sample, in which each row has a known chance.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data.arrays import find_sorted
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
-from sentiflow.shares import rows
+from sentiflow.shares import draw_sketches, rows
+from sentiflow.shares.kept_tables import KeptTables
 
 _ITEM = re.compile(
     r"(?P<size>\d[\d,]*)(?: of (?P<num_rows>\d[\d,]*))?(?P<rows> rows(?: by (?P<by>.+?))?)?"
@@ -31,6 +30,8 @@ MAX_MISSING = 0.1
 corpus has changed, or somebody has chosen rows by hand."""
 _ALL_ROWS = np.iinfo(np.int64).max
 """Number of rows of the corpus if a draw does not tell it."""
+_MIN_DEPTH = 256
+"""Minimum rows of the sketch of a part."""
 _MAX_PARTS = 16
 """Number of batches whose counts are held before they are merged."""
 _KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)
@@ -143,16 +144,16 @@ class _Cells(NamedTuple):
     """Rows after the last draw, which are in no cell."""
 
 
-class _Batch(NamedTuple):
-    """The unlabelled rows of a batch."""
+class _Rows(NamedTuple):
+    """Unlabelled rows that may be drawn."""
 
     row_id: np.ndarray
+    odds: np.ndarray
+    """See :func:`sampling.find_odds`."""
     first_draw: np.ndarray
     """The first draw for which each row was there; the number of draws if it came later."""
-    groups: pd.DataFrame
-    """Hashes of the groups by each column; rows that come after the last draw are included."""
-    keys: pd.DataFrame
-    text: pa.Array | None
+    key: np.ndarray
+    """The key of the cell of each row."""
 
 
 def replay(
@@ -161,6 +162,7 @@ def replay(
     uri: str,
     history: History,
     drawn_before: np.ndarray,
+    kept: KeptTables,
     *,
     with_text: bool = False,
 ) -> Drawn:
@@ -168,7 +170,7 @@ def replay(
 
     Predictions do not matter, so the same rows are drawn after another model has scored the corpus.
     A draw takes the rows with the smallest ranks among the rows that were there and were not drawn
-    before. Two passes over the rows: one counts them by group, the other draws.
+    before. A part whose sketch is kept is not read.
 
     Args:
         settings: What the drawn rows are grouped by, for their columns.
@@ -177,31 +179,57 @@ def replay(
         history: The draws.
         drawn_before: Numbers of rows that were drawn. The predictions may have labels of them now,
             but they had no label when they were drawn.
+        kept: Tables of an earlier result. The sketches for the next one are added.
         with_text: Read the texts, too.
 
     Raises:
         UserError: Every row has a label, or a draw was from more rows than the one after it.
     """
-    reader = _Reader(settings, scored, uri, history, drawn_before)
-    cells = reader.count_cells()
-    candidates = _Candidates(history, cells)
-    for batch in reader.read(with_text=with_text):
-        candidates.add(batch)
-    table = candidates.choose()
+    replayed = _Replay(settings, scored, uri, history, drawn_before, kept)
+    cells = replayed.count_cells()
+    table = replayed.choose(cells)
     cell = table.pop("cell").to_numpy()
+    if settings.by or with_text:
+        table = _add_columns(table, settings, scored, uri, len(history) - 1, with_text=with_text)
     cell_chances = np.diff(cells.chances_so_far, axis=1, prepend=0)
     return Drawn(
         rows=table,
         chances=cell_chances[cell],
-        ends=reader.ends,
+        ends=replayed.ends,
         num_new=cells.num_new,
         cell_rows=cells.num_rows,
         cell_chances=cell_chances,
     )
 
 
-class _Reader:
-    """Reads the rows that were unlabelled before the draws of a history."""
+def _add_columns(
+    table: pd.DataFrame,
+    settings: TrendsSettings,
+    scored: Manifest,
+    uri: str,
+    last_draw: int,
+    *,
+    with_text: bool,
+) -> pd.DataFrame:
+    """Add the groups and texts of the rows of the last draw; other rows have none."""
+    wanted = np.sort(table.loc[table["draw"] == last_draw, "row_id"].to_numpy())
+    reader = rows.PredictionReader(settings, scored, uri, with_text=with_text)
+    found = [pd.DataFrame({"row_id": np.zeros(0, np.int64)})]
+    num_found = 0
+    for part in reversed(reader.parts):  # most rows of a draw are new
+        if num_found == len(wanted):
+            break
+        for batch in reader.read_part(part, only=wanted):
+            columns = batch.keys.assign(row_id=batch.row_id)
+            if batch.text is not None:
+                columns["text"] = batch.text.to_pandas().to_numpy()
+            found.append(columns)
+            num_found += len(columns)
+    return table.merge(pd.concat(found), how="left", on="row_id")
+
+
+class _Replay:
+    """Replays draws from the sketches of the parts."""
 
     def __init__(
         self,
@@ -210,8 +238,9 @@ class _Reader:
         uri: str,
         history: History,
         drawn_before: np.ndarray,
+        kept: KeptTables,
     ) -> None:
-        """Check the order of the draws.
+        """Check the order of the draws, and find the sketches of all parts.
 
         Raises:
             UserError: A draw was from more rows than the one after it.
@@ -224,44 +253,34 @@ class _Reader:
                 f"sample {write_history(history)!r}: a corpus grows from draw to draw",
                 hint="use the column sample as sentiflow trends --sample has written it",
             )
-        columns = dict.fromkeys([*settings.by, *(draw.by for draw in history if draw.by)])
-        self._settings = settings.model_copy(update={"by": tuple(columns)})
-        self._scored = scored
-        self._uri = uri
-        self._drawn_before = drawn_before
-
-    def read(self, *, with_text: bool = False) -> Iterator[_Batch]:
-        """Read the unlabelled rows, batch by batch."""
-        for batch in rows.read(self._settings, self._scored, self._uri, with_text=with_text):
-            was_unlabelled = (batch.label < 0) | np.isin(batch.row_id, self._drawn_before)
-            row_id = batch.row_id[was_unlabelled]
-            keys = batch.keys[was_unlabelled]
-            groups = {}
-            for name in dict.fromkeys(self.by):
-                groups[name] = pd.util.hash_pandas_object(keys[name], index=False).to_numpy()
-            text = None
-            if batch.text is not None:
-                text = batch.text.filter(pa.array(was_unlabelled))
-            yield _Batch(
-                row_id=row_id,
-                first_draw=np.searchsorted(self.ends, row_id, side="right"),
-                groups=pd.DataFrame(groups),
-                keys=keys,
-                text=text,
-            )
+        columns = dict.fromkeys(draw.by for draw in history if draw.by)
+        grouping = settings.model_copy(update={"by": tuple(columns)})
+        reader = rows.PredictionReader(grouping, scored, uri)
+        sizes = [draw.size for draw in history]
+        a_part = 2 * sum(sizes) // max(1, len(reader.parts))
+        self._reader = draw_sketches.SketchReader(
+            reader,
+            by=list(dict.fromkeys(self.by)),
+            ends=self.ends,
+            drawn_before=drawn_before,
+            depth=max(_MIN_DEPTH, 4 * max(sizes), a_part),
+            kept=kept,
+        )
+        self._reader.read()
 
     def count_cells(self) -> _Cells:
-        """Count the rows of each cell, and replay the chances of the draws.
+        """Add up the rows of each cell, and replay the chances of the draws.
 
         Raises:
             UserError: Every row has a label.
         """
         parts: list[pd.DataFrame] = []
-        for batch in self.read():
-            table = batch.groups.assign(
-                first_draw=batch.first_draw, key=_combine(batch), num_rows=1
-            )
-            parts.append(_merge_cells([table]))
+        for sketch in self._reader.sketches:
+            cells = sketch.cells
+            first_draw = self._find_first_draw(cells["first_row"].to_numpy())
+            key = _combine(first_draw, cells, self._reader.by)
+            columns = cells.drop(columns=["first_row", "last_row", "cut"])
+            parts.append(columns.assign(first_draw=first_draw, key=key))
             if len(parts) == _MAX_PARTS:
                 parts = [_merge_cells(parts)]
         counts = _merge_cells(parts) if parts else pd.DataFrame()
@@ -285,6 +304,10 @@ class _Reader:
             num_new=num_new,
         )
 
+    def _find_first_draw(self, row_id: np.ndarray) -> np.ndarray:
+        """Find the first draw for which rows were there."""
+        return np.searchsorted(self.ends, row_id, side="right")
+
     def _replay_chances(self, counts: pd.DataFrame) -> np.ndarray:
         """Raise the chances of M cells from draw to draw; return ``_Cells.chances_so_far``."""
         chances = np.zeros((len(counts), len(self.history)))
@@ -305,12 +328,70 @@ class _Reader:
             chances[:, number] = before
         return chances
 
+    def choose(self, cells: _Cells) -> pd.DataFrame:
+        """Choose the rows of all draws; read the parts whose sketch has too few rows.
 
-def _combine(batch: _Batch) -> np.ndarray:
-    """Combine the groups and the first draw of each row to the key of its cell."""
-    key = batch.first_draw.astype(np.uint64)
-    for name in batch.groups:
-        key = (key ^ batch.groups[name].to_numpy()) * _KEY_FACTOR
+        Returns:
+            ``row_id``, ``draw``, and ``cell``, the place of the cell of each row.
+        """
+        candidates = _Candidates(self.history, cells)
+        candidates.add(self._join_sketches())
+        for number, sketch in enumerate(self._reader.sketches):
+            if self._is_enough(sketch, candidates):
+                continue
+            for batch in self._reader.reader.read_part(self._reader.reader.parts[number]):
+                is_left = self._reader.find_unlabelled(batch)
+                is_left &= ~np.isin(batch.row_id, sketch.row_id)
+                first_draw = self._find_first_draw(batch.row_id)
+                key = _combine(first_draw, self._reader.hash_groups(batch), self._reader.by)
+                left = _Rows(
+                    row_id=batch.row_id[is_left],
+                    odds=sampling.find_odds(batch.row_id[is_left]),
+                    first_draw=first_draw[is_left],
+                    key=key[is_left],
+                )
+                candidates.add(left)
+            if len(sketch.row_id) < self._reader.depth:  # another run made it, for fewer rows
+                self._reader.replace(number)
+        self._reader.keep()
+        return candidates.choose()
+
+    def _join_sketches(self) -> _Rows:
+        """Join the rows of all sketches."""
+        keys = []
+        row_ids = []
+        for sketch in self._reader.sketches:
+            first_draw = self._find_first_draw(sketch.cells["first_row"].to_numpy())
+            keys.append(_combine(first_draw, sketch.cells, self._reader.by)[sketch.cell])
+            row_ids.append(sketch.row_id)
+        row_id = np.concatenate(row_ids)
+        return _Rows(
+            row_id=row_id,
+            odds=sampling.find_odds(row_id),
+            first_draw=self._find_first_draw(row_id),
+            key=np.concatenate(keys),
+        )
+
+    def _is_enough(self, sketch: draw_sketches.Sketch, candidates: "_Candidates") -> bool:
+        """Say whether no row that a sketch lacks can be a candidate."""
+        cut = sketch.cells["cut"].to_numpy()
+        is_cut = cut < draw_sketches.NEVER_CUT
+        cells = sketch.cells[is_cut]
+        first_draw = self._find_first_draw(cells["first_row"].to_numpy())
+        lacking = _Rows(
+            row_id=cells["first_row"].to_numpy(),
+            odds=cut[is_cut],
+            first_draw=first_draw,
+            key=_combine(first_draw, cells, self._reader.by),
+        )
+        return not candidates.may_take(lacking)
+
+
+def _combine(first_draw: np.ndarray, groups: pd.DataFrame, by: list[str]) -> np.ndarray:
+    """Combine the groups and the first draw of rows or cells to the key of the cell."""
+    key = first_draw.astype(np.uint64)
+    for name in by:
+        key = (key ^ groups[name].to_numpy()) * _KEY_FACTOR
     return key
 
 
@@ -322,7 +403,7 @@ def _merge_cells(parts: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 class _Candidates:
-    """The rows with the smallest ranks of each draw, from batch to batch.
+    """The rows with the smallest ranks of each draw.
 
     Earlier draws may take some of these rows. So each draw keeps as many candidates as it and all
     earlier draws together take.
@@ -334,39 +415,47 @@ class _Candidates:
         self._cells = cells
         self._tables: list[pd.DataFrame] = [pd.DataFrame()] * len(history)
 
-    def add(self, batch: _Batch) -> None:
-        """Add the rows of a batch."""
-        _, cell = find_sorted(self._cells.key, _combine(batch))
+    def add(self, new: _Rows) -> None:
+        """Add rows; none may be added twice."""
         for number, limit in enumerate(self._limits):
-            at = np.flatnonzero(batch.first_draw <= number)
-            chance = self._cells.chances_so_far[cell[at], number]
-            rank = sampling.rank_rows(chance, batch.row_id[at])
-            lowest = self._find_lowest(number, rank)
-            at = at[lowest]
-            new = pd.DataFrame({"row_id": batch.row_id[at], "cell": cell[at], "rank": rank[lowest]})
-            is_last = number == len(self._limits) - 1
-            if is_last:
-                new = new.join(batch.keys.iloc[at].reset_index(drop=True))
-                if batch.text is not None:
-                    new["text"] = batch.text.take(pa.array(at)).to_pandas().to_numpy()
-            self._tables[number] = pd.concat([self._tables[number], new]).nsmallest(limit, "rank")
+            at, cell, rank = self._rank(new, number)
+            highest = self._find_highest(number)
+            is_near = rank <= highest
+            if len(rank) > limit and not np.isfinite(highest):
+                is_near = rank <= np.partition(rank, limit - 1)[limit - 1]
+            near = np.flatnonzero(is_near)
+            columns = {"row_id": new.row_id[at[near]], "cell": cell[near], "rank": rank[near]}
+            table = pd.concat([self._tables[number], pd.DataFrame(columns)])
+            table = table.sort_values(["rank", "row_id"], ignore_index=True)
+            self._tables[number] = table.head(limit)
 
-    def _find_lowest(self, number: int, rank: np.ndarray) -> np.ndarray:
-        """Find the rows of a batch that may be among the candidates of a draw."""
-        limit = self._limits[number]
+    def may_take(self, new: _Rows) -> bool:
+        """Say whether a draw may take one of some rows that were not added."""
+        for number in range(len(self._limits)):
+            _, _, rank = self._rank(new, number)
+            if (rank <= self._find_highest(number)).any():
+                return True
+        return False
+
+    def _rank(self, new: _Rows, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rank the rows that were there for a draw: their places, their cells, and their ranks."""
+        at = np.flatnonzero(new.first_draw <= number)
+        _, cell = find_sorted(self._cells.key, new.key[at])
+        chance = self._cells.chances_so_far[cell, number]
+        return at, cell, sampling.rank_odds(chance, new.odds[at])
+
+    def _find_highest(self, number: int) -> float:
+        """Find the rank up to which a row is a candidate of a draw."""
         found = self._tables[number]
-        if len(found) == limit:
-            return np.flatnonzero(rank < found["rank"].max())
-        if len(rank) > limit:
-            return np.argpartition(rank, limit - 1)[:limit]
-        return np.arange(len(rank))
+        if len(found) < self._limits[number]:
+            return np.inf
+        return float(found["rank"].iloc[-1])
 
     def choose(self) -> pd.DataFrame:
         """Choose the rows of each draw that no earlier draw has taken, in random order.
 
         Returns:
-            ``Drawn.rows``, with groups and texts only for rows of the last draw; and ``cell``, the
-            place of the cell of each row.
+            ``row_id``, ``draw``, and ``cell``, the place of the cell of each row.
         """
         chosen = []
         taken = np.zeros(0, np.int64)

@@ -1,17 +1,17 @@
 """Scored rows, batch by batch -> their labels, and their weights in the sample."""
 
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import lineage
-from sentiflow.data.arrays import hash_texts
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import UserError
 from sentiflow.shares import labels, rows
+from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.tracking import training_rows
 
 
@@ -45,21 +45,25 @@ class RowLabels(NamedTuple):
 class LabelFinder:
     """Finds the label of each scored row, and its weight in the sample.
 
-    Use :meth:`find` once for each batch: it also adds to ``num_matched`` and ``num_seen``.
+    Use :meth:`find` once for the rows of ``trends.labels``: it also adds to ``num_matched`` and
+    ``num_seen``.
     """
 
-    def __init__(self, scored: Manifest, settings: TrendsSettings, uri: str) -> None:
+    def __init__(
+        self, scored: Manifest, settings: TrendsSettings, uri: str, kept: KeptTables
+    ) -> None:
         """Read the manual labels, and find what each model was trained on.
 
         Args:
             scored: Manifest of the scored directory.
             settings: Names the files of labels.
             uri: The scored directory.
+            kept: Tables of an earlier result. The sketches of draws for the next one are added.
 
         Raises:
             UserError: A file of labels is wrong.
         """
-        self.labels = labels.read(settings, scored, uri) if settings.labels else None
+        self.labels = labels.read(settings, scored, uri, kept) if settings.labels else None
         """Manual labels; None if the labels of the corpus are the sample."""
         self.notes: list[str] = []
         """What a reader should know about the labels."""
@@ -104,24 +108,51 @@ class LabelFinder:
                 self.notes.append(f"the correction may be too small: {error}")
         return _Seen(labelled=labelled, row_ids=row_ids, texts=texts)
 
-    def find(self, batch: rows.PredictionBatch) -> RowLabels:
-        """Find the labels of a batch."""
+    def find_own(self, batch: rows.PredictionBatch) -> RowLabels:
+        """Find the labels of a batch that the corpus itself has.
+
+        If there are manual labels, these labels are only counted. The result depends on the rows
+        and on what their model was trained on, not on any manual label.
+        """
         label = batch.label.astype(np.int64)
-        weight = np.where(label >= 0, 1.0, 0.0)
-        if self.labels is not None:
-            label, weight = self._find_manual(batch)
+        weight = np.zeros(len(label))
+        if self.labels is None:
+            weight[label >= 0] = 1
+        return self._leave_out_learned(batch, label, weight)
+
+    def find(self, batch: rows.PredictionBatch) -> RowLabels:
+        """Find the labels of a batch, manual ones first."""
+        if self.labels is None:
+            return self.find_own(batch)
+        label, weight = self._find_manual(batch)
+        for version, seen in self._seen.items():
+            place = np.flatnonzero(batch.keys[rows.VERSION] == version)
+            row_id = batch.row_id[place]
+            is_learned = (label[place] >= 0) & np.isin(row_id, seen.labelled)
+            self.num_seen += int((is_learned & self._is_in_sample(row_id)).sum())
+        return self._leave_out_learned(batch, label, weight)
+
+    def _leave_out_learned(
+        self, batch: rows.PredictionBatch, label: np.ndarray, weight: np.ndarray
+    ) -> RowLabels:
+        """Take the weight of labels that a model has learned, and find copies of its texts.
+
+        Args:
+            batch: N rows.
+            label: Their labels; -1 for none.
+            weight: Their weights; it is changed.
+        """
         is_seen = np.zeros(len(label), bool)
         for version, seen in self._seen.items():
             place = np.flatnonzero(batch.keys[rows.VERSION] == version)
             row_id = batch.row_id[place]
             is_learned = (label[place] >= 0) & np.isin(row_id, seen.labelled)
-            if self.labels is not None:
-                self.num_seen += int((is_learned & self._is_in_sample(row_id)).sum())
             weight[place[is_learned]] = 0
             is_seen[place] = np.isin(row_id, seen.row_ids)
-            if batch.text is not None and len(seen.texts):
-                hashes = hash_texts(batch.text.take(pa.array(place)).fill_null(""))
-                is_seen[place] |= np.isin(hashes, seen.texts)
+            if len(seen.texts) and len(place):
+                hashes = batch.hash_texts()
+                if hashes is not None:
+                    is_seen[place] |= np.isin(hashes[place], seen.texts)
         is_counted = (label >= 0) & (weight == 0)
         return RowLabels(
             label=label,
@@ -129,6 +160,14 @@ class LabelFinder:
             is_skipped=(label < 0) & (weight > 0),
             is_seen=is_seen & ~is_counted,
         )
+
+    def identify_seen(self) -> dict[str, str]:
+        """Hash what each model was trained on, by its version."""
+        hashes = {}
+        for version, seen in self._seen.items():
+            contents = [hashlib.sha256(each.tobytes()).hexdigest() for each in seen]
+            hashes[version] = manifest.fingerprint(contents)
+        return hashes
 
     def _find_manual(self, batch: rows.PredictionBatch) -> tuple[np.ndarray, np.ndarray]:
         """Find the manual labels of a batch, and their weights for the model of each row."""

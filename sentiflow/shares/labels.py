@@ -19,6 +19,7 @@ from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import agreement
 from sentiflow.shares import drawn_sample, draws, rows, written_labels
 from sentiflow.shares.drawn_sample import DrawnSample
+from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.written_labels import NO_LABEL, SECOND, WrittenLabels
 from sentiflow.storage.uris import display_uri
 
@@ -51,13 +52,16 @@ class Labels:
         return int((self.table["label"] >= 0).sum())
 
 
-def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
+def read(
+    settings: TrendsSettings, scored: Manifest, uri: str, kept: KeptTables | None = None
+) -> Labels:
     """Read the files of ``trends.labels``; draw their sample again for the weights of its rows.
 
     Args:
         settings: Names the files.
         scored: Manifest of the scored directory.
         uri: The scored directory.
+        kept: Tables of an earlier result; the tables for the next one are added. Default: none.
 
     Raises:
         UserError: A file lacks a column or has a label that is no class, a row is named twice, no
@@ -91,7 +95,8 @@ def read(settings: TrendsSettings, scored: Manifest, uri: str) -> Labels:
         grouping = settings.model_copy(update={"by": by})
         rows.check_columns(grouping, scored, setting=f"{name}: column sample")
     without_groups = settings.model_copy(update={"by": ()})  # only the row numbers are needed
-    drawn = draws.replay(without_groups, scored, uri, history, written.row_ids)
+    kept = kept or KeptTables()
+    drawn = draws.replay(without_groups, scored, uri, history, written.row_ids, kept)
     has_order = written_labels.find_orders(written.histories, len(history))
     sample = drawn_sample.find_reached(drawn, table.index, has_order)
     table = _add_weights(table, sample)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.shares import draws, rows, sample_log, written_labels
+from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.storage.uris import display_uri
 
 _COLUMNS = ("row_id", "sample", "text", "label")
@@ -48,7 +49,8 @@ def draw_rows(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]
     before, drawn_before = _find_draws(config, scored, end)
     by = settings.by[0] if settings.by else ""
     history = (*before, draws.Draw(size=size, num_rows=end, by=by))
-    drawn = draws.replay(settings, scored, uri, history, drawn_before, with_text=has_text)
+    kept = _find_kept(settings)
+    drawn = draws.replay(settings, scored, uri, history, drawn_before, kept, with_text=has_text)
     _check_earlier_draws(config, drawn.rows["row_id"], drawn_before)
     table = drawn.rows[drawn.rows["draw"] == len(before)].reset_index(drop=True)
     if not len(table):
@@ -63,6 +65,13 @@ def draw_rows(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]
     table = table.assign(sample=draws.write_history(history), label="")
     table = table[["row_id", "sample", *names, "text", "label"]]
     return table, manifest.find_classes(scored)
+
+
+def _find_kept(settings: TrendsSettings) -> KeptTables:
+    """Find what the last run of ``trends`` has kept; nothing is added."""
+    with contextlib.suppress(UserError):
+        return KeptTables(settings.output_uri, manifest.read(settings.output_uri, stage="trends"))
+    return KeptTables()
 
 
 def _check_earlier_draws(config: Config, drawn: pd.Series, drawn_before: np.ndarray) -> None:

@@ -6,25 +6,15 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import lineage, manifest
+from sentiflow.data import lineage
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import sample_randomness, sampling
-from sentiflow.shares import rows
-from sentiflow.shares.label_finder import LabelFinder
+from sentiflow.metrics import sampling
+from sentiflow.shares.kept_tables import KeptTables
+from sentiflow.shares.label_finder import LabelFinder, RowLabels
+from sentiflow.shares.part_sums import AUTHOR, NO_AUTHOR, SEEN, PartSums, count_cells
 from sentiflow.shares.randomness import CellCounts
-from sentiflow.shares.rows import VERSION
-
-_AUTHOR = "\0author"
-"""Key of the author of a row of the sample; no column has this name."""
-SEEN = "\0seen"
-"""Key of the rows whose text the model was trained on: they are a stratum, as copies of training
-texts have other errors."""
-_NO_AUTHOR = 0
-"""Author of all rows outside the sample: only observations of the sample are counted."""
-_MAX_PARTS = 16
-"""Number of batches whose sums are held before they are merged. Sums have a row for each author, so
-they may need much memory."""
+from sentiflow.shares.rows import VERSION, PredictionBatch
 
 
 @dataclass(frozen=True)
@@ -52,63 +42,103 @@ class PredictionSums:
         """
         levels = keys if VERSION in keys else [*keys, VERSION]
         levels = [*levels, SEEN]
-        if _AUTHOR not in self.table.index.names:
+        if AUTHOR not in self.table.index.names:
             return self.table.groupby(level=levels).sum()
-        by_author = self.table.groupby(level=[*levels, _AUTHOR]).sum()
-        return sampling.join_clusters(by_author, _AUTHOR)
+        by_author = self.table.groupby(level=[*levels, AUTHOR]).sum()
+        return sampling.join_clusters(by_author, AUTHOR)
 
 
 def collect(
-    settings: TrendsSettings, scored: Manifest, uri: str, finder: LabelFinder
+    settings: TrendsSettings,
+    scored: Manifest,
+    uri: str,
+    finder: LabelFinder,
+    kept: KeptTables,
 ) -> PredictionSums:
-    """Read all predictions, find their labels, and add them up.
+    """Add up all predictions and their labels; read the parts whose sums are not kept.
+
+    The sums without manual labels are those of the parts. For each row with a manual label, the row
+    without it is subtracted, and the row with it is added.
 
     Args:
         settings: The section ``trends``.
         scored: Manifest of the scored directory.
         uri: The scored directory.
         finder: Finds the labels. It has not seen any row yet.
+        kept: Tables of an earlier result. All that the next result needs is added.
 
     Raises:
         UserError: There are no predictions.
     """
-    num_classes = len(manifest.find_classes(scored))
+    parts = PartSums(settings, scored, uri, finder, kept)
+    table = parts.read()
+    if table is None:
+        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
+    sample = finder.labels.sample if finder.labels is not None else None
+    end = sample.end if sample is not None else None
     cell_counts = {}
     for version in lineage.models_of(scored):
-        cell_counts[version] = CellCounts.zeros(num_classes)
-    sample = finder.labels.sample if finder.labels is not None else None
-    sums: list[pd.DataFrame] = []
-    for batch in rows.read(settings, scored, uri, with_text=True):
-        label, weight, is_skipped, is_seen = finder.find(batch)
-        in_population = sampling.find_population(label, weight)
-        sample_weight = np.where(label >= 0, weight, 0.0)
-        is_compared = ~is_seen
-        if sample is not None:
-            is_compared &= batch.row_id < sample.end
+        cell_counts[version] = parts.count(version, end)
+    if finder.labels is None:
+        return PredictionSums(table=table, cell_counts=cell_counts)
+    labelled = parts.find_rows()
+    if labelled is not None:
+        own = finder.find_own(labelled)
+        manual = finder.find(labelled)
         for version, of_version in cell_counts.items():
-            is_of_version = is_compared & (batch.keys[VERSION] == version).to_numpy()
-            of_version.population += _count_cells(batch, in_population & is_of_version)
-            of_version.sample += _count_cells(batch, np.where(is_of_version, sample_weight, 0.0))
-        keys = batch.keys.assign(**{SEEN: is_seen})
+            is_counted = (labelled.keys[VERSION] == version).to_numpy()
+            if end is not None:
+                is_counted = is_counted & (labelled.row_id < end)
+            of_version.subtract(count_cells(labelled, own, is_counted))
+            of_version.add(count_cells(labelled, manual, is_counted))
         # The rows of a drawn sample are independent, because each was drawn by itself.
-        if batch.author is not None and sample is None:
-            author = np.where(sample_weight > 0, batch.author, _NO_AUTHOR)
-            keys = keys.assign(**{_AUTHOR: author})
-        of_batch = sampling.add_up(
-            keys,
-            prediction=batch.prediction,
-            probabilities=batch.probabilities,
-            label=label,
-            weight=weight,
-            is_skipped=is_skipped,
-        )
-        sums.append(of_batch)
-        if len(sums) == _MAX_PARTS:
-            sums = [sampling.merge(sums)]
-    if not sums:
-        raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
-    return PredictionSums(table=sampling.merge(sums), cell_counts=cell_counts)
+        author = labelled.author if sample is None else None
+        table = _replace_rows(table, labelled, own, manual, author)
+    return PredictionSums(table=table, cell_counts=cell_counts)
 
 
-def _count_cells(batch: rows.PredictionBatch, weight: np.ndarray) -> np.ndarray:
-    return sample_randomness.count_cells(batch.prediction, batch.probabilities, weight)
+def _replace_rows(
+    sums: pd.DataFrame,
+    batch: PredictionBatch,
+    own: RowLabels,
+    manual: RowLabels,
+    author: np.ndarray | None,
+) -> pd.DataFrame:
+    """Give some of the rows of sums their manual labels.
+
+    Args:
+        sums: Sums of all rows, without manual labels.
+        batch: N rows that have manual labels.
+        own: Their labels without the manual ones.
+        manual: Their labels.
+        author: Their authors; None if each row is independent.
+    """
+    without = _add_up(batch, own, author)
+    with_labels = _add_up(batch, manual, author)
+    if author is not None:
+        keys = sums.index.to_frame(index=False)
+        keys[AUTHOR] = np.uint64(NO_AUTHOR)
+        sums = sums.set_axis(pd.MultiIndex.from_frame(keys))
+    total = sampling.merge([sums, -without, with_labels])
+    total = total[total["rows", 0] > 0]
+    # A group without a population has no probabilities either, not even errors of rounding.
+    is_empty = total["population", 0] == 0
+    of_probabilities = [name for name in total.columns if name[0] in ("p", "pp")]
+    total.loc[is_empty, of_probabilities] = 0.0
+    return total
+
+
+def _add_up(batch: PredictionBatch, found: RowLabels, author: np.ndarray | None) -> pd.DataFrame:
+    """Add up rows with their labels."""
+    keys = batch.keys.assign(**{SEEN: found.is_seen})
+    if author is not None:
+        is_sample = (found.label >= 0) & (found.weight > 0)
+        keys = keys.assign(**{AUTHOR: np.where(is_sample, author, NO_AUTHOR)})
+    return sampling.add_up(
+        keys,
+        prediction=batch.prediction,
+        probabilities=batch.probabilities,
+        label=found.label,
+        weight=found.weight,
+        is_skipped=found.is_skipped,
+    )

@@ -30,6 +30,16 @@ class CellCounts:
         shape = (num_classes, sample_randomness.NUM_BINS)
         return cls(population=np.zeros(shape), sample=np.zeros(shape))
 
+    def add(self, other: "CellCounts") -> None:
+        """Add the counts of other rows."""
+        self.population = self.population + other.population
+        self.sample = self.sample + other.sample
+
+    def subtract(self, other: "CellCounts") -> None:
+        """Subtract the counts of rows that are among these rows."""
+        self.population = self.population - other.population
+        self.sample = self.sample - other.sample
+
 
 def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ...]) -> list[str]:
     """Say how the labelled rows differ from all rows, if that is improbable in a random sample.

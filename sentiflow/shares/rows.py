@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,11 +11,14 @@ import pyarrow.compute as pc
 
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import authors, lineage, manifest, time_faults, times
+from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import PROBABILITY
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT
 from sentiflow.progress import Progress
+from sentiflow.storage import errors, filesystem, parquet
+from sentiflow.storage.uris import join
 
 CONSTANT_KEY = ""
 """A key with the same value in all rows: it makes one group of them."""
@@ -42,6 +46,14 @@ class PredictionBatch:
     without an author gets the hash of its row number, so it is the only text of its author."""
     text: pa.Array | None
     """N texts; None if the predictions have no texts, or if no texts were asked for."""
+    known_hashes: np.ndarray | None = None
+    """Hashes of N texts, if these are kept in place of the texts."""
+
+    def hash_texts(self) -> np.ndarray | None:
+        """Hash the N texts; None if there are none."""
+        if self.known_hashes is not None or self.text is None:
+            return self.known_hashes
+        return hash_texts(self.text.fill_null(""))
 
 
 def find_text_column(scored: Manifest) -> str | None:
@@ -87,60 +99,122 @@ def check_columns(
             )
 
 
-def read(
-    settings: TrendsSettings, scored: Manifest, uri: str, *, with_text: bool = False
-) -> Iterator[PredictionBatch]:
-    """Read all predictions, batch by batch: the memory needed does not depend on their number.
+class PredictionReader:
+    """Reads predictions part by part: the memory needed does not depend on their number."""
 
-    Args:
-        settings: What to group by.
-        scored: Manifest of the scored directory.
-        uri: The scored directory.
-        with_text: Read the texts, too, if the predictions have texts.
+    def __init__(
+        self, settings: TrendsSettings, scored: Manifest, uri: str, *, with_text: bool = False
+    ) -> None:
+        """List the parts and the columns to read.
 
-    Raises:
-        UserError: A file is gone or damaged, or a column with a unit of time has no times.
-    """
-    probabilities = [PROBABILITY + name for name in lineage.classes_of_model(scored)]
-    every_probability = [PROBABILITY + name for name in manifest.find_classes(scored)]
-    form = lineage.format_of(scored)
-    text = find_text_column(scored) if with_text else None
-    named = form.columns.user if form.columns else None
-    user = authors.find_column(scored["settings"]["keep_columns"], named)
-    versions = list(lineage.models_of(scored))
-    has_versions = len(versions) > 1
-    columns = ["row_id", "label", "prediction", *probabilities]
-    if text:
-        columns.append(text)
-    if user:
-        columns.append(user)
-    columns += [column for column, _ in settings.keys]
-    if has_versions:
-        columns.append(VERSION)
-    once_each = list(dict.fromkeys(columns))
-    tables = lineage.read_tables(uri, scored, ("predictions/",), once_each)
-    with Progress("trends", total=scored["counts"]["accepted"], unit="rows") as progress:
-        for table in tables:
-            rows = table.combine_chunks()
-            keys = _read_keys(rows, settings, form.time_format)
-            keys[VERSION] = rows[VERSION].to_pandas() if has_versions else versions[0]
-            known = rows.select(probabilities).to_pandas()
-            matrix = known.reindex(columns=every_probability, fill_value=0)
-            row_id = rows["row_id"].to_numpy()
-            yield PredictionBatch(
-                row_id=row_id,
-                label=pc.fill_null(rows["label"], -1).to_numpy(),
-                prediction=rows["prediction"].to_numpy(),
-                probabilities=matrix.to_numpy(np.float64),
-                keys=keys,
-                author=authors.hash_authors(rows[user], row_id) if user else None,
-                text=rows[text].combine_chunks().cast(pa.string()) if text else None,
-            )
-            progress.advance(len(rows))
+        Args:
+            settings: What to group by.
+            scored: Manifest of the scored directory.
+            uri: The scored directory.
+            with_text: Read the texts, too, if the predictions have texts.
+        """
+        self._settings = settings
+        self._scored = scored
+        self._uri = uri
+        self._probabilities = [PROBABILITY + name for name in lineage.classes_of_model(scored)]
+        self._every_probability = [PROBABILITY + name for name in manifest.find_classes(scored)]
+        form = lineage.format_of(scored)
+        named = form.columns.user if form.columns else None
+        self._time_format = form.time_format
+        self._text = find_text_column(scored) if with_text else None
+        self._user = authors.find_column(scored["settings"]["keep_columns"], named)
+        first_version = next(iter(lineage.models_of(scored)))
+        self._version = None if first_version else first_version
+        self._sizes: dict[str, int] | None = None
+        self.parts: list[FileEntry] = []
+        """The files of predictions, in the order of their rows."""
+        for item in scored["files"]:
+            if item["path"].startswith("predictions/"):
+                self.parts.append(item)
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """Say all that decides what is read from a part; JSON."""
+        return {
+            "uri": self._uri,
+            "columns": self._list_columns(),
+            "classes": self._every_probability,
+            "by": list(self._settings.by),
+            "time_zone": self._settings.time_zone,
+            "time_format": self._time_format,
+        }
+
+    def read(self) -> Iterator[PredictionBatch]:
+        """Read all predictions, batch by batch.
+
+        Raises:
+            UserError: A file is gone or damaged, or a column with a unit of time has no times.
+        """
+        with Progress("trends", total=self._scored["counts"]["accepted"], unit="rows") as progress:
+            for part in self.parts:
+                for batch in self.read_part(part):
+                    yield batch
+                    progress.advance(len(batch.row_id))
+
+    def read_part(
+        self, part: FileEntry, *, only: np.ndarray | None = None
+    ) -> Iterator[PredictionBatch]:
+        """Read the predictions of a part, batch by batch.
+
+        Args:
+            part: One of :attr:`parts`.
+            only: Numbers of the rows to read. Default: all rows.
+
+        Raises:
+            UserError: The file is gone or damaged, or a column with a unit of time has no times.
+        """
+        if self._sizes is None:
+            self._sizes = filesystem.sizes(self._uri)
+        columns = self._list_columns()
+        for table in lineage.read_file(self._uri, self._scored, part, columns, self._sizes):
+            if only is None:
+                yield self._to_batch(table)
+                continue
+            is_wanted = np.isin(table["row_id"].to_numpy(), only)
+            if is_wanted.any():
+                yield self._to_batch(table.filter(pa.array(is_wanted)))
+
+    def _list_columns(self) -> list[str]:
+        columns = ["row_id", "label", "prediction", *self._probabilities]
+        if self._text:
+            columns.append(self._text)
+        if self._user:
+            columns.append(self._user)
+        columns += [column for column, _ in self._settings.keys]
+        if self._version is None:
+            columns.append(VERSION)
+        return list(dict.fromkeys(columns))
+
+    def _to_batch(self, table: pa.Table) -> PredictionBatch:
+        """Convert rows as they are in a file."""
+        rows = table.combine_chunks()
+        keys = _read_keys(rows, self._settings, self._time_format)
+        keys[VERSION] = rows[VERSION].to_pandas() if self._version is None else self._version
+        known = rows.select(self._probabilities).to_pandas()
+        matrix = known.reindex(columns=self._every_probability, fill_value=0)
+        row_id = rows["row_id"].to_numpy()
+        user = rows[self._user] if self._user else None
+        text = rows[self._text].combine_chunks().cast(pa.string()) if self._text else None
+        return PredictionBatch(
+            row_id=row_id,
+            label=pc.fill_null(rows["label"], -1).to_numpy(),
+            prediction=rows["prediction"].to_numpy(),
+            probabilities=matrix.to_numpy(np.float64),
+            keys=keys,
+            author=None if user is None else authors.hash_authors(user, row_id),
+            text=text,
+        )
 
 
 def find_end(scored: Manifest, uri: str) -> int:
     """Return the highest row number plus 1: rows that are added later have higher numbers.
+
+    The manifest or the footer of a file tells its highest number.
 
     Args:
         scored: Manifest of the scored directory.
@@ -150,9 +224,18 @@ def find_end(scored: Manifest, uri: str) -> int:
         UserError: A file is gone or damaged.
     """
     end = 0
-    for table in lineage.read_tables(uri, scored, ("predictions/",), ["row_id"]):
-        if len(table):
-            end = max(end, pc.max(table["row_id"]).as_py() + 1)
+    for item in scored["files"]:
+        if not item["path"].startswith("predictions/"):
+            continue
+        if "row_id_range" in item:
+            highest = item["row_id_range"][1]
+        else:
+            file = join(uri, item["path"])
+            hint = "sentiflow score CONFIG --overwrite makes it again"
+            with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
+                highest = parquet.find_highest(file, "row_id")
+        if highest is not None:
+            end = max(end, highest + 1)
     return end
 
 

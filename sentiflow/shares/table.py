@@ -15,8 +15,10 @@ from sentiflow.metrics import share_changes, shares
 from sentiflow.metrics.agreement import Agreement
 from sentiflow.shares import prediction_sums
 from sentiflow.shares.breakdowns import ALL, MAX_UNKNOWN, Breakdown, break_down
+from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder
-from sentiflow.shares.prediction_sums import SEEN, PredictionSums
+from sentiflow.shares.part_sums import SEEN
+from sentiflow.shares.prediction_sums import PredictionSums
 from sentiflow.shares.randomness import describe_differences
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
@@ -80,20 +82,24 @@ class ShareTable:
         return str(self.breakdowns[0].table["method"][0])
 
 
-def measure(settings: TrendsSettings, scored: Manifest, uri: str) -> ShareTable:
+def measure(
+    settings: TrendsSettings, scored: Manifest, uri: str, kept: KeptTables | None = None
+) -> ShareTable:
     """Measure the shares of the classes in all rows, and by each column of ``trends.by``.
 
     Args:
         settings: The section ``trends``.
         scored: Manifest of the scored directory.
         uri: The scored directory.
+        kept: Tables of an earlier result; the tables for the next one are added. Default: none.
 
     Raises:
         UserError: A file of labels is wrong, or names rows that are not in the predictions.
     """
     classes = manifest.find_classes(scored)
-    finder = LabelFinder(scored, settings, uri)
-    sums = prediction_sums.collect(settings, scored, uri, finder)
+    kept = kept or KeptTables()
+    finder = LabelFinder(scored, settings, uri, kept)
+    sums = prediction_sums.collect(settings, scored, uri, finder, kept)
     _check_matched(settings, finder)
     notes = list(finder.notes)
     if finder.num_seen:

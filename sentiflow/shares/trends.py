@@ -13,7 +13,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
 from sentiflow.progress import say
-from sentiflow.shares import conclusions, page, rows, share_charts, table
+from sentiflow.shares import conclusions, kept_tables, page, rows, share_charts, table
 from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
 
@@ -21,7 +21,7 @@ STAGE = "trends"
 TABLE = "trends.parquet"
 PAGE = "trends.html"
 PLOTS = "plots"
-OWNS = (TABLE, PAGE, PLOTS)
+OWNS = (TABLE, PAGE, PLOTS, kept_tables.FOLDER)
 """Files and folders that a run of the stage replaces."""
 
 TRENDS_VERSION = 7
@@ -80,7 +80,8 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     config = plan.config
     scored = plan.scored
-    trends = table.measure(plan.settings, scored, config.score.output_uri)
+    kept = kept_tables.KeptTables(plan.spec.uri, output.status.record)
+    trends = table.measure(plan.settings, scored, config.score.output_uri, kept)
     output.begin()
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))
@@ -104,6 +105,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     entries = [output.write(name, data) for name, data in files.items()]
     shares = table.tabulate(trends)
     entries.append(output.write(TABLE, parquet.to_bytes(shares), rows=len(shares)))
+    entries += kept.write(output)
     _track(trends, results, files, recorder)
     for note in trends.notes:
         say(STAGE, note)

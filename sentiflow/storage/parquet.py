@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sentiflow.storage import filesystem
@@ -125,6 +126,23 @@ def read_ahead(uris: Sequence[str], *, columns: list[str]) -> Iterator[Callable[
             yield begun.popleft().result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def find_highest(uri: str, column: str) -> Any:
+    """Find the highest value of a column from the footer; read the column if the footer lacks it.
+
+    Returns:
+        None if there is no value.
+    """
+    file = open_file(uri)
+    place = file.schema_arrow.get_field_index(column)
+    highest = []
+    for number in range(file.metadata.num_row_groups):
+        statistics = file.metadata.row_group(number).column(place).statistics
+        if statistics is None or not statistics.has_min_max:
+            return pc.max(file.read(columns=[column])[column]).as_py()
+        highest.append(statistics.max)
+    return max(highest, default=None)
 
 
 def read(uri: str, *, columns: list[str] | None = None) -> pa.Table:

@@ -80,8 +80,11 @@ def score(
             name: model | {"uri": f"models:/test/{name}", "fingerprint": f"c0ffee{name}"}
             for name in rows_of
         }
-        scoring = {"first_part": 0, "first_file": 0, "num_files": 0}
-        more["scorings"] = [scoring | {"model_version": n, "rows": r} for n, r in rows_of.items()]
+        more["scorings"], first = [], 0
+        for name, rows in rows_of.items():
+            scoring = {"first_part": first // rows_per_file, "first_file": 0, "num_files": 0}
+            more["scorings"].append(scoring | {"model_version": name, "rows": rows})
+            first += rows
     publish(spec, files=files, counts=counts, classes=list(CLASSES), kept_types=types, **more)
     return uri
 

@@ -1,0 +1,199 @@
+"""Shares of a corpus that grows: what is not new is not read, and the result is the same."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from corpora import AIRLINES, CLASSES, draw, load, score
+from stages import run_stage
+
+from sentiflow.data import label_files, manifest
+from sentiflow.shares import next_draw, part_sums, rows, sample_log, trends
+from sentiflow.tracking.recording import Recorder
+
+PART_ROWS = 300
+WEEK_ROWS = 3 * PART_ROWS
+NUM_WEEKS = 6
+BY = ["airline", "created:day"]
+CORPUS = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
+
+
+@pytest.fixture(scope="module")
+def corpus():
+    """The rows of all weeks, with authors, and their true classes."""
+    table, truth = draw(WEEK_ROWS * NUM_WEEKS)
+    rng = np.random.default_rng(5)
+    users = rng.integers(0, 900, len(table))
+    table = table.append_column("user", pa.array([f"user {number}" for number in users]))
+    return table, truth
+
+
+@pytest.fixture
+def parts_read(monkeypatch):
+    """The parts that were read, in their order."""
+    names = []
+    read_part = rows.PredictionReader.read_part
+
+    def watched(self, part, **options):
+        names.append(part["path"])
+        return read_part(self, part, **options)
+
+    monkeypatch.setattr(rows.PredictionReader, "read_part", watched)
+    return names
+
+
+def run(folder, **options):
+    record = run_stage(trends, load(folder, **options), Recorder(), overwrite=True)
+    return record, (folder / "trends/trends.parquet").read_bytes()
+
+
+def run_afresh(folder, **options):
+    """Run without what an earlier result has kept."""
+    aside = folder / "aside"
+    (folder / "trends").rename(aside)
+    found = run(folder, **options)
+    shutil.rmtree(folder / "trends")
+    aside.rename(folder / "trends")
+    return found
+
+
+def grow(folder, corpus, week, label=None):
+    """Publish the predictions of all weeks up to this one; each model scores a third of them."""
+    table, _ = corpus
+    num_rows = WEEK_ROWS * (week + 1)
+    rows_of = {}
+    for number, name in enumerate(("1", "2", "3")):
+        rows_of[name] = min(max(num_rows - 2 * WEEK_ROWS * number, 0), 2 * WEEK_ROWS)
+    rows_of = {name: number for name, number in rows_of.items() if number}
+    own = None if label is None else label[:num_rows]
+    whole = table.slice(0, num_rows)
+    score(
+        folder,
+        whole,
+        own,
+        rows_per_file=PART_ROWS,
+        rows_of=rows_of,
+        keep=("user",),
+        corpus={"fingerprint": f"week {week}", "files": [CORPUS]},
+    )
+
+
+def write_labels(folder, name, row_ids, truth):
+    path = folder / f"{name}.csv"
+    table = pd.DataFrame({"row_id": row_ids, "label": np.array(CLASSES)[truth[row_ids]]})
+    table.to_csv(path, index=False)
+    return str(path)
+
+
+def test_after_a_week_only_new_parts_are_read_and_the_shares_are_those_of_all(
+    tmp_path, corpus, parts_read
+):
+    _, truth = corpus
+    rng = np.random.default_rng(0)
+    label = np.where(rng.random(len(truth)) < 0.2, truth, -1)
+    for week in range(NUM_WEEKS):
+        grow(tmp_path, corpus, week, label)
+        parts_read.clear()
+        record, found = run(tmp_path, by=BY)
+        new = [f"predictions/part-{number:05d}.parquet" for number in range(3 * week, 3 * week + 3)]
+        assert parts_read == new
+        assert record["counts"]["rows"] == WEEK_ROWS * (week + 1)
+        assert found == run_afresh(tmp_path, by=BY)[1]
+
+
+def test_manual_labels_read_only_the_parts_that_hold_them(tmp_path, corpus, parts_read):
+    _, truth = corpus
+    grow(tmp_path, corpus, NUM_WEEKS - 1)
+    first = write_labels(tmp_path, "first", np.arange(0, len(truth), 9), truth)
+    run(tmp_path, by=BY, labels=[first])
+    parts_read.clear()
+    others = np.setdiff1d(np.arange(301, 330), np.arange(0, len(truth), 9))
+    second = write_labels(tmp_path, "second", others, truth)
+    _, found = run(tmp_path, by=BY, labels=[first, second])
+    assert parts_read == ["predictions/part-00001.parquet"]
+    record, afresh = run_afresh(tmp_path, by=BY, labels=[first, second])
+    assert found == afresh
+    assert record["counts"]["sample"] == len(truth) // 9 + len(others)
+    # Without the second file, no part is read at all.
+    parts_read.clear()
+    _, again = run(tmp_path, by=BY, labels=[first])
+    assert not parts_read
+    assert again == run_afresh(tmp_path, by=BY, labels=[first])[1]
+
+
+def test_drawn_labels_of_each_week(tmp_path, corpus, parts_read):
+    _, truth = corpus
+    files = []
+    for week in range(4):
+        grow(tmp_path, corpus, week)
+        config = load(tmp_path, by=BY, labels=files)
+        drawn, _ = next_draw.draw_rows(config, 60)
+        label = np.array(CLASSES, object)[truth[drawn["row_id"]]]
+        label[3] = ""  # this row was skipped
+        path = tmp_path / f"week-{week}.csv"
+        path.write_bytes(label_files.to_csv(drawn.assign(label=label)))
+        sample_log.record(config, drawn, path=str(path))
+        files.append(str(path))
+        parts_read.clear()
+        _, found = run(tmp_path, by=BY, labels=files)
+        with_new_labels = {int(row_id) // PART_ROWS for row_id in drawn["row_id"]}
+        expected = with_new_labels | {3 * week, 3 * week + 1, 3 * week + 2}
+        assert {int(path[-13:-8]) for path in parts_read} <= expected
+        assert found == run_afresh(tmp_path, by=BY, labels=files)[1]
+
+
+def test_other_settings_and_other_labels_of_the_corpus_are_read_anew(tmp_path, corpus, parts_read):
+    table, truth = corpus
+    grow(tmp_path, corpus, 0)
+    run(tmp_path, by=BY)
+    parts_read.clear()
+    run(tmp_path, by="created:day", time_zone="Asia/Seoul")
+    assert len(parts_read) == 3
+    parts_read.clear()
+    _, found = run(tmp_path, by=BY)
+    assert len(parts_read) == 3
+    assert found == run_afresh(tmp_path, by=BY)[1]
+    # Other predictions replace those that were there.
+    other = table.set_column(
+        table.schema.get_field_index("airline"), "airline", pa.array(AIRLINES[truth % 4])
+    )
+    score(tmp_path, other.slice(0, WEEK_ROWS), rows_per_file=PART_ROWS)
+    _, found = run(tmp_path, by=BY)
+    assert found == run_afresh(tmp_path, by=BY)[1]
+
+
+def test_a_damaged_table_is_made_again(tmp_path, corpus, parts_read):
+    grow(tmp_path, corpus, 1)
+    run(tmp_path, by=BY)
+    for path in (tmp_path / "trends/sums").iterdir():
+        path.write_bytes(b"x" * path.stat().st_size)
+    grow(tmp_path, corpus, 2)
+    parts_read.clear()
+    _, found = run(tmp_path, by=BY)
+    assert len(parts_read) == 9
+    assert found == run_afresh(tmp_path, by=BY)[1]
+
+
+def test_an_earlier_result_without_sums_is_extended(tmp_path, corpus):
+    grow(tmp_path, corpus, 0)
+    _, found = run(tmp_path, by=BY)
+    path = tmp_path / "trends/manifest.json"
+    record = json.loads(path.read_text())
+    record["files"] = [item for item in record["files"] if not item["path"].startswith("sums/")]
+    path.write_text(json.dumps(record))
+    shutil.rmtree(tmp_path / "trends/sums")
+    assert run(tmp_path, by=BY)[1] == found
+
+
+def test_many_parts_are_few_files(tmp_path, corpus):
+    table, _ = corpus
+    score(tmp_path, table, rows_per_file=50)
+    record, _ = run(tmp_path, by=BY)
+    num_parts = len(manifest.read(str(tmp_path / "scored"))["files"])
+    names = [item["path"] for item in record["files"] if item["path"].startswith("sums/sums-")]
+    assert num_parts == 108
+    assert len(names) == 1 + 5 + 4  # 64, 5 times 8, and 4 parts
+    assert part_sums._cover(108)[0].level == 2
