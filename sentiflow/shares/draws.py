@@ -336,9 +336,8 @@ class _Replay:
         """
         candidates = _Candidates(self.history, cells)
         candidates.add(self._join_sketches())
-        for number, sketch in enumerate(self._reader.sketches):
-            if self._is_enough(sketch, candidates):
-                continue
+        for number in self._find_short(candidates):
+            sketch = self._reader.sketches[number]
             for batch in self._reader.reader.read_part(self._reader.reader.parts[number]):
                 is_left = self._reader.find_unlabelled(batch)
                 is_left &= ~np.isin(batch.row_id, sketch.row_id)
@@ -372,19 +371,25 @@ class _Replay:
             key=np.concatenate(keys),
         )
 
-    def _is_enough(self, sketch: draw_sketches.Sketch, candidates: "_Candidates") -> bool:
-        """Say whether no row that a sketch lacks can be a candidate."""
-        cut = sketch.cells["cut"].to_numpy()
-        is_cut = cut < draw_sketches.NEVER_CUT
-        cells = sketch.cells[is_cut]
-        first_draw = self._find_first_draw(cells["first_row"].to_numpy())
+    def _find_short(self, candidates: "_Candidates") -> list[int]:
+        """Find the parts of which a draw may take a row that is not in their sketch."""
+        parts = []
+        tables = []
+        for number, sketch in enumerate(self._reader.sketches):
+            is_cut = sketch.cells["cut"] < draw_sketches.NEVER_CUT
+            tables.append(sketch.cells[is_cut])
+            parts.append(np.full(len(tables[-1]), number))
+        cells = pd.concat(tables, ignore_index=True)
+        first_row = cells["first_row"].to_numpy()
+        first_draw = self._find_first_draw(first_row)
         lacking = _Rows(
-            row_id=cells["first_row"].to_numpy(),
-            odds=cut[is_cut],
+            row_id=first_row,
+            odds=cells["cut"].to_numpy(),
             first_draw=first_draw,
             key=_combine(first_draw, cells, self._reader.by),
         )
-        return not candidates.may_take(lacking)
+        may_take = candidates.find_takable(lacking)
+        return [int(number) for number in np.unique(np.concatenate(parts)[may_take])]
 
 
 def _combine(first_draw: np.ndarray, groups: pd.DataFrame, by: list[str]) -> np.ndarray:
@@ -429,13 +434,13 @@ class _Candidates:
             table = table.sort_values(["rank", "row_id"], ignore_index=True)
             self._tables[number] = table.head(limit)
 
-    def may_take(self, new: _Rows) -> bool:
-        """Say whether a draw may take one of some rows that were not added."""
+    def find_takable(self, new: _Rows) -> np.ndarray:
+        """Say of each of some rows that were not added whether a draw may take it, bool."""
+        is_takable = np.zeros(len(new.row_id), bool)
         for number in range(len(self._limits)):
-            _, _, rank = self._rank(new, number)
-            if (rank <= self._find_highest(number)).any():
-                return True
-        return False
+            at, _, rank = self._rank(new, number)
+            is_takable[at[rank <= self._find_highest(number)]] = True
+        return is_takable
 
     def _rank(self, new: _Rows, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rank the rows that were there for a draw: their places, their cells, and their ranks."""
