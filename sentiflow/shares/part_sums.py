@@ -21,7 +21,7 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.arrays import hash_texts, put_columns
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.metrics import sampling
+from sentiflow.metrics import sample_randomness, sampling
 from sentiflow.progress import Progress
 from sentiflow.shares import rows
 from sentiflow.shares.kept_tables import KeptTables
@@ -324,10 +324,10 @@ def count_cells(batch: PredictionBatch, found: RowLabels, is_counted: np.ndarray
     in_population = sampling.find_population(found.label, found.weight)
     of_sample = np.where((found.label >= 0) & is_compared, found.weight, 0.0)
     return CellCounts(
-        population=sampling.count_cells(
+        population=sample_randomness.count_cells(
             batch.prediction, batch.probabilities, in_population & is_compared
         ),
-        sample=sampling.count_cells(batch.prediction, batch.probabilities, of_sample),
+        sample=sample_randomness.count_cells(batch.prediction, batch.probabilities, of_sample),
     )
 
 
@@ -389,7 +389,7 @@ def _to_line(facts: PartFacts) -> dict[str, Any]:
 
 def _to_facts(line: dict[str, Any], num_classes: int) -> PartFacts:
     """Convert a row of ``_FACTS`` to facts."""
-    shape = (num_classes, sampling.NUM_BINS)
+    shape = (num_classes, sample_randomness.NUM_BINS)
     counts = CellCounts(
         population=np.array(line["population"]).reshape(shape),
         sample=np.array(line["sample"]).reshape(shape),
