@@ -34,6 +34,9 @@ class OutputSpec:
     """An ``Input`` for each name; a stage may add further keys to it."""
     owns: tuple[str, ...] = ()
     """Names in the directory that the stage writes, and deletes when it starts over."""
+    keeps: tuple[str, ...] = ()
+    """Folders among them whose files the next result may keep. They outlive a run that was killed
+    while it replaced the result."""
     grows: str = ""
     """Name of an input of files in the order of their arrival. The result is extended when there
     are new files, which are at the end of it."""

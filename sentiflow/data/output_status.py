@@ -24,6 +24,8 @@ STARTED = "started.json"
 """File in a staging folder with the description of the run."""
 MARKERS = "receipts"
 """Folder in a staging folder with a completion marker for each finished part."""
+REPLACED = "replaced"
+"""Folder in a staging folder with the manifest of the result that the run replaces."""
 _STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
 """Path of the description of a run. Its group is the folder of the run."""
 State = Literal["new", "complete", "extended", "other"]
@@ -34,8 +36,19 @@ State = Literal["new", "complete", "extended", "other"]
 - other: a damaged result, or a complete or unfinished result of other settings or inputs;
   ``--overwrite`` replaces it.
 """
+_REPLACED = re.compile(rf"{WORK}/[0-9a-f]+/{REPLACED}/{re.escape(manifest.MANIFEST)}")
+"""Path of such a manifest."""
 _DESCRIPTION = TypeAdapter(RunDescription)
 """Validates the content of ``STARTED``."""
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """A result whose manifest is set aside, as a run was killed while it replaced the files."""
+
+    path: str
+    """The manifest, in the folder of the run."""
+    record: Manifest
 
 
 @dataclass(frozen=True)
@@ -47,10 +60,13 @@ class Status:
     """Why the state is ``other``: the settings and inputs that differ, or the damaged file."""
     record: Manifest | None = field(default=None, compare=False)
     """The manifest of the directory."""
+    replaced: Replaced | None = field(default=None, compare=False)
+    """If there is no manifest: the result that was being replaced."""
     run: str = field(default="", compare=False)
     """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
     leftovers: tuple[str, ...] = field(default=(), compare=False)
-    """Files of the stage that the manifest does not list, and folders of unfinished runs."""
+    """Files of the stage that the manifest does not list, and folders of unfinished runs; without
+    the files that the next result may keep (``OutputSpec.keeps``)."""
     is_tidy: bool = field(default=True, compare=False)
     """Whether there is nothing to delete: no leftovers, or another command may resume them."""
 
@@ -73,7 +89,9 @@ def find_status(spec: OutputSpec) -> Status:
     _check_files_are_ours(spec, record, runs, sizes)
     changes_of_runs = {name: spec.find_changes(run, may_grow=True) for name, run in runs.items()}
     resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
-    leftovers = find_leftovers(spec, record, sizes)
+    replaced = _find_replaced(spec, sizes) if record is None else None
+    kept = _list_kept(spec, replaced.record) if replaced else set()
+    leftovers = tuple(path for path in find_leftovers(spec, record, sizes) if path not in kept)
     state: State = "new"
     problem = ""
     if record is not None:
@@ -87,6 +105,7 @@ def find_status(spec: OutputSpec) -> Status:
         state=state,
         problem=problem,
         record=record,
+        replaced=replaced,
         run=resumable,
         leftovers=leftovers,
         is_tidy=not leftovers or has_other_runs,
@@ -186,6 +205,23 @@ def find_leftovers(
         else:
             leftovers.add(path)
     return tuple(sorted(leftovers))
+
+
+def _find_replaced(spec: OutputSpec, sizes: Mapping[str, int]) -> Replaced | None:
+    """Find the result that a killed run was about to replace; None if there is none."""
+    for path in sorted(sizes):
+        if _REPLACED.fullmatch(path):
+            with contextlib.suppress(UserError):  # a damaged one tells nothing
+                record = manifest.read(join(spec.uri, path.rpartition("/")[0]), stage=spec.stage)
+                if record is not None:
+                    return Replaced(path, record)
+    return None
+
+
+def _list_kept(spec: OutputSpec, record: Manifest) -> set[str]:
+    """List the files of a result that the next one may keep."""
+    paths = [item["path"] for item in record["files"]]
+    return {path for path in paths if path.partition("/")[0] in spec.keeps}
 
 
 def read_runs(uri: str) -> list[RunDescription]:

@@ -6,7 +6,8 @@ list are deleted. Before each of these steps the job checks that it is still the
 
 The names of parts are never used again, so an earlier result stays complete until its manifest is
 replaced. Other files have fixed names and replace the files of an earlier result. Then the earlier
-manifest is removed first: the directory is unfinished until the new manifest is written.
+manifest is set aside first: the directory is unfinished until the new manifest is written. If the
+run is killed meanwhile, the next run finds the earlier manifest in its staging folder.
 """
 
 import contextlib
@@ -21,7 +22,14 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest
 from sentiflow.data.output_spec import OutputSpec, RunDescription
-from sentiflow.data.output_status import STARTED, WORK, Status, find_leftovers, find_status
+from sentiflow.data.output_status import (
+    REPLACED,
+    STARTED,
+    WORK,
+    Status,
+    find_leftovers,
+    find_status,
+)
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import is_local, join
@@ -67,6 +75,13 @@ class Output:
         return self.status.state == "complete"
 
     @property
+    def earlier(self) -> Manifest | None:
+        """Return the manifest of the result that this run replaces, or a killed run began to."""
+        if self.status.record is None and self.status.replaced:
+            return self.status.replaced.record
+        return self.status.record
+
+    @property
     def previous(self) -> Manifest | None:
         """Return the manifest of the result that this run extends."""
         return self.status.record if self.status.state == "extended" else None
@@ -81,6 +96,9 @@ class Output:
         lease.check(self.claim)
         filesystem.write_bytes(join(self.uri, STARTED), manifest.to_json(started))
         if not self.resumes:
+            if self.status.replaced:
+                folder = self.status.replaced.path.rpartition("/")[0]
+                self._move({MANIFEST}, join(self.spec.uri, folder), join(self.uri, REPLACED))
             self._delete(self.status.leftovers)
 
     def write(self, path: str, content: bytes, *, rows: int | None = None) -> FileEntry:
@@ -133,7 +151,7 @@ class Output:
         if replaces_files:  # from here on the earlier result is incomplete
             if MANIFEST in sizes:
                 # keep it as proof of ownership, in case this job dies before the commit
-                self._move({MANIFEST}, uri, join(self.uri, "replaced"))
+                self._move({MANIFEST}, uri, join(self.uri, REPLACED))
             self._do_as_writer(filesystem.delete, [join(uri, path) for path in inner_manifests])
         # a manifest is moved after its files
         self._move(staged.keys() - inner_manifests, self.uri, uri)

@@ -25,7 +25,9 @@ OWNS = (TABLE, PAGE, PLOTS, kept_tables.FOLDER)
 """Files and folders that a run of the stage replaces."""
 
 TRENDS_VERSION = 7
-"""Changes whenever the same predictions would give other shares or another page."""
+"""Changes whenever the same predictions would give other shares or another page. A result of
+another version does not count as complete. Sums that are added in another order change the last
+digits of shares (by 1e-12 at most), which no page shows: this is no other version."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,14 @@ def resolve(config: Config) -> TrendsPlan:
         settings = settings.model_copy(update={"labels": tuple(uris)})
     return TrendsPlan(
         config=config,
-        spec=OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS),
+        spec=OutputSpec(
+            STAGE,
+            settings.output_uri,
+            decisive,
+            inputs,
+            owns=OWNS,
+            keeps=(kept_tables.FOLDER,),
+        ),
         scored=record,
         settings=settings,
     )
@@ -80,7 +89,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     config = plan.config
     scored = plan.scored
-    kept = kept_tables.KeptTables(plan.spec.uri, output.status.record)
+    kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
     trends = table.measure(plan.settings, scored, config.score.output_uri, kept)
     output.begin()
     if trends.method == UNCORRECTED:

@@ -1,7 +1,10 @@
 """Shares of a corpus that grows: what is not new is not read, and the result is the same."""
 
+import itertools
 import json
+import os
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -9,6 +12,7 @@ import pyarrow as pa
 import pytest
 from corpora import AIRLINES, CLASSES, draw, load, score
 from stages import run_stage
+from stopped_process import Job
 
 from sentiflow.data import label_files, manifest
 from sentiflow.shares import next_draw, part_sums, rows, sample_log, trends
@@ -19,6 +23,13 @@ WEEK_ROWS = 3 * PART_ROWS
 NUM_WEEKS = 6
 BY = ["airline", "created:day"]
 CORPUS = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
+TRENDS = """
+import sys
+import pathlib
+from test_kept_sums import BY, run
+run(pathlib.Path(sys.argv[1]), by=BY, labels=sys.argv[2:])
+"""
+"""A process that measures the shares of a folder."""
 
 
 @pytest.fixture(scope="module")
@@ -197,3 +208,70 @@ def test_many_parts_are_few_files(tmp_path, corpus):
     assert num_parts == 108
     assert len(names) == 1 + 5 + 4  # 64, 5 times 8, and 4 parts
     assert part_sums._cover(108)[0].level == 2
+
+
+def list_parts(first, last):
+    """Name the parts of some weeks."""
+    return [f"predictions/part-{number:05d}.parquet" for number in range(3 * first, 3 * last + 3)]
+
+
+def kill(folder, after, labels):
+    """Kill a process of trends before a step in its output; say whether it came so far."""
+    path = os.pathsep.join(sys.path)
+    program = ("-c", TRENDS, str(folder), *labels)
+    job = Job(folder / "trends", after, *program, env=os.environ | {"PYTHONPATH": path})
+    has_stopped = job.wait()
+    job.process.kill()
+    _, errors = job.process.communicate()
+    job.make_old()
+    assert has_stopped or job.process.returncode == 0, errors
+    return has_stopped
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("stride", [4, pytest.param(1, marks=pytest.mark.soak)])
+def test_a_kill_at_any_step_loses_no_sums_and_leaves_no_old_ones(
+    tmp_path, corpus, parts_read, stride
+):
+    """A week arrives and the process is killed; then the next week arrives, and it is again."""
+    _, truth = corpus
+    labels = [write_labels(tmp_path, "labels", np.arange(0, WEEK_ROWS, 9), truth)]
+    options = {"by": BY, "labels": labels}
+    first_week = tmp_path / "first week"
+    grow(tmp_path, corpus, 0)
+    run(tmp_path, **options)
+    (tmp_path / "trends").rename(first_week)
+    expected = {}
+    for week in (1, 2):
+        grow(tmp_path, corpus, week)
+        expected[week] = run(tmp_path, **options)[1]
+        shutil.rmtree(tmp_path / "trends")
+    is_without_manifest = []
+    for after in itertools.count(0, stride):
+        shutil.rmtree(tmp_path / "trends", ignore_errors=True)
+        shutil.copytree(first_week, tmp_path / "trends")
+        grow(tmp_path, corpus, 1)
+        was_killed = kill(tmp_path, after, labels)
+        is_without_manifest.append(not (tmp_path / "trends/manifest.json").exists())
+        killed_once = tmp_path / "killed once"
+        shutil.copytree(tmp_path / "trends", killed_once)
+        parts_read.clear()
+        assert run(tmp_path, **options)[1] == expected[1]
+        assert set(parts_read) <= set(list_parts(1, 1))
+        shutil.rmtree(tmp_path / "trends")
+        killed_once.rename(tmp_path / "trends")
+        grow(tmp_path, corpus, 2)
+        kill(tmp_path, after, labels)
+        parts_read.clear()
+        record, found = run(tmp_path, **options)
+        assert found == expected[2]
+        assert set(parts_read) <= set(list_parts(1, 2))
+        listed = {item["path"] for item in record["files"]} | {"manifest.json"}
+        folder = tmp_path / "trends"
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        there = {str(path.relative_to(folder)) for path in files}
+        assert {path for path in there if not path.startswith("_lease/")} == listed
+        if not was_killed:
+            break
+    assert any(is_without_manifest)
