@@ -13,6 +13,8 @@ from sentiflow.shares import draws
 
 SECOND = "label_2"
 """The column of a second annotator's labels."""
+_COLUMNS = ("row_id", "sample", "label", SECOND)
+"""Columns that are read."""
 NO_LABEL = -1
 
 
@@ -33,43 +35,28 @@ class WrittenLabels(NamedTuple):
 def read(uris: Sequence[str], scored: Manifest) -> WrittenLabels:
     """Read the rows of files, with labels as the scored corpus has them.
 
+    A row that only the second annotator has labelled takes this label. Where both have, the label
+    of the first counts.
+
+    Args:
+        uris: The files.
+        scored: Manifest of the scored directory. A label is one of the values that its input files
+            have, or the name of a class.
+
     Raises:
         UserError: A file cannot be read or lacks a column, a label is no class, or ``row_id`` of a
             labelled row is not a number.
     """
     classes = manifest.find_classes(scored)
     values = lineage.label_values(scored)
-    parts = [_read_file(uri, classes, values) for uri in uris]
-    histories: dict[str, str] = {}
-    for part in parts:
-        for written, place in part.histories.items():
-            histories.setdefault(written, place)
-    return WrittenLabels(
-        labelled=pd.concat([part.labelled for part in parts], ignore_index=True),
-        row_ids=np.concatenate([part.row_ids for part in parts]),
-        num_missing=sum(part.num_missing for part in parts),
-        histories=histories,
-    )
-
-
-def _read_file(uri: str, classes: Sequence[str], values: Mapping[str, int]) -> WrittenLabels:
-    """Read the rows of a file.
-
-    A row that only the second annotator has labelled takes this label. Where both have, the label
-    of the first counts.
-
-    Args:
-        uri: The file.
-        classes: The classes of the corpus.
-        values: Labels as the input files write them, each with the position of its class. A label
-            may be such a value or the name of a class.
-    """
     hint = "sentiflow trends CONFIG --sample 300 --output FILE.csv draws rows to label"
-    table = label_files.read(uri, setting="trends.labels", needs=("row_id", "label"), hint=hint)
-    table = table.assign(sample=table.get("sample", ""), label_2=table.get(SECOND, ""))
+    needs = ("row_id", "label")
+    table = label_files.read_columns(
+        uris, _COLUMNS, setting="trends.labels", needs=needs, hint=hint
+    )
     table = table[(table[["row_id", "label", SECOND]] != "").any(axis=1)]
     first_of_samples = table.drop_duplicates("sample")
-    filled = table[(table[["label", SECOND]] != "").any(axis=1)]
+    filled = table[(table[["label", SECOND]] != "").any(axis=1)].reset_index(drop=True)
     second = _read_column(filled, classes, values, column=SECOND)
     first = _read_column(filled, classes, values, column="label")
     labelled = filled[["sample", "place"]].assign(

@@ -192,6 +192,27 @@ def test_spreadsheets_are_read_with_their_delimiters(corpus, tmp_path):
         assert no_sample.endswith("as if each text had had the same chance to be labelled")
 
 
+def test_files_of_other_columns_are_read_together(corpus, tmp_path):
+    """A column that one file lacks does not change the numbers of another one."""
+    config = load(corpus[0], labels=[str(tmp_path / "one.parquet"), str(tmp_path / "two.csv")])
+    numbers = pa.table({"row_id": [3, 7], "label": [1, 0], "label_2": [1, 1]})
+    parquet.write(str(tmp_path / "one.parquet"), numbers)
+    write(tmp_path, "text,label,row_id\nx,0,9\ny,,\nz,,11\n", "two.csv")
+    scored = manifest.read(config.score.output_uri)
+    scored["settings"]["format"] = {
+        "kind": "csv",
+        "columns": {"text": "text", "label": "label"},
+        "labels": {"positive": ["1"], "negative": ["0"]},
+    }
+    found = labels.read(config.trends, scored, config.score.output_uri)
+    assert found.table["label"].to_dict() == {3: 1, 7: 0, 9: 0}
+    assert found.agreement.rows == 2
+    assert found.notes[0] == "1 rows of trends.labels have no label yet"
+    write(tmp_path, "row_id,label\n9,0\n10,2\n", "two.csv")
+    with pytest.raises(UserError, match=r"two\.csv: line 3: label '2' is none of"):
+        labels.read(config.trends, scored, config.score.output_uri)
+
+
 def test_labels_are_written_as_in_the_corpus_or_as_classes(corpus, tmp_path):
     config = load(
         corpus[0], labels=write(tmp_path, "row_id,label\n3,gut\n7,positive\n9,SCHLECHT\n")
