@@ -29,31 +29,35 @@ _GROUP = "group-"
 NEVER_CUT = np.inf
 """The odds of a cell whose rows are all in its sketch."""
 _MAX_ROW = int(np.iinfo(np.int64).max)
-_OF_CELLS = ("num_rows", "first_row", "last_row", "cut")
-"""Columns of cells, besides their groups."""
-_TYPES = {
-    "part": pa.string(),
-    "first_labelled": pa.int64(),
-    "last_labelled": pa.int64(),
-    "drawn": pa.string(),
-    "row_id": pa.list_(pa.int64()),
-    "cell": pa.list_(pa.int32()),
-    "num_rows": pa.list_(pa.int64()),
-    "first_row": pa.list_(pa.int64()),
-    "last_row": pa.list_(pa.int64()),
-    "cut": pa.list_(pa.float64()),
+_OF_CELLS = {
+    "num_rows": pa.int64(),
+    "first_row": pa.int64(),
+    "last_row": pa.int64(),
+    "cut": pa.float64(),
 }
-"""Types of the columns of a kept table; groups are lists of hashes."""
+"""Columns of cells in a kept table, besides their groups: a list for each part."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """M cells of unlabelled rows: rows of a group that came between the same two draws."""
+
+    groups: dict[str, np.ndarray]
+    """Hashes of the group of each cell, by key."""
+    num_rows: np.ndarray
+    first_row: np.ndarray
+    """The lowest row number of each cell."""
+    last_row: np.ndarray
+    """The highest row number of each cell."""
+    cut: np.ndarray
+    """The lowest odds of a row of each cell that is not in the sketch; ``NEVER_CUT`` if all are."""
 
 
 @dataclass(frozen=True)
 class Sketch:
     """The unlabelled rows of a part."""
 
-    cells: pd.DataFrame
-    """Rows of a group that came between the same two draws: hashes of the group by each column,
-    ``num_rows``, ``first_row`` and ``last_row`` (row numbers), and ``cut``: the lowest odds of a
-    row of the cell that is not in this sketch."""
+    cells: Cells
     row_id: np.ndarray
     """N rows: in each cell those with the lowest odds."""
     cell: np.ndarray
@@ -98,6 +102,10 @@ class SketchReader:
         self.depth = depth
         """Rows of a new sketch."""
         self._kept = kept
+        self._tables: dict[tuple[str, ...], str] = {}
+        """Names of kept tables, by the names of their parts."""
+        self._made: set[str] = set()
+        """Names of parts whose sketch was made anew."""
         self._names = []
         for part in reader.parts:
             content = [_VERSION, reader.rule, self.by, part["path"], part["bytes"]]
@@ -112,6 +120,7 @@ class SketchReader:
                 sketch = found.get(name)
                 if sketch is None:
                     sketch = self._read_part(part)
+                    self._made.add(name)
                     progress.advance(part["rows"] or 0)
                 self.sketches.append(sketch)
 
@@ -119,18 +128,21 @@ class SketchReader:
         return zip(self.reader.parts, self._names, strict=True)
 
     def keep(self) -> None:
-        """Keep the sketches for the next result."""
+        """Keep the sketches for the next result; a table whose sketches are the same stays."""
         for start in range(0, len(self._names), _PARTS_PER_TABLE):
-            tables = []
             stop = start + _PARTS_PER_TABLE
-            chosen = zip(self._names[start:stop], self.sketches[start:stop], strict=True)
-            for name, sketch in chosen:
-                tables.append(_to_table(name, sketch, self.by))
-            self._kept.keep_as("draws", pa.concat_tables(tables))
+            names = self._names[start:stop]
+            earlier = self._tables.get(tuple(names))
+            if earlier and self._made.isdisjoint(names):
+                self._kept.keep_again(earlier)
+            else:
+                table = _to_table(names, self.sketches[start:stop], self.by)
+                self._kept.keep_as("draws", table)
 
     def replace(self, number: int) -> None:
         """Read a part again, whose sketch had too few rows."""
         self.sketches[number] = self._read_part(self.reader.parts[number])
+        self._made.add(self._names[number])
 
     def _find_kept(self) -> dict[str, Sketch]:
         """Find the kept sketches that hold, by name."""
@@ -138,18 +150,21 @@ class SketchReader:
         found = {}
         for table_name in self._kept.names("draws"):
             table = self._kept.find(table_name)
-            for line in table.to_batches(max_chunksize=1) if table is not None else ():
-                name = line["part"][0].as_py()
-                if name in current:
-                    sketch = _from_line(line, self.by)
-                    if self._holds(sketch):
-                        found[name] = sketch
+            if table is None:
+                continue
+            names = table["part"].to_pylist()
+            self._tables[tuple(names)] = table_name
+            if current.isdisjoint(names):
+                continue  # of other keys
+            for name, sketch in zip(names, _from_table(table, self.by), strict=True):
+                if name in current and self._holds(sketch):
+                    found[name] = sketch
         return found
 
     def _holds(self, sketch: Sketch) -> bool:
         """Say whether no draw came amid the rows of a cell, and the same rows had no label."""
-        first = np.searchsorted(self._ends, sketch.cells["first_row"], side="right")
-        last = np.searchsorted(self._ends, sketch.cells["last_row"], side="right")
+        first = np.searchsorted(self._ends, sketch.cells.first_row, side="right")
+        last = np.searchsorted(self._ends, sketch.cells.last_row, side="right")
         return bool((first == last).all()) and sketch.drawn == self._name_drawn(sketch.labelled)
 
     def _name_drawn(self, labelled: tuple[int, int]) -> str:
@@ -163,13 +178,13 @@ class SketchReader:
         """Say of each row of a batch whether it had no label before the draws, bool."""
         return (batch.label < 0) | np.isin(batch.row_id, self._drawn_before)
 
-    def hash_groups(self, batch: PredictionBatch) -> pd.DataFrame:
+    def hash_groups(self, batch: PredictionBatch) -> dict[str, np.ndarray]:
         """Hash the group of each row of a batch by each key."""
         hashes = {}
         for name in self.by:
             keys = batch.keys[name]
             hashes[name] = pd.util.hash_pandas_object(keys, index=False).to_numpy()
-        return pd.DataFrame(hashes)
+        return hashes
 
     def _read_part(self, part: FileEntry) -> Sketch:
         """Make the sketch of a part."""
@@ -180,27 +195,33 @@ class SketchReader:
             of_labelled = batch.row_id[batch.label >= 0]
             first_labelled = min(first_labelled, int(of_labelled.min(initial=_MAX_ROW)))
             last_labelled = max(last_labelled, int(of_labelled.max(initial=-1)))
-            groups = self.hash_groups(batch).assign(row_id=batch.row_id)
+            groups = pd.DataFrame(self.hash_groups(batch)).assign(row_id=batch.row_id)
             parts.append(groups[self.find_unlabelled(batch)])
         table = pd.concat(parts, ignore_index=True)
         first_draw = np.searchsorted(self._ends, table["row_id"], side="right")
         grouped = table.assign(first_draw=first_draw).groupby([*self.by, "first_draw"])
         cell = grouped.ngroup().to_numpy()
         of_cells = grouped["row_id"].agg(["size", "min", "max"]).reset_index()
-        names = {"size": "num_rows", "min": "first_row", "max": "last_row"}
-        cells = of_cells.rename(columns=names).drop(columns="first_draw")
+        num_rows = of_cells["size"].to_numpy(np.int64)
         row_id = table["row_id"].to_numpy(np.int64)
         odds = sampling.find_odds(row_id)
         is_kept = np.ones(len(row_id), bool)
         if len(row_id) > self.depth:
             # Rows of small groups have higher chances, see sampling.raise_chances.
-            order = odds * np.sqrt(cells["num_rows"].to_numpy()[cell])
+            order = odds * np.sqrt(num_rows[cell])
             is_kept[np.argpartition(order, self.depth)[self.depth :]] = False
-        cut = np.full(len(cells), NEVER_CUT)
+        cut = np.full(len(num_rows), NEVER_CUT)
         np.minimum.at(cut, cell[~is_kept], odds[~is_kept])
+        cells = Cells(
+            groups={key: of_cells[key].to_numpy(np.uint64) for key in self.by},
+            num_rows=num_rows,
+            first_row=of_cells["min"].to_numpy(np.int64),
+            last_row=of_cells["max"].to_numpy(np.int64),
+            cut=cut,
+        )
         labelled = (first_labelled, last_labelled)
         return Sketch(
-            cells=cells.assign(cut=cut),
+            cells=cells,
             row_id=row_id[is_kept],
             cell=cell[is_kept],
             labelled=labelled,
@@ -208,37 +229,55 @@ class SketchReader:
         )
 
 
-def _to_table(name: str, sketch: Sketch, by: Sequence[str]) -> pa.Table:
-    """Convert the sketch of a part to a table of one row, with a list for each column of cells."""
+def _to_table(names: Sequence[str], sketches: Sequence[Sketch], by: Sequence[str]) -> pa.Table:
+    """Convert the sketches of parts to a table: a row for each, with a list for each column."""
     columns: dict[str, Any] = {
-        "part": [name],
-        "first_labelled": [sketch.labelled[0]],
-        "last_labelled": [sketch.labelled[1]],
-        "drawn": [sketch.drawn],
-        "row_id": [sketch.row_id],
-        "cell": [sketch.cell.astype(np.int32)],
+        "part": pa.array(names, pa.string()),
+        "first_labelled": pa.array([sketch.labelled[0] for sketch in sketches], pa.int64()),
+        "last_labelled": pa.array([sketch.labelled[1] for sketch in sketches], pa.int64()),
+        "drawn": pa.array([sketch.drawn for sketch in sketches], pa.string()),
+        "row_id": _to_lists([sketch.row_id for sketch in sketches], pa.int64()),
+        "cell": _to_lists([sketch.cell for sketch in sketches], pa.int32()),
     }
     for number, key in enumerate(by):
-        columns[f"{_GROUP}{number}"] = [sketch.cells[key].to_numpy(np.uint64)]
-    for column in _OF_CELLS:
-        columns[column] = [sketch.cells[column].to_numpy()]
-    schema = pa.schema([(column, _TYPES.get(column, pa.list_(pa.uint64()))) for column in columns])
-    return pa.table(columns, schema=schema)
+        hashes = [sketch.cells.groups[key] for sketch in sketches]
+        columns[f"{_GROUP}{number}"] = _to_lists(hashes, pa.uint64())
+    for column, kind in _OF_CELLS.items():
+        values = [getattr(sketch.cells, column) for sketch in sketches]
+        columns[column] = _to_lists(values, kind)
+    return pa.table(columns)
 
 
-def _from_line(line: pa.RecordBatch, by: Sequence[str]) -> Sketch:
-    """Convert a table of :func:`_to_table` to a sketch."""
+def _to_lists(values: Sequence[np.ndarray], kind: pa.DataType) -> pa.ListArray:
+    """Convert arrays to an array of lists."""
+    offsets = np.cumsum([0, *(len(each) for each in values)])
+    joined = np.concatenate(values).astype(kind.to_pandas_dtype(), copy=False)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(joined, kind))
 
-    def read(column: str) -> np.ndarray:
-        return np.asarray(line[column].flatten().to_numpy())
 
-    cells = {key: read(f"{_GROUP}{number}") for number, key in enumerate(by)}
-    for column in _OF_CELLS:
-        cells[column] = read(column)
-    return Sketch(
-        cells=pd.DataFrame(cells),
-        row_id=read("row_id"),
-        cell=read("cell").astype(np.int64),
-        labelled=(line["first_labelled"][0].as_py(), line["last_labelled"][0].as_py()),
-        drawn=line["drawn"][0].as_py(),
-    )
+def _from_table(table: pa.Table, by: Sequence[str]) -> Iterator[Sketch]:
+    """Convert a table of :func:`_to_table` to the sketches of its parts."""
+    rows = table.combine_chunks()
+    hashes = {key: _from_lists(rows[f"{_GROUP}{number}"]) for number, key in enumerate(by)}
+    of_cells = {column: _from_lists(rows[column]) for column in _OF_CELLS}
+    row_id = _from_lists(rows["row_id"])
+    cell = _from_lists(rows["cell"])
+    first_labelled = rows["first_labelled"].to_pylist()
+    last_labelled = rows["last_labelled"].to_pylist()
+    drawn = rows["drawn"].to_pylist()
+    for number in range(len(rows)):
+        groups = {key: values[number] for key, values in hashes.items()}
+        columns = {column: values[number] for column, values in of_cells.items()}
+        yield Sketch(
+            cells=Cells(groups=groups, **columns),
+            row_id=row_id[number],
+            cell=cell[number].astype(np.int64),
+            labelled=(first_labelled[number], last_labelled[number]),
+            drawn=drawn[number],
+        )
+
+
+def _from_lists(lists: pa.ChunkedArray) -> list[np.ndarray]:
+    """Convert a column of lists, without nulls and in one chunk, to arrays."""
+    chunk = lists.chunk(0)
+    return np.split(chunk.values.to_numpy(), chunk.offsets.to_numpy()[1:-1])

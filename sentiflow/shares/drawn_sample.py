@@ -138,7 +138,12 @@ def describe_uncovered(
             "error on earlier rows; draw again (--sample), which takes rows of them, too"
         )
     num_reached = np.bincount(sample.draw, minlength=len(history))
-    is_covered = (drawn.cell_chances[:, num_reached > 0] > _NEVER).any(axis=1)
+    is_covered = np.zeros(len(drawn.cell_rows), bool)
+    before = np.zeros(len(drawn.cell_rows))
+    for chances, number in zip(drawn.chances_so_far, num_reached, strict=True):
+        if number > 0:
+            is_covered |= chances - before > _NEVER
+        before = chances
     num_uncovered = int(drawn.cell_rows[~is_covered].sum())
     if num_uncovered:
         unlabelled = [history[number] for number in np.flatnonzero(num_reached == 0)]

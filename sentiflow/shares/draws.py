@@ -6,6 +6,7 @@ draws together are one sample, in which each row has a known chance.
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data.arrays import find_sorted
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
-from sentiflow.shares import draw_sketches, rows
+from sentiflow.shares import draw_candidates, draw_sketches, rows
+from sentiflow.shares.draw_candidates import Candidates, Cells, Rows
 from sentiflow.shares.kept_tables import KeptTables
 
 _ITEM = re.compile(
@@ -32,8 +33,8 @@ _ALL_ROWS = np.iinfo(np.int64).max
 """Number of rows of the corpus if a draw does not tell it."""
 _MIN_DEPTH = 256
 """Minimum rows of the sketch of a part."""
-_MAX_PARTS = 16
-"""Number of batches whose counts are held before they are merged."""
+_MAX_CELLS = 1 << 20
+"""Number of cells whose counts are held before they are merged."""
 _KEY_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd factor by which hashes are combined to the key of a cell."""
 
@@ -127,33 +128,31 @@ class Drawn:
     """Unlabelled rows that came after the last draw."""
     cell_rows: np.ndarray
     """Number of rows in each of M cells; rows of a cell have equal chances."""
-    cell_chances: np.ndarray
-    """``(M, K)``, the chance of a row of each cell to be in each draw."""
-
-
-class _Cells(NamedTuple):
-    """M cells of unlabelled rows: rows of a group that came between the same two draws."""
-
-    key: np.ndarray
-    """M keys, sorted."""
     chances_so_far: np.ndarray
-    """``(M, K)``, the chance of a row to be in each draw or in an earlier one."""
-    num_rows: np.ndarray
-    """Number of rows in each cell, M."""
-    num_new: int
-    """Rows after the last draw, which are in no cell."""
+    """``(K, M)``, the chance of a row of each cell to be in each draw or in an earlier one."""
 
 
-class _Rows(NamedTuple):
-    """Unlabelled rows that may be drawn."""
+class _Counts(NamedTuple):
+    """Unlabelled rows of M cells: rows of a group that came between the same two draws."""
 
-    row_id: np.ndarray
-    odds: np.ndarray
-    """See :func:`sampling.find_odds`."""
-    first_draw: np.ndarray
-    """The first draw for which each row was there; the number of draws if it came later."""
     key: np.ndarray
-    """The key of the cell of each row."""
+    """M keys."""
+    first_draw: np.ndarray
+    """The first draw for which the rows of each cell were there."""
+    groups: dict[str, np.ndarray]
+    """Hashes of the group of each cell, by key."""
+    num_rows: np.ndarray
+    """Number of rows in each cell."""
+
+    def take(self, is_taken: np.ndarray) -> "_Counts":
+        """Return some of the cells, M bools."""
+        groups = {name: hashes[is_taken] for name, hashes in self.groups.items()}
+        return _Counts(
+            key=self.key[is_taken],
+            first_draw=self.first_draw[is_taken],
+            groups=groups,
+            num_rows=self.num_rows[is_taken],
+        )
 
 
 def replay(
@@ -191,14 +190,13 @@ def replay(
     cell = table.pop("cell").to_numpy()
     if settings.by or with_text:
         table = _add_columns(table, settings, scored, uri, len(history) - 1, with_text=with_text)
-    cell_chances = np.diff(cells.chances_so_far, axis=1, prepend=0)
     return Drawn(
         rows=table,
-        chances=cell_chances[cell],
+        chances=np.ascontiguousarray(np.diff(cells.chances_so_far[:, cell], axis=0, prepend=0).T),
         ends=replayed.ends,
         num_new=cells.num_new,
         cell_rows=cells.num_rows,
-        cell_chances=cell_chances,
+        chances_so_far=cells.chances_so_far,
     )
 
 
@@ -268,39 +266,41 @@ class _Replay:
         )
         self._reader.read()
 
-    def count_cells(self) -> _Cells:
+    def count_cells(self) -> Cells:
         """Add up the rows of each cell, and replay the chances of the draws.
 
         Raises:
             UserError: Every row has a label.
         """
-        parts: list[pd.DataFrame] = []
+        parts: list[_Counts] = []
+        num_cells = 0
         for sketch in self._reader.sketches:
             cells = sketch.cells
-            first_draw = self._find_first_draw(cells["first_row"].to_numpy())
-            key = _combine(first_draw, cells, self._reader.by)
-            columns = cells.drop(columns=["first_row", "last_row", "cut"])
-            parts.append(columns.assign(first_draw=first_draw, key=key))
-            if len(parts) == _MAX_PARTS:
-                parts = [_merge_cells(parts)]
-        counts = _merge_cells(parts) if parts else pd.DataFrame()
-        if not len(counts):
+            first_draw = self._find_first_draw(cells.first_row)
+            key = _combine(first_draw, cells.groups, self._reader.by)
+            parts.append(_Counts(key, first_draw, cells.groups, cells.num_rows))
+            num_cells += len(key)
+            if num_cells > _MAX_CELLS:
+                parts = [_merge_counts(parts)]
+                num_cells = 0
+        counts = _merge_counts(parts) if parts else None
+        if counts is None or not len(counts.key):
             raise UserError(
                 "every row of the predictions has a label",
                 hint="run without --sample, which counts the labels",
             )
-        is_new = counts["first_draw"] == len(self.history)
-        num_new = int(counts.loc[is_new, "num_rows"].sum())
-        counts = counts[~is_new]
-        if not len(counts):
+        is_new = counts.first_draw == len(self.history)
+        num_new = int(counts.num_rows[is_new].sum())
+        counts = counts.take(~is_new)
+        if not len(counts.key):
             raise UserError(
                 f"no row of the sample of {write_history(self.history)} is in these predictions",
                 hint="the file belongs to another corpus",
             )
-        return _Cells(
-            key=counts["key"].to_numpy(),
+        return Cells(
+            key=counts.key,
             chances_so_far=self._replay_chances(counts),
-            num_rows=counts["num_rows"].to_numpy(),
+            num_rows=counts.num_rows,
             num_new=num_new,
         )
 
@@ -308,167 +308,138 @@ class _Replay:
         """Find the first draw for which rows were there."""
         return np.searchsorted(self.ends, row_id, side="right")
 
-    def _replay_chances(self, counts: pd.DataFrame) -> np.ndarray:
-        """Raise the chances of M cells from draw to draw; return ``_Cells.chances_so_far``."""
-        chances = np.zeros((len(counts), len(self.history)))
-        before = np.zeros(len(counts))
+    def _replay_chances(self, counts: _Counts) -> np.ndarray:
+        """Raise the chances of M cells from draw to draw; return ``Cells.chances_so_far``."""
+        groups = {}
+        for name, hashes in counts.groups.items():
+            groups[name] = np.unique(hashes, return_inverse=True)[1]
+        chances = np.zeros((len(self.history), len(counts.key)))
+        before = np.zeros(len(counts.key))
         for number, draw in enumerate(self.history):
-            was_there = (counts["first_draw"] <= number).to_numpy()
-            if was_there.any():
-                present = counts[was_there]
-                num_rows = present["num_rows"]
-                group_rows = num_rows.groupby(present[self.by[number]]).transform("sum")
-                after = sampling.raise_chances(
-                    num_rows.to_numpy(float),
-                    group_rows.to_numpy(float),
-                    before[was_there],
+            present = np.flatnonzero(counts.first_draw <= number)
+            if len(present):
+                num_rows = counts.num_rows[present].astype(float)
+                group = groups[self.by[number]][present]
+                before[present] = sampling.raise_chances(
+                    num_rows,
+                    np.bincount(group, num_rows)[group],
+                    before[present],
                     draw.size,
                 )
-                before[was_there] = after
-            chances[:, number] = before
+            chances[number] = before
         return chances
 
-    def choose(self, cells: _Cells) -> pd.DataFrame:
+    def choose(self, cells: Cells) -> pd.DataFrame:
         """Choose the rows of all draws; read the parts whose sketch has too few rows.
 
         Returns:
             ``row_id``, ``draw``, and ``cell``, the place of the cell of each row.
         """
-        candidates = _Candidates(self.history, cells)
-        candidates.add(self._join_sketches())
-        for number in self._find_short(candidates):
+        sizes = [draw.size for draw in self.history]
+        candidates = Candidates(sizes, cells)
+        candidates.add(self._join_sketches(cells))
+        for number in self._find_short(candidates, cells):
             sketch = self._reader.sketches[number]
             for batch in self._reader.reader.read_part(self._reader.reader.parts[number]):
                 is_left = self._reader.find_unlabelled(batch)
                 is_left &= ~np.isin(batch.row_id, sketch.row_id)
                 first_draw = self._find_first_draw(batch.row_id)
-                key = _combine(first_draw, self._reader.hash_groups(batch), self._reader.by)
-                left = _Rows(
-                    row_id=batch.row_id[is_left],
-                    odds=sampling.find_odds(batch.row_id[is_left]),
-                    first_draw=first_draw[is_left],
-                    key=key[is_left],
+                groups = self._reader.hash_groups(batch)
+                key = _combine(first_draw, groups, self._reader.by)
+                row_id = batch.row_id[is_left]
+                odds = sampling.find_odds(row_id)
+                candidates.add(
+                    draw_candidates.place(cells, row_id, odds, first_draw[is_left], key[is_left])
                 )
-                candidates.add(left)
             if len(sketch.row_id) < self._reader.depth:  # another run made it, for fewer rows
                 self._reader.replace(number)
         self._reader.keep()
         return candidates.choose()
 
-    def _join_sketches(self) -> _Rows:
+    def _join_sketches(self, cells: Cells) -> Rows:
         """Join the rows of all sketches."""
         keys = []
         row_ids = []
         for sketch in self._reader.sketches:
-            first_draw = self._find_first_draw(sketch.cells["first_row"].to_numpy())
-            keys.append(_combine(first_draw, sketch.cells, self._reader.by)[sketch.cell])
+            first_draw = self._find_first_draw(sketch.cells.first_row)
+            key = _combine(first_draw, sketch.cells.groups, self._reader.by)
+            keys.append(key[sketch.cell])
             row_ids.append(sketch.row_id)
         row_id = np.concatenate(row_ids)
-        return _Rows(
-            row_id=row_id,
-            odds=sampling.find_odds(row_id),
-            first_draw=self._find_first_draw(row_id),
-            key=np.concatenate(keys),
-        )
+        odds = sampling.find_odds(row_id)
+        first_draw = self._find_first_draw(row_id)
+        return draw_candidates.place(cells, row_id, odds, first_draw, np.concatenate(keys))
 
-    def _find_short(self, candidates: "_Candidates") -> list[int]:
+    def _find_short(self, candidates: Candidates, cells: Cells) -> list[int]:
         """Find the parts of which a draw may take a row that is not in their sketch."""
-        parts = []
-        tables = []
+        found = []
+        lacking: list[_Lacking] = []
+        num_cells = 0
+        last = len(self._reader.sketches) - 1
         for number, sketch in enumerate(self._reader.sketches):
-            is_cut = sketch.cells["cut"] < draw_sketches.NEVER_CUT
-            tables.append(sketch.cells[is_cut])
-            parts.append(np.full(len(tables[-1]), number))
-        cells = pd.concat(tables, ignore_index=True)
-        first_row = cells["first_row"].to_numpy()
+            lacking.append(self._find_lacking(number, sketch))
+            num_cells += len(lacking[-1].cut)
+            if num_cells > _MAX_CELLS or number == last:
+                part = np.concatenate([each.part for each in lacking])
+                placed = draw_candidates.place(
+                    cells,
+                    row_id=np.concatenate([each.first_row for each in lacking]),
+                    odds=np.concatenate([each.cut for each in lacking]),
+                    first_draw=np.concatenate([each.first_draw for each in lacking]),
+                    key=np.concatenate([each.key for each in lacking]),
+                )
+                found += np.unique(part[candidates.find_takable(placed)]).tolist()
+                lacking = []
+                num_cells = 0
+        return found
+
+    def _find_lacking(self, number: int, sketch: draw_sketches.Sketch) -> "_Lacking":
+        """Find the cells of a part that have rows which are not in its sketch."""
+        is_cut = sketch.cells.cut < draw_sketches.NEVER_CUT
+        first_row = sketch.cells.first_row[is_cut]
         first_draw = self._find_first_draw(first_row)
-        lacking = _Rows(
-            row_id=first_row,
-            odds=cells["cut"].to_numpy(),
+        groups = {name: hashes[is_cut] for name, hashes in sketch.cells.groups.items()}
+        return _Lacking(
+            part=np.full(len(first_row), number),
+            first_row=first_row,
             first_draw=first_draw,
-            key=_combine(first_draw, cells, self._reader.by),
+            key=_combine(first_draw, groups, self._reader.by),
+            cut=sketch.cells.cut[is_cut],
         )
-        may_take = candidates.find_takable(lacking)
-        return [int(number) for number in np.unique(np.concatenate(parts)[may_take])]
 
 
-def _combine(first_draw: np.ndarray, groups: pd.DataFrame, by: list[str]) -> np.ndarray:
+class _Lacking(NamedTuple):
+    """Cells of parts that have rows which are not in the sketch of the part."""
+
+    part: np.ndarray
+    """The number of the part of each cell."""
+    first_row: np.ndarray
+    first_draw: np.ndarray
+    """The first draw for which the rows of each cell were there."""
+    key: np.ndarray
+    """The key of each cell."""
+    cut: np.ndarray
+    """The lowest odds of a row of each cell that is not in the sketch."""
+
+
+def _combine(
+    first_draw: np.ndarray, groups: Mapping[str, np.ndarray], by: Sequence[str]
+) -> np.ndarray:
     """Combine the groups and the first draw of rows or cells to the key of the cell."""
     key = first_draw.astype(np.uint64)
     for name in by:
-        key = (key ^ groups[name].to_numpy()) * _KEY_FACTOR
+        key = (key ^ groups[name]) * _KEY_FACTOR
     return key
 
 
-def _merge_cells(parts: list[pd.DataFrame]) -> pd.DataFrame:
+def _merge_counts(parts: Sequence[_Counts]) -> _Counts:
     """Add up the counts of cells; the result is sorted by key."""
-    table = pd.concat(parts)
-    how = dict.fromkeys(table.columns.drop("key"), "first") | {"num_rows": "sum"}
-    return table.groupby("key", as_index=False).agg(how)
-
-
-class _Candidates:
-    """The rows with the smallest ranks of each draw.
-
-    Earlier draws may take some of these rows. So each draw keeps as many candidates as it and all
-    earlier draws together take.
-    """
-
-    def __init__(self, history: History, cells: _Cells) -> None:
-        self._sizes = [draw.size for draw in history]
-        self._limits: list[int] = np.cumsum(self._sizes).tolist()
-        self._cells = cells
-        self._tables: list[pd.DataFrame] = [pd.DataFrame()] * len(history)
-
-    def add(self, new: _Rows) -> None:
-        """Add rows; none may be added twice."""
-        for number, limit in enumerate(self._limits):
-            at, cell, rank = self._rank(new, number)
-            highest = self._find_highest(number)
-            is_near = rank <= highest
-            if len(rank) > limit and not np.isfinite(highest):
-                is_near = rank <= np.partition(rank, limit - 1)[limit - 1]
-            near = np.flatnonzero(is_near)
-            columns = {"row_id": new.row_id[at[near]], "cell": cell[near], "rank": rank[near]}
-            table = pd.concat([self._tables[number], pd.DataFrame(columns)])
-            table = table.sort_values(["rank", "row_id"], ignore_index=True)
-            self._tables[number] = table.head(limit)
-
-    def find_takable(self, new: _Rows) -> np.ndarray:
-        """Say of each of some rows that were not added whether a draw may take it, bool."""
-        is_takable = np.zeros(len(new.row_id), bool)
-        for number in range(len(self._limits)):
-            at, _, rank = self._rank(new, number)
-            is_takable[at[rank <= self._find_highest(number)]] = True
-        return is_takable
-
-    def _rank(self, new: _Rows, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rank the rows that were there for a draw: their places, their cells, and their ranks."""
-        at = np.flatnonzero(new.first_draw <= number)
-        _, cell = find_sorted(self._cells.key, new.key[at])
-        chance = self._cells.chances_so_far[cell, number]
-        return at, cell, sampling.rank_odds(chance, new.odds[at])
-
-    def _find_highest(self, number: int) -> float:
-        """Find the rank up to which a row is a candidate of a draw."""
-        found = self._tables[number]
-        if len(found) < self._limits[number]:
-            return np.inf
-        return float(found["rank"].iloc[-1])
-
-    def choose(self) -> pd.DataFrame:
-        """Choose the rows of each draw that no earlier draw has taken, in random order.
-
-        Returns:
-            ``row_id``, ``draw``, and ``cell``, the place of the cell of each row.
-        """
-        chosen = []
-        taken = np.zeros(0, np.int64)
-        for number, table in enumerate(self._tables):
-            is_free = ~table["row_id"].isin(taken)
-            of_draw = table[is_free].head(self._sizes[number])
-            order = sampling.order_rows(of_draw["row_id"].to_numpy())
-            of_draw = of_draw.iloc[np.argsort(order)]
-            taken = np.concatenate([taken, of_draw["row_id"].to_numpy()])
-            chosen.append(of_draw.assign(draw=number))
-        return pd.concat(chosen, ignore_index=True).drop(columns="rank")
+    every = np.concatenate([part.key for part in parts])
+    key, first, cell = np.unique(every, return_index=True, return_inverse=True)
+    num_rows = np.zeros(len(key), np.int64)
+    np.add.at(num_rows, cell, np.concatenate([part.num_rows for part in parts]))
+    groups = {}
+    for name in parts[0].groups:
+        groups[name] = np.concatenate([part.groups[name] for part in parts])[first]
+    first_draw = np.concatenate([part.first_draw for part in parts])[first]
+    return _Counts(key=key, first_draw=first_draw, groups=groups, num_rows=num_rows)

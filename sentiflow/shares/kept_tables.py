@@ -69,17 +69,30 @@ class KeptTables:
         return parquet.from_bytes(content)
 
     def keep(self, name: str, table: pa.Table) -> None:
-        """Keep a table for the next result."""
+        """Keep a new table for the next result."""
+        self._keep_content(name, parquet.to_bytes(table), table.num_rows)
+
+    def keep_again(self, name: str) -> bool:
+        """Keep a table of the earlier result for the next one; say whether there is one.
+
+        Call :meth:`find` before, which leaves out damaged tables.
+        """
         path = _find_path(name)
-        if path in self._earlier:
-            self._kept[path] = self._earlier[path]
-        else:
-            self._new[path] = _NewTable(parquet.to_bytes(table), table.num_rows)
+        if path not in self._earlier:
+            return False
+        self._kept[path] = self._earlier[path]
+        return True
 
     def keep_as(self, kind: str, table: pa.Table) -> None:
         """Keep a table whose name is a kind and the hash of its content."""
-        digest = hashlib.sha256(parquet.to_bytes(table)).hexdigest()
-        self.keep(f"{kind}-{digest[:16]}", table)
+        content = parquet.to_bytes(table)
+        digest = hashlib.sha256(content).hexdigest()
+        name = f"{kind}-{digest[:16]}"
+        if not self.keep_again(name):
+            self._keep_content(name, content, table.num_rows)
+
+    def _keep_content(self, name: str, content: bytes, num_rows: int) -> None:
+        self._new[_find_path(name)] = _NewTable(content, num_rows)
 
     def write(self, output: Output) -> list[FileEntry]:
         """Write the new tables; list all tables of the next result."""

@@ -177,7 +177,9 @@ class PartSums:
             for block in blocks:
                 found = self._add_up(block)
                 if found is not None:
-                    self._kept.keep(self._name(block), _to_table(found))
+                    name = self._name(block)
+                    if not self._kept.keep_again(name):
+                        self._kept.keep(name, _to_table(found))
                     sums.append(found)
             for number, name in enumerate(self._names):
                 if name not in self._facts:
