@@ -293,6 +293,34 @@ def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return parts.groupby(level=levels, dropna=False).sum()
 
 
+def by_name(sums: pd.DataFrame) -> dict[str, np.ndarray]:
+    """List the sums of G groups by name: ``(G, 1)``, or ``(G, C)`` for C classes.
+
+    The arrays are views. A selection by pandas takes a hundred times as long for each name.
+
+    Args:
+        sums: Result of :func:`add_up` or :func:`merge`.
+
+    Example:
+        >>> columns = pd.MultiIndex.from_tuples([("rows", 0), ("p", 0), ("p", 1)])
+        >>> of = by_name(pd.DataFrame([[2.0, 0.5, 1.5]], columns=columns))
+        >>> of["rows"].tolist(), of["p"].tolist()
+        ([[2.0]], [[0.5, 1.5]])
+    """
+    values = sums.to_numpy()
+    names = sums.columns.get_level_values(0).tolist()
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        places.setdefault(name, []).append(place)
+    of = {}
+    for name, of_name in places.items():
+        start = of_name[0]
+        stop = of_name[-1] + 1
+        assert stop - start == len(of_name), "columns of a name are side by side"
+        of[name] = values[:, start:stop]
+    return of
+
+
 def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
     """Make one observation of the rows of a cluster, such as the texts of an author.
 
@@ -320,9 +348,10 @@ def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
         >>> [float(sums[name, 0].iloc[0]) for name in ("labelled", "clusters", "w", "ww")]
         [3.0, 2.0, 3.0, 5.0]
     """
-    w = sums["w"].to_numpy()
-    y = sums["wy"].to_numpy()
-    p = sums["wp"].to_numpy()
+    of = by_name(sums)
+    w = of["w"]
+    y = of["wy"]
+    p = of["wp"]
     products = {
         "clusters": w > 0,
         "ww": w * w,
@@ -333,8 +362,8 @@ def join_clusters(sums: pd.DataFrame, level: str) -> pd.DataFrame:
         "wwpp": p * p,
     }
     values = {}
-    for name in sums.columns.unique(level=0):
+    for name, of_name in of.items():
         if name not in products:
-            values[name] = sums[name].to_numpy()
+            values[name] = of_name
     keys = sums.index.to_frame(index=False).drop(columns=level)
     return _sum(keys, **values, **products)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sentiflow.metrics import look_boundaries
+from sentiflow.metrics import look_boundaries, sampling
 
 _MIN_ERRORS = 3
 """On each side, the variance is at least the variance with this number of errors of predictions:
@@ -194,7 +194,7 @@ def find_changes(
         (5, 5, 0.2, 0.6)
     """
     order = np.argsort(period, kind="stable")
-    of = {name: sums[name].to_numpy()[order] for name in sums.columns.unique(level=0)}
+    of = {name: values[order] for name, values in sampling.by_name(sums).items()}
     ordered = _Sums(of, period[order], model[order])
     ends, labels = look_boundaries.list_looks(_count_labels(ordered))
     boundaries = look_boundaries.find_boundaries(tuple(labels.tolist()))

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from sentiflow.metrics import sampling
+
 _PSEUDO_ERRORS = 2
 """Errors of predictions, +1 and -1, that are added to the errors of the labelled rows."""
 
@@ -89,7 +91,7 @@ def measure(sums: pd.DataFrame) -> Samples:
 
     ``metrics.sampling`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
     """
-    of = {name: sums[name].to_numpy() for name in sums.columns.unique(level=0)}
+    of = sampling.by_name(sums)
     total = of["population"]
     n = of["clusters"]
     w = of["w"]

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sentiflow.metrics import small_groups
+from sentiflow.metrics import sampling, small_groups
 from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure
 
 CORRECTED = "corrected"
@@ -136,11 +136,12 @@ def estimate(
         >>> [round(float(ends[0, 1]), 4) for ends in (found.share, found.low, found.high)]
         [0.4345, 0.3572, 0.5152]
     """
-    rows = sums["rows"].to_numpy()
-    num_labelled = sums["labelled"].to_numpy()
+    of = sampling.by_name(sums)
+    rows = of["rows"]
+    num_labelled = of["labelled"]
     samples = measure(sums)
     small = small_groups.estimate_small(sums, samples, min_labelled=min_labelled, names=pool)
-    is_counted = num_labelled == sums["population"].to_numpy()
+    is_counted = num_labelled == of["population"]
     is_large = is_counted | (samples.size >= min_labelled)
     alone = _estimate_alone(samples, small.pool)
     of_all = add_counted(sums, alone.where(is_large, small.estimates))
@@ -160,13 +161,13 @@ def estimate(
         bounds[method == UNBOUNDED] = np.nan
     for values in (of_all.share, low, high, compared.share, error):
         values[method == UNCORRECTED] = np.nan
-    num_counted = sums["counted"].to_numpy().sum(axis=1)
+    num_counted = of["counted"].sum(axis=1)
     return Shares(
         rows=rows[:, 0],
         labelled=num_labelled[:, 0] + num_counted,
         measured=np.where(is_counted[:, 0], rows[:, 0], num_labelled[:, 0]),
         method=method,
-        predicted=sums["predicted"].to_numpy() / rows,
+        predicted=of["predicted"] / rows,
         share=of_all.share,
         low=low,
         high=high,
@@ -200,9 +201,10 @@ def _name_methods(
 
 def add_counted(sums: pd.DataFrame, of_population: Estimates) -> Estimates:
     """Estimate the shares among all rows: the population and the rows that are only counted."""
-    rows = sums["rows"].to_numpy()
-    counted = sums["counted"].to_numpy() / rows
-    weight = sums["population"].to_numpy() / rows
+    of = sampling.by_name(sums)
+    rows = of["rows"]
+    counted = of["counted"] / rows
+    weight = of["population"] / rows
 
     def add(share: np.ndarray) -> np.ndarray:
         return np.clip(counted + weight * np.nan_to_num(share), 0, 1)
@@ -245,7 +247,8 @@ def _estimate_compared(
     pool: any t gives a share without bias. Its variance is at least the pool's.
     """
     tuning = small.pool.tuning
-    mean = sums["p"].to_numpy() / sums["population"].to_numpy()
+    of = sampling.by_name(sums)
+    mean = of["p"] / of["population"]
     share = samples.label_mean + tuning * (mean - samples.probability_mean)
     residual = np.fmax(samples.residual(tuning), small.pool.residual(tuning))
     residual = residual + tuning * samples.pseudo_variance

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from sentiflow.metrics import sampling
 from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure, quantile
 
 MIN_GROUPS = 30
@@ -104,6 +105,7 @@ class _Pooled:
     """G groups in K pools: their samples, and sums over the groups of each pool.
 
     Shape: (G groups, C classes, K pools)
+        - of: the sums by name, ``(G, 1)`` or ``(G, C)``.
         - code: ``(G,)``, the number of each group's pool.
         - pools: the samples of K pools; ``pool``, of each group's pool.
         - probability: ``(G, C)``, the mean probability over the population.
@@ -113,13 +115,13 @@ class _Pooled:
     """
 
     def __init__(self, sums: pd.DataFrame, samples: Samples, code: np.ndarray) -> None:
-        self.sums = sums
+        self.of = sampling.by_name(sums)
         self.samples = samples
         self.code = code
         self.pools = measure(sums.groupby(code).sum())
         self.pool = self.pools.take(code)
-        self.population = np.maximum(sums["population"].to_numpy(), 1)
-        self.probability = sums["p"].to_numpy() / self.population
+        self.population = np.maximum(self.of["population"], 1)
+        self.probability = self.of["p"] / self.population
         change = self.probability - samples.probability_mean
         self.own = samples.label_mean + self.pool.tuning * change
         self.labelled = self.add(samples.size > 0)
@@ -220,7 +222,7 @@ def _estimate(groups: _Pooled) -> SmallGroups:
 
 def _is_bounded(groups: _Pooled) -> np.ndarray:
     """Say for each pool whether the variance between its groups can be estimated, ``(K, 1)``."""
-    rows = groups.sums["population"].to_numpy()
+    rows = groups.of["population"]
     inequality = groups.add(rows > 0) * groups.add(rows**2) / groups.add(rows) ** 2
     is_known = (groups.repeated >= MIN_REPEATED) & (inequality <= MAX_INEQUALITY)
     return np.asarray(is_known | (groups.total >= MIN_PER_GROUP * groups.labelled))
@@ -250,7 +252,7 @@ def _correct(groups: _Pooled) -> _Base:
     code = groups.code
     pool = groups.pool
     level = _find_levels(groups)
-    w = groups.sums["w"].to_numpy()
+    w = groups.of["w"]
     level -= (groups.add(w * level) / groups.add(w))[code]
     plain = pool.label_mean + pool.tuning * (groups.probability - pool.probability_mean)
     slope, slope_variance = _fit_slope(groups, level, groups.own - plain)
@@ -274,13 +276,13 @@ def _find_levels(groups: _Pooled) -> np.ndarray:
     part of its variance that is between groups. Both variances by the analysis of variance (S. R.
     Searle, G. Casella and C. E. McCulloch, Variance Components, 1992, chapter 3).
     """
-    rows = groups.sums["population"].to_numpy()
+    rows = groups.of["population"]
     of_pool = groups.add(rows)
     number = groups.add(rows > 0)
     mean = groups.add(rows * groups.probability) / of_pool
     difference = np.where(rows > 0, groups.probability - mean[groups.code], 0)
     between = groups.add(rows * difference**2).sum(axis=1, keepdims=True)
-    squares = groups.sums["pp"].to_numpy() - rows * groups.probability**2
+    squares = groups.of["pp"] - rows * groups.probability**2
     within = groups.add(squares).sum(axis=1, keepdims=True) / np.maximum(of_pool - number, 1)
     mean_rows = of_pool - groups.add(rows**2) / of_pool
     of_groups = np.maximum(between - (number - 1) * within, 0) / mean_rows
@@ -317,7 +319,7 @@ def _fit_slope(
 
 def _take_predicted(groups: _Pooled) -> _Base:
     """Take the share of predicted labels of each group."""
-    share = groups.sums["predicted"].to_numpy() / groups.sums["rows"].to_numpy()
+    share = groups.of["predicted"] / groups.of["rows"]
     squares = groups.add(groups.samples.size * (groups.own - share) ** 2)
     nothing = np.zeros_like(groups.total)
     return _Base(
@@ -371,18 +373,18 @@ def _add_squares_within(groups: _Pooled) -> np.ndarray:
     them smaller weights. If rows counted by these, the first squares would be those of the large
     groups, and the second those of the small ones.
     """
-    sums = groups.sums
+    of = groups.of
     size = groups.samples.size
     tuning = groups.pool.tuning
-    w = sums["w"].to_numpy()
-    ww = sums["ww"].to_numpy()
-    error = (sums["wy"].to_numpy() - tuning * sums["wp"].to_numpy()) / w
+    w = of["w"]
+    ww = of["ww"]
+    error = (of["wy"] - tuning * of["wp"]) / w
     mean = groups.average(error)[groups.code]
     between = groups.add(size * (error - mean) ** 2)
-    products = sums["wwy"].to_numpy() - tuning * sums["wwp"].to_numpy()
-    squares = sums["wwyy"].to_numpy() - 2 * tuning * sums["wwyp"].to_numpy()
-    squares = squares + tuning**2 * sums["wwpp"].to_numpy()
+    products = of["wwy"] - tuning * of["wwp"]
+    squares = of["wwyy"] - 2 * tuning * of["wwyp"]
+    squares = squares + tuning**2 * of["wwpp"]
     around = squares - 2 * mean * products + mean**2 * ww
-    number = groups.add(sums["clusters"].to_numpy())
+    number = groups.add(of["clusters"])
     per_label = number / np.maximum(number - 2, 1)  # the mean and the tuning take two
     return np.asarray(per_label * groups.add(size * around / ww) - between)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from sentiflow.metrics import sampling
 from sentiflow.metrics.share_samples import Estimates
 from sentiflow.metrics.shares import (
     CORRECTED,
@@ -44,8 +45,9 @@ def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Sh
     is_minor = is_minor[:, None]
     is_uncorrected = is_minor & (found.method == UNCORRECTED)[:, None]
     is_bounded = is_uncorrected | (is_minor & (found.method == UNBOUNDED)[:, None])
-    population = np.maximum(sums["population"].to_numpy(), 1)
-    mean = sums["p"].to_numpy() / population
+    of = sampling.by_name(sums)
+    population = np.maximum(of["population"], 1)
+    mean = of["p"] / population
     every = np.ones_like(mean)
     unknown = Estimates(share=mean, low=0 * every, high=every, variance=every)
     of_all = add_counted(sums, unknown)
