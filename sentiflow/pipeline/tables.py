@@ -74,8 +74,10 @@ class Table:
             return ds.dataset(pa.table({}))
         places = [filesystem.locate(join(self.uri, name)) for name in self.files]
         storage, _ = places[0]  # all files are in the same storage
+        _, folder = filesystem.locate(self.uri)
         return ds.dataset(
             [path for _, path in places],
             filesystem=storage,
             partitioning=ds.partitioning(flavor="hive"),
+            partition_base_dir=folder,  # folders above, such as day=1, name no columns
         )
