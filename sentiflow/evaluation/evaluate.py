@@ -314,6 +314,7 @@ def _measure_unseen(
     )
     by_split[split] = described.rows
     slices.check_patterns(described.rows, patterns)
+    pa.default_memory_pool().release_unused()  # what the texts took
     measured = measurements.measure(
         by_split,
         described.sample,

@@ -62,11 +62,15 @@ class AuthorGroups:
     num_numbers: int | None = None
     """If given, the authors are numbered from 0, below this number; some may have no row."""
 
-    @cached_property
+    @property
     def _numbered(self) -> "AuthorGroups":
         """Number the authors from 0, in 4 bytes a row."""
-        if self.num_numbers is not None:
-            return self
+        # Kept, this object would hold itself: only the garbage collector would free its arrays.
+        return self if self.num_numbers is not None else self._renumbered
+
+    @cached_property
+    def _renumbered(self) -> "AuthorGroups":
+        """Number authors that are hashes."""
         known = np.unique(self.author)
         number = np.empty(len(self.author), np.int32)
         for rows in row_ranges(len(number)):

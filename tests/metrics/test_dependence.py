@@ -6,6 +6,9 @@ file alone::
     pytest -m soak -s tests/metrics/test_dependence.py
 """
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 from scipy.stats import norm
@@ -277,3 +280,17 @@ def test_folds_hold_for_all_sizes(num_rows):
             assert differs <= 0.06
             assert holds_difference >= 0.92
             assert holds >= 0.92
+
+
+def test_authors_of_some_rows_are_freed_at_once():
+    """Commands collect garbage rarely; each slice and each coverage takes authors."""
+    groups = AuthorGroups(np.arange(60) // 3)
+    taken = groups.take(np.arange(60) % 2 == 0)
+    assert taken.num_effective > 0
+    author = weakref.ref(taken.author)
+    gc.disable()
+    try:
+        del taken
+        assert author() is None
+    finally:
+        gc.enable()
