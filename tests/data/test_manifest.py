@@ -18,6 +18,13 @@ def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
     assert fingerprint({"a": [1, "caf\u00e9"], "b": None}) == "8c83849043cf1613"
 
 
+def test_json_is_written_as_the_module_json_indents_it():
+    value = {"é": [1, -0.0, 1e-7, 1e22, 0.1, True, None], "n": {}, "of": (), "text": '"\\\n\x01한'}
+    value |= {"nan": float("nan"), "numbers": {1: float("inf")}}
+    expected = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    assert manifest.to_json(value) == expected.encode()
+
+
 def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
     moved_input = {"fingerprint": spec().inputs["csv"]["fingerprint"], "uri": "/elsewhere"}
     moved = replace(spec(), uri="/elsewhere", inputs={"csv": moved_input}, owns=("other",))
