@@ -269,9 +269,10 @@ class TrendsSettings(Settings):
     output_uri: Location = ""
     """Directory of the shares. Default: ``<output_uri>/trends``."""
     by: Annotated[Strings, Distinct, Field(max_length=2)] = ()
-    """Columns of the predictions (``score.keep_columns``) to group by, at most two: each alone and
-    both together. ``created:week`` groups the times in the column ``created`` by week; other units
-    are ``hour``, ``day`` and ``month``."""
+    """Columns of the predictions to group by, at most two: each alone and both together. Name them
+    in ``score.keep_columns``, also the columns of folders such as ``brand=A``. ``created:week``
+    groups the times in the column ``created`` by week; other units are ``hour``, ``day`` and
+    ``month``."""
     time_zone: TimeZone = "UTC"
     """Time zone in which ``by`` groups times, such as ``Europe/Berlin``. A time without an offset
     is in UTC."""

@@ -348,3 +348,14 @@ def test_a_config_that_was_written_runs_as_it_is(place, sentiflow):
     assert set(predictions["brand"]) == {"nord", "süd"}
     assert isinstance(predictions, pd.DataFrame)
     assert (place / "runs/messages/report/report.html").exists()
+
+
+def test_columns_of_folders_are_kept_and_one_that_files_have_too_is_left_out(place):
+    content = write(BRANDED, header=("text", "sentiment", "brand"))
+    (place / "day=2026-12-01/brand=A").mkdir(parents=True)
+    (place / "day=2026-12-01/brand=A/messages.csv").write_bytes(content)
+    init("day=2026-12-01/brand=A/messages.csv")
+    found = read_config()
+    assert found["prepare"]["keep_columns"] == ["day"]
+    assert found["score"]["keep_columns"] == ["text", "day"]
+    assert "evaluate" not in found

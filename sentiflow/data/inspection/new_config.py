@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import yaml
 
-from sentiflow.data import row_checks
+from sentiflow.data import partitions, row_checks
 from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.findings import (
     Inspection,
@@ -96,7 +96,14 @@ def render(
     """
     counts = inspection.label_counts
     trains = bool(counts) and model_uri is None
+    uris = inspection.sample.uris
+    of_any_folder = {name for uri in uris for name in partitions.find(uri)}
+    # a column that a folder names, too, cannot be kept
+    keep = [name for name in inspection.roles.keep if name not in of_any_folder]
     time_columns = _name_times(inspection, trains=trains)
+    time_columns = [name for name in time_columns if name not in of_any_folder]
+    in_files = {str(name) for name in inspection.sample.names}
+    of_folders = partitions.find_shared((uri, ()) for uri in uris) - in_files
     return _load_template().render(
         origin=origin,
         name=name,
@@ -109,9 +116,10 @@ def render(
         test=one_or_list(test) if test else "",
         roles=inspection.roles,
         has_sure_times=inspection.has_sure_times,
-        keep=list(inspection.roles.keep),
+        keep=keep,
+        of_folders=sorted(of_folders),
         times=time_columns,
-        by=_choose_groups(inspection, time_columns),
+        by=_choose_groups(inspection, keep, time_columns),
         max_rejected=_choose_max_rejected(inspection),
         rejected=list_rejected(inspection),
         model_uri=model_uri,
@@ -142,16 +150,23 @@ def _name_times(inspection: Inspection, *, trains: bool) -> list[str]:
     return ["time"]
 
 
-def _choose_groups(inspection: Inspection, time_columns: Sequence[str]) -> list[str]:
-    """Choose ``trends.by``: the column of the language, if there is one, and a unit of time."""
-    roles = inspection.roles
-    if roles.time is None:
+def _choose_groups(
+    inspection: Inspection, keep: Sequence[str], time_columns: Sequence[str]
+) -> list[str]:
+    """Choose ``trends.by``: the column of the language, if there is one, and a unit of time.
+
+    Args:
+        inspection: The inspected files.
+        keep: The columns to keep.
+        time_columns: The column of times that is kept; empty if there is none.
+    """
+    if not time_columns:
         return []
     days = 0
     if inspection.times:
         days = (inspection.times.last - inspection.times.first).days
     unit = next(unit for unit, min_days in _MIN_DAYS.items() if days >= min_days)
-    languages = [name for name in roles.keep if {*split_name(name)} & _LANGUAGE]
+    languages = [name for name in keep if {*split_name(name)} & _LANGUAGE]
     return [*languages[:1], f"{time_columns[0]}:{unit}"]
 
 
