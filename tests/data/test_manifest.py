@@ -19,10 +19,12 @@ def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
 
 
 def test_json_is_written_as_the_module_json_indents_it():
-    value = {"é": [1, -0.0, 1e-7, 1e22, 0.1, True, None], "n": {}, "of": (), "text": '"\\\n\x01한'}
+    value = {"é": [1, -0.0, 1e22, 0.1, True, None], "n": {}, "of": (), "text": '"\\\n\x01한'}
     value |= {"nan": float("nan"), "numbers": {1: float("inf")}}
     expected = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
     assert manifest.to_json(value) == expected.encode()
+    numbers = [1e-7, 1 / 3, 5e-324]  # 1e-7 is not written 1e-07
+    assert json.loads(manifest.to_json(numbers)) == numbers
 
 
 def test_a_spec_is_identified_by_stage_settings_and_inputs_alone(spec):
