@@ -44,7 +44,7 @@ def read_texts(
     Args:
         uris: Files or globs, local or in object storage; CSV files may be compressed.
         format: The settings of the section ``format``; by default the format of Sentiment140.
-        keep_columns: Columns of the files to add.
+        keep_columns: Columns of the files to add; folders such as ``brand=A`` name columns, too.
         rows_per_part: Approximate number of rows in a block.
         unpack_to: A directory that all nodes share, for unpacked copies of files that are
             compressed or in UTF-16; the copies are kept. Default: a temporary directory if the
@@ -75,7 +75,7 @@ def read_texts(
     """
     uri_list = [uris] if isinstance(uris, str) else list(uris)
     text_format = _validate_format(format or {})
-    opened = _open_files(uri_list, text_format, rows_per_part, unpack_to)
+    opened = _open_files(uri_list, text_format, keep_columns, rows_per_part, unpack_to)
     missing = sorted(set(keep_columns).difference(opened.columns))
     if missing:
         raise UserError(
@@ -104,7 +104,11 @@ def _validate_format(section: Mapping[str, Any]) -> FormatSettings:
 
 
 def _open_files(
-    uris: Sequence[str], text_format: FormatSettings, rows_per_part: int, unpack_to: str | None
+    uris: Sequence[str],
+    text_format: FormatSettings,
+    keep_columns: Sequence[str],
+    rows_per_part: int,
+    unpack_to: str | None,
 ) -> corpus.Corpus:
     """Cut the files into parts; by default they are unpacked to a temporary folder."""
     files = input_files.expand([absolute_uri(uri) for uri in uris])
@@ -115,6 +119,7 @@ def _open_files(
         settings=text_format,
         rows_per_part=rows_per_part,
         unpack_to="" if unpack_to is None else absolute_uri(unpack_to),  # None: nothing to unpack
+        keep_columns=keep_columns,
     )
 
 

@@ -36,6 +36,9 @@ GROUPS = "groups of files"
 """What the user calls the units of work of :func:`cut`."""
 _GROUP_BYTES = 1 << 24
 """Minimum size of the files that a task cuts, about the size of a part."""
+_AT_ONCE_BYTES = 1 << 25
+"""Minimum size of the CSV files that are cut at the same time in this process: twice their size is
+in memory."""
 _KEPT_TYPES = {"user": pa.string(), "time": pa.timestamp("s", tz="UTC")}
 """Types to which kept columns of prepared data are cast back; Parquet may store another type."""
 
@@ -57,7 +60,7 @@ class Corpus:
     columns: tuple[str, ...] = tuple(schema.TWEETS.names)
     """Columns that ``score.keep_columns`` may name."""
     table_format: table_files.TableFormat = field(default_factory=table_files.TableFormat)
-    """How to read the tables of a corpus in Parquet."""
+    """How to read the tables of a corpus in Parquet; a corpus in CSV has no row ids."""
     notes: tuple[str, ...] = ()
     """Remarks for the user."""
 
@@ -107,14 +110,15 @@ def cut(
     """
     is_packed = any(compression.is_compressed(item["uri"]) for item in plan.files)
     num_bytes = sum(item["bytes"] for item in plan.files)
-    groups = _group(plan.files)
-    if num_bytes <= _CUT_HERE_BYTES and not is_packed:
+    is_little = num_bytes <= _CUT_HERE_BYTES and not is_packed
+    if is_little:
         map_files = map  # avoids waiting for the start of workers
-        groups = [range(len(plan.files))]
     if isinstance(plan, csv_plans.CsvPlan):
+        groups = _group(plan.files, _AT_ONCE_BYTES if is_little else _GROUP_BYTES)
         files = [[plan.planned[number] for number in group] for group in groups]
         results = list(itertools.chain.from_iterable(map_files(cut_files, files)))
         return _cut_csv(plan, results, rows_per_part, first_row, splits or {})
+    groups = _group(plan.files, num_bytes if is_little else _GROUP_BYTES)
     uris = [[plan.files[number]["uri"] for number in group] for group in groups]
     trees = list(itertools.chain.from_iterable(map_files(hash_files, uris)))
     return _cut_tables(plan, trees, rows_per_part, first_row, splits or {})
@@ -125,14 +129,14 @@ def identify_work(files: Sequence[InputFile]) -> str:
     return manifest.fingerprint(["groups", *files])
 
 
-def _group(files: Sequence[InputFile]) -> list[range]:
-    """Group the numbers of consecutive files, so that no task has only a few bytes to read."""
+def _group(files: Sequence[InputFile], min_bytes: int) -> list[range]:
+    """Group the numbers of consecutive files, so that no group has only a few bytes to read."""
     groups = []
     first = 0
     num_bytes = 0
     for number, item in enumerate(files):
         num_bytes += item["bytes"]
-        if num_bytes >= _GROUP_BYTES or number == len(files) - 1:
+        if num_bytes >= min_bytes or number == len(files) - 1:
             groups.append(range(first, number + 1))
             first = number + 1
             num_bytes = 0
@@ -140,15 +144,25 @@ def _group(files: Sequence[InputFile]) -> list[range]:
 
 
 def open_csv(
-    uris: Sequence[str], *, settings: FormatSettings, rows_per_part: int, unpack_to: str
+    uris: Sequence[str],
+    *,
+    settings: FormatSettings,
+    rows_per_part: int,
+    unpack_to: str,
+    keep_columns: Sequence[str] = (),
 ) -> Corpus:
-    """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut`."""
+    """Plan and cut CSV files in this process, see :func:`plan_csv` and :func:`cut`.
+
+    Raises:
+        UserError: A file cannot be read, or has one of ``keep_columns`` twice.
+    """
     plan = csv_plans.plan_csv(
         input_files.as_found(uris)["files"],
         settings=settings,
         rows_per_part=rows_per_part,
         unpack_to=unpack_to,
     )
+    partitions.check_unique(plan.columns_by_file, keep_columns, setting="keep_columns")
     return cut(plan, rows_per_part=rows_per_part)
 
 
@@ -217,6 +231,7 @@ def _cut_csv(
         num_rows=next_row - first_row,
         files=input_files.join(described),
         columns=plan.columns or (),
+        table_format=table_files.TableFormat(has_row_ids=False),
         notes=tuple(notes),
     )
 
@@ -318,6 +333,19 @@ def open_prepared(
         columns=(*schema.TWEETS.names, *present),
         table_format=table_format,
     )
+
+
+def check_scored(
+    rows: Plan | Corpus, keep_columns: Sequence[str], *, classes: Sequence[str] = ()
+) -> None:
+    """Check ``score.keep_columns`` of files or prepared data as :func:`check_columns` does.
+
+    Raises:
+        UserError: As there; or a file has one of the columns, and its folders name it, too.
+    """
+    check_columns(rows.columns, keep_columns, classes=classes)
+    if not isinstance(rows, Corpus):
+        partitions.check_unique(rows.columns_by_file, keep_columns, setting="score.keep_columns")
 
 
 def check_columns(

@@ -71,6 +71,12 @@ class OutputSpec:
                 changes += _compare_files(name, old_files, files)
         return changes
 
+    def find_new(self, run: RunDescription | Manifest) -> list[str]:
+        """List the URIs of the files of the input ``grows`` that an existing run has not read."""
+        num_old = len(run["inputs"][self.grows].get("files", []))
+        files = self.inputs[self.grows].get("files", [])
+        return [item["uri"] for item in files[num_old:]]
+
     def _compare_models(self, models: Iterable[Mapping[str, Any]]) -> list[str]:
         """Name the first model of an existing run whose predictions cannot stay in the result."""
         here = self.inputs.get("model", {})

@@ -237,7 +237,10 @@ class Output:
 
 @contextlib.contextmanager
 def open_output(
-    spec: OutputSpec, *, overwrite: bool = False, before: Callable[[], None] = lambda: None
+    spec: OutputSpec,
+    *,
+    overwrite: bool = False,
+    before: Callable[[Output], None] = lambda output: None,
 ) -> Iterator[Output]:
     """Find the state of an output; unless it is complete, lock its directory for this job.
 
@@ -246,7 +249,7 @@ def open_output(
     Args:
         spec: The output.
         overwrite: Replace an existing result.
-        before: Called before an incomplete output is locked.
+        before: Called with an incomplete output before it is locked.
 
     Raises:
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
@@ -257,7 +260,7 @@ def open_output(
         yield output
         return
     if not output.is_complete:
-        before()
+        before(output)
     job = spec.stage
     submission_id = ray_job.submission_id()
     if submission_id:

@@ -5,10 +5,12 @@ runs, it shows the time left, as measured.
 """
 
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sentiflow.config.sections import Config
 from sentiflow.data import input_files, manifest
+from sentiflow.data.manifest_types import InputFile
 from sentiflow.progress import to_words
 from sentiflow.training import rates
 
@@ -46,18 +48,21 @@ class _Rows(NamedTuple):
     """Rows of the train split among them, which decide ``train.linear: auto``."""
 
 
-def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
+def estimate(
+    verb: str, config: Config, num_cpus: int = 0, *, corpus: Sequence[InputFile] | None = None
+) -> str:
     """Say how long a preparation, training or scoring takes; empty if less than a minute.
 
     Args:
         verb: The stage; for other stages the result is empty.
         config: The experiment.
         num_cpus: Number of cores; 0: as many as this machine has.
+        corpus: The files of ``score.corpus``, if they are known; None: they are listed.
     """
     if verb not in ("prepare", "train", "score"):
         return ""
     num_cpus = num_cpus or os.cpu_count() or 1
-    num_rows, num_train = _count_rows(verb, config)
+    num_rows, num_train = _count_rows(verb, config, corpus)
     has_linear = rates.has_linear(config.train.linear, num_train)
     num_tasks = 1
     if verb != "train":
@@ -84,18 +89,22 @@ def estimate(verb: str, config: Config, num_cpus: int = 0) -> str:
     return text
 
 
-def _count_rows(verb: str, config: Config) -> _Rows:
+def _count_rows(verb: str, config: Config, corpus: Sequence[InputFile] | None) -> _Rows:
     """Read the number of rows from prepared data, or estimate it by the bytes of input files."""
     patterns = config.prepare.csv
+    files = None
     if verb == "score" and not config.score.reads_prepared:
         patterns = config.score.corpus
+        files = corpus
     elif verb != "prepare":
         prepared = manifest.read(config.train.prepared_uri)
         if prepared:
             num_train = sum(prepared["counts"]["labels"]["train"].values())
             return _Rows(int(prepared["counts"]["accepted"]), num_train)
+    if files is None:
+        files = input_files.find(patterns)
     num_rows = 0
-    for file in input_files.find(patterns):
+    for file in files:
         is_csv = file["uri"].endswith("sv")  # .csv or .tsv, not compressed
         num_rows += file["bytes"] // (_CSV_ROW_BYTES if is_csv else _PACKED_ROW_BYTES)
     split = config.prepare.split

@@ -87,8 +87,15 @@ def run(
     verbs = _leave_out_evaluation(config, verbs)
     remaining = verbs
     with _Session(config, verbose=verbose) as session:
-        # The first call checks the stages that remain then. Later calls do nothing.
-        check = functools.cache(lambda: _check_inputs(session.config, remaining))
+        is_checked = False
+
+        def check(output: Output | None = None) -> None:
+            """Check the stages that remain when this is called first; then do nothing."""
+            nonlocal is_checked
+            if not is_checked:
+                is_checked = True
+                _check_inputs(session.config, remaining, output)
+
         for verb in verbs:
             remaining = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
@@ -176,11 +183,21 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
     return VERBS[:-1]  # the evaluation is the last stage
 
 
-def _check_inputs(config: Config, verbs: Sequence[Verb]) -> None:
-    """Check the inputs of stages, before the first of them runs."""
+def _check_inputs(config: Config, verbs: Sequence[Verb], output: Output | None = None) -> None:
+    """Check the inputs of stages, before the first of them runs.
+
+    Args:
+        config: The experiment.
+        verbs: The stages.
+        output: The output of the first stage, if it is known. If the stage extends it, its known
+            files are not opened again.
+    """
     from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
-    config_checks.require(config, verbs)
+    new_files = None
+    if output and output.previous and output.spec.grows:
+        new_files = output.spec.find_new(output.previous)
+    config_checks.require(config, verbs, new_files=new_files)
 
 
 def _import_stage(verb: Verb) -> ModuleType:
@@ -224,10 +241,12 @@ def _run_stage(
     if verb in _NEED_RAY:
         assert session.resources, "start_ray comes first"
         resources = options["resources"] = session.resources()
-        line = estimate(verb, config, resources.num_cpus)
         # The estimate is for a whole corpus, on cores.
-        if line and not (output.resumes or output.previous or resources.num_gpus):
-            say(verb, line)
+        if not (output.resumes or output.previous or resources.num_gpus):
+            files = planned.spec.inputs.get("corpus", {}).get("files")
+            line = estimate(verb, config, resources.num_cpus, corpus=files)
+            if line:
+                say(verb, line)
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import nodes

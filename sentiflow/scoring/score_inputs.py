@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, csv_plans, manifest, partitions, table_plans
+from sentiflow.data import corpus, csv_plans, manifest, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output
@@ -46,11 +46,7 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
         inspected = _plan_tables(settings, files, assumed)
     else:
         inspected = _plan_csv(settings, files, assumed, unpack_to)
-    corpus.check_columns(inspected.rows.columns, settings.keep_columns, classes=plan.classes)
-    if not isinstance(inspected.rows, corpus.Corpus):
-        partitions.check_unique(
-            inspected.rows.columns_by_file, settings.keep_columns, setting="score.keep_columns"
-        )
+    corpus.check_scored(inspected.rows, settings.keep_columns, classes=plan.classes)
     return inspected
 
 

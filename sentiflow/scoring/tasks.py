@@ -4,7 +4,6 @@ A task scores the table of a part and writes its files. Ray is not imported, and
 step that needs it.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -19,7 +18,7 @@ from sentiflow.config.class_names import set_apart
 from sentiflow.data import parts, row_ids, schema
 from sentiflow.data.arrays import one_array
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
-from sentiflow.data.row_checks import count_unknown
+from sentiflow.data.row_checks import count_unknown, count_values
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat
 from sentiflow.data.table_plans import TablePlan
@@ -254,7 +253,7 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
         rows_read=len(table),
         accepted=len(accepted),
         rejected=len(rejected),
-        rejected_by_reason=dict(Counter(rejected["reason"].to_pylist())),
+        rejected_by_reason=count_values(rejected["reason"]),
         labelled=len(accepted) - accepted["label"].null_count,
         unknown_labels=len(accepted) - accepted["unknown_label"].null_count,
         unknown_values=count_unknown(accepted),

@@ -53,6 +53,22 @@ def test_small_files_that_follow_each_other_share_a_part(tmp_path):
         assert uris == [piece.source for piece in part.pieces], "a part has its own files only"
 
 
+def test_few_bytes_are_cut_in_this_process_at_a_time(tmp_path, monkeypatch):
+    """Files of all the corpus at once would take its size, twice, in the driver."""
+    groups = []
+    cut_files = corpus.cut_files
+
+    def watch(files):
+        groups.append([file.described["bytes"] for file in files])
+        return cut_files(files)
+
+    monkeypatch.setattr(corpus, "cut_files", watch)
+    monkeypatch.setattr(corpus, "_AT_ONCE_BYTES", 100)
+    found = open_files(tmp_path, *[b"text\n" + b"so good\n" * rows for rows in (9, 2, 9, 40, 1)])
+    assert groups == [[77, 21, 77], [325], [13]]
+    assert found.num_rows == 61
+
+
 def test_rows_of_utf_16_are_those_of_utf_8_and_so_are_the_offsets(tmp_path):
     text = 'text\tid\r\nnaïve 🎉\t1\r\n"un\t2\r\n\t3\r\n"für\nzwei"\t4\r\n'
     read = []

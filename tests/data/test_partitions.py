@@ -89,3 +89,12 @@ def test_types_of_a_column_must_fit_the_strings_of_folders(tmp_path):
     write(tmp_path, "y", "parquet", {"text": ["a"], "k": [1]})
     with pytest.raises(UserError, match=r"k is string in .*x\.parquet, int64 in .*y\.parquet"):
         make_plan(tmp_path, "parquet", ("k",))
+
+
+def test_a_column_that_a_folder_repeats_is_refused_where_texts_are_read(tmp_path):
+    write(tmp_path, "k=2/x", "csv", {"text": ["a"], "k": ["1"]})
+    options = {"settings": FORM, "rows_per_part": 9, "unpack_to": ""}
+    uris = [f"{tmp_path}/k=2/x.csv"]
+    assert corpus.open_csv(uris, **options).num_rows == 1
+    with pytest.raises(UserError, match=r"^keep_columns: .*/k=2/x\.csv has a column k, and its"):
+        corpus.open_csv(uris, **options, keep_columns=["k"])

@@ -15,9 +15,11 @@ from test_score import model, record, score, table, times  # noqa: F401
 
 import sentiflow
 from sentiflow.config import settings
+from sentiflow.data import input_files
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages as pipeline
 from sentiflow.scoring import score as scoring
+from sentiflow.storage import filesystem
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -143,6 +145,37 @@ def test_a_scoring_that_was_killed_keeps_the_order_of_its_files(tmp_path, model,
     score(config)
     found = table(tmp_path)
     assert found["text"].tolist()[: len(expected)] == expected["text"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_that_were_scored_are_listed_once_and_not_opened(
+    tmp_path, model, resources, monkeypatch, kind
+):
+    write(tmp_path / "in", PLACES[0], kind)
+    config = configure(tmp_path, model, kind)
+    score(config)
+    assert record(tmp_path)["has_row_ids"] is False
+    write(tmp_path / "in", PLACES[1], kind)
+    listings = []
+    opened = []
+    find = input_files.find
+    locate = filesystem.locate
+
+    def watch_find(patterns, **options):
+        listings.append(patterns)
+        return find(patterns, **options)
+
+    def watch_locate(uri):
+        opened.append(uri)
+        return locate(uri)
+
+    monkeypatch.setattr(input_files, "find", watch_find)
+    monkeypatch.setattr(filesystem, "locate", watch_locate)
+    score(config)
+    assert len(listings) == 1
+    inputs = {uri.partition("/in/")[2] for uri in opened if "/in/" in uri and uri.endswith(kind)}
+    assert inputs == {f"{PLACES[1]}.{kind}"}
+    assert record(tmp_path)["counts"]["rows_read"] == 60
 
 
 @pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])

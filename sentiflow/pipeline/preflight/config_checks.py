@@ -32,7 +32,13 @@ STAGES = ("prepare", "train", "score", "evaluate")
 """The stages of a whole run, in order."""
 
 
-def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -> None:
+def require(
+    config: Config,
+    verbs: Sequence[str],
+    *,
+    needs_input: bool = True,
+    new_files: Sequence[str] | None = None,
+) -> None:
     """Check the inputs and outputs of some stages; log warnings.
 
     Args:
@@ -40,12 +46,13 @@ def require(config: Config, verbs: Sequence[str], *, needs_input: bool = True) -
         verbs: The stages that will run, in order.
         needs_input: Whether missing input is an error. If not, it is a warning: the job may run on
             another machine, which has the input.
+        new_files: The files that a scoring adds to its result; None: all files of the corpus.
 
     Raises:
         UserError: A stage would fail; the message has a line for each reason.
         JobError: A server does not answer.
     """
-    findings = find(config, verbs)
+    findings = find(config, verbs, new_files=new_files)
     errors = [finding for finding in findings if finding.level == "error"]
     if not needs_input:
         errors = [error for error in errors if error.check != "input"]
@@ -68,28 +75,29 @@ def choose_stages(config: Config) -> tuple[str, ...]:
     return tuple(name for name, is_described in described.items() if is_described)
 
 
-def find(config: Config, verbs: Sequence[str]) -> list[CheckResult]:
+def find(
+    config: Config, verbs: Sequence[str], *, new_files: Sequence[str] | None = None
+) -> list[CheckResult]:
     """Find problems that would make some stages fail, and warnings.
 
     Args:
         config: The experiment.
         verbs: The stages that will run, in order.
+        new_files: The files that a scoring adds to its result; None: all files of the corpus.
     """
-    checks = {
-        "prepare": _check_preparation,
-        "train": _check_training,
-        "sweep": _check_training,
-        "score": _check_scoring,
-    }
     findings: list[CheckResult] = []
     for verb in verbs:
-        if verb in checks:
-            findings += checks[verb](config, verbs)
+        if verb == "prepare":
+            findings += _check_preparation(config)
+        elif verb in ("train", "sweep"):
+            findings += _check_training(config, verbs)
+        elif verb == "score":
+            findings += _check_scoring(config, verbs, new_files=new_files)
     findings += check_outputs(config, verbs)
     return findings
 
 
-def _check_preparation(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
+def _check_preparation(config: Config) -> Iterator[CheckResult]:
     """Check the settings of a preparation, all files that it reads, and the word vectors."""
     settings = config.prepare
     yield from find_problem(
@@ -187,8 +195,16 @@ def _check_teachers(config: Config) -> None:
             read_answers(teacher, classes or ())
 
 
-def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
-    """Check the model, the corpus and the columns to keep."""
+def _check_scoring(
+    config: Config, verbs: Sequence[str], *, new_files: Sequence[str] | None
+) -> Iterator[CheckResult]:
+    """Check the model, the corpus and the columns to keep.
+
+    Args:
+        config: The experiment.
+        verbs: The stages that will run.
+        new_files: The files that are added to a result; None: all files.
+    """
     settings = config.score
     models = settings.model_uris
     if "train" in verbs:  # the model of this training does not exist yet
@@ -209,9 +225,10 @@ def _check_scoring(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult
         "score.corpus",
         settings.corpus,
         form,
-        lambda plan, source: corpus.check_columns(plan.columns, settings.keep_columns),
+        lambda plan, source: corpus.check_scored(plan, settings.keep_columns),
         rules=RowRules.of_texts(form, keep=settings.keep_columns),
         text_column=settings.text_column,
+        uris=new_files,
     )
 
 

@@ -102,6 +102,7 @@ def check(
     rules: row_checks.RowRules,
     text_column: str | None = None,
     max_rejected_fraction: float = 1,
+    uris: Sequence[str] | None = None,
 ) -> Iterator[CheckResult]:
     """Check the first rows of some files of a setting as in a stage; threads read the files.
 
@@ -115,15 +116,16 @@ def check(
         text_column: As for :func:`_preview_file`.
         max_rejected_fraction: Maximum share of rejected rows. With 1, all rows may be rejected, so
             rows and labels are not checked.
+        uris: The files to check, if they are known. Default: the files that match ``patterns``.
     """
 
     def expand() -> list[str]:
-        uris = input_files.expand(patterns, setting=setting)
-        corpus.are_tables(uris, setting=setting)  # raises if there are both CSV and Parquet
-        return uris
+        found = list(uris or input_files.expand(patterns, setting=setting))
+        corpus.are_tables(found, setting=setting)  # raises if there are both CSV and Parquet
+        return found
 
-    uris, problems = attempt("input", expand)
-    uris = uris or []
+    found, problems = attempt("input", expand)
+    found = found or []
     preview_file = functools.partial(
         _preview_file, format_settings=format_settings, rules=rules, text_column=text_column
     )
@@ -131,7 +133,7 @@ def check(
     def attempt_file(uri: str) -> tuple[FilePreview | None, list[CheckResult]]:
         return attempt("columns", preview_file, uri)
 
-    results = filesystem.map_files(attempt_file, _choose_files(uris))
+    results = filesystem.map_files(attempt_file, _choose_files(found))
     files = []
     for file, faults in results:
         if file:
@@ -148,7 +150,7 @@ def check(
         setting=setting,
         format=format_settings,
         files=files,
-        is_whole=len(files) == len(uris) and all(file.first.is_whole for file in files),
+        is_whole=len(files) == len(found) and all(file.first.is_whole for file in files),
     )
     yield from _check_encoding(preview)
     yield from _check_times(preview)

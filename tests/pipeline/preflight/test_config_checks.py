@@ -365,3 +365,26 @@ def test_a_refused_run_has_imported_neither_ray_nor_mlflow_nor_torch(find, tmp_p
     assert (done.returncode, done.stdout) == (2, "[]\n")
     assert "has no column 'txt'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("section", "overrides"),
+    [
+        ("prepare", ["prepare.csv={folder}/brand=B/tickets.csv"]),
+        (
+            "score",
+            ["score.corpus={folder}/brand=B/tickets.csv", "score.model_uri={folder}/package"],
+        ),
+    ],
+)
+def test_a_column_of_a_file_and_of_its_folder_is_refused(find, tmp_path, section, overrides):
+    (tmp_path / "brand=B").mkdir()
+    (tmp_path / "brand=B/tickets.csv").write_text(to_csv())
+    assert find(*overrides, verbs=[section]) == []
+    (found,) = find(*overrides, f"{section}.keep_columns=[brand]", verbs=[section])
+    assert found == (
+        "columns",
+        "error",
+        f"{section}.keep_columns: {tmp_path}/brand=B/tickets.csv has a column brand, and its "
+        "folder is brand=B: rename the folder or the column, or leave it out",
+    )
