@@ -173,8 +173,8 @@ def test_files_that_were_scored_are_listed_once_and_not_opened(
     monkeypatch.setattr(filesystem, "locate", watch_locate)
     score(config)
     assert len(listings) == 1
-    inputs = {uri.partition("/in/")[2] for uri in opened if "/in/" in uri and uri.endswith(kind)}
-    assert inputs == {f"{PLACES[1]}.{kind}"}
+    inputs = {uri.partition("/in/")[2] for uri in opened if "/in/" in uri}
+    assert inputs == {f"{PLACES[1]}.{kind}", f"**/*.{kind}"}  # the glob is looked at
     assert record(tmp_path)["counts"]["rows_read"] == 60
 
 
