@@ -372,7 +372,7 @@ class _Replay:
 
     def _find_short(self, candidates: Candidates, cells: Cells) -> list[int]:
         """Find the parts of which a draw may take a row that is not in their sketch."""
-        found = []
+        found: list[int] = []
         lacking: list[_Lacking] = []
         num_cells = 0
         last = len(self._reader.sketches) - 1
