@@ -111,15 +111,26 @@ def _compare_settings(there: Settings, here: Settings) -> list[str]:
 
 
 def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFile]) -> list[str]:
-    """Name the first file of an input that differs; the input itself if it has no files."""
+    """Name the first file of an input that differs, and say how.
+
+    An input without files is named itself.
+    """
     if not there and not here:
         return [f"another {name}"]
-    uris = {item["uri"] for item in here}
+    uris_there = {item["uri"] for item in there}
+    uris_here = {item["uri"] for item in here}
     for old, new in zip_longest(there, here):
-        if old is None or new is None or not _is_same_file(old, new):
-            is_gone = old is not None and old["uri"] not in uris
-            file = old if is_gone or new is None else new
-            return [f"another {name}: {file['uri']}"]
+        if old and new and _is_same_file(old, new):
+            continue
+        if old and old["uri"] not in uris_here:
+            return [f"another {name}: it lacks {old['uri']}"]
+        if new and new["uri"] not in uris_there:
+            return [f"another {name}: {new['uri']} is new"]
+        if old and new and old["uri"] == new["uri"]:
+            return [f"another {name}: {new['uri']} was changed"]
+        file = new or old
+        assert file, "one of two lists goes on"
+        return [f"another {name}: {file['uri']} has another place in the order"]
     return []
 
 

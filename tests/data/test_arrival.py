@@ -1,6 +1,7 @@
 """Files of a growing corpus keep their places, whatever the names of new files are."""
 
 import os
+from dataclasses import replace
 
 import pytest
 from stages import fill, finish, grow, look
@@ -104,4 +105,16 @@ def test_the_order_is_kept_by_the_result_then_by_unfinished_runs(spec, folder):
 def test_a_file_that_is_gone_is_named_and_not_the_next_one(spec):
     finish(grow(spec, "a", "b", "c"))
     problem = find_status(grow(spec, "a", "c", "d")).problem
-    assert problem == "belongs to other settings (another corpus: /in/b)"
+    assert problem == "belongs to other settings (another corpus: it lacks /in/b)"
+
+
+def test_a_problem_says_how_a_file_differs(spec):
+    finish(grow(spec, "a", "b"))
+    changed = grow(spec, "a", "b")
+    changed.inputs["corpus"]["files"][1]["tree_sha256"] = "other"
+    changed.inputs["corpus"]["fingerprint"] = "other"
+    assert "another corpus: /in/b was changed" in find_status(changed).problem
+    moved = grow(spec, "b", "a")
+    assert "another corpus: /in/b has another place in the order" in find_status(moved).problem
+    fixed = replace(grow(spec, "a", "0", "b"), grows="")
+    assert "another corpus: /in/0 is new" in find_status(fixed).problem
