@@ -4,7 +4,7 @@ Settings that name columns are checked here, too.
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -338,14 +338,22 @@ def open_prepared(
 def check_scored(
     rows: Plan | Corpus, keep_columns: Sequence[str], *, classes: Sequence[str] = ()
 ) -> None:
-    """Check ``score.keep_columns`` of files or prepared data as :func:`check_columns` does.
+    """Check that each file has each column to keep once: in the file, or by a folder.
+
+    Args:
+        rows: Files, or prepared data.
+        keep_columns: The columns to keep.
+        classes: The classes of the model, if they are known.
 
     Raises:
-        UserError: As there; or a file has one of the columns, and its folders name it, too.
+        UserError: A file lacks a column or has it twice, or predictions have their own column of
+            that name.
     """
-    check_columns(rows.columns, keep_columns, classes=classes)
-    if not isinstance(rows, Corpus):
-        partitions.check_unique(rows.columns_by_file, keep_columns, setting="score.keep_columns")
+    if isinstance(rows, Corpus):
+        check_columns(rows.columns, keep_columns, classes=classes)
+        return
+    check_columns(rows.columns, keep_columns, classes=classes, columns_by_file=rows.columns_by_file)
+    partitions.check_unique(rows.columns_by_file, keep_columns, setting="score.keep_columns")
 
 
 def check_columns(
@@ -353,6 +361,7 @@ def check_columns(
     keep_columns: Sequence[str],
     *,
     classes: Sequence[str] = (),
+    columns_by_file: Sequence[tuple[str, Collection[str]]] = (),
     is_prepared: bool = False,
 ) -> None:
     """Check ``score.keep_columns``; upper and lower case are equal, as in DuckDB and Spark.
@@ -361,6 +370,7 @@ def check_columns(
         columns: The columns of the corpus; None if it has no row.
         keep_columns: The columns to keep.
         classes: The classes of the model, if they are known.
+        columns_by_file: URI and columns of each file, so that a message can name the file.
         is_prepared: Whether the corpus consists of prepared tweets.
 
     Raises:
@@ -378,11 +388,17 @@ def check_columns(
         return
     missing = sorted(set(keep_columns).difference(columns))
     if missing:
+        owner = "the corpus"
         hint = csv_format.suggest_column(missing[0], columns)
         if is_prepared:
             hint = f"name it in prepare.keep_columns, too; {hint}"
+        lacking = partitions.find_lacking(columns_by_file, missing[0])
+        if lacking:
+            owner = display_uri(lacking.uri)
+            missing = [name for name in missing if name not in lacking.columns]
+            hint = _suggest_column(missing[0], lacking)
         raise UserError(
-            f"score.keep_columns: the corpus has no column {', '.join(missing)}", hint=hint
+            f"score.keep_columns: {owner} has no column {', '.join(missing)}", hint=hint
         )
 
 
@@ -429,8 +445,28 @@ def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = ""
                 hint=hint,
             )
         setting = "split.column" if name == settings.split.column else "keep_columns"
+        lacking = partitions.find_lacking(plan.columns_by_file, name)
+        if lacking:
+            raise UserError(
+                f"prepare.{setting}: {display_uri(lacking.uri)} has no column {name}",
+                hint=_suggest_column(name, lacking),
+            )
         others = [other for other in plan.columns or () if other not in schema.TWEETS.names]
         raise UserError(
             f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
             hint=csv_format.suggest_column(name, others),
         )
+
+
+def _suggest_column(name: str, lacking: partitions.Lacking) -> str:
+    """Write a hint for a column that one of the files lacks."""
+    if lacking.is_in_others:
+        listed = csv_format.list_names(lacking.columns)
+        return (
+            "other files have it, and all need it, in the file or by a folder; "
+            f"the columns of this one are {listed}"
+        )
+    is_table = lacking.uri.lower().endswith(".parquet")
+    if is_table and len(lacking.columns) == 1:
+        return f"its only column is {lacking.columns[0]!r}"
+    return csv_format.suggest_column(name, lacking.columns)

@@ -50,9 +50,9 @@ class CsvPlan:
 
     @property
     def columns_by_file(self) -> list[tuple[str, Collection[str]]]:
-        """List the URI of each file and its columns; blank files have none."""
+        """List the URI of each file and the columns that may be kept; blank files have none."""
         formats = [(file.described["uri"], file.csv_format) for file in self.planned]
-        return [(uri, form.names if form else ()) for uri, form in formats]
+        return [(uri, ("text", *form.names) if form else ()) for uri, form in formats]
 
     @property
     def columns(self) -> tuple[str, ...] | None:

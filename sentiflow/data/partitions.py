@@ -5,6 +5,7 @@ value. The values are strings, so that their type does not depend on which files
 """
 
 from collections.abc import Collection, Iterable
+from typing import NamedTuple
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -64,6 +65,43 @@ def find_shared(columns_by_file: Iterable[tuple[str, Collection[str]]]) -> set[s
     """
     each = [{*columns, *find(uri)} for uri, columns in columns_by_file]
     return set.intersection(*each) if each else set()
+
+
+class Lacking(NamedTuple):
+    """A file that lacks a column."""
+
+    uri: str
+    """The file."""
+    columns: list[str]
+    """The columns that it has, in the file or by its folders."""
+    is_in_others: bool
+    """Whether another file has the column that is lacking."""
+
+
+def find_lacking(
+    columns_by_file: Iterable[tuple[str, Collection[str]]], name: str
+) -> Lacking | None:
+    """Find the first file that lacks a column: neither the file nor a folder has it.
+
+    Args:
+        columns_by_file: URI and columns of each file; a file without columns is blank, and lacks
+            nothing.
+        name: The column.
+
+    Returns:
+        The file; None if there is no such file.
+    """
+    with_it = 0
+    without_it = []
+    for uri, columns in columns_by_file:
+        if name in columns or name in find(uri):
+            with_it += 1
+        elif columns:
+            without_it.append((uri, columns))
+    if not without_it:
+        return None
+    uri, columns = without_it[0]
+    return Lacking(uri=uri, columns=sorted({*columns, *find(uri)}), is_in_others=with_it > 0)
 
 
 def check_unique(

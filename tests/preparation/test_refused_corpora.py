@@ -29,7 +29,7 @@ REFUSED = {
     "no such column to keep": (
         PLAIN | {"columns": {"text": "b", "label": "a"}},
         {"keep_columns": ["d", "x"], "csv": "named.csv"},
-        "prepare.keep_columns: one of the files has no column x: its columns are 'a', 'b', ",
+        "named.csv has no column x: its columns are 'a', 'b', ",
     ),
     "a table without a row": (
         PLAIN | {"columns": {"text": "text", "label": "label"}},

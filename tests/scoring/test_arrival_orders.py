@@ -237,7 +237,7 @@ def test_a_file_that_has_the_column_of_its_folder_is_refused(tmp_path, model, re
 def test_a_folder_that_one_file_lacks_is_no_column(tmp_path, model, resources):
     write(tmp_path / "in", PLACES[0], "csv")
     shutil.copy(tmp_path / f"in/{PLACES[0]}.csv", tmp_path / "in/x.csv")
-    with pytest.raises(UserError, match="the corpus has no column brand, day"):
+    with pytest.raises(UserError, match=r"x\.csv has no column brand, day"):
         score(configure(tmp_path, model))
 
 

@@ -75,7 +75,7 @@ WRONG = {
     ),
     "a kept column of a corpus": (
         ["score.corpus={folder}/tickets.csv", "score.keep_columns=[brnd]"],
-        ("columns", "score.keep_columns: the corpus has no column brnd: did you mean 'brand'?"),
+        ("columns", "tickets.csv has no column brnd: did you mean 'brand'?"),
     ),
     "a split": (["prepare.split.kind=time"], ("columns", "add format.columns.time")),
     "values of a split": (
