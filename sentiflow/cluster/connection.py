@@ -19,6 +19,9 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # it notices the loss.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "4")  # Ray's default: no limit
+# Workers of a Ray that is started here import Ray Data while Ray starts, when cores are idle: each
+# worker, and each of two actors of Ray Data, would import it before it does anything else.
+os.environ.setdefault("RAY_preload_python_modules", "ray.data")
 # At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 # Use a token for a Ray that is started here, and to join a cluster if this user has a token. Not if
