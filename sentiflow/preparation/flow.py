@@ -5,6 +5,7 @@ vocabulary.
 """
 
 import functools
+import itertools
 import logging
 import math
 from collections import Counter
@@ -22,7 +23,7 @@ from sentiflow.data import csv_format
 from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
-from sentiflow.preparation import corrected, part_counts, part_files, steps
+from sentiflow.preparation import corrected, part_counts, part_files, repeated_texts, steps
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 from sentiflow.words import word_vectors
@@ -54,7 +55,7 @@ class Flow:
         self.parts = list(parts)
         self.maps = maps
         self.duplicate_counts: DuplicateCounts | None = None
-        """Counts of repeated texts, once the parts are ingested."""
+        """Counts of repeated texts, once they were compared."""
         self.corrected_labels: Counter[str] = Counter()
         """Rows by corrected label, once :meth:`correct` has found them."""
         self.fixed = job.fixed_splits
@@ -64,6 +65,12 @@ class Flow:
     def whole_parts(self) -> list[part_files.CorpusPart]:
         """The parts with all their rows; it is not known yet which rows repeat others."""
         return [part_files.CorpusPart(part) for part in self.parts]
+
+    @property
+    def num_groups(self) -> int:
+        """Number of groups of texts: all rows of a text are in one group, which fits a process."""
+        num_rows = sum(part.num_rows for part in self.parts)
+        return math.ceil(num_rows / _ROWS_PER_GROUP)
 
     def correct(self, rows: pd.DataFrame, uris: tuple[str, ...]) -> None:
         """Find the rows whose labels are replaced, before any step uses labels.
@@ -105,7 +112,10 @@ class Flow:
             self.parts[number] = replace(part, format=replace(part.format, labels=labels))
 
     def ingest(self) -> part_counts.PartCounts:
-        """Read, check, split, tokenize and write all parts; find the repeated texts."""
+        """Read, check, split, tokenize and write all parts.
+
+        Repeated texts are found before, if rows are left out because of them.
+        """
         rule = self.job.settings.split
         if rule.kind == "column":
             self.fixed = self._find_fixed_splits()
@@ -119,10 +129,12 @@ class Flow:
         drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
         # to find the rows to drop, the hashes (keys) of all texts are written before
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
-        counts = self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
-        if not drops:  # otherwise they are found before the parts are read again
+        return self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
+
+    def count_duplicates(self) -> None:
+        """Count the repeated texts of ingested parts, unless they were compared before."""
+        if self.duplicate_counts is None:
             self._find_duplicates()
-        return counts
 
     def encode(self) -> part_counts.PartCounts:
         """Encode all parts by the vocabulary."""
@@ -141,8 +153,17 @@ class Flow:
         Args:
             labelled: The flow of the labelled rows, whose parts are ingested.
         """
-        part_files.write_known(labelled.work_files(part_files.KEYS), job=self.job)
-        leave_out = functools.partial(part_files.leave_out_known, job=self.job)
+        num_groups = labelled.num_groups
+        write = functools.partial(
+            repeated_texts.write_known,
+            uris=labelled.work_files(part_files.KEYS),
+            num_groups=num_groups,
+            job=self.job,
+        )
+        self.maps.map(f"{self.job.prefix}known", write, range(num_groups), key=self.job.key)
+        leave_out = functools.partial(
+            repeated_texts.leave_out_known, num_groups=num_groups, job=self.job
+        )
         # without labels no text has more than one, so drop_contradicting drops none
         drops = self.job.settings.duplicates == "drop"
         encode = functools.partial(part_files.encode_tokens, job=self.job)
@@ -217,24 +238,36 @@ class Flow:
         )
 
     def _leave_out_repeats(self) -> list[part_files.CorpusPart]:
-        """Find the rows to leave out. Return the parts, each with the rows to leave out of it."""
-        dropped = _read_all(self._find_duplicates()).sort_by("row_id").combine_chunks()
-        row_ids = dropped["row_id"].to_numpy()
-        parts = []
-        next_row = 0
-        for part in self.parts:
-            first_row = next_row
-            next_row += part.num_rows
-            start, stop = np.searchsorted(row_ids, [first_row, next_row])
-            parts.append(part_files.CorpusPart(part, dropped[start:stop]))
-        return parts
+        """Find the rows to leave out. Return the parts, each with the rows to leave out of it.
+
+        Only the places of these rows travel through the driver.
+        """
+        write = functools.partial(
+            repeated_texts.write_repeated, uris=self._find_duplicates(), job=self.job
+        )
+        name = f"{self.job.prefix}place_repeated"
+        self.maps.map(name, write, self._batch_parts(), key=self.job.key)
+        uris = self.work_files(repeated_texts.REPEATED_ROWS)
+        return [
+            part_files.CorpusPart(part, uri) for part, uri in zip(self.parts, uris, strict=True)
+        ]
+
+    def _batch_parts(self) -> list[list[repeated_texts.PartRows]]:
+        """List the rows of all parts, in batches of about ``_ROWS_PER_GROUP`` rows."""
+        rows = []
+        first = 0
+        for number, part in enumerate(self.parts):
+            stop = first + part.num_rows
+            rows.append(repeated_texts.PartRows(number, first, stop))
+            first = stop
+        batches = itertools.groupby(rows, key=lambda part: part.first // _ROWS_PER_GROUP)
+        return [list(batch) for _, batch in batches]
 
     def _find_duplicates(self) -> list[str]:
         """Count repeated texts; return the URIs of the tables of rows to leave out."""
-        num_rows = sum(part.num_rows for part in self.parts)
-        num_groups = math.ceil(num_rows / _ROWS_PER_GROUP)
+        num_groups = self.num_groups
         find = functools.partial(
-            part_files.find_duplicates,
+            repeated_texts.find_duplicates,
             uris=self.work_files(part_files.KEYS),
             num_groups=num_groups,
             fixed=self.fixed,

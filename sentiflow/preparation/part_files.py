@@ -25,9 +25,9 @@ from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import parts, row_checks, schema, times
-from sentiflow.data.arrays import find_sorted, one_array, put_columns
+from sentiflow.data.arrays import find_sorted, put_columns
 from sentiflow.data.corrections import CorrectedRows
-from sentiflow.data.manifest_types import DuplicateCounts, FileEntry
+from sentiflow.data.manifest_types import FileEntry
 from sentiflow.models import vocabulary
 from sentiflow.preparation import duplicates, steps
 from sentiflow.preparation.part_counts import NUM_EXAMPLES, LabelCounts, PartJson
@@ -44,8 +44,6 @@ WORDS = "words"
 TIMES = "times"
 """Tables of the number of rows of each second, by :func:`write_times`."""
 
-_KNOWN = "known"
-"""Table of the texts that unlabelled texts must not repeat."""
 _TRAIN = schema.SPLITS.index("train")
 _TEST = schema.SPLITS.index("test")
 
@@ -77,8 +75,13 @@ class CorpusPart(NamedTuple):
     """A part of the corpus, and the rows to leave out of it."""
 
     part: parts.Part
-    repeated: pa.Table | None = None
-    """Rows that ``prepare.duplicates`` leaves out, with the columns of ``duplicates.DROPPED``."""
+    repeated: str = ""
+    """URI of the rows that ``prepare.duplicates`` leaves out, see :mod:`repeated_texts`; empty
+    if it leaves none out, or if they are not known yet."""
+
+    def read_repeated(self) -> pa.Table | None:
+        """Read the rows to leave out, with the columns of ``duplicates.DROPPED``."""
+        return filesystem.read_arrow(self.repeated) if self.repeated else None
 
     @property
     def place(self) -> str:
@@ -141,7 +144,7 @@ def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
         The table of :func:`parts.read`; rows to leave out also have a reason.
     """
     table = parts.read(texts.part, _labelled_rules(job))
-    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
+    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.read_repeated())
 
 
 def count_splits(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
@@ -200,7 +203,8 @@ def write_rejected(table: pa.Table, path: str, *, job: PrepareJob) -> PartJson:
     is_rejected_test = pc.and_(is_rejected, pc.equal(table["split"], _TEST))
     is_unknown = pc.equal(reason, row_checks.UNKNOWN_LABEL)
     unknown = table.select(["unknown_label"]).filter(is_unknown)
-    is_damaged = pc.match_substring(parts.accepted(table)["text"], row_checks.REPLACEMENT)
+    texts = parts.accepted(table.select(["text", "reason"]))["text"]
+    is_damaged = pc.match_substring(texts, row_checks.REPLACEMENT)
     rejected = parts.take_rejected(table.filter(is_rejected))
     return {
         "peak_memory_bytes": memory.peak_bytes(),
@@ -212,34 +216,6 @@ def write_rejected(table: pa.Table, path: str, *, job: PrepareJob) -> PartJson:
         "unknown_labels": row_checks.count_unknown(unknown),
         "damaged": pc.sum(is_damaged).as_py() or 0,
     }
-
-
-def find_duplicates(
-    group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: PrepareJob
-) -> tuple[DuplicateCounts, str]:
-    """Find the repeated texts of a group, and list the rows to leave out.
-
-    Args:
-        group: A number below ``num_groups``; all rows of a text are in the same group.
-        uris: Files of :func:`write_keys`, of all parts.
-        num_groups: Number of groups.
-        fixed: Splits whose rows are given.
-        job: Arguments of all tasks.
-
-    Returns:
-        The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
-    """
-
-    def read_group(uri: str) -> pa.Table:
-        keys = filesystem.read_arrow(uri)
-        groups = keys["normalized"].to_numpy() % np.uint64(num_groups)
-        return keys.filter(pa.array(groups == group))
-
-    keys = pa.concat_tables(filesystem.map_files(read_group, uris))
-    counts, dropped = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
-    uri = job.work_file("dropped", group)
-    filesystem.write_arrow(uri, dropped)
-    return counts, uri
 
 
 def read_tokens(part: int, *, job: PrepareJob) -> pa.Table:
@@ -352,51 +328,7 @@ def read_unlabelled(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     table = parts.read(texts.part, rules)
     split = pa.array(np.full(len(table), _TRAIN, np.int8))
     table = put_columns(table, {"label": pa.nulls(len(table), pa.int8()), "split": split})
-    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.repeated)
-
-
-def write_known(uris: Sequence[str], *, job: PrepareJob) -> None:
-    """Write the texts of labelled rows that unlabelled texts must not repeat.
-
-    These are the texts of validation and test rows; with ``duplicates: drop`` also of train rows.
-
-    Args:
-        uris: Files of :func:`write_keys`.
-        job: Arguments of all tasks.
-
-    Columns:
-        written: ``normalized`` in ascending order, and the ``reason`` to leave such a text out.
-    """
-    drops = job.settings.duplicates == "drop"
-
-    def read_hashes(uri: str) -> tuple[np.ndarray, np.ndarray]:
-        keys = filesystem.read_arrow(uri)
-        hashes = keys["normalized"].to_numpy()
-        is_train = keys["split"].to_numpy() == _TRAIN
-        train = hashes[is_train] if drops else hashes[:0]  # an empty array
-        return hashes[~is_train], train
-
-    hashes = filesystem.map_files(read_hashes, uris)
-    held_out = np.concatenate([of_file for of_file, _ in hashes])
-    train = np.concatenate([of_file for _, of_file in hashes])
-    # the first occurrence decides: a text that is in both is held out
-    known, first = np.unique(np.concatenate([held_out, train]), return_index=True)
-    reason = np.where(first < len(held_out), duplicates.IN_LATER_SPLIT, duplicates.REPEATED)
-    table = pa.table({"normalized": known, "reason": pa.array(reason, pa.string())})
-    filesystem.write_arrow(job.work_file(_KNOWN, 0), table)
-
-
-def leave_out_known(table: pa.Table, *, job: PrepareJob) -> pa.Table:
-    """Set the reason of unlabelled texts that :func:`write_known` lists.
-
-    Texts are compared by one 64-bit hash. With 10 million unlabelled and 3 million known texts, the
-    probability that any text is left out by mistake is 2e-6; none is kept by mistake.
-    """
-    known = load_table(job.work_file(_KNOWN, 0), job.key)
-    is_known, place = find_sorted(known["normalized"].to_numpy(), table["normalized"].to_numpy())
-    new_reason = one_array(known["reason"]).take(pa.array(place, mask=~is_known))
-    reason = pc.coalesce(one_array(table["reason"]), new_reason)
-    return put_columns(table, {"reason": reason})
+    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.read_repeated())
 
 
 def write_unlabelled(table: pa.Table, part: PartId, *, job: PrepareJob) -> PartJson:

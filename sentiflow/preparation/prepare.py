@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
+from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
-from sentiflow.data.manifest_types import Counts, Input, Manifest
+from sentiflow.data.manifest_types import Counts, Input, Manifest, VocabularyReport
 from sentiflow.data.outputs import Output
 from sentiflow.data.schema import SPLITS
+from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.preparation import input_sources, part_counts
 from sentiflow.preparation.flow import Flow, fit_vocabulary
 from sentiflow.preparation.input_sources import STAGE
@@ -120,7 +122,7 @@ def _prepare(
     )
     for note in notes:
         say(STAGE, note)
-    words, report = fit_vocabulary(flow.count_words(), opened.vectors, plan.settings)
+    words, report = _fit_beside_duplicates(flow, opened.vectors, plan.settings)
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(words.to_table()), rows=len(words))
     encoded = flow.encode()
     report["tokens"] = part_counts.describe_tokens(encoded)
@@ -182,6 +184,20 @@ def _open_inputs(plan: PreparePlan, output: Output, maps: MapStages) -> _OpenedI
     if plan.vectors:
         input_files.check_unchanged(plan.vectors)
     return _OpenedInputs(labelled, unlabelled, vectors)
+
+
+def _fit_beside_duplicates(
+    flow: Flow, vectors: word_vectors.WordVectors, settings: PrepareSettings
+) -> tuple[Vocabulary, VocabularyReport]:
+    """Fit the vocabulary in this process while workers count the repeated texts."""
+
+    def fit() -> tuple[Vocabulary, VocabularyReport]:
+        return fit_vocabulary(flow.count_words(), vectors, settings)
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        fitting = pool.submit(fit)
+        flow.count_duplicates()  # in this thread, as Ray Data's context is of the process
+        return fitting.result()
 
 
 def _correct(flow: Flow, corrections: Input | None) -> int:

@@ -1,0 +1,137 @@
+"""Hashes of the texts of all parts -> the rows that repeat others, to be left out of their parts.
+
+Texts are compared in groups: all rows of a text are in one group, and a task has one group in
+memory. No hash and no row travels through the driver, only the names of files.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sentiflow.data import schema
+from sentiflow.data.arrays import find_sorted, one_array, put_columns
+from sentiflow.data.manifest_types import DuplicateCounts
+from sentiflow.preparation import duplicates
+from sentiflow.preparation.part_files import PrepareJob, load_table
+from sentiflow.storage import filesystem
+
+REPEATED_ROWS = "repeated"
+"""Tables of the rows to leave out of a part, by :func:`write_repeated`."""
+
+_KNOWN = "known"
+"""Tables of the texts that unlabelled texts must not repeat, by group."""
+_TRAIN = schema.SPLITS.index("train")
+
+
+class PartRows(NamedTuple):
+    """The rows of a part, by their numbers over all parts."""
+
+    number: int
+    """Number of the part."""
+    first: int
+    stop: int
+
+
+def find_duplicates(
+    group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: PrepareJob
+) -> tuple[DuplicateCounts, str]:
+    """Find the repeated texts of a group, and list the rows to leave out.
+
+    Args:
+        group: A number below ``num_groups``; all rows of a text are in the same group.
+        uris: Files of :func:`part_files.write_keys`, of all parts.
+        num_groups: Number of groups.
+        fixed: Splits whose rows are given.
+        job: Arguments of all tasks.
+
+    Returns:
+        The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
+    """
+    keys = _read_group(group, uris=uris, num_groups=num_groups)
+    counts, dropped = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
+    uri = job.work_file("dropped", group)
+    filesystem.write_arrow(uri, dropped)
+    return counts, uri
+
+
+def write_repeated(batch: Sequence[PartRows], *, uris: Sequence[str], job: PrepareJob) -> None:
+    """Write the rows to leave out of some parts: a table with ``duplicates.DROPPED`` for each part.
+
+    Args:
+        batch: Consecutive parts; their rows to leave out fit into this process.
+        uris: Tables of :func:`find_duplicates`, of all groups.
+        job: Arguments of all tasks.
+    """
+
+    def read(uri: str) -> pa.Table:
+        return _find_rows(filesystem.read_arrow(uri), batch[0].first, batch[-1].stop)
+
+    found = filesystem.map_files(read, uris)
+    dropped = pa.concat_tables(found).sort_by("row_id").combine_chunks()
+    for part in batch:
+        rows = _find_rows(dropped, part.first, part.stop)
+        filesystem.write_arrow(job.work_file(REPEATED_ROWS, part.number), rows)
+
+
+def _find_rows(table: pa.Table, first: int, stop: int) -> pa.Table:
+    """Select the rows from ``first`` to before ``stop`` of a table in the order of ``row_id``."""
+    start, end = np.searchsorted(table["row_id"].to_numpy(), [first, stop])
+    return table[start:end]
+
+
+def _read_group(group: int, *, uris: Sequence[str], num_groups: int) -> pa.Table:
+    """Read the rows of :func:`part_files.write_keys` whose texts are in a group."""
+
+    def read(uri: str) -> pa.Table:
+        keys = filesystem.read_arrow(uri)
+        groups = keys["normalized"].to_numpy() % np.uint64(num_groups)
+        return keys.filter(pa.array(groups == group))
+
+    return pa.concat_tables(filesystem.map_files(read, uris))
+
+
+def write_known(group: int, *, uris: Sequence[str], num_groups: int, job: PrepareJob) -> None:
+    """Write the texts of labelled rows that unlabelled texts must not repeat.
+
+    These are the texts of validation and test rows; with ``duplicates: drop`` also of train rows.
+
+    Args:
+        group: A number below ``num_groups``; only texts of this group are written.
+        uris: Files of :func:`part_files.write_keys`, of all parts.
+        num_groups: Number of groups.
+        job: Arguments of all tasks.
+
+    Columns:
+        written: ``normalized`` in ascending order, and the ``reason`` to leave such a text out.
+    """
+    keys = _read_group(group, uris=uris, num_groups=num_groups)
+    hashes = keys["normalized"].to_numpy()
+    is_train = keys["split"].to_numpy() == _TRAIN
+    held_out = hashes[~is_train]
+    known = [held_out]
+    if job.settings.duplicates == "drop":
+        known.append(hashes[is_train])
+    # the first occurrence decides: a text that is in both is held out
+    distinct, first = np.unique(np.concatenate(known), return_index=True)
+    reason = np.where(first < len(held_out), duplicates.IN_LATER_SPLIT, duplicates.REPEATED)
+    table = pa.table({"normalized": distinct, "reason": pa.array(reason, pa.string())})
+    filesystem.write_arrow(job.work_file(_KNOWN, group), table)
+
+
+def leave_out_known(table: pa.Table, *, num_groups: int, job: PrepareJob) -> pa.Table:
+    """Set the reason of unlabelled texts that :func:`write_known` lists, in any of the groups.
+
+    Texts are compared by one 64-bit hash. With 10 million unlabelled and 3 million known texts, the
+    probability that any text is left out by mistake is 2e-6; none is kept by mistake.
+    """
+    hashes = table["normalized"].to_numpy()
+    reason = one_array(table["reason"])
+    for group in range(num_groups):
+        known = load_table(job.work_file(_KNOWN, group), job.key)
+        is_known, place = find_sorted(known["normalized"].to_numpy(), hashes)
+        new_reason = one_array(known["reason"]).take(pa.array(place, mask=~is_known))
+        reason = pc.coalesce(reason, new_reason)
+    return put_columns(table, {"reason": reason})
