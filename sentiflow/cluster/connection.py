@@ -19,9 +19,6 @@ os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
 # it notices the loss.
 os.environ.setdefault("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "15")
 os.environ.setdefault("RAY_task_oom_retries", "4")  # Ray's default: no limit
-# Workers of a Ray that is started here import Ray Data while Ray starts, when cores are idle: each
-# worker, and each of two actors of Ray Data, would import it before it does anything else.
-os.environ.setdefault("RAY_preload_python_modules", "ray.data")
 # At SIGTERM, Ray's own handler prints a trace, and aborts the process three seconds later.
 os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")
 # Use a token for a Ray that is started here, and to join a cluster if this user has a token. Not if
@@ -38,9 +35,13 @@ from sentiflow.cluster.address import HOST_AND_PORT, find_address
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import UserError
 
+PRELOADED = "RAY_preload_python_modules"
+"""Variable by which Ray is told what its workers import when they start."""
+_DATA = "ray.data"
+
 
 @contextmanager
-def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
+def starting(*, verbose: bool, preloads_data: bool = False) -> Iterator[Callable[[], Resources]]:
     """Connect to the cluster of ``RAY_ADDRESS``, or start one on this machine, for the block.
 
     A thread does this while the block does other work: it takes seconds, most of them spent waiting
@@ -50,6 +51,9 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
 
     Args:
         verbose: Show Ray's own messages.
+        preloads_data: The workers of a Ray that is started here import Ray Data at once, while
+            Ray starts. Each would do so before its first part. Workers of a training do not need
+            it.
 
     Yields:
         A function that waits for Ray and counts its resources. It raises the error if Ray cannot be
@@ -63,7 +67,7 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
     max_wait_seconds = None  # for the end of Ray, after the block; None: no limit
     is_over = threading.Event()
     threading.Thread(target=local_ray.end_with_ray, args=(is_over,), daemon=True).start()
-    connected = executor.submit(connection.enter_context, _connected(verbose))
+    connected = executor.submit(connection.enter_context, _connected(verbose, preloads_data))
 
     def wait_and_count() -> Resources:
         connected.result()
@@ -88,19 +92,19 @@ def starting(*, verbose: bool) -> Iterator[Callable[[], Resources]]:
 def start_until_exit() -> None:
     """Connect or start as :func:`starting` does, until the process ends."""
     connection = ExitStack()
-    connection.enter_context(_connected(verbose=False))
+    connection.enter_context(_connected(verbose=False, preloads_data=False))
     atexit.register(connection.close)
 
 
 @contextmanager
-def _connected(verbose: bool) -> Iterator[None]:
+def _connected(verbose: bool, preloads_data: bool) -> Iterator[None]:
     """Start or join Ray for the block, unless this process has joined one already."""
     if ray.is_initialized():
         yield
         return
     address = find_address()
     if address == "local":
-        _start(verbose)
+        _start(verbose, preloads_data)
     else:
         _join(address, verbose)
     try:
@@ -109,7 +113,7 @@ def _connected(verbose: bool) -> Iterator[None]:
         local_ray.leave()
 
 
-def _start(verbose: bool) -> None:
+def _start(verbose: bool, preloads_data: bool) -> None:
     """Start Ray on this machine."""
     local_ray.prepare_folder()
     token_file.make_private()
@@ -117,8 +121,16 @@ def _start(verbose: bool) -> None:
         # Training workers inherit it. Without it they would exchange gradients through the
         # interface to which the host's name resolves.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    _choose_preloaded(preloads_data)
     with ray_internals.loopback_only():
         local_ray.start(address="local", include_dashboard=verbose, **_log_options(verbose))
+
+
+def _choose_preloaded(preloads_data: bool) -> None:
+    """Tell Ray what its workers import when they start, unless the user has told it."""
+    if os.environ.get(PRELOADED, "") in ("", _DATA):
+        # Not deleted but emptied: another thread may be reading all variables.
+        os.environ[PRELOADED] = _DATA if preloads_data else ""
 
 
 def _join(address: str, verbose: bool) -> None:

@@ -276,7 +276,9 @@ class _Session(contextlib.ExitStack):
         if verbs[0] in _NEED_RAY and self.resources is None:
             from sentiflow.cluster import connection
 
-            self.resources = self.enter_context(connection.starting(verbose=self.verbose))
+            trains = "train" in verbs or "sweep" in verbs
+            starting = connection.starting(verbose=self.verbose, preloads_data=not trains)
+            self.resources = self.enter_context(starting)
 
     @functools.cached_property
     def store(self) -> "Store":

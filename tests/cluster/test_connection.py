@@ -72,6 +72,17 @@ def test_other_work_does_not_wait_for_ray_until_it_asks(ray):
     assert ray.done == ["init", "shutdown"]
 
 
+@pytest.mark.parametrize("chosen", ["", "numpy"])
+def test_workers_import_ray_data_when_they_start_if_they_will_need_it(ray, monkeypatch, chosen):
+    monkeypatch.setenv(connection.PRELOADED, chosen)
+    seen = []
+    ray.init = lambda: seen.append(os.environ[connection.PRELOADED])
+    for preloads_data in (True, False):
+        with connection.starting(verbose=False, preloads_data=preloads_data) as resources:
+            resources()
+    assert seen == ([chosen, chosen] if chosen else ["ray.data", ""])
+
+
 def test_the_thread_that_starts_ray_lives_until_it_has_stopped_it(ray):
     """Linux ends the processes of a thread with the thread."""
     with connection.starting(verbose=False) as resources:
