@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from pyarrow import fs
 
@@ -235,7 +235,10 @@ def add_hashes(files: Sequence[InputFile], *, known: Sequence[InputFile] = ()) -
     unknown = {item["uri"]: item for item in files if _identify_state(item) not in trees}
     if unknown:
         sizes = {uri: item["bytes"] for uri, item in unknown.items()}
-        with Progress("hash", total=sum(sizes.values()), unit="bytes") as progress:
+        with (
+            naming_changes(join(list(unknown.values()))),
+            Progress("hash", total=sum(sizes.values()), unit="bytes") as progress,
+        ):
             hashed = hashes.hash_files(sizes, advance=progress.advance)
         for uri, tree in hashed.items():
             _hashes[_identify_state(unknown[uri])] = tree
@@ -262,10 +265,31 @@ def check_unchanged(described: Input) -> None:
             read_again = describe([item["uri"]])["files"][0]
             is_same = read_again["tree_sha256"] == item["tree_sha256"]
         if not is_same:
+            change = "deleted" if now["bytes"] is None else "changed"
             raise UserError(
-                f"{item['uri']} was changed while it was read",
+                f"{item['uri']} was {change} while it was read",
                 hint="run the same command again when nothing writes to it",
             )
+
+
+@contextlib.contextmanager
+def naming_changes(described: Input) -> Iterator[None]:
+    """If reading fails in the block, say whether a file was changed or deleted meanwhile.
+
+    A file that is replaced while it is read may cause any error, also the error of a damaged file.
+
+    Args:
+        described: The input that the block reads: files, or a finished directory.
+
+    Raises:
+        UserError: A file was changed, replaced or deleted.
+        JobError: The directory was replaced.
+    """
+    try:
+        yield
+    except Exception:
+        check_part(described, {item["uri"] for item in described.get("files", [])})
+        raise
 
 
 def check_part(described: Input, sources: Collection[str]) -> None:

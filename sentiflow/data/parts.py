@@ -86,11 +86,12 @@ def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
         UserError: A file is damaged, or was changed since it was described.
         JobError: The directory with the files was replaced.
     """
-    # the format says which pieces there are
-    if isinstance(part.format, CsvFormat):
-        rows = _read_ranges(part.format, cast(Sequence[CsvRange], part.pieces), rules)
-    else:
-        rows = _read_slices(part.format, cast(Sequence[TableSlice], part.pieces), rules)
+    with input_files.naming_changes(part.inputs):
+        # the format says which pieces there are
+        if isinstance(part.format, CsvFormat):
+            rows = _read_ranges(part.format, cast(Sequence[CsvRange], part.pieces), rules)
+        else:
+            rows = _read_slices(part.format, cast(Sequence[TableSlice], part.pieces), rules)
     input_files.check_part(part.inputs, {piece.source for piece in part.pieces})
     return rows
 

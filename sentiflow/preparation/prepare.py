@@ -177,9 +177,11 @@ def _open_inputs(plan: PreparePlan, output: Output, maps: MapStages) -> _OpenedI
     unlabelled = None
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         loading = pool.submit(word_vectors.load, section.vectors, max_words=max_words)
-        labelled = input_sources.cut(plan.labelled, settings, maps, output.uri)
+        with input_files.naming_changes(plan.labelled.described):
+            labelled = input_sources.cut(plan.labelled, settings, maps, output.uri)
         if plan.unlabelled:
-            unlabelled = input_sources.cut(plan.unlabelled, settings, maps, output.uri)
+            with input_files.naming_changes(plan.unlabelled.described):
+                unlabelled = input_sources.cut(plan.unlabelled, settings, maps, output.uri)
         vectors = loading.result()
     if plan.vectors:
         input_files.check_unchanged(plan.vectors)

@@ -118,7 +118,9 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     if previous and not files.new:
         return previous
 
-    rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
+    unread = input_files.join(files.new) if files.new else plan.corpus
+    with input_files.naming_changes(unread):
+        rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     if previous and isinstance(rows, TablePlan):
         check_compatible(previous, rows)
@@ -129,7 +131,7 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         num_workers=settings.num_workers,
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
-    with output.rolled_back_if_refused():
+    with output.rolled_back_if_refused(), input_files.naming_changes(unread):
         if isinstance(rows, TablePlan) and rows.table_format.has_row_ids:
             rows, scored_files = id_checks.check(rows, previous, uri=plan.spec.uri, maps=maps)
             earlier = earlier.with_files(scored_files)

@@ -70,17 +70,36 @@ def write_again(path):
 
 
 @pytest.mark.parametrize(
-    "change", [write_again, lambda path: path.write_bytes(b"longer than before"), os.remove]
+    ("change", "what"),
+    [
+        (write_again, "changed"),
+        (lambda path: path.write_bytes(b"longer than before"), "changed"),
+        (os.remove, "deleted"),
+    ],
 )
-def test_a_file_that_was_changed_since_is_refused(files, tmp_path, change):
+def test_a_file_that_was_changed_since_is_refused(files, tmp_path, change, what):
     known = input_files.describe(files)
     change(tmp_path / "b.csv")
     with pytest.raises(UserError) as error:
         input_files.check_unchanged(known)
     assert str(error.value) == (
-        f"{files[1]} was changed while it was read: run the same command again when nothing "
+        f"{files[1]} was {what} while it was read: run the same command again when nothing "
         "writes to it"
     )
+
+
+def test_a_file_that_vanishes_before_it_is_hashed_is_named(files, tmp_path):
+    found = input_files.find(files)
+    write_again(tmp_path / "a.csv")
+    os.remove(tmp_path / "b.csv")
+    with pytest.raises(UserError, match=r"b\.csv was deleted while it was read"):
+        input_files.add_hashes(found[1:])
+
+
+def test_an_error_without_a_changed_file_stays_as_it_is(files):
+    described = input_files.join(input_files.find(files))
+    with pytest.raises(ZeroDivisionError), input_files.naming_changes(described):
+        raise ZeroDivisionError
 
 
 def test_inputs_are_identified_by_their_contents_in_order_and_not_by_location(files, tmp_path):

@@ -257,6 +257,32 @@ def test_a_file_that_is_changed_while_it_is_scored_is_refused(
     assert not (tmp_path / "run/scored").exists()
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_file_that_vanishes_after_the_listing_is_named(
+    tmp_path, model, resources, monkeypatch, kind
+):
+    for name in "ab":
+        rows = pd.DataFrame({"text": ["good", f"bad {name}"]})
+        path = tmp_path / f"{name}.{kind}"
+        rows.to_csv(path, index=False) if kind == "csv" else rows.to_parquet(path)
+    form = {"kind": "csv", "columns": {"text": "text"}}
+    config = configure(tmp_path, model, tmp_path / f"?.{kind}", format=form)
+    find = corpus_files.find
+
+    def find_and_delete(*arguments, **options):
+        found = find(*arguments, **options)
+        path.unlink()
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpus_files, "find", find_and_delete)
+        with pytest.raises(UserError, match=rf"b\.{kind} was deleted while it was read: run the"):
+            score(config)
+    assert not (tmp_path / "run/scored").exists()
+    score(config)
+    assert len(table(tmp_path)) == 2
+
+
 def test_bf16_predictions_are_close_to_those_of_fp32(
     tmp_path, corpora, model, undisturbed, resources
 ):
