@@ -68,7 +68,7 @@ class OutputSpec:
                 files = here.get("files", [])
                 if may_grow and name == self.grows:
                     files = files[: len(old_files)]
-                changes += _compare_files(name, old_files, files)
+                changes += _compare_files(name, old_files, files, grows=name == self.grows)
         return changes
 
     def find_new(self, run: RunDescription | Manifest) -> list[str]:
@@ -110,10 +110,13 @@ def _compare_settings(there: Settings, here: Settings) -> list[str]:
     return changes
 
 
-def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFile]) -> list[str]:
+def _compare_files(
+    name: str, there: Sequence[InputFile], here: Sequence[InputFile], *, grows: bool
+) -> list[str]:
     """Name the first file of an input that differs, and say how.
 
-    An input without files is named itself.
+    An input without files is named itself. In the order of arrival a file that is gone differs.
+    Otherwise the file in its place does.
     """
     if not there and not here:
         return [f"another {name}"]
@@ -122,9 +125,11 @@ def _compare_files(name: str, there: Sequence[InputFile], here: Sequence[InputFi
     for old, new in zip_longest(there, here):
         if old and new and _is_same_file(old, new):
             continue
-        if old and old["uri"] not in uris_here:
+        is_gone = old is not None and old["uri"] not in uris_here
+        is_new = new is not None and new["uri"] not in uris_there
+        if old and is_gone and (grows or not is_new):
             return [f"another {name}: it lacks {old['uri']}"]
-        if new and new["uri"] not in uris_there:
+        if new and is_new:
             return [f"another {name}: {new['uri']} is new"]
         if old and new and old["uri"] == new["uri"]:
             return [f"another {name}: {new['uri']} was changed"]
