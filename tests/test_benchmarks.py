@@ -65,8 +65,8 @@ def test_what_ends_first_is_found(scale):
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_a_short_year_runs_with_labels_promotions_and_a_kill():
     arguments = ["--rows", 300, "--weeks", 4, "--labels", 20]
     printed = run_benchmark(FOLDER / "year.py", *arguments)
@@ -77,8 +77,8 @@ def test_a_short_year_runs_with_labels_promotions_and_a_kill():
 
 
 @pytest.mark.ray
-@pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
 def test_growth_with_groups_is_measured_and_extrapolated():
     printed = run_benchmark(FOLDER / "scale.py", "--small", "--only", "groups")
     for stage in ("score", "trends"):

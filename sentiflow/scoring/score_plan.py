@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import arrival, input_files, manifest, schema
+from sentiflow.data import arrival, corpus, input_files, manifest, schema
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
@@ -77,14 +77,14 @@ def resolve(config: Config) -> ScorePlan:
     if settings.reads_prepared:
         uri = settings.prepared_uri
         prepared = manifest.require(uri, stage="prepare", setting="score.prepared_uri")
-        corpus = manifest.reference(uri, prepared)
+        described = manifest.reference(uri, prepared)
     else:
-        corpus = _describe_files(settings)
+        described = _describe_files(settings)
     spec = OutputSpec(
         stage=STAGE,
         uri=settings.output_uri,
         settings=_list_decisive(config),
-        inputs={"model": model, "corpus": corpus},
+        inputs={"model": model, "corpus": described},
         owns=OWNS,
         grows="corpus",
         follows=_find_version_prefix(settings, model),
@@ -94,7 +94,7 @@ def resolve(config: Config) -> ScorePlan:
         spec=spec,
         model=model,
         classes=package_files.classes_of(model),
-        corpus=corpus,
+        corpus=described,
         prepared=prepared,
     )
 
@@ -116,13 +116,14 @@ def _describe_files(settings: ScoreSettings) -> Input:
     are described as they were.
 
     Raises:
-        UserError: A file does not exist.
+        UserError: A file does not exist, or there are CSV files and Parquet files.
     """
     scored = manifest.read(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
     found = input_files.find(settings.corpus, setting="score.corpus", earlier=earlier)
     if earlier and not found:
         return earlier
+    corpus.are_tables([item["uri"] for item in found], setting="score.corpus")
     known = arrival.list_known(settings.output_uri, scored, name="corpus")
     return input_files.join(arrival.order(found, known))
 

@@ -11,7 +11,7 @@ MAX_BYTES = 150
 """Bytes of memory that a labelled row may take. Measured: docs/scaling.md."""
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_labelled_row_takes_few_bytes():
     rows = ["400000", "1000000"]

@@ -129,7 +129,7 @@ def test_columns_of_a_csv_are_kept_by_their_name(tmp_path, model, resources):
     assert found["time"].isna().tolist() == [False, True]
     assert record(tmp_path)["counts"]["rejected"] == 1
     with pytest.raises(
-        UserError, match=r"has no column color: its columns are 'row_id', .*'stars'"
+        UserError, match=r"shop\.csv has no column color: its columns are 'body', .*'stars'"
     ):
         score(config, "score.keep_columns=[color]", f"score.output_uri={tmp_path}/other")
     path.unlink()
