@@ -1,19 +1,14 @@
-"""CSV or Parquet files -> a corpus: its parts, which are the units of work.
-
-Settings that name columns are checked here, too.
-"""
+"""CSV or Parquet files -> a corpus: its parts, which are the units of work."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import (
-    csv_format,
     csv_plans,
     csv_ranges,
     input_files,
@@ -333,140 +328,3 @@ def open_prepared(
         columns=(*schema.TWEETS.names, *present),
         table_format=table_format,
     )
-
-
-def check_scored(
-    rows: Plan | Corpus, keep_columns: Sequence[str], *, classes: Sequence[str] = ()
-) -> None:
-    """Check that each file has each column to keep once: in the file, or by a folder.
-
-    Args:
-        rows: Files, or prepared data.
-        keep_columns: The columns to keep.
-        classes: The classes of the model, if they are known.
-
-    Raises:
-        UserError: A file lacks a column or has it twice, or predictions have their own column of
-            that name.
-    """
-    if isinstance(rows, Corpus):
-        check_columns(rows.columns, keep_columns, classes=classes)
-        return
-    check_columns(rows.columns, keep_columns, classes=classes, columns_by_file=rows.columns_by_file)
-    partitions.check_unique(rows.columns_by_file, keep_columns, setting="score.keep_columns")
-
-
-def check_columns(
-    columns: Sequence[str] | None,
-    keep_columns: Sequence[str],
-    *,
-    classes: Sequence[str] = (),
-    columns_by_file: Sequence[tuple[str, Collection[str]]] = (),
-    is_prepared: bool = False,
-) -> None:
-    """Check ``score.keep_columns``; upper and lower case are equal, as in DuckDB and Spark.
-
-    Args:
-        columns: The columns of the corpus; None if it has no row.
-        keep_columns: The columns to keep.
-        classes: The classes of the model, if they are known.
-        columns_by_file: URI and columns of each file, so that a message can name the file.
-        is_prepared: Whether the corpus consists of prepared tweets.
-
-    Raises:
-        UserError: The corpus lacks a column, or predictions have their own column of that name.
-    """
-    reserved = {name.lower() for name in schema.predictions(classes, has_unsure=True).names}
-    reserved.add("probability")
-    for name in keep_columns:
-        if name.lower() in reserved and name not in schema.TWEETS.names:
-            raise UserError(
-                f"score.keep_columns: predictions have their own column {name.lower()}",
-                hint="leave it out, or rename it in the corpus",
-            )
-    if not columns:
-        return
-    missing = sorted(set(keep_columns).difference(columns))
-    if missing:
-        owner = "the corpus"
-        hint = csv_format.suggest_column(missing[0], columns)
-        if is_prepared:
-            hint = f"name it in prepare.keep_columns, too; {hint}"
-        lacking = partitions.find_lacking(columns_by_file, missing[0])
-        if lacking:
-            owner = display_uri(lacking.uri)
-            missing = [name for name in missing if name not in lacking.columns]
-            hint = _suggest_column(missing[0], lacking)
-        raise UserError(
-            f"score.keep_columns: {owner} has no column {', '.join(missing)}", hint=hint
-        )
-
-
-def check_kept_names(names: Sequence[str]) -> None:
-    """Check that ``prepare.keep_columns`` names no column that tweets always have.
-
-    Raises:
-        UserError: A name is one of these columns.
-    """
-    for name in names:
-        if name.lower() in (*schema.TWEETS.names, "split"):
-            raise UserError(
-                f"prepare.keep_columns: tweets have their own column {name.lower()}",
-                hint="leave it out, or rename it in the files",
-            )
-
-
-def check_preparation(plan: Plan, settings: PrepareSettings, *, source: str = "") -> None:
-    """Check that files have the columns that their preparation needs.
-
-    Args:
-        plan: The files.
-        settings: The section ``prepare``.
-        source: The file, if the plan has only one file.
-
-    Raises:
-        UserError: A column is missing.
-    """
-    partitions.check_unique(
-        plan.columns_by_file, settings.additional_columns, setting="prepare.keep_columns"
-    )
-    required = {"label"}
-    if settings.split.kind in ("user", "time"):
-        required.add(settings.split.kind)
-    for name in sorted(required.union(settings.additional_columns)):
-        if plan.has_column(name):
-            continue
-        if name in ("label", "user", "time"):
-            hint = f"add format.columns.{name}"
-            if name not in required:
-                hint += f", or remove {name} from prepare.keep_columns"
-            raise UserError(
-                f"format.columns does not name the column {name}, which preparation needs",
-                hint=hint,
-            )
-        setting = "split.column" if name == settings.split.column else "keep_columns"
-        lacking = partitions.find_lacking(plan.columns_by_file, name)
-        if lacking:
-            raise UserError(
-                f"prepare.{setting}: {display_uri(lacking.uri)} has no column {name}",
-                hint=_suggest_column(name, lacking),
-            )
-        others = [other for other in plan.columns or () if other not in schema.TWEETS.names]
-        raise UserError(
-            f"prepare.{setting}: {source or 'one of the files'} has no column {name}",
-            hint=csv_format.suggest_column(name, others),
-        )
-
-
-def _suggest_column(name: str, lacking: partitions.Lacking) -> str:
-    """Write a hint for a column that one of the files lacks."""
-    if lacking.is_in_others:
-        listed = csv_format.list_names(lacking.columns)
-        return (
-            "other files have it, and all need it, in the file or by a folder; "
-            f"the columns of this one are {listed}"
-        )
-    is_table = lacking.uri.lower().endswith(".parquet")
-    if is_table and len(lacking.columns) == 1:
-        return f"its only column is {lacking.columns[0]!r}"
-    return csv_format.suggest_column(name, lacking.columns)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import corpus, csv_plans, input_files, table_plans
+from sentiflow.data import column_checks, corpus, csv_plans, input_files, table_plans
 from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import UserError
@@ -152,7 +152,7 @@ def cut(
             unpack_to=join(root, folder),
         )
     if source.is_labelled:
-        corpus.check_preparation(plan, settings)
+        column_checks.check_preparation(plan, settings)
     key = corpus.identify_work(files)
     found = corpus.cut(
         plan,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import corpus, csv_plans, manifest, table_plans
+from sentiflow.data import column_checks, corpus, csv_plans, manifest, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output
@@ -46,7 +46,7 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
         inspected = _plan_tables(settings, files, assumed)
     else:
         inspected = _plan_csv(settings, files, assumed, unpack_to)
-    corpus.check_scored(inspected.rows, settings.keep_columns, classes=plan.classes)
+    column_checks.check_scored(inspected.rows, settings.keep_columns, classes=plan.classes)
     return inspected
 
 

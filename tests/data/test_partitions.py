@@ -5,7 +5,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, csv_plans, input_files, partitions, parts, table_plans
+from sentiflow.data import (
+    column_checks,
+    corpus,
+    csv_plans,
+    input_files,
+    partitions,
+    parts,
+    table_plans,
+)
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import UserError
 
@@ -89,14 +97,14 @@ def test_a_message_names_the_file_that_lacks_a_column(tmp_path, kind):
     write(tmp_path, "brand=A/x", kind, {"text": ["a"], "k": ["1"]})
     write(tmp_path, "day=1/y", kind, {"text": ["a"], "k": ["1"]})
     with pytest.raises(UserError) as error:
-        corpus.check_scored(make_plan(tmp_path, kind, ("brand",)), ("k", "brand", "none"))
+        column_checks.check_scored(make_plan(tmp_path, kind, ("brand",)), ("k", "brand", "none"))
     assert str(error.value) == (
         f"score.keep_columns: {tmp_path}/day=1/y.{kind} has no column brand, none: other files "
         "have it, and all need it, in the file or by a folder; the columns of this one are "
         "'day', 'k', 'text'"
     )
     with pytest.raises(UserError, match=r"x\.\w+ has no column kk: did you mean 'k'?"):
-        corpus.check_scored(make_plan(tmp_path, kind, ("kk",)), ("kk",))
+        column_checks.check_scored(make_plan(tmp_path, kind, ("kk",)), ("kk",))
 
 
 def test_types_of_a_column_must_fit_the_strings_of_folders(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.data import corpus
+from sentiflow.data import column_checks
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.models.scores import Scores
@@ -71,8 +71,10 @@ def test_the_profile_describes_rows_outside_of_train_and_validation():
 def test_a_kept_column_cannot_have_the_name_of_a_column_of_predictions(name):
     own = f"predictions have their own column {name.lower()}"
     with pytest.raises(UserError, match=own):
-        corpus.check_columns(["text", name], [name], classes=["joy", "anger"])
-    corpus.check_columns(["probability_fear"], ["probability_fear"], classes=["joy", "anger"])
+        column_checks.check_columns(["text", name], [name], classes=["joy", "anger"])
+    column_checks.check_columns(
+        ["probability_fear"], ["probability_fear"], classes=["joy", "anger"]
+    )
 
 
 @pytest.mark.parametrize(

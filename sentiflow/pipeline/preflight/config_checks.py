@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import Config
-from sentiflow.data import corpus, input_files, manifest, schema
+from sentiflow.data import column_checks, input_files, manifest, schema
 from sentiflow.data.answers import TEACHERS, read_answers
 from sentiflow.data.corrections import CORRECTIONS, read_corrections
 from sentiflow.data.output_spec import OutputSpec
@@ -106,7 +106,7 @@ def _check_preparation(config: Config) -> Iterator[CheckResult]:
         settings.vocabulary.vectors,
         setting="prepare.vocabulary.vectors",
     )
-    yield from find_problem("columns", corpus.check_kept_names, settings.keep_columns)
+    yield from find_problem("columns", column_checks.check_kept_names, settings.keep_columns)
     if config.format.classes:
         yield from find_problem(
             "labels", check_chosen, config.train.classes, config.format.learnable
@@ -137,7 +137,7 @@ def _check_labelled(config: Config, name: str, files: Sequence[str]) -> Iterator
         f"prepare.{name}",
         files,
         config.format,
-        lambda plan, source: corpus.check_preparation(plan, settings, source=source),
+        lambda plan, source: column_checks.check_preparation(plan, settings, source=source),
         rules=RowRules.of_labelled(config.format, settings),
         max_rejected_fraction=settings.max_rejected_fraction,
     ):
@@ -225,7 +225,7 @@ def _check_scoring(
         "score.corpus",
         settings.corpus,
         form,
-        lambda plan, source: corpus.check_scored(plan, settings.keep_columns),
+        lambda plan, source: column_checks.check_scored(plan, settings.keep_columns),
         rules=RowRules.of_texts(form, keep=settings.keep_columns),
         text_column=settings.text_column,
         uris=new_files,
@@ -241,7 +241,7 @@ def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
         if record is None:
             return
         kept = record["settings"].get("keep_columns", ())
-    corpus.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
+    column_checks.check_columns((*schema.TWEETS.names, *kept), score.keep_columns, is_prepared=True)
 
 
 def require_prepared(config: Config, verbs: Sequence[str], section: str) -> None:
