@@ -28,7 +28,7 @@ from sentiflow.storage.uris import display_uri
 _CUT_HERE_BYTES = 1 << 28
 """Maximum total size of files that are cut in this process."""
 GROUPS = "groups of files"
-"""What the user calls the units of work of :func:`cut`."""
+"""Unit of progress of :func:`cut`, for the user."""
 _GROUP_BYTES = 1 << 24
 """Minimum size of the files that a task cuts, about the size of a part."""
 _AT_ONCE_BYTES = 1 << 25
@@ -115,17 +115,21 @@ def cut(
         return _cut_csv(plan, results, rows_per_part, first_row, splits or {})
     groups = _group(plan.files, num_bytes if is_little else _GROUP_BYTES)
     uris = [[plan.files[number]["uri"] for number in group] for group in groups]
-    trees = list(itertools.chain.from_iterable(map_files(hash_files, uris)))
-    return _cut_tables(plan, trees, rows_per_part, first_row, splits or {})
+    digests = list(itertools.chain.from_iterable(map_files(hash_files, uris)))
+    return _cut_tables(plan, digests, rows_per_part, first_row, splits or {})
 
 
 def identify_work(files: Sequence[InputFile]) -> str:
-    """Identify the work of :func:`cut` for completion markers; a result belongs to a group."""
+    """Identify the work of :func:`cut` for completion markers.
+
+    The work is divided into groups of files. Markers of an earlier version, which had one for each
+    file, do not count.
+    """
     return manifest.fingerprint(["groups", *files])
 
 
 def _group(files: Sequence[InputFile], min_bytes: int) -> list[range]:
-    """Group the numbers of consecutive files, so that no group has only a few bytes to read."""
+    """Group consecutive files until a group has ``min_bytes``; return the numbers of the files."""
     groups = []
     first = 0
     num_bytes = 0
@@ -163,15 +167,15 @@ def open_csv(
 
 def _cut_tables(
     plan: table_plans.TablePlan,
-    trees: Sequence[str],
+    digests: Sequence[str],
     rows_per_part: int,
     first_row: int,
     splits: Mapping[str, str],
 ) -> Corpus:
     """Cut Parquet files as :func:`cut` does, given the hashes of their content."""
     described: dict[str, InputFile] = {}
-    for item, table, tree in zip(plan.files, plan.tables, trees, strict=True):
-        described[item["uri"]] = {**item, "tree_sha256": tree, "rows": table.num_rows}
+    for item, table, digest in zip(plan.files, plan.tables, digests, strict=True):
+        described[item["uri"]] = {**item, "tree_sha256": digest, "rows": table.num_rows}
     parts = []
     for slices in table_files.cut(
         plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits
@@ -196,14 +200,14 @@ def _cut_csv(
     splits: Mapping[str, str],
 ) -> Corpus:
     """Make the corpus of CSV files, given the results of :func:`cut_files`."""
-    cut_ranges: list[_CutFile] = []
+    with_records: list[_CutFile] = []
     described: list[InputFile] = []
     notes = []
     next_row = first_row
     for file, result in zip(plan.planned, results, strict=True):
+        first_of_file = next_row
         ranges = []
         split = splits.get(file.described["uri"])
-        num_before = next_row
         for fields in result["ranges"]:
             csv_range = csv_ranges.CsvRange(**fields)
             ranges.append(replace(csv_range, first_row=next_row, split=split))
@@ -211,18 +215,18 @@ def _cut_csv(
         item: InputFile = {
             **file.described,
             "tree_sha256": result["tree_sha256"],
-            "rows": next_row - num_before,
+            "rows": next_row - first_of_file,
         }
         described.append(item)
         if ranges:
             assert file.csv_format, "a file with records has columns"
-            cut_ranges.append(_CutFile(item, file.csv_format, ranges))
+            with_records.append(_CutFile(item, file.csv_format, ranges))
         else:
             notes.append(f"{display_uri(item['uri'])} holds no record")
-    if not next_row:  # a corpus that grows may get a file without a record
+    if not next_row:  # new files may have no record if earlier files have some
         raise UserError(f"{described[0]['uri']} holds no record", hint="it has at most a header")
     return Corpus(
-        parts=tuple(_join_small(cut_ranges, rows_per_part)),
+        parts=tuple(_make_csv_parts(with_records, rows_per_part)),
         num_rows=next_row - first_row,
         files=input_files.join(described),
         columns=plan.columns or (),
@@ -239,21 +243,22 @@ class _CutFile(NamedTuple):
     ranges: list[csv_ranges.CsvRange]
 
 
-def _join_small(files: Iterable[_CutFile], rows_per_part: int) -> Iterator[Part]:
-    """Make the parts of CSV files: a range of a large file, or several small files.
+def _make_csv_parts(files: Iterable[_CutFile], rows_per_part: int) -> Iterator[Part]:
+    """Make the parts of CSV files: each is one range of a large file, or several small files.
 
-    Files that were not cut are joined if they follow each other and have the same columns.
+    A small file has only one range. Consecutive small files with the same columns share a part.
     """
-    held: list[_CutFile] = []  # files that were not cut, for one part
+    held: list[_CutFile] = []  # small files for the next part
     num_rows = 0
     num_bytes = 0
     for file in files:
         first = file.ranges[0]
         size = first.stop - first.start
-        is_full = table_files.is_full(num_rows, first.num_rows, rows_per_part)
-        is_full |= num_bytes + size > csv_ranges.MAX_RANGE_BYTES
         is_small = len(file.ranges) == 1
-        if held and (is_full or not is_small or file.csv_format != held[0].csv_format):
+        has_many_rows = table_files.is_full(num_rows, first.num_rows, rows_per_part)
+        has_many_bytes = num_bytes + size > csv_ranges.MAX_RANGE_BYTES
+        fits = is_small and not has_many_rows and not has_many_bytes
+        if held and (not fits or file.csv_format != held[0].csv_format):
             yield _join(held)
             held = []
             num_rows = 0
@@ -271,7 +276,7 @@ def _join_small(files: Iterable[_CutFile], rows_per_part: int) -> Iterator[Part]
 
 
 def _join(files: Sequence[_CutFile]) -> Part:
-    """Join files that were not cut to one part."""
+    """Join small files to one part."""
     pieces = tuple(file.ranges[0] for file in files)
     return Part(pieces, files[0].csv_format, input_files.join([file.described for file in files]))
 
@@ -309,10 +314,10 @@ def open_prepared(
         for path in manifest.rows_by_file(record, uri, [f"tweets/split={split}"]):
             splits[path] = split
     files = filesystem.map_files(table_files.read_footer, splits)
-    present = record["settings"]["keep_columns"]
+    available = record["settings"]["keep_columns"]
     kept = []
     for name in keep_columns:
-        if name in present:
+        if name in available:
             kind = _KEPT_TYPES.get(name, files[0].arrow.field(name).type)
             kept.append((name, kind))
     table_format = table_files.TableFormat(
@@ -325,6 +330,6 @@ def open_prepared(
         parts=tuple(Part(slices, table_format, watched) for slices in pieces),
         num_rows=sum(file.num_rows for file in files),
         files=inputs,
-        columns=(*schema.TWEETS.names, *present),
+        columns=(*schema.TWEETS.names, *available),
         table_format=table_format,
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.data import csv_rows, input_files, row_checks, schema, table_files
-from sentiflow.data.arrays import one_array
+from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.csv_ranges import CsvRange
 from sentiflow.data.manifest_types import Input
@@ -87,7 +87,7 @@ def read(part: Part, rules: row_checks.RowRules) -> pa.Table:
         JobError: The directory with the files was replaced.
     """
     with input_files.naming_changes(part.inputs):
-        # the format says which pieces there are
+        # The format decides the type of the pieces, which mypy does not know.
         if isinstance(part.format, CsvFormat):
             rows = _read_ranges(part.format, cast(Sequence[CsvRange], part.pieces), rules)
         else:
@@ -133,23 +133,25 @@ def _read_slices(
         columns, kept = table_files.read(piece, form, meanings, others)
         return _ReadSlice(piece, pa.table(columns), pa.table(kept))
 
-    found = filesystem.map_files(read_slice, slices)
+    unchecked = filesystem.map_files(read_slice, slices)
     tables = []
-    for _, group in itertools.groupby(found, key=lambda each: each.columns.schema):
+    for _, group in itertools.groupby(unchecked, key=lambda each: each.columns.schema):
         tables.append(_check_slices(form, list(group), rules))
-    return tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+    if len(tables) == 1:
+        return tables[0]
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _check_slices(
-    form: TableFormat, found: Sequence[_ReadSlice], rules: row_checks.RowRules
+    form: TableFormat, unchecked: Sequence[_ReadSlice], rules: row_checks.RowRules
 ) -> pa.Table:
     """Check the rows of slices with the same types."""
-    slices = [each.piece for each in found]
-    columns = _list_arrays(pa.concat_tables([each.columns for each in found]))
-    kept = _list_arrays(pa.concat_tables([each.kept for each in found]))
+    slices = [each.piece for each in unchecked]
+    columns = _list_arrays(pa.concat_tables([each.columns for each in unchecked]))
+    kept = _list_arrays(pa.concat_tables([each.kept for each in unchecked]))
     checked = _check(columns, kept, form, rules)
     is_rejected = checked["reason"].is_valid().combine_chunks()
-    # rows of Parquet have a number, but no bytes
+    # A row of Parquet has a number in its file, and no bytes of its own.
     offset = np.concatenate([np.arange(piece.start, piece.stop) for piece in slices])
     raw = pc.if_else(is_rejected, pa.scalar(b"", pa.binary()), None)
     places = {"offset": pa.array(offset), "raw": raw}
@@ -167,10 +169,12 @@ def _check(
     form: CsvFormat | TableFormat,
     rules: row_checks.RowRules,
 ) -> pa.Table:
-    """Check rows; the column of their splits is one of the kept columns."""
+    """Check rows, whose splits may be in one of the kept columns."""
+    table = pa.table(columns)
     if rules.split_column:
-        columns["split"] = kept[rules.split_column].cast(pa.string())
-    return row_checks.check(pa.table(columns), form, rules)
+        split = kept[rules.split_column].cast(pa.string())
+        table = put_columns(table, {"split": split})
+    return row_checks.check(table, form, rules)
 
 
 def _assemble(
@@ -180,7 +184,7 @@ def _assemble(
     checked: pa.Table,
     rules: row_checks.RowRules,
 ) -> pa.Table:
-    """Make the table of :func:`read` of the rows of some pieces.
+    """Put the table of :func:`read` together for the rows of some pieces.
 
     Args:
         pieces: The pieces.
@@ -202,8 +206,9 @@ def _assemble(
     if not rules.split_column:
         splits = pa.array([piece.split for piece in pieces], pa.string())
         table["split"] = splits.take(pa.array(piece_of_row))
-    for name in rules.keep:  # user and time are not in kept, because they were checked
-        table[kept_name(name)] = kept[name] if name in kept else table[name]
+    for name in rules.keep:
+        column = kept[name] if name in kept else table[name]  # user and time are checked columns
+        table[kept_name(name)] = column
     return pa.table(table).select((*_FIRST_COLUMNS, *map(kept_name, rules.keep), *_LAST_COLUMNS))
 
 
