@@ -167,10 +167,10 @@ def _draw_sample(
     resolved: Config, num_rows: int, *, config: Path, output: Path, uri: str, as_json: bool
 ) -> None:
     """Write a file of rows to label, and print the next steps."""
-    from sentiflow.data import input_files, label_files
+    from sentiflow.data import label_files
     from sentiflow.evaluation.evaluated_rows import name_any
     from sentiflow.shares import next_draw, sample_log
-    from sentiflow.storage import filesystem
+    from sentiflow.storage import filesystem, globs
 
     with sample_log.hold(resolved):
         earlier = sample_log.read(resolved).paths
@@ -185,7 +185,7 @@ def _draw_sample(
         typer.echo("They are not in earlier draws: name the files of all draws in trends.labels.")
     typer.echo(f"Write {name_any(classes)} in the column label, then:")
     patterns = resolved.trends.labels
-    if any(input_files.matches(uri, pattern) for pattern in patterns):
+    if any(globs.matches(uri, pattern) for pattern in patterns):
         typer.echo(f"  sentiflow trends {config} --overwrite")
         return
     if not patterns:

@@ -156,7 +156,7 @@ def open_csv(
         UserError: A file cannot be read, or has one of ``keep_columns`` twice.
     """
     plan = csv_plans.plan_csv(
-        input_files.as_found(uris)["files"],
+        input_files.describe_unread(uris),
         settings=settings,
         rows_per_part=rows_per_part,
         unpack_to=unpack_to,
@@ -180,12 +180,12 @@ def _cut_tables(
     for slices in table_files.cut(
         plan.tables, rows_per_part=rows_per_part, first_row=first_row, splits=splits
     ):
-        inputs = input_files.join([described[piece.source] for piece in slices])
+        inputs = input_files.combine([described[piece.source] for piece in slices])
         parts.append(Part(slices, plan.table_format, inputs))
     return Corpus(
         parts=tuple(parts),
         num_rows=sum(table.num_rows for table in plan.tables),
-        files=input_files.join(list(described.values())),
+        files=input_files.combine(list(described.values())),
         columns=plan.columns,
         table_format=plan.table_format,
         notes=plan.notes,
@@ -228,7 +228,7 @@ def _cut_csv(
     return Corpus(
         parts=tuple(_make_csv_parts(with_records, rows_per_part)),
         num_rows=next_row - first_row,
-        files=input_files.join(described),
+        files=input_files.combine(described),
         columns=plan.columns or (),
         table_format=table_files.TableFormat(has_row_ids=False),
         notes=tuple(notes),
@@ -268,7 +268,7 @@ def _make_csv_parts(files: Iterable[_CutFile], rows_per_part: int) -> Iterator[P
             num_rows += first.num_rows
             num_bytes += size
             continue
-        inputs = input_files.join([file.described])
+        inputs = input_files.combine([file.described])
         for csv_range in file.ranges:
             yield Part((csv_range,), file.csv_format, inputs)
     if held:
@@ -278,7 +278,9 @@ def _make_csv_parts(files: Iterable[_CutFile], rows_per_part: int) -> Iterator[P
 def _join(files: Sequence[_CutFile]) -> Part:
     """Join small files to one part."""
     pieces = tuple(file.ranges[0] for file in files)
-    return Part(pieces, files[0].csv_format, input_files.join([file.described for file in files]))
+    return Part(
+        pieces, files[0].csv_format, input_files.combine([file.described for file in files])
+    )
 
 
 def hash_files(uris: Sequence[str]) -> list[str]:

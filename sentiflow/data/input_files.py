@@ -1,11 +1,7 @@
 """Files and globs -> the matching files, described by size, time and content as a stage's input."""
 
 import contextlib
-import fnmatch
-import glob
 import os
-import re
-import stat
 from collections.abc import Collection, Iterator, Sequence
 
 from pyarrow import fs
@@ -15,10 +11,9 @@ from sentiflow.data.download import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
-from sentiflow.storage import filesystem, hashes
+from sentiflow.storage import filesystem, globs, hashes
 from sentiflow.storage.filesystem import FileState
-from sentiflow.storage.uris import absolute_uri, is_local, join_member, split_member
-from sentiflow.storage.uris import join as join_uri
+from sentiflow.storage.uris import is_local, join, join_member, split_member
 
 _CHECK = "check the path"
 """Hint if no file has the name, or matches the glob."""
@@ -40,12 +35,8 @@ def find(
 ) -> list[InputFile]:
     """List the files that match some patterns, in the order of the patterns.
 
-    The matches of a glob are sorted by name. Patterns are as in Python's ``glob``: ``*`` and ``?``
-    match within one path segment, ``**`` matches any number of directories, and none of them
-    matches a name that begins with a dot. ``archive.zip::member`` is a member of each archive that
-    matches ``archive.zip``; whether the archive contains it is not checked.
-
-    In an object store a glob is one listing, which tells sizes and times: no object is asked for.
+    The matches of a glob are sorted by name (:mod:`globs`). ``archive.zip::member`` is a member of
+    each archive that matches ``archive.zip``; whether the archive contains it is not checked.
 
     Args:
         patterns: Files and globs.
@@ -76,44 +67,19 @@ def find(
 
 
 def _find_one(pattern: str) -> dict[str, FileState]:
-    """Find the files that match one pattern without a member; return their states by URI."""
+    """Find the files of one pattern, which names no member; return their states by URI."""
     info = filesystem.file_info(pattern)
     if info.type == fs.FileType.Directory:
         raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
     if info.type == fs.FileType.File:
         return {pattern: filesystem.state_of(pattern, info)}
-    if not any(mark in pattern for mark in "*?["):
+    if not globs.is_glob(pattern):
         training_file = next(iter(SENTIMENT140.members))
         hint = _DOWNLOAD if pattern.endswith(f"/{training_file}") else _CHECK
         raise UserError(f"no such file: {pattern}", hint=hint)
-    states = _find_local(pattern) if is_local(pattern) else _find_stored(pattern)
+    states = globs.find(pattern)
     if not states:
         raise UserError(f"no file matches {pattern}", hint=_CHECK)
-    return states
-
-
-def _find_local(pattern: str) -> dict[str, FileState]:
-    """Find the files of this machine that match a pattern, in the order of their names."""
-    states = {}
-    for path in sorted(set(glob.glob(absolute_uri(pattern), recursive=True))):
-        with contextlib.suppress(OSError):  # a broken link, or deleted just now
-            info = os.stat(path)
-            if stat.S_ISREG(info.st_mode):
-                states[path] = FileState(info.st_size, info.st_mtime_ns)
-    return states
-
-
-def _find_stored(pattern: str) -> dict[str, FileState]:
-    """Find the objects of a store that match a pattern, in the order of their names."""
-    before_marks = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    root = before_marks.rpartition("/")[0]
-    below = pattern.removeprefix(f"{root}/")
-    listed = filesystem.list_store(root, recursive="/" in below or "**" in below)
-    states = {}
-    for name in sorted(listed):
-        uri = f"{root}/{name}"
-        if matches(uri, pattern):
-            states[uri] = listed[name]
     return states
 
 
@@ -127,33 +93,6 @@ def _describe_state(uri: str, state: FileState) -> InputFile:
     }
 
 
-def matches(uri: str, pattern: str) -> bool:
-    """Say whether a pattern of :func:`expand` names a file, which need not exist.
-
-    Example:
-        >>> matches("/in/a.csv", "/in/*.csv"), matches("/in/sub/a.csv", "/in/*.csv")
-        (True, False)
-    """
-    return uri == pattern or _match_segments(uri.split("/"), pattern.split("/"))
-
-
-def _match_segments(parts: Sequence[str], segments: Sequence[str]) -> bool:
-    """Match the parts of a path or key with the segments of a pattern, as ``glob`` does."""
-    if not parts or not segments:
-        return not parts and not segments
-    is_hidden = parts[0].startswith(".")
-    if segments[0] != "**":
-        if is_hidden and not segments[0].startswith("."):
-            return False
-        fits = fnmatch.fnmatchcase(parts[0], segments[0])
-        return fits and _match_segments(parts[1:], segments[1:])
-    if len(segments) == 1:
-        return not any(part.startswith(".") for part in parts)
-    if _match_segments(parts, segments[1:]):  # ** may stand for no directory at all
-        return True
-    return not is_hidden and _match_segments(parts[1:], segments)
-
-
 def _check_distinct(uris: Sequence[str]) -> None:
     """Check that no file is named twice, also not by another name or through a link."""
     seen: dict[str, str] = {}
@@ -164,8 +103,8 @@ def _check_distinct(uris: Sequence[str]) -> None:
             file = _follow_links(file, folders)
         real = join_member(file, member)
         if real in seen:
-            again = "is named twice" if seen[real] == uri else f"is also {seen[real]}"
-            raise UserError(f"{uri} {again}", hint="name each file once")
+            problem = "is named twice" if seen[real] == uri else f"is also {seen[real]}"
+            raise UserError(f"{uri} {problem}", hint="name each file once")
         seen[real] = uri
 
 
@@ -174,8 +113,9 @@ def _follow_links(path: str, folders: dict[str, str]) -> str:
 
     Args:
         path: The file.
-        folders: The folders that were resolved already, with their paths without links. There are
-            few, and each step of a path is a call of the system.
+        folders: The folders that were resolved already, with their paths without links; the folder
+            of the file is added. Resolving asks the system about each step of a path, and many
+            files share a folder.
     """
     folder, name = os.path.split(path)
     if folder not in folders:
@@ -196,10 +136,10 @@ def are_gone(earlier: Input, patterns: Sequence[str]) -> bool:
     if not uris:
         return False
     for uri in uris:
-        if not any(matches(uri, pattern) for pattern in patterns):
+        if not any(globs.matches(uri, pattern) for pattern in patterns):
             return False
     for pattern in patterns:
-        if not any(matches(uri, pattern) for uri in uris):
+        if not any(globs.matches(uri, pattern) for uri in uris):
             return False
     return not any(filesystem.map_files(filesystem.exists, uris))
 
@@ -218,7 +158,7 @@ def describe(uris: Sequence[str], *, earlier: Input | None = None) -> Input:
         ``files``, and a ``fingerprint`` over their contents in order.
     """
     known = earlier.get("files", []) if earlier else []  # without files, it was a model
-    return join(add_hashes(as_found(uris)["files"], known=known))
+    return combine(add_hashes(describe_unread(uris), known=known))
 
 
 def add_hashes(files: Sequence[InputFile], *, known: Sequence[InputFile] = ()) -> list[InputFile]:
@@ -228,24 +168,24 @@ def add_hashes(files: Sequence[InputFile], *, known: Sequence[InputFile] = ()) -
         files: The files, as :func:`find` describes them.
         known: Earlier descriptions, perhaps of other files, too.
     """
-    trees = dict(_hashes)
+    digests = dict(_hashes)
     for item in known:
         if item["tree_sha256"]:
-            trees[_identify_state(item)] = item["tree_sha256"]
-    unknown = {item["uri"]: item for item in files if _identify_state(item) not in trees}
+            digests[_identify_state(item)] = item["tree_sha256"]
+    unknown = {item["uri"]: item for item in files if _identify_state(item) not in digests}
     if unknown:
         sizes = {uri: item["bytes"] for uri, item in unknown.items()}
         with (
-            naming_changes(join(list(unknown.values()))),
+            naming_changes(combine(list(unknown.values()))),
             Progress("hash", total=sum(sizes.values()), unit="bytes") as progress,
         ):
             hashed = hashes.hash_files(sizes, advance=progress.advance)
-        for uri, tree in hashed.items():
-            _hashes[_identify_state(unknown[uri])] = tree
-    trees |= _hashes
+        for uri, digest in hashed.items():
+            _hashes[_identify_state(unknown[uri])] = digest
+    digests |= _hashes
     described: list[InputFile] = []
     for item in files:
-        described.append({**item, "tree_sha256": trees[_identify_state(item)]})
+        described.append({**item, "tree_sha256": digests[_identify_state(item)]})
     return described
 
 
@@ -258,8 +198,8 @@ def check_unchanged(described: Input) -> None:
         UserError: A file was changed, replaced or deleted while it was read.
     """
     files = described.get("files", [])
-    found = as_found([item["uri"] for item in files])["files"]
-    for item, now in zip(files, found, strict=True):
+    states = describe_unread([item["uri"] for item in files])
+    for item, now in zip(files, states, strict=True):
         is_same = now["bytes"] == item["bytes"]
         if is_same and now["modified_ns"] != item["modified_ns"]:
             read_again = describe([item["uri"]])["files"][0]
@@ -321,8 +261,8 @@ def watch(directory: Input) -> Input:
 def _is_unchanged(watched: Input) -> bool:
     """Say whether a directory is still the one that :func:`watch` has described.
 
-    The manifest is read only if its size or time has changed. It lists all files of the directory,
-    and every part of a job asks.
+    Each part of a job asks, and the manifest is long, because it lists all files of the directory.
+    So it is read only if its size or time has changed.
     """
     state = watched.get("manifest_state")
     if state and state == _find_manifest_state(watched["uri"]):
@@ -332,19 +272,19 @@ def _is_unchanged(watched: Input) -> bool:
 
 def _find_manifest_state(uri: str) -> list[int]:
     """Return size and time (nanoseconds since 1970) of a manifest; empty if there is none."""
-    info = filesystem.file_info(join_uri(uri, manifest.MANIFEST))
+    info = filesystem.file_info(join(uri, manifest.MANIFEST))
     if not info.is_file:
         return []
     return [info.size, info.mtime_ns]
 
 
 def _identify_state(item: InputFile) -> str:
-    """Identify a file and its state, without reading its content."""
+    """Identify a file by URI, size and time, without its content."""
     return manifest.fingerprint([item["uri"], item["bytes"], item["modified_ns"]])
 
 
-def as_found(uris: Sequence[str]) -> Input:
-    """Describe input files without reading their content: by URI, size and time.
+def describe_unread(uris: Sequence[str]) -> list[InputFile]:
+    """Describe files without reading them: by URI, size and time, without hashes.
 
     A member of an archive has the size and the time of the archive.
     """
@@ -352,17 +292,19 @@ def as_found(uris: Sequence[str]) -> Input:
     files = []
     for uri, info in zip(uris, infos, strict=True):
         files.append(_describe_state(uri, filesystem.state_of(uri, info)))
-    return join(files)
+    return files
 
 
-def join(files: Sequence[InputFile]) -> Input:
-    """Combine described files.
+def combine(files: Sequence[InputFile]) -> Input:
+    """Combine described files to one input, with a fingerprint over the files in order.
 
-    The fingerprint depends only on their contents and partition columns, in order; for files that
-    were not read, on their URIs, sizes and times.
+    The fingerprint depends on the content and the partition columns of each file; if a file has no
+    hash yet, on its URI, size and time.
     """
-    contents = []
+    identities = []
     for item in files:
-        is_read = bool(item["tree_sha256"])
-        contents.append(partitions.identify(item) if is_read else _identify_state(item))
-    return {"fingerprint": manifest.fingerprint(contents), "files": list(files)}
+        if item["tree_sha256"]:
+            identities.append(partitions.identify(item))
+        else:
+            identities.append(_identify_state(item))
+    return {"fingerprint": manifest.fingerprint(identities), "files": list(files)}

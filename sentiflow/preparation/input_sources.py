@@ -13,6 +13,7 @@ from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import UserError
 from sentiflow.progress import say
+from sentiflow.storage import globs
 from sentiflow.storage.uris import join
 
 STAGE = "prepare"
@@ -94,15 +95,15 @@ def _describe(
     if earlier and input_files.are_gone(earlier, list(itertools.chain(*patterns.values()))):
         return earlier
     found: dict[str, InputFile] = {}
-    for setting, globs in patterns.items():
-        for item in input_files.find(globs, setting=setting):
+    for setting, named in patterns.items():
+        for item in input_files.find(named, setting=setting):
             # a glob of prepare.csv may match a file of prepare.test again: the first setting counts
             found.setdefault(item["uri"], item)
     files = list(found.values())
     if earlier or reads_new:
         known = earlier["files"] if earlier else []
         files = input_files.add_hashes(files, known=known)
-    return input_files.join(files)
+    return input_files.combine(files)
 
 
 def _find_splits(
@@ -113,7 +114,7 @@ def _find_splits(
     for split in ("validation", "test"):  # test wins if a file is named for both
         for pattern in patterns[f"prepare.{split}"]:
             for item in files:
-                if input_files.matches(item["uri"], pattern):
+                if globs.matches(item["uri"], pattern):
                     found[item["uri"]] = split
     return found
 

@@ -66,7 +66,7 @@ class CorpusFiles:
             described[copy.described["uri"]] = {**copy.described, "rows": 0}
         for item in source.get("files", []):
             described[item["uri"]] = item
-        return input_files.join([described[item["uri"]] for item in self.listed])
+        return input_files.combine([described[item["uri"]] for item in self.listed])
 
 
 def find(corpus: Input, *, num_old: int) -> CorpusFiles:

@@ -118,7 +118,7 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     if previous and not files.new:
         return previous
 
-    unread = input_files.join(files.new) if files.new else plan.corpus
+    unread = input_files.combine(files.new) if files.new else plan.corpus
     with input_files.naming_changes(unread):
         rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)

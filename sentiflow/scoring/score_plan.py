@@ -125,7 +125,7 @@ def _describe_files(settings: ScoreSettings) -> Input:
         return earlier
     corpus.are_tables([item["uri"] for item in found], setting="score.corpus")
     known = arrival.list_known(settings.output_uri, scored, name="corpus")
-    return input_files.join(arrival.order(found, known))
+    return input_files.combine(arrival.order(found, known))
 
 
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:

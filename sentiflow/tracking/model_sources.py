@@ -16,7 +16,7 @@ from sentiflow.data.answers import TEACHERS
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.errors import UserError, few
 from sentiflow.models import average_files, package_files, text_encoders
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, globs
 from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import REPORT_FOLDER
@@ -242,7 +242,7 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
         UserError: There are no such files.
     """
     pattern = uri
-    names_files = uri.endswith(".parquet") or any(mark in uri for mark in "*?[")
+    names_files = uri.endswith(".parquet") or globs.is_glob(uri)
     if record is not None and record["stage"] == "score":
         pattern = join(uri, "predictions", "*.parquet")
     elif filesystem.file_info(uri).type == fs.FileType.Directory or not names_files:

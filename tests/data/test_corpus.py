@@ -95,7 +95,7 @@ def test_columns_of_tables_are_kept_under_the_names_of_meanings(tmp_path):
     times = pa.array([1, None], pa.timestamp("us", "UTC"))
     path = str(tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["a", "b"], "time": times, "user": ["ann", ""]}), path)
-    files = input_files.as_found([path])["files"]
+    files = input_files.describe_unread([path])
     keep = ("time", "user")
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=keep)
     found = parts.read(corpus.cut(plan, rows_per_part=9).parts[0], RowRules(keep=keep))

@@ -51,7 +51,7 @@ def test_an_input_that_was_a_model_before_is_read(files, hashed):
 
 
 def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
-    known = input_files.as_found(files)
+    known = input_files.combine(input_files.describe_unread(files))
     glob = [f"{tmp_path}/*.csv"]
     assert not input_files.are_gone(known, glob)
     (tmp_path / "a.csv").unlink()
@@ -97,7 +97,7 @@ def test_a_file_that_vanishes_before_it_is_hashed_is_named(files, tmp_path):
 
 
 def test_an_error_without_a_changed_file_stays_as_it_is(files):
-    described = input_files.join(input_files.find(files))
+    described = input_files.combine(input_files.find(files))
     with pytest.raises(ZeroDivisionError), input_files.naming_changes(described):
         raise ZeroDivisionError
 

@@ -104,7 +104,7 @@ def test_parquet_files_are_opened_twice_and_many_at_a_time(bucket, requests):
         pq.write_table(pa.table({"text": ["so good"] * 500, "row_id": ids}), sink)
         contents.append(sink.getvalue().to_pybytes())
     write(bucket, requests, "parquet", contents)
-    files = input_files.as_found(input_files.expand([f"{bucket}/parquet/*.parquet"]))["files"]
+    files = input_files.describe_unread(input_files.expand([f"{bucket}/parquet/*.parquet"]))
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     assert plan.table_format.has_row_ids
     assert requests.count("GET") == NUM_FILES

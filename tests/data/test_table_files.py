@@ -22,7 +22,7 @@ def read(folder, *tables, keep_columns=()):
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
     plan = table_plans.plan_scoring(
-        input_files.as_found(uris)["files"], text_column="text", keep_columns=keep_columns
+        input_files.describe_unread(uris), text_column="text", keep_columns=keep_columns
     )
     (part,) = corpus.cut(plan, rows_per_part=100).parts
     return read_part(part, RowRules(keep=tuple(keep_columns)))
@@ -67,7 +67,7 @@ def write_groups(path, num_rows, group_rows):
 
 def open_groups(path, rows_per_part):
     """Cut one file into parts."""
-    files = input_files.as_found([str(path)])["files"]
+    files = input_files.describe_unread([str(path)])
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     return corpus.cut(plan, rows_per_part=rows_per_part)
 
@@ -75,7 +75,7 @@ def open_groups(path, rows_per_part):
 def test_a_text_that_is_too_long_is_rejected_in_scoring_as_in_a_csv(tmp_path):
     path = tmp_path / "long.parquet"
     pq.write_table(pa.table({"text": ["good", "bad"]}), path)
-    files = input_files.as_found([str(path)])["files"]
+    files = input_files.describe_unread([str(path)])
     form = FormatSettings(max_text_length=3)
     plan = table_plans.plan_scoring(files, text_column="text", keep_columns=())
     (part,) = corpus.cut(plan, rows_per_part=10).parts

@@ -24,7 +24,7 @@ def plan(folder, *tables, form=None, keep=()):
     uris = [f"{folder}/{number}.parquet" for number in range(len(tables))]
     for uri, table in zip(uris, tables, strict=True):
         pq.write_table(table, uri)
-    files = input_files.as_found(uris)["files"]
+    files = input_files.describe_unread(uris)
     return table_plans.plan_preparation(files, settings=form or FormatSettings(), keep_columns=keep)
 
 

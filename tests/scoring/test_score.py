@@ -158,7 +158,9 @@ def test_an_unfinished_scoring_of_something_else_is_replaced_with_overwrite_only
     spec = scoring.resolve(settings.load(scored)).spec
     changed = spec.inputs | {other: spec.inputs[other] | {"fingerprint": "other"}}
     if other == "corpus":
-        changed["corpus"] = input_files.as_found([f"{corpora}/day-1.csv"])
+        changed["corpus"] = input_files.combine(
+            input_files.describe_unread([f"{corpora}/day-1.csv"])
+        )
     mark_unfinished(replace(spec, inputs=changed))
     with pytest.raises(UserError, match=f"unfinished run of other settings .another {other}"):
         score(scored)

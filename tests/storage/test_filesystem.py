@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sentiflow.data import input_files
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem, hashes, parquet
+from sentiflow.storage import filesystem, globs, hashes, parquet
 from sentiflow.storage.uris import join
 
 
@@ -116,7 +116,7 @@ SEGMENTS = ["**", "*", "*.csv", "?", "[xy]", "x", ".*", ".git", ".hidden*", "a.c
 @given(st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=5))
 def test_a_glob_finds_in_a_store_what_python_finds_here(tree, wanted):
     names = glob.glob("/".join(wanted), root_dir=tree, recursive=True)
-    found = {name for name in TREE if input_files.matches(name, "/".join(wanted))}
+    found = {name for name in TREE if globs.matches(name, "/".join(wanted))}
     assert found == {name for name in names if os.path.isfile(f"{tree}/{name}")}
 
 

@@ -173,7 +173,7 @@ def _check_parquet(uris: Sequence[str], settings: FormatSettings, roles: Roles) 
     Raises:
         UserError: A file lacks a column, or a column has a type that cannot be read.
     """
-    files = input_files.as_found(uris)["files"]
+    files = input_files.describe_unread(uris)
     table_plans.plan_preparation(files, settings=settings, keep_columns=roles.keep)
 
 
