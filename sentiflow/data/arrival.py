@@ -1,8 +1,8 @@
 """Files of a growing corpus -> the same files in the order of their arrival.
 
-The order decides the numbers of the rows. So files that are known keep their places, whatever their
-names are, and new files follow. The order is kept in the manifest; while there is none, in the
-description of the unfinished run.
+The order of the files decides the numbers of their rows. So known files keep their places, whatever
+their names are, and new files follow. The manifest keeps the order; until there is a manifest, the
+description of the unfinished run keeps it.
 """
 
 from collections import defaultdict
@@ -35,8 +35,9 @@ def list_known(uri: str, record: Manifest | None, *, name: str) -> list[InputFil
 def order(found: Sequence[InputFile], known: Sequence[InputFile]) -> list[InputFile]:
     """Put files into the order of their arrival: known files first, new ones in the given order.
 
-    A known file is found by its URI. If it is gone, a new file with its content takes its place: it
-    was moved. A file is opened only if its time has changed, or if it may be a moved one.
+    A known file is found by its URI. If it is gone, a new file with its content takes its place:
+    the file was moved. Only two kinds of files are opened: known files whose time has changed, and
+    new files that have the size of a file that is gone.
 
     Args:
         found: The files as they are now, without hashes.
@@ -46,37 +47,45 @@ def order(found: Sequence[InputFile], known: Sequence[InputFile]) -> list[InputF
         The files as they are now. A file whose content is known keeps its description. A known file
         whose size has changed has no hash. A known file that is gone is left out.
     """
-    new = {item["uri"]: item for item in found}
-    kept = {item["uri"]: new.pop(item["uri"]) for item in known if item["uri"] in new}
-    gone = [item for item in known if item["uri"] not in kept]
-    kept |= _hash_touched(kept, known)
-    moved = _find_moved(gone, list(new.values()))
+    unknown = {item["uri"]: item for item in found}
+    present = {}
+    gone = []
+    for item in known:
+        uri = item["uri"]
+        if uri in unknown:
+            present[uri] = unknown.pop(uri)
+        else:
+            gone.append(item)
+    present |= _hash_touched(present, known)
+    moved = _find_moved(gone, list(unknown.values()))
     ordered = []
     for item in known:
-        now = kept.get(item["uri"]) or moved.get(item["uri"])
+        now = present.get(item["uri"]) or moved.get(item["uri"])
         if now:
             ordered.append(_update(item, now))
-            new.pop(now["uri"], None)
-    return [*ordered, *new.values()]
+            unknown.pop(now["uri"], None)
+    return [*ordered, *unknown.values()]
 
 
-def _hash_touched(kept: dict[str, InputFile], known: Sequence[InputFile]) -> dict[str, InputFile]:
-    """Add the hashes of known files whose time has changed and whose size has not, by URI."""
+def _hash_touched(
+    present: dict[str, InputFile], known: Sequence[InputFile]
+) -> dict[str, InputFile]:
+    """Hash the known files whose time has changed and whose size has not; return them by URI."""
     touched = []
     for item in known:
-        now = kept.get(item["uri"])
+        now = present.get(item["uri"])
         if now and item["tree_sha256"] and _is_touched(item, now):
             touched.append(now)
     return {item["uri"]: item for item in input_files.add_hashes(touched)}
 
 
 def _is_touched(item: InputFile, now: InputFile) -> bool:
-    """Say whether only the time of a file has changed, so that its content must be compared."""
+    """Say whether the time of a file has changed and its size has not: its content may differ."""
     return now["bytes"] == item["bytes"] and now["modified_ns"] != item["modified_ns"]
 
 
 def _find_moved(gone: Sequence[InputFile], new: Sequence[InputFile]) -> dict[str, InputFile]:
-    """Find new files with the content of files that are gone, by the URI of the latter.
+    """Find new files with the content of files that are gone; return them by the earlier URI.
 
     Only new files of an equal size are opened.
     """
@@ -98,7 +107,7 @@ def _find_moved(gone: Sequence[InputFile], new: Sequence[InputFile]) -> dict[str
 
 
 def _update(item: InputFile, now: InputFile) -> InputFile:
-    """Return the description of a known file as it is now, with all that is known of its content.
+    """Update the description of a known file; keep what it says of the content if that is the same.
 
     Args:
         item: The file as it was described.
@@ -107,7 +116,8 @@ def _update(item: InputFile, now: InputFile) -> InputFile:
     if now["tree_sha256"]:
         is_same = now["tree_sha256"] == item["tree_sha256"]
     else:
-        is_same = all(now[key] == item[key] for key in ("bytes", "modified_ns"))
+        has_same_size = now["bytes"] == item["bytes"]
+        is_same = has_same_size and now["modified_ns"] == item["modified_ns"]
     if not is_same:
         return now
     return {**item, "uri": now["uri"], "modified_ns": now["modified_ns"]}

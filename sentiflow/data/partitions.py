@@ -1,7 +1,7 @@
 """Path of a file -> the columns that its folders name: ``brand=A/day=2026-12-01/x.parquet``.
 
-These are the partition columns of Hive, Spark, DuckDB and pandas. All rows of a file have the same
-value. The values are strings, so that their type does not depend on which files are there.
+Hive, Spark, DuckDB and pandas write such partition columns. All rows of a file have the same value.
+The values are strings, so that their type does not depend on which files are there.
 """
 
 from collections.abc import Collection, Iterable
@@ -19,20 +19,20 @@ from sentiflow.storage.uris import split_member
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 """The value of a folder whose rows have no value."""
 _RESERVED = frozenset({"", *ColumnsSettings.model_fields, *schema.TWEETS.names})
-"""Names that are no partition columns: our tables have their own columns of these names."""
+"""Names that folders cannot give to a column: our tables have their own columns of these names."""
 
 
 def find(uri: str) -> dict[str, str | None]:
     """Find the partition columns of a file and their values.
 
-    Every folder of the path counts, also in an archive. Of two folders with one name, the inner one
-    counts.
+    Every folder of the path counts, also in an archive. If two folders name the same column, the
+    inner folder counts.
 
     Example:
         >>> find("s3://bucket/brand=A%26B/day=2026-12-01/x.parquet")
         {'brand': 'A&B', 'day': '2026-12-01'}
     """
-    if "=" not in uri:  # most files; a job asks several times for each
+    if "=" not in uri:  # fast, because a job asks several times for each file
         return {}
     archive, member = split_member(uri)
     folders = [*archive.split("/")[:-1], *member.split("/")[:-1]]
@@ -46,7 +46,7 @@ def find(uri: str) -> dict[str, str | None]:
 
 
 def identify(item: InputFile) -> str:
-    """Identify the rows of a file that was read: its content, and the columns of its folders."""
+    """Identify the rows of a file by its content and the columns of its folders."""
     content = manifest.identify_file(item)
     columns = find(item["uri"])
     return manifest.fingerprint([content, columns]) if columns else content
@@ -63,8 +63,8 @@ def find_shared(columns_by_file: Iterable[tuple[str, Collection[str]]]) -> set[s
     Args:
         columns_by_file: URI and columns of each file.
     """
-    each = [{*columns, *find(uri)} for uri, columns in columns_by_file]
-    return set.intersection(*each) if each else set()
+    columns_of_files = [{*columns, *find(uri)} for uri, columns in columns_by_file]
+    return set.intersection(*columns_of_files) if columns_of_files else set()
 
 
 class Lacking(NamedTuple):
@@ -91,17 +91,18 @@ def find_lacking(
     Returns:
         The file; None if there is no such file.
     """
-    with_it = 0
-    without_it = []
+    is_in_others = False
+    first: tuple[str, set[str]] | None = None
     for uri, columns in columns_by_file:
-        if name in columns or name in find(uri):
-            with_it += 1
-        elif columns:
-            without_it.append((uri, columns))
-    if not without_it:
+        found = {*columns, *find(uri)}
+        if name in found:
+            is_in_others = True
+        elif columns and first is None:
+            first = (uri, found)
+    if first is None:
         return None
-    uri, columns = without_it[0]
-    return Lacking(uri=uri, columns=sorted({*columns, *find(uri)}), is_in_others=with_it > 0)
+    uri, found = first
+    return Lacking(uri=uri, columns=sorted(found), is_in_others=is_in_others)
 
 
 def check_unique(
@@ -110,7 +111,7 @@ def check_unique(
     *,
     setting: str,
 ) -> None:
-    """Check that no file has a column that its folders name, too: the values may differ.
+    """Check that no file has a column that its folders name, too, as the values may differ.
 
     Args:
         columns_by_file: URI and columns of each file.
