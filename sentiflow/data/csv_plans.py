@@ -22,9 +22,9 @@ class PlannedFile:
     data_start: int = 0
     """Byte position of the first record, or of a blank line before it."""
     range_bytes: int = 0
-    """Approximate size of a part in bytes."""
+    """Approximate size of a range, which becomes a part, in bytes."""
     unpack_to: str = ""
-    """For a file that is compressed or in UTF-16: prefix of the URIs of its unpacked parts."""
+    """For a file that is compressed or in UTF-16: prefix of the URIs of its unpacked ranges."""
 
 
 @dataclass(frozen=True)
@@ -39,28 +39,40 @@ class CsvPlan:
         return tuple(file.described for file in self.planned)
 
     def has_column(self, name: str) -> bool:
-        """Say whether every file has a column of this meaning or name; a folder may name it."""
-        for file in self.planned:
-            form = file.csv_format
-            if form is None or form.position(name) is not None:
-                continue
-            if name not in partitions.find(file.described["uri"]):
+        """Say whether every file has a column of this meaning or name; a folder may name it.
+
+        Blank files do not count.
+        """
+        for uri, form in self._formats:
+            if form.position(name) is None and name not in partitions.find(uri):
                 return False
         return True
 
     @property
+    def _formats(self) -> list[tuple[str, CsvFormat]]:
+        """List URI and format of each file that is not blank."""
+        formats = []
+        for file in self.planned:
+            if file.csv_format:
+                formats.append((file.described["uri"], file.csv_format))
+        return formats
+
+    @property
     def columns_by_file(self) -> list[tuple[str, Collection[str]]]:
-        """List the URI of each file and the columns that may be kept; blank files have none."""
-        formats = [(file.described["uri"], file.csv_format) for file in self.planned]
-        return [(uri, ("text", *form.names) if form else ()) for uri, form in formats]
+        """List the URI of each file and the columns that may be kept; a blank file has none."""
+        by_file: list[tuple[str, Collection[str]]] = []
+        for file in self.planned:
+            names = ("text", *file.csv_format.names) if file.csv_format else ()
+            by_file.append((file.described["uri"], names))
+        return by_file
 
     @property
     def columns(self) -> tuple[str, ...] | None:
         """List the columns that ``score.keep_columns`` may name; None if all files are blank."""
-        formats = [(file.described["uri"], file.csv_format) for file in self.planned]
-        shared = partitions.find_shared((uri, form.names) for uri, form in formats if form)
-        if not any(form for _, form in formats):
+        formats = self._formats
+        if not formats:
             return None
+        shared = partitions.find_shared((uri, form.names) for uri, form in formats)
         return (*schema.TWEETS.names, *sorted(shared))
 
 
@@ -78,15 +90,15 @@ def plan_csv(
         files: The files, plain or compressed, as they were described.
         settings: The section ``format``.
         rows_per_part: Approximate number of records in a part.
-        unpack_to: A directory for the pieces of files that are compressed, or in UTF-16.
+        unpack_to: Directory for the unpacked ranges of files that are compressed or in UTF-16.
         needs_all: Whether a header must have all columns of the settings, not just the text.
 
     Raises:
         UserError: A file lacks a column, or is not text.
     """
 
-    def plan_file(file: tuple[int, InputFile]) -> PlannedFile:
-        number, described = file
+    def plan_file(numbered: tuple[int, InputFile]) -> PlannedFile:
+        number, described = numbered
         with compression.open_content(described["uri"]) as content:
             head = content.read_block(0, csv_format.HEAD_BYTES)
             is_packed = content.forward_size > 0
