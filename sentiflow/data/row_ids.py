@@ -1,16 +1,17 @@
-"""Row ids of Parquet files -> the reason why an id does not stand for one row, if there is one.
+"""Row ids of Parquet files -> the reason why they do not identify the rows, if there is one.
 
 No process holds all ids. Workers read them in two passes:
 
 1. The new rows are divided into chunks. A worker reads the ids of a chunk, finds ids that occur
    twice in it, and describes the others by a few ranges.
-2. Only chunks whose ranges overlap may share an id. They are read again, together with the files of
-   earlier rows whose range overlaps theirs. A worker compares the ids of one bucket; a hash of the
-   id decides its bucket.
+2. Only chunks whose ranges overlap may share an id. They are read again, and so are the files of
+   earlier rows whose range overlaps theirs. A hash of each id decides its bucket, and a worker
+   compares the ids of one bucket.
 
-Files of ascending ids need no second pass.
+Files whose ids ascend from row to row and from file to file need no second pass.
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,10 +31,10 @@ MapTasks = Callable[[str, Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 results in order. The results are JSON."""
 
 VERSION = 1
-"""Raised if rows are divided in another way: results of tasks of another version are not used."""
+"""Version of the division into chunks and buckets; tasks of another version are done again."""
 _CHUNK_ROWS = 1 << 21
-"""Rows of a chunk: 16 MB of ids. So many rows are also checked in this process, which saves waiting
-for the start of workers."""
+"""Rows of a chunk: 16 MB of ids. Up to this number, rows are checked in this process, which takes
+less time than the start of workers."""
 _BUCKET_ROWS = 1 << 24
 """Ids that a worker compares at a time: 128 MB."""
 _NUM_RANGES = 16
@@ -63,8 +64,8 @@ class Bucket(NamedTuple):
     num_buckets: int
 
 
-class _Touching(NamedTuple):
-    """Rows that may have an id that a chunk of new rows has, too."""
+class _Overlapping(NamedTuple):
+    """Rows that may share an id with a chunk of new rows, as their ranges of ids overlap."""
 
     chunks: list[int]
     """Numbers of chunks of new rows."""
@@ -94,25 +95,24 @@ def find_fault(
     chunks = table_files.cut(tables, rows_per_part=_CHUNK_ROWS, first_row=0, splits={})
     if not chunks:
         return None
-    checked = list(_map_rows(map_tasks, "check_ids", check_chunk, chunks, chunks))
+    work = _choose_map(chunks, map_tasks)
+    checked = list(work("check_ids", check_chunk, chunks))
     for result in checked:
         if "fault" in result:
             return str(result["fault"])
     return _find_shared(chunks, [result["ranges"] for result in checked], earlier, map_tasks)
 
 
-def _map_rows(
-    map_tasks: MapTasks,
-    name: str,
-    work: Callable[[Any], Any],
-    parts: Sequence[Any],
-    chunks: Sequence[Sequence[TableSlice]],
-) -> Iterable[Any]:
-    """Do the work on each part, in this process if all chunks together have few rows."""
-    num_rows = sum(piece.num_rows for chunk in chunks for piece in chunk)
-    if num_rows <= _CHUNK_ROWS:
-        return map(work, parts)
-    return map_tasks(name, work, parts)
+def _count_rows(chunks: Iterable[Sequence[TableSlice]]) -> int:
+    """Count the rows of some chunks."""
+    return sum(piece.num_rows for chunk in chunks for piece in chunk)
+
+
+def _choose_map(chunks: Iterable[Sequence[TableSlice]], map_tasks: MapTasks) -> MapTasks:
+    """Choose how to work on some chunks: in this process if they have few rows together."""
+    if _count_rows(chunks) <= _CHUNK_ROWS:
+        return lambda _, work, items: map(work, items)
+    return map_tasks
 
 
 def check_chunk(chunk: Sequence[TableSlice]) -> dict[str, Any]:
@@ -128,7 +128,7 @@ def check_chunk(chunk: Sequence[TableSlice]) -> dict[str, Any]:
     ids.sort()
     repeated = _find_repeated(ids)
     if repeated is not None:
-        return {"fault": _tell_repeated(repeated, chunk)}
+        return {"fault": _describe_repeated(repeated, chunk)}
     return {"ranges": _find_ranges(ids)}
 
 
@@ -163,7 +163,7 @@ def _find_repeated(ids: np.ndarray) -> int | None:
     return int(ids[places[0]]) if len(places) else None
 
 
-def _tell_repeated(row_id: int, new: Iterable[TableSlice]) -> str:
+def _describe_repeated(row_id: int, new: Iterable[TableSlice]) -> str:
     """Name an id that occurs twice, and the new files that have it."""
     names = []
     for piece in new:
@@ -177,15 +177,16 @@ def _tell_repeated(row_id: int, new: Iterable[TableSlice]) -> str:
 
 
 def _find_ranges(ids: np.ndarray) -> list[list[int]]:
-    """Find a few ranges that contain sorted, distinct ids, with the widest gaps between them."""
+    """Find a few ranges that contain sorted, distinct ids: the ids are cut at their widest gaps."""
     if len(ids) == 1:
         return [[int(ids[0]), int(ids[0])]]
     gaps = np.diff(ids.view(np.uint64))  # unsigned: a gap may have 64 bits
-    num_gaps = min(_NUM_RANGES - 1, len(gaps))
-    widest = np.sort(np.argpartition(gaps, len(gaps) - num_gaps)[len(gaps) - num_gaps :])
-    starts = ids[np.concatenate([[0], widest + 1])]
-    stops = ids[np.concatenate([widest, [len(ids) - 1]])]
-    return np.stack([starts, stops], axis=1).tolist()
+    num_cuts = min(_NUM_RANGES - 1, len(gaps))
+    first_widest = len(gaps) - num_cuts
+    widest = np.sort(np.argpartition(gaps, first_widest)[first_widest:])
+    smallest = ids[np.concatenate([[0], widest + 1])]
+    largest = ids[np.concatenate([widest, [len(ids) - 1]])]
+    return np.stack([smallest, largest], axis=1).tolist()
 
 
 def _find_shared(
@@ -202,22 +203,22 @@ def _find_shared(
         earlier: Files of rows that were scored before; no id occurs twice among them.
         map_tasks: As for :func:`find_fault`.
     """
-    touching = _find_touching(ranges, [file.row_ids for file in earlier])
-    new = [chunks[number] for number in touching.chunks]
+    overlapping = _find_overlapping(ranges, [file.row_ids for file in earlier])
+    new = [chunks[number] for number in overlapping.chunks]
     if not new:
         return None
-    scored = _chunk_files([earlier[number] for number in touching.earlier])
+    scored = _chunk_files([earlier[number] for number in overlapping.earlier])
     compared = [*new, *scored]
-    num_rows = sum(piece.num_rows for chunk in compared for piece in chunk)
-    num_buckets = -(-num_rows // _BUCKET_ROWS)
+    num_buckets = math.ceil(_count_rows(compared) / _BUCKET_ROWS)
     buckets = [Bucket(new, scored, number, num_buckets) for number in range(num_buckets)]
-    for fault in _map_rows(map_tasks, "compare_ids", compare_bucket, buckets, compared):
+    work = _choose_map(compared, map_tasks)
+    for fault in work("compare_ids", compare_bucket, buckets):
         if fault:
             return str(fault)
     return None
 
 
-def _find_touching(ranges: Sequence[Sequence[Range]], earlier: Sequence[Range]) -> _Touching:
+def _find_overlapping(ranges: Sequence[Sequence[Range]], earlier: Sequence[Range]) -> _Overlapping:
     """Find chunks of new rows and earlier files that may share an id with another chunk.
 
     Args:
@@ -230,10 +231,10 @@ def _find_touching(ranges: Sequence[Sequence[Range]], earlier: Sequence[Range]) 
     # Each range overlaps itself; the ranges of one chunk do not overlap each other.
     num_overlaps = _count_overlaps(new_ranges, new_ranges) - 1
     num_overlaps += _count_overlaps(new_ranges, earlier_ranges)
-    is_touched = _count_overlaps(earlier_ranges, new_ranges) > 0
-    return _Touching(
+    overlaps_new = _count_overlaps(earlier_ranges, new_ranges) > 0
+    return _Overlapping(
         chunks=np.unique(chunk_numbers[num_overlaps > 0]).tolist(),
-        earlier=np.flatnonzero(is_touched).tolist(),
+        earlier=np.flatnonzero(overlaps_new).tolist(),
     )
 
 
@@ -246,11 +247,11 @@ def _count_overlaps(ranges: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Count for each range the others that share a value with it."""
     num_begun = np.searchsorted(np.sort(others[:, 0]), ranges[:, 1], side="right")
     num_ended = np.searchsorted(np.sort(others[:, 1]), ranges[:, 0], side="left")
-    return num_begun - num_ended
+    return num_begun - num_ended  # begun before the range ends, and not ended before it begins
 
 
 def _chunk_files(files: Sequence[EarlierFile]) -> list[tuple[TableSlice, ...]]:
-    """Join files of earlier rows to chunks."""
+    """Divide the files of earlier rows into chunks."""
     tables = [TableFile(file.uri, pa.schema([]), (file.num_rows,)) for file in files]
     return table_files.cut(tables, rows_per_part=_CHUNK_ROWS, first_row=0, splits={})
 
@@ -263,7 +264,7 @@ def compare_bucket(bucket: Bucket) -> str:
     repeated = _find_repeated(ids)
     if repeated is None:
         return ""
-    return _tell_repeated(repeated, [piece for chunk in bucket.new for piece in chunk])
+    return _describe_repeated(repeated, [piece for chunk in bucket.new for piece in chunk])
 
 
 def _select(ids: np.ndarray, bucket: Bucket) -> np.ndarray:
@@ -287,6 +288,7 @@ def read_ranges(uris: Sequence[str]) -> list[list[int]]:
 
 
 def _read_range(uri: str) -> list[int]:
+    """Read the smallest and the largest id from the statistics of a file."""
     metadata = parquet.open_file(uri).metadata
     column = metadata.schema.names.index("row_id")
     groups = range(metadata.num_row_groups)

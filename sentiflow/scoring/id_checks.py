@@ -1,6 +1,7 @@
-"""Row ids of new files and of scored rows -> whether predictions can take over the new ids."""
+"""Row ids of new files and of scored rows -> whether predictions can keep the new ids."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,7 +24,7 @@ class Checked(NamedTuple):
     rows: TablePlan
     """The new files; their rows are numbered if their ids cannot be used."""
     scored_files: Sequence[FileEntry]
-    """Files of earlier jobs. Files of rows have the range of their ids if the corpus has ids."""
+    """Files of earlier jobs. If the corpus has ids, each file of rows has the range of its ids."""
 
 
 def check(rows: TablePlan, previous: Manifest | None, *, uri: str, maps: MapStages) -> Checked:
@@ -63,7 +64,7 @@ def _has_rows(item: FileEntry) -> bool:
 
 
 def _add_ranges(files: Sequence[FileEntry], uri: str, map_tasks: MapTasks) -> list[FileEntry]:
-    """Add the range of ids to files of rows that lack it: earlier versions did not write it."""
+    """Add the range of ids to files of rows without it, which earlier versions did not write."""
     lacking = [item for item in files if _has_rows(item) and "row_id_range" not in item]
     uris = [join(uri, item["path"]) for item in lacking]
     batches = [uris[at : at + _FILES_PER_TASK] for at in range(0, len(uris), _FILES_PER_TASK)]
@@ -71,11 +72,11 @@ def _add_ranges(files: Sequence[FileEntry], uri: str, map_tasks: MapTasks) -> li
         results = map_tasks("read_ranges", row_ids.read_ranges, batches)
     else:  # avoids waiting for the start of workers
         results = map(row_ids.read_ranges, batches)
-    found = dict(
-        zip(uris, [row_id_range for some in results for row_id_range in some], strict=True)
-    )
+    ranges = dict(zip(uris, itertools.chain.from_iterable(results), strict=True))
     completed = list[FileEntry]()
     for item in files:
-        row_id_range = found.get(join(uri, item["path"]))
-        completed.append({**item, "row_id_range": row_id_range} if row_id_range else item)
+        row_id_range = ranges.get(join(uri, item["path"]))
+        if row_id_range:
+            item = {**item, "row_id_range": row_id_range}
+        completed.append(item)
     return completed
