@@ -17,7 +17,7 @@ from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import join
 
 _NOTES = "losses"
-"""Folder in the staging folder with notes about lost workers."""
+"""Folder of the unfinished output with notes about lost workers."""
 
 
 class MapStages:
@@ -30,18 +30,18 @@ class MapStages:
         num_workers: int | str,
         max_wait_minutes: float,
     ) -> None:
-        """Describe the job.
+        """Take the settings of the job.
 
         Args:
             output: The output of the job, which may have an unfinished run to resume.
-            num_workers: Tasks at the same time; ``auto``: as many as there are cores.
+            num_workers: Number of tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
         """
         self.output = output
         self.concurrency = None if num_workers == "auto" else int(num_workers)
         self.max_wait_seconds = 60 * max_wait_minutes
         self.fresh: list[int] = []
-        """Numbers of the parts that the last map stage has worked on; all other parts were done."""
+        """Parts that the last map stage worked on, by number; the others were done before it."""
 
     def run(
         self,
@@ -63,10 +63,9 @@ class MapStages:
             read: Reads the table of a part.
             steps: Functions of a table, in order.
             write: Takes the table of the last step and the id of the part; returns a value of JSON.
-            sizes: For each part: its size in units of progress.
+            sizes: Size of each part in units of progress.
             unit: Unit of progress.
-            keys: For each part: hash of its settings and input. A marker with another key does not
-                count.
+            keys: Hash of settings and input of each part. A marker with another key does not count.
             num_gpus: Share of a GPU for each part.
 
         Returns:
@@ -120,20 +119,20 @@ class MapStages:
         write: Callable[[pa.Table, PartId], Any],
     ) -> Callable[[Any, PartId], Any]:
         """Make the work of a task from the functions of :meth:`run`."""
-        # Local names: with ``self`` in it, the work would take the whole output to each task.
+        # Local names: with ``self``, each task would get a copy of the whole output.
         root = self.output.spec.uri
         folder = self.output.uri
         claim = self.output.claim
 
         def work(part: Any, part_id: PartId) -> Any:
-            """Do the work on a part while this job may write, and mark the part as done."""
+            """Do the work on a part, if this job still owns the output; mark the part as done."""
             with filesystem.recording(lambda: lease.check(claim)) as written:
                 table = read(part)
                 for step in steps:
                     table = step(table)
                 result = write(table, part_id)
                 files = {uri.removeprefix(f"{root}/"): size for uri, size in written.items()}
-                lease.check(claim)  # the job may have been killed, and another one have started
+                lease.check(claim)  # another job may have taken over the output
                 marker: Marker = {"key": part_id.key, "files": files, "result": result}
                 write_marker(folder, name, part_id.number, marker)
             return result
@@ -149,14 +148,16 @@ class MapStages:
         key: str,
         unit: str = "files",
     ) -> list[Any]:
-        """Do the work on each part that has no completion marker yet, and return the results.
+        """Do the work on each part that has no completion marker yet; return the results by part.
+
+        Unlike :meth:`run`, it has one function that reads, works and writes.
 
         Args:
             name: Name of the map stage.
             work: Takes a part, and returns a value of JSON.
             parts: The arguments of ``work``.
             key: Hash of the settings and the input of all parts.
-            unit: What the user calls a part.
+            unit: Unit of progress: the user's word for a part.
         """
         return self.run(
             name,

@@ -1,11 +1,11 @@
-"""Work on a part -> its result, although its storage fails or its worker dies, up to a limit.
+"""Failures of a part -> the part is repeated, up to a limit; then the job ends.
 
-A part has two limits, each ``max_failures``. One is for I/O errors. The other is for deaths of its
-worker, such as a segmentation fault or a lack of memory. A worker that was lost with its node is
-not the part's failure, because clouds take nodes back: it does not count.
+Two kinds of failures are counted, each up to ``max_failures``: I/O errors, and deaths of the
+worker, such as a segmentation fault or a lack of memory. A worker that was lost with its node does
+not count, because clouds take nodes back.
 
 Ray repeats a part after a loss, and tells it only the number of losses. So each repeat leaves a
-note of its node. Nothing is written for a part that is not repeated.
+note that names its node. A part that is not repeated leaves no note.
 """
 
 import logging
@@ -41,7 +41,7 @@ def repeat_after_io_errors(work: Callable[[], Any], *, place: str, max_failures:
     Args:
         work: The work.
         place: The file that it reads, for a message.
-        max_failures: The I/O error with this number is raised.
+        max_failures: Number of tries; the I/O error of the last one ends the job.
 
     Raises:
         JobError: Each try has ended with an I/O error.
@@ -73,28 +73,30 @@ class LossNotes:
     """Hexadecimal id of the job: a resumed job counts from 0 again."""
 
     def check(self, part: int, num_losses: int, *, place: str, max_failures: int) -> None:
-        """Check that a part may be repeated once more, and note on which node it is.
+        """Check that a part may be repeated once more, and note the node that repeats it.
 
         Args:
             part: Number of the part.
-            num_losses: How often its worker was lost, by itself or with its node.
+            num_losses: How often its worker was lost, alone or with its node.
             place: The file that it reads, for a message.
-            max_failures: Number of deaths by itself after which a part is not repeated.
+            max_failures: Number of losses of the worker alone after which a part is not repeated.
 
         Raises:
             JobError: The worker of the part has died too often.
         """
         here = ray.get_runtime_context().get_node_id()
-        # The first worker of a part has left no note. It is excused if any node was lost.
         is_alive = {node["NodeID"]: bool(node["Alive"]) for node in ray.nodes()}
-        earlier = self._list_nodes(part)
-        num_deaths = num_losses - sum(not is_alive.get(node, False) for node in earlier)
+        noted = self._list_nodes(part)
+        num_deaths = num_losses - sum(not is_alive.get(node, False) for node in noted)
+        # The first worker of the part left no note. If any node was lost, that worker may have been
+        # on it.
         if not all(is_alive.values()):
             num_deaths -= 1
-        if num_deaths >= max_failures:  # Ray may need a minute to notice that a node is lost
-            suspects = [node for node in earlier if is_alive.get(node, False) and node != here]
-            answering = _list_answering(set(suspects))
-            num_deaths -= sum(node not in answering for node in suspects)
+        if num_deaths >= max_failures:
+            # Ray may need a minute to notice that a node is lost, so the nodes are asked.
+            others = [node for node in noted if is_alive.get(node, False) and node != here]
+            answering = _list_answering(set(others))
+            num_deaths -= sum(node not in answering for node in others)
         if num_deaths >= max_failures:
             raise JobError(
                 f"a part was lost: {place}: its worker has died {num_deaths} times, perhaps for "
@@ -104,10 +106,10 @@ class LossNotes:
         filesystem.write_bytes(join(self.folder, f"{self.job}-{part}-{num_losses}-{here}"), b"")
 
     def _list_nodes(self, part: int) -> list[str]:
-        """List the nodes that the part was repeated on, once for each repeat."""
+        """List the nodes that have repeated the part, once for each repeat."""
         pattern = re.compile(rf"{self.job}-{part}-[0-9]+-([0-9a-f]+)")
-        found = [pattern.fullmatch(name) for name in filesystem.listing(self.folder)]
-        return [match[1] for match in found if match]
+        matches = [pattern.fullmatch(name) for name in filesystem.listing(self.folder)]
+        return [match[1] for match in matches if match]
 
 
 def _list_answering(nodes: Collection[str]) -> set[str]:

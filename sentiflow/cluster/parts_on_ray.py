@@ -1,6 +1,6 @@
-"""Work and parts -> the results of the parts: a task of Ray Data does each part once.
+"""Work and parts -> the results of the parts: Ray Data runs the work on each part in a task.
 
-Only the result of a part travels to the driver. With GPUs, actors do the parts: they keep the
+Only the result of a part travels to the driver. With GPUs, actors run the work: they keep the
 models that they have loaded.
 """
 
@@ -25,7 +25,7 @@ from ray import cloudpickle
 
 log = logging.getLogger(__name__)
 _MAX_FAILURES = 5
-"""A part ends the job with this number of I/O errors, or of workers that died by themselves."""
+"""I/O errors of one part that end the job; also deaths of its worker that do."""
 
 
 class PartId(NamedTuple):
@@ -37,11 +37,11 @@ class PartId(NamedTuple):
     """Hash of the part's settings and input."""
 
     def name_file(self, *, first: int = 0) -> str:
-        """Name a file of the part; no two writes share a name.
+        """Name a file of the part; each call returns another name.
 
         Args:
-            first: Number in the name of the first part's file: files of earlier jobs have the
-                numbers below it.
+            first: Number of the job's first part in file names. Files of earlier jobs have smaller
+                numbers.
         """
         return f"part-{first + self.number:05d}-{self.key}-{secrets.token_hex(4)}.parquet"
 
@@ -94,17 +94,18 @@ def process(
         name: Name of the work in Ray's dashboard.
         max_wait_seconds: How long the cluster may have no node with a core and the share of a GPU.
         concurrency: Parts at the same time; None: as many as there are cores.
-        num_gpus: Share of a GPU for each part; with a share, actors do the parts.
+        num_gpus: Share of a GPU for each part; with a share, actors run the work.
 
     Raises:
         UserError: The work on a part raised it.
-        JobError: The work failed in another way, and its traceback is logged; a part had too many
-            I/O errors, or ended its worker too often; or no node is left that could do the work.
+        JobError: The work failed in another way, and its traceback is logged. Or a part had too
+            many I/O errors, or its worker died too often, or no node is left for the work.
     """
     if not parts:
         return
     import ray.data
 
+    ray_internals.speed_up_data()
     capacity = Capacity({"CPU": 1, "GPU": num_gpus}, max_wait_seconds=max_wait_seconds)
     notes = LossNotes(notes_uri, job=secrets.token_hex(4))
     mapper, strategy = _make_mapper(work, name, notes, concurrency=concurrency, num_gpus=num_gpus)
@@ -125,8 +126,9 @@ def process(
         except ray.exceptions.RayTaskError as error:
             raise _find_cause(error) from None
         except ray.exceptions.RayError as error:
-            line = memory.explain_out_of_memory(str(error)) or str(error).strip().partition("\n")[0]
-            raise JobError(f"a part was lost: {line}") from error
+            first_line = str(error).strip().partition("\n")[0]
+            reason = memory.explain_out_of_memory(str(error)) or first_line
+            raise JobError(f"a part was lost: {reason}") from error
 
 
 @contextmanager
@@ -143,10 +145,9 @@ def _silence_data() -> Iterator[None]:
 
 
 def _make_context(capacity: Capacity) -> Any:
-    """Make the settings of Ray Data: start tasks at once, and check the capacity while they run."""
+    """Make the settings of Ray Data, so that it checks the capacity while tasks run."""
     from ray.data import DataContext
 
-    ray_internals.speed_up_data()
     context = DataContext.get_current().copy()
     context.enable_progress_bars = log.isEnabledFor(logging.DEBUG)
     context.raise_original_map_exception = True
@@ -162,7 +163,7 @@ def _make_mapper(
     concurrency: int | None,
     num_gpus: float,
 ) -> tuple[Any, Any]:
-    """Make the function or class that Ray Data maps over parts, and its strategy: tasks or actors.
+    """Make what Ray Data maps over parts: a function for tasks or a class for actors; its strategy.
 
     Each block has one row with one pickled part. Ray's dashboard shows the given name.
     """
