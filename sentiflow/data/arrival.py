@@ -10,7 +10,6 @@ from collections.abc import Sequence
 
 from sentiflow.data import input_files, output_status, partitions
 from sentiflow.data.manifest_types import InputFile, Manifest
-from sentiflow.storage.uris import split_member
 
 
 def list_known(uri: str, record: Manifest | None, *, name: str) -> list[InputFile]:
@@ -87,14 +86,10 @@ def _is_touched(item: InputFile, now: InputFile) -> bool:
 def _find_moved(gone: Sequence[InputFile], new: Sequence[InputFile]) -> dict[str, InputFile]:
     """Find new files with the content of files that are gone; return them by the earlier URI.
 
-    Only new files of an equal size are opened.
+    Only new files with the size and the member name of a file that is gone are opened.
     """
-
-    def kind(item: InputFile) -> tuple[int, str]:
-        return item["bytes"], split_member(item["uri"])[1]
-
-    kinds = {kind(item) for item in gone if item["tree_sha256"]}
-    candidates = [item for item in new if kind(item) in kinds]
+    wanted = {input_files.size_and_member(item) for item in gone if item["tree_sha256"]}
+    candidates = [item for item in new if input_files.size_and_member(item) in wanted]
     by_content: dict[str, list[InputFile]] = defaultdict(list)
     for item in input_files.add_hashes(candidates):
         by_content[partitions.identify(item)].append(item)

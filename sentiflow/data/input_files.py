@@ -189,6 +189,14 @@ def add_hashes(files: Sequence[InputFile], *, known: Sequence[InputFile] = ()) -
     return described
 
 
+def size_and_member(item: InputFile) -> tuple[int, str]:
+    """Return size and member name of a file; files that differ in these are not compared.
+
+    The members of an archive have one size, that of the archive. So their names are needed, too.
+    """
+    return item["bytes"], split_member(item["uri"])[1]
+
+
 def check_unchanged(described: Input) -> None:
     """Check after reading that input files have not changed since they were described.
 

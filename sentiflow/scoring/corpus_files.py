@@ -1,4 +1,4 @@
-"""Corpus as an input -> its files: scored before, new, and copies of others."""
+"""Input of a scoring -> the files of its corpus: files scored before, new files, copies."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from sentiflow.data import input_files, partitions
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.progress import say
 from sentiflow.scoring.score_plan import STAGE
-from sentiflow.storage.uris import display_uri, split_member
+from sentiflow.storage.uris import display_uri
 
 
 class Copy(NamedTuple):
@@ -25,7 +25,7 @@ class Copy(NamedTuple):
 class CorpusFiles:
     """The files of a corpus: files that were scored before, then new files.
 
-    A corpus of prepared data has none of them.
+    A corpus of prepared data has no files here.
     """
 
     listed: Sequence[InputFile]
@@ -51,6 +51,7 @@ class CorpusFiles:
         return self._leave_out_copies(self.listed[self.num_old :])
 
     def _leave_out_copies(self, files: Sequence[InputFile]) -> list[InputFile]:
+        """Select the files that are no copies."""
         return [item for item in files if item["uri"] not in self.copies]
 
     def describe(self, source: Input) -> Input:
@@ -73,7 +74,7 @@ def find(corpus: Input, *, num_old: int) -> CorpusFiles:
     """List the files of a corpus, and tell the user which are copies of others.
 
     Args:
-        corpus: The corpus as it was found.
+        corpus: The corpus; new files have no hash.
         num_old: Number of files at its beginning that were scored before.
     """
     listed = corpus.get("files", [])
@@ -89,22 +90,16 @@ def find(corpus: Input, *, num_old: int) -> CorpusFiles:
 def _find_copies(files: Sequence[InputFile]) -> dict[str, Copy]:
     """Find files with the content of a file before them, by URI.
 
-    A file is read only if it has no hash yet and another file has the same size. The size of a
-    member of an archive is the size of the archive, so only members of the same name are compared.
-    Files with different partition columns are no copies.
+    A file is read only if it has no hash yet and may be a copy by its size and member name. Files
+    with different partition columns are no copies.
     """
-    kinds = [(item["bytes"], split_member(item["uri"])[1]) for item in files]
-    counts = Counter(kinds)
-    unread = []
-    for item, kind in zip(files, kinds, strict=True):
-        if counts[kind] > 1 and not item["tree_sha256"]:
-            unread.append(item)
+    counts = Counter(input_files.size_and_member(item) for item in files)
+    candidates = [item for item in files if counts[input_files.size_and_member(item)] > 1]
+    unread = [item for item in candidates if not item["tree_sha256"]]
     read = {item["uri"]: item for item in input_files.add_hashes(unread)}
     originals: dict[str, str] = {}
     copies: dict[str, Copy] = {}
-    for item, kind in zip(files, kinds, strict=True):
-        if counts[kind] == 1:
-            continue
+    for item in candidates:
         described = read.get(item["uri"], item)
         original = originals.setdefault(partitions.identify(described), item["uri"])
         if original != item["uri"]:

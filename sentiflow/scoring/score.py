@@ -2,10 +2,13 @@
 
 One task of Ray Data reads, scores and writes one part of the corpus; with GPUs actors score the
 parts (:mod:`tasks` has the steps). A finished part leaves a completion marker that names the
-model, the settings and the rows. So a killed scoring resumes with the parts that have no marker. If
-files were added to the corpus, only the new files are scored. If an alias names the model, they are
-scored by the version that the alias names now. Ray Data's own checkpoints are not used, because
-they know neither model nor settings: a rerun could keep predictions of another model.
+model, the settings and the rows. So a killed scoring resumes with the parts that have no marker.
+
+If files were added to the corpus, only the new files are scored. If an alias names the model, the
+version that the alias names now scores them.
+
+Ray Data's own checkpoints are not used, because they know neither model nor settings: a rerun could
+keep predictions of another model.
 """
 
 from __future__ import annotations
@@ -13,8 +16,8 @@ from __future__ import annotations
 import functools
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sentiflow.cluster.map_stages import MapStages
@@ -22,7 +25,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.data import input_files, manifest, parts, row_checks, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, PartPlace, Scoring
+from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
@@ -30,7 +33,8 @@ from sentiflow.models.profile import Profile
 from sentiflow.progress import say
 from sentiflow.scoring import corpus_files, id_checks, score_inputs, summary, tasks
 from sentiflow.scoring.corpus_files import CorpusFiles
-from sentiflow.scoring.score_plan import STAGE, VERSION, ScorePlan
+from sentiflow.scoring.earlier_jobs import EarlierJobs
+from sentiflow.scoring.score_plan import STAGE, ScorePlan
 from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
 from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
@@ -38,60 +42,6 @@ from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
     from sentiflow.tracking.recording import Recorder
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Earlier:
-    """Results of earlier jobs, which this job extends; by default there are none."""
-
-    counts: RowCounts = field(default_factory=RowCounts)
-    """Counts of the rows that were scored."""
-    num_files: int = 0
-    """Files of the corpus that were scored."""
-    num_parts: int = 0
-    """Parts that were scored; the next part has this number."""
-    precision: str = ""
-    """``fp32`` or ``bf16``; empty without an earlier job."""
-    models: Mapping[str, ModelInput] = field(default_factory=dict)
-    """The models that have scored, by version."""
-    scorings: Sequence[Scoring] = ()
-    """For each job the parts that it has added."""
-    places: Sequence[PartPlace] = ()
-    """Which rows the parts hold."""
-
-    @classmethod
-    def of(cls, previous: Manifest | None, model: ModelInput) -> _Earlier:
-        """Take the results from the manifest of the previous job, if there is one."""
-        if previous is None:
-            return cls()
-        return cls(
-            counts=RowCounts.of(previous, model),
-            num_files=len(previous["inputs"]["corpus"]["files"]),
-            num_parts=previous["num_parts"],
-            precision=previous["precision"],
-            models=previous["models"],
-            scorings=previous["scorings"],
-            places=previous.get("parts", ()),
-        )
-
-    def with_files(self, files: Sequence[FileEntry]) -> _Earlier:
-        """Return the same results with another description of their files."""
-        return replace(self, counts=replace(self.counts, files=list(files)))
-
-    def name_version(self, model: ModelInput) -> str:
-        """Name a model in the column ``model_version`` of predictions.
-
-        The name is the model's number in the registry, or else its fingerprint. A model that has
-        scored some of the rows keeps its name. A recreated registry reuses numbers: a number that
-        another model has is not used again.
-        """
-        for name, other in self.models.items():
-            if other["fingerprint"] == model["fingerprint"]:
-                return name
-        version = VERSION.fullmatch(model["uri"])
-        if version and version[2] not in self.models:
-            return version[2]
-        return model["fingerprint"]
 
 
 def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:
@@ -113,7 +63,7 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     began = time.monotonic()
     settings = plan.settings
     previous = output.previous
-    earlier = _Earlier.of(previous, plan.model)
+    earlier = EarlierJobs.of(previous, plan.model)
     files = corpus_files.find(plan.corpus, num_old=earlier.num_files)
     if previous and not files.new:
         return previous
@@ -145,7 +95,7 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         earlier,
         model_uri=model_uri,
         labels=labels,
-        has_row_ids=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
+        writes_id_ranges=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
         on_gpu=num_gpus > 0,
     )
     part_counts = _score_parts(plan, source, maps, job, num_gpus)
@@ -163,7 +113,16 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     )
     summary.tell(done, plan.model, uri=plan.spec.uri)
     summary.log_metrics(done, recorder)
-    return _publish(plan, output, source, job, done, files, earlier, recorder)
+    return _publish(
+        plan,
+        output,
+        recorder,
+        job=job,
+        source=source,
+        files=files,
+        earlier=earlier,
+        done=done,
+    )
 
 
 def _announce(model: ModelInput, source: Corpus) -> None:
@@ -181,14 +140,14 @@ def _announce(model: ModelInput, source: Corpus) -> None:
 def _describe_job(
     plan: ScorePlan,
     output: Output,
-    earlier: _Earlier,
+    earlier: EarlierJobs,
     *,
     model_uri: str,
     labels: Sequence[str],
-    has_row_ids: bool,
+    writes_id_ranges: bool,
     on_gpu: bool,
 ) -> ScoreJob:
-    """Describe what all tasks do; further classes of the corpus follow the model's classes."""
+    """Describe the arguments of all tasks; classes that only the corpus has come last."""
     model = plan.model
     classes = tuple(dict.fromkeys([*plan.classes, *labels]))
     precision = tasks.choose_precision(
@@ -204,7 +163,7 @@ def _describe_job(
         model_fingerprint=model["fingerprint"],
         model_version=earlier.name_version(model),
         first_part=earlier.num_parts,
-        has_row_ids=has_row_ids,
+        writes_id_ranges=writes_id_ranges,
         root=output.parts_uri,
     )
 
@@ -251,7 +210,7 @@ def _score_parts(
 
 
 def _sum_up(model: ModelInput, source: Corpus, part_counts: Sequence[RowCounts]) -> RowCounts:
-    """Add up the new rows, without statistics for drift if the model has learned some of them."""
+    """Add up the counts of the new rows; without a profile if the model was trained on some."""
     new = RowCounts.sum(part_counts)
     learned_files = score_inputs.find_learned_files(source.files, model)
     if learned_files:
@@ -280,31 +239,32 @@ def _check_accepted(output: Output, source: Corpus, new: RowCounts, total: RowCo
 def _publish(
     plan: ScorePlan,
     output: Output,
-    source: Corpus,
-    job: ScoreJob,
-    done: Summary,
-    files: CorpusFiles,
-    earlier: _Earlier,
     recorder: Recorder,
+    *,
+    job: ScoreJob,
+    source: Corpus,
+    files: CorpusFiles,
+    earlier: EarlierJobs,
+    done: Summary,
 ) -> Manifest:
-    """Complete the output, together with the previous predictions.
+    """Publish the new predictions together with the previous ones.
 
     Args:
         plan: The scoring.
-        output: The output.
-        source: The new rows, with a description of their files as they were read.
+        output: Its output.
+        recorder: Its run in MLflow.
         job: Arguments of the tasks.
-        done: What was scored.
+        source: The new rows, with a description of their files as they were read.
         files: The files of the corpus.
         earlier: Results of earlier jobs.
-        recorder: Its run in MLflow.
+        done: What was scored.
 
     Raises:
         UserError: A file of the corpus was changed during the scoring; the new output is removed.
     """
     try:
         input_files.check_unchanged(source.files)
-    except UserError:  # it is another corpus now: the same command starts over
+    except UserError:  # the corpus is another one now: the same command starts over
         output.roll_back()
         raise
     scoring: Scoring = {

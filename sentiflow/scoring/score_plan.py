@@ -1,6 +1,6 @@
 """Config -> the plan of a scoring: model and corpus, looked up once.
 
-The plan is made when the output is described, and the scoring works from it alone. If prepared data
+The plan is made when the output is described, and the scoring uses nothing else. If prepared data
 are replaced while a scoring reads them, its output is not published (:meth:`Output.publish`).
 """
 
@@ -28,12 +28,12 @@ _NOT_DECISIVE = {
     "num_workers",
     "gpus_per_worker",
 }
-"""Settings that are not compared. They do not change the predictions, apart from the precision that
-a GPU may change and that later jobs keep; or they name the corpus or the model, which are compared
-as inputs."""
+"""Settings that are not compared. Some name the corpus or the model, which are compared as inputs.
+The others do not change the predictions, except that a GPU may change the precision; later jobs
+keep the precision of the first."""
 VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
-"""The URI of a version in the registry: what the URIs of all versions of the model begin with, then
-the number of the version."""
+"""The URI of a version in the registry. Its groups: the beginning, which is the same for all
+versions of the model; the number of the version."""
 _ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
 """A URI that may name another version later: ``models:/NAME@ALIAS`` or ``models:/NAME/latest``."""
 
@@ -51,7 +51,7 @@ class ScorePlan:
     classes: tuple[str, ...]
     """The classes of the model."""
     corpus: Input
-    """The corpus as it was found: new files are read when they are cut."""
+    """The corpus. New files have no hash yet, because they are read when they are cut."""
     prepared: Manifest | None
     """Manifest of the prepared data, if these are the corpus."""
 
@@ -112,8 +112,8 @@ def _list_decisive(config: Config) -> dict[str, Any]:
 def _describe_files(settings: ScoreSettings) -> Input:
     """Describe the files of a corpus in the order of their arrival.
 
-    Files that were not scored before are not read. If all files of a complete result are gone, they
-    are described as they were.
+    New files are not read, except to find a moved one. If a result is complete and all of its files
+    are gone, the description of its files is returned.
 
     Raises:
         UserError: A file does not exist, or there are CSV files and Parquet files.
@@ -129,10 +129,7 @@ def _describe_files(settings: ScoreSettings) -> Input:
 
 
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:
-    """Return what the URIs of all versions of a model begin with.
-
-    It is empty unless an alias names the model.
-    """
+    """Return the beginning of the URIs of all versions of a model; empty if no alias names it."""
     version = VERSION.fullmatch(model["uri"])
     is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
     return version[1] if version and is_alias else ""

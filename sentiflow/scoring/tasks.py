@@ -69,8 +69,9 @@ class ScoreJob:
     """Name of the model in the predictions."""
     first_part: int
     """Number of the first part in file names."""
-    has_row_ids: bool
-    """Whether the files of the corpus have their own ``row_id``."""
+    writes_id_ranges: bool
+    """Whether the range of ids is found for each file of rows: if the corpus is Parquet files with
+    their own ``row_id``."""
     root: str
     """Directory to write to."""
 
@@ -270,7 +271,7 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
 def _write(path: str, rows: pa.Table, job: ScoreJob) -> list[FileEntry]:
     """Write rows unless there are none; list the file, with the range of ids from the corpus."""
     files = parquet.write_part(job.root, path, rows)
-    if job.has_row_ids:
+    if job.writes_id_ranges:
         for item in files:
             item["row_id_range"] = row_ids.find_range(rows["row_id"])
     return files
