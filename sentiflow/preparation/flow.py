@@ -203,13 +203,13 @@ class Flow:
             mark: The step after hashing: it sets the splits, or reasons to leave rows out.
             further: Steps after tokenizing.
             write: Writes a part, and returns fields of its counts.
-            drops: Whether repeated rows are left out. If so, the parts are read twice: first to
+            drops: Whether repeated rows are dropped. If so, the parts are read twice: first to
                 find these rows.
         """
         parts = self.whole_parts
         if drops:
             self._run("hash", parts, read, steps.hash_texts, mark, write=part_files.write_keys)
-            parts = self._leave_out_repeats()
+            parts = self._drop_repeats()
         tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
         results = self._run(
             name, parts, read, steps.hash_texts, mark, tokenize, *further, write=write
@@ -237,17 +237,17 @@ class Flow:
             test_fraction=self.job.settings.split.test_fraction,
         )
 
-    def _leave_out_repeats(self) -> list[part_files.CorpusPart]:
-        """Find the rows to leave out. Return the parts, each with the rows to leave out of it.
+    def _drop_repeats(self) -> list[part_files.CorpusPart]:
+        """Find the rows that ``prepare.duplicates`` drops; return the parts, each with its rows.
 
-        Only the places of these rows travel through the driver.
+        Workers find the rows, and the driver has only the names of the files with them.
         """
         write = functools.partial(
-            repeated_texts.write_repeated, uris=self._find_duplicates(), job=self.job
+            repeated_texts.write_dropped, uris=self._find_duplicates(), job=self.job
         )
-        name = f"{self.job.prefix}place_repeated"
+        name = f"{self.job.prefix}place_dropped"
         self.maps.map(name, write, self._batch_parts(), key=self.job.key)
-        uris = self.work_files(repeated_texts.REPEATED_ROWS)
+        uris = self.work_files(repeated_texts.DROPPED_OF_PART)
         return [
             part_files.CorpusPart(part, uri) for part, uri in zip(self.parts, uris, strict=True)
         ]
@@ -264,7 +264,7 @@ class Flow:
         return [list(batch) for _, batch in batches]
 
     def _find_duplicates(self) -> list[str]:
-        """Count repeated texts; return the URIs of the tables of rows to leave out."""
+        """Count repeated texts; return the URIs of tables of dropped rows, one for each group."""
         num_groups = self.num_groups
         find = functools.partial(
             repeated_texts.find_duplicates,

@@ -72,16 +72,16 @@ class PrepareJob:
 
 
 class CorpusPart(NamedTuple):
-    """A part of the corpus, and the rows to leave out of it."""
+    """A part of the corpus, and the rows that are dropped from it."""
 
     part: parts.Part
-    repeated: str = ""
-    """URI of the rows that ``prepare.duplicates`` leaves out, see :mod:`repeated_texts`; empty
-    if it leaves none out, or if they are not known yet."""
+    dropped: str = ""
+    """URI of the rows that ``prepare.duplicates`` drops, see :mod:`repeated_texts`; empty if it
+    drops none, or if they are not known yet."""
 
-    def read_repeated(self) -> pa.Table | None:
-        """Read the rows to leave out, with the columns of ``duplicates.DROPPED``."""
-        return filesystem.read_arrow(self.repeated) if self.repeated else None
+    def read_dropped(self) -> pa.Table | None:
+        """Read the dropped rows, with the columns of ``duplicates.DROPPED``."""
+        return filesystem.read_arrow(self.dropped) if self.dropped else None
 
     @property
     def place(self) -> str:
@@ -144,7 +144,7 @@ def read_texts(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
         The table of :func:`parts.read`; rows to leave out also have a reason.
     """
     table = parts.read(texts.part, _labelled_rules(job))
-    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.read_repeated())
+    return steps.leave_out(table, every_nth=job.settings.every_nth, dropped=texts.read_dropped())
 
 
 def count_splits(table: pa.Table, part: PartId, *, job: PrepareJob) -> dict[str, int]:
@@ -328,7 +328,7 @@ def read_unlabelled(texts: CorpusPart, *, job: PrepareJob) -> pa.Table:
     table = parts.read(texts.part, rules)
     split = pa.array(np.full(len(table), _TRAIN, np.int8))
     table = put_columns(table, {"label": pa.nulls(len(table), pa.int8()), "split": split})
-    return steps.leave_out(table, every_nth=job.settings.every_nth, repeated=texts.read_repeated())
+    return steps.leave_out(table, every_nth=job.settings.every_nth, dropped=texts.read_dropped())
 
 
 def write_unlabelled(table: pa.Table, part: PartId, *, job: PrepareJob) -> PartJson:

@@ -1,7 +1,9 @@
-"""Hashes of the texts of all parts -> the rows that repeat others, to be left out of their parts.
+"""Hashes of the texts of all parts -> the rows to drop from each part, because others repeat them.
 
 Texts are compared in groups: all rows of a text are in one group, and a task has one group in
 memory. No hash and no row travels through the driver, only the names of files.
+
+The same hashes tell which unlabelled texts repeat a labelled text.
 """
 
 from collections.abc import Sequence
@@ -18,16 +20,18 @@ from sentiflow.preparation import duplicates
 from sentiflow.preparation.part_files import PrepareJob, load_table
 from sentiflow.storage import filesystem
 
-REPEATED_ROWS = "repeated"
-"""Tables of the rows to leave out of a part, by :func:`write_repeated`."""
+DROPPED_OF_PART = "dropped_of_part"
+"""Name of the tables of :func:`write_dropped`, one for each part."""
 
+_DROPPED_OF_GROUP = "dropped"
+"""Name of the tables of :func:`find_duplicates`, one for each group."""
 _KNOWN = "known"
-"""Tables of the texts that unlabelled texts must not repeat, by group."""
+"""Name of the tables of :func:`write_known`, one for each group."""
 _TRAIN = schema.SPLITS.index("train")
 
 
 class PartRows(NamedTuple):
-    """The rows of a part, by their numbers over all parts."""
+    """Which rows a part has: those numbered from ``first`` to before ``stop``, over all parts."""
 
     number: int
     """Number of the part."""
@@ -38,30 +42,30 @@ class PartRows(NamedTuple):
 def find_duplicates(
     group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: PrepareJob
 ) -> tuple[DuplicateCounts, str]:
-    """Find the repeated texts of a group, and list the rows to leave out.
+    """Find the repeated texts of a group, and write the rows to drop.
 
     Args:
         group: A number below ``num_groups``; all rows of a text are in the same group.
         uris: Files of :func:`part_files.write_keys`, of all parts.
         num_groups: Number of groups.
-        fixed: Splits whose rows are given.
+        fixed: Splits that have their own files.
         job: Arguments of all tasks.
 
     Returns:
-        The counts; the URI of a table with the columns of ``duplicates.DROPPED``.
+        The counts; the URI of the rows to drop, with the columns of ``duplicates.DROPPED``.
     """
     keys = _read_group(group, uris=uris, num_groups=num_groups)
     counts, dropped = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
-    uri = job.work_file("dropped", group)
+    uri = job.work_file(_DROPPED_OF_GROUP, group)
     filesystem.write_arrow(uri, dropped)
     return counts, uri
 
 
-def write_repeated(batch: Sequence[PartRows], *, uris: Sequence[str], job: PrepareJob) -> None:
-    """Write the rows to leave out of some parts: a table with ``duplicates.DROPPED`` for each part.
+def write_dropped(batch: Sequence[PartRows], *, uris: Sequence[str], job: PrepareJob) -> None:
+    """Write a table of the rows to drop for each of some parts, with ``duplicates.DROPPED``.
 
     Args:
-        batch: Consecutive parts; their rows to leave out fit into this process.
+        batch: Consecutive parts, so few that their rows to drop fit into this process.
         uris: Tables of :func:`find_duplicates`, of all groups.
         job: Arguments of all tasks.
     """
@@ -69,21 +73,21 @@ def write_repeated(batch: Sequence[PartRows], *, uris: Sequence[str], job: Prepa
     def read(uri: str) -> pa.Table:
         return _find_rows(filesystem.read_arrow(uri), batch[0].first, batch[-1].stop)
 
-    found = filesystem.map_files(read, uris)
-    dropped = pa.concat_tables(found).sort_by("row_id").combine_chunks()
+    tables = filesystem.map_files(read, uris)
+    dropped = pa.concat_tables(tables).sort_by("row_id").combine_chunks()
     for part in batch:
         rows = _find_rows(dropped, part.first, part.stop)
-        filesystem.write_arrow(job.work_file(REPEATED_ROWS, part.number), rows)
+        filesystem.write_arrow(job.work_file(DROPPED_OF_PART, part.number), rows)
 
 
 def _find_rows(table: pa.Table, first: int, stop: int) -> pa.Table:
-    """Select the rows from ``first`` to before ``stop`` of a table in the order of ``row_id``."""
+    """Select the rows numbered from ``first`` to before ``stop``; the table is sorted by them."""
     start, end = np.searchsorted(table["row_id"].to_numpy(), [first, stop])
     return table[start:end]
 
 
 def _read_group(group: int, *, uris: Sequence[str], num_groups: int) -> pa.Table:
-    """Read the rows of :func:`part_files.write_keys` whose texts are in a group."""
+    """Read the rows of a group from the files of :func:`part_files.write_keys`."""
 
     def read(uri: str) -> pa.Table:
         keys = filesystem.read_arrow(uri)
@@ -114,7 +118,7 @@ def write_known(group: int, *, uris: Sequence[str], num_groups: int, job: Prepar
     known = [held_out]
     if job.settings.duplicates == "drop":
         known.append(hashes[is_train])
-    # the first occurrence decides: a text that is in both is held out
+    # np.unique gives the first place of each text, so a text that is in both counts as held out.
     distinct, first = np.unique(np.concatenate(known), return_index=True)
     reason = np.where(first < len(held_out), duplicates.IN_LATER_SPLIT, duplicates.REPEATED)
     table = pa.table({"normalized": distinct, "reason": pa.array(reason, pa.string())})
@@ -122,10 +126,10 @@ def write_known(group: int, *, uris: Sequence[str], num_groups: int, job: Prepar
 
 
 def leave_out_known(table: pa.Table, *, num_groups: int, job: PrepareJob) -> pa.Table:
-    """Set the reason of unlabelled texts that :func:`write_known` lists, in any of the groups.
+    """Set the reason of unlabelled texts that are in a table of :func:`write_known`.
 
     Texts are compared by one 64-bit hash. With 10 million unlabelled and 3 million known texts, the
-    probability that any text is left out by mistake is 2e-6; none is kept by mistake.
+    probability that any text is left out by mistake is 2e-6. No known text is kept.
     """
     hashes = table["normalized"].to_numpy()
     reason = one_array(table["reason"])

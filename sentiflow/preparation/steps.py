@@ -26,20 +26,19 @@ LEFT_OUT = (EVERY_NTH, *duplicates.REASONS)
 """Reasons to leave out a row; it does not count as rejected."""
 
 
-def leave_out(table: pa.Table, *, every_nth: int = 1, repeated: pa.Table | None = None) -> pa.Table:
+def leave_out(table: pa.Table, *, every_nth: int = 1, dropped: pa.Table | None = None) -> pa.Table:
     """Set the reason of rows that the settings leave out.
 
     Args:
         table: Has ``row_id`` and ``reason``.
         every_nth: A row stays if its number is a multiple of this.
-        repeated: Rows that ``prepare.duplicates`` leaves out, with the columns of
-            ``duplicates.DROPPED``.
+        dropped: Rows that ``prepare.duplicates`` drops, with the columns of ``duplicates.DROPPED``.
     """
     reason = one_array(table["reason"])
     row_id = one_array(table["row_id"])
-    if repeated is not None and len(repeated):
-        place = pc.index_in(row_id, value_set=one_array(repeated["row_id"]))
-        reason = pc.coalesce(reason, one_array(repeated["reason"]).take(place))
+    if dropped is not None and len(dropped):
+        place = pc.index_in(row_id, value_set=one_array(dropped["row_id"]))
+        reason = pc.coalesce(reason, one_array(dropped["reason"]).take(place))
     if every_nth > 1:
         is_skipped = pa.array(row_id.to_numpy() % every_nth != 0)
         reason = pc.if_else(is_skipped, EVERY_NTH, reason)

@@ -75,10 +75,10 @@ def test_each_part_gets_its_own_repeated_rows_of_all_groups(tmp_path):
         for number in range(NUM_PARTS)
     ]
     for batch in (rows[:2], rows[2:]):
-        repeated_texts.write_repeated(batch, uris=dropped, job=job)
+        repeated_texts.write_dropped(batch, uris=dropped, job=job)
     tables = []
     for part in rows:
-        table = filesystem.read_arrow(job.work_file(repeated_texts.REPEATED_ROWS, part.number))
+        table = filesystem.read_arrow(job.work_file(repeated_texts.DROPPED_OF_PART, part.number))
         row_ids = table["row_id"].to_numpy()
         assert part.first <= row_ids.min() <= row_ids.max() < part.stop
         tables.append(table)

@@ -26,14 +26,14 @@ def table():
 
 
 def test_rows_are_left_out_with_their_reason(table):
-    repeated = pa.table(
+    dropped = pa.table(
         {"row_id": [12, 13, 14], "reason": ["repeated", "repeated", "contradicting"]},
         schema=duplicates.DROPPED,
     )
-    found = steps.leave_out(table, every_nth=5, repeated=repeated)["reason"].to_pylist()
+    found = steps.leave_out(table, every_nth=5, dropped=dropped)["reason"].to_pylist()
     nth = steps.EVERY_NTH
     assert found == [None, nth, nth, nth, nth, None]
-    found = steps.leave_out(table, repeated=repeated)["reason"].to_pylist()
+    found = steps.leave_out(table, dropped=dropped)["reason"].to_pylist()
     assert found == [None, None, "empty text", "repeated", "contradicting", None]
     assert steps.leave_out(table) == table
 
