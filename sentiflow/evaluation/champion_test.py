@@ -17,7 +17,8 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison
-from sentiflow.evaluation.evaluated_rows import AUTHOR, find_common_classes
+from sentiflow.evaluation.evaluated_classes import find_common_classes
+from sentiflow.evaluation.evaluated_rows import AUTHOR
 from sentiflow.metrics import paired, selection
 from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.predicted import Predicted, macro_f1

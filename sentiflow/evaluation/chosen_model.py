@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from sentiflow.data import lineage
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.evaluation import compact_rows, evaluated_rows
+from sentiflow.evaluation import compact_rows, evaluated_classes, evaluated_rows
 from sentiflow.evaluation.unseen_rows import leave_out_training_rows
 from sentiflow.metrics import classification
 
@@ -64,7 +64,7 @@ def _measure_version(
     """Measure one of several models on the rows that it has scored; None without labelled rows."""
     numbers = compact_rows.read(uri, scored)
     rows = leave_out_training_rows(numbers.rows, scored, corpus, numbers.texts).rows
-    rows, _ = evaluated_rows.add_unknown_classes(rows, scored)
+    rows, _ = evaluated_classes.add_unknown_classes(rows, scored)
     rows = rows.filter(evaluated_rows.has_label_of(evaluated_rows.classes_of(rows)))
     if not len(rows):
         return None

@@ -14,13 +14,12 @@ from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_rows, prediction_files
+from sentiflow.evaluation import evaluated_classes, evaluated_rows, prediction_files
 from sentiflow.evaluation.evaluated_rows import (
     AUTHOR,
     TEXT,
     WHOLE,
     classes_of,
-    find_common_classes,
     of_split,
     predicted_of,
 )
@@ -302,7 +301,7 @@ def _prepare_rows(
     if names[0] == names[1]:
         names = ["the first", "the second"]
     # This checks that there are common classes; which ones they are does not matter here.
-    find_common_classes(
+    evaluated_classes.find_common_classes(
         {name: classes_of(table) for name, table in zip(names, tables, strict=True)}
     )
     left_out: set[str] = set()
@@ -312,7 +311,7 @@ def _prepare_rows(
     notes = []
     for name, scored, table in zip(names, pair, tables, strict=True):
         rows = table.filter(pc.equal(table["split"], split))
-        rows, notes_on_rows = evaluated_rows.add_unknown_classes(rows, scored.record, left_out)
+        rows, notes_on_rows = evaluated_classes.add_unknown_classes(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
             rows = prediction_files.replace_predictions(rows, scored.file)

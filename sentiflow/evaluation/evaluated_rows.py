@@ -1,6 +1,6 @@
 """Scored directory -> its labelled rows outside of the train split, with texts and classes."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.class_names import set_apart
-from sentiflow.data import authors, lineage, manifest, row_checks
+from sentiflow.data import authors, lineage
 from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.lineage import ScoredCorpus
@@ -35,8 +35,6 @@ TEXT = "text"
 """Column of the texts."""
 AUTHOR = "author"
 """Column with a hash of the author."""
-MAX_UNKNOWN = 0.01
-"""Maximum share of unknown labels in a corpus: with more, there is no evaluation."""
 
 
 def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
@@ -48,15 +46,20 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
         columns: Columns for slices, which :func:`check_columns` has accepted.
 
     Returns:
-        ``row_id``, ``split`` (one of ``EVALUATED``), ``label`` (the classes of the model, then
-        others), ``prediction``, ``num_tokens``, ``probability_<class>`` of each class; ``unsure``
-        if the model leaves some texts to people; ``text`` if scoring kept it, or if the prepared
-        data have it and still exist; ``author`` where the rows are whole authors, see
-        :func:`find_authors`; ``columns``, with names that begin with ``OWN``.
+        A table with the columns
+
+        - ``row_id``, ``prediction``, ``num_tokens``, and ``probability_<class>`` of each class;
+        - ``split``: one of ``EVALUATED``;
+        - ``label``: a position among the classes of the model, then others;
+        - ``unsure``, if the model leaves some texts to people;
+        - ``text``, if scoring kept it, or if the prepared data have it and still exist;
+        - ``author``, if the rows are whole authors, see :func:`find_authors`;
+        - ``columns``, with names that begin with ``OWN``.
 
     Raises:
         UserError: There is no prediction, or a file is damaged.
-        JobError: The prepared data are gone or were replaced, and ``columns`` are only there.
+        JobError: Some of ``columns`` are only in the prepared data, which are gone or were
+            replaced.
     """
     if not any(item["path"].startswith("predictions/") for item in scored["files"]):
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
@@ -64,27 +67,30 @@ def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table
     texts = list_text_columns(scored)
     probabilities = [PROBABILITY + name for name in classes]
     measured = [*COLUMNS, *probabilities, *list_unsure_column(scored)]
-    of_predictions = list_columns_of_predictions(scored)
-    kept = [name for name in columns if name in of_predictions]
+    existing = list_columns_of_predictions(scored)
+    asked = [name for name in columns if name in existing]
     author = find_authors(scored)
-    of_author = [author.column] if author.is_kept and author.in_predictions else []
-    kept_rows = _read_predictions(uri, scored, [*measured, *texts, *kept, *of_author])
-    added = {"split": pc.fill_null(kept_rows["split"], WHOLE)}  # null: there are no splits
-    for name in kept:
-        added[OWN + name] = kept_rows[name]
-    for name in of_author:
-        row_id = kept_rows["row_id"].to_numpy()
-        added[AUTHOR] = pa.array(authors.hash_authors(kept_rows[name], row_id))
+    author_here = author.column if author.is_kept and author.in_predictions else ""
+    author_in_prepared = author.column if author.is_kept and not author.in_predictions else ""
+    read_columns = [*measured, *texts, *asked]
+    if author_here:
+        read_columns.append(author_here)
+    stored = pa.concat_tables(read_tables(uri, scored, read_columns))
+    added = {"split": pc.fill_null(stored["split"], WHOLE)}  # null: there are no splits
+    for name in asked:
+        added[OWN + name] = stored[name]
+    if author_here:
+        row_id = stored["row_id"].to_numpy()
+        added[AUTHOR] = pa.array(authors.hash_authors(stored[author_here], row_id))
     for name in texts:
-        column = kept_rows[name]
+        column = stored[name]
         if has_texts(column):
             added.setdefault(TEXT, column.cast(pa.string()))
-    rows = put_columns(kept_rows.select(measured), added).combine_chunks()
-    missing = [name for name in columns if name not in kept]
-    needs_author = author.is_kept and not author.in_predictions
-    if TEXT in added and not missing and not needs_author:
+    rows = put_columns(stored.select(measured), added).combine_chunks()
+    missing = [name for name in columns if name not in asked]
+    if TEXT in added and not missing and not author_in_prepared:
         return rows
-    return _add_columns(rows, scored, missing, author.column if needs_author else "")
+    return _add_columns(rows, scored, missing, author_in_prepared)
 
 
 def list_text_columns(scored: Manifest) -> list[str]:
@@ -97,7 +103,7 @@ def list_text_columns(scored: Manifest) -> list[str]:
 def has_texts(column: pa.ChunkedArray) -> bool:
     """Say whether a column has a text in each row."""
     is_text = str(column.type) in ("string", "large_string", "string_view")
-    return is_text and not column.null_count
+    return is_text and column.null_count == 0
 
 
 class Authors(NamedTuple):
@@ -144,11 +150,6 @@ def note_unknown_authors(scored: Manifest) -> list[str]:
         "text as independent and are too narrow: name user in prepare.keep_columns, and prepare "
         "again"
     ]
-
-
-def _read_predictions(uri: str, scored: Manifest, columns: Sequence[str]) -> pa.Table:
-    """Read columns of the evaluated rows, of the models that the manifest names."""
-    return pa.concat_tables(read_tables(uri, scored, columns))
 
 
 def read_tables(uri: str, scored: Manifest, columns: Sequence[str]) -> Iterator[pa.Table]:
@@ -234,7 +235,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
     """Return labels, predictions and probabilities of rows, as metrics take them.
 
     Args:
-        rows: As :func:`read` or :func:`add_unknown_classes` returns them.
+        rows: As :func:`read` or :func:`evaluated_classes.add_unknown_classes` returns them.
     """
     classes = classes_of(rows)
     label = rows["label"].to_numpy()
@@ -254,40 +255,12 @@ def predicted_of(rows: pa.Table) -> Predicted:
 def classes_of(rows: pa.Table) -> tuple[str, ...]:
     """List the classes of rows, in the order of their numbers.
 
-    They are the classes of the model, then the classes that :func:`add_unknown_classes` has added.
+    They are the classes of the model, then the classes that
+    :func:`evaluated_classes.add_unknown_classes` has added.
     """
     return tuple(
         name.removeprefix(PROBABILITY) for name in rows.column_names if name.startswith(PROBABILITY)
     )
-
-
-def find_common_classes(
-    of_models: Mapping[str, Sequence[str]],
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Find the classes that all models have, and the classes that only some have.
-
-    Args:
-        of_models: The classes of each model, by its name.
-
-    Raises:
-        UserError: Fewer than two classes are common.
-    """
-    of_any = dict.fromkeys(name for classes in of_models.values() for name in classes)
-    common = []
-    others = []
-    for name in of_any:
-        is_common = all(name in classes for classes in of_models.values())
-        if is_common:
-            common.append(name)
-        else:
-            others.append(name)
-    if len(common) < 2:
-        listed = [f"{name} has {', '.join(few(classes))}" for name, classes in of_models.items()]
-        raise UserError(
-            f"the models have fewer than two classes in common: {' and '.join(listed)}",
-            hint="compare models of the same classes",
-        )
-    return tuple(common), tuple(others)
 
 
 def choose_evenly(num_rows: int, max_rows: int) -> np.ndarray:
@@ -299,102 +272,6 @@ def name_any(classes: Sequence[str]) -> str:
     """Join the names of classes: ``negative, neutral or positive``."""
     *first, last = few([set_apart(name) for name in classes])
     return f"{', '.join(first)} or {last}"
-
-
-def add_unknown_classes(
-    rows: pa.Table, scored: Manifest, left_out: Collection[str] = ()
-) -> tuple[pa.Table, list[str]]:
-    """Add the classes that the model does not know, so that their rows count as mistakes.
-
-    An added class gets the probability 0 in every row. So its recall and F1 are 0, and the log loss
-    of its rows comes from ``PROBABILITY_FLOOR``. Rows of classes that the settings of the training
-    leave out are left out here, too.
-
-    Args:
-        rows: As :func:`read` returns them.
-        scored: Manifest of the predictions.
-        left_out: Further classes to leave out.
-
-    Returns:
-        The rows, whose ``label`` is now a position in what :func:`classes_of` returns for them; and
-        notes on unknown and excluded labels.
-
-    Raises:
-        UserError: Too many labels of the corpus are unknown.
-    """
-    notes = _note_unknown_labels(scored)
-    names = manifest.find_classes(scored)
-    known = lineage.classes_of_model(scored)
-    left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
-    label = rows["label"].to_numpy()
-    counts = np.bincount(label, minlength=len(names)).tolist()
-    unknown = {}
-    excluded = {}
-    for name, count in zip(names, counts, strict=True):
-        if count and name in left_out:
-            excluded[name] = count
-        elif count and name not in known:
-            unknown[name] = count
-    classes = (*known, *unknown)
-    code = np.full(len(names), -1, np.int8)  # -1: rows of this class are left out
-    for number, name in enumerate(names):
-        if name in classes and name not in left_out:
-            code[number] = classes.index(name)
-    added = {"label": pa.array(code[label])}
-    for name in unknown:
-        added[PROBABILITY + name] = pa.array(np.zeros(len(rows), np.float32))
-    rows = put_columns(rows, added)
-    if excluded:
-        rows = rows.filter(pc.field("label") >= 0)
-    return rows, notes + _note_classes(unknown, excluded)
-
-
-def _note_classes(unknown: Mapping[str, int], excluded: Mapping[str, int]) -> list[str]:
-    """Say which classes the model does not know and which are left out.
-
-    Args:
-        unknown: Number of rows of each class that the model does not know.
-        excluded: Number of rows of each class that is left out.
-    """
-    notes = []
-    if unknown:
-        notes.append(
-            "the model does not know these labels, and their rows count as mistakes: "
-            + _list_counts(unknown)
-        )
-    if excluded:
-        notes.append(
-            "rows are left out, as the settings of the training leave out their classes: "
-            + _list_counts(excluded)
-        )
-    return notes
-
-
-def _list_counts(counts: Mapping[str, int]) -> str:
-    return ", ".join(few([f"{set_apart(name)} {count:,}" for name, count in counts.items()]))
-
-
-def _note_unknown_labels(scored: Manifest) -> list[str]:
-    """Say how many labels of the corpus are unknown: no class, and not listed as unlabelled.
-
-    Scoring makes them null, so their rows are in no figure.
-
-    Raises:
-        UserError: The share of unknown labels is above ``MAX_UNKNOWN``.
-    """
-    num_unknown = scored["counts"].get("unknown_labels", 0)
-    if not num_unknown:
-        return []
-    num_labels = num_unknown + scored["counts"].get("labelled", 0)
-    listed = row_checks.list_unknown(scored.get("unknown_values", {}))
-    what = f"{num_unknown:,} of {num_labels:,} labels are unknown: {listed}"
-    if num_unknown > MAX_UNKNOWN * num_labels:
-        raise UserError(
-            f"{lineage.corpus_of(scored).name}: {what}",
-            hint="correct the file, or name the labels in score.format.labels, as a class (their "
-            "rows are mistakes) or as unlabelled (they are left out), and score again",
-        )
-    return [f"rows with an unknown label are in no figure: {what}"]
 
 
 def has_label_of(classes: Sequence[str]) -> pc.Expression:

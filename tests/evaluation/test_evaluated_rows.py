@@ -13,7 +13,7 @@ from sentiflow.config.class_names import BINARY, SENTIMENT140
 from sentiflow.data import lineage, manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import JobError, UserError
-from sentiflow.evaluation import compact_rows, evaluated_rows
+from sentiflow.evaluation import compact_rows, evaluated_classes, evaluated_rows
 from sentiflow.metrics import classification
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
@@ -229,7 +229,9 @@ def replace_column(scored, name, values):
 def add_unknown_classes(run):
     """Read the rows of a run, and count those of other classes."""
     record = manifest.read(f"{run}/scored")
-    return evaluated_rows.add_unknown_classes(evaluated_rows.read(f"{run}/scored", record), record)
+    return evaluated_classes.add_unknown_classes(
+        evaluated_rows.read(f"{run}/scored", record), record
+    )
 
 
 @pytest.mark.parametrize("left_out", [[], ["neutral"]])
