@@ -18,11 +18,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
-from sentiflow.data import input_files, manifest, parts, row_checks, row_sources
+from sentiflow.data import corpus, input_files, manifest, parts, row_checks, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Scoring
@@ -82,22 +82,12 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
     )
     with output.rolled_back_if_refused(), input_files.naming_changes(unread):
-        if isinstance(rows, TablePlan) and rows.table_format.has_row_ids:
-            rows, scored_files = id_checks.check(rows, previous, uri=plan.spec.uri, maps=maps)
-            earlier = earlier.with_files(scored_files)
-        source = score_inputs.cut(rows, settings, maps, first_row=earlier.counts.rows_read)
-        model_uri = score_inputs.fetch_model(plan, output)
+        opened = _open(plan, output, maps, rows, earlier)
+    source = opened.source
+    earlier = opened.earlier
     _announce(plan.model, source)
 
-    job = _describe_job(
-        plan,
-        output,
-        earlier,
-        model_uri=model_uri,
-        labels=labels,
-        writes_id_ranges=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
-        on_gpu=num_gpus > 0,
-    )
+    job = _describe_job(plan, output, opened, labels=labels, on_gpu=num_gpus > 0)
     part_counts = _score_parts(plan, source, maps, job, num_gpus)
 
     new = _sum_up(plan.model, source, part_counts)
@@ -114,14 +104,48 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     summary.tell(done, plan.model, uri=plan.spec.uri)
     summary.log_metrics(done, recorder)
     return _publish(
-        plan,
-        output,
-        recorder,
-        job=job,
+        plan, output, recorder, job=job, source=source, files=files, earlier=earlier, done=done
+    )
+
+
+class _Opened(NamedTuple):
+    """New rows and a model, ready to be scored."""
+
+    source: Corpus
+    """The new rows, in parts."""
+    earlier: EarlierJobs
+    """Results of earlier jobs. If the corpus has its own row ids, the files have ranges of them."""
+    model_uri: str
+    """Directory of the model package, which all nodes can read."""
+    writes_id_ranges: bool
+    """See :class:`ScoreJob`."""
+
+
+def _open(
+    plan: ScorePlan,
+    output: Output,
+    maps: MapStages,
+    rows: corpus.Plan | Corpus,
+    earlier: EarlierJobs,
+) -> _Opened:
+    """Check the row ids of new files, cut the files into parts, and fetch the model.
+
+    Args:
+        plan: The scoring.
+        output: Its output.
+        maps: Runs the work on many rows or files.
+        rows: New files, or prepared data.
+        earlier: Results of earlier jobs.
+    """
+    if isinstance(rows, TablePlan) and rows.table_format.has_row_ids:
+        rows, scored_files = id_checks.check(rows, output.previous, uri=plan.spec.uri, maps=maps)
+        earlier = earlier.with_files(scored_files)
+    source = score_inputs.cut(rows, plan.settings, maps, first_row=earlier.counts.rows_read)
+    return _Opened(
         source=source,
-        files=files,
         earlier=earlier,
-        done=done,
+        model_uri=score_inputs.fetch_model(plan, output),
+        writes_id_ranges=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
     )
 
 
@@ -140,15 +164,14 @@ def _announce(model: ModelInput, source: Corpus) -> None:
 def _describe_job(
     plan: ScorePlan,
     output: Output,
-    earlier: EarlierJobs,
+    opened: _Opened,
     *,
-    model_uri: str,
     labels: Sequence[str],
-    writes_id_ranges: bool,
     on_gpu: bool,
 ) -> ScoreJob:
     """Describe the arguments of all tasks; classes that only the corpus has come last."""
     model = plan.model
+    earlier = opened.earlier
     classes = tuple(dict.fromkeys([*plan.classes, *labels]))
     precision = tasks.choose_precision(
         plan.settings.precision, earlier=earlier.precision, on_gpu=on_gpu
@@ -159,11 +182,11 @@ def _describe_job(
         labels=tuple(classes.index(name) for name in labels),
         precision=precision,
         on_gpu=on_gpu,
-        model_uri=model_uri,
+        model_uri=opened.model_uri,
         model_fingerprint=model["fingerprint"],
         model_version=earlier.name_version(model),
         first_part=earlier.num_parts,
-        writes_id_ranges=writes_id_ranges,
+        writes_id_ranges=opened.writes_id_ranges,
         root=output.parts_uri,
     )
 

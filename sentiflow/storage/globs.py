@@ -65,18 +65,18 @@ def matches(uri: str, pattern: str) -> bool:
     return uri == pattern or _match_segments(uri.split("/"), pattern.split("/"))
 
 
-def _match_segments(parts: Sequence[str], segments: Sequence[str]) -> bool:
-    """Match the parts of a path or key with the segments of a pattern, as ``glob`` does."""
-    if not parts or not segments:
-        return not parts and not segments
-    is_hidden = parts[0].startswith(".")
+def _match_segments(names: Sequence[str], segments: Sequence[str]) -> bool:
+    """Match the names in a path or key with the segments of a pattern, as ``glob`` does."""
+    if not names or not segments:
+        return not names and not segments
+    is_hidden = names[0].startswith(".")
     if segments[0] != "**":
         if is_hidden and not segments[0].startswith("."):
             return False
-        fits = fnmatch.fnmatchcase(parts[0], segments[0])
-        return fits and _match_segments(parts[1:], segments[1:])
+        fits = fnmatch.fnmatchcase(names[0], segments[0])
+        return fits and _match_segments(names[1:], segments[1:])
     if len(segments) == 1:
-        return not any(part.startswith(".") for part in parts)
-    if _match_segments(parts, segments[1:]):  # ** may stand for no directory at all
+        return not any(name.startswith(".") for name in names)
+    if _match_segments(names, segments[1:]):  # ** may stand for no directory at all
         return True
-    return not is_hidden and _match_segments(parts[1:], segments)
+    return not is_hidden and _match_segments(names[1:], segments)
