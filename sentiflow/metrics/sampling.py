@@ -30,6 +30,25 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from sentiflow.metrics.groupings import group_rows
+
+_BY_GROUP = ("rows", "population", "labelled", "clusters", "square", "w", "ww")
+"""Sums that do not depend on the class."""
+_BY_CLASS = (
+    "predicted",
+    "p",
+    "pp",
+    "counted",
+    "wy",
+    "wp",
+    "wyp",
+    "wwy",
+    "wwp",
+    "wwyy",
+    "wwyp",
+    "wwpp",
+)
+"""Sums for each class."""
 _DRAW_SALT = np.uint64(0x9E3779B97F4A7C15)
 """Added to row numbers before they are hashed, so that the random numbers differ from other hashes
 of row numbers. 2^64 / golden ratio. With another value another sample would be drawn."""
@@ -280,17 +299,60 @@ def _sum(keys: pd.DataFrame, **values: np.ndarray) -> pd.DataFrame:
     return table.groupby([keys[name] for name in keys], dropna=False).sum()
 
 
-def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Add the sums of several parts of the rows.
+def merge(
+    sums: Sequence[pd.DataFrame],
+    *,
+    levels: Sequence[str] | None = None,
+    columns: Sequence[tuple[str, int]] = (),
+) -> pd.DataFrame:
+    """Add the sums of several parts of the rows, by all keys or by some.
+
+    Sums are added in their order, and a sum that a part lacks is 0 there.
+
+    Args:
+        sums: Sums of each part by the same keys.
+        levels: The keys of the result. Rows without a value of one of them are left out. Default:
+            all keys, and no row is left out.
+        columns: Columns that the result has even if no part has them.
 
     Example:
         >>> one = pd.DataFrame({"rows": [2.0, 1.0]}, pd.Index(["Delta", "United"], name="airline"))
         >>> merge([one, one.loc[["United"]]])["rows"].to_dict()
         {'Delta': 2.0, 'United': 2.0}
     """
-    parts = pd.concat(sums)
-    levels = list(range(parts.index.nlevels))
-    return parts.groupby(level=levels, dropna=False).sum()
+    grouping = group_rows([each.index for each in sums], levels)
+    names = dict.fromkeys(columns)
+    for each in sums:
+        names |= dict.fromkeys(each.columns)
+    place = {name: number for number, name in enumerate(names)}
+    # The sums of a column are side by side in memory, as estimates take column after column.
+    total = np.zeros((len(names), len(grouping.index)))
+    start = 0
+    for each in sums:
+        stop = start + len(each)
+        for name, values in zip(each.columns, each.to_numpy().T, strict=True):
+            np.add.at(total[place[name]], grouping.number[start:stop], values)
+        start = stop
+    merged = pd.DataFrame(total.T, grouping.index, pd.Index(list(names)), copy=False)
+    if levels is None:
+        return merged
+    is_missing = (np.stack(merged.index.codes) < 0).any(axis=0)
+    return merged[~is_missing] if is_missing.any() else merged
+
+
+def leave_out_zeros(sums: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the sums that are 0 in all groups, such as sums of labels where there are none."""
+    is_used = {name: bool(values.any()) for name, values in by_name(sums).items()}
+    places = [place for place, (name, _) in enumerate(sums.columns) if is_used[name]]
+    return sums.iloc[:, places]
+
+
+def list_columns(num_classes: int) -> list[tuple[str, int]]:
+    """List the columns of :func:`add_up` that are there for any rows."""
+    columns = [(name, 0) for name in _BY_GROUP]
+    for name in _BY_CLASS:
+        columns += [(name, number) for number in range(num_classes)]
+    return columns
 
 
 def by_name(sums: pd.DataFrame) -> dict[str, np.ndarray]:

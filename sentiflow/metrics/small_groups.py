@@ -118,7 +118,7 @@ class _Pooled:
         self.of = sampling.by_name(sums)
         self.samples = samples
         self.code = code
-        self.pools = measure(sums.groupby(code).sum())
+        self.pools = measure(sampling.merge([sums.set_axis(pd.Index(code))]))
         self.pool = self.pools.take(code)
         self.population = np.maximum(self.of["population"], 1)
         self.probability = self.of["p"] / self.population

@@ -8,6 +8,7 @@ import pandas as pd
 
 from sentiflow.config.sections import TrendsSettings
 from sentiflow.metrics import shares, skipped_rows, strata
+from sentiflow.metrics.groupings import group_rows
 from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.prediction_sums import PredictionSums
@@ -138,11 +139,10 @@ class _Numbered(NamedTuple):
 
 def _number_groups(sums: pd.DataFrame, columns: list[str]) -> _Numbered:
     """Number the groups of sums by key and model, which may have a row for each model."""
-    index = sums.index.to_frame(index=False)
-    by = [name for name in index if name != SEEN and (name != VERSION or VERSION in columns)]
-    # ``sums`` are sorted by their keys, so group n is row n of ``keys``.
-    of_row = index.groupby(by).ngroup().to_numpy()
-    return _Numbered(of_row, index[by].drop_duplicates().reset_index(drop=True))
+    names = sums.index.names
+    by = [name for name in names if name != SEEN and (name != VERSION or VERSION in columns)]
+    number, index = group_rows([sums.index], by)
+    return _Numbered(number, index.to_frame(index=False))
 
 
 def _estimate(

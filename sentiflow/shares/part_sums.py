@@ -243,7 +243,7 @@ class PartSums:
             if self._progress is not None:
                 self._progress.advance(len(batch.row_id))
         self._facts[name] = list(facts.values())
-        return sampling.merge(sums) if sums else None
+        return sampling.leave_out_zeros(sampling.merge(sums)) if sums else None
 
     def _describe(
         self, batch: PredictionBatch, found: RowLabels, name: str, version: str

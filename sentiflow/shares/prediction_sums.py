@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import lineage
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
@@ -22,7 +22,12 @@ class PredictionSums:
     """What the predictions add up to."""
 
     table: pd.DataFrame
-    """Sums of ``sampling.add_up`` by all keys, and by author if the authors are known."""
+    """Sums of ``sampling.add_up`` by all keys, without manual labels; by author, too, if the labels
+    of the corpus are the sample and their authors are known. Sums that are 0 may be missing."""
+    change: pd.DataFrame | None
+    """What manual labels add to these sums, by the same keys; by author if rows of an author are
+    one observation. None if there are no manual labels."""
+    num_classes: int
     cell_counts: dict[str, CellCounts]
     """By version of the model: rows that it has not seen, and that could be drawn."""
 
@@ -42,10 +47,32 @@ class PredictionSums:
         """
         levels = keys if VERSION in keys else [*keys, VERSION]
         levels = [*levels, SEEN]
-        if AUTHOR not in self.table.index.names:
-            return self.table.groupby(level=levels).sum()
-        by_author = self.table.groupby(level=[*levels, AUTHOR]).sum()
+        if self.change is None:
+            return self._join_authors(self.table, levels)
+        sums = [self.table, self._join_authors(self.change, levels)]
+        columns = sampling.list_columns(self.num_classes)
+        return _leave_out_empty(sampling.merge(sums, levels=levels, columns=columns))
+
+    def _join_authors(self, sums: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
+        """Add up sums by some keys; the rows of an author are one observation."""
+        columns = sampling.list_columns(self.num_classes)
+        if AUTHOR not in sums.index.names:
+            return sampling.merge([sums], levels=levels, columns=columns)
+        by_author = sampling.merge([sums], levels=[*levels, AUTHOR], columns=columns)
         return sampling.join_clusters(by_author, AUTHOR)
+
+
+def _leave_out_empty(sums: pd.DataFrame) -> pd.DataFrame:
+    """Leave out groups without rows. A manual label may move a row to another group."""
+    is_empty = sums["rows", 0] <= 0
+    if is_empty.any():
+        sums = sums[~is_empty]
+    has_none = sums["population", 0] == 0
+    if has_none.any():
+        # A group without a population has no probabilities either, not even errors of rounding.
+        of_probabilities = [name for name in sums.columns if name[0] in ("p", "pp")]
+        sums.loc[has_none, of_probabilities] = 0.0
+    return sums
 
 
 def collect(
@@ -57,8 +84,8 @@ def collect(
 ) -> PredictionSums:
     """Add up all predictions and their labels; read the parts whose sums are not kept.
 
-    The sums without manual labels are those of the parts. For each row with a manual label, the row
-    without it is subtracted, and the row with it is added.
+    The sums without manual labels are the sums of the parts. For each row with a manual label, the
+    change is the row with it minus the row without it.
 
     Args:
         settings: The section ``trends``.
@@ -79,9 +106,8 @@ def collect(
     cell_counts = {}
     for version in lineage.models_of(scored):
         cell_counts[version] = parts.count(version, end)
-    if finder.labels is None:
-        return PredictionSums(table=table, cell_counts=cell_counts)
-    labelled = parts.find_rows()
+    change = None
+    labelled = parts.find_rows() if finder.labels is not None else None
     if labelled is not None:
         own = finder.find_own(labelled)
         manual = finder.find(labelled)
@@ -93,39 +119,15 @@ def collect(
             of_version.add(count_cells(labelled, manual, is_counted))
         # The rows of a drawn sample are independent, because each was drawn by itself.
         author = labelled.author if sample is None else None
-        table = _replace_rows(table, labelled, own, manual, author)
-    return PredictionSums(table=table, cell_counts=cell_counts)
-
-
-def _replace_rows(
-    sums: pd.DataFrame,
-    batch: PredictionBatch,
-    own: RowLabels,
-    manual: RowLabels,
-    author: np.ndarray | None,
-) -> pd.DataFrame:
-    """Give some of the rows of sums their manual labels.
-
-    Args:
-        sums: Sums of all rows, without manual labels.
-        batch: N rows that have manual labels.
-        own: Their labels without the manual ones.
-        manual: Their labels.
-        author: Their authors; None if each row is independent.
-    """
-    without = _add_up(batch, own, author)
-    with_labels = _add_up(batch, manual, author)
-    if author is not None:
-        keys = sums.index.to_frame(index=False)
-        keys[AUTHOR] = np.uint64(NO_AUTHOR)
-        sums = sums.set_axis(pd.MultiIndex.from_frame(keys))
-    total = sampling.merge([sums, -without, with_labels])
-    total = total[total["rows", 0] > 0]
-    # A group without a population has no probabilities either, not even errors of rounding.
-    is_empty = total["population", 0] == 0
-    of_probabilities = [name for name in total.columns if name[0] in ("p", "pp")]
-    total.loc[is_empty, of_probabilities] = 0.0
-    return total
+        without = _add_up(labelled, own, author)
+        with_labels = _add_up(labelled, manual, author)
+        change = sampling.merge([-without, with_labels])
+    return PredictionSums(
+        table=table,
+        change=change,
+        num_classes=len(manifest.find_classes(scored)),
+        cell_counts=cell_counts,
+    )
 
 
 def _add_up(batch: PredictionBatch, found: RowLabels, author: np.ndarray | None) -> pd.DataFrame:

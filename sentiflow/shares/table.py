@@ -113,7 +113,7 @@ def measure(
     if sums.has_versions:
         notes += _describe_models(breakdowns, classes[0])
     # Each column is a sum for one class.
-    totals = sums.table.sum().groupby(level=0).sum()
+    totals = sums.by([CONSTANT_KEY]).sum().groupby(level=0).sum()
     if (breakdowns[0].table["method"] != shares.UNCORRECTED).any():
         notes += _describe_seen(sums)
     if totals["labelled"] and not finder.is_known:
