@@ -49,6 +49,8 @@ _BY_CLASS = (
     "wwpp",
 )
 """Sums for each class."""
+_FEW = 4
+"""A part with a smaller fraction of the groups than 1 / 4 is added row by row."""
 _DRAW_SALT = np.uint64(0x9E3779B97F4A7C15)
 """Added to row numbers before they are hashed, so that the random numbers differ from other hashes
 of row numbers. 2^64 / golden ratio. With another value another sample would be drawn."""
@@ -151,9 +153,15 @@ def raise_chances(
         return np.ones(len(num_rows))
     relative = 1 / np.sqrt(group_rows)
 
+    chances = np.empty_like(relative)
+
     def count_excess(rate: float) -> float:
-        chances = np.maximum(before, np.minimum(relative * rate, 1))
-        return float((num_rows * chances).sum() - total)
+        # In place, as new arrays for each of many draws and rates take most of the time.
+        np.multiply(relative, rate, out=chances)
+        np.minimum(chances, 1, out=chances)
+        np.maximum(before, chances, out=chances)
+        np.multiply(num_rows, chances, out=chances)
+        return float(chances.sum() - total)
 
     rate = brentq(count_excess, 0, 1 / relative.min())
     return np.maximum(before, np.minimum(relative * rate, 1))
@@ -330,8 +338,12 @@ def merge(
     start = 0
     for each in sums:
         stop = start + len(each)
+        number = grouping.number[start:stop]
         for name, values in zip(each.columns, each.to_numpy().T, strict=True):
-            np.add.at(total[place[name]], grouping.number[start:stop], values)
+            if _FEW * len(each) < len(grouping.index):
+                np.add.at(total[place[name]], number, values)
+            else:
+                total[place[name]] += np.bincount(number, values, len(grouping.index))
         start = stop
     merged = pd.DataFrame(total.T, grouping.index, pd.Index(list(names)), copy=False)
     if levels is None:

@@ -84,14 +84,63 @@ class Estimates(NamedTuple):
         pairs = zip(self, others, strict=True)
         return Estimates(*(np.where(is_own, own, other) for own, other in pairs))
 
+    def put(self, groups: np.ndarray, new: "Estimates") -> "Estimates":
+        """Put the estimates of some groups, N places, in the place of the ones that they have."""
+        pairs = zip(self, new, strict=True)
+        return Estimates(*(put(values, groups, of_groups) for values, of_groups in pairs))
+
+
+def put(values: np.ndarray, groups: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """Copy the values of groups, with new ones for some groups, given by their places."""
+    copy = values.copy()
+    copy[groups] = new
+    return copy
+
 
 @np.errstate(invalid="ignore", divide="ignore")
 def measure(sums: pd.DataFrame) -> Samples:
     """Measure each sample by itself; means and variances are NaN where a sample is empty.
 
-    ``metrics.sampling`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p.
+    ``metrics.sampling`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p. Most of
+    many groups have no sample, so only the others are computed.
     """
     of = sampling.by_name(sums)
+    has_sample = of["clusters"][:, 0] > 0
+    if "skipped_w" in of:
+        has_sample = has_sample | (of["skipped_w"][:, 0] > 0)
+    groups = np.flatnonzero(has_sample)
+    if len(groups) == len(sums):
+        return _measure(of)
+    found = _measure({name: values[groups] for name, values in of.items()})
+    empty = _find_empty(of)
+    columns = {}
+    for field in fields(Samples):
+        columns[field.name] = put(getattr(empty, field.name), groups, getattr(found, field.name))
+    return Samples(**columns)
+
+
+def _find_empty(of: dict[str, np.ndarray]) -> Samples:
+    """Return what is known of G groups whose samples are empty, given their sums."""
+    population = of["population"]
+    unknown = np.full((len(population), of["wy"].shape[1]), np.nan)
+    nothing = np.zeros_like(population)
+    return Samples(
+        share=unknown,
+        label_mean=unknown,
+        probability_mean=unknown,
+        label_variance=unknown,
+        covariance=unknown,
+        probability_variance=unknown,
+        tuning=nothing,
+        size=nothing,
+        num_rows=nothing,
+        finite_correction=np.where(population > 0, 1.0, np.nan),
+    )
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def _measure(of: dict[str, np.ndarray]) -> Samples:
+    """Measure samples, given the sums of G groups."""
     total = of["population"]
     n = of["clusters"]
     w = of["w"]

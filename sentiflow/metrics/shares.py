@@ -143,9 +143,11 @@ def estimate(
     small = small_groups.estimate_small(sums, samples, min_labelled=min_labelled, names=pool)
     is_counted = num_labelled == of["population"]
     is_large = is_counted | (samples.size >= min_labelled)
-    alone = _estimate_alone(samples, small.pool)
-    of_all = add_counted(sums, alone.where(is_large, small.estimates))
-    compared = add_counted(sums, _estimate_compared(sums, samples, small, alone, is_large))
+    large = np.flatnonzero(is_large)
+    alone = _estimate_alone(samples.take(large), small.pool.take(large))
+    of_all = add_counted(sums, small.estimates.put(large, alone))
+    of_own = _estimate_compared(sums, samples, small).put(large, alone)
+    compared = add_counted(sums, of_own)
     error = np.where(is_counted, 0, np.sqrt(compared.variance))
     is_corrected = small.pool.size.max() >= MIN_CORRECTED
     method = _name_methods(
@@ -234,25 +236,23 @@ def _estimate_alone(samples: Samples, pool: Samples) -> Estimates:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def _estimate_compared(
-    sums: pd.DataFrame,
-    samples: Samples,
-    small: small_groups.SmallGroups,
-    alone: Estimates,
-    is_large: np.ndarray,
+    sums: pd.DataFrame, samples: Samples, small: small_groups.SmallGroups
 ) -> Estimates:
-    """Estimate the shares by which groups are compared; each by its own labels.
+    """Estimate the shares by which groups with few labels are compared; each by its own labels.
 
     A pooled share leans on the error of the model in other groups. Where the model errs otherwise
     in one group, this group would seem to differ. A group with few labels takes only t from its
     pool: any t gives a share without bias. Its variance is at least the pool's.
     """
-    tuning = small.pool.tuning
+    labelled = np.flatnonzero(samples.size > 0)
+    own_samples = samples.take(labelled)
+    pool = small.pool.take(labelled)
+    tuning = pool.tuning
     of = sampling.by_name(sums)
-    mean = of["p"] / of["population"]
-    share = samples.label_mean + tuning * (mean - samples.probability_mean)
-    residual = np.fmax(samples.residual(tuning), small.pool.residual(tuning))
-    residual = residual + tuning * samples.pseudo_variance
-    variance = samples.finite_correction * residual / samples.size
+    mean = of["p"][labelled] / of["population"][labelled]
+    share = own_samples.label_mean + tuning * (mean - own_samples.probability_mean)
+    residual = np.fmax(own_samples.residual(tuning), pool.residual(tuning))
+    residual = residual + tuning * own_samples.pseudo_variance
+    variance = own_samples.finite_correction * residual / own_samples.size
     own = Estimates(share=share, low=share, high=share, variance=variance)  # nobody reads bounds
-    of_small = own.where(samples.size > 0, small.estimates)
-    return alone.where(is_large, of_small)
+    return small.estimates.put(labelled, own)

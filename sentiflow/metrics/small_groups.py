@@ -35,7 +35,7 @@ import pandas as pd
 from scipy import special
 
 from sentiflow.metrics import sampling
-from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure, quantile
+from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure, put, quantile
 
 MIN_GROUPS = 30
 """Minimum number of groups with labels in a pool for an estimate of k, and for a choice of the
@@ -72,7 +72,7 @@ class SmallGroups(NamedTuple):
     is_predicted: np.ndarray
     """``(G,)``, whether the estimate begins with the share of predicted labels."""
     is_bounded: np.ndarray
-    """``(G,)``, whether the interval is known."""
+    """``(G,)``, whether the interval is known; the bounds of the others are NaN."""
 
 
 class _Base(NamedTuple):
@@ -155,16 +155,24 @@ def estimate_small(
     of_all = _estimate(_Pooled(sums, samples, np.zeros(len(sums), np.int64)))
     if names is None:
         return of_all
-    of_pool = _estimate(_Pooled(sums, samples, pd.factorize(names)[0]))
-    is_large = of_pool.pool.size >= min_labelled
+    code = pd.factorize(names)[0]
+    of = sampling.by_name(sums)
+    w = np.bincount(code, of["w"][:, 0])
+    ww = np.bincount(code, of["ww"][:, 0])
+    is_large = np.where(ww > 0, w**2 / ww, 0) >= min_labelled
+    in_large = np.flatnonzero(is_large[code])
+    if not len(in_large):
+        return of_all
+    own_code = np.unique(code[in_large], return_inverse=True)[1]
+    of_pool = _estimate(_Pooled(sums.iloc[in_large], samples.take(in_large), own_code))
     pool = {}
-    for name, values in vars(of_pool.pool).items():
-        pool[name] = np.where(is_large, values, getattr(of_all.pool, name))
+    for name, values in vars(of_all.pool).items():
+        pool[name] = put(values, in_large, getattr(of_pool.pool, name))
     return SmallGroups(
-        estimates=of_pool.estimates.where(is_large, of_all.estimates),
+        estimates=of_all.estimates.put(in_large, of_pool.estimates),
         pool=Samples(**pool),
-        is_predicted=np.where(is_large[:, 0], of_pool.is_predicted, of_all.is_predicted),
-        is_bounded=np.where(is_large[:, 0], of_pool.is_bounded, of_all.is_bounded),
+        is_predicted=put(of_all.is_predicted, in_large, of_pool.is_predicted),
+        is_bounded=put(of_all.is_bounded, in_large, of_pool.is_bounded),
     )
 
 
@@ -200,23 +208,26 @@ def _estimate(groups: _Pooled) -> SmallGroups:
     within += from_base * base.variance
     of_between = from_base * between_bound
     variance = within + of_between
-    freedom = variance**2 / (
-        within**2 / np.maximum(pool.size - 2, 1)
-        + of_between**2 / np.maximum(between.freedom[code], 1)
+    is_bounded = _is_bounded(groups)[code, 0]
+    known = np.flatnonzero(is_bounded)
+    freedom = variance[known] ** 2 / (
+        within[known] ** 2 / np.maximum(pool.size[known] - 2, 1)
+        + of_between[known] ** 2 / np.maximum(between.freedom[code[known]], 1)
     )  # by Satterthwaite
-    reach = quantile(freedom) * np.sqrt(variance)
-
-    low, high = bound(replace(pool, share=share))
+    reach = quantile(freedom) * np.sqrt(variance[known])
+    of_known = share[known]
+    low, high = bound(replace(pool.take(known), share=of_known))
+    unknown = np.full_like(share, np.nan)
     return SmallGroups(
         estimates=Estimates(
             share=share,
-            low=np.fmin(share - reach, low),
-            high=np.fmax(share + reach, high),
+            low=put(unknown, known, np.fmin(of_known - reach, low)),
+            high=put(unknown, known, np.fmax(of_known + reach, high)),
             variance=variance,
         ),
         pool=pool,
         is_predicted=is_predicted[code, 0],
-        is_bounded=_is_bounded(groups)[code, 0],
+        is_bounded=is_bounded,
     )
 
 

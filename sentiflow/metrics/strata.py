@@ -105,7 +105,8 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     below = np.sqrt(square @ (part.share - part.low) ** 2)
     above = np.sqrt(square @ (part.share - part.high) ** 2)
     worst = np.zeros(len(rows), np.int64)
-    np.maximum.at(worst, group, pd.Index(_FROM_BEST).get_indexer(pd.Index(part.method)))
+    code, methods = pd.factorize(part.method)
+    np.maximum.at(worst, group, pd.Index(_FROM_BEST).get_indexer(pd.Index(methods))[code])
     return Shares(
         rows=rows,
         labelled=membership @ part.labelled,

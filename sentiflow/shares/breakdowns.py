@@ -259,14 +259,16 @@ def _estimate_by_model(
         pools: For each group, by number, the name of its pool. Groups of a pool share an error if
             they have few labels. None: all groups are one pool.
     """
-    versions = sums.index.get_level_values(VERSION)
+    # Codes are compared, not half a million texts.
+    place = sums.index.names.index(VERSION)
+    versions = np.asarray(sums.index.codes[place])
     is_seen = sums.index.get_level_values(SEEN).to_numpy(bool)
     rows_of_group = np.bincount(group_of_row, sums["rows", 0])
     unseen_rows_of_group = np.bincount(
         group_of_row[~is_seen], sums.loc[~is_seen, ("rows", 0)], minlength=len(rows_of_group)
     )
     parts = []
-    for version in versions.unique():
+    for version in np.unique(versions):
         for of_seen in (False, True):
             of_stratum = np.flatnonzero((versions == version) & (is_seen == of_seen))
             if not len(of_stratum):

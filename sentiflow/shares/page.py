@@ -103,7 +103,7 @@ def render(
         corpus=corpus,
         trends=trends,
         focus=focus,
-        shares=Section("Shares", _mark(trends.whole, trends.whole["class"])),
+        shares=Section("Shares", _mark(trends.whole, names=trends.whole["class"])),
         is_corrected=trends.method != UNCORRECTED,
         sections=[_list_groups(item, item.of(focus), share) for item in breakdowns],
         methods={method: meaning for method, meaning in METHODS.items() if method in used},
@@ -119,20 +119,18 @@ def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Sect
         lines: Its shares of a class.
         reference: The share of this class in all rows.
     """
-    names = lines["group"]
-    if item.unit:
-        periods = lines["period"].map(lambda period: write_period(period, item.unit))
-        names = names + ", " + periods if item.has_groups else periods
-    lines = _mark(lines, names, reference)
     if not item.unit:
-        shown = arrange_groups(lines)
+        shown = _mark(arrange_groups(lines), reference)
         num_left_out = 0
         if item.other is not None:
             other = item.other[item.other["class"] == lines["class"][0]]
-            shown = pd.concat([shown, _mark(other, other["group"])])
+            shown = pd.concat([shown, _mark(other)])
             num_left_out = len(lines) - MAX_SHOWN
     else:
-        shown = _choose_periods(lines)
+        chosen = _choose_periods(lines)
+        periods = chosen["period"].map(lambda period: write_period(period, item.unit))
+        names = chosen["group"] + ", " + periods if item.has_groups else periods
+        shown = _mark(chosen, reference, names)
         num_left_out = len(lines) - len(shown)
     return Section(
         f"By {item.by.replace(', ', ' and ')}",
@@ -167,10 +165,12 @@ def _choose_periods(lines: pd.DataFrame) -> pd.DataFrame:
     return lines[lines["group"].isin(largest.index[is_shown])].tail(MAX_ROWS)
 
 
-def _mark(lines: pd.DataFrame, names: pd.Series, reference: float = 0) -> pd.DataFrame:
-    """Add the columns of ``Section.lines``."""
+def _mark(
+    lines: pd.DataFrame, reference: float = 0, names: pd.Series | None = None
+) -> pd.DataFrame:
+    """Add the columns of ``Section.lines``; names are by default the groups."""
     return lines.assign(
-        name=names,
+        name=lines["group"] if names is None else names,
         has_interval=lines["low"].notna(),
         is_higher=(lines["p_adjusted"] < SIGNIFICANCE) & (lines["share"] > reference),
         is_known=~tells_nothing(lines),

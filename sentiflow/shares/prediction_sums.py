@@ -1,6 +1,6 @@
 """Predictions and their labels -> sums by group, period, author and model."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,8 @@ class PredictionSums:
     num_classes: int
     cell_counts: dict[str, CellCounts]
     """By version of the model: rows that it has not seen, and that could be drawn."""
+    _found: dict[tuple[str, ...], pd.DataFrame] = field(default_factory=dict)
+    """Results of :meth:`by`, by their keys."""
 
     @property
     def has_versions(self) -> bool:
@@ -47,6 +49,12 @@ class PredictionSums:
         """
         levels = keys if VERSION in keys else [*keys, VERSION]
         levels = [*levels, SEEN]
+        if tuple(levels) not in self._found:
+            self._found[tuple(levels)] = self._add_up(levels)
+        return self._found[tuple(levels)]
+
+    def _add_up(self, levels: list[str]) -> pd.DataFrame:
+        """Add up the sums by some keys."""
         if self.change is None:
             return self._join_authors(self.table, levels)
         sums = [self.table, self._join_authors(self.change, levels)]
