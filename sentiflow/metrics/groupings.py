@@ -4,8 +4,8 @@ An index of pandas has each value of a key once, and a code for each row. So onl
 and rows are grouped by integers: a year of a corpus has half a million groups by film and week.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ class Grouping(NamedTuple):
 
     number: np.ndarray
     """The number of the group of each row, N integers."""
-    index: pd.Index
+    keys: pd.Index
     """The keys of each group. Groups are sorted; a missing key comes last."""
 
 
@@ -35,7 +35,7 @@ class _Key(NamedTuple):
     """V values, sorted."""
 
 
-def group_rows(indexes: Sequence[pd.Index], levels: Sequence[str] | None = None) -> Grouping:
+def group_rows(indexes: Sequence[pd.Index], levels: Sequence[Hashable] | None = None) -> Grouping:
     """Number the groups of the rows of several tables, one table after the other.
 
     Args:
@@ -43,26 +43,27 @@ def group_rows(indexes: Sequence[pd.Index], levels: Sequence[str] | None = None)
         levels: The keys that make the groups. Default: all keys of the first table.
 
     Example:
-        >>> number, index = group_rows([pd.Index(["United", "Delta"]), pd.Index(["United"])])
-        >>> number.tolist(), index.tolist()
+        >>> number, keys = group_rows([pd.Index(["United", "Delta"]), pd.Index(["United"])])
+        >>> number.tolist(), keys.tolist()
         ([1, 0, 1], ['Delta', 'United'])
     """
     names = list(indexes[0].names) if levels is None else list(levels)
     keys = [_join_key(indexes, name) for name in names]
     number, places = _number(keys)
-    codes = []
+    values: list[Any] = [key.values for key in keys]
+    codes: list[Any] = []
     for key in keys:
         code = key.code[places]
         codes.append(np.where(code == len(key.values), -1, code))
-    index = pd.MultiIndex([key.values for key in keys], codes, names=names, verify_integrity=False)
+    index = pd.MultiIndex(values, codes, names=names, verify_integrity=False)
     if levels is None and not isinstance(indexes[0], pd.MultiIndex):
         return Grouping(number, index.get_level_values(0))
     return Grouping(number, index)
 
 
-def _join_key(indexes: Sequence[pd.Index], name: str) -> _Key:
+def _join_key(indexes: Sequence[pd.Index], name: Hashable) -> _Key:
     """Number the values of a key in several tables."""
-    of_tables = []
+    of_tables: list[tuple[np.ndarray, pd.Index]] = []
     for index in indexes:
         if not len(index):
             continue

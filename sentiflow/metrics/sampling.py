@@ -26,6 +26,7 @@ and the sums that begin with ``ww``: they become sums over clusters.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -329,33 +330,35 @@ def merge(
         {'Delta': 2.0, 'United': 2.0}
     """
     grouping = group_rows([each.index for each in sums], levels)
-    names = dict.fromkeys(columns)
+    names: dict[Any, None] = dict.fromkeys(columns)
     for each in sums:
-        names |= dict.fromkeys(each.columns)
+        names |= dict.fromkeys(each.columns.tolist())
     place = {name: number for number, name in enumerate(names)}
     # The sums of a column are side by side in memory, as estimates take column after column.
-    total = np.zeros((len(names), len(grouping.index)))
+    total = np.zeros((len(names), len(grouping.keys)))
     start = 0
     for each in sums:
         stop = start + len(each)
         number = grouping.number[start:stop]
-        for name, values in zip(each.columns, each.to_numpy().T, strict=True):
-            if _FEW * len(each) < len(grouping.index):
+        for name, values in zip(each.columns.tolist(), each.to_numpy().T, strict=True):
+            if _FEW * len(each) < len(grouping.keys):
                 np.add.at(total[place[name]], number, values)
             else:
-                total[place[name]] += np.bincount(number, values, len(grouping.index))
+                total[place[name]] += np.bincount(number, values, len(grouping.keys))
         start = stop
-    merged = pd.DataFrame(total.T, grouping.index, pd.Index(list(names)), copy=False)
+    merged = pd.DataFrame(total.T, grouping.keys, pd.Index(list(names)), copy=False)
     if levels is None:
         return merged
-    is_missing = (np.stack(merged.index.codes) < 0).any(axis=0)
-    return merged[~is_missing] if is_missing.any() else merged
+    assert isinstance(grouping.keys, pd.MultiIndex)
+    is_whole = (np.stack(grouping.keys.codes) >= 0).all(axis=0)
+    return merged if is_whole.all() else merged.iloc[np.flatnonzero(is_whole)]
 
 
 def leave_out_zeros(sums: pd.DataFrame) -> pd.DataFrame:
     """Leave out the sums that are 0 in all groups, such as sums of labels where there are none."""
     is_used = {name: bool(values.any()) for name, values in by_name(sums).items()}
-    places = [place for place, (name, _) in enumerate(sums.columns) if is_used[name]]
+    names = sums.columns.get_level_values(0).tolist()
+    places = [place for place, name in enumerate(names) if is_used[name]]
     return sums.iloc[:, places]
 
 

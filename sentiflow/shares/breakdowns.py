@@ -260,6 +260,7 @@ def _estimate_by_model(
             they have few labels. None: all groups are one pool.
     """
     # Codes are compared, not half a million texts.
+    assert isinstance(sums.index, pd.MultiIndex)
     place = sums.index.names.index(VERSION)
     versions = np.asarray(sums.index.codes[place])
     is_seen = sums.index.get_level_values(SEEN).to_numpy(bool)
