@@ -73,7 +73,8 @@ def _join_key(indexes: Sequence[pd.Index], name: Hashable) -> _Key:
         else:
             of_tables.append(pd.factorize(index))
     if not of_tables:
-        return _Key(np.zeros(0, np.int64), indexes[0].get_level_values(name)[:0])
+        place = indexes[0].names.index(name)
+        return _Key(np.zeros(0, np.int64), indexes[0].get_level_values(place)[:0])
     every = of_tables[0][1].append([values for _, values in of_tables[1:]])
     number_of_value, values = pd.factorize(every, sort=True)
     codes = []
