@@ -38,9 +38,8 @@ def wait_for_try(folder, number, driver):
     return max(path.name for path in folder.glob("*-*")).partition("-")[2]
 
 
-@pytest.mark.parametrize(
-    ("times", "max_failures"), [(2, 1), pytest.param(6, 5, marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("times", "max_failures"), [(2, 1), (6, 5)])
 def test_a_part_whose_node_is_reclaimed_again_and_again_goes_on(
     nodes, tmp_path, times, max_failures
 ):

@@ -115,7 +115,8 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     assert versions(tmp_path) == ["1", "1", "1"]
 
 
-@pytest.mark.parametrize("promoted_first", [True, pytest.param(False, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("promoted_first", [True, False])
 def test_a_job_that_was_killed_around_a_promotion_scores_each_row_once(
     tmp_path, corpora, promote, resources, said, promoted_first
 ):

@@ -230,7 +230,7 @@ def kill(folder, after, labels):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stride", [22, pytest.param(1, marks=pytest.mark.soak)])
 def test_a_kill_at_any_step_loses_no_sums_and_leaves_no_old_ones(
     tmp_path, corpus, parts_read, stride
 ):

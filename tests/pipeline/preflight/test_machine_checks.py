@@ -126,7 +126,7 @@ def test_a_store_that_a_job_can_do_without_is_a_warning(load):
 
 
 def test_an_unknown_failure_of_a_check_is_not_hidden(load, monkeypatch):
-    monkeypatch.setattr(config_checks.corpus, "check_kept_names", lambda *_: 1 / 0)
+    monkeypatch.setattr(config_checks.column_checks, "check_kept_names", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         examine_config(load())
 
