@@ -147,11 +147,23 @@ def raise_chances(
         >>> raise_chances(rows, group, after, 10).round(4).tolist()
         [0.15, 0.15]
     """
+    rate = find_rate(num_rows, group_rows, before, size)
+    return np.maximum(before, find_least_chances(group_rows, rate))
+
+
+def find_rate(num_rows: np.ndarray, group_rows: np.ndarray, before: np.ndarray, size: int) -> float:
+    """Find the rate of a draw: the chance of a row becomes at least rate / sqrt(rows of its group).
+
+    The arguments are those of :func:`raise_chances`.
+
+    Returns:
+        The rate; infinite if all rows are drawn.
+    """
     from scipy.optimize import brentq
 
     total = float((num_rows * before).sum() + size)
     if total >= num_rows.sum():
-        return np.ones(len(num_rows))
+        return np.inf
     relative = 1 / np.sqrt(group_rows)
 
     chances = np.empty_like(relative)
@@ -164,8 +176,17 @@ def raise_chances(
         np.multiply(num_rows, chances, out=chances)
         return float(chances.sum() - total)
 
-    rate = brentq(count_excess, 0, 1 / relative.min())
-    return np.maximum(before, np.minimum(relative * rate, 1))
+    return float(brentq(count_excess, 0, 1 / relative.min()))
+
+
+def find_least_chances(group_rows: np.ndarray, rate: float) -> np.ndarray:
+    """Find the chance that a row of each group has at least, after a draw with a rate.
+
+    Args:
+        group_rows: Number of rows in each group, above 0.
+        rate: Result of :func:`find_rate`.
+    """
+    return np.asarray(np.minimum(1 / np.sqrt(group_rows) * rate, 1))
 
 
 def add_up(

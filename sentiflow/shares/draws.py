@@ -17,8 +17,9 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
-from sentiflow.shares import draw_candidates, draw_sketches, rows
+from sentiflow.shares import draw_candidates, draw_chances, draw_sketches, rows
 from sentiflow.shares.draw_candidates import Candidates, Cells, Rows
+from sentiflow.shares.draw_chances import CellCounts, DrawnGroups, Rates
 from sentiflow.shares.kept_tables import KeptTables
 
 _ITEM = re.compile(
@@ -132,29 +133,6 @@ class Drawn:
     """``(K, M)``, the chance of a row of each cell to be in each draw or in an earlier one."""
 
 
-class _Counts(NamedTuple):
-    """Unlabelled rows of M cells: rows of a group that came between the same two draws."""
-
-    key: np.ndarray
-    """M keys."""
-    first_draw: np.ndarray
-    """The first draw for which the rows of each cell were there."""
-    groups: dict[str, np.ndarray]
-    """Hashes of the group of each cell, by key."""
-    num_rows: np.ndarray
-    """Number of rows in each cell."""
-
-    def take(self, is_taken: np.ndarray) -> "_Counts":
-        """Return some of the cells, M bools."""
-        groups = {name: hashes[is_taken] for name, hashes in self.groups.items()}
-        return _Counts(
-            key=self.key[is_taken],
-            first_draw=self.first_draw[is_taken],
-            groups=groups,
-            num_rows=self.num_rows[is_taken],
-        )
-
-
 def replay(
     settings: TrendsSettings,
     scored: Manifest,
@@ -265,6 +243,7 @@ class _Replay:
             kept=kept,
         )
         self._reader.read()
+        self._rates = Rates(kept)
 
     def count_cells(self) -> Cells:
         """Add up the rows of each cell, and replay the chances of the draws.
@@ -272,18 +251,18 @@ class _Replay:
         Raises:
             UserError: Every row has a label.
         """
-        parts: list[_Counts] = []
+        parts: list[CellCounts] = []
         num_cells = 0
         for sketch in self._reader.sketches:
             cells = sketch.cells
             first_draw = self._find_first_draw(cells.first_row)
             key = _combine(first_draw, cells.groups, self._reader.by)
-            parts.append(_Counts(key, first_draw, cells.groups, cells.num_rows))
+            parts.append(CellCounts(key, first_draw, cells.groups, cells.num_rows))
             num_cells += len(key)
             if num_cells > _MAX_CELLS:
-                parts = [_merge_counts(parts)]
+                parts = [draw_chances.merge(parts)]
                 num_cells = 0
-        counts = _merge_counts(parts) if parts else None
+        counts = draw_chances.merge(parts) if parts else None
         if counts is None or not len(counts.key):
             raise UserError(
                 "every row of the predictions has a label",
@@ -304,30 +283,16 @@ class _Replay:
             num_new=num_new,
         )
 
+    def _replay_chances(self, counts: CellCounts) -> np.ndarray:
+        """Raise the chances of M cells from draw to draw; return ``Cells.chances_so_far``."""
+        draws = []
+        for draw, key in zip(self.history, self.by, strict=True):
+            draws.append(DrawnGroups(draw.size, key))
+        return self._rates.replay(counts, draws)
+
     def _find_first_draw(self, row_id: np.ndarray) -> np.ndarray:
         """Find the first draw for which rows were there."""
         return np.searchsorted(self.ends, row_id, side="right")
-
-    def _replay_chances(self, counts: _Counts) -> np.ndarray:
-        """Raise the chances of M cells from draw to draw; return ``Cells.chances_so_far``."""
-        groups = {}
-        for name, hashes in counts.groups.items():
-            groups[name] = np.unique(hashes, return_inverse=True)[1]
-        chances = np.zeros((len(self.history), len(counts.key)))
-        before = np.zeros(len(counts.key))
-        for number, draw in enumerate(self.history):
-            present = np.flatnonzero(counts.first_draw <= number)
-            if len(present):
-                num_rows = counts.num_rows[present].astype(float)
-                group = groups[self.by[number]][present]
-                before[present] = sampling.raise_chances(
-                    num_rows,
-                    np.bincount(group, num_rows)[group],
-                    before[present],
-                    draw.size,
-                )
-            chances[number] = before
-        return chances
 
     def choose(self, cells: Cells) -> pd.DataFrame:
         """Choose the rows of all draws; read the parts whose sketch has too few rows.
@@ -430,16 +395,3 @@ def _combine(
     for name in by:
         key = (key ^ groups[name]) * _KEY_FACTOR
     return key
-
-
-def _merge_counts(parts: Sequence[_Counts]) -> _Counts:
-    """Add up the counts of cells; the result is sorted by key."""
-    every = np.concatenate([part.key for part in parts])
-    key, first, cell = np.unique(every, return_index=True, return_inverse=True)
-    num_rows = np.zeros(len(key), np.int64)
-    np.add.at(num_rows, cell, np.concatenate([part.num_rows for part in parts]))
-    groups = {}
-    for name in parts[0].groups:
-        groups[name] = np.concatenate([part.groups[name] for part in parts])[first]
-    first_draw = np.concatenate([part.first_draw for part in parts])[first]
-    return _Counts(key=key, first_draw=first_draw, groups=groups, num_rows=num_rows)

@@ -87,7 +87,9 @@ def render(
     focus = trends.focus
     share = float(trends.whole["share"][focus])
     breakdowns = trends.breakdowns[1:]
-    used = set(pd.concat(item.table["method"] for item in trends.breakdowns))
+    used: set[str] = set()
+    for item in trends.breakdowns:
+        used.update(item.table["method"].unique())
     template = open_template(
         "trends.html.j2", package="sentiflow.shares", autoescape=True, lstrip_blocks=True
     )

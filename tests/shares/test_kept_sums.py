@@ -15,6 +15,7 @@ from stages import run_stage
 from stopped_process import Job
 
 from sentiflow.data import label_files, manifest
+from sentiflow.metrics import sampling
 from sentiflow.shares import next_draw, part_sums, rows, sample_log, trends
 from sentiflow.tracking.recording import Recorder
 
@@ -135,7 +136,21 @@ def test_manual_labels_read_only_the_parts_that_hold_them(tmp_path, corpus, part
     assert again == run_afresh(tmp_path, by=BY, labels=[first])[1]
 
 
-def test_drawn_labels_of_each_week(tmp_path, corpus, parts_read):
+@pytest.fixture
+def num_searches(monkeypatch):
+    """The number of draws whose rate was searched for, in a list."""
+    found = [0]
+    find_rate = sampling.find_rate
+
+    def watched(*arguments):
+        found[0] += 1
+        return find_rate(*arguments)
+
+    monkeypatch.setattr(sampling, "find_rate", watched)
+    return found
+
+
+def test_drawn_labels_of_each_week(tmp_path, corpus, parts_read, num_searches):
     _, truth = corpus
     files = []
     for week in range(4):
@@ -149,11 +164,15 @@ def test_drawn_labels_of_each_week(tmp_path, corpus, parts_read):
         sample_log.record(config, drawn, path=str(path))
         files.append(str(path))
         parts_read.clear()
+        num_searches[0] = 0
         _, found = run(tmp_path, by=BY, labels=files)
+        assert num_searches == [1], "the rates of earlier draws are kept"
         with_new_labels = {int(row_id) // PART_ROWS for row_id in drawn["row_id"]}
         expected = with_new_labels | {3 * week, 3 * week + 1, 3 * week + 2}
         assert {int(path[-13:-8]) for path in parts_read} <= expected
+        num_searches[0] = 0
         assert found == run_afresh(tmp_path, by=BY, labels=files)[1]
+        assert num_searches == [week + 1]
 
 
 def test_other_settings_and_other_labels_of_the_corpus_are_read_anew(tmp_path, corpus, parts_read):

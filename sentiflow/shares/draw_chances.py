@@ -1,0 +1,145 @@
+"""Unlabelled rows by cell -> the chance of the rows of each cell in each draw; rates are kept.
+
+A draw raises the chances of the rows that are there, see ``sampling.raise_chances``. Its rate
+depends on these rows and on earlier draws alone. So a rate that was kept holds until one of them
+changes, and only the rate of the last draw is searched for.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.metrics import sampling
+from sentiflow.shares.kept_tables import KeptTables
+
+_VERSION = 1
+"""Changes whenever the same cells and draws would give other rates."""
+_KIND = "rates"
+"""What the name of a kept table begins with."""
+
+
+class CellCounts(NamedTuple):
+    """Unlabelled rows of M cells: rows of a group that came between the same two draws."""
+
+    key: np.ndarray
+    """M keys."""
+    first_draw: np.ndarray
+    """The first draw for which the rows of each cell were there."""
+    groups: Mapping[str, np.ndarray]
+    """Hashes of the group of each cell, by key."""
+    num_rows: np.ndarray
+    """Number of rows in each cell."""
+
+    def take(self, place: np.ndarray | slice) -> "CellCounts":
+        """Return some of the cells, by M bools, by their places or as a slice."""
+        groups = {name: hashes[place] for name, hashes in self.groups.items()}
+        return CellCounts(
+            key=self.key[place],
+            first_draw=self.first_draw[place],
+            groups=groups,
+            num_rows=self.num_rows[place],
+        )
+
+
+def merge(parts: Sequence[CellCounts]) -> CellCounts:
+    """Add up the counts of cells; the result is sorted by key."""
+    every = np.concatenate([part.key for part in parts])
+    key, first, cell = np.unique(every, return_index=True, return_inverse=True)
+    num_rows = np.zeros(len(key), np.int64)
+    np.add.at(num_rows, cell, np.concatenate([part.num_rows for part in parts]))
+    groups = {}
+    for name in parts[0].groups:
+        groups[name] = np.concatenate([part.groups[name] for part in parts])[first]
+    first_draw = np.concatenate([part.first_draw for part in parts])[first]
+    return CellCounts(key=key, first_draw=first_draw, groups=groups, num_rows=num_rows)
+
+
+class DrawnGroups(NamedTuple):
+    """What a draw asks for."""
+
+    size: int
+    """Number of rows to draw."""
+    by: str
+    """The key by whose groups rows are drawn."""
+
+
+class Rates:
+    """The rates of draws, as far as they are kept."""
+
+    def __init__(self, kept: KeptTables) -> None:
+        """Find the rates of an earlier result."""
+        self._kept = kept
+        self._earlier: dict[str, float] = {}
+        for name in kept.names(_KIND):
+            table = kept.find(name)
+            if table is not None:
+                digests = table["draws"].to_pylist()
+                rates = table["rate"].to_pylist()
+                self._earlier.update(zip(digests, rates, strict=True))
+
+    def replay(self, counts: CellCounts, draws: Sequence[DrawnGroups]) -> np.ndarray:
+        """Raise the chances of M cells from draw to draw; keep the rates.
+
+        Returns:
+            ``(K, M)`` for K draws, the chance of a row of each cell to be in each draw or in an
+            earlier one.
+        """
+        order = np.argsort(counts.first_draw, kind="stable")
+        sorted_counts = counts.take(order)
+        ends = np.searchsorted(sorted_counts.first_draw, np.arange(len(draws)), side="right")
+        num_rows = sorted_counts.num_rows.astype(float)
+        groups = {name: _Groups(hashes) for name, hashes in sorted_counts.groups.items()}
+        before = np.zeros(len(order))
+        chances = np.zeros((len(draws), len(order)))
+        rates: dict[str, float] = {}
+        name = str(_VERSION)
+        start = 0
+        for number, (draw, end) in enumerate(zip(draws, ends.tolist(), strict=True)):
+            for of_key in groups.values():
+                of_key.add(num_rows, start, end)
+            name = _name(name, draw, sorted_counts.take(slice(start, end)))
+            if end:
+                there = before[:end]
+                of_key = groups[draw.by]
+                rate = self._earlier.get(name)
+                if rate is None:
+                    group_rows = of_key.num_rows[of_key.number[:end]]
+                    rate = sampling.find_rate(num_rows[:end], group_rows, there, draw.size)
+                rates[name] = rate
+                least = sampling.find_least_chances(np.maximum(of_key.num_rows, 1), rate)
+                np.maximum(there, least[of_key.number[:end]], out=there)
+            chances[number, order] = before
+            start = end
+        table = pa.table({"draws": list(rates), "rate": pa.array(rates.values(), pa.float64())})
+        self._kept.keep_as(_KIND, table)
+        return chances
+
+
+class _Groups:
+    """The groups of M cells by a key."""
+
+    def __init__(self, hashes: np.ndarray) -> None:
+        values, number = np.unique(hashes, return_inverse=True)
+        self.number = number
+        """The number of the group of each cell."""
+        self.num_rows = np.zeros(len(values))
+        """Number of rows of each group that are there."""
+
+    def add(self, num_rows: np.ndarray, start: int, stop: int) -> None:
+        """Add the rows of some cells."""
+        number = self.number[start:stop]
+        self.num_rows += np.bincount(number, num_rows[start:stop], len(self.num_rows))
+
+
+def _name(earlier: str, draw: DrawnGroups, new: CellCounts) -> str:
+    """Name a draw by the draw before it, by what it asks for, and by the cells that were new."""
+    digest = hashlib.sha256(
+        f"{earlier} {draw.size} {draw.by} {len(new.key)} {list(new.groups)}".encode()
+    )
+    digest.update(new.num_rows.tobytes())
+    for hashes in new.groups.values():
+        digest.update(hashes.tobytes())
+    return digest.hexdigest()
