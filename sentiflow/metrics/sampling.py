@@ -51,7 +51,7 @@ _BY_CLASS = (
 )
 """Sums for each class."""
 _FEW = 4
-"""A part with a smaller fraction of the groups than 1 / 4 is added row by row."""
+"""A part with fewer rows than a fourth of all groups is added to its own groups alone."""
 _DRAW_SALT = np.uint64(0x9E3779B97F4A7C15)
 """Added to row numbers before they are hashed, so that the random numbers differ from other hashes
 of row numbers. 2^64 / golden ratio. With another value another sample would be drawn."""
@@ -361,11 +361,13 @@ def merge(
     for each in sums:
         stop = start + len(each)
         number = grouping.number[start:stop]
+        groups: np.ndarray | slice = slice(None)
+        num_groups = len(grouping.keys)
+        if _FEW * len(each) < num_groups:
+            groups, number = np.unique(number, return_inverse=True)
+            num_groups = len(groups)
         for name, values in zip(each.columns.tolist(), each.to_numpy().T, strict=True):
-            if _FEW * len(each) < len(grouping.keys):
-                np.add.at(total[place[name]], number, values)
-            else:
-                total[place[name]] += np.bincount(number, values, len(grouping.keys))
+            total[place[name], groups] += np.bincount(number, values, num_groups)
         start = stop
     merged = pd.DataFrame(total.T, grouping.keys, pd.Index(list(names)), copy=False)
     if levels is None:

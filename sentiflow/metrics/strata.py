@@ -1,11 +1,10 @@
 """Shares of strata, such as the rows of one model -> the shares of the groups they make up."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 
 from sentiflow.metrics import sampling
 from sentiflow.metrics.share_samples import Estimates
@@ -77,7 +76,8 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     weakest method of its strata.
 
     Args:
-        strata: For each stratum the numbers of its groups among all G groups; and their shares.
+        strata: For each stratum the numbers of its groups among all G groups, each once; and their
+            shares.
 
     Example:
         50% of 100 rows of one stratum are positive, and 20% of 300 rows of another: together 110 of
@@ -95,35 +95,47 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
         >>> [round(float(ends[0, 0]), 4) for ends in (found.low, found.share, found.high)]
         [0.2359, 0.275, 0.3141]
     """
-    group = np.concatenate([numbers for numbers, _ in strata])
-    part = _concatenate([shares for _, shares in strata])
-    membership = sparse.csr_array((np.ones(len(group)), (group, np.arange(len(group)))))
-    rows = membership @ part.rows
-    weight = membership * part.rows / rows[:, None]
-    square = weight.power(2)
-    share = weight @ part.share
-    below = np.sqrt(square @ (part.share - part.low) ** 2)
-    above = np.sqrt(square @ (part.share - part.high) ** 2)
-    worst = np.zeros(len(rows), np.int64)
-    code, methods = pd.factorize(part.method)
-    np.maximum.at(worst, group, pd.Index(_FROM_BEST).get_indexer(pd.Index(methods))[code])
+    num_groups = 1 + max(int(numbers.max(initial=-1)) for numbers, _ in strata)
+    shape = (num_groups, strata[0][1].share.shape[1])
+    rows = np.zeros(num_groups)
+    for numbers, part in strata:
+        rows[numbers] += part.rows
+    labelled = np.zeros(num_groups)
+    measured = np.zeros(num_groups)
+    worst = np.zeros(num_groups, np.int64)
+    predicted = np.zeros(shape)
+    share = np.zeros(shape)
+    squares_below = np.zeros(shape)
+    squares_above = np.zeros(shape)
+    compared = np.zeros(shape)
+    variance = np.zeros(shape)
+    for numbers, part in strata:
+        weight = (part.rows / rows[numbers])[:, None]
+        square = weight**2
+        labelled[numbers] += part.labelled
+        measured[numbers] += part.measured
+        worst[numbers] = np.maximum(worst[numbers], _rank_methods(part.method))
+        predicted[numbers] += weight * part.predicted
+        share[numbers] += weight * part.share
+        squares_below[numbers] += square * (part.share - part.low) ** 2
+        squares_above[numbers] += square * (part.share - part.high) ** 2
+        compared[numbers] += weight * part.compared
+        variance[numbers] += square * part.error**2
     return Shares(
         rows=rows,
-        labelled=membership @ part.labelled,
-        measured=membership @ part.measured,
+        labelled=labelled,
+        measured=measured,
         method=np.array(_FROM_BEST, object)[worst],
-        predicted=weight @ part.predicted,
+        predicted=predicted,
         share=share,
-        low=np.clip((share - below).round(12), 0, 1),
-        high=np.clip((share + above).round(12), 0, 1),
-        compared=weight @ part.compared,
-        error=np.sqrt(square @ part.error**2),
+        low=np.clip((share - np.sqrt(squares_below)).round(12), 0, 1),
+        high=np.clip((share + np.sqrt(squares_above)).round(12), 0, 1),
+        compared=compared,
+        error=np.sqrt(variance),
     )
 
 
-def _concatenate(parts: Sequence[Shares]) -> Shares:
-    """Put the groups of several results one after the other."""
-    columns = {}
-    for field in fields(Shares):
-        columns[field.name] = np.concatenate([getattr(part, field.name) for part in parts])
-    return Shares(**columns)
+def _rank_methods(methods: np.ndarray) -> np.ndarray:
+    """Return the place of each method in ``_FROM_BEST``."""
+    code, names = pd.factorize(methods)
+    return pd.Index(_FROM_BEST).get_indexer(pd.Index(names))[code]

@@ -162,7 +162,10 @@ def _estimate(
         groups = keys[columns[0]].astype(str)
         for name in columns[1:]:
             groups = groups + ", " + keys[name].astype(str)
-    found = _estimate_groups(sums, group_of_row, groups if time else None)
+    pools = None
+    if time and columns:
+        pools = pd.factorize(groups)[0]
+    found = _estimate_groups(sums, group_of_row, pools)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = compare_with_others(found)
@@ -227,7 +230,7 @@ def _to_table(
 
 
 def _estimate_groups(
-    sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
+    sums: pd.DataFrame, group_of_row: np.ndarray, pools: np.ndarray | None
 ) -> shares.Shares:
     """Estimate the shares in groups, and allow for the rows that an annotator has skipped.
 
@@ -240,8 +243,15 @@ def _estimate_groups(
     return skipped_rows.widen(found, skipped)
 
 
+def _to_slice(places: np.ndarray) -> slice | np.ndarray:
+    """Return a slice in place of places side by side, which pandas takes without a copy."""
+    first = int(places[0])
+    stop = int(places[-1]) + 1
+    return slice(first, stop) if stop - first == len(places) else places
+
+
 def _estimate_by_model(
-    sums: pd.DataFrame, group_of_row: np.ndarray, pools: pd.Series | None
+    sums: pd.DataFrame, group_of_row: np.ndarray, pools: np.ndarray | None
 ) -> shares.Shares:
     """Estimate the shares with the error of each model, and join the models of a group.
 
@@ -256,7 +266,7 @@ def _estimate_by_model(
     Args:
         sums: Sums by keys and model, in R rows.
         group_of_row: The number of the group of each row, R integers.
-        pools: For each group, by number, the name of its pool. Groups of a pool share an error if
+        pools: For each group, by number, the number of its pool. Groups of a pool share an error if
             they have few labels. None: all groups are one pool.
     """
     # Codes are compared, not half a million texts.
@@ -276,7 +286,7 @@ def _estimate_by_model(
                 continue
             group = group_of_row[of_stratum]
             pool = None if pools is None else pd.Index(pools[group])
-            stratum = sums.iloc[of_stratum]
+            stratum = sums.iloc[_to_slice(of_stratum)]
             found = shares.estimate(stratum, pool=pool)
             is_few = found.rows <= MAX_UNKNOWN * rows_of_group[group]
             bounded = strata.bound_unknown(stratum, found, is_few | of_seen)

@@ -8,15 +8,18 @@ import pandas as pd
 
 from sentiflow.data.arrays import find_sorted
 from sentiflow.metrics import sampling
+from sentiflow.shares.draw_chances import Chances
 
 
 class Cells(NamedTuple):
-    """M cells of rows that were there for a draw."""
+    """M cells of rows that were there for a draw, sorted by the first draw."""
 
     key: np.ndarray
     """M keys, sorted."""
-    chances_so_far: np.ndarray
-    """``(K, M)``, the chance of a row to be in each draw or in an earlier one."""
+    place: np.ndarray
+    """The place of the cell of each key."""
+    chances_so_far: Chances
+    """For each of K draws the chances of the rows of each cell to be in it or in an earlier one."""
     num_rows: np.ndarray
     """Number of rows in each cell, M."""
     num_new: int
@@ -50,12 +53,12 @@ def place(
         key: The key of the cell of each row.
     """
     order = np.argsort(first_draw, kind="stable")
-    _, cell = find_sorted(cells.key, key[order])
+    _, of_key = find_sorted(cells.key, key[order])
     draws = np.arange(len(cells.chances_so_far))
     return Rows(
         row_id=row_id[order],
         odds=odds[order],
-        cell=cell,
+        cell=cells.place[of_key],
         order=order,
         num_there=np.searchsorted(first_draw[order], draws, side="right"),
     )
@@ -78,8 +81,9 @@ class Candidates:
 
     def add(self, new: Rows) -> None:
         """Add rows; none may be added twice."""
-        for number, limit in enumerate(self._limits):
-            rank = self._rank(new, number)
+        draws = zip(self._limits, self._cells.chances_so_far, strict=True)
+        for number, (limit, chances) in enumerate(draws):
+            rank = _rank(new, number, chances)
             highest = self._find_highest(number)
             is_near = rank <= highest
             if len(rank) > limit and not np.isfinite(highest):
@@ -92,18 +96,12 @@ class Candidates:
     def find_takable(self, new: Rows) -> np.ndarray:
         """Say of each of some rows that were not added whether a draw may take it, bool."""
         is_takable = np.zeros(len(new.row_id), bool)
-        for number in range(len(self._limits)):
-            rank = self._rank(new, number)
+        for number, chances in enumerate(self._cells.chances_so_far):
+            rank = _rank(new, number, chances)
             is_takable[: len(rank)] |= rank <= self._find_highest(number)
         in_order = np.zeros(len(new.row_id), bool)
         in_order[new.order] = is_takable
         return in_order
-
-    def _rank(self, new: Rows, number: int) -> np.ndarray:
-        """Rank the rows that were there for a draw."""
-        end = new.num_there[number]
-        chance = self._cells.chances_so_far[number][new.cell[:end]]
-        return sampling.rank_odds(chance, new.odds[:end])
 
     def _find_highest(self, number: int) -> float:
         """Find the rank up to which a row is a candidate of a draw."""
@@ -154,3 +152,9 @@ class _Ranked(NamedTuple):
         rank = np.concatenate([self.rank, other.rank])
         order = np.lexsort((row_id, rank))[:limit]
         return _Ranked(row_id[order], cell[order], rank[order])
+
+
+def _rank(new: Rows, number: int, chances: np.ndarray) -> np.ndarray:
+    """Rank the rows that were there for a draw, given the chances of all cells after it."""
+    end = new.num_there[number]
+    return sampling.rank_odds(chances[new.cell[:end]], new.odds[:end])

@@ -1,12 +1,15 @@
 """Unlabelled rows by cell -> the chance of the rows of each cell in each draw; rates are kept.
 
+A chance for each draw and cell would take much memory, so the chances of a draw are computed when
+they are needed.
+
 A draw raises the chances of the rows that are there, see ``sampling.raise_chances``. Its rate
 depends on these rows and on earlier draws alone. So a rate that was kept holds until one of them
 changes, and only the rate of the last draw is searched for.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -48,13 +51,14 @@ def merge(parts: Sequence[CellCounts]) -> CellCounts:
     """Add up the counts of cells; the result is sorted by key."""
     every = np.concatenate([part.key for part in parts])
     key, first, cell = np.unique(every, return_index=True, return_inverse=True)
-    num_rows = np.zeros(len(key), np.int64)
-    np.add.at(num_rows, cell, np.concatenate([part.num_rows for part in parts]))
+    num_rows = np.bincount(cell, np.concatenate([part.num_rows for part in parts]), len(key))
     groups = {}
     for name in parts[0].groups:
         groups[name] = np.concatenate([part.groups[name] for part in parts])[first]
     first_draw = np.concatenate([part.first_draw for part in parts])[first]
-    return CellCounts(key=key, first_draw=first_draw, groups=groups, num_rows=num_rows)
+    return CellCounts(
+        key=key, first_draw=first_draw, groups=groups, num_rows=num_rows.astype(np.int64)
+    )
 
 
 class DrawnGroups(NamedTuple):
@@ -80,42 +84,82 @@ class Rates:
                 rates = table["rate"].to_pylist()
                 self._earlier.update(zip(digests, rates, strict=True))
 
-    def replay(self, counts: CellCounts, draws: Sequence[DrawnGroups]) -> np.ndarray:
+    def replay(self, counts: CellCounts, draws: Sequence[DrawnGroups]) -> "Chances":
         """Raise the chances of M cells from draw to draw; keep the rates.
 
-        Returns:
-            ``(K, M)`` for K draws, the chance of a row of each cell to be in each draw or in an
-            earlier one.
+        Args:
+            counts: The cells, sorted by their first draw.
+            draws: K draws.
         """
-        order = np.argsort(counts.first_draw, kind="stable")
-        sorted_counts = counts.take(order)
-        ends = np.searchsorted(sorted_counts.first_draw, np.arange(len(draws)), side="right")
-        num_rows = sorted_counts.num_rows.astype(float)
-        groups = {name: _Groups(hashes) for name, hashes in sorted_counts.groups.items()}
-        before = np.zeros(len(order))
-        chances = np.zeros((len(draws), len(order)))
+        ends = np.searchsorted(counts.first_draw, np.arange(len(draws)), side="right")
+        num_rows = counts.num_rows.astype(float)
+        groups = {name: _Groups(hashes) for name, hashes in counts.groups.items()}
+        chances = Chances(len(num_rows))
         rates: dict[str, float] = {}
+        before = np.zeros(len(num_rows))
         name = str(_VERSION)
         start = 0
-        for number, (draw, end) in enumerate(zip(draws, ends.tolist(), strict=True)):
+        for draw, end in zip(draws, ends.tolist(), strict=True):
             for of_key in groups.values():
                 of_key.add(num_rows, start, end)
-            name = _name(name, draw, sorted_counts.take(slice(start, end)))
-            if end:
-                there = before[:end]
-                of_key = groups[draw.by]
-                rate = self._earlier.get(name)
-                if rate is None:
-                    group_rows = of_key.num_rows[of_key.number[:end]]
-                    rate = sampling.find_rate(num_rows[:end], group_rows, there, draw.size)
-                rates[name] = rate
-                least = sampling.find_least_chances(np.maximum(of_key.num_rows, 1), rate)
-                np.maximum(there, least[of_key.number[:end]], out=there)
-            chances[number, order] = before
+            name = _name(name, draw, counts.take(slice(start, end)))
+            drawn = groups[draw.by]
+            rate = self._earlier.get(name)
+            if rate is None:
+                rate = drawn.find_rate(num_rows[:end], before[:end], draw.size)
+            rates[name] = rate
+            least = sampling.find_least_chances(np.maximum(drawn.num_rows, 1), rate)
+            before = chances.add(end, drawn.number, least, before)
             start = end
         table = pa.table({"draws": list(rates), "rate": pa.array(rates.values(), pa.float64())})
         self._kept.keep_as(_KIND, table)
         return chances
+
+
+class _Draw(NamedTuple):
+    """What a draw makes of the chances before it."""
+
+    num_there: int
+    """So many of the first cells were there."""
+    group: np.ndarray
+    """The number of the group of each cell."""
+    least: np.ndarray
+    """The chance that a row of each group has at least."""
+
+    def raise_chances(self, before: np.ndarray) -> np.ndarray:
+        """Raise the chances of M cells."""
+        chances = before.copy()
+        there = chances[: self.num_there]
+        np.maximum(there, self.least[self.group[: self.num_there]], out=there)
+        return chances
+
+
+class Chances:
+    """The chances of M cells after each of K draws."""
+
+    def __init__(self, num_cells: int) -> None:
+        """Begin without draws."""
+        self._num_cells = num_cells
+        self._draws: list[_Draw] = []
+
+    def add(
+        self, num_there: int, group: np.ndarray, least: np.ndarray, before: np.ndarray
+    ) -> np.ndarray:
+        """Add a draw; the arguments are those of ``_Draw``. Return the chances after it."""
+        draw = _Draw(num_there, group, least)
+        self._draws.append(draw)
+        return draw.raise_chances(before)
+
+    def __len__(self) -> int:
+        """Return the number of draws."""
+        return len(self._draws)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield for each draw ``(M,)``, the chance of a row to be in it or in an earlier one."""
+        chances = np.zeros(self._num_cells)
+        for draw in self._draws:
+            chances = draw.raise_chances(chances)
+            yield chances
 
 
 class _Groups:
@@ -132,6 +176,13 @@ class _Groups:
         """Add the rows of some cells."""
         number = self.number[start:stop]
         self.num_rows += np.bincount(number, num_rows[start:stop], len(self.num_rows))
+
+    def find_rate(self, num_rows: np.ndarray, before: np.ndarray, size: int) -> float:
+        """Find the rate of a draw, given the rows and the chances of the cells that are there."""
+        if not len(num_rows):
+            return 0.0
+        group_rows = self.num_rows[self.number[: len(num_rows)]]
+        return sampling.find_rate(num_rows, group_rows, before, size)
 
 
 def _name(earlier: str, draw: DrawnGroups, new: CellCounts) -> str:

@@ -19,7 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
 from sentiflow.shares import draw_candidates, draw_chances, draw_sketches, rows
 from sentiflow.shares.draw_candidates import Candidates, Cells, Rows
-from sentiflow.shares.draw_chances import CellCounts, DrawnGroups, Rates
+from sentiflow.shares.draw_chances import CellCounts, Chances, DrawnGroups, Rates
 from sentiflow.shares.kept_tables import KeptTables
 
 _ITEM = re.compile(
@@ -129,8 +129,8 @@ class Drawn:
     """Unlabelled rows that came after the last draw."""
     cell_rows: np.ndarray
     """Number of rows in each of M cells; rows of a cell have equal chances."""
-    chances_so_far: np.ndarray
-    """``(K, M)``, the chance of a row of each cell to be in each draw or in an earlier one."""
+    chances_so_far: Chances
+    """For each draw the chances of the rows of each cell to be in it or in an earlier one."""
 
 
 def replay(
@@ -166,11 +166,12 @@ def replay(
     cells = replayed.count_cells()
     table = replayed.choose(cells)
     cell = table.pop("cell").to_numpy()
+    chances_so_far = np.stack([chances[cell] for chances in cells.chances_so_far])
     if settings.by or with_text:
         table = _add_columns(table, settings, scored, uri, len(history) - 1, with_text=with_text)
     return Drawn(
         rows=table,
-        chances=np.ascontiguousarray(np.diff(cells.chances_so_far[:, cell], axis=0, prepend=0).T),
+        chances=np.ascontiguousarray(np.diff(chances_so_far, axis=0, prepend=0).T),
         ends=replayed.ends,
         num_new=cells.num_new,
         cell_rows=cells.num_rows,
@@ -276,15 +277,20 @@ class _Replay:
                 f"no row of the sample of {write_history(self.history)} is in these predictions",
                 hint="the file belongs to another corpus",
             )
+        order = np.argsort(counts.first_draw, kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
+        in_order = counts.take(order)
         return Cells(
             key=counts.key,
-            chances_so_far=self._replay_chances(counts),
-            num_rows=counts.num_rows,
+            place=place,
+            chances_so_far=self._replay_chances(in_order),
+            num_rows=in_order.num_rows,
             num_new=num_new,
         )
 
-    def _replay_chances(self, counts: CellCounts) -> np.ndarray:
-        """Raise the chances of M cells from draw to draw; return ``Cells.chances_so_far``."""
+    def _replay_chances(self, counts: CellCounts) -> Chances:
+        """Raise the chances of M cells, sorted by their first draw, from draw to draw."""
         draws = []
         for draw, key in zip(self.history, self.by, strict=True):
             draws.append(DrawnGroups(draw.size, key))

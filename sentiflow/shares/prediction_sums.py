@@ -47,8 +47,10 @@ class PredictionSums:
         resemble each other. Rows without a time are in no period: if a key is a time, they are left
         out.
         """
-        levels = keys if VERSION in keys else [*keys, VERSION]
-        levels = [*levels, SEEN]
+        levels = [SEEN, *keys]
+        if VERSION not in keys:
+            # The rows of a stratum are side by side, so it is taken without a copy.
+            levels.insert(0, VERSION)
         if tuple(levels) not in self._found:
             self._found[tuple(levels)] = self._add_up(levels)
         return self._found[tuple(levels)]
