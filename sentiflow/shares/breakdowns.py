@@ -1,6 +1,7 @@
 """Sums of predictions and labels -> the shares of the classes in groups of rows, with intervals."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,12 +34,13 @@ class Breakdown:
     has_groups: bool
     """Whether one of its columns is not a time."""
     table: pd.DataFrame
-    """A row for each class and group, with the columns of ``table.COLUMNS`` except ``by``, and
-    five more: ``share``, the corrected share or, if there is none, the share of predicted labels;
-    ``compared``, the share by which groups are compared; ``error``, the standard error of
-    ``compared``; ``measured``, the number of labels that measure the error; and ``is_comparable``,
-    whether the group may be compared. ``group`` holds the values of columns that are not times,
-    ``period`` the beginnings of periods in ``trends.time_zone``."""
+    """A row for each class and group, first all groups of the first class. The columns are
+    ``table.COLUMNS`` except ``by``, and five more: ``share``, the corrected share or,
+    if there is none, the share of predicted labels; ``compared``, the share by which groups are
+    compared; ``error``, the standard error of ``compared``; ``measured``, the number of labels that
+    measure the error; and ``is_comparable``, whether the group may be compared. ``group`` holds the
+    values of columns that are not times, ``period`` the beginnings of periods in
+    ``trends.time_zone``."""
     other: pd.DataFrame | None = None
     """All rows outside the ``MAX_SHOWN`` largest groups as one group, a row for each class; None
     for groups by time, or if there are no more groups."""
@@ -53,13 +55,16 @@ class Breakdown:
         """Say whether the groups are by both of ``trends.by``."""
         return len(self.keys) > 1
 
-    def count(self) -> int:
-        """Count the groups, or periods of groups."""
+    @cached_property
+    def num_groups(self) -> int:
+        """The number of groups, or of periods of groups."""
         return int(self.table["class"].eq(self.table["class"].iloc[0]).sum())
 
     def of(self, name: str) -> pd.DataFrame:
         """Return the rows of a class, numbered from 0."""
-        return self.table[self.table["class"] == name].reset_index(drop=True)
+        classes = self.table["class"].iloc[:: self.num_groups].tolist()
+        start = classes.index(name) * self.num_groups
+        return self.table.iloc[start : start + self.num_groups].reset_index(drop=True)
 
 
 def break_down(
@@ -205,27 +210,31 @@ def _to_table(
     periods: Any,
 ) -> pd.DataFrame:
     """Make a table as in ``Breakdown.table``: all groups for the first class, then for the next."""
-    tables = []
-    for code, name in enumerate(classes):
-        of_class = {
-            "group": groups,
-            "period": periods,
-            "rows": found.rows.astype(np.int64),
-            "labelled": found.labelled.astype(np.int64),
-            "method": found.method,
-            "class": name,
-            "predicted_share": found.predicted[:, code],
-            "corrected_share": found.share[:, code],
-            "low": found.low[:, code],
-            "high": found.high[:, code],
-            "compared": found.compared[:, code],
-            "error": found.error[:, code],
-            "measured": found.measured.astype(np.int64),
-            "p_adjusted": p_adjusted[:, code],
-            "is_comparable": found.is_comparable,
-        }
-        tables.append(pd.DataFrame(of_class))
-    table = pd.concat(tables, ignore_index=True)
+    num_classes = len(classes)
+
+    def repeat(values: Any) -> Any:
+        if isinstance(values, pd.Series):
+            return pd.concat([values] * num_classes, ignore_index=True)
+        return values
+
+    columns = {
+        "group": repeat(groups),
+        "period": repeat(periods),
+        "rows": np.tile(found.rows.astype(np.int64), num_classes),
+        "labelled": np.tile(found.labelled.astype(np.int64), num_classes),
+        "method": repeat(pd.Series(found.method)),
+        "class": pd.Series(classes).repeat(len(found.rows)).array,
+        "predicted_share": found.predicted.T.ravel(),
+        "corrected_share": found.share.T.ravel(),
+        "low": found.low.T.ravel(),
+        "high": found.high.T.ravel(),
+        "compared": found.compared.T.ravel(),
+        "error": found.error.T.ravel(),
+        "measured": np.tile(found.measured.astype(np.int64), num_classes),
+        "p_adjusted": p_adjusted.T.ravel(),
+        "is_comparable": np.tile(found.is_comparable, num_classes),
+    }
+    table = pd.DataFrame(columns)
     return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
 
 

@@ -300,5 +300,8 @@ def _note_methods(breakdowns: list[Breakdown]) -> list[str]:
 
 def tabulate(trends: ShareTable) -> pa.Table:
     """Make the table ``trends.parquet``, with the columns of ``COLUMNS``."""
-    table = pd.concat(item.table.assign(by=item.by) for item in trends.breakdowns)
-    return pa.Table.from_pandas(table, schema=COLUMNS, preserve_index=False)
+    tables = []
+    for item in trends.breakdowns:
+        table = item.table.assign(by=item.by)
+        tables.append(pa.Table.from_pandas(table, schema=COLUMNS, preserve_index=False))
+    return pa.concat_tables(tables)

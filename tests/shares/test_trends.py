@@ -295,7 +295,7 @@ def test_other_groups_are_estimated_as_one_group(tmp_path):
     by_brand = found.breakdowns[1]
     of_class = by_brand.of("negative")
     largest = of_class.nlargest(breakdowns.MAX_SHOWN, "rows")["group"]
-    assert by_brand.count() > breakdowns.MAX_SHOWN
+    assert by_brand.num_groups > breakdowns.MAX_SHOWN
     merged = np.where(np.isin(brand.astype(str), largest), brand.astype(str), "other")
     score(tmp_path / "merged", group(table, merged), label, keep=["brand"])
     expected, _ = measure(tmp_path / "merged", by="brand")
