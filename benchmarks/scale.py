@@ -66,7 +66,7 @@ class Sizes(NamedTuple):
 
 FULL = Sizes(
     doublings=4,
-    rows=100_000,
+    rows=500_000,
     files=64,
     parts=16,
     groups=100,
