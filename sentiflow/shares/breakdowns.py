@@ -168,7 +168,7 @@ def _estimate(
         for name in columns[1:]:
             groups = groups + ", " + keys[name].astype(str)
     pools = None
-    if time and columns:
+    if time and groups is not None:
         pools = pd.factorize(groups)[0]
     found = _estimate_groups(sums, group_of_row, pools)
     p_adjusted = np.full(found.share.shape, np.nan)
