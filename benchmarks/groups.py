@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sentiflow.metrics import sampling, shares
+from sentiflow.metrics import drawing, sampling, shares
 
 LARGE = 100
 """Texts of a large group; or of the largest quarter of the groups, if no group has so many."""
@@ -60,7 +60,7 @@ class Corpus:
         if not is_spread:
             return rng.permutation(len(self.truth))[:num_labels], np.ones(num_labels)
         rows = np.bincount(self.group).astype(float)
-        chance = sampling.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
+        chance = drawing.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
         odds = rng.random(len(self.truth))
         rank = odds / (1 - odds) * (1 - chance) / chance
         chosen = np.argpartition(rank, num_labels)[:num_labels]

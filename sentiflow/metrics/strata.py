@@ -1,6 +1,6 @@
 """Shares of strata, such as the rows of one model -> the shares of the groups they make up."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -95,42 +95,37 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
         >>> [round(float(ends[0, 0]), 4) for ends in (found.low, found.share, found.high)]
         [0.2359, 0.275, 0.3141]
     """
-    num_groups = 1 + max(int(numbers.max(initial=-1)) for numbers, _ in strata)
-    shape = (num_groups, strata[0][1].share.shape[1])
-    rows = np.zeros(num_groups)
-    for numbers, part in strata:
-        rows[numbers] += part.rows
-    labelled = np.zeros(num_groups)
-    measured = np.zeros(num_groups)
+    groups = [numbers for numbers, _ in strata]
+    parts = [part for _, part in strata]
+    num_groups = 1 + max(int(numbers.max(initial=-1)) for numbers in groups)
+    num_classes = parts[0].share.shape[1]
+
+    def add(of_strata: Iterable[np.ndarray], *shape: int) -> np.ndarray:
+        total = np.zeros((num_groups, *shape))
+        for numbers, values in zip(groups, of_strata, strict=True):
+            total[numbers] += values
+        return total
+
+    rows = add(part.rows for part in parts)
+    weights = [(part.rows / rows[numbers])[:, None] for numbers, part in strata]
+    weighted = list(zip(weights, parts, strict=True))
+    share = add((w * part.share for w, part in weighted), num_classes)
+    below = add((w**2 * (part.share - part.low) ** 2 for w, part in weighted), num_classes)
+    above = add((w**2 * (part.share - part.high) ** 2 for w, part in weighted), num_classes)
+    variance = add((w**2 * part.error**2 for w, part in weighted), num_classes)
     worst = np.zeros(num_groups, np.int64)
-    predicted = np.zeros(shape)
-    share = np.zeros(shape)
-    squares_below = np.zeros(shape)
-    squares_above = np.zeros(shape)
-    compared = np.zeros(shape)
-    variance = np.zeros(shape)
     for numbers, part in strata:
-        weight = (part.rows / rows[numbers])[:, None]
-        square = weight**2
-        labelled[numbers] += part.labelled
-        measured[numbers] += part.measured
         worst[numbers] = np.maximum(worst[numbers], _rank_methods(part.method))
-        predicted[numbers] += weight * part.predicted
-        share[numbers] += weight * part.share
-        squares_below[numbers] += square * (part.share - part.low) ** 2
-        squares_above[numbers] += square * (part.share - part.high) ** 2
-        compared[numbers] += weight * part.compared
-        variance[numbers] += square * part.error**2
     return Shares(
         rows=rows,
-        labelled=labelled,
-        measured=measured,
+        labelled=add(part.labelled for part in parts),
+        measured=add(part.measured for part in parts),
         method=np.array(_FROM_BEST, object)[worst],
-        predicted=predicted,
+        predicted=add((w * part.predicted for w, part in weighted), num_classes),
         share=share,
-        low=np.clip((share - np.sqrt(squares_below)).round(12), 0, 1),
-        high=np.clip((share + np.sqrt(squares_above)).round(12), 0, 1),
-        compared=compared,
+        low=np.clip((share - np.sqrt(below)).round(12), 0, 1),
+        high=np.clip((share + np.sqrt(above)).round(12), 0, 1),
+        compared=add((w * part.compared for w, part in weighted), num_classes),
         error=np.sqrt(variance),
     )
 

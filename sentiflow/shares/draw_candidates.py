@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.data.arrays import find_sorted
-from sentiflow.metrics import sampling
+from sentiflow.metrics import drawing
 from sentiflow.shares.draw_chances import Chances
 
 
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
 
     row_id: np.ndarray
     odds: np.ndarray
-    """See :func:`sampling.find_odds`."""
+    """See :func:`drawing.find_odds`."""
     cell: np.ndarray
     """The place of the cell of each row."""
     order: np.ndarray
@@ -48,7 +48,7 @@ def place(
     Args:
         cells: The cells.
         row_id: N row numbers.
-        odds: See :func:`sampling.find_odds`.
+        odds: See :func:`drawing.find_odds`.
         first_draw: The first draw for which each row was there; the number of draws for none.
         key: The key of the cell of each row.
     """
@@ -123,7 +123,7 @@ class Candidates:
             is_free = ~np.isin(found.row_id, taken)
             free = np.flatnonzero(is_free)[:size]
             row_id = found.row_id[free]
-            order = np.argsort(sampling.order_rows(row_id))
+            order = np.argsort(drawing.order_rows(row_id))
             row_ids.append(row_id[order])
             cells.append(found.cell[free][order])
             taken = np.concatenate([taken, row_id])
@@ -157,4 +157,4 @@ class _Ranked(NamedTuple):
 def _rank(new: Rows, number: int, chances: np.ndarray) -> np.ndarray:
     """Rank the rows that were there for a draw, given the chances of all cells after it."""
     end = new.num_there[number]
-    return sampling.rank_odds(chances[new.cell[:end]], new.odds[:end])
+    return drawing.rank_odds(chances[new.cell[:end]], new.odds[:end])

@@ -3,7 +3,7 @@
 A chance for each draw and cell would take much memory, so the chances of a draw are computed when
 they are needed.
 
-A draw raises the chances of the rows that are there, see ``sampling.raise_chances``. Its rate
+A draw raises the chances of the rows that are there, see ``drawing.raise_chances``. Its rate
 depends on these rows and on earlier draws alone. So a rate that was kept holds until one of them
 changes, and only the rate of the last draw is searched for.
 """
@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.metrics import sampling
+from sentiflow.metrics import drawing
 from sentiflow.shares.kept_tables import KeptTables
 
 _VERSION = 1
@@ -108,7 +108,7 @@ class Rates:
             if rate is None:
                 rate = drawn.find_rate(num_rows[:end], before[:end], draw.size)
             rates[name] = rate
-            least = sampling.find_least_chances(np.maximum(drawn.num_rows, 1), rate)
+            least = drawing.find_least_chances(np.maximum(drawn.num_rows, 1), rate)
             before = chances.add(end, drawn.number, least, before)
             start = end
         table = pa.table({"draws": list(rates), "rate": pa.array(rates.values(), pa.float64())})
@@ -182,7 +182,7 @@ class _Groups:
         if not len(num_rows):
             return 0.0
         group_rows = self.num_rows[self.number[: len(num_rows)]]
-        return sampling.find_rate(num_rows, group_rows, before, size)
+        return drawing.find_rate(num_rows, group_rows, before, size)
 
 
 def _name(earlier: str, draw: DrawnGroups, new: CellCounts) -> str:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry
-from sentiflow.metrics import sampling
+from sentiflow.metrics import drawing
 from sentiflow.progress import Progress
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.rows import PredictionBatch, PredictionReader
@@ -204,10 +204,10 @@ class SketchReader:
         of_cells = grouped["row_id"].agg(["size", "min", "max"]).reset_index()
         num_rows = of_cells["size"].to_numpy(np.int64)
         row_id = table["row_id"].to_numpy(np.int64)
-        odds = sampling.find_odds(row_id)
+        odds = drawing.find_odds(row_id)
         is_kept = np.ones(len(row_id), bool)
         if len(row_id) > self.depth:
-            # Rows of small groups have higher chances, see sampling.raise_chances.
+            # Rows of small groups have higher chances, see drawing.raise_chances.
             order = odds * np.sqrt(num_rows[cell])
             is_kept[np.argpartition(order, self.depth)[self.depth :]] = False
         cut = np.full(len(num_rows), NEVER_CUT)

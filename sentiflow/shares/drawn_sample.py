@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sentiflow.shares import draws
+from sentiflow.shares import draw_history, draws
 
 _NEVER = 1e-9
 """Rows whose chance to be drawn is at most this are never drawn; a chance is computed with small
@@ -122,7 +122,7 @@ def describe_skipped(sample: DrawnSample, table: pd.DataFrame) -> list[str]:
 
 
 def describe_uncovered(
-    drawn: draws.Drawn, sample: DrawnSample, history: draws.History
+    drawn: draws.Drawn, sample: DrawnSample, history: draw_history.History
 ) -> list[str]:
     """Say how many rows the sample does not stand for, because no labelled draw could take them.
 
@@ -155,7 +155,9 @@ def describe_uncovered(
     return notes
 
 
-def describe_absent(drawn: draws.Drawn, history: draws.History, named: np.ndarray) -> list[str]:
+def describe_absent(
+    drawn: draws.Drawn, history: draw_history.History, named: np.ndarray
+) -> list[str]:
     """Say which draws have no row in the files, labelled or not; no line if none.
 
     Their files were not named. The last draw is not among them, as the files name it.
@@ -170,7 +172,7 @@ def describe_absent(drawn: draws.Drawn, history: draws.History, named: np.ndarra
     absent = [draw for number, draw in enumerate(history) if number not in present]
     if not absent:
         return []
-    names = " and ".join(draws.write_history((draw,)) for draw in absent)
+    names = " and ".join(draw_history.write_history((draw,)) for draw in absent)
     return [
         f"trends.labels has no row of an earlier draw ({names}): if its rows are labelled, name "
         "its file, too"

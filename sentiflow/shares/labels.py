@@ -17,7 +17,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import name_any
 from sentiflow.metrics import agreement
-from sentiflow.shares import drawn_sample, draws, rows, written_labels
+from sentiflow.shares import draw_history, drawn_sample, draws, rows, written_labels
 from sentiflow.shares.drawn_sample import DrawnSample
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.written_labels import NO_LABEL, SECOND, WrittenLabels
@@ -112,7 +112,7 @@ def _describe_sample(
     written: WrittenLabels,
     drawn: draws.Drawn,
     sample: DrawnSample,
-    history: draws.History,
+    history: draw_history.History,
     table: pd.DataFrame,
 ) -> list[str]:
     """Say which rows are not in the sample, and which it does not stand for.
@@ -193,7 +193,9 @@ def _describe_agreement(found: agreement.Agreement) -> str:
     )
 
 
-def _describe_outside(table: pd.DataFrame, num_labelled: int, history: draws.History) -> list[str]:
+def _describe_outside(
+    table: pd.DataFrame, num_labelled: int, history: draw_history.History
+) -> list[str]:
     """Say how many labelled rows are not in the sample that was drawn again; no line if none.
 
     Args:
@@ -209,7 +211,7 @@ def _describe_outside(table: pd.DataFrame, num_labelled: int, history: draws.His
         return []
     line = (
         f"{num_outside:,} of {num_labelled:,} rows of trends.labels are not in the sample of "
-        f"{draws.write_history(history)} of these predictions"
+        f"{draw_history.write_history(history)} of these predictions"
     )
     if num_outside > draws.MAX_MISSING * num_labelled:
         raise UserError(

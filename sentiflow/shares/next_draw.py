@@ -11,7 +11,7 @@ from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT
-from sentiflow.shares import draws, rows, sample_log, written_labels
+from sentiflow.shares import draw_history, draws, rows, sample_log, written_labels
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.storage.uris import display_uri
 
@@ -48,7 +48,7 @@ def draw_rows(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]
     end = rows.find_end(scored, uri)
     before, drawn_before = _find_draws(config, scored, end)
     by = settings.by[0] if settings.by else ""
-    history = (*before, draws.Draw(size=size, num_rows=end, by=by))
+    history = (*before, draw_history.Draw(size=size, num_rows=end, by=by))
     kept = _find_kept(settings)
     drawn = draws.replay(settings, scored, uri, history, drawn_before, kept, with_text=has_text)
     _check_earlier_draws(config, drawn.rows["row_id"], drawn_before)
@@ -62,7 +62,7 @@ def draw_rows(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]
         row_ids = table["row_id"].to_numpy()
         table["text"] = lineage.read_prepared(scored, prepared, row_ids, [TEXT])[TEXT].to_pandas()
     names = [name for name in settings.by if name not in _COLUMNS]
-    table = table.assign(sample=draws.write_history(history), label="")
+    table = table.assign(sample=draw_history.write_history(history), label="")
     table = table[["row_id", "sample", *names, "text", "label"]]
     return table, manifest.find_classes(scored)
 
@@ -100,7 +100,9 @@ def _find_files(patterns: Sequence[str]) -> list[str]:
     return uris
 
 
-def _find_draws(config: Config, scored: Manifest, end: int) -> tuple[draws.History, np.ndarray]:
+def _find_draws(
+    config: Config, scored: Manifest, end: int
+) -> tuple[draw_history.History, np.ndarray]:
     """Find the draws so far, and the rows that were drawn, as far as they are named.
 
     Args:
@@ -119,11 +121,11 @@ def _find_draws(config: Config, scored: Manifest, end: int) -> tuple[draws.Histo
         written = written_labels.read(files, scored)
         row_ids = np.union1d(row_ids, written.row_ids)
         of_files = written_labels.find_history(written.histories)
-        if draws.is_before(history, of_files):
+        if draw_history.is_before(history, of_files):
             history = of_files
-        elif not draws.is_before(of_files, history):
+        elif not draw_history.is_before(of_files, history):
             raise UserError(
-                f"trends.labels: {draws.write_history(of_files)} is not one of the draws in "
+                f"trends.labels: {draw_history.write_history(of_files)} is not one of the draws in "
                 f"{display_uri(sample_log.find_folder(config))}",
                 hint="name files of this corpus, or delete this folder",
             )

@@ -12,7 +12,8 @@ from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder, RowLabels
-from sentiflow.shares.part_sums import AUTHOR, NO_AUTHOR, SEEN, PartSums, count_cells
+from sentiflow.shares.part_facts import count_cells
+from sentiflow.shares.part_sums import AUTHOR, NO_AUTHOR, SEEN, PartSums
 from sentiflow.shares.randomness import CellCounts
 from sentiflow.shares.rows import VERSION, PredictionBatch
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
-from sentiflow.shares import draws
+from sentiflow.shares import draw_history
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import display_uri, join
 
@@ -26,7 +26,7 @@ _NUMBER = re.compile(r"draw-(\d+)\.json")
 class LoggedDraws(NamedTuple):
     """The draws of a corpus so far."""
 
-    history: draws.History
+    history: draw_history.History
     row_ids: list[int]
     """All rows that were drawn."""
     paths: list[str]
@@ -56,13 +56,13 @@ def read(config: Config) -> LoggedDraws:
         UserError: A file is damaged, or does not follow the ones before it.
     """
     folder = find_folder(config)
-    history: draws.History = ()
+    history: draw_history.History = ()
     row_ids: list[int] = []
     paths: list[str] = []
     for name in _list_files(folder):
         uri = join(folder, name)
         found = _read_file(uri)
-        if not draws.is_before(history, found.history):
+        if not draw_history.is_before(history, found.history):
             raise UserError(
                 f"{display_uri(uri)} does not follow the draws before it",
                 hint="delete the files of draws that do not count, the last ones first",
@@ -112,7 +112,7 @@ def _read_file(uri: str) -> LoggedDraws:
     """
     try:
         content = json.loads(filesystem.read_bytes(uri))
-        history = draws.read_history(content["sample"])
+        history = draw_history.read_history(content["sample"])
         row_ids = [int(row_id) for row_id in content["row_ids"]]
         path = str(content["file"])
     except (ValueError, KeyError, TypeError):

@@ -9,7 +9,7 @@ import pandas as pd
 from sentiflow.data import label_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.shares import draws
+from sentiflow.shares import draw_history
 
 SECOND = "label_2"
 """The column of a second annotator's labels."""
@@ -84,7 +84,7 @@ def _read_column(
     return codes
 
 
-def find_history(places: Mapping[str, str]) -> draws.History:
+def find_history(places: Mapping[str, str]) -> draw_history.History:
     """Find the history of all files: the longest, as it holds the draws of the others.
 
     Args:
@@ -96,9 +96,9 @@ def find_history(places: Mapping[str, str]) -> draws.History:
     Raises:
         UserError: A value cannot be read, only some rows were drawn, or files have other histories.
     """
-    histories: dict[str, draws.History] = {}
+    histories: dict[str, draw_history.History] = {}
     for written, place in places.items():
-        history = draws.read_history(written) if written else ()
+        history = draw_history.read_history(written) if written else ()
         if history is None:
             raise UserError(
                 f"{place}: sample {written!r} is not written as '300 of 10,208 rows' or "
@@ -115,11 +115,11 @@ def find_history(places: Mapping[str, str]) -> draws.History:
                 f"{place}: some rows of trends.labels were drawn by --sample, and others were not",
                 hint="name only files of one kind",
             )
-        if not draws.is_before(history, longest):
+        if not draw_history.is_before(history, longest):
             raise UserError(
-                f"{place}: sample {draws.write_history(history)!r} and sample "
-                f"{draws.write_history(longest)!r} are not draws of one corpus, one after the "
-                "other",
+                f"{place}: sample {draw_history.write_history(history)!r} and sample "
+                f"{draw_history.write_history(longest)!r} are not draws of one corpus, one after "
+                "the other",
                 hint=f"name the files of one corpus (the second value is at {place_of_longest})",
             )
     return longest
@@ -132,7 +132,7 @@ def find_orders(places: Mapping[str, str], num_draws: int) -> np.ndarray:
     """
     has_order = np.ones(num_draws, bool)
     for written in places:
-        history = draws.read_history(written)
+        history = draw_history.read_history(written)
         if history and history[-1].num_rows is None:
             has_order[len(history) - 1] = False
     return has_order

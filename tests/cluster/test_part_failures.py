@@ -172,6 +172,9 @@ def test_a_node_that_ray_still_believes_to_be_alive_is_asked(nodes):
     nodes.begin("bb", 1)
     nodes.begin("bb", 2)
     nodes.begin("aa", 3)
+    nodes.silent = set()  # without an answer, the two losses did not count
+    with pytest.raises(JobError, match="has died 4 times"):
+        nodes.begin("aa", 4)
 
 
 def test_the_losses_of_another_part_or_job_do_not_count(nodes):

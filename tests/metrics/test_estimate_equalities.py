@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from sentiflow.metrics import sample_randomness, sampling, share_comparison, shares, strata
+from sentiflow.metrics import drawing, sample_randomness, sampling, share_comparison, shares, strata
 from sentiflow.metrics.shares import CORRECTED, COUNTED, POOLED, Shares
 
 NUMBERS = ("rows", "labelled", "predicted", "share", "low", "high", "error")
@@ -302,6 +302,6 @@ def test_a_sample_in_proportion_is_as_random_as_can_be(rows, part):
 @given(st.floats(0.01, 0.99), st.lists(st.integers(0, 10**9), min_size=1, unique=True))
 def test_rows_with_equal_chances_are_ranked_as_in_a_simple_random_sample(chance, row_ids):
     row_id = np.array(row_ids)
-    rank = sampling.rank_rows(np.full(len(row_id), chance), row_id)
-    simple = sampling.rank_rows(np.full(len(row_id), 0.5), row_id)
+    rank = drawing.rank_rows(np.full(len(row_id), chance), row_id)
+    simple = drawing.rank_rows(np.full(len(row_id), 0.5), row_id)
     assert np.argsort(rank, kind="stable").tolist() == np.argsort(simple, kind="stable").tolist()

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from test_share_claims import list_pairs
 
-from sentiflow.metrics import sampling, share_comparison, shares
+from sentiflow.metrics import drawing, sampling, share_comparison, shares
 from sentiflow.metrics.paired import SIGNIFICANCE, adjust
 
 
@@ -83,7 +83,7 @@ class Films:
         if not is_spread:
             return rng.permutation(num_rows)[:num_labels], np.ones(num_labels)
         rows = np.bincount(self.group).astype(float)
-        chance = sampling.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
+        chance = drawing.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
         odds = rng.random(num_rows)
         rank = odds / (1 - odds) * (1 - chance) / chance
         chosen = np.argpartition(rank, num_labels)[:num_labels]

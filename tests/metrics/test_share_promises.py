@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from test_share_claims import SIMPLE, WEIGHTED, draw_sums
 
-from sentiflow.metrics import sampling, shares
+from sentiflow.metrics import drawing, sampling, shares
 
 NUM_ROWS = 20_000
 SHARES, SIZES = (0.05, 0.2, 0.5, 0.8, 0.95), (100, 300, 1000)
@@ -44,7 +44,7 @@ def draw_samples(rng, size, num_draws, truth, is_weighted):
     chance = np.repeat([1, 2, 4.5], [16_000, 3200, 800])[np.argsort(np.argsort(order))]
     chance *= size / chance.sum()
     numbers = rng.integers(1 << 62, size=(num_draws, NUM_ROWS))
-    ranks = (sampling.rank_rows(chance, each) for each in numbers)
+    ranks = (drawing.rank_rows(chance, each) for each in numbers)
     rows = np.stack([np.argpartition(rank, size)[:size] for rank in ranks])
     return rows, 1 / chance[rows]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sentiflow.metrics import sampling
+from sentiflow.metrics import drawing
 from sentiflow.shares import draw_chances
 from sentiflow.shares.draw_chances import CellCounts, DrawnGroups
 from sentiflow.shares.kept_tables import KeptTables
@@ -40,7 +40,7 @@ def test_chances_are_those_of_one_draw_after_the_other(by):
         num_rows = counts.num_rows[there].astype(float)
         group = counts.groups[draw.by][there].astype(int)
         group_rows = np.bincount(group, num_rows)[group]
-        before[there] = sampling.raise_chances(num_rows, group_rows, before[there], draw.size)
+        before[there] = drawing.raise_chances(num_rows, group_rows, before[there], draw.size)
         np.testing.assert_allclose(found[number], before, rtol=1e-9)
         np.testing.assert_allclose(counts.num_rows @ found[number], sum(SIZES[: number + 1]))
 

@@ -13,8 +13,8 @@ from weekly import find_hits, label_weeks
 
 from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
-from sentiflow.shares import draws, labels, next_draw, sample_log, table
-from sentiflow.shares.draws import Draw
+from sentiflow.shares import draw_history, labels, next_draw, sample_log, table
+from sentiflow.shares.draw_history import Draw
 
 NUM_ROWS = 6000
 
@@ -25,20 +25,20 @@ columns = st.text(st.characters(exclude_categories=["C", "Z"]), max_size=5).filt
 @given(st.lists(st.tuples(sizes, sizes, st.just("") | columns), min_size=1, max_size=4))
 def test_a_history_is_read_as_it_was_written(items):
     history = tuple(Draw(*item) for item in items)
-    assert draws.read_history(draws.write_history(history)) == history
+    assert draw_history.read_history(draw_history.write_history(history)) == history
 
 
 @pytest.mark.parametrize("by", ["a, after 5", "City, State", "x by y", "3 of 4", "rows"])
 def test_a_column_of_any_name_is_read(by):
     history = (Draw(5, 10, by), Draw(7, 20, ""), Draw(9, 30, by), Draw(9, 30, by))
-    assert draws.read_history(draws.write_history(history)) == history
+    assert draw_history.read_history(draw_history.write_history(history)) == history
 
 
 @pytest.mark.parametrize(
     "text", ["x", "300", "300 of 400", "300 rows by a, then", "rows", ", after "]
 )
 def test_another_text_is_no_history(text):
-    found = draws.read_history(text)
+    found = draw_history.read_history(text)
     assert found is None or text == "300 rows by a, then"
 
 

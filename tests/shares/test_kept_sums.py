@@ -15,7 +15,7 @@ from stages import run_stage
 from stopped_process import Job
 
 from sentiflow.data import label_files, manifest
-from sentiflow.metrics import sampling
+from sentiflow.metrics import drawing
 from sentiflow.shares import next_draw, part_sums, rows, sample_log, trends
 from sentiflow.tracking.recording import Recorder
 
@@ -140,13 +140,13 @@ def test_manual_labels_read_only_the_parts_that_hold_them(tmp_path, corpus, part
 def num_searches(monkeypatch):
     """The number of draws whose rate was searched for, in a list."""
     found = [0]
-    find_rate = sampling.find_rate
+    find_rate = drawing.find_rate
 
     def watched(*arguments):
         found[0] += 1
         return find_rate(*arguments)
 
-    monkeypatch.setattr(sampling, "find_rate", watched)
+    monkeypatch.setattr(drawing, "find_rate", watched)
     return found
 
 

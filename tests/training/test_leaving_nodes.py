@@ -66,12 +66,16 @@ def test_a_training_whose_node_is_drained_resumes_at_the_step_of_the_notice(
     nodes = Nodes()
     try:
         nodes.have(2)
-        _train_and_drain(tmp_path, finished_run / "run/prepared", nodes)
+        step, said = _train_and_drain(tmp_path, finished_run / "run/prepared", nodes)
     finally:
         nodes.stop()
+    assert f"workers were lost; resuming at step {step:,} of" in said, said
+    (epoch,) = manifest.read(f"{tmp_path}/run/trained")["history"]
+    assert 0 < step < epoch["step"]
 
 
 def _train_and_drain(folder, prepared, nodes):
+    """Train, and lose a node after its notice; return the step of the notice, and the log."""
     config = configure(folder, prepared, **LONG_EPOCH)
     root = checkpoints_of(folder)
     log = folder / "log.txt"
@@ -90,10 +94,7 @@ def _train_and_drain(folder, prepared, nodes):
         nodes.kill_id(leaving.node_id)
         nodes.add()
         assert process.wait(timeout=PATIENCE) == 0, log.read_text()
-    said = log.read_text()
-    assert f"workers were lost; resuming at step {step:,} of" in said, said
-    (epoch,) = manifest.read(f"{folder}/run/trained")["history"]
-    assert 0 < step < epoch["step"]
+    return step, log.read_text()
 
 
 def wait_until(is_so, process, log):
