@@ -6,6 +6,7 @@ A metric of the whole model also has the difference between two models.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -76,6 +77,9 @@ class ClassMetric:
     """By class; NaN where it is undefined."""
     interval: Callable[[OneVsRest], tuple[np.ndarray, np.ndarray]] | None = None
     """Its 95% intervals, by class; None: it has none."""
+    rows: Literal["prediction", "label", "either"] = "either"
+    """The rows that its interval counts: they have the class as their prediction, as their label,
+    or as one of the two."""
     is_main: bool = False
     """Whether it is the main one: tables of classes show its interval; narrow screens keep it."""
     of_probabilities: bool = False
@@ -292,6 +296,7 @@ CLASS_METRICS = (
         short_form="{:.1%}",
         value=lambda rows: rows.precision,
         interval=lambda rows: intervals.share_interval(rows.right, rows.predicted),
+        rows="prediction",
     ),
     ClassMetric(
         name="recall",
@@ -302,6 +307,7 @@ CLASS_METRICS = (
         short_form="{:.1%}",
         value=lambda rows: rows.recall,
         interval=lambda rows: intervals.share_interval(rows.right, rows.labelled),
+        rows="label",
     ),
     ClassMetric(
         name="f1",
@@ -312,6 +318,7 @@ CLASS_METRICS = (
         short_form="{:.3f}",
         value=lambda rows: rows.f1,
         interval=_bound_f1,
+        rows="either",
         is_main=True,
     ),
     ClassMetric(
