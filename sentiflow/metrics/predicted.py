@@ -52,7 +52,8 @@ class Predicted:
     prediction: np.ndarray
     """N positions in ``classes``; they need not be the most probable classes."""
     probabilities: np.ndarray | Columns
-    """``(N, C)``; or ``(N, 1)``, the probability of positive, for negative and positive."""
+    """``(N, C)``; or ``(N, 1)``, the probability of positive, for negative and positive. A part of
+    the rows, see :meth:`parts`, always has an array."""
     groups: RowGroups | None = None
     """Groups of rows that depend on each other: intervals and tests are by group. None: the rows
     are independent."""
@@ -109,7 +110,11 @@ class Predicted:
         return np.stack(columns, axis=1)
 
     def _choose(self, codes: np.ndarray) -> np.ndarray:
-        """Return the probability of one class of each row, as float64, given its position."""
+        """Return the probability of one class of each row of a part, as float64.
+
+        Args:
+            codes: The position of the class of each row.
+        """
         assert isinstance(self.probabilities, np.ndarray), "these are the rows of a part"
         if self.probabilities.shape[1] == len(self.classes):
             return self.probabilities[np.arange(len(codes)), codes].astype(np.float64)
@@ -174,17 +179,18 @@ class Predicted:
 
     @property
     def confidence(self) -> np.ndarray:
-        """Return the probability of each prediction.
+        """Return the probability of each prediction, see :attr:`of_prediction`.
 
-        With negative and positive it is the larger of the two probabilities.
+        With negative and positive it is the larger of the two probabilities, whatever the threshold
+        predicts.
         """
         if self.is_binary:
             return self.compute(lambda part: 0.5 + np.abs(np.float64(part.positive) - 0.5))
-        return self.compute(lambda part: part._choose(part.prediction))
+        return self.of_prediction
 
     @property
     def of_prediction(self) -> np.ndarray:
-        """Return the probability of each prediction, which may be below that of another class."""
+        """Return the probability of each prediction; another class may be more probable."""
         return self.compute(lambda part: part._choose(part.prediction))
 
     @property
