@@ -12,8 +12,16 @@ import numpy as np
 
 from sentiflow.metrics import intervals, paired
 from sentiflow.metrics.average_precision import AveragePrecision
+from sentiflow.metrics.macro_f1 import (
+    MAX_RARE_FRACTION,
+    MIN_CLASS_ROWS,
+    MacroF1,
+    macro_f1,
+    macro_f1_interval,
+)
+from sentiflow.metrics.matthews import correlate, matthews_interval, matthews_slopes
 from sentiflow.metrics.one_vs_rest import OneVsRest
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
 
 
 @dataclass(frozen=True)
@@ -101,19 +109,18 @@ def _compare_accuracy(first: Predicted, second: Predicted) -> paired.Difference:
 
 def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     counts = predicted.confusion
-    parts = intervals.MacroF1.of(counts)
+    parts = MacroF1.of(counts)
 
     def find_effects(part: Predicted) -> np.ndarray:
         return parts.effects(part.label, part.prediction)
 
     factor = predicted.factor(lambda: predicted.compute(find_effects))
-    low, high, num_rare = intervals.macro_f1_interval(counts, factor=factor)
-    if num_rare <= intervals.MAX_RARE_FRACTION * len(counts):
+    low, high, num_rare = macro_f1_interval(counts, factor=factor)
+    if num_rare <= MAX_RARE_FRACTION * len(counts):
         return low, high
     have = "has" if num_rare == 1 else "have"
     return (
-        f"{num_rare:,} of {len(counts):,} classes {have} fewer than "
-        f"{intervals.MIN_CLASS_ROWS} labelled texts"
+        f"{num_rare:,} of {len(counts):,} classes {have} fewer than {MIN_CLASS_ROWS} labelled texts"
     )
 
 
@@ -133,12 +140,12 @@ def _measure_matthews(predicted: Predicted) -> float | None:
     occurs = counts.any(axis=0) & counts.any(axis=1)
     if not occurs.all():
         return None
-    return float(intervals.correlate(counts.ravel()))
+    return float(correlate(counts.ravel()))
 
 
 def _bound_matthews(predicted: Predicted) -> intervals.Interval:
     counts = predicted.confusion.ravel()
-    slopes = intervals.matthews_slopes(counts)
+    slopes = matthews_slopes(counts)
     mean = (counts * slopes).sum() / counts.sum()
 
     def find_effects(part: Predicted) -> np.ndarray:
@@ -146,7 +153,7 @@ def _bound_matthews(predicted: Predicted) -> intervals.Interval:
         return np.asarray(slopes[cells] - mean)
 
     factor = predicted.factor(lambda: predicted.compute(find_effects))
-    low, high = intervals.matthews_interval(predicted.confusion, factor=factor)
+    low, high = matthews_interval(predicted.confusion, factor=factor)
     return low, high
 
 
@@ -276,8 +283,7 @@ METRICS = (
 """The metrics of a whole model, in the order of the report.
 
 Sources: Buckley and Voorhees (2000) for average precision, Good (1952) for log loss, Brier (1950)
-for the Brier score; for accuracy, ROC AUC and macro F1 see module ``predicted``, for the Matthews
-correlation ``intervals``.
+for the Brier score; for the others see the modules ``macro_f1``, ``roc_area`` and ``matthews``.
 """
 
 
