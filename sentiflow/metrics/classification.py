@@ -361,18 +361,20 @@ def _find_factors(predicted: Predicted, metric: ClassMetric) -> np.ndarray:
     if predicted.groups is None:
         return factors
     for code in range(len(factors)):
-        is_labelled = predicted.label == code
-        is_predicted = predicted.prediction == code
-        if metric.rows == "label":
-            chosen = is_labelled
-        elif metric.rows == "prediction":
-            chosen = is_predicted
-        else:
-            chosen = is_labelled | is_predicted
+        chosen = _find_counted(predicted, metric, code)
         right = predicted.right[chosen]
         if len(right):
             factors[code] = predicted.factor(partial(_center, right), chosen)
     return factors
+
+
+def _find_counted(predicted: Predicted, metric: ClassMetric, code: int) -> np.ndarray:
+    """Find the rows that the interval of a metric of a class counts, as N bools."""
+    if metric.rows == "label":
+        return np.asarray(predicted.label == code)
+    if metric.rows == "prediction":
+        return np.asarray(predicted.prediction == code)
+    return np.asarray((predicted.label == code) | (predicted.prediction == code))
 
 
 def _center(values: np.ndarray) -> np.ndarray:
