@@ -107,7 +107,8 @@ def _check_config(text: str, path: Path, model: str | None, *, has_test: bool) -
         from sentiflow.pipeline.preflight import config_checks
 
         stage = "prepare" if has_test else "score"
-        config_checks.require(resolve_locations(config), (stage,))
+        # the job itself refuses a result of an earlier version, or replaces it
+        config_checks.require(resolve_locations(config), (stage,), overwrite=True)
 
 
 def _name_next(found: "Inspection", path: Path, model: str | None) -> str:

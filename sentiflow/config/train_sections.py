@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from sentiflow.config import decisive
 from sentiflow.config.class_names import check_names
 from sentiflow.config.types import (
     LOCATION,
@@ -304,7 +305,7 @@ class TrainSettings(Settings):
         Args:
             only_given: Only settings that the config names.
         """
-        return self.model_dump(exclude={*self.NOT_DECISIVE}, exclude_unset=only_given)
+        return decisive.dump(self, exclude=self.NOT_DECISIVE, only_given=only_given)
 
     @model_validator(mode="after")
     def _check_folds(self) -> "TrainSettings":

@@ -17,6 +17,8 @@ from pydantic import (
 
 LOCATION = "location"
 """Marks a setting whose values are locations, which are made absolute."""
+ADDED = "added"
+"""Marks a setting that version 0.1 did not have, see :func:`decisive.dump`."""
 Location = Annotated[str, LOCATION]
 """A path or a URI."""
 Fraction = Annotated[float, Field(ge=0, le=1)]

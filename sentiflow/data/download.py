@@ -126,7 +126,7 @@ def download(
         folder.mkdir(parents=True, exist_ok=True)
         if whole.exists():
             packed = whole
-            hint = "delete it, and the same command downloads it"
+            hint = "move it away, and the same command downloads it"
         else:
             _fetch(url or archive.url, part, archive.size)
             packed = part

@@ -18,7 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sentiflow import __version__
 from sentiflow.config.class_names import BINARY, MIN_CLASS_ROWS
+from sentiflow.data import other_versions
 from sentiflow.data.manifest_types import (
+    FORMAT_VERSION,
     Counts,
     FileEntry,
     Input,
@@ -26,13 +28,12 @@ from sentiflow.data.manifest_types import (
     Manifest,
     Settings,
 )
+from sentiflow.data.other_versions import OtherFormatError
 from sentiflow.errors import UserError, printable, shorten
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_inside, join, join_member, split_member
 
 MANIFEST = "manifest.json"
-FORMAT_VERSION = 3
-"""Results of another version are not read."""
 
 TRAINED = "trained"
 """Folder of the training in the directory of a run."""
@@ -55,10 +56,6 @@ _NEEDED = (
 
 The type ``Manifest`` cannot require them, as it is one type for the manifests of all stages.
 """
-_UNREADABLE_HINT = (
-    "it is damaged, or of another version or program: delete the directory, or choose another one"
-)
-"""Hint for a manifest that cannot be read, or that lacks a key."""
 
 
 def fingerprint(value: Any) -> str:
@@ -133,7 +130,8 @@ def read(uri: str, *, stage: str = "") -> Manifest | None:
         stage: The stage. Default: any.
 
     Raises:
-        UserError: There is a manifest, but of another version or another program.
+        UserError: There is a manifest, but of another program, or of another version in another
+            format (``OtherFormatError``).
     """
     path = join(uri, MANIFEST)
     try:
@@ -154,17 +152,21 @@ def parse(content: bytes, path: str) -> Manifest:
     """Read the content of the manifest ``path``, and check it.
 
     Raises:
-        UserError: It is of another version or another program, or it lists a file outside of its
+        OtherFormatError: Another version made it in another format.
+        UserError: It is of another program, or damaged, or it lists a file outside of its
             directory.
     """
     try:
         record = _validator().validate_json(content, strict=True)
     except ValidationError as error:
+        other = other_versions.find(content)
+        if other:
+            raise OtherFormatError(path, other) from error
         fault = error.errors(include_url=False, include_input=False)[0]
         key = ".".join(map(str, fault["loc"])) or "all of it"
         raise UserError(
-            f"{path} is not a manifest of this sentiflow: {shorten(key, 80)}: {fault['msg']}",
-            hint=_UNREADABLE_HINT,
+            f"{path} is not a manifest of sentiflow: {shorten(key, 80)}: {fault['msg']}",
+            hint="it is damaged, or of another program: choose another directory",
         ) from error
     for item in record["files"]:
         if not is_inside(item["path"]):
@@ -210,7 +212,8 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
         for key in _NEEDED:
             if not _has_key(record, key):
                 raise UserError(
-                    f"{setting}: {join(uri, MANIFEST)} has no {key}", hint=_UNREADABLE_HINT
+                    f"{setting}: {join(uri, MANIFEST)} has no {key}",
+                    hint=f"{other_versions.explain(record)}; {way_out}",
                 )
     damaged = find_damaged(uri, record, filesystem.sizes(uri))
     if damaged:

@@ -15,6 +15,9 @@ from typing_extensions import TypedDict
 from sentiflow.config.class_names import check_names
 from sentiflow.storage.filesystem import FileEntry as FileEntry
 
+FORMAT_VERSION = 3
+"""Version of the format of manifests, of their files and of their fingerprints."""
+
 ClassNames = Annotated[list[str], AfterValidator(check_names)]
 """Valid names of classes, in order."""
 Count = Annotated[int, Field(ge=0)]
@@ -262,6 +265,7 @@ class Manifest(TypedDict, total=False):
 
     stage: Required[str]
     format_version: Required[Literal[3]]
+    """``FORMAT_VERSION``. Results of other formats are not read, see ``data.other_versions``."""
     fingerprint: Required[str]
     created: Required[str]
     """Time of completion, ISO 8601 in UTC."""
@@ -273,7 +277,7 @@ class Manifest(TypedDict, total=False):
     counts: Required[Counts]
     files: Required[list[FileEntry]]
     versions: Required[dict[str, str]]
-    """Versions of sentiflow and of libraries."""
+    """Versions of sentiflow, which made the result, and of libraries."""
     run: RunRecord | None
     """Written by every command, except for the trials of a sweep."""
 

@@ -11,8 +11,9 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest, other_versions
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.other_versions import OtherFormat, OtherFormatError
 from sentiflow.data.output_spec import OutputSpec, RunDescription
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, lease
@@ -33,8 +34,8 @@ State = Literal["new", "complete", "extended", "other"]
 
 - new: absent, empty, or with an unfinished run of these settings.
 - extended: complete for the input files that are not new.
-- other: a damaged result, or a complete or unfinished result of other settings or inputs;
-  ``--overwrite`` replaces it.
+- other: a damaged result, a complete or unfinished result of other settings or inputs, or a result
+  in the format of an earlier version; ``--overwrite`` replaces it.
 """
 _REPLACED = re.compile(rf"{WORK}/[0-9a-f]+/{REPLACED}/{re.escape(manifest.MANIFEST)}")
 """Path of such a manifest."""
@@ -57,9 +58,12 @@ class Status:
 
     state: State
     problem: str = ""
-    """Why the state is ``other``: the settings and inputs that differ, or the damaged file."""
+    """Why the state is ``other``: the settings and inputs that differ, the damaged file, or the
+    version that made the result."""
     record: Manifest | None = field(default=None, compare=False)
     """The manifest of the directory."""
+    earlier_format: OtherFormat | None = field(default=None, compare=False)
+    """The result of the directory, if it is in the format of an earlier version."""
     replaced: Replaced | None = field(default=None, compare=False)
     """If there is no manifest: the result that was being replaced."""
     run: str = field(default="", compare=False)
@@ -70,12 +74,56 @@ class Status:
     is_tidy: bool = field(default=True, compare=False)
     """Whether there is nothing to delete: no leftovers, or another command may resume them."""
 
+    @property
+    def listed(self) -> frozenset[str]:
+        """The files of the result, in any format."""
+        if self.earlier_format:
+            return self.earlier_format.paths
+        return list_paths(self.record)
+
+    def to_error(self, uri: str) -> UserError:
+        """Make the error for the ``problem`` of the directory ``uri``."""
+        return UserError(
+            f"{uri} {self.problem}",
+            hint="choose another output_uri, or replace it with --overwrite",
+        )
+
+
+def list_paths(record: Manifest | None) -> frozenset[str]:
+    """List the files of a result; none without a manifest."""
+    return frozenset(item["path"] for item in record["files"]) if record else frozenset()
+
+
+def read_result(uri: str) -> Manifest | None:
+    """Read the manifest in the output directory of a stage.
+
+    Returns:
+        The manifest. None if there is none, or if it is in the format of an earlier version, which
+        :func:`find_status` tells.
+
+    Raises:
+        UserError: There is a manifest of a later version in another format, or of another program.
+    """
+    found = _read_any_format(uri)
+    return None if isinstance(found, OtherFormat) else found
+
+
+def _read_any_format(uri: str) -> Manifest | OtherFormat | None:
+    """Read a manifest, also in the format of an earlier version; None if there is none."""
+    try:
+        return manifest.read(uri)
+    except OtherFormatError as error:
+        if error.found.is_earlier:
+            return error.found
+        raise
+
 
 def find_status(spec: OutputSpec) -> Status:
     """Compare the output directory of a stage with its spec.
 
     Raises:
-        UserError: The directory holds foreign files, or a link, which leads a writer elsewhere.
+        UserError: The directory holds foreign files, a result of a later version in another format,
+            or a link, which leads a writer elsewhere.
     """
     link = filesystem.find_link(spec.uri)
     if link:
@@ -83,18 +131,23 @@ def find_status(spec: OutputSpec) -> Status:
             f"{display_uri(link)} is a link, and a job writes nothing outside of its output",
             hint="remove it, or choose an empty or new directory",
         )
-    record = manifest.read(spec.uri)
+    result = _read_any_format(spec.uri)
+    earlier_format = result if isinstance(result, OtherFormat) else None
+    record = None if isinstance(result, OtherFormat) else result
     sizes = filesystem.sizes(spec.uri)
     runs = _read_runs(spec.uri, sizes)
-    _check_files_are_ours(spec, record, runs, sizes)
+    _check_files_are_ours(spec, _name_stage(result), runs, sizes)
     changes_of_runs = {name: spec.find_changes(run, may_grow=True) for name, run in runs.items()}
     resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
-    replaced = _find_replaced(spec, sizes) if record is None else None
+    replaced = _find_replaced(spec, sizes) if result is None else None
     kept = _list_kept(spec, replaced.record) if replaced else set()
-    leftovers = tuple(path for path in find_leftovers(spec, record, sizes) if path not in kept)
+    listed = earlier_format.paths if earlier_format else list_paths(record)
+    leftovers = tuple(path for path in find_leftovers(spec, listed, sizes) if path not in kept)
     state: State = "new"
     problem = ""
-    if record is not None:
+    if earlier_format is not None:
+        problem = earlier_format.problem
+    elif record is not None:
         state, problem = _compare_result(spec, record, sizes)
     elif not resumable:
         problem = _find_unfinished(changes_of_runs, leftovers, sizes)
@@ -105,6 +158,7 @@ def find_status(spec: OutputSpec) -> Status:
         state=state,
         problem=problem,
         record=record,
+        earlier_format=earlier_format,
         replaced=replaced,
         run=resumable,
         leftovers=leftovers,
@@ -126,16 +180,25 @@ def _compare_result(
     if changes:
         state = "extended"
         if spec.find_changes(record, may_grow=True):
-            return state, f"belongs to other settings ({'; '.join(changes)})"
+            problem = f"belongs to other settings ({'; '.join(changes)})"
+            maker = other_versions.compare(record)
+            return state, f"{problem}, {maker}" if maker else problem
     damaged = manifest.find_damaged(spec.uri, record, sizes)
     if damaged:
         return state, f"is incomplete: {damaged} is missing or damaged"
     return state, ""
 
 
+def _name_stage(result: Manifest | OtherFormat | None) -> str:
+    """Name the stage of a result; empty if there is none."""
+    if isinstance(result, OtherFormat):
+        return result.stage
+    return result["stage"] if result else ""
+
+
 def _check_files_are_ours(
     spec: OutputSpec,
-    record: Manifest | None,
+    stage: str,
     runs: Mapping[str, RunDescription],
     sizes: Mapping[str, int],
 ) -> None:
@@ -144,12 +207,18 @@ def _check_files_are_ours(
     A directory with neither is accepted if it is empty, or if it has a work folder and otherwise
     only files of the stage: a task of a killed job may have written last.
 
+    Args:
+        spec: The output.
+        stage: The stage of the result; empty if there is none.
+        runs: The unfinished runs.
+        sizes: All files of the directory.
+
     Raises:
         UserError: There are files of another stage or program.
     """
     stages = {run["stage"] for run in runs.values()}
-    if record is not None:
-        stages.add(record["stage"])
+    if stage:
+        stages.add(stage)
     names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
     has_other_stage = bool(stages - {spec.stage})
     is_known = bool(stages) or not names
@@ -183,18 +252,17 @@ def _find_unfinished(
 
 
 def find_leftovers(
-    spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
+    spec: OutputSpec, listed: Collection[str], sizes: Mapping[str, int]
 ) -> tuple[str, ...]:
-    """List the files of the stage that its manifest does not list.
+    """List the files of the stage that do not belong to its result.
 
     Unfinished runs are listed as whole folders.
 
     Args:
         spec: The output.
-        record: The manifest, if there is one.
+        listed: The files of the result.
         sizes: All files of the directory.
     """
-    listed = {item["path"] for item in record["files"]} if record else set()
     leftovers = set()
     for path in sizes:
         folder, *inner = path.split("/")

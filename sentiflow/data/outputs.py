@@ -29,6 +29,7 @@ from sentiflow.data.output_status import (
     Status,
     find_leftovers,
     find_status,
+    list_paths,
 )
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.storage import filesystem, lease
@@ -56,10 +57,7 @@ class Output:
         self.status = status
         self.claim = claim
         if status.problem and not overwrite:
-            raise UserError(
-                f"{spec.uri} {status.problem}",
-                hint="choose another output_uri, or replace it with --overwrite",
-            )
+            raise status.to_error(spec.uri)
         self.resumes = bool(status.run)
         """Whether there is an unfinished run to resume."""
         self._work = f"{WORK}/{status.run or secrets.token_hex(4)}"
@@ -143,7 +141,7 @@ class Output:
             size = sizes.get(f"{self._work}/{item['path']}")
             if size is not None:
                 staged[item["path"]] = size
-        leftovers = find_leftovers(self.spec, record, sizes)
+        leftovers = find_leftovers(self.spec, list_paths(record), sizes)
         self._check_result(record, sizes | staged)
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner_manifests = {path for path in staged if path.endswith(f"/{MANIFEST}")}
@@ -214,7 +212,7 @@ class Output:
     def roll_back(self) -> None:
         """Delete the files of unfinished runs; an earlier result stays."""
         sizes = filesystem.sizes(self.spec.uri)
-        self._delete(find_leftovers(self.spec, self.status.record, sizes))
+        self._delete(find_leftovers(self.spec, self.status.listed, sizes))
 
     @contextlib.contextmanager
     def rolled_back_if_refused(

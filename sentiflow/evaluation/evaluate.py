@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config import decisive
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.lineage import ScoredCorpus
@@ -123,12 +124,10 @@ def resolve(config: Config) -> EvaluatePlan:
     training_rows.refuse_refit(record, name="evaluate.scored_uri")
     corpus = lineage.corpus_of(record)
     evaluated_rows.check_columns(settings.slices.columns, record, corpus)
-    decisive = {
-        **settings.model_dump(exclude={"scored_uri", "output_uri"}),
-        "report_version": REPORT_VERSION,
-    }
+    listed = decisive.dump(settings, exclude={"scored_uri", "output_uri"})
+    listed["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
-    spec = OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    spec = OutputSpec(STAGE, settings.output_uri, listed, inputs, owns=OWNS)
     return EvaluatePlan(config=config, spec=spec, scored=record, corpus=corpus)
 
 

@@ -19,6 +19,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from sentiflow.config import decisive
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
@@ -240,7 +241,7 @@ class ModelPackage:
                 predictions was chosen.
             refit: The run that the training repeated, if it was a refit.
         """
-        settings = self.settings.model_dump()
+        settings = decisive.dump(self.settings)
         words = replace(self.vocabulary, vectors=None).to_table()
         contents = {
             package_files.WEIGHTS: safetensors.torch.save(self._tensors()),

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from sentiflow.config.class_names import check_names
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import Fraction, Settings
-from sentiflow.data import manifest, schema
+from sentiflow.data import manifest, other_versions, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError, few, shorten
 from sentiflow.models import vocabulary
@@ -102,7 +102,8 @@ def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Voca
     record = manifest.require(uri, stage="model", setting=setting)
     reject_average(to_input(uri, record), setting=setting)
     content = _read_files(uri, record)
-    settings = read_settings(join(uri, SETTINGS), content[SETTINGS])
+    made_by = other_versions.compare(record)
+    settings = read_settings(join(uri, SETTINGS), content[SETTINGS], made_by=made_by)
     words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
     if len(words) != settings.vocabulary_size:
         raise UserError(
@@ -110,7 +111,9 @@ def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Voca
             f"{settings.vocabulary_size:,}",
             hint=COPY_AGAIN,
         )
-    claimed = read_settings(join(uri, manifest.MANIFEST), json.dumps(record["settings"]))
+    claimed = read_settings(
+        join(uri, manifest.MANIFEST), json.dumps(record["settings"]), made_by=made_by
+    )
     if settings != claimed:
         raise UserError(f"{uri} has other settings than its manifest says", hint=COPY_AGAIN)
     return settings, words, content[WEIGHTS]
@@ -175,8 +178,9 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     of_members = settings.pop("members", [])
     if not isinstance(of_members, list):
         of_members = [of_members]  # damaged; checked like a member
+    made_by = other_versions.compare(record)
     for each in [settings, *of_members]:
-        read_settings(join(uri, manifest.MANIFEST), json.dumps(each))
+        read_settings(join(uri, manifest.MANIFEST), json.dumps(each), made_by=made_by)
     model: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
@@ -220,7 +224,9 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     present = {name for name in filesystem.sizes(uri) if not name.startswith((".", "_"))}
     others = sorted(present - listed - {manifest.MANIFEST})
     if others:
-        raise UserError(f"{join(uri, others[0])} is not part of a model package", hint="delete it")
+        raise UserError(
+            f"{join(uri, others[0])} is not part of a model package", hint="move it away"
+        )
     contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
     content = record["inputs"].get("content", {}).get("fingerprint")
     expected = manifest.identify("model", record["settings"], record["inputs"])
@@ -229,12 +235,14 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
     return dict(zip(FILES, contents, strict=True))
 
 
-def read_settings(path: str, content: bytes | str) -> PackageSettings:
+def read_settings(path: str, content: bytes | str, *, made_by: str = "") -> PackageSettings:
     """Read the settings of a package from JSON.
 
     Args:
         path: The file of the settings, for error messages.
         content: The JSON.
+        made_by: The version that made the package, if it is another one: the text of
+            :func:`other_versions.compare`.
 
     Raises:
         UserError: The settings are damaged, or need another version of sentiflow.
@@ -246,7 +254,7 @@ def read_settings(path: str, content: bytes | str) -> PackageSettings:
         key = ".".join(str(part) for part in fault["loc"]) or "all of it"
         raise UserError(
             f"{path} cannot be read: {key}: {fault['msg']}",
-            hint="it is damaged, or needs a newer sentiflow",
+            hint=_explain(made_by) or "it is damaged, or needs a newer sentiflow",
         ) from error
     version = None
     if settings.tokenizer in TOKENIZERS:
@@ -255,9 +263,16 @@ def read_settings(path: str, content: bytes | str) -> PackageSettings:
         raise UserError(
             f"{path} needs tokenizer {shorten(ascii(settings.tokenizer), 40)} version "
             f"{settings.tokenizer_version}",
-            hint=f"this sentiflow has version {version}",
+            hint=_explain(made_by) or f"{other_versions.THIS} has version {version}",
         )
     return settings
+
+
+def _explain(made_by: str) -> str:
+    """Say what to do with a package of another version; empty if this version made it."""
+    if not made_by:
+        return ""
+    return f"it was {made_by}; use the version that made it, or train with another output_uri"
 
 
 def _read_vocabulary(path: str, content: bytes) -> Vocabulary:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sentiflow.config.sections import Config
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files
 from sentiflow.data.manifest_types import InputFile
+from sentiflow.data.output_status import read_result
 from sentiflow.progress import to_words
 from sentiflow.training import rates
 
@@ -97,7 +98,7 @@ def _count_rows(verb: str, config: Config, corpus: Sequence[InputFile] | None) -
         patterns = config.score.corpus
         files = corpus
     elif verb != "prepare":
-        prepared = manifest.read(config.train.prepared_uri)
+        prepared = read_result(config.train.prepared_uri)
         if prepared:
             num_train = sum(prepared["counts"]["labels"]["train"].values())
             return _Rows(int(prepared["counts"]["accepted"]), num_train)

@@ -19,7 +19,7 @@ from sentiflow.config.sections import Config
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.data.output_status import Status, find_status
+from sentiflow.data.output_status import Status, find_status, read_result
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UnavailableError
 from sentiflow.pipeline.estimates import estimate
@@ -94,11 +94,11 @@ def run(
             nonlocal is_checked
             if not is_checked:
                 is_checked = True
-                _check_inputs(session.config, remaining, output)
+                _check_inputs(session.config, remaining, output, overwrite=overwrite)
 
         for verb in verbs:
             remaining = verbs[verbs.index(verb) :]
-            if manifest.read(getattr(config, verb).output_uri) is None:
+            if read_result(getattr(config, verb).output_uri) is None:
                 check()  # the stage will run, and its plan reads what is checked here
             planned = _plan_stage(verb, config)
             config = session.config = planned.config
@@ -124,7 +124,12 @@ def run(
 
 
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
-    """Say what :func:`run` would do, and the time and memory it would take; return lines."""
+    """Say what :func:`run` would do, and the time and memory it would take; return lines.
+
+    Raises:
+        UserError: Input or settings are wrong, or a directory has foreign files or, unless it is
+            overwritten, a result in the format of another version.
+    """
     lines = []
     state = "complete"
     verbs = _leave_out_evaluation(config, verbs)
@@ -144,15 +149,15 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
 def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
     """Say what the first remaining stage would do; also return its resolved settings."""
     verb = remaining[0]
-    is_new = manifest.read(getattr(config, verb).output_uri) is None
+    is_new = read_result(getattr(config, verb).output_uri) is None
     if is_new:  # as in run: the plan reads what is checked here
-        _check_inputs(config, remaining)
+        _check_inputs(config, remaining, overwrite=overwrite)
     planned = _plan_stage(verb, config)
     config = planned.config
     spec = planned.spec
     status = find_status(replace(spec, follows="") if overwrite else spec)
     if not is_new and status.state != "complete":
-        _check_inputs(config, remaining)
+        _check_inputs(config, remaining, overwrite=overwrite)
     return _describe_status(status, overwrite), config
 
 
@@ -183,21 +188,28 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
     return VERBS[:-1]  # the evaluation is the last stage
 
 
-def _check_inputs(config: Config, verbs: Sequence[Verb], output: Output | None = None) -> None:
-    """Check the inputs of stages, before the first of them runs.
+def _check_inputs(
+    config: Config,
+    verbs: Sequence[Verb],
+    output: Output | None = None,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Check the inputs and outputs of stages, before the first of them runs.
 
     Args:
         config: The experiment.
         verbs: The stages.
         output: The output of the first stage, if it is known. If the stage extends it, its known
             files are not opened again.
+        overwrite: Whether existing results may be replaced.
     """
     from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
     new_files = None
     if output and output.previous and output.spec.grows:
         new_files = output.spec.find_new(output.previous)
-    config_checks.require(config, verbs, new_files=new_files)
+    config_checks.require(config, verbs, new_files=new_files, overwrite=overwrite)
 
 
 def _import_stage(verb: Verb) -> ModuleType:

@@ -9,8 +9,9 @@ from typing import Any
 
 from pyarrow.fs import FileType
 
+from sentiflow.config import decisive
 from sentiflow.config.sections import Config, PrepareSettings
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files, manifest, output_status
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.models.tokenizer import TOKENIZERS
@@ -75,7 +76,7 @@ def resolve(config: Config) -> PreparePlan:
         UserError: An input file does not exist.
     """
     settings = config.prepare
-    record = manifest.read(settings.output_uri)
+    record = output_status.read_result(settings.output_uri)
     earlier = record["inputs"] if record else {}
     labelled = input_sources.find_labelled(config, earlier.get("csv"))
     unlabelled = input_sources.find_unlabelled(config, earlier.get("unlabelled"))
@@ -89,10 +90,10 @@ def resolve(config: Config) -> PreparePlan:
         inputs["corrections"] = corrections
     if vectors:
         inputs["vectors"] = vectors
-    decisive = _list_decisive(config, labelled, unlabelled, vectors)
+    decisive_settings = _list_decisive(config, labelled, unlabelled, vectors)
     return PreparePlan(
         config=config,
-        spec=OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS),
+        spec=OutputSpec(STAGE, settings.output_uri, decisive_settings, inputs, owns=OWNS),
         labelled=labelled,
         unlabelled=unlabelled,
         corrections=corrections,
@@ -106,19 +107,19 @@ def _list_decisive(
     """List the settings and rules that decide the result."""
     settings = config.prepare
     tokenizer_version, _ = TOKENIZERS[settings.tokenizer]
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
-    decisive["format"] = config.format.model_dump()
-    decisive["rules"] = {"preparation": RULES_VERSION, "tokenizer": tokenizer_version}
+    listed = decisive.dump(settings, exclude=_NOT_DECISIVE)
+    listed["format"] = decisive.dump(config.format)
+    listed["rules"] = {"preparation": RULES_VERSION, "tokenizer": tokenizer_version}
     # Only this kind has classes in its settings; their order decides the labels.
     if config.format.kind == "csv":
-        decisive["classes"] = config.format.classes
+        listed["classes"] = config.format.classes
     if labelled.splits:  # of files whose split the settings fix
-        decisive["fixed_files"] = list(labelled.splits.values())
+        listed["fixed_files"] = list(labelled.splits.values())
     if unlabelled:
-        decisive["unlabelled"] = {"format": unlabelled.format.model_dump()}
+        listed["unlabelled"] = {"format": decisive.dump(unlabelled.format)}
     if vectors:
-        del decisive["vocabulary"]["vectors"]  # its content counts, not its location
-    return decisive
+        del listed["vocabulary"]["vectors"]  # its content counts, not its location
+    return listed
 
 
 def _describe_vectors(vectors: str, earlier: Input | None) -> Input | None:

@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from sentiflow.config import decisive
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import arrival, corpus, input_files, manifest, schema
+from sentiflow.data import arrival, corpus, input_files, manifest, output_status, schema
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
@@ -102,11 +103,11 @@ def resolve(config: Config) -> ScorePlan:
 def _list_decisive(config: Config) -> dict[str, Any]:
     """List the settings and rules that decide the result."""
     settings = config.score
-    decisive = settings.model_dump(exclude=_NOT_DECISIVE)
-    decisive["keep_raw"] = config.prepare.keep_raw
-    decisive["corpus"] = "prepared" if settings.reads_prepared else "files"
-    decisive["predictions_version"] = schema.PREDICTIONS_VERSION
-    return decisive
+    listed = decisive.dump(settings, exclude=_NOT_DECISIVE)
+    listed["keep_raw"] = config.prepare.keep_raw
+    listed["corpus"] = "prepared" if settings.reads_prepared else "files"
+    listed["predictions_version"] = schema.PREDICTIONS_VERSION
+    return listed
 
 
 def _describe_files(settings: ScoreSettings) -> Input:
@@ -118,7 +119,7 @@ def _describe_files(settings: ScoreSettings) -> Input:
     Raises:
         UserError: A file does not exist, or there are CSV files and Parquet files.
     """
-    scored = manifest.read(settings.output_uri)
+    scored = output_status.read_result(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
     found = input_files.find(settings.corpus, setting="score.corpus", earlier=earlier)
     if earlier and not found:

@@ -86,8 +86,8 @@ def _check_earlier_draws(config: Config, drawn: pd.Series, drawn_before: np.ndar
             f"{num_missing:,} of {len(drawn_before):,} rows of earlier draws are not drawn again: "
             "the corpus is another one, or a file was drawn by an earlier version and the corpus "
             "has grown since",
-            hint=f"delete {display_uri(sample_log.find_folder(config))}, and leave such files out "
-            "of trends.labels",
+            hint=f"move {display_uri(sample_log.find_folder(config))} away, and leave such files "
+            "out of trends.labels",
         )
 
 
@@ -127,7 +127,7 @@ def _find_draws(
             raise UserError(
                 f"trends.labels: {draw_history.write_history(of_files)} is not one of the draws in "
                 f"{display_uri(sample_log.find_folder(config))}",
-                hint="name files of this corpus, or delete this folder",
+                hint="name files of this corpus, or move this folder away",
             )
     dated = tuple(draw._replace(num_rows=draw.num_rows or end) for draw in history)
     num_rows = max((draw.num_rows or 0 for draw in dated), default=0)
@@ -135,6 +135,6 @@ def _find_draws(
         raise UserError(
             f"the last sample was drawn from {num_rows:,} rows, and the predictions have "
             f"{end:,}: they are of another corpus",
-            hint=f"delete {display_uri(sample_log.find_folder(config))} to begin again",
+            hint=f"move {display_uri(sample_log.find_folder(config))} away to begin again",
         )
     return dated, row_ids

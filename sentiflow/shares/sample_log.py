@@ -65,7 +65,7 @@ def read(config: Config) -> LoggedDraws:
         if not draw_history.is_before(history, found.history):
             raise UserError(
                 f"{display_uri(uri)} does not follow the draws before it",
-                hint="delete the files of draws that do not count, the last ones first",
+                hint="move the files of draws that do not count away, the last ones first",
             )
         history = found.history
         row_ids += found.row_ids
@@ -120,6 +120,6 @@ def _read_file(uri: str) -> LoggedDraws:
     if not history:
         raise UserError(
             f"{display_uri(uri)} is no draw of sentiflow trends --sample",
-            hint="restore it, or delete it if its file of labels is lost",
+            hint="restore it, or move it away if its file of labels is lost",
         )
     return LoggedDraws(history, row_ids, [path])

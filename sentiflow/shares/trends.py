@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import isnan
 
+from sentiflow.config import decisive
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import input_files, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
@@ -56,10 +57,8 @@ def resolve(config: Config) -> TrendsPlan:
     uri = config.score.output_uri
     record = manifest.require(uri, stage="score", setting="score.output_uri")
     rows.check_columns(settings, record)
-    decisive = {
-        **settings.model_dump(exclude={"output_uri", "labels"}),
-        "trends_version": TRENDS_VERSION,
-    }
+    listed = decisive.dump(settings, exclude={"output_uri", "labels"})
+    listed["trends_version"] = TRENDS_VERSION
     inputs = {"scored": manifest.reference(uri, record)}
     if settings.labels:
         uris = input_files.expand(settings.labels, setting="trends.labels")
@@ -70,7 +69,7 @@ def resolve(config: Config) -> TrendsPlan:
         spec=OutputSpec(
             STAGE,
             settings.output_uri,
-            decisive,
+            listed,
             inputs,
             owns=OWNS,
             keeps=(kept_tables.FOLDER,),

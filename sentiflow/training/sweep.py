@@ -14,6 +14,7 @@ import pandas as pd
 
 from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
+from sentiflow.config import decisive
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import SelectionSettings
 from sentiflow.data import manifest
@@ -83,8 +84,8 @@ def resolve(config: Config) -> SweepPlan:
             hint="set prepare.split.validation_fraction",
         )
     combinations = search_space.expand(config)
-    decisive = config.sweep.model_dump(mode="json", exclude={"output_uri", "max_concurrent"})
-    settings = decisive | {"train": training.spec.settings}
+    listed = decisive.dump(config.sweep, mode="json", exclude={"output_uri", "max_concurrent"})
+    settings = listed | {"train": training.spec.settings}
     spec = OutputSpec(STAGE, config.sweep.output_uri, settings, training.spec.inputs, owns=OWNS)
     return SweepPlan(config, spec, training, combinations)
 

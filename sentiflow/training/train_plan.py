@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sentiflow.config import decisive
 from sentiflow.config.sections import Config
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
@@ -192,8 +193,8 @@ def _describe_output(
 ) -> OutputSpec:
     """Describe the output: its location, and the settings and inputs that decide the model."""
     settings = config.train
-    decisive = settings.dump_decisive()
-    del decisive["distill"]
+    listed = settings.dump_decisive()
+    del listed["distill"]
     inputs: dict[str, Any] = {"prepared": manifest.reference(settings.prepared_uri, prepared)}
     if first:
         inputs["init_from"] = {
@@ -204,6 +205,6 @@ def _describe_output(
     if refit:
         inputs["refit"] = refit.input
     if teachers:
-        decisive["distill"] = settings.distill.model_dump(exclude={"teachers"})
+        listed["distill"] = decisive.dump(settings.distill, exclude={"teachers"})
         inputs |= teachers
-    return OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, listed, inputs, owns=OWNS)

@@ -179,7 +179,7 @@ def _read_glove(path: str, *, max_words: int | None = None) -> _Vectors:
         except (OSError, RuntimeError, TypeError, ValueError) as error:
             raise UserError(
                 f"torchtext cannot load {path}: {error}",
-                hint="delete it to download it again, or name its path instead of torchtext:…",
+                hint="move it away to download it again, or name its path instead of torchtext:…",
             ) from error
         finally:
             ssl._create_default_https_context = https  # torchtext switches the verification off

@@ -77,7 +77,7 @@ def zipped_pickle(value):
 @pytest.mark.parametrize("name", ["model.pkl", "code/__init__.py", "weights.bin"])
 def test_a_file_that_is_no_part_of_a_package_is_refused(saved, name):
     filesystem.write_bytes(f"{saved}/{name}", b"import os")
-    with pytest.raises(UserError, match=f"{name} is not part of a model package: delete it"):
+    with pytest.raises(UserError, match=f"{name} is not part of a model package: move it away"):
         ModelPackage.load(saved)
 
 

@@ -171,7 +171,7 @@ def test_a_damaged_text_in_the_cache_is_named(cache, content):
     (cache / FILES[1]).write_bytes(content)
     line = refusal()
     assert line.startswith(f"torchtext cannot load {cache / FILES[1]}: ")
-    assert "delete it to download it again, or name its path instead" in line
+    assert "move it away to download it again, or name its path instead" in line
 
 
 # In a pipeline

@@ -16,7 +16,7 @@ from sentiflow.data import column_checks, input_files, manifest, schema
 from sentiflow.data.answers import TEACHERS, read_answers
 from sentiflow.data.corrections import CORRECTIONS, read_corrections
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.data.output_status import find_status
+from sentiflow.data.output_status import find_status, read_result
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import package_files
@@ -38,6 +38,7 @@ def require(
     *,
     needs_input: bool = True,
     new_files: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Check the inputs and outputs of some stages; log warnings.
 
@@ -47,12 +48,13 @@ def require(
         needs_input: Whether missing input is an error. If not, it is a warning: the job may run on
             another machine, which has the input.
         new_files: The files that a scoring adds to its result; None: all files of the corpus.
+        overwrite: Whether existing results may be replaced.
 
     Raises:
         UserError: A stage would fail; the message has a line for each reason.
         JobError: A server does not answer.
     """
-    findings = find(config, verbs, new_files=new_files)
+    findings = find(config, verbs, new_files=new_files, overwrite=overwrite)
     errors = [finding for finding in findings if finding.level == "error"]
     if not needs_input:
         errors = [error for error in errors if error.check != "input"]
@@ -76,7 +78,11 @@ def choose_stages(config: Config) -> tuple[str, ...]:
 
 
 def find(
-    config: Config, verbs: Sequence[str], *, new_files: Sequence[str] | None = None
+    config: Config,
+    verbs: Sequence[str],
+    *,
+    new_files: Sequence[str] | None = None,
+    overwrite: bool = False,
 ) -> list[CheckResult]:
     """Find problems that would make some stages fail, and warnings.
 
@@ -84,6 +90,7 @@ def find(
         config: The experiment.
         verbs: The stages that will run, in order.
         new_files: The files that a scoring adds to its result; None: all files of the corpus.
+        overwrite: Whether existing results may be replaced.
     """
     findings: list[CheckResult] = []
     for verb in verbs:
@@ -93,7 +100,7 @@ def find(
             findings += _check_training(config, verbs)
         elif verb == "score":
             findings += _check_scoring(config, verbs, new_files=new_files)
-    findings += check_outputs(config, verbs)
+    findings += check_outputs(config, verbs, overwrite=overwrite)
     return findings
 
 
@@ -187,7 +194,7 @@ def _check_teachers(config: Config) -> None:
     classes = settings.classes
     if settings.distill.teachers and classes is None:
         classes = config.format.learnable
-        record = manifest.read(settings.prepared_uri)
+        record = read_result(settings.prepared_uri)
         if record is not None and record["stage"] == "prepare":
             classes = manifest.find_default_classes(record)
     for teacher in model_sources.find_teachers(config, classes):
@@ -266,15 +273,31 @@ def _will_be_prepared(config: Config, verbs: Sequence[str], uri: str) -> bool:
     return "prepare" in verbs and uri == config.prepare.output_uri
 
 
-def check_outputs(config: Config, verbs: Sequence[str]) -> Iterator[CheckResult]:
-    """Check that local directories can be written, and that none holds other files."""
+def check_outputs(
+    config: Config, verbs: Sequence[str], *, overwrite: bool = False
+) -> Iterator[CheckResult]:
+    """Check that local directories can be written, and that none holds other files.
+
+    A result in the format of an earlier version is an error, unless it may be replaced.
+    """
     for uri in find_outputs(config, verbs):
         if is_local(uri):
             yield from find_problem("output", filesystem.check_writable, uri)
     for verb in verbs:
         uri = getattr(config, verb).output_uri
         spec = OutputSpec(stage=verb, uri=uri, settings={}, inputs={})
-        yield from find_problem("output", find_status, spec)
+        yield from find_problem("output", _check_result, spec, overwrite)
+
+
+def _check_result(spec: OutputSpec, overwrite: bool) -> None:
+    """Check that a stage may write to its output, whatever its settings are.
+
+    Raises:
+        UserError: It holds other files, or a result in a format that this version cannot read.
+    """
+    status = find_status(spec)
+    if status.earlier_format and not overwrite:
+        raise status.to_error(spec.uri)
 
 
 def find_outputs(config: Config, verbs: Sequence[str]) -> list[str]:
