@@ -128,7 +128,8 @@ def make_run(run: Path, *, seed: int) -> None:
     inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
     spec = OutputSpec("train", trained, {}, inputs)
     made_by = {"uri": trained, "fingerprint": spec.fingerprint}
-    model = new_package(seed=seed).save(f"{trained}/model", lineage={"training": made_by})
+    lineage = inputs | {"training": made_by}
+    model = new_package(seed=seed).save(f"{trained}/model", lineage=lineage)
     publish(
         spec, run=describe("train", registers_model=True), history=[], chosen_epoch=1,
         counts={"rows": 210, "epochs": 1, "parameters": 51}, num_workers=1, device="cpu",

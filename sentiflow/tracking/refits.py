@@ -119,12 +119,22 @@ def _require_training(of: str, uri: str, package: Manifest, *, near: str) -> Man
     elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
         problem = "is a model whose training is gone or was redone"
         hint = "a refit needs its manifest: name a run whose directory is whole"
+    elif not _names_its_data(package, training):
+        problem = "has a manifest without what a refit repeats: prepared data and a chosen epoch"
+        hint = "it was changed by hand: name another run"
     elif any(name.startswith(model_sources.TEACHER) for name in training["inputs"]):
         problem = "is distilled, and its teachers answer train rows only"
         hint = "refit its teachers, and distill them again"
     else:
         return training
     raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
+
+
+def _names_its_data(package: Manifest, training: Manifest) -> bool:
+    """Say whether two manifests name the data, the epoch and the first model of a training."""
+    first = training["inputs"].get("init_from", {"uri": ""})
+    has_places = "uri" in first and "uri" in training["inputs"].get("prepared", {})
+    return has_places and "chosen_epoch" in training and "prepared" in package["inputs"]
 
 
 def _read_settings(training: Manifest, of: str) -> TrainSettings:
