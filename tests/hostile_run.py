@@ -131,12 +131,14 @@ def make_run(run: Path, *, seed: int) -> None:
     lineage = inputs | {"training": made_by}
     model = new_package(seed=seed).save(f"{trained}/model", lineage=lineage)
     publish(
-        spec, run=describe("train", registers_model=True), history=[], chosen_epoch=1,
+        spec, run=describe("train", registers_model=True), history=[{"epoch": 1}], chosen_epoch=1,
         counts={"rows": 210, "epochs": 1, "parameters": 51}, num_workers=1, device="cpu",
         precision="fp32", model_fingerprint=model["fingerprint"],
     )  # fmt: skip
     wrong = range(9, 300, 20 + seed)
     runs.score("run", prepared, trained, split=by_tens(), wrong=wrong, classes=classes)
+    counts = {"rows_read": 600, "accepted": 600, "rejected": 0, "prior_only": 0}
+    put("counts", counts, "scored")(None, run)
     scored = manifest.reference(f"{run}/scored", manifest.read(f"{run}/scored"))
     (run / "report").mkdir()
     (run / "report/model_card.md").write_text("# A card\n")

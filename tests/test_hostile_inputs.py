@@ -78,7 +78,7 @@ def carry_out(command, box):
     return invoke(*command.format(**names).split())
 
 
-@pytest.mark.parametrize(("key", "at", "command", "uri"), list_cases())
+@pytest.mark.parametrize(("key", "at", "command", "uri"), [*list_cases()])
 def test_no_byte_leaves_for_another_host(box, host, key, at, command, uri):
     put(key, uri.format(host=host.address), at)(box, box / RUN)
     before = box.look()
