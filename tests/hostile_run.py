@@ -128,7 +128,8 @@ def make_run(run: Path, *, seed: int) -> None:
     inputs = {"prepared": manifest.reference(prepared, manifest.read(prepared))}
     spec = OutputSpec("train", trained, {}, inputs)
     made_by = {"uri": trained, "fingerprint": spec.fingerprint}
-    model = new_package(seed=seed).save(f"{trained}/model", lineage={"training": made_by})
+    lineage = inputs | {"training": made_by}
+    model = new_package(seed=seed).save(f"{trained}/model", lineage=lineage)
     publish(
         spec, run=describe("train", registers_model=True), history=[], chosen_epoch=1,
         counts={"rows": 210, "epochs": 1, "parameters": 51}, num_workers=1, device="cpu",
@@ -136,6 +137,8 @@ def make_run(run: Path, *, seed: int) -> None:
     )  # fmt: skip
     wrong = range(9, 300, 20 + seed)
     runs.score("run", prepared, trained, split=by_tens(), wrong=wrong, classes=classes)
+    counts = {"rows_read": 600, "accepted": 600, "rejected": 0, "prior_only": 0}
+    put("counts", counts, "scored")(None, run)
     scored = manifest.reference(f"{run}/scored", manifest.read(f"{run}/scored"))
     (run / "report").mkdir()
     (run / "report/model_card.md").write_text("# A card\n")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow.data.schema import PROBABILITY as PROBABILITY
 from sentiflow.errors import UserError, few
 from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri
@@ -19,8 +20,6 @@ from sentiflow.storage.uris import display_uri
 PLACE = "place"
 """Column that :func:`read` adds for messages: the file, and the line of a CSV (the header is line
 1) or the row of Parquet (from 0)."""
-PROBABILITY = "probability_"
-"""Prefix of probability columns."""
 _TOLERANCE = 0.02
 """Maximum difference between the sum of a row's probabilities and 1, and maximum excess of one
 probability over 1: programs may round probabilities."""

@@ -1,4 +1,7 @@
-"""Manifest of predictions -> their models and trainings, their corpus and its prepared data."""
+"""Manifest of predictions -> their models and trainings, their corpus and its prepared data.
+
+An input that cannot be read counts as gone (:mod:`followed_inputs`).
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.train_sections import ModelSettings
-from sentiflow.data import csv_format, manifest
+from sentiflow.data import csv_format, followed_inputs, manifest, result_columns
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -19,6 +22,8 @@ from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import is_local, join
 
 _MODEL: TypeAdapter[ModelSettings] = TypeAdapter(ModelSettings)
+_DAMAGED_HINT = "it is damaged, or of another version: run its stages again"
+"""Hint for a manifest that lacks a key, or has a wrong value."""
 _MAX_NAMED = 3
 """Maximum number of input files that are named; the others are counted."""
 
@@ -105,11 +110,21 @@ def _settings_of_members(settings: Settings) -> Sequence[Settings]:
 
 
 def _describe_member(settings: Settings) -> str:
-    """Describe a model that is not an average, in one line."""
-    network = _MODEL.validate_python(settings["model"]).summary
-    if settings.get("linear_weight"):
-        network += ", beside a linear model"
-    return f"{network}; tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"
+    """Describe a model that is not an average, in one line.
+
+    Raises:
+        UserError: The settings lack a key, or have a wrong value.
+    """
+    try:
+        network = _MODEL.validate_python(settings["model"]).summary
+        if settings.get("linear_weight"):
+            network += ", beside a linear model"
+        num_words = f"{settings['vocabulary_size']:,} words"
+        return f"{network}; tokenizer {settings['tokenizer']}, {num_words}"
+    except (KeyError, ValueError) as error:  # ValueError: also a ValidationError
+        raise UserError(
+            "a manifest has no valid settings of its model", hint=_DAMAGED_HINT
+        ) from error
 
 
 # Trainings
@@ -118,13 +133,15 @@ def _describe_member(settings: Settings) -> str:
 def training_of(model: Mapping[str, Any]) -> Manifest | None:
     """Find the manifest of the training that made a model; None if it is gone or was redone.
 
+    Gone is also a training that cannot be read.
+
     For an average of several models, it is the training of the first.
 
     Args:
         model: ``fingerprint`` of its package, and its ``training``.
     """
     first = members_of(model)[0]
-    training = manifest.read_input(first, "training")
+    training = followed_inputs.follow(first, "training")
     if training and training.get("model_fingerprint") == first["fingerprint"]:
         return training
     return None
@@ -185,7 +202,7 @@ def prepared_of(scored: Manifest) -> Manifest | None:
     Returns:
         None if files were scored, or if the prepared data are gone or were replaced.
     """
-    return manifest.read_input(scored["inputs"], "corpus")
+    return followed_inputs.follow(scored["inputs"], "corpus")
 
 
 def input_files_of(scored: Manifest) -> Input | None:
@@ -214,7 +231,13 @@ def format_of(scored: Manifest) -> FormatSettings:
     format in the settings of the scoring.
     """
     described_by = prepared_of(scored) or scored
-    return FormatSettings.model_validate(described_by["settings"].get("format") or {})
+    try:
+        return FormatSettings.model_validate(described_by["settings"].get("format") or {})
+    except ValidationError as error:
+        raise UserError(
+            f"the manifest of {described_by['stage']} has no valid settings.format",
+            hint=_DAMAGED_HINT,
+        ) from error
 
 
 def label_values(scored: Manifest) -> dict[str, int]:
@@ -312,6 +335,7 @@ def read_tables(
     for file, wait in zip(files, tables, strict=True):
         with errors.as_fault_of(file, f"{file} is gone or damaged", hint=hint):
             table = wait()
+        result_columns.check(table, record, file)
         yield table
 
 
@@ -336,4 +360,6 @@ def read_file(
     if sizes.get(item["path"]) != item["bytes"]:
         raise UserError(problem, hint=hint)
     with errors.as_fault_of(file, problem, hint=hint):
-        yield from parquet.read_batches(file, columns=columns)
+        for table in parquet.read_batches(file, columns=columns):
+            result_columns.check(table, record, file)
+            yield table

@@ -9,7 +9,8 @@ import functools
 import hashlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, cast
@@ -18,7 +19,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sentiflow import __version__
 from sentiflow.config.class_names import BINARY, MIN_CLASS_ROWS
-from sentiflow.data import other_versions
+from sentiflow.data import foreign_inputs, other_versions
 from sentiflow.data.manifest_types import (
     FORMAT_VERSION,
     Counts,
@@ -29,8 +30,9 @@ from sentiflow.data.manifest_types import (
     Settings,
 )
 from sentiflow.data.other_versions import OtherFormatError
+from sentiflow.data.prediction_keys import Predictions
 from sentiflow.errors import UserError, printable, shorten
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, result_files
 from sentiflow.storage.uris import is_inside, join, join_member, split_member
 
 MANIFEST = "manifest.json"
@@ -45,17 +47,10 @@ CARD = "model_card.md"
 """Model card in the output of an evaluation."""
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 """Libraries whose versions a manifest records."""
-_NEEDED = (
-    "classes",
-    "settings.keep_columns",
-    "settings.text_column",
-    "inputs.corpus",
-    "inputs.model.settings.classes",
-)
-"""Keys that a manifest of predictions must have, in addition to the keys of every manifest.
-
-The type ``Manifest`` cannot require them, as it is one type for the manifests of all stages.
-"""
+_HIDDEN = re.compile(r"(?:^|/)[._]")
+"""The beginning of a name that no file of a result has; folders of unfinished work have one."""
+_MAX_BYTES = 1 << 27
+"""Maximum size of a manifest: it has about 200 bytes for each file."""
 
 
 def fingerprint(value: Any) -> str:
@@ -122,40 +117,52 @@ def _writer() -> TypeAdapter[Any]:
     return TypeAdapter(Any, config=ConfigDict(ser_json_inf_nan="constants"))
 
 
-def read(uri: str, *, stage: str = "") -> Manifest | None:
+def read(uri: str, *, stage: str = "", near: Collection[str] = ()) -> Manifest | None:
     """Read the manifest of a directory; None if there is none, or it is of another stage.
 
     Args:
         uri: The directory.
         stage: The stage. Default: any.
+        near: Further directories whose stores the inputs may be in, see
+            :func:`foreign_inputs.mark`.
 
     Raises:
         UserError: There is a manifest, but of another program, or of another version in another
-            format (``OtherFormatError``).
+            format (``OtherFormatError``); or the manifest of another directory names ``uri``, but
+            in another store than its own.
     """
     path = join(uri, MANIFEST)
     try:
-        content = filesystem.read_bytes(path)
+        content = result_files.read(path, max_bytes=_MAX_BYTES)
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte in the URI
         return None
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             return None
         raise
-    record = parse(content, path)
+    record = parse(content, path, directories=(uri, *near))
     if stage and record["stage"] != stage:
         return None
     return record
 
 
-def parse(content: bytes, path: str) -> Manifest:
+def parse(content: bytes, path: str, *, directories: Collection[str]) -> Manifest:
     """Read the content of the manifest ``path``, and check it.
+
+    Args:
+        content: The content.
+        path: The manifest, for messages.
+        directories: Its inputs may be in the stores of these, see :func:`foreign_inputs.mark`.
 
     Raises:
         OtherFormatError: Another version made it in another format.
-        UserError: It is of another program, or damaged, or it lists a file outside of its
-            directory.
+        UserError: It is of another program, damaged or too large, or it lists a file twice or
+            outside of its directory.
     """
+    if len(content) > _MAX_BYTES:
+        raise UserError(
+            f"{path} is larger than {_MAX_BYTES >> 20} MiB", hint="it is no manifest of a result"
+        )
     try:
         record = _validator().validate_json(content, strict=True)
     except ValidationError as error:
@@ -168,14 +175,32 @@ def parse(content: bytes, path: str) -> Manifest:
             f"{path} is not a manifest of sentiflow: {shorten(key, 80)}: {fault['msg']}",
             hint="it is damaged, or of another program: choose another directory",
         ) from error
+    _check_paths(record, path)
+    foreign_inputs.mark(record, directories)
+    return record
+
+
+def _check_paths(record: Manifest, path: str) -> None:
+    """Check that the files of a manifest are below its directory, not hidden, and listed once.
+
+    Raises:
+        UserError: A file is not.
+    """
+    listed = set()
     for item in record["files"]:
+        fault = ""
         if not is_inside(item["path"]):
+            fault = "which is no path below its directory"
+        elif _HIDDEN.search(item["path"]):
+            fault = "and no file of a result has a name that begins with . or _"
+        elif item["path"] in listed:
+            fault = "and lists it again"
+        if fault:
             raise UserError(
-                f"{path} lists {shorten(ascii(item['path']), 80)}, which is no path below its "
-                "directory",
+                f"{path} lists {shorten(ascii(item['path']), 80)}, {fault}",
                 hint="do not use this directory: its manifest was changed by hand",
             )
-    return record
+        listed.add(item["path"])
 
 
 @functools.cache
@@ -184,13 +209,14 @@ def _validator() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
 
 
-def require(uri: str, *, stage: str, setting: str) -> Manifest:
+def require(uri: str, *, stage: str, setting: str, near: Collection[str] = ()) -> Manifest:
     """Read the manifest of a directory that must be a complete output of ``stage``.
 
     Args:
         uri: The directory.
         stage: The stage; ``model`` for a model package.
         setting: The setting that holds the location, for messages.
+        near: As for :func:`read`.
 
     Raises:
         UserError: The directory has no manifest or one of another stage, a manifest of predictions
@@ -201,7 +227,7 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
     if stage == "model":
         expected = "a finished model package, such as runs/quickstart/trained/model"
         way_out = "copy the model package again"
-    record = read(uri)
+    record = read(uri, near=near)
     if record is None:
         raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {expected}")
     if record["stage"] != stage:
@@ -209,26 +235,39 @@ def require(uri: str, *, stage: str, setting: str) -> Manifest:
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {expected}"
         )
     if stage == "score":
-        for key in _NEEDED:
-            if not _has_key(record, key):
-                raise UserError(
-                    f"{setting}: {join(uri, MANIFEST)} has no {key}",
-                    hint=f"{other_versions.explain(record)}; {way_out}",
-                )
+        _check_predictions(record, f"{setting}: {join(uri, MANIFEST)}", way_out)
     damaged = find_damaged(uri, record, filesystem.sizes(uri))
     if damaged:
         raise UserError(f"{setting}: {join(uri, damaged)} is missing or damaged", hint=way_out)
     return record
 
 
-def _has_key(record: Manifest, key: str) -> bool:
-    """Say whether a manifest has a dotted key."""
-    value: Any = record
-    for name in key.split("."):
-        if not isinstance(value, Mapping) or name not in value:
-            return False
-        value = value[name]
-    return True
+def _check_predictions(record: Manifest, place: str, way_out: str) -> None:
+    """Check the keys that only manifests of predictions have.
+
+    Args:
+        record: The manifest.
+        place: The setting and the manifest, for messages.
+        way_out: What to do, for hints.
+
+    Raises:
+        UserError: One is missing, or has a wrong value.
+    """
+    try:
+        _predictions_validator().validate_python(record, strict=True)
+    except ValidationError as error:
+        fault = error.errors(include_url=False, include_input=False)[0]
+        key = shorten(".".join(map(str, fault["loc"])), 80)
+        problem = f"has no {key}" if fault["type"] == "missing" else f"has {key}: {fault['msg']}"
+        raise UserError(
+            f"{place} {problem}", hint=f"{other_versions.explain(record)}; {way_out}"
+        ) from error
+
+
+@functools.cache
+def _predictions_validator() -> TypeAdapter[Predictions]:
+    """Make the validator when the first predictions are read."""
+    return TypeAdapter(Predictions)
 
 
 def find_package(uri: str) -> str:
@@ -289,15 +328,15 @@ def read_file(uri: str, record: Manifest, path: str) -> bytes:
 
 def _read_listed(uri: str, record: Manifest, path: str) -> bytes | None:
     """Read a file; None if the manifest does not list it with its present SHA-256."""
-    listed = {item["path"]: item.get("sha256") for item in record["files"]}
-    expected = listed.get(path)
-    if expected is None:
+    listed = {item["path"]: item for item in record["files"]}
+    item = listed.get(path)
+    if item is None or "sha256" not in item:
         return None
     try:
-        content = filesystem.read_bytes(join(uri, path))
+        content = result_files.read(join(uri, path), max_bytes=item["bytes"])
     except FileNotFoundError:
         return None
-    return content if hashlib.sha256(content).hexdigest() == expected else None
+    return content if hashlib.sha256(content).hexdigest() == item["sha256"] else None
 
 
 def identify_file(item: InputFile) -> str:

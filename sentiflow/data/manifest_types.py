@@ -20,11 +20,13 @@ FORMAT_VERSION = 3
 
 ClassNames = Annotated[list[str], AfterValidator(check_names)]
 """Valid names of classes, in order."""
-Count = Annotated[int, Field(ge=0)]
-"""A number of things, 0 or more."""
+Count = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""A number of things, 0 or more, in 64 bits."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 """A finite number."""
 
+Name = Annotated[str, Field(max_length=500)]
+"""A short text: the name of a stage, or a fingerprint."""
 Settings = dict[str, Any]
 """A section of the settings as JSON; nested sections are dictionaries."""
 Counts = dict[str, Any]
@@ -51,7 +53,7 @@ class Input(TypedDict, total=False):
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
-    fingerprint: Required[str]
+    fingerprint: Required[Name]
     uri: str
     """The directory."""
     files: list[InputFile]
@@ -263,10 +265,10 @@ class RunRecord(RunPart):
 class Manifest(TypedDict, total=False):
     """The content of ``manifest.json``: keys of all stages, then keys of some stages."""
 
-    stage: Required[str]
+    stage: Required[Name]
     format_version: Required[Literal[3]]
     """``FORMAT_VERSION``. Results of other formats are not read, see ``data.other_versions``."""
-    fingerprint: Required[str]
+    fingerprint: Required[Name]
     created: Required[str]
     """Time of completion, ISO 8601 in UTC."""
     seconds: Required[float]
@@ -298,11 +300,11 @@ class Manifest(TypedDict, total=False):
     """train: the same for each epoch of pretraining."""
     chosen_epoch: int
     """train: the epoch whose weights became the model, counted from 1."""
-    model_fingerprint: str
+    model_fingerprint: Name
     """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
     """train, evaluate: name and version of the model, if the stage has registered it."""
-    taught: dict[str, Any]
+    taught: Input
     """train: ``uri`` and ``fingerprint`` of the answers of the teachers, if there are any, and
     ``counts`` of rows by split."""
     num_workers: int

@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from sentiflow import __version__
-from sentiflow.data.manifest_types import FORMAT_VERSION
+from sentiflow.data.manifest_types import FORMAT_VERSION, Name
 from sentiflow.errors import UserError
 
 THIS = f"sentiflow {__version__}"
@@ -42,7 +42,7 @@ class _ListedFile(TypedDict):
 class _AnyFormat(TypedDict, total=False):
     """The keys that manifests of all formats have. Other keys are not looked at."""
 
-    stage: Required[str]
+    stage: Required[Name]
     format_version: Required[Annotated[int, Field(ge=1, le=1000)]]
     files: list[_ListedFile]
     versions: dict[str, Any]

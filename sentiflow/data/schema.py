@@ -98,6 +98,8 @@ REJECTED = pa.schema(
 )
 """Rejected records; ``offset`` is the position of the record in ``source``, in bytes."""
 
+PROBABILITY = "probability_"
+"""Prefix of the columns of probabilities."""
 PREDICTIONS_VERSION = 3
 """Changes whenever the same corpus and model would give other predictions or other columns."""
 
@@ -130,7 +132,7 @@ def predictions(classes: Sequence[str], *, has_unsure: bool = False) -> pa.Schem
     if BINARY[POSITIVE] in classes:
         fields.append(pa.field("probability", pa.float32(), nullable=False))
     for name in classes:
-        fields.append(pa.field(f"probability_{name}", pa.float32(), nullable=False))
+        fields.append(pa.field(f"{PROBABILITY}{name}", pa.float32(), nullable=False))
     fields.append(pa.field("num_tokens", pa.int32(), nullable=False))
     if has_unsure:
         fields.append(pa.field("unsure", pa.bool_(), nullable=False))

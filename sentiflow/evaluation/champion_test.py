@@ -99,10 +99,17 @@ class Contender(NamedTuple):
         return training_rows.has_seen_test(self.record)
 
 
-def resolve(name: str, number: int, tracking_uri: str) -> Contender:
-    """Find a version in the registry and read its manifest."""
+def resolve(name: str, number: int, tracking_uri: str, *, near: str) -> Contender:
+    """Find a version in the registry and read its manifest.
+
+    Args:
+        name: Name of the registered model.
+        number: Number of the version.
+        tracking_uri: The store.
+        near: Directory of the user's data, as for :func:`model_registry.resolve`.
+    """
     version = model_registry.Version(name, number)
-    resolved = model_registry.resolve(str(version), tracking_uri=tracking_uri)
+    resolved = model_registry.resolve(str(version), tracking_uri=tracking_uri, near=near)
     return Contender(version, resolved.record)
 
 
@@ -143,7 +150,7 @@ def _find_repeated(refit: Contender, tracking_uri: str) -> tuple[str, Manifest]:
     repeated = refit.record["refit"]["of"]
     description = f"the run that {refit.version} repeats"
     version = model_registry.find(name, repeated["fingerprint"], tracking_uri=tracking_uri)
-    location = str(version or repeated["uri"])
+    location = str(version) if version else repeated["uri"]
     uri, record = model_sources.find(location, tracking=tracking_uri, setting=description)
     if record["fingerprint"] != repeated["fingerprint"]:
         raise UserError(

@@ -120,7 +120,12 @@ def resolve(config: Config) -> EvaluatePlan:
             ``evaluate.slices``, or the model is a refit that was trained on these rows.
     """
     settings = config.evaluate
-    record = manifest.require(settings.scored_uri, stage="score", setting="evaluate.scored_uri")
+    record = manifest.require(
+        settings.scored_uri,
+        stage="score",
+        setting="evaluate.scored_uri",
+        near=[settings.output_uri],
+    )
     training_rows.refuse_refit(record, name="evaluate.scored_uri")
     corpus = lineage.corpus_of(record)
     evaluated_rows.check_columns(settings.slices.columns, record, corpus)

@@ -12,7 +12,7 @@ import jinja2
 
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import lineage, manifest
+from sentiflow.data import followed_inputs, lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import MOST_LISTED, UserError, is_printable
 from sentiflow.evaluation.measurements import Measurements, name_texts
@@ -113,7 +113,7 @@ def _describe_trainings(trainings: list[Manifest | None]) -> dict[str, Any]:
 
 def _describe_data(trained: Manifest | None) -> dict[str, Any]:
     """Describe the prepared data of a training, if they still exist."""
-    prepared = manifest.read_input(trained["inputs"], "prepared") if trained else None
+    prepared = followed_inputs.follow(trained["inputs"], "prepared") if trained else None
     return {
         "prepared": prepared,
         "files": lineage.name_files(_list_files(prepared, "csv")),

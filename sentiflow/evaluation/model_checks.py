@@ -18,6 +18,7 @@ from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.evaluation.group_bias import GroupBias, measure_group_bias
 from sentiflow.evaluation.slices import IS_SHORT
 from sentiflow.progress import say
+from sentiflow.storage import errors
 from sentiflow.tracking import model_sources
 
 _NUM_TEXTS = 400
@@ -59,8 +60,8 @@ def check_model(config: Config, scored: Manifest, texts: CheckedTexts | None) ->
         texts: Texts of the corpus. None: they are unknown, and the model is not checked.
 
     Returns:
-        The results; or only the reason why there are none, if the model is gone, has other classes,
-        the texts are not English, or ``evaluate.behavior`` is false.
+        The results; or only the reason why there are none, if the model is gone or cannot be read,
+        has other classes, the texts are not English, or ``evaluate.behavior`` is false.
 
     Raises:
         JobError: The model is in MLflow, which cannot be reached.
@@ -76,9 +77,10 @@ def check_model(config: Config, scored: Manifest, texts: CheckedTexts | None) ->
         score, knows = _load_model(scored, config.tracking.uri)
         tests = behavior.check_behavior(score, texts=texts.to_change)
         biases, unmeasured = measure_group_bias(score, knows=knows)
-    except UserError as error:
-        say("evaluate", f"behavior tests are skipped: {error}")
-        return ModelChecks(not_asked=str(error))
+    except (OSError, UserError) as error:
+        reason = errors.describe(error)
+        say("evaluate", f"behavior tests are skipped: {reason}")
+        return ModelChecks(not_asked=reason)
     if not config.evaluate.num_examples:
         tests = [replace(test, failures=()) for test in tests]
     return ModelChecks(behavior=tests, group_bias=biases, unmeasured_groups=unmeasured)

@@ -82,7 +82,7 @@ def describe_origin(
 
 def _find_model_accuracy(trained: Manifest | None) -> float | None:
     """Find the validation accuracy of the model, if its network has another one."""
-    if trained is None:
+    if trained is None or not trained["history"]:
         return None
     accuracy = trained.get("metrics", {}).get("validation/accuracy")
     of_network = trained["history"][trained["chosen_epoch"] - 1].get("validation_accuracy")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import lineage, manifest
+from sentiflow.data import followed_inputs, lineage, manifest
 from sentiflow.data.arrays import one_array, to_matrix
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import HELD_OUT, SPLITS, TRAIN
@@ -294,7 +294,7 @@ def _read_prepared(
         UserError: The prepared rows are gone, or a file is damaged.
     """
     training = lineage.training_of(scored["inputs"]["model"])
-    prepared = manifest.read_input(training["inputs"], "prepared") if training else None
+    prepared = followed_inputs.follow(training["inputs"], "prepared") if training else None
     if not training or not prepared:
         raise UserError("the texts that the model was trained on are gone")
     folders = lineage.name_folders(splits)
@@ -354,8 +354,8 @@ def _read_answers(taught: Mapping[str, Any], split: str) -> pa.Table:
     Raises:
         UserError: The answers are gone, or were redone.
     """
-    record = manifest.read(taught["uri"])
-    if record is None or record["fingerprint"] != taught["fingerprint"]:
+    record = followed_inputs.follow({"taught": taught}, "taught")
+    if record is None:
         raise UserError("the answers of the teachers are gone or were redone")
     folder = (f"split={split}/",) if split in SPLITS[1:] else ()
     tables = [HELD_OUT.empty_table()]

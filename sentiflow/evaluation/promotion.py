@@ -86,9 +86,11 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             promoted=False,
             aliases=aliases,
         )
-    contenders = [champion_test.resolve(name, candidate_number, tracking_uri)]
+    near = config.train.prepared_uri
+    contenders = [champion_test.resolve(name, candidate_number, tracking_uri, near=near)]
     if champion_number is not None and not force:
-        contenders.append(champion_test.resolve(name, champion_number, tracking_uri))
+        champion = champion_test.resolve(name, champion_number, tracking_uri, near=near)
+        contenders.append(champion)
     test = None
     if not force and not _repeats_champion(contenders):
         test = champion_test.compare_contenders(config.train.prepared_uri, contenders, tracking_uri)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sentiflow.config.settings import flatten
-from sentiflow.data import lineage, manifest
+from sentiflow.data import followed_inputs, lineage
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.evaluation.common_rows import Pair
 
@@ -52,8 +52,8 @@ def compare_settings(pair: Pair) -> tuple[list[Setting] | None, list[str]]:
     notes = []
     of_first = _list_values("train", first)
     of_second = _list_values("train", second)
-    prepared = manifest.read_input(first["inputs"], "prepared")
-    other_prepared = manifest.read_input(second["inputs"], "prepared")
+    prepared = followed_inputs.follow(first["inputs"], "prepared")
+    other_prepared = followed_inputs.follow(second["inputs"], "prepared")
     if prepared and other_prepared:
         of_first |= _list_values("prepare", prepared)
         of_second |= _list_values("prepare", other_prepared)

@@ -144,11 +144,14 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
 
 
 def _list_folders(record: Manifest) -> list[str]:
-    """List the folders of an average's packages; none for a single package."""
+    """List the folders of an average's packages; none for a single package.
+
+    There are at most as many as the manifest has files, whatever its settings say.
+    """
     members = record["settings"].get(MEMBERS)
     if not isinstance(members, list):
         return []
-    return _name_folders(len(members))
+    return _name_folders(min(len(members), len(record["files"])))
 
 
 def _name_folders(num_packages: int) -> list[str]:

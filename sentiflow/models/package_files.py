@@ -17,11 +17,11 @@ from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import Fraction, Settings
 from sentiflow.data import manifest, other_versions, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import UserError, few, shorten
+from sentiflow.errors import UserError, few, printable, shorten
 from sentiflow.models import vocabulary
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
 WEIGHTS = "weights.safetensors"
@@ -32,6 +32,10 @@ FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 
 COPY_AGAIN = "the model package is damaged; copy it again"
 """Hint of errors about files that do not fit together."""
+_OF_FINDER = ".DS_Store"
+"""File that the Finder of macOS writes into each folder that it shows."""
+_MAX_HEADER = 1 << 16
+"""Maximum size of the header of the weights, in bytes: it has about 100 for each tensor."""
 _LARGE = 1 << 31
 """Maximum of the sizes in the settings of a package."""
 _MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
@@ -104,7 +108,10 @@ def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Voca
     content = _read_files(uri, record)
     made_by = other_versions.compare(record)
     settings = read_settings(join(uri, SETTINGS), content[SETTINGS], made_by=made_by)
-    words = _read_vocabulary(join(uri, VOCABULARY), content[VOCABULARY])
+    words = _read_vocabulary(
+        join(uri, VOCABULARY), content[VOCABULARY], max_words=settings.vocabulary_size
+    )
+    _check_header(join(uri, WEIGHTS), content[WEIGHTS])
     if len(words) != settings.vocabulary_size:
         raise UserError(
             f"{uri} has a vocabulary of {len(words):,} words for a network of "
@@ -221,11 +228,12 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
             f"the manifest of {uri} lists {', '.join(sorted(listed))}",
             hint=f"a package has {', '.join(FILES)}",
         )
-    present = {name for name in filesystem.sizes(uri) if not name.startswith((".", "_"))}
-    others = sorted(present - listed - {manifest.MANIFEST})
+    present = filesystem.sizes(uri).keys()
+    others = sorted(present - listed - {manifest.MANIFEST, _OF_FINDER})
     if others:
         raise UserError(
-            f"{join(uri, others[0])} is not part of a model package", hint="move it away"
+            f"{join(uri, printable(others[0]))} is not part of a model package",
+            hint="move it away",
         )
     contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
     content = record["inputs"].get("content", {}).get("fingerprint")
@@ -275,16 +283,38 @@ def _explain(made_by: str) -> str:
     return f"it was {made_by}; use the version that made it, or train with another output_uri"
 
 
-def _read_vocabulary(path: str, content: bytes) -> Vocabulary:
-    """Read the words of a package.
+def _check_header(path: str, content: bytes) -> None:
+    """Check that weights do not list a great many tensors, before these are made.
 
     Raises:
-        UserError: The file is damaged, or does not begin with padding.
+        UserError: Their header is too long for a model.
+    """
+    # The first 8 bytes of a safetensors file are the size of its header. What does not fit into the
+    # file is refused when the tensors are read.
+    size = int.from_bytes(content[:8], "little")
+    if _MAX_HEADER < size < len(content):
+        raise UserError(f"{path} has a header of {size:,} bytes", hint=COPY_AGAIN)
+
+
+def _read_vocabulary(path: str, content: bytes, *, max_words: int) -> Vocabulary:
+    """Read the words of a package.
+
+    Args:
+        path: The file, for messages.
+        content: Its content.
+        max_words: The number of words that the settings name.
+
+    Raises:
+        UserError: The file is damaged, unpacks to too much, or does not begin with padding.
     """
     try:
+        # Words stay numbers of distinct words until it is known how long they are. A short file may
+        # repeat a long word many times.
+        file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=["word"])
+        parquet.check_rows(file, path, stored=len(content), max_rows=max_words)
         # One thread: Python aborts on exit if a thread of Arrow still holds these bytes.
-        file = pq.ParquetFile(pa.BufferReader(content))
         table = file.read(schema.VOCABULARY.names, use_threads=False)
+        parquet.check_texts(table["word"], path, stored=len(content))
         words = vocabulary.from_table(table.cast(schema.VOCABULARY))
     except (pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(f"{path} is not a vocabulary", hint=COPY_AGAIN) from error

@@ -233,11 +233,16 @@ def _score_parts(
 
 
 def _sum_up(model: ModelInput, source: Corpus, part_counts: Sequence[RowCounts]) -> RowCounts:
-    """Add up the counts of the new rows; without a profile if the model was trained on some."""
+    """Add up the counts of the new rows; without a profile if the model may have learned some."""
     new = RowCounts.sum(part_counts)
-    learned_files = score_inputs.find_learned_files(source.files, model)
-    if learned_files:
-        say(STAGE, f"drift is not measured: the model was trained on rows of {learned_files[0]}")
+    learned = score_inputs.find_learned_files(source.files, model)
+    reason = ""
+    if learned.names:
+        reason = f"the model was trained on rows of {learned.names[0]}"
+    elif learned.unknown:
+        reason = f"the files that the model was trained on are not known: {learned.unknown}"
+    if reason:
+        say(STAGE, f"drift is not measured: {reason}")
         new = replace(new, profile=Profile())
     return new
 

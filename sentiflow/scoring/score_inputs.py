@@ -6,12 +6,14 @@ from typing import NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import column_checks, corpus, csv_plans, manifest, table_plans
+from sentiflow.data import column_checks, corpus, csv_plans, followed_inputs, manifest, table_plans
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output
+from sentiflow.errors import UserError
 from sentiflow.scoring.corpus_files import CorpusFiles
 from sentiflow.scoring.score_plan import ScorePlan
+from sentiflow.storage import errors
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources, refits
 
@@ -136,7 +138,16 @@ def fetch_model(plan: ScorePlan, output: Output) -> str:
     return model_sources.gather(model, to=join(output.uri, MODEL), work=work, tracking=tracking)
 
 
-def find_learned_files(source: Input, model: ModelInput) -> list[str]:
+class LearnedFiles(NamedTuple):
+    """The files of a corpus whose rows a model was trained on."""
+
+    names: list[str]
+    """The files, as messages show them."""
+    unknown: str = ""
+    """Why it is not known whether there are more; empty if it is known."""
+
+
+def find_learned_files(source: Input, model: ModelInput) -> LearnedFiles:
     """Name the files of a corpus whose rows the model was trained on, unless a split marks them.
 
     In prepared data the split of a row says whether the model was trained on it. This does not hold
@@ -149,13 +160,25 @@ def find_learned_files(source: Input, model: ModelInput) -> list[str]:
     refit = model.get("refit")
     is_of_refit = refit and refit["prepared"]["fingerprint"] == source["fingerprint"]
     if refit and is_of_refit and refits.has_seen_test(refit):
-        return [display_uri(source["uri"])]
+        return LearnedFiles([display_uri(source["uri"])])
+    unknown = ""
     learned: set[str] = set()
-    for member in model.get("members") or [model]:
-        training = manifest.read_input(member, "training")
-        if training:
-            prepared = manifest.read_input(training["inputs"], "prepared")
-            if prepared:
-                learned |= manifest.identify_learned_files(prepared)
+    try:
+        for member in model.get("members") or [model]:
+            learned |= _identify_learned_files(member)
+    except (OSError, UserError) as error:
+        unknown = errors.describe(error)
     files = [item for item in source.get("files", ()) if manifest.identify_file(item) in learned]
-    return [display_uri(item["uri"]) for item in files]
+    return LearnedFiles([display_uri(item["uri"]) for item in files], unknown)
+
+
+def _identify_learned_files(model: ModelInput) -> set[str]:
+    """Identify the files that a model was trained on; none if its training or data are gone.
+
+    Raises:
+        OSError: Their storage fails.
+        UserError: They are in another store, or damaged.
+    """
+    training = followed_inputs.read_input(model, "training")
+    prepared = followed_inputs.read_input(training["inputs"], "prepared") if training else None
+    return manifest.identify_learned_files(prepared) if prepared else set()

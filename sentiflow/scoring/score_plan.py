@@ -14,8 +14,10 @@ from sentiflow.data import arrival, corpus, input_files, manifest, output_status
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
+from sentiflow.errors import UserError
 from sentiflow.models import package_files
-from sentiflow.storage.uris import join
+from sentiflow.models.profile import Profile
+from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 
 STAGE = "score"
@@ -66,14 +68,19 @@ def resolve(config: Config) -> ScorePlan:
     """Plan a scoring; files of a corpus are read only if they have changed.
 
     Raises:
-        UserError: The corpus or the model does not exist, or several models have no average.
+        UserError: The corpus or the model does not exist, the model is damaged, or several models
+            have no average.
         JobError: MLflow cannot be reached.
     """
     settings = config.score
     assert settings.model_uri, "settings are resolved"
     model = model_sources.describe(
-        settings.model_uri, tracking=config.tracking.uri, to=join(settings.output_uri, MODEL)
+        settings.model_uri,
+        tracking=config.tracking.uri,
+        to=join(settings.output_uri, MODEL),
+        near=settings.output_uri,
     )
+    _check_reference(model)
     prepared = None
     if settings.reads_prepared:
         uri = settings.prepared_uri
@@ -98,6 +105,24 @@ def resolve(config: Config) -> ScorePlan:
         corpus=described,
         prepared=prepared,
     )
+
+
+def _check_reference(model: ModelInput) -> None:
+    """Check the profile of the model's validation texts, which is needed after the last row.
+
+    Raises:
+        UserError: Its histograms have other bins.
+    """
+    if not model["reference"]:
+        return
+    try:
+        Profile.from_json(model["reference"])
+    except ValueError as error:
+        raise UserError(
+            f"score.model_uri: the manifest of {display_uri(model['uri'])} has a reference with "
+            f"{error}",
+            hint="it is damaged, or of another version: train the model again",
+        ) from error
 
 
 def _list_decisive(config: Config) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 
 from sentiflow.errors import JobError, UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.storage import errors, filesystem, unpacking
 from sentiflow.storage.uris import split_member
 
 SUFFIXES = (".gz", ".zst", ".zip")
@@ -28,10 +28,6 @@ _READ_BYTES = 1 << 22
 """Compressed bytes to read at once."""
 _BLOCKS_AT_ONCE = 4
 """Blocks of a plain file to read at the same time."""
-_MAX_RATIO = 200
-"""Maximum ratio of the unpacked size of a file to its size; texts have a ratio of 3 to 10."""
-_SAFE_BYTES = 1 << 30
-"""Unpacked size that is accepted with any ratio."""
 _READ_ERRORS = (
     EOFError,
     OSError,
@@ -99,9 +95,9 @@ class Content:
         except _READ_ERRORS as error:
             raise _explain(self.uri, error) from error
         self.num_read += len(block)
-        if self.num_read > max(_SAFE_BYTES, _MAX_RATIO * self.forward_size):
+        if unpacking.is_too_much(self.num_read, stored=self.forward_size):
             raise UserError(
-                f"{self.uri} unpacks to more than {_MAX_RATIO} times its size",
+                f"{self.uri} unpacks to more than {unpacking.MAX_RATIO} times its size",
                 hint="is it damaged, or a zip bomb? If you trust it, unpack it first",
             )
         return block

@@ -98,6 +98,12 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
     return explain_text(str(error), uri=uri)
 
 
+def describe(error: BaseException) -> str:
+    """Write an error in one line; the error of a disk or an object store as :func:`explain`."""
+    explained = explain(error) or error
+    return " ".join(str(explained).split())
+
+
 def is_temporary(error: BaseException) -> bool:
     """Say whether the same work may succeed a little later.
 

@@ -19,7 +19,8 @@ from pyarrow import fs
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, printable, shorten
+from sentiflow.storage import stores
 from sentiflow.storage.uris import (
     absolute_uri,
     is_local,
@@ -33,6 +34,8 @@ _SECOND_NS = 10**9
 FILES_AT_ONCE = 16
 """Files to work on at the same time: an object store is slow, but answers many requests at once."""
 
+_MAX_SHOWN = 300
+"""Maximum length of a location in a message, in characters."""
 CHECK_SECONDS = 1.0
 """Minimum time between two checks of :func:`recording`."""
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -53,9 +56,9 @@ class FileEntry(TypedDict):
 
     path: str
     """Relative to the directory of the manifest."""
-    rows: Annotated[int, Field(ge=0)] | None
+    rows: Annotated[int, Field(ge=0, lt=1 << 63)] | None
     """None if the file is not a table."""
-    bytes: Annotated[int, Field(ge=0)]
+    bytes: Annotated[int, Field(ge=0, lt=1 << 63)]
     sha256: NotRequired[str]
     """Only files that keep their names have one. The names of parts are never reused."""
     row_id_range: NotRequired[Annotated[list[int], Field(min_length=2, max_length=2)]]
@@ -78,22 +81,32 @@ def locate(uri: str) -> tuple[fs.FileSystem, str]:
     module. The text after the bucket is the literal key: ``%``, ``#`` and ``?`` have no meaning.
 
     Raises:
-        UserError: The scheme is unknown or the URI malformed.
+        UserError: The scheme is unknown, the URI is malformed, or a manifest in another store names
+            it.
     """
+    if isinstance(uri, stores.ForeignUri):
+        raise _refuse(uri, "the manifest that names it is in another store")
     uri, _ = split_member(uri)
     if is_local(uri):
         return fs.LocalFileSystem(), absolute_uri(uri)
     store, key = split_key(uri)
+    fault = stores.find_fault(store)
+    if fault:
+        raise _refuse(uri, fault)
     if "//" in f"/{key}":
-        raise UserError(f"cannot open {uri}", hint="a name between two slashes is empty")
+        raise _refuse(uri, "a name between two slashes is empty")
+    if not {".", ".."}.isdisjoint(key.split("/")):
+        raise _refuse(uri, "a name between two slashes is . or ..")
     try:
         file_system, root = _open_store(store, frozenset(os.environ.items()))
     except (pa.ArrowInvalid, NotImplementedError) as error:
-        hint = str(error).splitlines()[0]
-        if uri.lower().startswith(("http://", "https://")):
-            hint = "download it first"
-        raise UserError(f"cannot open {uri}", hint=hint) from error
+        raise _refuse(uri, str(error).splitlines()[0]) from error
     return file_system, posixpath.join(root, key) if key else root
+
+
+def _refuse(uri: str, hint: str) -> UserError:
+    """Make the error for a location that is not opened."""
+    return UserError(f"cannot open {shorten(printable(uri), _MAX_SHOWN)}", hint=hint)
 
 
 @functools.lru_cache(maxsize=16)

@@ -14,13 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sentiflow.storage import filesystem
+from sentiflow.errors import UserError
+from sentiflow.storage import filesystem, unpacking
 from sentiflow.storage.uris import is_local, join
 
 OPTIONS: dict[str, Any] = {"compression": "zstd", "use_dictionary": False}
 """How files are written. Texts and lists of numbers rarely repeat, so dictionaries would cost time
 and space."""
 
+_BYTES_OF_TYPES = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes of a value in memory, for each type in Parquet of one size."""
+_OTHER_BYTES = 4
+"""Bytes of the offset of a text."""
 _BATCH_ROWS = 1 << 18
 """Rows in a batch of :func:`read_batches`."""
 _NUM_AHEAD = 8
@@ -38,9 +43,74 @@ def to_bytes(table: pa.Table) -> bytes:
     return buffer.getvalue().to_pybytes()
 
 
-def from_bytes(content: bytes) -> pa.Table:
-    """Read a Parquet file from its content."""
-    return pq.ParquetFile(pa.BufferReader(content)).read()
+def from_bytes(content: bytes, *, name: str = "a Parquet file") -> pa.Table:
+    """Read a Parquet file from its content.
+
+    Args:
+        content: The content.
+        name: The file, for messages.
+
+    Raises:
+        UserError: It has far too many rows.
+    """
+    file = pq.ParquetFile(pa.BufferReader(content))
+    check_rows(file, name, stored=len(content))
+    return file.read()
+
+
+def check_rows(
+    file: pq.ParquetFile, name: str, *, stored: int, max_rows: int | None = None
+) -> None:
+    """Check that a file has not so many rows that it was made to fill the memory.
+
+    Equal values in a column are stored as one value and a count: 150 million rows take 1.5 MB.
+
+    Args:
+        file: The file.
+        name: Its name, for messages.
+        stored: Its size in bytes.
+        max_rows: Maximum number of rows. Default: no other limit.
+
+    Raises:
+        UserError: It has more rows.
+    """
+    num_rows = file.metadata.num_rows
+    unpacked = num_rows * _count_row_bytes(file.metadata.schema)
+    is_longer = max_rows is not None and num_rows > max_rows
+    if is_longer or unpacking.is_too_much(unpacked, stored=stored):
+        raise UserError(
+            f"{name} has {num_rows:,} rows in {stored:,} bytes", hint="it is damaged: make it again"
+        )
+
+
+def _count_row_bytes(schema: pq.ParquetSchema) -> int:
+    """Count the bytes of a row in memory; a text or a list counts as its offset."""
+    columns = [schema.column(number) for number in range(len(schema))]
+    return sum(_BYTES_OF_TYPES.get(column.physical_type, _OTHER_BYTES) for column in columns)
+
+
+def check_texts(column: pa.ChunkedArray, name: str, *, stored: int) -> None:
+    """Check that the texts of a column, read as a dictionary, do not fill the memory.
+
+    Args:
+        column: Indices in dictionaries of texts.
+        name: The file, for messages.
+        stored: Its size in bytes.
+
+    Raises:
+        UserError: The texts are far longer than the file.
+    """
+    if not pa.types.is_dictionary(column.type):  # it has no texts
+        return
+    total = 0
+    for chunk in column.chunks:
+        lengths = pc.binary_length(chunk.dictionary).cast(pa.int64())
+        total += pc.sum(lengths.take(chunk.indices)).as_py() or 0
+    if unpacking.is_too_much(total, stored=stored):
+        raise UserError(
+            f"{name} has texts of {total:,} bytes in {stored:,} bytes",
+            hint="it is damaged: make it again",
+        )
 
 
 def write(uri: str, table: pa.Table) -> int:
@@ -57,15 +127,28 @@ def write_part(root: str, path: str, table: pa.Table) -> list[filesystem.FileEnt
     return [{"path": path, "rows": table.num_rows, "bytes": write(join(root, path), table)}]
 
 
-def open_file(uri: str) -> pq.ParquetFile:
-    """Open a Parquet file, so that its columns are read by few requests to an object store."""
+def open_file(uri: str, *, is_whole: bool = False) -> pq.ParquetFile:
+    """Open a Parquet file, so that its columns are read by few requests to an object store.
+
+    Args:
+        uri: The file.
+        is_whole: Whether all rows will be in memory at once; then there may not be far too many.
+
+    Raises:
+        UserError: There are far too many rows.
+    """
     file_system, path = filesystem.locate(uri)
     file = file_system.open_input_file(path)
+    stored = file.size()
     if is_local(uri):
-        return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-    if file.size() <= _WHOLE_BYTES:
-        file = pa.BufferReader(file.read_buffer())
-    return pq.ParquetFile(file, pre_buffer=True, buffer_size=0)
+        opened = pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    else:
+        if stored <= _WHOLE_BYTES:
+            file = pa.BufferReader(file.read_buffer())
+        opened = pq.ParquetFile(file, pre_buffer=True, buffer_size=0)
+    if is_whole:
+        check_rows(opened, uri, stored=stored)
+    return opened
 
 
 def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.Table:
@@ -100,8 +183,14 @@ def read_rows(uri: str, start: int, stop: int, *, columns: Sequence[str]) -> pa.
 
 
 def read_batches(uri: str, *, columns: list[str]) -> Iterator[pa.Table]:
-    """Read columns of a Parquet file in batches of some hundred thousand rows."""
-    for batch in open_file(uri).iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+    """Read columns of a Parquet file in batches of some hundred thousand rows.
+
+    Raises:
+        UserError: There are far too many rows: most readers keep something of each.
+    """
+    for batch in open_file(uri, is_whole=True).iter_batches(
+        batch_size=_BATCH_ROWS, columns=columns
+    ):
         yield pa.Table.from_batches([batch])
 
 
@@ -146,7 +235,11 @@ def find_highest(uri: str, column: str) -> Any:
 
 
 def read(uri: str, *, columns: list[str] | None = None) -> pa.Table:
-    """Read one Parquet file, or only some of its columns."""
+    """Read one Parquet file, or only some of its columns.
+
+    Raises:
+        UserError: There are far too many rows.
+    """
     if columns is None:
-        return from_bytes(filesystem.read_bytes(uri))
-    return open_file(uri).read(columns=columns)
+        return from_bytes(filesystem.read_bytes(uri), name=uri)
+    return open_file(uri, is_whole=True).read(columns=columns)

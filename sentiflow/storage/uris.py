@@ -6,6 +6,8 @@ import re
 from urllib.parse import urlsplit
 
 from sentiflow.errors import UserError, shorten
+from sentiflow.storage import stores
+from sentiflow.storage.stores import ForeignUri
 
 MEMBER = "::"
 """Separates a zip archive from the name of a file in it."""
@@ -24,12 +26,12 @@ _SECRET = re.compile(
 """A parameter of a URI whose name means a secret, and its value."""
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):(/*)", re.IGNORECASE)
 """The scheme of a URI, and the slashes after it."""
-_STORES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
-"""Schemes of object stores."""
 _MODELS = ("models", "runs")
 """Schemes of models in MLflow."""
 _THIS_MACHINE = ("localhost", "127.0.0.1", "::1", "0.0.0.0")  # noqa: S104
 """Hosts in a URI that stand for the machine on which it is opened."""
+_NOT_ON_DISK = ("//", "/net/", "/proc/")
+"""Beginnings of paths that are not files of this machine: ``/net/HOST`` mounts a disk of a host."""
 _MAX_PATH = 4095
 """Maximum length of a path in a manifest, in characters."""
 _MAX_SHOWN = 80
@@ -82,6 +84,10 @@ def _resolve(uri: str, base: str) -> str:
         needed = "/" if scheme in _MODELS else "//"
         if not path or not slashes.startswith(needed):
             raise ValueError(f"write {scheme}:{needed}…, or ./{scheme}:… for a file of this name")
+        store, _ = split_key(f"{scheme}:{slashes}{path}")
+        fault = stores.find_fault(store)
+        if fault and scheme in stores.STORES:
+            raise ValueError(fault)
         return join_member(f"{scheme}:{slashes}{path}".rstrip("/"), member)
     path = os.path.expanduser(path)
     if path.startswith("~"):
@@ -99,7 +105,7 @@ def _split_scheme(uri: str) -> tuple[str, str, str]:
         return "", "", uri
     scheme = match[1].lower()
     slashes = match[2]
-    if not slashes and scheme not in ("file", *_STORES, *_MODELS):
+    if not slashes and scheme not in ("file", *stores.STORES, *_MODELS):
         return "", "", uri
     return scheme, slashes, uri[match.end() :]
 
@@ -108,6 +114,22 @@ def is_local(uri: str) -> bool:
     """Say whether ``uri`` names a file of this machine."""
     scheme, _, _ = _split_scheme(uri)
     return scheme in ("", "file")
+
+
+def shares_store(uri: str, directory: str) -> bool:
+    """Say whether a location that a manifest names is in the same store as a directory.
+
+    The store is the bucket or host, or this machine. On this machine the location is absolute, as
+    manifests write it, and on a disk.
+
+    Example:
+        >>> shares_store("s3://bucket/a", "s3://bucket/b"), shares_store("/a", "s3://bucket/b")
+        (True, False)
+    """
+    if not is_local(uri) or not is_local(directory):
+        return split_key(uri)[0] == split_key(directory)[0]
+    is_absolute = posixpath.isabs(uri) and posixpath.normpath(uri) == uri
+    return is_absolute and not uri.startswith(_NOT_ON_DISK)
 
 
 def names_this_machine(uri: str) -> bool:
@@ -227,4 +249,5 @@ def is_inside(path: str) -> bool:
 
 def join(uri: str, *parts: str) -> str:
     """Append path segments to ``uri``."""
-    return posixpath.join(uri, *parts)
+    joined = posixpath.join(uri, *parts)
+    return ForeignUri(joined) if isinstance(uri, ForeignUri) else joined

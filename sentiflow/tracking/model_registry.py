@@ -20,7 +20,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import mlflow_store
+from sentiflow.tracking import artifact_sources, mlflow_store
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE = "candidate"
@@ -99,18 +99,27 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     return version
 
 
-def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
+def resolve(uri: str, *, tracking_uri: str, near: str = "") -> ResolvedModel:
     """Find the model package of ``models:/…`` or ``runs:/…``, and read its manifest.
 
+    Its training is looked up only on this machine, in the store where MLflow keeps the package, and
+    in the store of ``near``.
+
+    Args:
+        uri: The model.
+        tracking_uri: The store.
+        near: A directory to which the command writes.
+
     Raises:
-        UserError: There is no such store, model, version, alias or run; or the model is damaged, or
-            was not made by sentiflow.
+        UserError: There is no such store, model, version, alias or run; or the model is damaged,
+            was not made by sentiflow, or its files are on another server.
         JobError: The store cannot be reached, or refuses.
     """
     with mlflow_store.asking(
         tracking_uri, f"look up {uri}", hint=_UI_HINT, refusal=UserError
     ) as client:
         source, version = _find_source(client, uri)
+        artifact_sources.check(source, uri=uri, tracking_uri=tracking_uri)
         files = list_artifacts(_locate(source), tracking_uri=tracking_uri)
         names = [Path(file.path).name for file in files]
         if manifest.MANIFEST not in names:
@@ -118,7 +127,10 @@ def resolve(uri: str, *, tracking_uri: str) -> ResolvedModel:
                 f"{uri} is not a model of sentiflow", hint=f"there is no model package in {source}"
             )
         content = _read_file(source, manifest.MANIFEST, tracking_uri)
-        record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}")
+        directories = ["/", source]  # the root stands for this machine
+        if near:
+            directories.append(near)
+        record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}", directories=directories)
     listed = {item["path"] for item in record["files"]}
     if record["stage"] != "model" or listed != set(average_files.list_files(record)):
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")
@@ -174,6 +186,8 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
     Raises:
         JobError: MLflow refuses.
     """
+    if "'" in value:  # the filter below would end there; no version has such a value
+        return {}
     with mlflow_store.asking(tracking_uri, f"look up {name}") as client:
         versions = client.search_model_versions(
             f"name = '{name}' and tag.`{key}` = '{value}'", max_results=1000

@@ -3,6 +3,7 @@
 A URI is a directory, ``models:/…`` or ``runs:/…``. The models of a list of URIs are averaged.
 """
 
+import logging
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from pyarrow import fs
 
 from sentiflow.config.sections import Config
-from sentiflow.data import input_files, manifest
+from sentiflow.data import followed_inputs, input_files, manifest
 from sentiflow.data.answers import TEACHERS
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
-from sentiflow.errors import UserError, few
+from sentiflow.errors import UserError, few, shorten
 from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem, globs
+from sentiflow.storage.stores import ForeignUri
 from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import REPORT_FOLDER
@@ -24,8 +26,12 @@ from sentiflow.tracking.runs import REPORT_FOLDER
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
 
+log = logging.getLogger(__name__)
+
 SETTING = "score.model_uri"
 """The setting that error messages name by default."""
+_MAX_SHOWN = 200
+"""Maximum length of a location in a message, in characters."""
 TEACHER = "teacher_"
 """Prefix of the names of a training's inputs that are teachers; a number follows."""
 
@@ -34,7 +40,12 @@ Teacher: TypeAlias = ModelInput | tuple[str, ...]
 
 
 def describe(
-    uri: str | Sequence[str], *, tracking: str | None, setting: str = SETTING, to: str = ""
+    uri: str | Sequence[str],
+    *,
+    tracking: str | None,
+    setting: str = SETTING,
+    to: str = "",
+    near: str = "",
 ) -> ModelInput:
     """Describe a model, or the average of several, as an input of a stage.
 
@@ -44,6 +55,7 @@ def describe(
         tracking: The setting ``tracking.uri``.
         setting: The setting that names ``uri``, for error messages.
         to: The directory where the package of an average will be.
+        near: As for :func:`find`.
 
     Returns:
         The description. An alias in the URI is replaced by its version; values that the package's
@@ -55,14 +67,23 @@ def describe(
         JobError: MLflow cannot be reached.
     """
     if isinstance(uri, str):
-        place, record = find(uri, tracking=tracking, setting=setting)
+        place, record = find(uri, tracking=tracking, setting=setting, near=near)
         return package_files.to_input(place, record)
-    members = [describe(each, tracking=tracking, setting=setting) for each in uri]
+    members = [describe(each, tracking=tracking, setting=setting, near=near) for each in uri]
     return average_files.describe(members, uri=to, setting=setting)
 
 
-def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str, Manifest]:
+def find(
+    uri: str, *, tracking: str | None, setting: str = SETTING, near: str = ""
+) -> tuple[str, Manifest]:
     """Find a model; return the location of its package, and its manifest.
+
+    Args:
+        uri: The model.
+        tracking: The setting ``tracking.uri``.
+        setting: The setting that names ``uri``, for error messages.
+        near: A directory to which the command writes. The training of the model is looked up only
+            in the store of the model, and in the store of this directory.
 
     Raises:
         UserError: There is no such model, or it is not a finished package.
@@ -71,10 +92,12 @@ def find(uri: str, *, tracking: str | None, setting: str = SETTING) -> tuple[str
     if names_model(uri):
         from sentiflow.tracking import model_registry  # it imports MLflow
 
-        model = model_registry.resolve(uri, tracking_uri=mlflow_store.default_uri(tracking))
+        store = mlflow_store.default_uri(tracking)
+        model = model_registry.resolve(uri, tracking_uri=store, near=near)
         return model.uri, model.record
     uri = manifest.find_package(uri)
-    return uri, manifest.require(uri, stage="model", setting=setting)
+    others = [near] if near else []
+    return uri, manifest.require(uri, stage="model", setting=setting, near=others)
 
 
 def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
@@ -84,23 +107,35 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
         package: Manifest of the model.
         uri: A directory of its run, or its URI in MLflow.
     """
-    place = _find_maker(package) if names_model(uri) else uri
+    is_in_mlflow = names_model(uri)
+    place = _find_maker(package) if is_in_mlflow else uri
     for level in range(3):  # the package may be in RUN, RUN/model or RUN/trained/model
         run = place.rsplit("/", level)[0]  # the directory that many levels above
         if not run or run[-1] in ":/":  # above the root of the storage, such as s3:/
             continue
         report = join(run, REPORT_FOLDER)
-        record = manifest.read(report, stage="evaluate")
+        if is_in_mlflow:
+            record = followed_inputs.follow_directory(report, stage="evaluate")
+        else:
+            record = manifest.read(report, stage="evaluate")
         if record and record.get("model_fingerprint") == package["fingerprint"]:
             return report, record
     return None
 
 
 def _find_maker(package: Manifest) -> str:
-    """Return the directory of the training or of the average that made a model, if it is known."""
+    """Return the directory of the training or of the average that made a model, if it is known.
+
+    Empty if it is unknown, or in another store than the model; a line says so then.
+    """
     inputs = package["inputs"]
-    maker = inputs.get("training") or inputs.get("members")
-    return str(maker["uri"]) if maker else ""
+    maker = inputs.get("training") or inputs.get("members") or {}
+    uri = maker.get("uri", "")
+    if isinstance(uri, ForeignUri):
+        place = shorten(uri, _MAX_SHOWN)
+        log.warning("no evaluation is looked up: the model was made in another store, %s", place)
+        return ""
+    return str(uri)
 
 
 def find_test_metrics(package: Manifest, uri: str) -> dict[str, float]:
@@ -234,6 +269,9 @@ def _find_teacher(uri: str, tracking: str | None, classes: Sequence[str]) -> Tea
 def _list_files(uri: str, record: Manifest | None) -> list[str]:
     """List the Parquet files of a teacher: a file, a glob, a directory, or a scoring.
 
+    The files of a scoring are those that its manifest lists. Other files there may be of a job that
+    runs or was killed.
+
     Args:
         uri: The teacher.
         record: Its manifest, if it is the output of a stage.
@@ -241,11 +279,11 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
     Raises:
         UserError: There are no such files.
     """
+    if record is not None and record["stage"] == "score":
+        return _list_predictions(uri)
     pattern = uri
     names_files = uri.endswith(".parquet") or globs.is_glob(uri)
-    if record is not None and record["stage"] == "score":
-        pattern = join(uri, "predictions", "*.parquet")
-    elif filesystem.file_info(uri).type == fs.FileType.Directory or not names_files:
+    if filesystem.file_info(uri).type == fs.FileType.Directory or not names_files:
         pattern = join(uri, "*.parquet")
     try:
         return input_files.expand([pattern])
@@ -256,3 +294,19 @@ def _list_files(uri: str, record: Manifest | None) -> list[str]:
             f"{TEACHERS}: {display_uri(uri)} is neither a finished model nor a Parquet file",
             hint=f"write encoder:{name}" if is_encoder else str(error),
         ) from error
+
+
+def _list_predictions(uri: str) -> list[str]:
+    """List the files with the predictions of a scored directory.
+
+    Raises:
+        UserError: A file is missing or damaged, or there is none.
+    """
+    record = manifest.require(uri, stage="score", setting=TEACHERS)
+    paths = sorted(item["path"] for item in record["files"])
+    files = [join(uri, path) for path in paths if path.startswith("predictions/")]
+    if not files:
+        raise UserError(
+            f"{TEACHERS}: {display_uri(uri)} has no prediction", hint="name another teacher"
+        )
+    return files

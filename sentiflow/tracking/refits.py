@@ -5,14 +5,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from pydantic import ValidationError
+
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import followed_inputs, manifest, other_versions
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.data.schema import SPLITS
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, shorten
 from sentiflow.models import package_files
+from sentiflow.storage.stores import ForeignUri
 from sentiflow.storage.uris import display_uri, names_model
 from sentiflow.tracking import model_sources
 
@@ -65,9 +68,11 @@ def apply(config: Config) -> AppliedRefit:
     """
     assert config.train.refit is not None, "the caller has a run to repeat"
     of = config.train.refit.of
-    uri, package = model_sources.find(of, tracking=config.tracking.uri, setting=SETTING)
-    training = _require_training(of, uri, package)
-    repeated = TrainSettings.model_validate(training["settings"])
+    uri, package = model_sources.find(
+        of, tracking=config.tracking.uri, setting=SETTING, near=config.train.output_uri
+    )
+    training = _require_training(of, uri, package, near=config.train.output_uri)
+    repeated = _read_settings(training, of)
     _check_settings(config.train, repeated, of)
 
     prepared_uri, prepared = _require_prepared(config.train.prepared_uri, training)
@@ -90,23 +95,23 @@ def apply(config: Config) -> AppliedRefit:
     return AppliedRefit(config.model_copy(update={"train": settings}), refit, prepared)
 
 
-def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
+def _require_training(of: str, uri: str, package: Manifest, *, near: str) -> Manifest:
     """Return the manifest of the training of a model that can be repeated.
 
     Args:
         of: The model or its run, as the setting names it.
         uri: The model.
         package: Its manifest.
+        near: The output of the refit, as for :func:`model_sources.find`.
 
     Raises:
         UserError: The training is gone, or cannot be repeated.
     """
     if names_model(uri):
         maker = package["inputs"].get("training") or {}
-        place = maker.get("uri", "")
+        training = followed_inputs.follow_directory(maker["uri"]) if "uri" in maker else None
     else:
-        place = uri.rpartition("/")[0]
-    training = manifest.read(place) if place else None
+        training = manifest.read(uri.rpartition("/")[0], near=[near])
     if "refit" in package:
         original = display_uri(package["refit"]["of"]["uri"])
         problem = "is a refit"
@@ -114,12 +119,46 @@ def _require_training(of: str, uri: str, package: Manifest) -> Manifest:
     elif training is None or training.get("model_fingerprint") != package["fingerprint"]:
         problem = "is a model whose training is gone or was redone"
         hint = "a refit needs its manifest: name a run whose directory is whole"
+    elif not _names_its_data(package, training):
+        problem = "has a manifest without what a refit repeats: prepared data and a chosen epoch"
+        hint = "it was changed by hand: name another run"
     elif any(name.startswith(model_sources.TEACHER) for name in training["inputs"]):
         problem = "is distilled, and its teachers answer train rows only"
         hint = "refit its teachers, and distill them again"
     else:
         return training
     raise UserError(f"{SETTING}: {display_uri(of)} {problem}", hint=hint)
+
+
+def _names_its_data(package: Manifest, training: Manifest) -> bool:
+    """Say whether two manifests name the data, the epoch and the first model of a training."""
+    first = training["inputs"].get("init_from", {"uri": ""})
+    has_places = "uri" in first and "uri" in training["inputs"].get("prepared", {})
+    return has_places and "chosen_epoch" in training and "prepared" in package["inputs"]
+
+
+def _read_settings(training: Manifest, of: str) -> TrainSettings:
+    """Read the settings of the training to repeat.
+
+    Raises:
+        UserError: They are of another version, or name teachers, although no teacher is an input.
+    """
+    try:
+        settings = TrainSettings.model_validate(training["settings"])
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in fault["loc"]) or "all of them"
+        raise UserError(
+            f"{SETTING}: the settings of {display_uri(of)} cannot be read: {shorten(key, 80)}: "
+            f"{fault['msg']}",
+            hint=other_versions.explain(training),
+        ) from error
+    if settings.distill.teachers:
+        raise UserError(
+            f"{SETTING}: the manifest of {display_uri(of)} names teachers in its settings",
+            hint="it was changed by hand: name another run",
+        )
+    return settings
 
 
 def _check_settings(settings: TrainSettings, repeated: TrainSettings, of: str) -> None:
@@ -163,6 +202,11 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
     """
     named = training["inputs"]["prepared"]
     if manifest.read(uri) is None:
+        if isinstance(named["uri"], ForeignUri):
+            raise UserError(
+                f"train.prepared_uri: no prepared data are in {display_uri(uri)}",
+                hint=f"copy them there from another store: {shorten(named['uri'], 200)}",
+            )
         uri = named["uri"]
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
     if prepared["fingerprint"] != named["fingerprint"]:

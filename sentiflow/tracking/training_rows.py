@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import lineage, manifest
+from sentiflow.data import followed_inputs, lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import InputFile, Manifest
 from sentiflow.data.schema import SPLITS, TRAIN, VALIDATION
@@ -248,7 +248,7 @@ def _prepared_of(training: Manifest | None) -> Manifest | None:
     """Read the manifest of the prepared data of a training; None if either is gone."""
     if training is None:
         return None
-    return manifest.read_input(training["inputs"], "prepared")
+    return followed_inputs.follow(training["inputs"], "prepared")
 
 
 def _read_row_ids(

@@ -162,7 +162,10 @@ def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
     if settings.init_from is None:
         return None
     model = model_sources.describe(
-        settings.init_from, tracking=config.tracking.uri, setting="train.init_from"
+        settings.init_from,
+        tracking=config.tracking.uri,
+        setting="train.init_from",
+        near=settings.output_uri,
     )
     notes = package_files.check_first(model, settings.model, learned.names)
     return FirstModel(model, notes)

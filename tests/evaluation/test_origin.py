@@ -13,21 +13,13 @@ FILE = {"fingerprint": "f11e", "files": [{"uri": "/in/vectors.txt", "tree_sha256
 PACKAGE = {"fingerprint": "9ac4", "uri": "/other/model"}
 
 
-@pytest.mark.parametrize(
-    ("vectors", "expected"),
-    [
-        ({}, []),
-        ({"vectors": FILE}, [("word vectors", "/in/vectors.txt", "cd" * 8)]),
-        ({"vectors": PACKAGE}, [("word vectors", "/other/model", "9ac4")]),
-    ],
-)
-def test_word_vectors_are_an_input_of_the_predictions(tmp_path, vectors, expected):
-    uri = str(tmp_path / "model")
+def describe(uri, inputs, trained=None):
+    """Describe predictions by a new model in ``uri``, of data that were prepared from inputs."""
     model = package_files.to_input(uri, new_package().save(uri, lineage={}))
     prepared = {
         "stage": "prepare",
         "settings": {},
-        "inputs": {"csv": CSV, **vectors},
+        "inputs": inputs,
         "counts": {"rows_read": 3, "accepted": 2, "rejected": 1},
     }
     corpus = {"uri": "/prepared", "fingerprint": "93e9"}
@@ -39,11 +31,39 @@ def test_word_vectors_are_an_input_of_the_predictions(tmp_path, vectors, expecte
         "versions": {},
     }
     spec = OutputSpec("evaluate", "/report", {}, {"scored": {"uri": "/s", "fingerprint": "5c04"}})
-    found = describe_origin(scored, ScoredCorpus(corpus, prepared), None, spec).lineage
-    assert found == [
+    return model, describe_origin(scored, ScoredCorpus(corpus, prepared), trained, spec)
+
+
+@pytest.mark.parametrize(
+    ("vectors", "expected"),
+    [
+        ({}, []),
+        ({"vectors": FILE}, [("word vectors", "/in/vectors.txt", "cd" * 8)]),
+        ({"vectors": PACKAGE}, [("word vectors", "/other/model", "9ac4")]),
+    ],
+)
+def test_word_vectors_are_an_input_of_the_predictions(tmp_path, vectors, expected):
+    uri = str(tmp_path / "model")
+    model, found = describe(uri, {"csv": CSV, **vectors})
+    assert found.lineage == [
         ("input file", "/in/tweets.csv", "ab" * 8),
         *expected,
         ("prepared data", "/prepared", "93e9"),
         ("model", uri, model["fingerprint"]),
         ("predictions", "/s", "5c04"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("history", "expected"),
+    [([], None), ([{"validation_accuracy": 0.75}], None), ([{"validation_accuracy": 0.5}], 0.75)],
+)
+def test_the_accuracy_of_the_model_is_told_where_its_network_has_another(
+    tmp_path, history, expected
+):
+    metrics = {"validation/accuracy": 0.75}
+    trained = {
+        "stage": "train", "settings": {}, "history": history, "chosen_epoch": 1, "metrics": metrics,
+    }  # fmt: skip
+    _, found = describe(str(tmp_path / "model"), {"csv": CSV}, trained)
+    assert found.model_accuracy == expected

@@ -26,6 +26,7 @@ from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
 from sentiflow.scoring import corpus_files, score_inputs, summary
 from sentiflow.scoring import score as scoring
+from sentiflow.scoring.score_inputs import LearnedFiles
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -315,11 +316,37 @@ def test_rows_that_the_model_has_learned_tell_no_drift(tmp_path, model, resource
     config = configure(tmp_path, str(tmp_path / "model"), tmp_path / "a.parquet")
     learned = "sentiflow.scoring.score_inputs.find_learned_files"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(learned, lambda corpus, model: ["a.parquet"])
+        patched.setattr(learned, lambda corpus, model: LearnedFiles(["a.parquet"]))
         score(config)
     assert "drift is not measured: the model was trained on rows of a.parquet" in said.text
     assert record(tmp_path)["profile"]["rows"] == 0
     assert record(tmp_path)["drift"] == {}
+
+
+def test_a_training_in_another_store_does_not_stop_a_scoring(
+    tmp_path, resources, said, monkeypatch
+):
+    """Nothing answers at the address of the store: it is not asked."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    words = pa.array([" ".join(WORDS.split()[number % 40 :][:4]) for number in range(3000)])
+    package = new_package(words=tuple(WORDS.split()))
+    package.save(
+        str(tmp_path / "model"),
+        lineage={"training": {"uri": "s3://theirs/run/trained", "fingerprint": "aa"}},
+        reference=package.score(words).profile(),
+    )
+    pq.write_table(pa.table({"text": words}), tmp_path / "a.parquet")
+    began = time.monotonic()
+    score(configure(tmp_path, str(tmp_path / "model"), tmp_path / "a.parquet"))
+    assert time.monotonic() - began < 30
+    assert (
+        "drift is not measured: the files that the model was trained on are not known: cannot open "
+        "s3://theirs/run/trained/manifest.json: the manifest that names it is in another store"
+    ) in said.text
+    assert record(tmp_path)["counts"]["accepted"] == 3000
+    assert record(tmp_path)["drift"] == {}
+    training = record(tmp_path)["inputs"]["model"]["training"]
+    assert training == {"uri": "s3://theirs/run/trained", "fingerprint": "aa"}
 
 
 @pytest.mark.soak

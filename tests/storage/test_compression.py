@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import corpus
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, filesystem
+from sentiflow.storage import compression, filesystem, unpacking
 from sentiflow.storage.compression import open_content
 
 SETTINGS = settings(max_examples=40, deadline=None)
@@ -220,7 +220,7 @@ def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch, n
     (tmp_path / name).write_bytes(pack(b"\n" * (20 << 20)))
     with open_content(f"{tmp_path}/{name}") as content:
         assert len(content.read_block(0, 21 << 20)) == 20 << 20, "it is small"
-    monkeypatch.setattr(compression, "_SAFE_BYTES", 1 << 20)
+    monkeypatch.setattr(unpacking, "SAFE_BYTES", 1 << 20)
     with (
         open_content(f"{tmp_path}/{name}") as content,
         pytest.raises(UserError, match=rf"{name} unpacks to more than 200 times its size: is it"),
