@@ -213,7 +213,24 @@ def add_setting(section: Settings, value: int = 0) -> Settings:
         later: Annotated[int, ADDED] = 0
         """A setting that version 0.1 did not have."""
 
-    return Later(**dict(section), later=value)
+    return Later(**read_values(section), later=value)
+
+
+def set_format(section: Settings, form: Settings) -> Settings:
+    """Give a section a format with one setting more, which its own type does not allow."""
+
+    class Later(type(section)):
+        """A section whose format has one setting more."""
+
+        format: type(form)
+        """The format."""
+
+    return Later(**read_values(section) | {"format": form})
+
+
+def read_values(section: Settings) -> dict[str, Any]:
+    """Return the settings of a section by name."""
+    return {name: getattr(section, name) for name in type(section).model_fields}
 
 
 def plan(stage: str, config: Config) -> OutputSpec:
@@ -228,8 +245,7 @@ def load_later(section: str, value: int = 0) -> Config:
     later = add_setting(getattr(config, section), value)
     config = config.model_copy(update={section: later})
     if section == "format":  # the format of scored files comes from it
-        score = config.score.model_copy(update={"format": later})
-        config = config.model_copy(update={"score": score})
+        config = config.model_copy(update={"score": set_format(config.score, later)})
     return config
 
 
