@@ -272,7 +272,8 @@ def score_prepared(folder, table, splits):
     for number, split in enumerate(splits):
         part = tweets.slice(30 * number, 30)
         files += parquet.write_part(prepared, f"tweets/split={split}/part-0.parquet", part)
-    publish(OutputSpec("prepare", prepared, {"format": {}}, {}), files=files)
+    csv = {"fingerprint": "c5f0", "files": []}
+    publish(OutputSpec("prepare", prepared, {"format": {}}, {"csv": csv}), files=files)
     record = manifest.read(prepared)
     score(folder, table.drop_columns("text"), corpus=manifest.reference(prepared, record))
     return tweets

@@ -59,7 +59,7 @@ def test_a_link_out_of_the_output_is_not_followed(output, uri, tmp_path):
     (tmp_path / "secret.txt").write_text("a secret")
     Path(output, "report/report.html").unlink()
     Path(output, "report/report.html").symlink_to(tmp_path / "secret.txt")
-    with pytest.raises(UserError, match=r"report.html is not the file that was saved"):
+    with pytest.raises(UserError, match=r"report/report\.html is no regular file"):
         send(output, uri)
 
 
