@@ -1,5 +1,7 @@
 """Config + verb -> a job for a cluster: files, command, environment; or why the job would fail."""
 
+import hashlib
+import json
 import os
 import re
 import secrets
@@ -17,6 +19,10 @@ from sentiflow.tracking import mlflow_store, runs
 
 OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for a user who attaches to it."""
+WORK_KEY = "sentiflow.work"
+"""Key of a job's metadata: a hash that is equal for jobs that do the same work."""
+JSON_OPTION = "--json"
+"""Option by which a command prints its result as JSON."""
 
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 """Name of the variable with the address of the MLflow store."""
@@ -50,6 +56,10 @@ _UPLOADED_PATTERNS = (
     "sentiflow/models/requirements-predict.txt",
 )
 """Files of a clone that jobs import or read. The settings file is uploaded, too; nothing else."""
+_OPTIONS_OF_OUTPUT = frozenset({JSON_OPTION, "--verbose"})
+"""Options that change what a job prints, and not what it does."""
+_NOT_AN_OUTPUT = "doctor"
+"""The job that writes no results."""
 _MAX_NAME_LENGTH = 40
 """Maximum characters of the config's name in the id of a job."""
 
@@ -68,9 +78,21 @@ class Submission:
     files: Mapping[str, Path]
     """The files to upload, by path in the job's working directory."""
     output_uri: str
-    """Where the results will be."""
+    """Where the results will be; empty if there are none."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
+    work: str = ""
+    """A hash that is equal for jobs that do the same work."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What Ray keeps with the job, for commands that look for it."""
+        return {OUTPUT_KEY: self.output_uri, WORK_KEY: self.work}
+
+    @property
+    def commit(self) -> str:
+        """The commit of the uploaded code; empty if it is unknown."""
+        return self.variables.get(runs.COMMIT_VARIABLE, "")
 
     def copy_files(self, folder: Path) -> None:
         """Copy the files to an empty directory, which becomes the job's working directory."""
@@ -125,16 +147,38 @@ def prepare(
     files = _list_files(folder, verb)
     uploaded = f"configs/{config.name}"
     files[uploaded] = config.absolute()
-    section = getattr(resolved, verb, resolved)  # a whole run has no section: its own output_uri
+    output_uri = ""
+    if verb != _NOT_AN_OUTPUT:
+        section = getattr(resolved, verb, resolved)  # a whole run has none: its own output_uri
+        output_uri = section.output_uri
     return Submission(
         submission_id=_choose_id(verb, resolved.name),
         entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
         variables=passed,
         named=named,
         files=files,
-        output_uri=section.output_uri,
+        output_uri=output_uri,
         installs=installs,
+        work=_hash_work(verb, resolved, options, passed | named),
     )
+
+
+def _hash_work(
+    verb: str, config: Config, options: Sequence[str], variables: Mapping[str, str]
+) -> str:
+    """Hash what decides the work of a job: the verb, its settings and options, and the addresses.
+
+    The code is left out. If it is changed while a job runs, the same command still finds this job.
+    """
+    addresses = {name: variables[name] for name in _PASSED_VARIABLES if name in variables}
+    work = {
+        "verb": verb,
+        "settings": config.model_dump(mode="json"),
+        "options": sorted(set(options) - _OPTIONS_OF_OUTPUT),
+        "addresses": addresses,
+    }
+    text = json.dumps(work, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _list_variables() -> dict[str, str]:

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -306,12 +307,21 @@ def open_run(
         yield recorder
     except BaseException as error:
         is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
-        recorder.end("KILLED" if is_killed else "FAILED", reason=mlflow_store.first_line(error))
+        recorder.end("KILLED" if is_killed else "FAILED", reason=_explain_end(error))
         raise
     else:
         recorder.end("FINISHED")
     finally:
         store.flush()
+
+
+def _explain_end(error: BaseException) -> str:
+    """Say why a run has ended: name the signal, or return the first line of the error."""
+    if not isinstance(error, KeyboardInterrupt):
+        return mlflow_store.first_line(error)
+    numbers = [value for value in error.args if isinstance(value, int)]
+    number = numbers[0] if numbers else signal.SIGINT
+    return f"interrupted by {signal.Signals(number).name}"
 
 
 def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:

@@ -147,6 +147,31 @@ def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():
     assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PIP_OPTION
 
 
+def test_the_same_command_has_the_same_work_and_another_one_has_not(monkeypatch):
+    """What a job prints, and the commit of its code, are no part of it."""
+    work = prepare().work
+    assert len(work) == 16
+    assert prepare(overrides=PLACES[::-1]).work == work
+    assert prepare(options=["--json", "--verbose"]).work == work
+    monkeypatch.setattr(submission.runs, "read_commit", lambda: "c0ffee")
+    assert prepare().work == work
+    others = [
+        prepare("score"),
+        prepare(overrides=(*PLACES, "train.seed=8")),
+        prepare(overrides=(*PLACES, "output_uri=s3://bucket/other")),
+        prepare(options=["--overwrite"]),
+    ]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    others.append(prepare())
+    assert len({work, *(job.work for job in others)}) == 6
+
+
+def test_a_job_that_checks_has_no_results():
+    assert prepare("doctor").output_uri == ""
+    assert prepare("run").output_uri == "s3://bucket/run"
+    assert prepare("train").output_uri == "s3://bucket/run/trained"
+
+
 def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 

@@ -84,19 +84,20 @@ def fail(error: BaseException, store: experiment_store.Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "reason"),
     [
-        (ValueError("no\nluck"), "FAILED"),
-        (KeyboardInterrupt(), "KILLED"),
-        (SystemExit(1), "KILLED"),
+        (ValueError("no\nluck"), "FAILED", "no"),
+        (KeyboardInterrupt(), "KILLED", "interrupted by SIGINT"),
+        (KeyboardInterrupt(15), "KILLED", "interrupted by SIGTERM"),
+        (SystemExit(1), "KILLED", "1"),
     ],
 )
-def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
+def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status, reason):
     with pytest.raises(type(error)):
         fail(error, store)
     run = only_run(uri)
     assert run.info.status == status
-    assert run.data.tags["sentiflow.reason"] in ("no", "1", "KeyboardInterrupt")
+    assert run.data.tags["sentiflow.reason"] == reason
 
 
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
