@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sentiflow import __version__
 from sentiflow.config import repeated_settings, settings, written
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import ConfigLike, Overrides
 from sentiflow.config.written import WrittenCommand
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.progress import say
 from sentiflow.tracking import earlier_runs, mlflow_store, runs
 from sentiflow.tracking.earlier_runs import EarlierRun
+
+if TYPE_CHECKING:
+    from sentiflow.data.manifest_types import Manifest
 
 _TRAINING = "train"
 _WHOLE_RUN = ("prepare", _TRAINING, "score", "evaluate")
@@ -32,7 +34,7 @@ class Command:
     verb: str
     """The name of the command."""
 
-    def compare(self, records: Mapping[str, Manifest]) -> None:
+    def compare(self, records: "Mapping[str, Manifest]") -> None:
         """Say whether a repetition has the same result as the run that it repeats.
 
         Args:

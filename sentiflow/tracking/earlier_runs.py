@@ -13,12 +13,13 @@ import yaml
 
 from sentiflow.config import yaml_text
 from sentiflow.config.settings import ConfigLike
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.tracking import mlflow_store, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+    from sentiflow.data.manifest_types import Manifest
 
 _PREFIX = "runs:/"
 _URI = re.compile(r"runs:/+(?P<id>\w{1,64})/?")
@@ -50,7 +51,7 @@ class EarlierRun:
     """The version of sentiflow and the hash of its code."""
     metrics: dict[str, float]
 
-    def compare(self, records: Mapping[str, Manifest]) -> str:
+    def compare(self, records: "Mapping[str, Manifest]") -> str:
         """Say whether the repetition has the same settings, inputs and metrics as this run.
 
         Args:
@@ -79,7 +80,7 @@ class EarlierRun:
         return f"{len(different)} of {len(common)} metrics differ: {'; '.join(shown)}"
 
 
-def _list_metrics(stage: str, records: Mapping[str, Manifest]) -> dict[str, float]:
+def _list_metrics(stage: str, records: "Mapping[str, Manifest]") -> dict[str, float]:
     """List the metrics that the run of a stage has after all stages."""
     run = records[stage].get("run")
     metrics = dict(run["metrics"]) if run else {}

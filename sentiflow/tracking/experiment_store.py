@@ -96,7 +96,8 @@ class Store:
     def find_changes(self, params: Mapping[str, str]) -> str:
         """Name the parameters of a training that differ from the most similar recent training."""
         recent = self._search({runs.STAGE_TAG: "train"})
-        return run_names.find_changes(params, [run.data.params for run in recent])
+        taken = {run_names.changes_of(run.info.run_name or "") for run in recent}
+        return run_names.find_changes(params, [run.data.params for run in recent], taken=taken)
 
     def find_earlier(self, stage: str, output_uri: str, params: Mapping[str, str]) -> Run | None:
         """Find the last finished run of a stage with the same output and the same parameters."""

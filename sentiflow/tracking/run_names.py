@@ -1,6 +1,6 @@
 """Settings of a training and of earlier trainings -> the name of its run in MLflow."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sentiflow.config import yaml_text
 from sentiflow.config.sections import Config
@@ -19,6 +19,16 @@ _MAX_CHANGES = 3
 """Maximum parameters in the name of a run."""
 _MAX_VALUE_LENGTH = 24
 """Maximum characters of a parameter's value in the name of a run."""
+
+
+def changes_of(name: str) -> str:
+    """Return the changes in the name of a run, see :func:`name_run`.
+
+    Example:
+        >>> changes_of("quickstart: seed=1")
+        'seed=1'
+    """
+    return name.partition(": ")[2]
 
 
 def name_run(stage: str, config: Config, *, changes: str = "") -> str:
@@ -43,16 +53,23 @@ def name_run(stage: str, config: Config, *, changes: str = "") -> str:
     return f"{folder}: {stage}"
 
 
-def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> str:
+def find_changes(
+    params: Mapping[str, str],
+    earlier: Iterable[Mapping[str, str]],
+    *,
+    taken: Collection[str] = (),
+) -> str:
     """Name the parameters of a training that differ from the most similar earlier training.
 
     Parameters of the preparation come first, then the preset. If the preset differs, the settings
     that a preset fills in are not named. A parameter that an earlier training lacks is no
-    difference.
+    difference. If these changes name an earlier training already, the next similar training is
+    compared, so that the names of a grid of settings differ.
 
     Args:
         params: All parameters of the training.
-        earlier: The parameters of each earlier training.
+        earlier: The parameters of each earlier training, the newest first.
+        taken: Changes that name an earlier training.
 
     Returns:
         The changes; empty if nothing differs from one of the earlier trainings, or if there is
@@ -65,14 +82,17 @@ def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]
         ''
     """
     named = {key: value for key, value in params.items() if _is_named(key)}
-    changed: list[str] = []
+    found: list[list[str]] = []
     for each in earlier:
         differing = _list_differing(named, each)
         if not differing and named.keys() <= each.keys():
             return ""
-        if differing and (not changed or len(differing) < len(changed)):
-            changed = differing
-    return _write_changes(params, sorted(changed, key=_rank))
+        if differing:
+            found.append(sorted(differing, key=_rank))
+    found.sort(key=len)  # trainings with equally many differences keep their order
+    texts = [_write_changes(params, changed) for changed in found]
+    free = [text for text in texts if text not in taken]
+    return next(iter([*free, *texts]), "")
 
 
 def _is_named(key: str) -> bool:
