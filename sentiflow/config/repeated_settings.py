@@ -37,7 +37,7 @@ def repeat(
     Inputs are read where the earlier command has read them: their locations become absolute. The
     repeated stages write below the new ``output_uri``, also if the earlier command has named other
     directories. The runs go to the store that has the earlier run, as a stranger's settings must
-    not choose the server that gets the user's password.
+    not choose the server that gets the user's password. They are runs of the user who repeats them.
 
     Args:
         earlier: The settings as they were written.
@@ -70,6 +70,7 @@ def repeat(
             else:
                 settings.put(raw, key, value)
     settings.put(raw, "tracking.uri", tracking_uri)
+    _remove(raw, ("tracking", "user"))
     return raw
 
 

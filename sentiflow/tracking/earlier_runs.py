@@ -13,7 +13,7 @@ import yaml
 
 from sentiflow.config import yaml_text
 from sentiflow.config.settings import ConfigLike
-from sentiflow.errors import UserError
+from sentiflow.errors import UserError, printable
 from sentiflow.tracking import mlflow_store, runs
 
 if TYPE_CHECKING:
@@ -122,11 +122,13 @@ def read(uri: str, *, tracking_uri: str) -> EarlierRun:
     return EarlierRun(
         uri=uri,
         tracking_uri=tracking_uri,
-        stage=tags[runs.STAGE_TAG],
+        stage=printable(tags[runs.STAGE_TAG]),
         settings=_parse(text, f"{name} of {uri}"),
         directory=tags.get(runs.DIRECTORY_TAG, ""),
         fingerprint=tags.get(runs.FINGERPRINT_TAG, ""),
-        code=f"{tags.get('sentiflow.version', 'unknown')}, code {tags.get(runs.CODE_TAG, '')}",
+        code=printable(
+            f"{tags.get('sentiflow.version', 'unknown')}, code {tags.get(runs.CODE_TAG)}"
+        ),
         metrics=run.data.metrics,
     )
 
