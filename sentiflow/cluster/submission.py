@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sentiflow.config import ray_job, settings
+from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials
-from sentiflow.tracking import mlflow_store, runs
+from sentiflow.tracking import commands, earlier_runs, mlflow_store, runs
 
 OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for a user who attaches to it."""
@@ -126,7 +126,7 @@ def prepare(
 
     Args:
         verb: The job; ``jobs/<verb>.py`` will run.
-        config: The settings file.
+        config: The settings file, or ``runs:/ID``: a run in MLflow, which is repeated.
         overrides: ``section.key=value``.
         folder: A clone of sentiflow; its code is uploaded.
         options: Further options of the command, such as ``--overwrite``.
@@ -137,7 +137,7 @@ def prepare(
         UserError: The settings are wrong, or would be wrong on the cluster; there is no such job; a
             variable is not set, or is given with its value.
     """
-    resolved = settings.load(config, overrides, command=verb, submitted=True)
+    resolved = commands.load(verb, config, overrides, submitted=True).config
     passed = _list_variables()
     named = _read_named_variables(variables)
     _check_store(resolved, passed | named)
@@ -145,8 +145,11 @@ def prepare(
     if commit:
         passed[runs.COMMIT_VARIABLE] = commit
     files = _list_files(folder, verb)
-    uploaded = f"configs/{config.name}"
-    files[uploaded] = config.absolute()
+    if earlier_runs.is_run(config):
+        uploaded = str(config)  # the job itself reads the settings from MLflow
+    else:
+        uploaded = f"configs/{config.name}"
+        files[uploaded] = config.absolute()
     output_uri = ""
     if verb != _NOT_AN_OUTPUT:
         section = getattr(resolved, verb, resolved)  # a whole run has none: its own output_uri

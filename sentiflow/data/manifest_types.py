@@ -255,6 +255,10 @@ class RunRecord(RunPart):
     """Empty if MLflow did not answer."""
     training: NotRequired[RunPart]
     """evaluate: metrics and tags of the training's own test rows, for the run of the training."""
+    config: NotRequired[str]
+    """The settings as the user wrote them, with the changes of the command, as YAML."""
+    profiles: NotRequired[dict[str, dict[str, Any]]]
+    """Rows and shares of classes of inputs that are directories, by the name of the input."""
 
 
 class Manifest(TypedDict, total=False):
@@ -298,6 +302,8 @@ class Manifest(TypedDict, total=False):
     """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
     """train, evaluate: name and version of the model, if the stage has registered it."""
+    not_registered: str
+    """evaluate: why the stage did not register the model, although it should, and what to do."""
     taught: dict[str, Any]
     """train: ``uri`` and ``fingerprint`` of the answers of the teachers, if there are any, and
     ``counts`` of rows by split."""

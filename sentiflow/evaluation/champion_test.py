@@ -1,6 +1,8 @@
 """Versions of a registered model -> their accuracies on test rows that neither has learned."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +17,7 @@ from sentiflow.data import authors, lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.evaluated_classes import find_common_classes
 from sentiflow.evaluation.evaluated_rows import AUTHOR
@@ -32,9 +34,10 @@ if TYPE_CHECKING:
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
 _COMPARISON = "sentiflow.comparison"
-"""Tag of a version: key and outcome of the last comparison in which it was the candidate."""
-_MAX_TAG_LENGTH = 5000
-"""Maximum number of characters in a tag of a version: MLflow refuses longer tags."""
+"""Tag of a version: key and outcome of the last comparison in which it was the candidate. The file
+``COMPARISON_FILE`` has the whole comparison."""
+COMPARISON_FILE = "comparison.json"
+"""File of a model: the last comparison in which it was the candidate, with its key."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,8 @@ def compare_contenders(
 ) -> ChampionTest:
     """Compare candidate and champion on the test rows, and tag the comparison on the candidate.
 
-    A comparison that is on the candidate already is read from its tag. Only the same release of
-    sentiflow reads it, because another release may judge differently.
+    A comparison that was made before is read from the files of the candidate. Only the same release
+    of sentiflow reads it, because another release may judge differently.
 
     Args:
         uri: The prepared data.
@@ -174,14 +177,17 @@ def compare_contenders(
         candidate.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
     )
     earlier = tags_of_judged.get(candidate.number, {}).get(_COMPARISON, "")
-    if earlier.startswith(f"{key} "):
-        test = _ADAPTER.validate_json(earlier.removeprefix(key))
-    else:
+    test = None
+    if f"{earlier} ".startswith(f"{key} "):
+        test = _read_comparison(candidate, key, tracking_uri)
+    if test is None:
         test = _measure_contenders(uri, prepared, contenders, tracking_uri)
-        tag = f"{key} {_ADAPTER.dump_json(test).decode()}"
-        if len(tag) > _MAX_TAG_LENGTH:  # a longer comparison is made again each time, but counted
-            tag = key
-        model_registry.describe(candidate, tags={_COMPARISON: tag}, tracking_uri=tracking_uri)
+        content = {"key": key, "comparison": _ADAPTER.dump_python(test, mode="json")}
+        tags = {_COMPARISON: key + _write_outcome(test)}
+        model_registry.describe(candidate, tags=tags, tracking_uri=tracking_uri)
+        files = {COMPARISON_FILE: json.dumps(content, indent=2).encode()}
+        with suppress(JobError, UserError):  # without the file it is made again, and counted once
+            model_registry.describe(candidate, tags={}, files=files, tracking_uri=tracking_uri)
     judged = {*tags_of_judged, *(each.version.number for each in contenders)}
     compared = _find_compared(tags_of_judged, prepared["fingerprint"])
     if len(contenders) > 1:
@@ -192,6 +198,25 @@ def compare_contenders(
         num_compared=len(compared),
         selection_bias=_find_bias(test, len(judged)),
     )
+
+
+def _read_comparison(
+    candidate: model_registry.Version, key: str, tracking_uri: str
+) -> ChampionTest | None:
+    """Read the last comparison of a candidate; None if its file is gone or has another key."""
+    try:
+        content = model_registry.read_file(candidate, COMPARISON_FILE, tracking_uri=tracking_uri)
+        found = json.loads(content or b"{}")
+        return _ADAPTER.validate_python(found["comparison"]) if found.get("key") == key else None
+    except (JobError, KeyError, AttributeError, ValueError):  # it may not be read, or was changed
+        return None
+
+
+def _write_outcome(test: ChampionTest) -> str:
+    """Write the outcome of a comparison for people who read the tag; empty without a champion."""
+    if test.difference is None or test.p_value is None:
+        return ""
+    return f" accuracy {test.difference.value:+.4f}, {paired.write_p(test.p_value)}"
 
 
 def _find_compared(tags: Mapping[int, Mapping[str, str]], fingerprint: str) -> set[int]:

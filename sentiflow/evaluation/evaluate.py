@@ -196,6 +196,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         notes=result.notes,
         model_fingerprint=model["fingerprint"],
         registered=registered,
+        not_registered=recorder.unregistered,
     )
 
 

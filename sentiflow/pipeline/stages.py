@@ -8,6 +8,7 @@ import functools
 import importlib
 import logging
 import secrets
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -16,12 +17,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import yaml
 
 from sentiflow.config.sections import Config
+from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import Status, find_status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UnavailableError
+from sentiflow.pipeline import run_contents
 from sentiflow.pipeline.estimates import estimate
 from sentiflow.progress import say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
@@ -72,11 +75,23 @@ class Outcome:
 
 
 def run(
-    config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
+    config: Config,
+    verbs: Sequence[Verb],
+    *,
+    overwrite: bool = False,
+    verbose: bool = False,
+    command: WrittenCommand | None = None,
 ) -> list[Outcome]:
     """Run stages in order; a complete stage is skipped, without Ray or a run in MLflow.
 
     Before the first stage runs, the inputs of this stage and of all later stages are checked.
+
+    Args:
+        config: The settings.
+        verbs: The stages.
+        overwrite: Replace results of other settings or inputs.
+        verbose: Show Ray's and MLflow's own messages.
+        command: The command as it was typed, which is recorded so that it can be repeated.
 
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
@@ -86,7 +101,7 @@ def run(
     is_whole = tuple(verbs) == whole_run(config)
     verbs = _leave_out_evaluation(config, verbs)
     remaining = verbs
-    with _Session(config, verbose=verbose) as session:
+    with _Session(config, verbose=verbose, command=command) as session:
         is_checked = False
 
         def check(output: Output | None = None) -> None:
@@ -116,7 +131,7 @@ def run(
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(remaining)
-                with session.open_run(spec, verb, is_whole_run=is_whole) as recorder:
+                with session.open_run(planned, remaining, is_whole_run=is_whole) as recorder:
                     record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -233,10 +248,7 @@ def _run_stage(
     """Run the first remaining stage; return its manifest."""
     verb = remaining[0]
     config = planned.config
-    # A sweep changes settings of the section ``train``; other stages read texts or labels.
-    other_section = "train" if verb == "sweep" else "format"
-    settings = config.model_dump(mode="json", include={verb, other_section})
-    recorder.log_settings(settings)
+    recorder.log_settings(run_contents.describe_settings(planned, verb))
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
         assert session.resources, "start_ray comes first"
@@ -259,12 +271,13 @@ def _run_stage(
 class _Session(contextlib.ExitStack):
     """Ray and the tracking store, each opened by the first stage that needs it."""
 
-    def __init__(self, config: Config, *, verbose: bool) -> None:
+    def __init__(self, config: Config, *, verbose: bool, command: WrittenCommand | None) -> None:
         from sentiflow.tracking import mlflow_store
 
         super().__init__()
         self.config = config
         self.verbose = verbose
+        self.command = command
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
         """Id of this command in the tags of its runs."""
@@ -291,39 +304,64 @@ class _Session(contextlib.ExitStack):
                 self.store_uri,
                 experiment=config.name,
                 required=config.tracking.required,
-                repair=f"sentiflow tracking import {display_uri(config.output_uri)}",
+                repair=self._write_import(),
             )
         except UnavailableError as error:
             raise UnavailableError(
                 f"{error}; tracking.required=false runs the job without it"
             ) from error
 
-    @contextlib.contextmanager
-    def open_run(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
-        """Open the stage's MLflow run, and log its settings and inputs."""
-        from sentiflow.tracking import recording, runs
+    def _write_import(self) -> str:
+        """Write the command that adds the runs to the store later."""
+        words = ["sentiflow", "tracking", "import", display_uri(self.config.output_uri)]
+        if self.config.tracking.uri:
+            words += ["--tracking-uri", without_credentials(self.config.tracking.uri)]
+        return shlex.join(words)
 
+    @contextlib.contextmanager
+    def open_run(
+        self, planned: StagePlan, remaining: Sequence[Verb], *, is_whole_run: bool
+    ) -> Iterator["Recorder"]:
+        """Open the MLflow run of the first remaining stage; log its command and its inputs.
+
+        A ``trends`` with the same settings and output continues its run: its metrics get a new
+        point for the new inputs.
+        """
+        from sentiflow.tracking import recording, run_names, runs
+
+        verb = remaining[0]
+        spec = planned.spec
         # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         tags = runs.describe_code()
         tags[runs.OUTPUT_TAG] = spec.uri
         tags |= runs.describe_lineage(inputs)
+        params = runs.to_params(run_contents.describe_settings(planned, verb))
         changes = ""
+        earlier = None
         if verb == "train" and not self.config.train.refit:
-            changes = self.store.find_changes(self.config.train)
+            changes = self.store.find_changes(params)
+        if verb == "trends":
+            earlier = self.store.find_earlier(verb, spec.uri, params)
         with recording.open_run(
             self.store,
             verb,
             group=self.group,
             tags=tags,
-            name=runs.name_run(verb, self.config, changes=changes),
+            name=run_names.name_run(verb, self.config, changes=changes),
             registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),
+            earlier=earlier,
         ) as recorder:
+            recorder.reserve_metrics(run_contents.list_figures(planned, remaining))
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             recorder.log_files(
-                {"settings.yaml": without_credentials(text).encode()}, are_outputs=False
+                {runs.RESOLVED_FILE: without_credentials(text).encode()}, are_outputs=False
             )
-            recorder.log_inputs(inputs, stage=spec.stage)
+            if self.command:
+                recorder.log_command(self.command)
+            profiles = run_contents.describe_inputs(inputs)
+            recorder.keep_profiles(profiles)
+            recorder.log_inputs(inputs, stage=spec.stage, profiles=profiles)
             yield recorder
 
 

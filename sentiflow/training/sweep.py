@@ -25,6 +25,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.runs import AT_A_GLANCE
 from sentiflow.training import learned_classes, search_space, sweep_trials, train_plan
 from sentiflow.training.reports import TAUGHT, Taught
 from sentiflow.training.sweep_trials import MAX_REASON, METRICS
@@ -177,7 +178,8 @@ def _publish(
     best = records[0]
     statuses = Counter(record["status"] for record in records)
     counts: dict[str, int] = {status: statuses[status] for status in sweep_trials.MLFLOW_STATUS}
-    metrics = {f"trials/{status}": count for status, count in counts.items()}
+    metrics = {f"{AT_A_GLANCE}/validation_accuracy": best["validation_accuracy"]}
+    metrics |= {f"trials/{status}": count for status, count in counts.items()}
     metrics |= {f"best/{name}": best[name] for name in METRICS}
     recorder.log_metrics(metrics)
     finished = {record["name"] for record in records if record["status"] == "finished"}

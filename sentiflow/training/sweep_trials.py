@@ -24,7 +24,7 @@ from sentiflow.progress import say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.tracking.runs import TRIAL_TAG
+from sentiflow.tracking.runs import AT_A_GLANCE, TRIAL_TAG
 from sentiflow.training import search_space, train_plan
 from sentiflow.training import train as training
 from sentiflow.training.reports import Event, History, Taught, read_epochs
@@ -167,6 +167,14 @@ def train(trial: Trial, *, share: Resources) -> None:
     )
 
 
+def _describe_settings(config: Config) -> dict[str, Any]:
+    """Return the settings of a trial for MLflow; unresolved ones if they cannot be trained with."""
+    try:
+        return train_plan.describe_settings(train_plan.resolve(config))
+    except (UserError, JobError):
+        return config.model_dump(mode="json", include={"train"})
+
+
 class TrialCallback(ray.tune.Callback):
     """Shows trials, and makes an MLflow run for each that has ended. Ray Tune calls it."""
 
@@ -276,9 +284,19 @@ class TrialCallback(ray.tune.Callback):
         trial = self.trials[index]
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
         run = self.recorder.begin_nested(
-            f"trial {index + 1}: {values}", stage=train_plan.STAGE, tags={TRIAL_TAG: trial.name}
+            f"trial {index + 1}: {values}",
+            stage=train_plan.STAGE,
+            tags={TRIAL_TAG: trial.name},
+            changes={**trial.values, "train.folds": 0},
         )
-        run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
+        run.log_settings(_describe_settings(trial.config))
+        if history.epochs:
+            chosen = history.chosen
+            figures = {
+                f"{AT_A_GLANCE}/validation_accuracy": chosen.validation_accuracy,
+                f"{AT_A_GLANCE}/validation_f1_macro": chosen.validation_f1_macro,
+            }
+            run.log_metrics(figures)
         for epoch in history.epochs:
             run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
         run.end(MLFLOW_STATUS[status], reason=reason)
