@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentiflow.cli import exits
+from sentiflow.cli import exits, job_estimate
 from sentiflow.cli.terminal import AsJson, Overrides, Overwrite, Verbose, print_json
 from sentiflow.cluster import submission
 from sentiflow.errors import UserError
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -101,11 +101,16 @@ def submit(
             )
             if dry_run:
                 _show_job(job)
+                estimate = job_estimate.describe(
+                    verb, config, overrides or (), address, verbose=verbose
+                )
+                typer.echo(f"estimate    {estimate}")
                 return
         from sentiflow.cluster import job_client
 
         url = job_client.choose_address(address)
-        client = job_client.connect(url, verbose=verbose)
+        with Progress("submit", what="connecting to the cluster"):
+            client = job_client.connect(url, verbose=verbose)
         submission_id = _start_job(client, job, url) if job else str(attach)
         follow_hint = f"follow it: sentiflow submit --attach {submission_id} --address {url}"
         if no_wait:
@@ -143,7 +148,8 @@ def _start_job(client: "JobSubmissionClient", job: submission.Submission, url: s
     """Start a job, and return its submission id."""
     from sentiflow.cluster import job_client
 
-    job_client.submit(client, job)
+    with Progress("submit", what="uploading the code"):
+        job_client.submit(client, job)
     say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
     if job.named:
         say("submit", f"all users of the cluster can read this job's {', '.join(job.named)}")

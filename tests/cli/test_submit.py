@@ -123,6 +123,18 @@ def job_of(err: str) -> str:
 SOAK = pytest.mark.soak
 
 
+def test_a_dry_run_estimates_the_job_with_the_cores_of_the_cluster(submit, tmp_path):
+    """The dashboard, which asks for the token, counts them."""
+    csv = tmp_path / "tweets.csv"
+    csv.write_bytes(b"".join(sample.generate(num_rows=2000, seed=1)))
+    code, out, err = submit("run", f"prepare.csv={csv}", f"output_uri={tmp_path}/run", "--dry-run")
+    assert code == 0, err
+    assert re.fullmatch(
+        r"estimate    about \d+ s on 2 cores, [\d.]+ core hours \(prepare, train, score\)",
+        out.splitlines()[-1],
+    )
+
+
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     code, out, err = submit(
         "look", "train.seed=2", "--env", "EXTRA", AWS_ENDPOINT_URL="http://minio:9000", EXTRA="more"
