@@ -264,7 +264,9 @@ def open_output(
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
         JobError: Another job holds the directory.
     """
-    output = Output(spec, find_status(spec), overwrite=overwrite)
+    with Progress(spec.stage, what="looking at the output directory"):
+        status = find_status(spec)
+    output = Output(spec, status, overwrite=overwrite)
     if output.is_complete and output.status.is_tidy:
         yield output
         return

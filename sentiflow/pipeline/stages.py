@@ -101,7 +101,8 @@ def run(
             remaining = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()  # the stage will run, and its plan reads what is checked here
-            planned = _plan_stage(verb, config)
+            with Progress(verb, what="looking at the inputs"):
+                planned = _plan_stage(verb, config)
             config = session.config = planned.config
             spec = planned.spec
             # With ``follows``, predictions by an earlier version of the model stay valid.

@@ -119,6 +119,7 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
                 callback.end(index, json.loads(filesystem.read_bytes(trial.outcome_uri)))
             else:
                 remaining.append(index)
+        progress.start_at(progress.done)  # earlier trials took no time now
         if remaining:
             _tune(
                 config,
