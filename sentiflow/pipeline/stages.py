@@ -267,15 +267,7 @@ def _run_stage(
     recorder.log_settings(settings)
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
-        assert session.resources, "start_ray comes first"
-        with Progress(verb, what="starting Ray, or joining the cluster"):
-            resources = options["resources"] = session.resources()
-        load_percent = 0 if resources.may_grow else session.load_percent
-        output.details["resources"] = _describe_resources(resources, load_percent)
-        if output.resumes:
-            output.details["resumed"] = True
-        elif not output.previous:  # the estimate is for a whole corpus
-            _tell_estimates(planned, remaining, resources, session, load_percent)
+        resources = options["resources"] = _wait_for_ray(planned, remaining, output, session)
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import nodes
@@ -283,6 +275,22 @@ def _run_stage(
             nodes.check_shared(f"{verb}.output_uri", uri)
     record: Manifest = _import_stage(verb).run(planned, output, recorder, **options)
     return record
+
+
+def _wait_for_ray(
+    planned: StagePlan, remaining: Sequence[Verb], output: Output, session: "_Session"
+) -> "Resources":
+    """Wait for Ray, note its resources for the manifest, and tell the estimate of the stage."""
+    assert session.resources, "start_ray comes first"
+    with Progress(remaining[0], what="starting Ray, or joining the cluster"):
+        resources = session.resources()
+    load_percent = 0 if resources.may_grow else session.load_percent
+    output.details["resources"] = _describe_resources(resources, load_percent)
+    if output.resumes:
+        output.details["resumed"] = True
+    elif not output.previous:  # the estimate is for a whole corpus
+        _tell_estimates(planned, remaining, resources, session, load_percent)
+    return resources
 
 
 def _describe_resources(resources: "Resources", load_percent: int) -> dict[str, int]:
