@@ -32,10 +32,8 @@ _SCORE_FRACTION = 0.15
 """The network's time to score a row, as a fraction of its time to train on a row."""
 STEP_SECONDS = 5e-3
 """Time of an optimizer step, in addition to the time of its rows."""
-_LINEAR_ROW_SECONDS = 2e-4
-"""Time to fit the linear model to a row of two classes, for all strengths of its regularization."""
 _SHORT_TOKENS = 15.0
-"""Tokens of a row up to which this time does not grow."""
+"""Tokens of a row up to which the time of the linear model does not grow."""
 _ENCODED_PER_SECOND = 190.0
 """Texts that a sentence encoder encodes on a core."""
 _MAX_EXCERPTS = 12_000
@@ -134,7 +132,7 @@ def of_training(work: TrainingWork) -> Costs:
     num_texts *= work.num_networks
     linear = 0.0
     if work.has_linear:
-        linear = _LINEAR_ROW_SECONDS * work.num_rows
+        linear = work.num_rows / rates.LINEAR_ROWS_PER_SECOND
         linear *= max(1.0, work.tokens_per_row / _SHORT_TOKENS)
         linear *= math.cbrt(max(1, work.num_classes - 1))
     return Costs(
