@@ -9,20 +9,17 @@ which users do not see, count as well.
 
 import argparse
 import gzip
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
-import yaml
-
+from sentiflow import progress
 from sentiflow.config import settings
-from sentiflow.data import manifest, sample
-from sentiflow.pipeline import estimates, machine_load
+from sentiflow.data import sample
+from sentiflow.pipeline import estimates, stages
 
-STAGES = ("prepare", "train", "score")
+STAGES: tuple[stages.Verb, ...] = ("prepare", "train", "score")
 KOREAN = {
     "kind": "csv",
     "columns": {"text": "review", "label": "rating"},
@@ -181,44 +178,49 @@ def list_cases(folder: Path, data: Path) -> Iterator[tuple[str, dict[str, Any]]]
     )
 
 
-def measure(folder: Path, name: str, case: dict[str, Any], run: str) -> list[dict[str, Any]]:
-    """Run the stages of a case; compare each with its estimate."""
+def measure(folder: Path, name: str, case: dict[str, Any], run: str) -> None:
+    """Run the stages of a case; compare each with the estimate that is told when it begins."""
     root = folder / name.replace(" ", "_").replace(",", "")
-    output = root / run
-    uri = f"sqlite:///{folder}/mlflow.db"
-    seed = {"a": 0, "b": 1}[run]
-    section = case["train"] | {"seed": seed}
-    tracking = {"tracking": {"uri": uri, "register_model": False}}
-    config = case | tracking | {"name": "estimates", "output_uri": str(output), "train": section}
-    path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump(config))
-    found = []
-    for stage in STAGES:
-        resolved = settings.load(path, (), command=stage)
-        told = estimates.estimate(
-            stage, resolved, estimates.count_here(), load_percent=machine_load.find()
-        )
-        command = [sys.executable, "-m", "sentiflow", stage, str(path)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        taken = manifest.require(getattr(resolved, stage).output_uri, stage=stage, setting=stage)
-        line = {
-            "case": name,
-            "run": run,
-            "stage": stage,
-            "told": round(told.seconds, 1),
-            "taken": taken["seconds"],
-            "ratio": round(told.seconds / taken["seconds"], 2),
-            "load_percent": told.load_percent,
-            "by": bool(told.uri),
+    section = case["train"] | {"seed": ord(run)}
+    tracking = {"uri": f"sqlite:///{folder}/mlflow.db", "register_model": False}
+    config = settings.load(
+        case
+        | {
+            "name": "estimates",
+            "output_uri": str(root / run),
+            "train": section,
+            "tracking": tracking,
         }
-        print(json.dumps(line), flush=True)
-        found.append(line)
-    whole = {key: round(sum(line[key] for line in found), 1) for key in ("told", "taken")}
-    ratio = round(whole["told"] / whole["taken"], 2)
-    print(
-        json.dumps({"case": name, "run": run, "stage": "all", **whole, "ratio": ratio}), flush=True
     )
-    return found
+    told: dict[str, estimates.Estimate] = {}
+    estimate = estimates.estimate
+
+    def note(verb: str, *arguments: Any, **options: Any) -> estimates.Estimate | None:
+        found = estimate(verb, *arguments, **options)
+        if found:
+            told[verb] = found
+        return found
+
+    with mock.patch.object(estimates, "estimate", note), progress.shown():
+        outcomes = stages.run(config, STAGES)
+    seconds = {outcome.verb: outcome.record["seconds"] for outcome in outcomes}
+    for stage in STAGES:
+        print_line(name, run, stage, told[stage].seconds, seconds[stage], told[stage])
+    whole = sum(found.seconds for found in told.values())
+    print_line(name, run, "all", whole, sum(seconds.values()), told["train"])
+
+
+def print_line(
+    name: str, run: str, stage: str, told: float, taken: float, found: estimates.Estimate
+) -> None:
+    """Print what was told, what was taken, and the ratio of the larger to the smaller."""
+    ratio = max(told / taken, taken / told)
+    by = "an earlier run" if found.uri else "built-in rates"
+    print(
+        f"{name:28} {run} {stage:8} told {told:6.1f} s, taken {taken:6.1f} s, {ratio:5.2f} times, "
+        f"load {found.load_percent}%, by {by}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -227,11 +229,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--runs", nargs="*", default=("a", "b"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     for name, case in list_cases(options.folder, options.data):
         if not options.only or name in options.only:
-            for run in ("a", "b"):
+            for run in options.runs:
                 measure(options.folder, name, case, run)
 
 
