@@ -16,7 +16,7 @@ import sentiflow
 from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
 from sentiflow.cli.terminal import AsJson, ConfigPath, Overrides, Verbose, print_json
 from sentiflow.config import setting_descriptions, settings
-from sentiflow.progress import clean, say
+from sentiflow.progress import Progress, clean, say
 from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
@@ -101,7 +101,8 @@ def predict(
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources
 
-        package = model_sources.load(settings.read_models(model_uri))
+        with Progress("predict", what="loading the model"):
+            package = model_sources.load(settings.read_models(model_uri))
         if texts:
             # Bytes of the command line that are not UTF-8 are replaced, as Arrow takes only UTF-8.
             raw = [text.encode(errors="surrogateescape") for text in texts]
@@ -202,7 +203,9 @@ def card(
         from sentiflow.evaluation import model_card
         from sentiflow.storage import filesystem
 
-        filesystem.write_bytes(uri, model_card.find(run).encode())
+        with Progress("card", what="reading the run"):
+            text = model_card.find(run)
+        filesystem.write_bytes(uri, text.encode())
         typer.echo(output)
 
 

@@ -29,6 +29,7 @@ from sentiflow.cli.terminal import (
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
+from sentiflow.progress import Progress
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
@@ -180,7 +181,8 @@ def _draw_sample(
 
     with sample_log.hold(resolved):
         earlier = sample_log.read(resolved).paths
-        table, classes = next_draw.draw_rows(resolved, num_rows)
+        with Progress("trends", what="drawing rows to label"):
+            table, classes = next_draw.draw_rows(resolved, num_rows)
         filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
         sample_log.record(resolved, table, path=uri)
     if as_json:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentiflow.cli import exits
+from sentiflow.cli import exits, job_estimate
 from sentiflow.cli.job_log import JobLog
 from sentiflow.cli.terminal import AsJson, Overrides, Overwrite, Verbose, print_json
 from sentiflow.cluster import submission
 from sentiflow.errors import JobError, UserError
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.tracking import runs
 
 if TYPE_CHECKING:
@@ -113,11 +113,16 @@ def submit(
             )
             if dry_run:
                 _show_job(job)
+                estimate = job_estimate.describe(
+                    verb, config, overrides or (), address, verbose=verbose
+                )
+                typer.echo(f"estimate    {estimate}")
                 return
         from sentiflow.cluster import job_client
 
         url = job_client.choose_address(address)
-        client = job_client.connect(url, verbose=verbose)
+        with Progress("submit", what="connecting to the cluster"):
+            client = job_client.connect(url, verbose=verbose)
         submission_id = _find_or_start_job(client, job, url) if job else str(attach)
         follow_hint = f"follow it: sentiflow submit --attach {submission_id} --address {url}"
         if no_wait:
@@ -186,7 +191,8 @@ def _find_or_start_job(client: "JobSubmissionClient", job: submission.Submission
     if same is not None:
         _say_same(same, job)
         return str(same.submission_id)
-    job_client.submit(client, job)
+    with Progress("submit", what="uploading the code"):
+        job_client.submit(client, job)
     say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
     if job.named:
         say("submit", f"all users of the cluster can read this job's {', '.join(job.named)}")

@@ -133,7 +133,8 @@ def download(
             _fetch(url or archive.url, part, archive.size)
             packed = part
             hint = "it was deleted; try once more"
-        checksum = hashes.sha256(str(packed))
+        with Progress("download", what=f"verifying {packed.name}"):
+            checksum = hashes.sha256(str(packed))
         if checksum != archive.sha256:
             part.unlink(missing_ok=True)
             raise UserError(
@@ -227,5 +228,9 @@ def _unpack(packed: Path, paths: Sequence[Path]) -> None:
         for path in paths:
             for stale in path.parent.glob(f"{path.name}.*.tmp"):
                 stale.unlink()
-            with archive.open(path.name) as member, filesystem.publish(str(path)) as file:
+            with (
+                Progress("download", what=f"unpacking {path.name}"),
+                archive.open(path.name) as member,
+                filesystem.publish(str(path)) as file,
+            ):
                 shutil.copyfileobj(member, file, _BLOCK_BYTES)

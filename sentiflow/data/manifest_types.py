@@ -309,6 +309,13 @@ class Manifest(TypedDict, total=False):
     ``counts`` of rows by split."""
     num_workers: int
     device: str
+    resources: dict[str, Count]
+    """Stages that use Ray: what the machine or the cluster had when the stage began: ``num_cpus``,
+    ``num_gpus``, ``num_nodes`` (with cores), ``min_node_cpus`` (of the smallest of these), and
+    ``load_percent`` of a single machine by other processes (``machine_load.find``)."""
+    resumed: bool
+    """Present and true if the run continued the work of a killed one: ``seconds`` are of the last
+    run alone."""
     trials: list[dict[str, Any]]
     """sweep: settings and metrics of each trial."""
     mlflow_run_id: str

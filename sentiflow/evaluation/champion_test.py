@@ -26,6 +26,7 @@ from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models import package_files
+from sentiflow.progress import Progress, Steps
 from sentiflow.tracking import model_registry, model_sources, training_rows
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ _COMPARISON = "sentiflow.comparison"
 ``COMPARISON_FILE`` has the whole comparison."""
 COMPARISON_FILE = "comparison.json"
 """File of a model: the last comparison in which it was the candidate, with its key."""
+_STEPS = Steps(
+    "promote",
+    load="loading the models",
+    read="reading the test rows, and the texts that the models have seen",
+    predict="predicting the test rows",
+    compare="comparing the predictions",
+)
+_ROWS_AT_ONCE = 1 << 18
+"""Texts that are predicted between two messages: whole pieces for each thread, so that the
+predictions are those of a single call."""
 
 
 @dataclass(frozen=True)
@@ -250,22 +261,27 @@ def _measure_contenders(
     uri: str, prepared: Manifest, contenders: Sequence[Contender], tracking_uri: str
 ) -> ChampionTest:
     """Measure one or two models on the test rows, and tag their accuracies on the versions."""
-    models = [_load(contender, tracking_uri) for contender in contenders]
+    with _STEPS.show("load"):
+        models = [_load(contender, tracking_uri) for contender in contenders]
     inputs = [each.input for each in models]
     classes = _compare_classes(models)
-    rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
-    seen, is_known = training_rows.find_text_hashes(inputs)
+    with _STEPS.show("read"):
+        rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
+        seen, is_known = training_rows.find_text_hashes(inputs)
     is_seen = _find_seen(rows, seen, uri)
     rows = rows.filter(pa.array(~is_seen))
     names = manifest.find_classes(prepared)
     all_classes = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
     label = _number_labels(rows, names, all_classes)
     groups = AuthorGroups(rows[AUTHOR].to_numpy()) if AUTHOR in rows.column_names else None
-    predicted = [
-        replace(_predict(each.model, rows["text"], label, all_classes), groups=groups)
-        for each in models
-    ]
-    _tag_accuracies(contenders, predicted, prepared, tracking_uri)
+    predicted = []
+    with _STEPS.show("predict") as progress:
+        progress.count(len(models) * len(rows), "texts")
+        for each in models:
+            answers = _predict(each.model, rows["text"], label, all_classes, progress)
+            predicted.append(replace(answers, groups=groups))
+    with Progress("promote", what="tagging the versions"):
+        _tag_accuracies(contenders, predicted, prepared, tracking_uri)
     candidate = predicted[0]
     labels = [all_classes[code] for code in np.unique(label)]
     known_classes = {*classes.common, *classes.others}
@@ -286,7 +302,8 @@ def _measure_contenders(
     )
     if len(predicted) == 1:
         return test
-    return _add_champion(test, candidate=candidate, champion=predicted[1])
+    with _STEPS.show("compare"):
+        return _add_champion(test, candidate=candidate, champion=predicted[1])
 
 
 class _ComparedClasses(NamedTuple):
@@ -436,7 +453,11 @@ def _number_labels(rows: pa.Table, names: Sequence[str], classes: Sequence[str])
 
 
 def _predict(
-    model: "Model", text: pa.ChunkedArray, label: np.ndarray, classes: tuple[str, ...]
+    model: "Model",
+    text: pa.ChunkedArray,
+    label: np.ndarray,
+    classes: tuple[str, ...],
+    progress: Progress,
 ) -> Predicted:
     """Predict the labels of texts.
 
@@ -448,8 +469,13 @@ def _predict(
         text: N texts.
         label: N positions in ``classes``.
         classes: Names of classes, among them all classes of the model.
+        progress: Counts the texts.
     """
-    predicted_label = pd.Index(model.predict(text)["predicted_label"])
-    prediction = pd.Index(classes).get_indexer(predicted_label)
+    predicted_labels = []
+    for start in range(0, len(text), _ROWS_AT_ONCE):
+        some = text.slice(start, _ROWS_AT_ONCE)
+        predicted_labels.append(model.predict(some)["predicted_label"])
+        progress.advance(len(some))
+    prediction = pd.Index(classes).get_indexer(pd.Index(pd.concat(predicted_labels)))
     probabilities = np.eye(len(classes), dtype=np.float32)[prediction]
     return Predicted(classes, label, prediction, probabilities)

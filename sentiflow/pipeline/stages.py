@@ -9,6 +9,7 @@ import importlib
 import logging
 import secrets
 import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -24,9 +25,8 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import Status, find_status
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UnavailableError
-from sentiflow.pipeline import run_contents
-from sentiflow.pipeline.estimates import estimate
-from sentiflow.progress import say
+from sentiflow.pipeline import machine_load, run_contents
+from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def run(
             remaining = verbs[verbs.index(verb) :]
             if manifest.read(getattr(config, verb).output_uri) is None:
                 check()  # the stage will run, and its plan reads what is checked here
-            planned = _plan_stage(verb, config)
+            with Progress(verb, what="looking at the inputs"):
+                planned = _plan_stage(verb, config)
             config = session.config = planned.config
             spec = planned.spec
             # With ``follows``, predictions by an earlier version of the model stay valid.
@@ -140,8 +141,11 @@ def run(
 
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
     """Say what :func:`run` would do, and the time and memory it would take; return lines."""
+    from sentiflow.pipeline import estimates
+
     lines = []
     state = "complete"
+    resources: Resources | None = None
     verbs = _leave_out_evaluation(config, verbs)
     for number, verb in enumerate(verbs):
         uri = getattr(config, verb).output_uri
@@ -150,10 +154,32 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         else:
             state = f"after {verbs[number - 1]}"
         lines.append(f"# {verb:<9} {state}: {uri}")
-        cost = "" if state == "complete" else estimate(verb, config)
-        if cost:
-            lines.append(f"#           {cost}")
+        if state == "complete" or verb not in estimates.ESTIMATED:
+            continue
+        resources = resources or _count_resources()
+        load_percent = 0 if resources.may_grow else machine_load.find()
+        found = estimates.estimate(verb, config, resources, load_percent=load_percent)
+        if found and found.is_long:
+            lines.append(f"#           {found.to_text(with_core_hours=resources.may_grow)}")
     return lines
+
+
+def _count_resources() -> "Resources":
+    """Count the cores of this machine; or join the cluster of ``RAY_ADDRESS``, and count its own.
+
+    Raises:
+        UserError: The cluster cannot be joined.
+    """
+    from sentiflow.cluster import address
+    from sentiflow.pipeline import estimates
+
+    if not address.joins_cluster():
+        return estimates.count_here()
+    from sentiflow.cluster import connection
+
+    # Ray prints some messages on standard output, where only the result belongs.
+    with contextlib.redirect_stdout(sys.stderr), connection.starting(verbose=False) as wait:
+        return wait()
 
 
 def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
@@ -210,9 +236,10 @@ def _check_inputs(config: Config, verbs: Sequence[Verb], output: Output | None =
     from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
     new_files = None
-    if output and output.previous and output.spec.grows:
-        new_files = output.spec.find_new(output.previous)
-    config_checks.require(config, verbs, new_files=new_files)
+    with Progress(verbs[0], what="checking the inputs"):
+        if output and output.previous and output.spec.grows:
+            new_files = output.spec.find_new(output.previous)
+        config_checks.require(config, verbs, new_files=new_files)
 
 
 def _import_stage(verb: Verb) -> ModuleType:
@@ -251,14 +278,7 @@ def _run_stage(
     recorder.log_settings(run_contents.describe_settings(planned, verb))
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
-        assert session.resources, "start_ray comes first"
-        resources = options["resources"] = session.resources()
-        # The estimate is for a whole corpus, on cores.
-        if not (output.resumes or output.previous or resources.num_gpus):
-            files = planned.spec.inputs.get("corpus", {}).get("files")
-            line = estimate(verb, config, resources.num_cpus, corpus=files)
-            if line:
-                say(verb, line)
+        resources = options["resources"] = _wait_for_ray(planned, remaining, output, session)
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import nodes
@@ -266,6 +286,53 @@ def _run_stage(
             nodes.check_shared(f"{verb}.output_uri", uri)
     record: Manifest = _import_stage(verb).run(planned, output, recorder, **options)
     return record
+
+
+def _wait_for_ray(
+    planned: StagePlan, remaining: Sequence[Verb], output: Output, session: "_Session"
+) -> "Resources":
+    """Wait for Ray, note its resources for the manifest, and tell the estimate of the stage."""
+    assert session.resources, "start_ray comes first"
+    with Progress(remaining[0], what="starting Ray, or joining the cluster"):
+        resources = session.resources()
+    load_percent = 0 if resources.may_grow else session.load_percent
+    output.details["resources"] = _describe_resources(resources, load_percent)
+    if output.resumes:
+        output.details["resumed"] = True
+    elif not output.previous:  # the estimate is for a whole corpus
+        _tell_estimates(planned, remaining, resources, session, load_percent)
+    return resources
+
+
+def _describe_resources(resources: "Resources", load_percent: int) -> dict[str, int]:
+    """Describe the machine or the cluster for the manifest: later estimates need it."""
+    names = ("num_cpus", "num_gpus", "num_nodes", "min_node_cpus")
+    described = {name: getattr(resources, name) for name in names}
+    return described | {"load_percent": load_percent}
+
+
+def _tell_estimates(
+    planned: StagePlan,
+    remaining: Sequence[Verb],
+    resources: "Resources",
+    session: "_Session",
+    load_percent: int,
+) -> None:
+    """Tell what the first remaining stage takes; on a cluster first also what all stages take."""
+    from sentiflow.pipeline import estimates
+
+    verb = remaining[0]
+    if resources.may_grow and len(remaining) > 1 and not session.has_told_sum:
+        whole = estimates.sum_up(remaining, planned.config, resources)
+        if whole:
+            say("run", f"in all {whole}")
+    session.has_told_sum = True
+    files = planned.spec.inputs.get("corpus", {}).get("files")
+    found = estimates.estimate(
+        verb, planned.config, resources, corpus=files, load_percent=load_percent
+    )
+    if found and found.is_long:
+        say(verb, found.to_text(with_core_hours=resources.may_grow))
 
 
 class _Session(contextlib.ExitStack):
@@ -281,6 +348,10 @@ class _Session(contextlib.ExitStack):
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
         """Id of this command in the tags of its runs."""
+        self.load_percent = machine_load.find()
+        """Load of this machine by other processes when the command began."""
+        self.has_told_sum = False
+        """Whether the time of all stages was told, or could have been."""
         self.resources: Callable[[], Resources] | None = None
         """Waits for Ray, and counts its resources; None until a stage needs Ray."""
 

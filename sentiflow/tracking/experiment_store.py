@@ -1,6 +1,7 @@
 """An MLflow store as a job uses it: values are queued, and a failure does not end the job."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
@@ -9,6 +10,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from sentiflow.errors import UnavailableError
+from sentiflow.progress import Progress
 from sentiflow.storage.uris import without_credentials
 from sentiflow.tracking import mlflow_store, run_names, runs
 
@@ -46,6 +48,7 @@ class Store:
         self._refusals: set[str] = set()
         self._thread = ThreadPoolExecutor(1, "mlflow sender")
         self._queued: list[Future[object]] = []
+        self._offering: threading.Thread | None = None
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Pickle as None: Ray Tune stores callbacks with their recorders, but never loads them."""
@@ -55,6 +58,23 @@ class Store:
         """Queue a call, unless the store has failed."""
         if self.is_available:
             self._queued.append(self._thread.submit(self.ask, call))
+
+    def offer(self, call: Callable[[MlflowClient], object]) -> None:
+        """Call the store in the background; leave the call out while an earlier one waits.
+
+        Nothing waits for it, and a failure changes nothing: the store may answer the next call.
+        """
+        if not self.is_available or (self._offering and self._offering.is_alive()):
+            return
+
+        def try_once() -> None:
+            try:
+                call(mlflow_store.make_client(self.uri))
+            except Exception as error:  # an error of MLflow must not end a job
+                log.debug("MLflow failed", exc_info=error)
+
+        self._offering = threading.Thread(target=try_once, name="mlflow offer", daemon=True)
+        self._offering.start()
 
     def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
         """Call the store now; return None if it refuses, fails or has failed before.
@@ -136,7 +156,9 @@ class Store:
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
         seconds = MAX_WAIT_SECONDS if self.is_available else 0
-        if wait(self._queued, seconds).not_done:
+        with Progress("tracking", what="sending the run to MLflow"):
+            not_done = wait(self._queued, seconds).not_done
+        if not_done:
             self.fail(f"the MLflow store {without_credentials(self.uri)} is too slow")
         self._queued.clear()
         return self.is_available
@@ -164,11 +186,12 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
     """
     store = Store(uri, experiment, repair=repair)
     try:
-        mlflow_store.make(uri)
-        client = mlflow_store.make_client(uri)
-        store.experiment_id = mlflow_store.ask(
-            lambda: mlflow_store.find_experiment(client, experiment, uri)
-        )
+        with Progress("tracking", what="opening the MLflow store"):
+            mlflow_store.make(uri)
+            client = mlflow_store.make_client(uri)
+            store.experiment_id = mlflow_store.ask(
+                lambda: mlflow_store.find_experiment(client, experiment, uri)
+            )
     except Exception as error:  # an error of MLflow must not end a job, unless required
         problem = mlflow_store.unreachable(uri, error)
         if required:

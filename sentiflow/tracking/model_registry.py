@@ -17,6 +17,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
+from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking import logged_model, mlflow_store
@@ -158,11 +159,17 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
         UserError: As :func:`resolve`.
         JobError: A file cannot be read.
     """
-    model = resolve(uri, tracking_uri=tracking_uri)
-    with mlflow_store.asking(tracking_uri, f"download {uri}"):
-        for name in list_files(model.record):
+    with Progress("tracking", what=f"looking up {uri}"):
+        model = resolve(uri, tracking_uri=tracking_uri)
+    names = list_files(model.record)
+    with (
+        Progress("tracking", what=f"downloading {uri}", total=len(names), unit="files") as progress,
+        mlflow_store.asking(tracking_uri, f"download {uri}"),
+    ):
+        for name in names:
             content = _read_file(model.source, name, tracking_uri)
             filesystem.write_bytes(join(to, name), content)
+            progress.advance(1)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:

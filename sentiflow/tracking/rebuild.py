@@ -16,6 +16,7 @@ from sentiflow.data.manifest_types import (
     RunRecord,
 )
 from sentiflow.errors import UserError
+from sentiflow.progress import Progress
 from sentiflow.storage.uris import display_uri, join, without_credentials
 from sentiflow.tracking import datasets, experiment_store, mlflow_store, runs
 from sentiflow.tracking.version_tags import describe_evaluation
@@ -146,11 +147,15 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
     outcomes: list[str] = []
     models: dict[str, _TrainedModel] = {}
     """Models of the stages so far, by fingerprint."""
-    for stage in stages:
+    for number, stage in enumerate(stages, start=1):
+        what = f"run {number} of {len(stages)}, {stage.run['name']}"
         store = experiment_store.open_store(
             tracking_uri, experiment=stage.run["experiment"], required=True
         )
-        with mlflow_store.asking(tracking_uri, "add to runs") as client:
+        with (
+            Progress("tracking", what=what),
+            mlflow_store.asking(tracking_uri, "add to runs") as client,
+        ):
             present = _find_run(client, store.experiment_id, stage)
             run = present or _create_run(client, store.experiment_id, stage)
             run_id = run.info.run_id

@@ -26,6 +26,7 @@ from sentiflow.progress import say
 from sentiflow.storage.uris import names_model
 from sentiflow.tracking import datasets, mlflow_store, runs
 from sentiflow.tracking.experiment_store import Store
+from sentiflow.tracking.live_metrics import LiveMetrics
 
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
@@ -98,6 +99,17 @@ class Recorder:
             client.log_batch(self.run_id, metrics=points)
 
         self._queue(send)
+
+    def watch_rows(self, stage: str) -> LiveMetrics:
+        """Return what logs the rows that are done while a stage runs, see :class:`LiveMetrics`."""
+        return LiveMetrics(stage, self._offer_metrics)
+
+    def _offer_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics that may be lost: nothing waits for them, and a failure changes nothing."""
+        if self.store and self.run_id:
+            now = runs.now_ms()
+            points = [Metric(name, value, now, step) for name, value in metrics.items()]
+            self.store.offer(lambda client: client.log_batch(self.run_id, metrics=points))
 
     def log_model(self, package_uri: str, record: Manifest) -> None:
         """Log the model package of a training, and wait until it is sent: its files move then."""

@@ -21,7 +21,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError, shorten
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
@@ -112,22 +112,24 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
         {"CPU": request["cpu"], "GPU": request["gpu"]},
         max_wait_seconds=60 * config.cluster.max_wait_minutes,
     )
-    callback = sweep_trials.TrialCallback(trials, recorder, capacity)
-    remaining = list[int]()
-    for index, trial in enumerate(trials):
-        if filesystem.exists(trial.outcome_uri):
-            callback.end(index, json.loads(filesystem.read_bytes(trial.outcome_uri)))
-        else:
-            remaining.append(index)
-    if remaining:
-        _tune(
-            config,
-            output,
-            callback,
-            remaining=remaining,
-            num_concurrent=num_concurrent,
-            request=request,
-        )
+    with Progress(STAGE, total=len(trials), unit="trials") as progress:
+        callback = sweep_trials.TrialCallback(trials, recorder, capacity, progress)
+        remaining = list[int]()
+        for index, trial in enumerate(trials):
+            if filesystem.exists(trial.outcome_uri):
+                callback.end(index, json.loads(filesystem.read_bytes(trial.outcome_uri)))
+            else:
+                remaining.append(index)
+        progress.start_at(progress.done)  # earlier trials took no time now
+        if remaining:
+            _tune(
+                config,
+                output,
+                callback,
+                remaining=remaining,
+                num_concurrent=num_concurrent,
+                request=request,
+            )
     records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")

@@ -20,7 +20,7 @@ from sentiflow.errors import (
     WorkerError,
     shorten,
 )
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
@@ -178,17 +178,25 @@ def _describe_settings(config: Config) -> dict[str, Any]:
 class TrialCallback(ray.tune.Callback):
     """Shows trials, and makes an MLflow run for each that has ended. Ray Tune calls it."""
 
-    def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        recorder: Recorder,
+        capacity: Capacity,
+        progress: Progress,
+    ) -> None:
         """Prepare to show and record the trials.
 
         Args:
             trials: All trials, in their order.
             recorder: Recorder of the sweep's own run.
             capacity: What a trial needs of the cluster.
+            progress: Counts the trials that have ended.
         """
         self.trials = trials
         self.recorder = recorder
         self.capacity = capacity
+        self.progress = progress
         self.records: list[dict[str, Any]] = []
         """Trials that have ended, as in the manifest and in ``trials.csv``, see :meth:`end`."""
         self.short = search_space.short_names(list(trials[0].values))
@@ -264,6 +272,7 @@ class TrialCallback(ray.tune.Callback):
             "reason": reason,
         }
         self.records.append(record)
+        self.progress.advance(1)
         self._say_end(index, record, seconds)
 
     def _say_end(self, index: int, record: Mapping[str, Any], seconds: float) -> None:

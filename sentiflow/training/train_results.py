@@ -148,8 +148,8 @@ def _list_metrics(
     if costs.linear_seconds:
         metrics["train/linear_seconds"] = costs.linear_seconds
     of_model = report.package.get("metrics", {})
-    for name in ("accuracy", "f1_macro"):
-        metrics[f"{AT_A_GLANCE}/validation_{name}"] = of_model.get(f"validation/{name}")
+    for figure in ("accuracy", "f1_macro"):
+        metrics[f"{AT_A_GLANCE}/validation_{figure}"] = of_model.get(f"validation/{figure}")
     for title, value in of_model.items():
         metrics[f"model/{title.replace('/', '_')}"] = value
     calibration = report.package["calibration"] or {}

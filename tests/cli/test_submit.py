@@ -134,6 +134,18 @@ def said_in(err: str) -> list[str]:
     return [line for line in err.splitlines() if line.startswith("submit    ")]
 
 
+def test_a_dry_run_estimates_the_job_with_the_cores_of_the_cluster(submit, tmp_path):
+    """The dashboard, which asks for the token, counts them."""
+    csv = tmp_path / "tweets.csv"
+    csv.write_bytes(b"".join(sample.generate(num_rows=2000, seed=1)))
+    code, out, err = submit("run", f"prepare.csv={csv}", f"output_uri={tmp_path}/run", "--dry-run")
+    assert code == 0, err
+    assert re.fullmatch(
+        r"estimate    about \d+ s on 2 cores, [\d.]+ core hours \(prepare, train, score\)",
+        out.splitlines()[-1],
+    )
+
+
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     """The JSON of a job is printed alone, also if its exit code is not 0, as that of ``doctor``."""
     arguments = ("look", "train.seed=2", "--env", "EXTRA", "--json")
