@@ -1,10 +1,8 @@
 """Job to submit -> what it will take on its cluster, in a line."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from sentiflow.config import settings
+from sentiflow.config.sections import Config
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
 
@@ -13,15 +11,12 @@ if TYPE_CHECKING:
     from sentiflow.pipeline.stages import Verb
 
 
-def describe(
-    verb: str, config: Path, overrides: Sequence[str], address: str | None, *, verbose: bool
-) -> str:
+def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -> str:
     """Estimate a job with the cores of its cluster, as if none of its stages were complete.
 
     Args:
         verb: The job.
-        config: The settings file.
-        overrides: ``section.key=value``.
+        config: Its settings.
         address: The option ``--address``.
         verbose: Show the messages of Ray's client.
 
@@ -30,14 +25,13 @@ def describe(
     """
     from sentiflow.pipeline import estimates, stages
 
-    resolved = settings.load(config, overrides, command=verb, submitted=True)
-    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
+    verbs = stages.whole_run(config) if verb == "run" else (cast("Verb", verb),)
     if not set(verbs) & set(estimates.ESTIMATED):
         return f"none for {verb}"
     with Progress("submit", what="estimating the job"):
         resources, problem = _count_resources(address, verbose=verbose)
         try:
-            line = estimates.sum_up(verbs, resolved, resources or estimates.ONE_CORE)
+            line = estimates.sum_up(verbs, config, resources or estimates.ONE_CORE)
         except (OSError, UserError, JobError) as error:
             first_line = str(error).partition("\n")[0]
             return f"none: the data cannot be seen from here ({first_line})"

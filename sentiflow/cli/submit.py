@@ -113,9 +113,7 @@ def submit(
             )
             if dry_run:
                 _show_job(job)
-                estimate = job_estimate.describe(
-                    verb, config, overrides or (), address, verbose=verbose
-                )
+                estimate = job_estimate.describe(verb, job.config, address, verbose=verbose)
                 typer.echo(f"estimate    {estimate}")
                 return
         from sentiflow.cluster import job_client

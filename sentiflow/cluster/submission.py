@@ -71,6 +71,8 @@ class Submission:
     submission_id: str
     entrypoint: str
     """The command of the driver."""
+    config: Config = field(repr=False)
+    """Its settings, as they will be on the cluster."""
     variables: Mapping[str, str]
     """Environment of the driver and the workers, without the variables in ``named``."""
     named: Mapping[str, str] = field(repr=False)
@@ -157,6 +159,7 @@ def prepare(
     return Submission(
         submission_id=_choose_id(verb, resolved.name),
         entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
+        config=resolved,
         variables=passed,
         named=named,
         files=files,

@@ -1,7 +1,7 @@
 """Config + machine or cluster -> a stage's time, memory and disk, estimated before it begins.
 
-The speed is that of the last run of this stage here (:mod:`earlier_runs`); without any, it is that
-of built-in rates. While a stage runs, it shows the time left, as measured.
+The speed is that of the last run of this stage here (:mod:`measured_speeds`); without any, it is
+that of built-in rates. While a stage runs, it shows the time left, as measured.
 """
 
 import logging
@@ -14,8 +14,8 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config.sections import Config
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import earlier_runs, stage_costs, stage_data
-from sentiflow.pipeline.earlier_runs import Speed
+from sentiflow.pipeline import measured_speeds, stage_costs, stage_data
+from sentiflow.pipeline.measured_speeds import Speed
 from sentiflow.pipeline.stage_costs import Costs, ScoringModel
 from sentiflow.pipeline.stage_data import StageData
 from sentiflow.progress import to_words
@@ -163,7 +163,7 @@ def _estimate(
     data = stage_data.find(verb, config, corpus)
     uses_gpus = verb != "prepare" and resources.num_gpus > 0
     resources = resources if uses_gpus else _leave_out_gpus(resources)
-    speed = earlier_runs.find_speed(verb, getattr(config, verb).output_uri, resources)
+    speed = measured_speeds.find_speed(verb, getattr(config, verb).output_uri, resources)
     if not data.num_rows or (uses_gpus and not speed.uri):
         return None
     if verb == "train":
@@ -224,7 +224,7 @@ def _find_models(config: Config, data: StageData) -> list[ScoringModel]:
     for uri in uris:
         try:
             model = model_sources.describe(uri, tracking=config.tracking.uri)
-            found += earlier_runs.read_models(model)
+            found += measured_speeds.read_models(model)
         except (UserError, JobError):  # it does not exist yet
             num_train = stage_data.find("train", config).num_train
             has_linear = rates.has_linear(config.train.linear, num_train)

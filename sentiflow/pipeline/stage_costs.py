@@ -1,7 +1,7 @@
 """Amount of data + settings -> the seconds of a stage, by rates that are built in.
 
 The rates hold for idle cores without a GPU (docs/scaling.md). The last run of a stage corrects them
-(:mod:`earlier_runs`).
+(:mod:`measured_speeds`).
 """
 
 import math

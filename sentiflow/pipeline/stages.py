@@ -168,7 +168,8 @@ def _count_resources() -> "Resources":
     """Count the cores of this machine; or join the cluster of ``RAY_ADDRESS``, and count its own.
 
     Raises:
-        UserError: The cluster cannot be joined.
+        UserError: The cluster refuses the token, or the address is wrong.
+        UnavailableError: The cluster does not answer.
     """
     from sentiflow.cluster import address
     from sentiflow.pipeline import estimates

@@ -6,6 +6,7 @@ import yaml
 from sentiflow.cli import job_estimate
 from sentiflow.cluster import cluster_size, job_client
 from sentiflow.cluster.resources import Resources
+from sentiflow.config import settings
 from sentiflow.data import sample
 from sentiflow.errors import UserError
 
@@ -42,7 +43,8 @@ def cluster(monkeypatch):
 
 
 def describe(verb, config, *overrides):
-    return job_estimate.describe(verb, config, overrides, "http://head:8265", verbose=False)
+    resolved = settings.load(config, overrides, command=verb, submitted=True)
+    return job_estimate.describe(verb, resolved, "http://head:8265", verbose=False)
 
 
 def test_the_stages_are_summed_up_with_the_cores_of_the_cluster(config, cluster):

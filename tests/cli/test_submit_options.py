@@ -63,14 +63,17 @@ def follow(entrypoint, log, *, code=0, uri="", was_known=True, as_json=True):
 
 def test_the_json_of_a_job_is_printed_alone(capsys, said):
     assert follow("python jobs/run.py a.yaml --json", f"log\n{JSON}", uri="s3://b/run") == 0
-    assert capsys.readouterr() == (JSON, "log\n")
+    written = capsys.readouterr()
+    assert written.out == JSON
+    assert written.err.startswith("log\n")
+    assert JSON not in written.err
     assert said.messages == ["submit    job is done: s3://b/run"]
 
 
 def test_a_check_that_fails_prints_its_json_and_names_no_results(capsys, said):
     assert follow("python jobs/doctor.py --json", "[]\n", code=2) == 2
     assert follow("python jobs/doctor.py", "all is well\n", as_json=False) == 0
-    assert capsys.readouterr() == ("[]\nall is well\n", "")
+    assert capsys.readouterr().out == "[]\nall is well\n"
     assert said.messages == [
         "submit    job failed with exit code 2: exit code 2",
         "submit    job is done",

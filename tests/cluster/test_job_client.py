@@ -16,11 +16,19 @@ from ray.job_submission import JobDetails
 
 from sentiflow.cluster import job_client
 from sentiflow.cluster.submission import OUTPUT_KEY, WORK_KEY, Submission
+from sentiflow.config import settings
 from sentiflow.errors import JobError, UnavailableError, UserError
 
 TOKEN = "c0ffee" * 10
 JOB = Submission(
-    "sentiflow-train-x-1a2b3c", "python jobs/train.py x", {}, {}, {}, "s3://b/x", work="c0ffee"
+    submission_id="sentiflow-train-x-1a2b3c",
+    entrypoint="python jobs/train.py x",
+    config=settings.load({"name": "x", "output_uri": "s3://b/x"}),
+    variables={},
+    named={},
+    files={},
+    output_uri="s3://b/x",
+    work="c0ffee",
 )
 
 

@@ -10,7 +10,7 @@ from conftest import PROJECT
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.pipeline import earlier_runs, estimates, stage_data
+from sentiflow.pipeline import estimates, measured_speeds, stage_data
 
 HEAD = b"text,label\n" + b"".join(
     b"%s,%s\n" % (b" ".join([b"word"] * 24), label) for label in [b"a", b"b", b""] * 3000
@@ -54,11 +54,11 @@ def test_a_short_stage_and_a_stage_of_unknown_rate_are_not_told(write):
     config = write(len(HEAD))
     found = [estimate(verb, config) for verb in ("prepare", "train", "score")]
     assert [each.is_long for each in found] == [False] * 3
-    assert estimate("evaluate", write(10**12)) is None
-    assert estimate("evaluate", write(0, "prepare.csv=gone.csv")) is None
     gpus = dataclasses.replace(cores(8), num_gpus=1)
     assert estimates.estimate("train", config, gpus) is None, "nobody knows the GPU"
     assert estimates.estimate("prepare", config, gpus)
+    assert estimate("evaluate", write(10**12)) is None
+    assert estimate("evaluate", write(0, "prepare.csv=gone.csv")) is None
 
 
 @pytest.mark.parametrize("verb", ["prepare", "score"])
@@ -103,7 +103,8 @@ def test_the_time_of_a_training_follows_from_epochs_folds_network_and_texts(writ
 def test_only_rows_with_a_label_are_trained_on(write):
     config = write(13 * 10**8)
     num_train = stage_data.find("train", config).num_train
-    assert num_train == pytest.approx(stage_data.find("prepare", config).num_rows * 0.8 * 2 / 3)
+    num_rows = stage_data.find("prepare", config).num_rows
+    assert num_train == pytest.approx(num_rows * 0.8 * 2 / 3, rel=0.001)  # the sample is cut
 
 
 @pytest.mark.parametrize("rows", [199_000, 201_000])
@@ -200,17 +201,17 @@ def test_a_short_run_changes_little(write, publish):
 
 def test_a_manifest_of_format_3_without_resources_is_read(tmp_path):
     uri = str(PROJECT / "tests/format_3/run/trained")
-    found = earlier_runs.find_speed("train", uri, cores(2))
+    found = measured_speeds.find_speed("train", uri, cores(2))
     assert found.uri == uri
     assert 0.1 < found.network < 10
     uri = str(PROJECT / "tests/format_3/run/scored")
-    assert earlier_runs.find_speed("score", uri, cores(2)).uri == uri
+    assert measured_speeds.find_speed("score", uri, cores(2)).uri == uri
 
 
 def test_the_folders_of_a_bucket_are_not_listed(monkeypatch):
-    monkeypatch.setattr(earlier_runs.filesystem, "locate", lambda uri: pytest.fail(uri))
-    assert earlier_runs._list_folders("s3://bucket") == []
-    assert earlier_runs._list_folders("/") == []
+    monkeypatch.setattr(measured_speeds.filesystem, "locate", lambda uri: pytest.fail(uri))
+    assert measured_speeds._list_folders("s3://bucket") == []
+    assert measured_speeds._list_folders("/") == []
 
 
 def test_other_processes_make_a_stage_longer_and_an_earlier_one_shorter(write, publish):
@@ -219,17 +220,18 @@ def test_other_processes_make_a_stage_longer_and_an_earlier_one_shorter(write, p
     assert busy.seconds == 2 * seconds("prepare", config)
     assert "other processes use this machine, too (load 100%)" in busy.to_text()
     resources = {"num_cpus": 2, "num_gpus": 0, "num_nodes": 1, "min_node_cpus": 2}
-    publish("prepare", times=2.0, resources=resources | {"load_percent": 100})
+    size = 4 * 10**9
+    publish("prepare", times=2.0, size=size, resources=resources | {"load_percent": 100})
     idle = estimates.estimate("prepare", config, cores(2))
-    assert idle.seconds == pytest.approx(seconds("prepare", config), rel=0.1)
+    assert idle.uri
     assert idle.seconds == pytest.approx(busy.seconds / 2, rel=0.1)
 
 
 def test_a_network_that_gained_nothing_is_expected_to_gain_nothing_again():
-    speed = earlier_runs.Speed(num_networks=2, folds=5)
+    speed = measured_speeds.Speed(num_networks=2, folds=5)
     assert estimates._guess_networks(5, has_linear=True, speed=speed) == 2
     assert estimates._guess_networks(4, has_linear=True, speed=speed) == pytest.approx(10**0.5)
-    assert estimates._guess_networks(5, has_linear=False, speed=earlier_runs.Speed()) == 6
+    assert estimates._guess_networks(5, has_linear=False, speed=measured_speeds.Speed()) == 6
 
 
 def test_the_output_says_what_the_stage_had(tmp_path):
