@@ -133,6 +133,7 @@ class Progress:
         self.total = None
         self.unit = ""
         self.started = time.monotonic()
+        self.done_before = self.done
 
     def describe(self) -> str:
         """Say how far the task is: amount, speed, time left or time so far, note."""

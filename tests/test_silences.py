@@ -16,9 +16,15 @@ MODULES = sorted((PROJECT / "sentiflow").rglob("*.py"))
 
 @pytest.fixture
 def talkative(monkeypatch):
-    """Let the thread that shows the running task speak all the time."""
+    """Let each task speak when it begins, as if it had been silent for long."""
+    begin = progress._Screen.begin
+
+    def begin_and_tell(self, task):
+        begin(self, task)
+        self.tell_if_due(task)
+
     monkeypatch.setattr(progress, "LINE_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(progress, "_WATCH_SECONDS", 0.002)
+    monkeypatch.setattr(progress._Screen, "begin", begin_and_tell)
 
 
 @pytest.fixture
