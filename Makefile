@@ -5,6 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 READY_BENCH := .venv/.ready-bench
 READY_AUDIT := .venv/.ready-audit
+READY_SCHEDULERS := build/schedulers/.ready
 # these run on synthetic data; the benchmarks left out need files as arguments
 BENCHMARKS := $(filter-out $(addprefix benchmarks/,published.py retrained.py serving.py words.py),$(wildcard benchmarks/*.py))
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not soak"
@@ -44,6 +45,7 @@ bench: $(READY_BENCH)
 	for file in $(BENCHMARKS); do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 soak: $(READY)
+	-$(MAKE) --no-print-directory $(READY_SCHEDULERS) # without them their tests are skipped
 	$(BIN)/pytest -m soak --timeout 3600 tests
 
 audit: $(READY_AUDIT)
@@ -65,4 +67,10 @@ $(READY_BENCH): $(READY)
 
 $(READY_AUDIT): $(READY)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,audit]'
+	touch $@
+
+# Airflow and Dagster have an environment of their own: they need other versions of packages.
+$(READY_SCHEDULERS): tests/schedulers.txt
+	$(PYTHON) -m venv build/schedulers
+	build/schedulers/bin/pip install --quiet --requirement tests/schedulers.txt
 	touch $@

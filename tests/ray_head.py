@@ -26,18 +26,26 @@ class Head:
     It does not see the clone under test: a job runs the uploaded code or the installed package.
     """
 
-    def __init__(self, environment: Mapping[str, str] | None = None, *, num_cpus: int = 2) -> None:
+    def __init__(
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        num_cpus: int = 2,
+        agent_port: int | None = None,
+    ) -> None:
         """Choose ports and a token.
 
         Args:
             environment: Variables of the nodes, such as the keys of an object store.
             num_cpus: Number of cores that the head offers.
+            agent_port: Port of the agent that starts jobs. Default: a free one.
         """
         self.folder = Path(tempfile.mkdtemp(prefix="sfh", dir="/tmp"))  # sockets need a short path
         self.home = self.folder / "home"
         self.token = secrets.token_hex(32)
         self.num_cpus = num_cpus
-        self.port, self.dashboard_port, self._agent_port, self._client_port = _free_ports(4)
+        self.port, self.dashboard_port, free_port, self._client_port = _free_ports(4)
+        self._agent_port = agent_port or free_port
         self.address = f"http://127.0.0.1:{self.dashboard_port}"
         self._environment = dict(environment or {})
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -73,12 +81,16 @@ class Head:
         )  # fmt: skip
         return psutil.Process(self._processes[-1].pid)
 
-    def stop(self) -> None:
-        """Kill all processes of the head and of added nodes, and remove their files."""
+    def kill(self) -> None:
+        """Kill all processes of the head and of added nodes; ``start`` starts a new head."""
         for process in self._processes:
             kill_tree(process.pid)
             process.wait()
         self._processes = []
+
+    def stop(self) -> None:
+        """Kill all processes of the head and of added nodes, and remove their files."""
+        self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def client_environment(self, **variables: str) -> dict[str, str]:

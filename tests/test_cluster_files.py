@@ -105,7 +105,11 @@ def test_the_kuberay_example_has_the_layout_of_the_cluster_file():
         assert all(isinstance(value, str) for value in group["rayStartParams"].values())
     name = {"ray.io/cluster": cluster["metadata"]["name"]}
     assert job["spec"]["clusterSelector"] == policy["spec"]["podSelector"]["matchLabels"] == name
-    within, dashboard = policy["spec"]["ingress"]
+    within, dashboard, metrics = policy["spec"]["ingress"]
+    assert metrics["ports"] == [{"port": 8080, "protocol": "TCP"}]
+    assert metrics["from"] == [
+        {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    ]
     assert (len(within["from"]), "ports" in within) == (1, False)
     assert dashboard["ports"] == [{"port": 8265, "protocol": "TCP"}]
     _, operator = dashboard["from"]

@@ -4,23 +4,20 @@ import os
 import re
 import subprocess
 import sys
-from datetime import timedelta
-from pathlib import Path
+import time
 
 import pytest
+import scheduler_runs
 import yaml
 from conftest import PROJECT, write_config
+from scheduler_runs import PYTHON
 from test_cli import invoke
 from test_pages import blocks_of
 
+from sentiflow.cli import exits
 from sentiflow.storage import lease
 
 PAGE = (PROJECT / "docs/schedulers.md").read_text()
-PYTHON = {
-    block.partition("\n")[0].removeprefix("# "): block
-    for block in blocks_of("schedulers", "python")
-}
-"""Modules by their file names, which stand in their first lines."""
 AWAY = ["evaluate.output_uri=new", "tracking.required=true", "tracking.uri=http://127.0.0.1:9"]
 """Settings with which a job fails as long as a server does not answer."""
 
@@ -28,10 +25,8 @@ AWAY = ["evaluate.output_uri=new", "tracking.required=true", "tracking.uri=http:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Lay the page's Python into a directory from which it is imported, with sentiflow on PATH."""
-    for name, code in PYTHON.items():
-        (tmp_path / name).write_text(code)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    scheduler_runs.lay(tmp_path, tmp_path)
+    monkeypatch.setenv("PATH", scheduler_runs.add_program(tmp_path, PROJECT))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     yield tmp_path
@@ -69,16 +64,13 @@ def test_the_function_tells_a_mistake_from_a_failure(place, finished_run):
     ("overrides", "code", "pauses"),
     [(["prepare.csv=none.csv"], 2, []), ([], 1, ["240", "0"])],
 )
-def test_the_script_retries_only_what_a_retry_can_help(
-    place, sample_csv, overrides, code, pauses, monkeypatch
-):
+def test_the_script_retries_only_what_a_retry_can_help(place, sample_csv, overrides, code, pauses):
     """A retry can help if another job is in the same directory; the script of this test has two."""
     (script,) = blocks_of("schedulers", "sh")
     assert script.count("240 ") == 5
     script = script.replace("240 240 240 240 240 0", "240 0")
     (place / "configs").mkdir()
     write_config(place, sample_csv).rename(place / "configs/weekly.yaml")
-    (place / "bin").mkdir()
     for name, text in {
         "weekly.sh": script.replace("sentiflow score", "sentiflow prepare"),
         "bin/sleep": f"#!/bin/sh\necho $1 >> {place}/pauses\n",
@@ -86,7 +78,6 @@ def test_the_script_retries_only_what_a_retry_can_help(
         (place / name).write_text(text)
         (place / name).chmod(0o755)
     (place / "pauses").touch()
-    monkeypatch.setenv("PATH", f"{place}/bin:{os.environ['PATH']}")
     with lease.hold(str(place / "run/prepared"), job="prepare"):
         done = subprocess.run(
             ["./weekly.sh", *overrides], cwd=place, capture_output=True, text=True
@@ -115,8 +106,8 @@ def test_argo_runs_a_command_that_exists_and_does_not_retry_a_mistake():
 
 def test_the_table_has_the_exit_codes_of_the_command_line():
     rows = dict(re.findall(r"^  \| ([\d, ]+) \| .* \| ?(.*?) ?\|$", PAGE, re.MULTILINE))
-    assert list(rows) == ["0", "1", "2", "130, 137, 143"]
-    assert [rows[code].partition(":")[0] for code in rows] == ["", "yes", "no", "yes"]
+    assert list(rows) == ["0", "1", "2", str(exits.NOT_BETTER), "129, 130, 137, 143"]
+    assert [rows[code].partition(":")[0] for code in rows] == ["", "yes", "no", "no", "yes"]
 
 
 @pytest.mark.parametrize("name", PYTHON)
@@ -125,25 +116,44 @@ def test_the_python_of_the_page_compiles(name):
     assert name in {"sentiflow_job.py", "weekly_dag.py", "weekly_assets.py"}
 
 
-@pytest.mark.soak
-def test_airflow_reads_the_dag_and_does_not_retry_a_mistake(place):
-    pytest.importorskip("airflow.sdk", reason="Airflow is not installed")
-    from airflow.sdk.exceptions import AirflowFailException
-    from weekly_dag import weekly
-
-    (task,) = weekly().tasks
-    assert (task.task_id, task.retries, task.retry_delay) == ("score", 5, timedelta(minutes=4))
-    with pytest.raises(AirflowFailException, match="see the last line"):
-        task.python_callable()  # there is no such settings file here
+with_each_scheduler = pytest.mark.parametrize("scheduler", scheduler_runs.SCHEDULERS)
 
 
 @pytest.mark.soak
-def test_dagster_reads_the_asset_and_does_not_retry_a_mistake(place):
-    dagster = pytest.importorskip("dagster", reason="Dagster is not installed")
-    from weekly_assets import defs, predictions
+@pytest.mark.timeout(900)
+@with_each_scheduler
+def test_a_scheduler_does_not_retry_a_mistake(place, scheduler):
+    (place / "configs").mkdir()
+    (place / "configs/weekly.yaml").write_text("score: {num_workers: none}\n")
+    process, log = start(scheduler, place)
+    assert process.wait(timeout=300) != 0
+    said = log.read_text()
+    assert "--json: see the last line of its log" in said
+    assert said.count("\nsentiflow: ") + said.startswith("sentiflow: ") == 1, "it was tried once"
 
-    assert defs.resolve_schedule_def("weekly").cron_schedule == "15 3 * * 1"
-    result = dagster.materialize([predictions], raise_on_error=False)
-    (failure,) = [e for e in result.all_events if e.event_type_value == "STEP_FAILURE"]
-    assert "see the last line of its log" in str(failure.event_specific_data)
-    assert not [e for e in result.all_events if "RETR" in e.event_type_value]
+
+@pytest.mark.ray
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@with_each_scheduler
+def test_a_scheduler_retries_while_another_job_is_in_the_directory(place, finished_run, scheduler):
+    settings = yaml.safe_load((finished_run / "config.yaml").read_text())
+    settings["output_uri"] = str(place / "run")
+    settings["score"]["model_uri"] = str(finished_run / "run/trained/model")
+    settings["score"]["prepared_uri"] = str(finished_run / "run/prepared")
+    (place / "configs").mkdir()
+    (place / "configs/weekly.yaml").write_text(yaml.safe_dump(settings))
+    with lease.hold(str(place / "run/scored"), job="score"):
+        process, log = start(scheduler, place)
+        while "is in use by another job (score, process" not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.2)
+    assert process.wait(timeout=300) == 0, log.read_text()
+    assert (place / "run/scored/manifest.json").exists()
+
+
+def start(scheduler, place):
+    """Start a scheduler; return its process and the file of its output."""
+    log = place / "log.txt"
+    with log.open("w") as output:
+        return scheduler_runs.start(scheduler, place, output, dict(os.environ)), log

@@ -16,8 +16,7 @@ import sentiflow
 from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
 from sentiflow.cli.terminal import AsJson, ConfigPath, Overrides, Verbose, print_json
 from sentiflow.config import setting_descriptions, settings
-from sentiflow.errors import JobError
-from sentiflow.progress import clean, say
+from sentiflow.progress import Progress, clean, say
 from sentiflow.storage.uris import absolute_uri
 
 app = typer.Typer(
@@ -102,7 +101,8 @@ def predict(
         from sentiflow.scoring import lines
         from sentiflow.tracking import model_sources
 
-        package = model_sources.load(settings.read_models(model_uri))
+        with Progress("predict", what="loading the model"):
+            package = model_sources.load(settings.read_models(model_uri))
         if texts:
             # Bytes of the command line that are not UTF-8 are replaced, as Arrow takes only UTF-8.
             raw = [text.encode(errors="surrogateescape") for text in texts]
@@ -128,18 +128,24 @@ def promote(
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make a registered model the champion if it is better on the test rows."""
+    """Make a registered model the champion if it is better on the test rows.
+
+    Exit code 3: it is not better beyond chance, so the champion stays.
+    """
     with exits.reporting(verbose):
         resolved = settings.load(config, overrides or ())
         from sentiflow.evaluation import promotion
 
         outcome = promotion.promote(resolved, version=version, force=force)
+        text = promotion.to_text(outcome)
         if as_json:
             print_json(dataclasses.asdict(outcome))
-        if outcome.refused:  # exit code 1, also after JSON
-            raise JobError(promotion.to_text(outcome))
-        if not as_json:
-            typer.echo(promotion.to_text(outcome))
+        if outcome.refused:
+            typer.echo(clean(f"sentiflow: {text}"), err=True)
+        elif not as_json:
+            typer.echo(text)
+    if outcome.refused:
+        raise typer.Exit(exits.NOT_BETTER)
 
 
 @app.command()
@@ -153,7 +159,8 @@ def doctor(
 ) -> None:
     """Find problems that would make a job fail, on this machine or the cluster of RAY_ADDRESS.
 
-    Exit code 0: no errors were found; there may be warnings. 1: there are errors.
+    Exit code 0: no errors were found; there may be warnings. 1: there are errors, but they may be
+    gone later. 2: there are errors that somebody has to correct.
     """
     with exits.reporting(verbose):
         resolved = None if config is None else settings.load(config, overrides or ())
@@ -165,8 +172,9 @@ def doctor(
             print_json([dataclasses.asdict(result) for result in results])
         else:
             typer.echo(clean(to_text(results)))
-    if any(result.level == "error" for result in results):
-        raise typer.Exit(1)
+    errors = [result for result in results if result.level == "error"]
+    if errors:
+        raise typer.Exit(2 if any(error.is_mistake for error in errors) else 1)
 
 
 @app.command()
@@ -195,7 +203,9 @@ def card(
         from sentiflow.evaluation import model_card
         from sentiflow.storage import filesystem
 
-        filesystem.write_bytes(uri, model_card.find(run).encode())
+        with Progress("card", what="reading the run"):
+            text = model_card.find(run)
+        filesystem.write_bytes(uri, text.encode())
         typer.echo(output)
 
 

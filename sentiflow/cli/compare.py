@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from sentiflow.cli.exits import reporting
+from sentiflow.cli.exits import NOT_BETTER, reporting
 from sentiflow.cli.terminal import AsJson, Verbose, fill, print_json, shorten
 from sentiflow.errors import UserError, few
 from sentiflow.storage.uris import absolute_uri
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 _FAIL_IF_WORSE = "--fail-if-worse"
 _NUMBER = re.compile(r"[-+]?[\d.]+(e-?\d+)?")
 """A number on the command line, such as 0.01 or 1e-3; a negative one is refused later."""
-_REGRESSION_CODE = 3
-"""Exit code if the second run is worse by more than the margin."""
 
 
 class WithMargin(TyperCommand):
@@ -94,7 +92,7 @@ def compare(
         else:
             typer.echo(to_text(result))
     if result.regression and result.regression.worse:
-        raise typer.Exit(_REGRESSION_CODE)
+        raise typer.Exit(NOT_BETTER)
 
 
 def _read_patterns(options: Sequence[str]) -> dict[str, str]:

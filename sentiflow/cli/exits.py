@@ -1,4 +1,9 @@
-"""Command -> its exit code; an error is one line on standard error."""
+"""Command -> its exit code; an error is one line on standard error.
+
+The code says whether the same command may succeed later. 0: done. 1: it may. 2: it will not, as the
+input or the settings are wrong. 3 (:data:`NOT_BETTER`): a comparison had this result. 129, 130 or
+143: a signal has ended the command, which resumes if it is given again.
+"""
 
 import io
 import logging
@@ -10,7 +15,8 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import typer
 
@@ -20,6 +26,17 @@ from sentiflow.storage.errors import explain
 
 log = logging.getLogger(__name__)
 
+NOT_BETTER = 3
+"""Exit code of a comparison in which the new model is worse, or not good enough to replace the old
+one. The same command would end with it again."""
+
+
+@dataclass
+class Interruption:
+    """What a command writes if a signal ends it. The command may change it while it runs."""
+
+    line: str = "sentiflow: interrupted; run the same command again to resume"
+
 
 def run(app: typer.Typer) -> None:
     """Run a command line; characters that the encoding of standard output lacks are escaped."""
@@ -28,9 +45,9 @@ def run(app: typer.Typer) -> None:
     try:
         app()
     except SystemExit as ended:
-        # 1: the job failed; above 128: a signal ended it. Then a thread of Ray may still work. In a
-        # normal exit it would crash, or keep the process alive.
-        if isinstance(ended.code, int) and (ended.code == 1 or ended.code > 128):
+        # After an error or a signal a thread of Ray may still work. In a normal exit it would
+        # crash, or keep the process alive.
+        if isinstance(ended.code, int) and ended.code != 0:
             try:
                 sys.stdout.flush()
             finally:
@@ -46,11 +63,16 @@ def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> No
 
 
 @contextmanager
-def reporting(verbose: bool = False) -> Iterator[None]:
+def reporting(verbose: bool = False, *, is_remote: bool = False) -> Iterator[Interruption]:
     """Set logging up for a block or a function; turn failures into one line and an exit code.
 
     Args:
         verbose: Also show the messages of Ray and MLflow.
+        is_remote: The work is done on other machines, so there is little to end here. All signals
+            but the first are ignored, Ctrl-C included: ``timeout`` sends each one twice.
+
+    Yields:
+        What is written on a signal.
 
     Raises:
         typer.Exit: 2: the user's input or settings are wrong. 1: the job failed, or its output
@@ -58,28 +80,31 @@ def reporting(verbose: bool = False) -> Iterator[None]:
             (SIGHUP) interrupted the job.
     """
     _set_up_logging(verbose)
+    interruption = Interruption()
     received: list[int] = []
+    before = _find_handlers(with_ctrl_c=is_remote)
 
     def interrupt(number: int, frame: object) -> NoReturn:
-        # A shell may send the signal again while the run ends.
-        signal.signal(number, signal.SIG_IGN)
+        for each in before:  # a shell may send a signal again while the run ends
+            signal.signal(each, signal.SIG_IGN)
         received.append(number)
-        _say_interrupted()  # at once: Ray may have got the signal, too, and end this process
-        raise_interrupt(number, frame)
+        if not is_remote:
+            log.error(interruption.line)  # at once: Ray may end this process on the same signal
+        # Code of Ray that waits for a result drops or changes all other errors that a signal
+        # handler raises.
+        raise KeyboardInterrupt(number)
 
-    # A signal that the caller ignores stays ignored: nohup ignores SIGHUP.
-    candidates = (signal.SIGTERM, signal.SIGHUP)
-    handled = [number for number in candidates if signal.getsignal(number) == signal.SIG_DFL]
-    for number in handled:
-        signal.signal(number, interrupt)
+    for each in before:
+        signal.signal(each, interrupt)
     try:
-        yield
+        yield interruption
         sys.stdout.flush()
     except KeyboardInterrupt:
-        if not received:
-            received.append(signal.SIGINT)
-            _say_interrupted()
-        raise typer.Exit(128 + received[0]) from None
+        is_written = bool(received) and not is_remote
+        if not is_written:
+            log.error(interruption.line)
+        number = received[0] if received else signal.SIGINT
+        raise typer.Exit(128 + number) from None
     except BrokenPipeError as error:
         if not _is_reader_gone():  # the pipe or connection of another process is broken
             raise typer.Exit(_print_error(error)) from None
@@ -91,8 +116,22 @@ def reporting(verbose: bool = False) -> Iterator[None]:
     except Exception as error:
         raise typer.Exit(_print_error(error)) from None
     finally:
-        for number in handled:
-            signal.signal(number, signal.SIG_DFL)
+        if not (is_remote and received):  # else signals stay ignored until the process has ended
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _find_handlers(*, with_ctrl_c: bool) -> dict[int, Any]:
+    """Return the handlers of the signals that end a command, by signal.
+
+    A signal that the caller ignores is left out: ``nohup`` ignores SIGHUP.
+    """
+    numbers = [signal.SIGTERM, signal.SIGHUP]
+    if with_ctrl_c:
+        numbers.append(signal.SIGINT)
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    defaults = (signal.SIG_DFL, signal.default_int_handler)
+    return {number: handler for number, handler in handlers.items() if handler in defaults}
 
 
 def _is_reader_gone() -> bool:
@@ -125,20 +164,3 @@ def _print_error(error: Exception) -> int:
         message = f"the job failed: {type(error).__name__}: {error}"
     typer.echo(clean(f"sentiflow: {message}"), err=True)
     return 2 if isinstance(explained, UserError) else 1
-
-
-def raise_interrupt(number: int, frame: object) -> NoReturn:
-    """End the work on a signal as Ctrl-C does: the MLflow run ends as killed, and Ray stops.
-
-    It raises no other error, because code of Ray that waits for a result drops or changes all
-    others that a signal handler raises.
-
-    Raises:
-        KeyboardInterrupt: Always.
-    """
-    raise KeyboardInterrupt(number)
-
-
-def _say_interrupted() -> None:
-    """Log that the command was interrupted, and how to resume."""
-    log.error("sentiflow: interrupted; run the same command again to resume")

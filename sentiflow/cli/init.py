@@ -13,12 +13,19 @@ from sentiflow.cli.jobs import check_free
 from sentiflow.cli.terminal import WIDTH, align, fill
 from sentiflow.config.class_names import set_apart
 from sentiflow.errors import UserError, printable, shorten
+from sentiflow.progress import Steps
 from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 
 if TYPE_CHECKING:
     from sentiflow.data.inspection.columns import Column
     from sentiflow.data.inspection.findings import Inspection
 
+_STEPS = Steps(
+    "init",
+    read="reading a sample of the files, finding the columns",
+    tokens="tokenizing the sample",
+    check="checking the config",
+)
 _MAX_CELL_LENGTH = 60
 """Maximum characters of a column's values in the table."""
 _MAX_LISTED_VALUES = 20
@@ -71,10 +78,12 @@ def init(
 
         path = output or Path(f"{new_config.name_after(files[0])}.yaml")
         uri = check_free(path, overwrite)
-        found = _inspect_files(files, text, label, scores_only=model is not None)
+        with _STEPS.show("read"):
+            found = _inspect_files(files, text, label, scores_only=model is not None)
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
-        tokens = _inspect_tokens(found)
+        with _STEPS.show("tokens"):
+            tokens = _inspect_tokens(found)
         config = new_config.render(
             found,
             files=files,
@@ -84,7 +93,8 @@ def init(
             test=test or (),
             max_length=tokens.max_length,
         )
-        _check_config(config, path, model, has_test=bool(test))
+        with _STEPS.show("check"):
+            _check_config(config, path, model, has_test=bool(test))
         summary = _render_findings(
             found, tokens, files=files, scores_only=model is not None, has_test=bool(test)
         )

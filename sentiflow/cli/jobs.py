@@ -18,7 +18,7 @@ import yaml
 from sentiflow.cli import exits
 from sentiflow.cli.terminal import (
     AsJson,
-    ConfigPath,
+    ConfigOrRun,
     DryRun,
     Overrides,
     Overwrite,
@@ -29,6 +29,7 @@ from sentiflow.cli.terminal import (
 from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
+from sentiflow.progress import Progress
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def make_command(verb: str) -> Callable[..., None]:
         return trends
 
     def job_command(
-        config: ConfigPath,
+        config: ConfigOrRun,
         overrides: Overrides = None,
         overwrite: Overwrite = False,
         dry_run: DryRun = False,
@@ -98,8 +99,11 @@ def run(
 ) -> None:
     """Run a job, and print its result; in a dry run print the settings and the plan instead."""
     from sentiflow.pipeline import stages
+    from sentiflow.tracking import commands
 
-    resolved = settings.load(config, overrides, command=verb)
+    options = ["--overwrite"] if overwrite else []
+    command = commands.load(verb, config, overrides, options=options)
+    resolved = command.config
     verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
     if dry_run:
         show_settings(resolved)
@@ -112,7 +116,10 @@ def run(
         open(os.devnull, "w") as nowhere,
         contextlib.redirect_stdout(sys.stderr if is_shown else nowhere),
     ):
-        outcomes = stages.run(resolved, verbs, overwrite=overwrite, verbose=verbose)
+        outcomes = stages.run(
+            resolved, verbs, overwrite=overwrite, verbose=verbose, command=command.written
+        )
+    command.compare({outcome.verb: outcome.record for outcome in outcomes})
     if as_json:
         results = {}
         for outcome in outcomes:
@@ -126,7 +133,7 @@ def run(
 
 
 def trends(
-    config: ConfigPath,
+    config: ConfigOrRun,
     overrides: Overrides = None,
     overwrite: Overwrite = False,
     dry_run: DryRun = False,
@@ -174,7 +181,8 @@ def _draw_sample(
 
     with sample_log.hold(resolved):
         earlier = sample_log.read(resolved).paths
-        table, classes = next_draw.draw_rows(resolved, num_rows)
+        with Progress("trends", what="drawing rows to label"):
+            table, classes = next_draw.draw_rows(resolved, num_rows)
         filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
         sample_log.record(resolved, table, path=uri)
     if as_json:
@@ -278,9 +286,21 @@ def _render_run(
         f1=f1,
         any_ran=any_ran,
         is_registered=any(record.get("registered") for record in records.values()),
+        unregistered=_explain_unregistered(records),
         command=write_command,
         config=str(path),
     )
+
+
+def _explain_unregistered(records: "Mapping[str, Manifest]") -> str:
+    """Say why the model of a run is not registered, and what to do if it should have been."""
+    for record in records.values():
+        if record.get("not_registered"):
+            return record["not_registered"]
+    run = records["evaluate"].get("run") if "evaluate" in records else None
+    if run and not run["registers_model"]:
+        return "tracking.register_model is false, or the stages were run one by one"
+    return "a run registers the model that it evaluates on its own test rows"
 
 
 def write_command(*words: str) -> str:

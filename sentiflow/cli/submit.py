@@ -1,21 +1,24 @@
 """The command ``submit``: a job on a cluster, followed to its end."""
 
 import functools
-import signal
 import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sentiflow.cli import exits
+from sentiflow.cli import exits, job_estimate
+from sentiflow.cli.job_log import JobLog
 from sentiflow.cli.terminal import AsJson, Overrides, Overwrite, Verbose, print_json
 from sentiflow.cluster import submission
-from sentiflow.errors import UserError
-from sentiflow.progress import say
+from sentiflow.errors import JobError, UserError
+from sentiflow.progress import Progress, say
+from sentiflow.tracking import runs
 
 if TYPE_CHECKING:
-    from ray.job_submission import JobSubmissionClient
+    from ray.job_submission import JobDetails, JobSubmissionClient
 
 
 Verb = Annotated[
@@ -55,6 +58,9 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Show what would be submitted, and submit nothing.")
 ]
 
+_EXAMPLE = "such as: sentiflow submit run configs/my.yaml"
+"""A command, for a message."""
+
 
 def submit(
     verb: Verb = None,
@@ -72,41 +78,50 @@ def submit(
 ) -> None:
     """Run a job on a Ray cluster: check it, upload this directory, follow it to its end.
 
-    Ray mixes the job's standard output and error into one log. It goes to standard output, with
-    --json to standard error. The exit code is the job's own.
+    If the cluster already does the same work, the command follows this job. Ray mixes the job's
+    standard output and error into one log. It goes to standard output. With --json it goes to
+    standard error, and standard output gets the JSON that the job's own command prints. The exit
+    code is the job's own.
 
     Example: sentiflow submit train configs/sentiment140.yaml output_uri=s3://bucket/run
 
     Example: sentiflow submit --attach sentiflow-train-sentiment140-1a2b3c
     """
-    with exits.reporting(verbose):
-        names_job = verb is not None and config is not None
-        attaches = attach is not None
-        if names_job == attaches:  # both, or neither
-            raise UserError(
-                "give VERB and CONFIG, or a job to --attach",
-                hint="such as: sentiflow submit run configs/my.yaml",
-            )
+    with exits.reporting(verbose, is_remote=True) as interruption:
         job = None
-        if verb and config:
-            options = _list_options(overwrite=overwrite, verbose=verbose)
+        if attach is not None:
+            given = {
+                "VERB": verb is not None,
+                "--dry-run": dry_run,
+                "--env": bool(variables),
+                "--install": install,
+                "--no-wait": no_wait,
+                "--overwrite": overwrite,
+            }
+            _check_attach(attach, given)
+        elif verb is None or config is None:
+            raise UserError("give VERB and CONFIG, or a job to --attach", hint=_EXAMPLE)
+        else:
             job = submission.prepare(
                 verb,
                 config,
                 overrides or (),
                 folder=Path.cwd(),
-                options=options,
+                options=_list_options(overwrite=overwrite, verbose=verbose, as_json=as_json),
                 variables=variables or (),
                 installs=install,
             )
             if dry_run:
                 _show_job(job)
+                estimate = job_estimate.describe(verb, job.config, address, verbose=verbose)
+                typer.echo(f"estimate    {estimate}")
                 return
         from sentiflow.cluster import job_client
 
         url = job_client.choose_address(address)
-        client = job_client.connect(url, verbose=verbose)
-        submission_id = _start_job(client, job, url) if job else str(attach)
+        with Progress("submit", what="connecting to the cluster"):
+            client = job_client.connect(url, verbose=verbose)
+        submission_id = _find_or_start_job(client, job, url) if job else str(attach)
         follow_hint = f"follow it: sentiflow submit --attach {submission_id} --address {url}"
         if no_wait:
             say("submit", follow_hint)
@@ -115,18 +130,45 @@ def submit(
             else:
                 typer.echo(submission_id)
             return
-        code = _follow_job(client, submission_id, as_json, follow_hint)
+        interruption.line = (
+            f"submit    detached; the job continues; {follow_hint}; or end it: ray job stop "
+            f"{submission_id}"
+        )
+        code = _follow_job(client, submission_id, as_json=as_json, was_known=job is not None)
     if code:
         raise typer.Exit(code)
 
 
-def _list_options(*, overwrite: bool, verbose: bool) -> list[str]:
+def _check_attach(attach: str, given: Mapping[str, bool]) -> None:
+    """Refuse what says how a job is submitted: ``--attach`` submits none.
+
+    Args:
+        attach: The job to follow.
+        given: Whether the user gave it, by the name of an argument or an option.
+
+    Raises:
+        UserError: Something was given, or the job has no name.
+    """
+    if not attach.strip():
+        raise UserError("--attach: the job has no name", hint="`ray job list` shows the names")
+    names = [name for name, is_given in given.items() if is_given]
+    if names:
+        raise UserError(
+            f"--attach follows a job that was submitted before, and submits none; {names[0]} is "
+            "for a job to submit",
+            hint=f"leave out {' and '.join(names)}, or --attach",
+        )
+
+
+def _list_options(*, overwrite: bool, verbose: bool, as_json: bool) -> list[str]:
     """List the options that the job's own command gets."""
     options = []
     if overwrite:
         options.append("--overwrite")
     if verbose:
         options.append("--verbose")
+    if as_json:
+        options.append(submission.JSON_OPTION)
     return options
 
 
@@ -139,52 +181,81 @@ def _show_job(job: submission.Submission) -> None:
     typer.echo(f"upload      {_describe_upload(job)}")
 
 
-def _start_job(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
-    """Start a job, and return its submission id."""
+def _find_or_start_job(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
+    """Start a job, unless the cluster already does the same work; return the submission id."""
     from sentiflow.cluster import job_client
 
-    job_client.submit(client, job)
+    same = job_client.find_same_work(client, job)
+    if same is not None:
+        _say_same(same, job)
+        return str(same.submission_id)
+    with Progress("submit", what="uploading the code"):
+        job_client.submit(client, job)
     say("submit", f"{job.submission_id} at {url}: {_describe_upload(job)}")
     if job.named:
         say("submit", f"all users of the cluster can read this job's {', '.join(job.named)}")
     return job.submission_id
 
 
+def _say_same(same: "JobDetails", job: submission.Submission) -> None:
+    """Say that the command attaches to a job, and whether this job runs other code."""
+    since = ""
+    if same.start_time:
+        started = datetime.fromtimestamp(same.start_time / 1000, UTC)
+        since = f", since {started.isoformat(timespec='seconds')}"
+    say("submit", f"{same.submission_id} does this work already{since}: attached")
+    variables = (same.runtime_env or {}).get("env_vars") or {}
+    commit = variables.get(runs.COMMIT_VARIABLE, "")
+    if commit != job.commit:
+        here = job.commit or "unknown"
+        say("submit", f"its code is of commit {commit or 'unknown'}, the code here of {here}")
+
+
 def _follow_job(
-    client: "JobSubmissionClient", submission_id: str, as_json: bool, follow_hint: str
+    client: "JobSubmissionClient", submission_id: str, *, as_json: bool, was_known: bool
 ) -> int:
     """Follow a job to its end, report its result, and return its exit code.
 
-    Ctrl-C and SIGTERM end only this command: the job continues, and a message has ``follow_hint``.
+    Args:
+        client: Client of the job's cluster.
+        submission_id: The job.
+        as_json: Print the JSON of the job; its log goes to standard error.
+        was_known: Whether this command has submitted the job or found it.
+
+    Raises:
+        UserError: There is no such job, or the job that the user named prints no JSON.
+        JobError: The cluster does not answer, or was restarted; or the job has printed no JSON.
     """
     from sentiflow.cluster import job_client
 
-    stream = sys.stderr if as_json else sys.stdout
-    signal.signal(
-        signal.SIGTERM, exits.raise_interrupt
-    )  # SIGTERM raises KeyboardInterrupt, as Ctrl-C does
-    try:
-        write = functools.partial(print, end="", file=stream, flush=True)
-        details = job_client.follow(client, submission_id, write)
-    except KeyboardInterrupt as interruption:
-        stop_hint = f"or end it: ray job stop {submission_id}"
-        say("submit", f"detached; the job continues; {follow_hint}; {stop_hint}")
-        number = interruption.args[0] if interruption.args else signal.SIGINT
-        return 128 + int(number)
+    write = functools.partial(print, end="", file=sys.stderr if as_json else sys.stdout, flush=True)
+    log = JobLog(write)
+    has_json = True
+    for details, text in job_client.follow(client, submission_id, was_known=was_known):
+        if not as_json:
+            write(text)
+            continue
+        has_json = submission.JSON_OPTION in details.entrypoint.split()
+        if not has_json and not was_known:
+            raise UserError(
+                f"{submission_id} was submitted without --json, so its log has no JSON",
+                hint="attach without --json",
+            )
+        log.add(text)
     code, reason = job_client.explain_end(details)
+    result = log.end()
+    if result is not None:
+        print_json(result)
+    if code:
+        say("submit", f"{submission_id} failed with exit code {code}: {reason}")
+        return code
     uri = (details.metadata or {}).get(submission.OUTPUT_KEY, "")
-    if as_json:
-        record = {
-            "job": submission_id,
-            "status": details.status.value,
-            "exit_code": code,
-            "reason": reason,
-            "output_uri": uri,
-        }
-        print_json(record)
-    say(
-        "submit", f"{submission_id} failed: {reason}" if code else f"{submission_id} is done: {uri}"
-    )
+    say("submit", f"{submission_id} is done: {uri}" if uri else f"{submission_id} is done")
+    if not has_json:
+        raise JobError(
+            f"{submission_id} was submitted without --json, so its log has no JSON: run the same "
+            "command again, which prints it"
+        )
     return code
 
 

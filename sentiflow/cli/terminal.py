@@ -16,6 +16,13 @@ from sentiflow.config import class_names
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
+ConfigOrRun = Annotated[
+    Path,
+    typer.Argument(
+        metavar="CONFIG",
+        help="A settings file (YAML), or runs:/ID: a run in MLflow to repeat elsewhere.",
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings to change: train.num_epochs=2"),

@@ -16,7 +16,7 @@ import typer
 from sentiflow.cli.exits import reporting
 from sentiflow.cli.terminal import AsJson, fill, print_json
 from sentiflow.errors import UserError, printable
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import absolute_uri, names_model
 
 if TYPE_CHECKING:
@@ -344,10 +344,14 @@ def _load_vectors(source: str, max_words: int | None) -> "WordVectors":
     from sentiflow.words import word_vectors
 
     if not names_model(source):
-        return word_vectors.load(source, max_words=max_words)
+        with Progress("words", what="reading the vectors"):
+            return word_vectors.load(source, max_words=max_words)
     from sentiflow.tracking import model_sources
 
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        Progress("words", what="downloading the model"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
         model = model_sources.describe(source, tracking=None)
         path = model_sources.download(model, to=folder, tracking=None)
         return replace(word_vectors.load(path, max_words=max_words), source=source)

@@ -33,7 +33,7 @@ from ray.exceptions import AuthenticationError
 from sentiflow.cluster import local_ray, ray_internals
 from sentiflow.cluster.address import HOST_AND_PORT, find_address
 from sentiflow.cluster.resources import Resources
-from sentiflow.errors import UserError
+from sentiflow.errors import UnavailableError, UserError
 
 PRELOADED = "RAY_preload_python_modules"
 """Variable by which Ray is told what its workers import when they start."""
@@ -137,7 +137,8 @@ def _join(address: str, verbose: bool) -> None:
     """Join a running Ray.
 
     Raises:
-        UserError: There is none, or it refuses the token.
+        UserError: It refuses the token, or the address has no valid form.
+        UnavailableError: There is none.
     """
     try:
         listener = HOST_AND_PORT.fullmatch(address)
@@ -147,11 +148,12 @@ def _join(address: str, verbose: bool) -> None:
             socket.create_connection((host, int(port)), timeout=5).close()
         ray.init(address=address, include_dashboard=None, **_log_options(verbose))
     except (OSError, UnicodeError, AuthenticationError) as error:
-        problem = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-        raise UserError(
-            f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({problem})",
-            hint="start it, give its token, or unset RAY_ADDRESS to use this machine",
-        ) from error
+        reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+        problem = f"RAY_ADDRESS={address}: no Ray cluster can be joined there ({reason})"
+        hint = "start it, give its token, or unset RAY_ADDRESS to use this machine"
+        if isinstance(error, OSError):  # it may be starting
+            raise UnavailableError(f"{problem}: {hint}") from error
+        raise UserError(problem, hint=hint) from error
 
 
 def _log_options(verbose: bool) -> dict[str, Any]:

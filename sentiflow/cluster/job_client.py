@@ -2,35 +2,53 @@
 
 import logging
 import os
+import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
 from ray.exceptions import AuthenticationError
-from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient, JobType
 
 from sentiflow.cluster import ray_internals
-from sentiflow.cluster.submission import OUTPUT_KEY, Submission
-from sentiflow.errors import JobError, UserError
+from sentiflow.cluster.submission import WORK_KEY, Submission
+from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.progress import say, to_words
 from sentiflow.storage.uris import holds_credentials, names_this_machine, without_credentials
 
 _TIMEOUT = (10.0, 120.0)
 """Seconds to connect, and to wait for an answer."""
-_MAX_FAILURES = 600
-"""Number of requests that may fail in a row while a job is followed: with the delay between them,
-ten minutes or more."""
+_MAX_SILENCE_SECONDS = 600.0
+"""Time without an answer after which a job is no longer followed."""
+_TELL_SECONDS = 5.0
+"""Time without an answer after which the user is told."""
 _DELAY_SECONDS = 1.0
 """Delay between two requests."""
 _DELAY_PER_CHARACTER = 1e-6
 """Additional delay in seconds for each character of the log, as each request returns all of it."""
 _RAY_LOGGERS = ("ray", "ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
 """Loggers of Ray's client: they report each upload, request and connection."""
+_ERROR_PREFIX = "sentiflow: "
+"""Beginning of the line in which a job says why it has failed."""
 _MAX_MESSAGE_LENGTH = 300
 """Maximum characters of an error of Ray's client in our message."""
-_CLIENT_ERROR = "status code 4"
-"""Part of the message of Ray's client for an answer from 400 to 499: the request is wrong."""
+_SYSTEM_REASON = re.compile(r"\[Errno -?\d+\] (\w[\w ]*)")
+"""Part of a message that has the reason of the operating system, such as "Connection refused"."""
+_UNKNOWN_JOB = "status code 404: Job "
+"""Part of the message of Ray's client if the cluster knows no such job. Another 404 comes from a
+proxy in front of a cluster that is just starting."""
+_NO_AGENT = "No available agent"
+"""Part of the message of Ray's client if the head has no agent, the process that starts jobs."""
+_OTHER_SERVER_ERRORS = (ValueError, KeyError, TypeError)
+"""Errors of Ray's client if another server answers, or if the address has no valid form."""
+_ACCESS_HINT = (
+    "put the token of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the file that "
+    "RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
+)
+"""What to do about a missing or a wrong token."""
 _RAY_ERRORS = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
 """Errors that Ray's client raises; ``RuntimeError`` if the cluster answers with an error."""
 
@@ -59,8 +77,9 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
     """Connect Ray's client to a cluster, with the token of this machine.
 
     Raises:
-        UserError: The cluster does not answer, asks for a token, or refuses the token; or the
-            connection is not encrypted, so that others could read the token.
+        UserError: The cluster asks for a token, or refuses the token; another server answers; or
+            the connection is not encrypted, so that others could read the token.
+        UnavailableError: No cluster answers. It may be starting.
     """
     if not verbose:
         for name in _RAY_LOGGERS:
@@ -80,14 +99,18 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
     except AuthenticationError as error:
         raise UserError(
             f"{address} {'refuses the token' if token else 'asks for a token'}",
-            hint="put the token of its head (~/.ray/auth_token there) into RAY_AUTH_TOKEN, the "
-            "file that RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token",
+            hint=_ACCESS_HINT,
         ) from error
-    except (*_RAY_ERRORS, ValueError, KeyError) as error:  # the last two: another server answered
+    except _OTHER_SERVER_ERRORS as error:
         raise UserError(
-            f"no cluster answers at {address}",
-            hint="name its dashboard by --address, and forward its port 8265: "
-            "ssh -L 8265:127.0.0.1:8265 HEAD",
+            f"{address} is not the dashboard of a Ray cluster",
+            hint="name it by --address, such as http://HOST:8265",
+        ) from error
+    except _RAY_ERRORS as error:
+        raise UnavailableError(
+            f"no cluster answers at {address}: name its dashboard by --address, and forward its "
+            "port 8265: ssh -L 8265:127.0.0.1:8265 HEAD; if the cluster is just starting, run the "
+            "same command again"
         ) from error
 
 
@@ -105,68 +128,175 @@ def find_token() -> str:
     return path.read_text().strip() if path.is_file() else ""
 
 
+def find_same_work(client: JobSubmissionClient, job: Submission) -> JobDetails | None:
+    """Find a job that does the same work and has not ended; None if the cluster has none.
+
+    If there are several, it is the first, as only one of them can hold the directory.
+
+    Raises:
+        UserError: The token is refused.
+        JobError: The cluster does not answer.
+    """
+    with _explaining("the cluster does not list its jobs"):
+        known = client.list_jobs()
+    same = []
+    for details in known:
+        work = (details.metadata or {}).get(WORK_KEY)
+        if work == job.work and not details.status.is_terminal():
+            same.append(details)
+    return min(same, key=lambda details: details.start_time or 0, default=None)
+
+
 def submit(client: JobSubmissionClient, job: Submission) -> None:
     """Upload the files, unless the cluster has the same, and start the job.
 
     Raises:
+        UserError: The token is refused.
         JobError: The cluster refuses the job, or does not answer.
     """
+    with (
+        _explaining(f"the cluster did not accept {job.submission_id}"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        job.copy_files(Path(folder))
+        client.submit_job(
+            entrypoint=job.entrypoint,
+            submission_id=job.submission_id,
+            runtime_env=job.runtime_env(Path(folder)),
+            metadata=job.metadata,
+        )
+
+
+@contextmanager
+def _explaining(problem: str) -> Iterator[None]:
+    """Raise an error with one line if a request in the block fails.
+
+    Raises:
+        UserError: The token is refused.
+        JobError: The request has failed for another reason; ``problem`` begins the line.
+    """
     try:
-        with tempfile.TemporaryDirectory() as folder:
-            job.copy_files(Path(folder))
-            client.submit_job(
-                entrypoint=job.entrypoint,
-                submission_id=job.submission_id,
-                runtime_env=job.runtime_env(Path(folder)),
-                metadata={OUTPUT_KEY: job.output_uri},
-            )
+        yield
+    except AuthenticationError as error:
+        raise _refused_token() from error
     except _RAY_ERRORS as error:
-        raise JobError(
-            f"the cluster did not accept {job.submission_id}: {_shorten_message(error)}; if the "
-            f"connection broke, the job may run: sentiflow submit --attach {job.submission_id}"
-        ) from error
+        reason = _shorten_message(error)
+        hint = "run the same command again: if the job has started, it attaches to it"
+        if _NO_AGENT in reason:
+            reason = "its head has no agent, which starts jobs"
+            hint = (
+                "the head may be just starting; or another process, such as another Ray, had taken "
+                "the agent's port when the head started: start the head with another "
+                "--dashboard-agent-listen-port (default: 52365)"
+            )
+        raise JobError(f"{problem}: {reason}: {hint}") from error
 
 
 def follow(
-    client: JobSubmissionClient, submission_id: str, write: Callable[[str], None]
-) -> JobDetails:
-    """Write a job's log as it grows, from its beginning, until the job has ended.
+    client: JobSubmissionClient, submission_id: str, *, was_known: bool = False
+) -> Iterator[tuple[JobDetails, str]]:
+    """Look at a job every second until it has ended; yield its state and what its log has got.
 
     The state is read before the log, so the log is complete when the state is final.
 
     Args:
         client: Client of the job's cluster.
         submission_id: The job.
-        write: Takes a further piece of the log.
+        was_known: Whether the cluster has had this job. Then a cluster that does not know it was
+            restarted.
 
     Raises:
         UserError: There is no such job, or the token is refused.
-        JobError: The cluster no longer answers; the job may still run.
+        JobError: The cluster was restarted; or it does not answer any more, and the job may run.
     """
-    num_written = 0  # characters of the log
-    num_failures = 0  # in a row
+    num_read = 0  # characters of the log
+    silence = _Silence(submission_id)
     while True:
         try:
             details = client.get_job_info(submission_id)
+            _refuse_driver(submission_id, details)
+            was_known = True
             text = client.get_job_logs(submission_id)
+        except AuthenticationError as error:
+            raise _refused_token() from error
         except _RAY_ERRORS as error:
-            if isinstance(error, AuthenticationError) or _CLIENT_ERROR in str(error):
-                raise UserError(
-                    _shorten_message(error), hint="`ray job list` shows the jobs of a cluster"
-                ) from error
-            num_failures += 1
-            if num_failures > _MAX_FAILURES:
-                raise JobError(
-                    f"{_shorten_message(error)}; the job may still run: sentiflow submit "
-                    f"--attach {submission_id}"
-                ) from error
+            if _UNKNOWN_JOB in str(error):
+                raise _explain_unknown_job(submission_id, was_known=was_known) from error
+            silence.add(error)
         else:
-            num_failures = 0
-            write(text[num_written:])
-            num_written = len(text)
+            silence.end()
+            yield details, text[num_read:]
+            num_read = len(text)
             if details.status.is_terminal():
-                return details
-        time.sleep(_DELAY_SECONDS + num_written * _DELAY_PER_CHARACTER)
+                return
+        time.sleep(_DELAY_SECONDS + num_read * _DELAY_PER_CHARACTER)
+
+
+class _Silence:
+    """The time since the last answer of a cluster: the user is told, and at last it is an error."""
+
+    def __init__(self, submission_id: str) -> None:
+        """Begin now."""
+        self._submission_id = submission_id
+        self._last_answer = time.monotonic()
+        self._is_told = False
+
+    def add(self, error: Exception) -> None:
+        """Note a request that failed.
+
+        Raises:
+            JobError: The last answer was too long ago.
+        """
+        seconds = time.monotonic() - self._last_answer
+        reason = _shorten_message(error)
+        if seconds > _MAX_SILENCE_SECONDS:
+            raise JobError(
+                f"{reason}; the job may still run: the same command attaches to it, or sentiflow "
+                f"submit --attach {self._submission_id}"
+            ) from error
+        if seconds > _TELL_SECONDS and not self._is_told:
+            self._is_told = True
+            patience = to_words(_MAX_SILENCE_SECONDS)
+            say("submit", f"the cluster does not answer ({reason}); trying for {patience}")
+
+    def end(self) -> None:
+        """Note an answer."""
+        self._last_answer = time.monotonic()
+        if self._is_told:
+            self._is_told = False
+            say("submit", "the cluster answers again")
+
+
+def _refuse_driver(submission_id: str, details: JobDetails) -> None:
+    """Refuse a driver that nobody submitted: Ray has no log of it.
+
+    Raises:
+        UserError: The id is of such a driver.
+    """
+    if details.type == JobType.DRIVER:
+        raise UserError(
+            f"{submission_id} is a driver that was not submitted as a job",
+            hint="`ray job list` shows the submission_id of each job",
+        )
+
+
+def _explain_unknown_job(submission_id: str, *, was_known: bool) -> UserError | JobError:
+    """Say why a cluster does not know a job."""
+    if was_known:
+        return JobError(
+            f"the cluster was restarted, and {submission_id} has ended with it: the same command, "
+            "`sentiflow submit VERB CONFIG`, resumes"
+        )
+    return UserError(
+        f"the cluster has no job {submission_id}",
+        hint="`ray job list` shows its jobs; a cluster that was restarted knows none: then submit "
+        "the job again, it resumes",
+    )
+
+
+def _refused_token() -> UserError:
+    """Say that the cluster does not take the token any more."""
+    return UserError("the cluster refuses the token", hint=_ACCESS_HINT)
 
 
 def explain_end(details: JobDetails) -> tuple[int, str]:
@@ -177,14 +307,21 @@ def explain_end(details: JobDetails) -> tuple[int, str]:
     if details.status == JobStatus.SUCCEEDED:
         return 0, ""
     code = details.driver_exit_code or 1
-    reason = (details.message or "Ray gives no reason").strip().partition("\n")[0]
     if code < 0:  # signal -code ended the driver; a shell returns 128 + signal
         code = 128 - code
-    return code, reason
+    default = "it was stopped" if details.status == JobStatus.STOPPED else "Ray gives no reason"
+    first, *others = (details.message or default).strip().split("\n")
+    # After Ray's own line come the last lines of the log.
+    errors = [line for line in others if line.startswith(_ERROR_PREFIX)]
+    if errors:
+        return code, errors[-1].removeprefix(_ERROR_PREFIX)
+    return code, first.partition(", last available logs")[0]
 
 
 def _shorten_message(error: Exception) -> str:
-    """Return the last line of an error's message: the lines above may be a traceback."""
-    return (
-        str(error).strip().rpartition("\n")[2].strip()[:_MAX_MESSAGE_LENGTH] or type(error).__name__
-    )
+    """Return the system's reason in an error's message, or its last line: before may be a trace."""
+    text = str(error).strip()
+    reason = _SYSTEM_REASON.search(text)
+    if reason:
+        return reason[1]
+    return text.rpartition("\n")[2].strip()[:_MAX_MESSAGE_LENGTH] or type(error).__name__

@@ -5,7 +5,7 @@ and does not repeat the work.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -20,6 +20,19 @@ _NOTES = "losses"
 """Folder of the unfinished output with notes about lost workers."""
 
 
+class Pass(NamedTuple):
+    """A pass over the rows of a corpus."""
+
+    number: int = 1
+    """Counted from 1."""
+    total: int = 1
+    """Passes of the whole job."""
+
+    def __str__(self) -> str:
+        """Number the pass for the user; empty if it is the only one."""
+        return f"pass {self.number} of {self.total}" if self.total > 1 else ""
+
+
 class MapStages:
     """The map stages of one job: work over numbered parts, with a completion marker for each."""
 
@@ -29,6 +42,7 @@ class MapStages:
         *,
         num_workers: int | str,
         max_wait_minutes: float,
+        watch: Callable[[Pass, int], None] = lambda nth, num_rows: None,
     ) -> None:
         """Take the settings of the job.
 
@@ -36,10 +50,13 @@ class MapStages:
             output: The output of the job, which may have an unfinished run to resume.
             num_workers: Number of tasks at the same time; ``auto``: as many as there are cores.
             max_wait_minutes: How long the cluster may be without a node that could do the work.
+            watch: Called with a pass when it begins, and after each part; and with its rows that
+                are done so far.
         """
         self.output = output
         self.concurrency = None if num_workers == "auto" else int(num_workers)
         self.max_wait_seconds = 60 * max_wait_minutes
+        self.watch = watch
         self.fresh: list[int] = []
         """Parts that the last map stage worked on, by number; the others were done before it."""
 
@@ -54,6 +71,7 @@ class MapStages:
         unit: str = "rows",
         keys: Sequence[str],
         num_gpus: float = 0,
+        nth: Pass | None = None,
     ) -> list[Any]:
         """Read, process and write each part that has no completion marker of this map stage yet.
 
@@ -67,6 +85,7 @@ class MapStages:
             unit: Unit of progress.
             keys: Hash of settings and input of each part. A marker with another key does not count.
             num_gpus: Share of a GPU for each part.
+            nth: The pass over the rows, if the units are rows of the corpus.
 
         Returns:
             The results by part.
@@ -91,10 +110,14 @@ class MapStages:
             concurrency=self.concurrency,
             num_gpus=num_gpus,
         )
-        with Progress(stage, total=size_left, unit=unit) as progress:
+        with Progress(stage, what=str(nth or ""), total=size_left, unit=unit) as progress:
+            if nth:
+                self.watch(nth, 0)
             for number, result in done:
                 results[number] = result
                 progress.advance(sizes[number])
+                if nth:
+                    self.watch(nth, progress.done)
         return [results[number] for number in range(len(parts))]
 
     def list_unfinished(self, name: str, keys: Sequence[str]) -> list[int]:

@@ -1,5 +1,7 @@
 """Config + verb -> a job for a cluster: files, command, environment; or why the job would fail."""
 
+import hashlib
+import json
 import os
 import re
 import secrets
@@ -9,14 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sentiflow.config import ray_job, settings
+from sentiflow.config import ray_job
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials
-from sentiflow.tracking import mlflow_store, runs
+from sentiflow.tracking import commands, earlier_runs, mlflow_store, runs
 
 OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for a user who attaches to it."""
+WORK_KEY = "sentiflow.work"
+"""Key of a job's metadata: a hash that is equal for jobs that do the same work."""
+JSON_OPTION = "--json"
+"""Option by which a command prints its result as JSON."""
 
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 """Name of the variable with the address of the MLflow store."""
@@ -50,6 +56,10 @@ _UPLOADED_PATTERNS = (
     "sentiflow/models/requirements-predict.txt",
 )
 """Files of a clone that jobs import or read. The settings file is uploaded, too; nothing else."""
+_OPTIONS_OF_OUTPUT = frozenset({JSON_OPTION, "--verbose"})
+"""Options that change what a job prints, and not what it does."""
+_NOT_AN_OUTPUT = "doctor"
+"""The job that writes no results."""
 _MAX_NAME_LENGTH = 40
 """Maximum characters of the config's name in the id of a job."""
 
@@ -61,6 +71,8 @@ class Submission:
     submission_id: str
     entrypoint: str
     """The command of the driver."""
+    config: Config = field(repr=False)
+    """Its settings, as they will be on the cluster."""
     variables: Mapping[str, str]
     """Environment of the driver and the workers, without the variables in ``named``."""
     named: Mapping[str, str] = field(repr=False)
@@ -68,9 +80,21 @@ class Submission:
     files: Mapping[str, Path]
     """The files to upload, by path in the job's working directory."""
     output_uri: str
-    """Where the results will be."""
+    """Where the results will be; empty if there are none."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
+    work: str = ""
+    """A hash that is equal for jobs that do the same work."""
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What Ray keeps with the job, for commands that look for it."""
+        return {OUTPUT_KEY: self.output_uri, WORK_KEY: self.work}
+
+    @property
+    def commit(self) -> str:
+        """The commit of the uploaded code; empty if it is unknown."""
+        return self.variables.get(runs.COMMIT_VARIABLE, "")
 
     def copy_files(self, folder: Path) -> None:
         """Copy the files to an empty directory, which becomes the job's working directory."""
@@ -104,7 +128,7 @@ def prepare(
 
     Args:
         verb: The job; ``jobs/<verb>.py`` will run.
-        config: The settings file.
+        config: The settings file, or ``runs:/ID``: a run in MLflow, which is repeated.
         overrides: ``section.key=value``.
         folder: A clone of sentiflow; its code is uploaded.
         options: Further options of the command, such as ``--overwrite``.
@@ -115,7 +139,7 @@ def prepare(
         UserError: The settings are wrong, or would be wrong on the cluster; there is no such job; a
             variable is not set, or is given with its value.
     """
-    resolved = settings.load(config, overrides, command=verb, submitted=True)
+    resolved = commands.load(verb, config, overrides, submitted=True).config
     passed = _list_variables()
     named = _read_named_variables(variables)
     _check_store(resolved, passed | named)
@@ -123,18 +147,44 @@ def prepare(
     if commit:
         passed[runs.COMMIT_VARIABLE] = commit
     files = _list_files(folder, verb)
-    uploaded = f"configs/{config.name}"
-    files[uploaded] = config.absolute()
-    section = getattr(resolved, verb, resolved)  # a whole run has no section: its own output_uri
+    if earlier_runs.is_run(config):
+        uploaded = str(config)  # the job itself reads the settings from MLflow
+    else:
+        uploaded = f"configs/{config.name}"
+        files[uploaded] = config.absolute()
+    output_uri = ""
+    if verb != _NOT_AN_OUTPUT:
+        section = getattr(resolved, verb, resolved)  # a whole run has none: its own output_uri
+        output_uri = section.output_uri
     return Submission(
         submission_id=_choose_id(verb, resolved.name),
         entrypoint=shlex.join(["python", f"jobs/{verb}.py", uploaded, *overrides, *options]),
+        config=resolved,
         variables=passed,
         named=named,
         files=files,
-        output_uri=section.output_uri,
+        output_uri=output_uri,
         installs=installs,
+        work=_hash_work(verb, resolved, options, passed | named),
     )
+
+
+def _hash_work(
+    verb: str, config: Config, options: Sequence[str], variables: Mapping[str, str]
+) -> str:
+    """Hash what decides the work of a job: the verb, its settings and options, and the addresses.
+
+    The code is left out. If it is changed while a job runs, the same command still finds this job.
+    """
+    addresses = {name: variables[name] for name in _PASSED_VARIABLES if name in variables}
+    work = {
+        "verb": verb,
+        "settings": config.model_dump(mode="json"),
+        "options": sorted(set(options) - _OPTIONS_OF_OUTPUT),
+        "addresses": addresses,
+    }
+    text = json.dumps(work, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _list_variables() -> dict[str, str]:

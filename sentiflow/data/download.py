@@ -18,6 +18,8 @@ from sentiflow.storage.uris import without_credentials
 _BLOCK_BYTES = 1 << 16
 _TIMEOUTS = (15, 60)
 """Maximum seconds to connect, and to wait for the next byte."""
+_TEMPORARY_STATUSES = (408, 425, 429)
+"""Answers of a server that refuses a request for the moment: a timeout, too early, too many."""
 _SAME_SIZE = 0.01
 """Maximum relative difference between the size of a file and its rounded size in an archive."""
 
@@ -111,8 +113,8 @@ def download(
         The paths of the files.
 
     Raises:
-        UserError: There is no network, no such archive, no space, or another file is in the way.
-        JobError: The server broke off; the same command resumes the download.
+        UserError: There is no such archive, no space, or another file is in the way.
+        JobError: There is no network, or the server broke off; the same command resumes.
     """
     paths = [folder / name for name in names or archive.members]
     missing = [path for path in paths if overwrite or not _is_member(path, archive)]
@@ -131,7 +133,8 @@ def download(
             _fetch(url or archive.url, part, archive.size)
             packed = part
             hint = "it was deleted; try once more"
-        checksum = hashes.sha256(str(packed))
+        with Progress("download", what=f"verifying {packed.name}"):
+            checksum = hashes.sha256(str(packed))
         if checksum != archive.sha256:
             part.unlink(missing_ok=True)
             raise UserError(
@@ -171,7 +174,7 @@ def _fetch(url: str, part: Path, size: int) -> None:
 
     Raises:
         UserError: The archive cannot be downloaded from there.
-        JobError: The server broke off.
+        JobError: A later try may succeed: there is no connection, or the server broke off.
     """
     import requests  # slow to import
 
@@ -198,20 +201,22 @@ def _fetch(url: str, part: Path, size: int) -> None:
         answer = getattr(error, "response", None)
         if answer is None:
             problem = f"no connection ({type(error).__name__})"
-            is_final = False
+            is_final = isinstance(error, ValueError)  # the address has no valid form
         else:
             problem = f"the server answers {answer.status_code}"
-            # 4xx: the server refuses the request, and would refuse it again
-            is_final = 400 <= answer.status_code < 500
+            # 4xx: the server refuses the request, and mostly would refuse it again
+            is_refusal = 400 <= answer.status_code < 500
+            is_final = is_refusal and answer.status_code not in _TEMPORARY_STATUSES
         if part.exists() and not is_final:
             hint = "run the same command again to resume"
             raise JobError(f"cannot download {shown}: {problem}: {hint}") from error
-        raise UserError(
-            f"cannot download {shown}: {problem}",
-            hint="check the network, the proxy (HTTPS_PROXY) and the certificate "
+        hint = (
+            "check the network, the proxy (HTTPS_PROXY) and the certificate "
             "(REQUESTS_CA_BUNDLE). Or download the archive with a browser, save it as "
-            f"{part.with_suffix('')}, and run the same command, which verifies and unpacks it",
-        ) from error
+            f"{part.with_suffix('')}, and run the same command, which verifies and unpacks it"
+        )
+        kind = UserError if is_final else JobError
+        raise kind(f"cannot download {shown}: {problem}: {hint}") from error
 
 
 def _unpack(packed: Path, paths: Sequence[Path]) -> None:
@@ -223,5 +228,9 @@ def _unpack(packed: Path, paths: Sequence[Path]) -> None:
         for path in paths:
             for stale in path.parent.glob(f"{path.name}.*.tmp"):
                 stale.unlink()
-            with archive.open(path.name) as member, filesystem.publish(str(path)) as file:
+            with (
+                Progress("download", what=f"unpacking {path.name}"),
+                archive.open(path.name) as member,
+                filesystem.publish(str(path)) as file,
+            ):
                 shutil.copyfileobj(member, file, _BLOCK_BYTES)

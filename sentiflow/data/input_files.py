@@ -206,7 +206,8 @@ def check_unchanged(described: Input) -> None:
         UserError: A file was changed, replaced or deleted while it was read.
     """
     files = described.get("files", [])
-    states = describe_unread([item["uri"] for item in files])
+    with Progress("files", what="checking that no input file has changed"):
+        states = describe_unread([item["uri"] for item in files])
     for item, now in zip(files, states, strict=True):
         is_same = now["bytes"] == item["bytes"]
         if is_same and now["modified_ns"] != item["modified_ns"]:

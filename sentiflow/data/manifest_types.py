@@ -260,6 +260,10 @@ class RunRecord(RunPart):
     """Empty if MLflow did not answer."""
     training: NotRequired[RunPart]
     """evaluate: metrics and tags of the training's own test rows, for the run of the training."""
+    config: NotRequired[str]
+    """The settings as the user wrote them, with the changes of the command, as YAML."""
+    profiles: NotRequired[dict[str, dict[str, Any]]]
+    """Rows and shares of classes of inputs that are directories, by the name of the input."""
 
 
 class Manifest(TypedDict, total=False):
@@ -304,11 +308,20 @@ class Manifest(TypedDict, total=False):
     """train, evaluate: the fingerprint of the model package."""
     registered: dict[str, Any] | None
     """train, evaluate: name and version of the model, if the stage has registered it."""
+    not_registered: str
+    """evaluate: why the stage did not register the model, although it should, and what to do."""
     taught: Input
     """train: ``uri`` and ``fingerprint`` of the answers of the teachers, if there are any, and
     ``counts`` of rows by split."""
     num_workers: int
     device: str
+    resources: dict[str, Count]
+    """Stages that use Ray: what the machine or the cluster had when the stage began: ``num_cpus``,
+    ``num_gpus``, ``num_nodes`` (with cores), ``min_node_cpus`` (of the smallest of these), and
+    ``load_percent`` of a single machine by other processes (``machine_load.find``)."""
+    resumed: bool
+    """Present and true if the run continued the work of a killed one: ``seconds`` are of the last
+    run alone."""
     trials: list[dict[str, Any]]
     """sweep: settings and metrics of each trial."""
     mlflow_run_id: str

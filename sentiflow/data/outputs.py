@@ -32,6 +32,7 @@ from sentiflow.data.output_status import (
     list_paths,
 )
 from sentiflow.errors import JobError, StorageError, UserError
+from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import is_local, join
 
@@ -66,6 +67,8 @@ class Output:
         self.parts_uri = self.uri if is_local(spec.uri) else spec.uri
         """Directory for parts. In an object store this is their final place, because moving a file
         copies it there."""
+        self.details: dict[str, Any] = {}
+        """Further keys of the manifest that every stage gets from its caller."""
 
     @property
     def is_complete(self) -> bool:
@@ -125,7 +128,6 @@ class Output:
         Raises:
             JobError: A file is missing, an input was replaced, or another job holds the directory.
         """
-        uri = self.spec.uri
         record = manifest.make(
             self.spec.stage,
             self.spec.settings,
@@ -133,11 +135,19 @@ class Output:
             counts=counts,
             files=files,
             seconds=seconds,
+            **self.details,
             **details,
         )
+        with Progress(self.spec.stage, what="publishing the result"):
+            self._commit(record)
+        return record
+
+    def _commit(self, record: Manifest) -> None:
+        """Move the files of a manifest to their places, and write it."""
+        uri = self.spec.uri
         sizes = filesystem.sizes(uri)
         staged = {}  # sizes of the files that are still in the staging folder
-        for item in files:
+        for item in record["files"]:
             size = sizes.get(f"{self._work}/{item['path']}")
             if size is not None:
                 staged[item["path"]] = size
@@ -156,7 +166,6 @@ class Output:
         self._move(inner_manifests, self.uri, uri)
         self._move({MANIFEST}, self.uri, uri)
         self._delete(leftovers)
-        return record
 
     def _check_result(self, record: Manifest, sizes: Mapping[str, int]) -> None:
         """Check that all files of the result exist, and that no input was replaced meanwhile.
@@ -253,7 +262,9 @@ def open_output(
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
         JobError: Another job holds the directory.
     """
-    output = Output(spec, find_status(spec), overwrite=overwrite)
+    with Progress(spec.stage, what="looking at the output directory"):
+        status = find_status(spec)
+    output = Output(spec, status, overwrite=overwrite)
     if output.is_complete and output.status.is_tidy:
         yield output
         return

@@ -1,6 +1,8 @@
 """Versions of a registered model -> their accuracies on test rows that neither has learned."""
 
+import json
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,7 +17,7 @@ from sentiflow.data import authors, lineage, manifest
 from sentiflow.data.arrays import hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
 from sentiflow.evaluation import comparison
 from sentiflow.evaluation.evaluated_classes import find_common_classes
 from sentiflow.evaluation.evaluated_rows import AUTHOR
@@ -24,6 +26,7 @@ from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.models import package_files
+from sentiflow.progress import Progress, Steps
 from sentiflow.tracking import model_registry, model_sources, training_rows
 
 if TYPE_CHECKING:
@@ -32,9 +35,20 @@ if TYPE_CHECKING:
 _TEST_DATA = "sentiflow.test_data"
 """Tag of a version: fingerprint of the prepared data that it was last judged on."""
 _COMPARISON = "sentiflow.comparison"
-"""Tag of a version: key and outcome of the last comparison in which it was the candidate."""
-_MAX_TAG_LENGTH = 5000
-"""Maximum number of characters in a tag of a version: MLflow refuses longer tags."""
+"""Tag of a version: key and outcome of the last comparison in which it was the candidate. The file
+``COMPARISON_FILE`` has the whole comparison."""
+COMPARISON_FILE = "comparison.json"
+"""File of a model: the last comparison in which it was the candidate, with its key."""
+_STEPS = Steps(
+    "promote",
+    load="loading the models",
+    read="reading the test rows, and the texts that the models have seen",
+    predict="predicting the test rows",
+    compare="comparing the predictions",
+)
+_ROWS_AT_ONCE = 1 << 18
+"""Texts that are predicted between two messages: whole pieces for each thread, so that the
+predictions are those of a single call."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +179,8 @@ def compare_contenders(
 ) -> ChampionTest:
     """Compare candidate and champion on the test rows, and tag the comparison on the candidate.
 
-    A comparison that is on the candidate already is read from its tag. Only the same release of
-    sentiflow reads it, because another release may judge differently.
+    A comparison that was made before is read from the files of the candidate. Only the same release
+    of sentiflow reads it, because another release may judge differently.
 
     Args:
         uri: The prepared data.
@@ -181,14 +195,17 @@ def compare_contenders(
         candidate.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
     )
     earlier = tags_of_judged.get(candidate.number, {}).get(_COMPARISON, "")
-    if earlier.startswith(f"{key} "):
-        test = _ADAPTER.validate_json(earlier.removeprefix(key))
-    else:
+    test = None
+    if f"{earlier} ".startswith(f"{key} "):
+        test = _read_comparison(candidate, key, tracking_uri)
+    if test is None:
         test = _measure_contenders(uri, prepared, contenders, tracking_uri)
-        tag = f"{key} {_ADAPTER.dump_json(test).decode()}"
-        if len(tag) > _MAX_TAG_LENGTH:  # a longer comparison is made again each time, but counted
-            tag = key
-        model_registry.describe(candidate, tags={_COMPARISON: tag}, tracking_uri=tracking_uri)
+        content = {"key": key, "comparison": _ADAPTER.dump_python(test, mode="json")}
+        tags = {_COMPARISON: key + _write_outcome(test)}
+        model_registry.describe(candidate, tags=tags, tracking_uri=tracking_uri)
+        files = {COMPARISON_FILE: json.dumps(content, indent=2).encode()}
+        with suppress(JobError, UserError):  # without the file it is made again, and counted once
+            model_registry.describe(candidate, tags={}, files=files, tracking_uri=tracking_uri)
     judged = {*tags_of_judged, *(each.version.number for each in contenders)}
     compared = _find_compared(tags_of_judged, prepared["fingerprint"])
     if len(contenders) > 1:
@@ -199,6 +216,25 @@ def compare_contenders(
         num_compared=len(compared),
         selection_bias=_find_bias(test, len(judged)),
     )
+
+
+def _read_comparison(
+    candidate: model_registry.Version, key: str, tracking_uri: str
+) -> ChampionTest | None:
+    """Read the last comparison of a candidate; None if its file is gone or has another key."""
+    try:
+        content = model_registry.read_file(candidate, COMPARISON_FILE, tracking_uri=tracking_uri)
+        found = json.loads(content or b"{}")
+        return _ADAPTER.validate_python(found["comparison"]) if found.get("key") == key else None
+    except (JobError, KeyError, AttributeError, ValueError):  # it may not be read, or was changed
+        return None
+
+
+def _write_outcome(test: ChampionTest) -> str:
+    """Write the outcome of a comparison for people who read the tag; empty without a champion."""
+    if test.difference is None or test.p_value is None:
+        return ""
+    return f" accuracy {test.difference.value:+.4f}, {paired.write_p(test.p_value)}"
 
 
 def _find_compared(tags: Mapping[int, Mapping[str, str]], fingerprint: str) -> set[int]:
@@ -232,22 +268,27 @@ def _measure_contenders(
     uri: str, prepared: Manifest, contenders: Sequence[Contender], tracking_uri: str
 ) -> ChampionTest:
     """Measure one or two models on the test rows, and tag their accuracies on the versions."""
-    models = [_load(contender, tracking_uri) for contender in contenders]
+    with _STEPS.show("load"):
+        models = [_load(contender, tracking_uri) for contender in contenders]
     inputs = [each.input for each in models]
     classes = _compare_classes(models)
-    rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
-    seen, is_known = training_rows.find_text_hashes(inputs)
+    with _STEPS.show("read"):
+        rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
+        seen, is_known = training_rows.find_text_hashes(inputs)
     is_seen = _find_seen(rows, seen, uri)
     rows = rows.filter(pa.array(~is_seen))
     names = manifest.find_classes(prepared)
     all_classes = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
     label = _number_labels(rows, names, all_classes)
     groups = AuthorGroups(rows[AUTHOR].to_numpy()) if AUTHOR in rows.column_names else None
-    predicted = [
-        replace(_predict(each.model, rows["text"], label, all_classes), groups=groups)
-        for each in models
-    ]
-    _tag_accuracies(contenders, predicted, prepared, tracking_uri)
+    predicted = []
+    with _STEPS.show("predict") as progress:
+        progress.count(len(models) * len(rows), "texts")
+        for each in models:
+            answers = _predict(each.model, rows["text"], label, all_classes, progress)
+            predicted.append(replace(answers, groups=groups))
+    with Progress("promote", what="tagging the versions"):
+        _tag_accuracies(contenders, predicted, prepared, tracking_uri)
     candidate = predicted[0]
     labels = [all_classes[code] for code in np.unique(label)]
     known_classes = {*classes.common, *classes.others}
@@ -268,7 +309,8 @@ def _measure_contenders(
     )
     if len(predicted) == 1:
         return test
-    return _add_champion(test, candidate=candidate, champion=predicted[1])
+    with _STEPS.show("compare"):
+        return _add_champion(test, candidate=candidate, champion=predicted[1])
 
 
 class _ComparedClasses(NamedTuple):
@@ -418,7 +460,11 @@ def _number_labels(rows: pa.Table, names: Sequence[str], classes: Sequence[str])
 
 
 def _predict(
-    model: "Model", text: pa.ChunkedArray, label: np.ndarray, classes: tuple[str, ...]
+    model: "Model",
+    text: pa.ChunkedArray,
+    label: np.ndarray,
+    classes: tuple[str, ...],
+    progress: Progress,
 ) -> Predicted:
     """Predict the labels of texts.
 
@@ -430,8 +476,13 @@ def _predict(
         text: N texts.
         label: N positions in ``classes``.
         classes: Names of classes, among them all classes of the model.
+        progress: Counts the texts.
     """
-    predicted_label = pd.Index(model.predict(text)["predicted_label"])
-    prediction = pd.Index(classes).get_indexer(predicted_label)
+    predicted_labels = []
+    for start in range(0, len(text), _ROWS_AT_ONCE):
+        some = text.slice(start, _ROWS_AT_ONCE)
+        predicted_labels.append(model.predict(some)["predicted_label"])
+        progress.advance(len(some))
+    prediction = pd.Index(classes).get_indexer(pd.Index(pd.concat(predicted_labels)))
     probabilities = np.eye(len(classes), dtype=np.float32)[prediction]
     return Predicted(classes, label, prediction, probabilities)

@@ -17,6 +17,7 @@ from sentiflow.metrics.classification import measure
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import Predicted, count_confusion
 from sentiflow.metrics.registry import METRICS
+from sentiflow.progress import Steps
 
 METRIC_NAMES = {
     metric.name: metric.title if metric.higher_is_better else f"{metric.title} *"
@@ -24,6 +25,12 @@ METRIC_NAMES = {
     if metric.difference
 }
 """Titles of the compared metrics by name; a star means that a lower value is better."""
+_STEPS = Steps(
+    "compare",
+    read="reading the predictions of both runs",
+    measure="comparing the predictions",
+    slices="comparing the slices",
+)
 _CHECKED = {"accuracy": "accuracy", "f1_macro": "macro F1"}
 """Metrics that decide whether a model is worse, each with the name of its check."""
 
@@ -138,19 +145,22 @@ def compare(
     Raises:
         UserError: A run has no predictions, or the two cannot be compared.
     """
-    pair = common_rows.find_pair(first, second)
-    rows = common_rows.read(pair, columns=columns)
+    with _STEPS.show("read"):
+        pair = common_rows.find_pair(first, second)
+        rows = common_rows.read(pair, columns=columns)
     has_probabilities = pair[0].has_probabilities and pair[1].has_probabilities
-    found = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
-    models = (_describe(pair, rows, 0), _describe(pair, rows, 1))
+    with _STEPS.show("measure"):
+        found = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
+        models = (_describe(pair, rows, 0), _describe(pair, rows, 1))
     settings, notes_on_settings = compare_settings(pair)
-    of_slices = _measure_slices(
-        rows.table,
-        rows.predicted,
-        settings=pair[0].record["inputs"]["model"]["settings"],
-        patterns=patterns or {},
-        columns=columns,
-    )
+    with _STEPS.show("slices"):
+        of_slices = _measure_slices(
+            rows.table,
+            rows.predicted,
+            settings=pair[0].record["inputs"]["model"]["settings"],
+            patterns=patterns or {},
+            columns=columns,
+        )
     notes = [*rows.notes, *notes_on_settings]
     if models[0].fingerprint == models[1].fingerprint:
         notes.append("both are the same model")

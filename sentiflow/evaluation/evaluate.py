@@ -44,7 +44,7 @@ from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.evaluation.text_source import TextSource
 from sentiflow.evaluation.unseen_rows import leave_out_training_rows
 from sentiflow.plotting import to_curve
-from sentiflow.progress import say
+from sentiflow.progress import Steps, say
 from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
@@ -56,6 +56,18 @@ MISTAKES = "mistakes.parquet"
 PLOTS = "plots"
 OWNS = (METRICS_FILE, PAGE, manifest.CARD, MISTAKES, PLOTS)
 """Files and folders that a run of the stage replaces."""
+
+_STEPS = Steps(
+    STAGE,
+    read="reading predictions and texts",
+    measure="measuring metrics and slices",
+    folds="measuring cross-validation",
+    texts="reading mistakes and texts",
+    check="testing the behavior of the model",
+    compare="training a baseline to compare the model with",
+    draw="drawing plots, writing the report",
+    track="sending the results to MLflow",
+)
 
 REPORT_VERSION = 16
 """Changes whenever the same predictions would give another report."""
@@ -149,7 +161,8 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     spec = plan.spec
     corpus = plan.corpus
     scored_uri = config.evaluate.scored_uri
-    chosen = choose_model(scored_uri, plan.scored, corpus)  # of all that scored rows
+    with _STEPS.show("read"):
+        chosen = choose_model(scored_uri, plan.scored, corpus)  # of all that scored rows
     scored = chosen.scored
     unseen = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
     output.begin()
@@ -159,15 +172,18 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     is_corpus_of_training = lineage.is_of_training(scored, first_training)
     folds = None
     if own_training and is_corpus_of_training:
-        folds = cross_validation.measure_folds(own_training, scored)
-    texts = _read_texts(config.evaluate, unseen)
+        with _STEPS.show("folds"):
+            folds = cross_validation.measure_folds(own_training, scored)
+    with _STEPS.show("texts"):
+        texts = _read_texts(config.evaluate, unseen)
     result = _make_result(config, scored, unseen, texts, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
     origin = describe_origin(scored, corpus, own_training, spec)
-    files, mistakes_found = _render(
-        config, result, unseen.rows, texts.mistakes, scored, own_training, origin
-    )
+    with _STEPS.show("draw"):
+        files, mistakes_found = _render(
+            config, result, unseen.rows, texts.mistakes, scored, own_training, origin
+        )
     content = result.to_json() | {"model_versions": chosen.by_version}
     files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
     written = [output.write(name, data) for name, data in files.items()]
@@ -183,9 +199,10 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     registered = None
     if first_training and is_corpus_of_training:
         card = files[manifest.CARD]
-        registered = registration.register(
-            result, scored, first_training, recorder, spec, corpus=corpus.name, card=card
-        )
+        with _STEPS.show("track"):
+            registered = registration.register(
+                result, scored, first_training, recorder, spec, corpus=corpus.name, card=card
+            )
     figures = content["figures"]
     if folds:
         figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}
@@ -200,6 +217,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         notes=result.notes,
         model_fingerprint=model["fingerprint"],
         registered=registered,
+        not_registered=recorder.unregistered,
     )
 
 
@@ -224,9 +242,11 @@ def _make_result(
     """
     rows = unseen.rows
     measured = unseen.measured
-    checks = model_checks.check_model(config, scored, texts.checked)
-    baselines, no_baseline = other_models.measure(texts.of_baseline, scored)
-    teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
+    with _STEPS.show("check"):
+        checks = model_checks.check_model(config, scored, texts.checked)
+    with _STEPS.show("compare"):
+        baselines, no_baseline = other_models.measure(texts.of_baseline, scored)
+        teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
     return EvaluationResult(
         name=config.name,
         measured=measured,
@@ -292,8 +312,11 @@ def _measure_unseen(
     columns = settings.slices.columns
     candidates = evaluated_rows.list_searched(scored, corpus)
     searched = [name for name in candidates if name not in columns]
-    numbers = compact_rows.read(scored_uri, scored, columns=[*columns, *searched])
-    rows, is_unseen, notes = leave_out_training_rows(numbers.rows, scored, corpus, numbers.texts)
+    with _STEPS.show("read"):
+        numbers = compact_rows.read(scored_uri, scored, columns=[*columns, *searched])
+        rows, is_unseen, notes = leave_out_training_rows(
+            numbers.rows, scored, corpus, numbers.texts
+        )
     sources = numbers.sources
     texts = numbers.texts
     del numbers  # so that its rows are freed once they are divided
@@ -309,25 +332,27 @@ def _measure_unseen(
     del rows
     split = evaluated_rows.headline_split(list(by_split))
     model = scored["inputs"]["model"]
-    described = text_traits.describe(
-        by_split[split],
-        sources,
-        settings=model["settings"],
-        patterns=patterns,
-        searched=searched,
-        with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
-    )
+    with _STEPS.show("read"):
+        described = text_traits.describe(
+            by_split[split],
+            sources,
+            settings=model["settings"],
+            patterns=patterns,
+            searched=searched,
+            with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
+        )
     by_split[split] = described.rows
     slices.check_patterns(described.rows, patterns)
     pa.default_memory_pool().release_unused()  # what the texts took
-    measured = measurements.measure(
-        by_split,
-        described.sample,
-        model=model,
-        patterns=patterns,
-        columns=columns,
-        searched=searched,
-    )
+    with _STEPS.show("measure"):
+        measured = measurements.measure(
+            by_split,
+            described.sample,
+            model=model,
+            patterns=patterns,
+            columns=columns,
+            searched=searched,
+        )
     if measured.split == "validation":
         is_unseen = False
         notes.append(

@@ -11,6 +11,7 @@ from sentiflow.evaluation import champion_test
 from sentiflow.evaluation.champion_test import ChampionTest, Contender
 from sentiflow.evaluation.page_templates import open_template
 from sentiflow.metrics import paired
+from sentiflow.progress import Progress
 from sentiflow.tracking import mlflow_store, model_registry
 
 MAX_P_VALUE = 0.05
@@ -74,7 +75,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     """
     name = config.name
     tracking_uri = mlflow_store.default_uri(config.tracking.uri)
-    aliases = model_registry.read_aliases(name, tracking_uri=tracking_uri)
+    with Progress("promote", what="looking up candidate and champion"):
+        aliases = model_registry.read_aliases(name, tracking_uri=tracking_uri)
     champion_number = aliases.get(model_registry.CHAMPION)
     candidate_number = _find_candidate(name, aliases) if version is None else version
     if champion_number == candidate_number:
@@ -87,17 +89,19 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             aliases=aliases,
         )
     near = config.train.prepared_uri
-    contenders = [champion_test.resolve(name, candidate_number, tracking_uri, near=near)]
-    if champion_number is not None and not force:
-        champion = champion_test.resolve(name, champion_number, tracking_uri, near=near)
-        contenders.append(champion)
+    with Progress("promote", what="looking up candidate and champion"):
+        contenders = [champion_test.resolve(name, candidate_number, tracking_uri, near=near)]
+        if champion_number is not None and not force:
+            champion = champion_test.resolve(name, champion_number, tracking_uri, near=near)
+            contenders.append(champion)
     test = None
     if not force and not _repeats_champion(contenders):
         test = champion_test.compare_contenders(config.train.prepared_uri, contenders, tracking_uri)
     objection = find_objection(test) if test else ""
     if not objection:
         candidate = contenders[0].version
-        model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
+        with Progress("promote", what=f"setting the alias {model_registry.CHAMPION}"):
+            model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
         aliases[model_registry.CHAMPION] = candidate_number
     return Promotion(
         name=name,

@@ -17,7 +17,7 @@ from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import METRICS
 from sentiflow.storage.uris import join
-from sentiflow.tracking import runs
+from sentiflow.tracking import runs, version_tags
 from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ def log_evaluation(
 def _list_metrics(result: EvaluationResult) -> Iterator[dict[str, Any]]:
     """List the metrics by name, in the order in which they are logged."""
     measured = result.measured
+    yield _list_figures(measured)
     for split in sorted(measured.figures, key=lambda name: name != measured.split):
         scalars = measured.figures[split].scalars
         names = dict.fromkeys([*_HEADLINES, *scalars])
@@ -80,6 +81,15 @@ def _list_metrics(result: EvaluationResult) -> Iterator[dict[str, Any]]:
             "teacher/f1_macro": teacher.f1_macro,
         }
     yield _average_checks(result.checks)
+
+
+def _list_figures(measured: Measurements) -> dict[str, Any]:
+    """List the figures by which runs are compared first, of the headline split."""
+    split = measured.split
+    return {
+        f"{runs.AT_A_GLANCE}/{split}_accuracy": measured.metrics.accuracy,
+        f"{runs.AT_A_GLANCE}/{split}_f1_macro": measured.metrics.f1_macro,
+    }
 
 
 def _average_checks(checks: ModelChecks) -> dict[str, Any]:
@@ -127,24 +137,29 @@ def register(
     run_id = recorder.run_id if "members" in model else trained.get("mlflow_run_id", "")
     training_run = recorder.make_training_recorder(run_id)
     scalars = metrics.scalars
+    training_run.log_metrics(_list_figures(result.measured))
     training_run.log_metrics({f"{split}/{name}": scalars[name] for name in _HEADLINES})
     training_run.set_tags(_tag_predictions(spec))
     text = _describe_model(result.measured, scored, trained, corpus)
     shown = runs.add_report(text, recorder.experiment_id, recorder.run_id)
+    if run_id:
+        shown = runs.add_repetition(shown, run_id)
     training_run.set_note(text, shown=shown)
     package = join(model["training"]["uri"], MODEL) if model["training"] else model["uri"]
-    tags = {
-        f"sentiflow.{split}_accuracy": f"{metrics.accuracy:.6f}",
-        f"sentiflow.{split}_f1_macro": f"{metrics.f1_macro:.6f}",
-        f"sentiflow.{split}_rows": str(metrics.num_rows),
-        f"sentiflow.{split}_data": trained["inputs"]["prepared"]["fingerprint"],
-    }
+    tags = version_tags.describe(
+        split,
+        accuracy=metrics.accuracy,
+        f1_macro=metrics.f1_macro,
+        num_rows=metrics.num_rows,
+        data=trained["inputs"]["prepared"]["fingerprint"],
+    )
     try:
         return recorder.register(
             package, model["fingerprint"], run_id=run_id, text=shown, tags=tags, card=card
         )
     except (JobError, UserError) as error:  # the evaluation is complete without the registration
         log.warning("%s", error)
+        recorder.note_unregistered(str(error))
         return None
 
 

@@ -15,6 +15,7 @@ from sentiflow.pipeline.results import Evaluated, Prepared, Run, Scored, Trained
 from sentiflow.pipeline.tables import Filters
 from sentiflow.storage import errors
 from sentiflow.storage.uris import absolute_uri
+from sentiflow.tracking import commands
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +85,8 @@ def run(
     Ray is used and left running; otherwise Ray is started on this machine for the call.
 
     Args:
-        config: A settings file, or the settings as nested dictionaries.
+        config: A settings file, the settings as nested dictionaries, or ``runs:/ID``: a run in
+            MLflow, which is repeated in another ``output_uri``.
         settings: Changes, by dotted key: ``{"train.num_epochs": 1}``.
         overwrite: Replace results of other settings or inputs.
         verbose: Show Ray's and MLflow's own messages.
@@ -113,9 +115,14 @@ def _run(
     """Run the stages ``verbs``; without any, the stages of a whole run."""
     command = verbs[0] if verbs else "run"
     with reporting(verbose):
-        resolved = settings_of.load(config, changes or {}, command=command)
+        options = ["--overwrite"] if overwrite else []
+        loaded = commands.load(command, config, changes or {}, options=options)
+        resolved = loaded.config
         chosen = verbs or stages.whole_run(resolved)
-        outcomes = stages.run(resolved, chosen, overwrite=overwrite, verbose=verbose)
+        outcomes = stages.run(
+            resolved, chosen, overwrite=overwrite, verbose=verbose, command=loaded.written
+        )
+        loaded.compare({outcome.verb: outcome.record for outcome in outcomes})
     finished: dict[str, results.StageResult] = {}
     for outcome in outcomes:
         kind = results.KINDS[outcome.verb]

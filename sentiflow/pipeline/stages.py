@@ -8,6 +8,8 @@ import functools
 import importlib
 import logging
 import secrets
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import ModuleType
@@ -16,14 +18,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import yaml
 
 from sentiflow.config.sections import Config
+from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import Status, find_status, read_result
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UnavailableError
-from sentiflow.pipeline.estimates import estimate
-from sentiflow.progress import say
+from sentiflow.pipeline import machine_load, run_contents
+from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
@@ -72,11 +75,23 @@ class Outcome:
 
 
 def run(
-    config: Config, verbs: Sequence[Verb], *, overwrite: bool = False, verbose: bool = False
+    config: Config,
+    verbs: Sequence[Verb],
+    *,
+    overwrite: bool = False,
+    verbose: bool = False,
+    command: WrittenCommand | None = None,
 ) -> list[Outcome]:
     """Run stages in order; a complete stage is skipped, without Ray or a run in MLflow.
 
     Before the first stage runs, the inputs of this stage and of all later stages are checked.
+
+    Args:
+        config: The settings.
+        verbs: The stages.
+        overwrite: Replace results of other settings or inputs.
+        verbose: Show Ray's and MLflow's own messages.
+        command: The command as it was typed, which is recorded so that it can be repeated.
 
     Raises:
         UserError: Input or settings are wrong, or a directory belongs to other settings.
@@ -86,7 +101,7 @@ def run(
     is_whole = tuple(verbs) == whole_run(config)
     verbs = _leave_out_evaluation(config, verbs)
     remaining = verbs
-    with _Session(config, verbose=verbose) as session:
+    with _Session(config, verbose=verbose, command=command) as session:
         is_checked = False
 
         def check(output: Output | None = None) -> None:
@@ -100,7 +115,8 @@ def run(
             remaining = verbs[verbs.index(verb) :]
             if read_result(getattr(config, verb).output_uri) is None:
                 check()  # the stage will run, and its plan reads what is checked here
-            planned = _plan_stage(verb, config)
+            with Progress(verb, what="looking at the inputs"):
+                planned = _plan_stage(verb, config)
             config = session.config = planned.config
             spec = planned.spec
             # With ``follows``, predictions by an earlier version of the model stay valid.
@@ -116,7 +132,7 @@ def run(
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(remaining)
-                with session.open_run(spec, verb, is_whole_run=is_whole) as recorder:
+                with session.open_run(planned, remaining, is_whole_run=is_whole) as recorder:
                     record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -130,8 +146,11 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         UserError: Input or settings are wrong, or a directory has foreign files or, unless it is
             overwritten, a result in the format of another version.
     """
+    from sentiflow.pipeline import estimates
+
     lines = []
     state = "complete"
+    resources: Resources | None = None
     verbs = _leave_out_evaluation(config, verbs)
     for number, verb in enumerate(verbs):
         uri = getattr(config, verb).output_uri
@@ -140,10 +159,33 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         else:
             state = f"after {verbs[number - 1]}"
         lines.append(f"# {verb:<9} {state}: {uri}")
-        cost = "" if state == "complete" else estimate(verb, config)
-        if cost:
-            lines.append(f"#           {cost}")
+        if state == "complete" or verb not in estimates.ESTIMATED:
+            continue
+        resources = resources or _count_resources()
+        load_percent = 0 if resources.may_grow else machine_load.find()
+        found = estimates.estimate(verb, config, resources, load_percent=load_percent)
+        if found and found.is_long:
+            lines.append(f"#           {found.to_text(with_core_hours=resources.may_grow)}")
     return lines
+
+
+def _count_resources() -> "Resources":
+    """Count the cores of this machine; or join the cluster of ``RAY_ADDRESS``, and count its own.
+
+    Raises:
+        UserError: The cluster refuses the token, or the address is wrong.
+        UnavailableError: The cluster does not answer.
+    """
+    from sentiflow.cluster import address
+    from sentiflow.pipeline import estimates
+
+    if not address.joins_cluster():
+        return estimates.count_here()
+    from sentiflow.cluster import connection
+
+    # Ray prints some messages on standard output, where only the result belongs.
+    with contextlib.redirect_stdout(sys.stderr), connection.starting(verbose=False) as wait:
+        return wait()
 
 
 def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
@@ -207,9 +249,10 @@ def _check_inputs(
     from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
     new_files = None
-    if output and output.previous and output.spec.grows:
-        new_files = output.spec.find_new(output.previous)
-    config_checks.require(config, verbs, new_files=new_files, overwrite=overwrite)
+    with Progress(verbs[0], what="checking the inputs"):
+        if output and output.previous and output.spec.grows:
+            new_files = output.spec.find_new(output.previous)
+        config_checks.require(config, verbs, new_files=new_files, overwrite=overwrite)
 
 
 def _import_stage(verb: Verb) -> ModuleType:
@@ -245,20 +288,10 @@ def _run_stage(
     """Run the first remaining stage; return its manifest."""
     verb = remaining[0]
     config = planned.config
-    # A sweep changes settings of the section ``train``; other stages read texts or labels.
-    other_section = "train" if verb == "sweep" else "format"
-    settings = config.model_dump(mode="json", include={verb, other_section})
-    recorder.log_settings(settings)
+    recorder.log_settings(run_contents.describe_settings(planned, verb))
     options: dict[str, Resources] = {}
     if verb in _NEED_RAY:
-        assert session.resources, "start_ray comes first"
-        resources = options["resources"] = session.resources()
-        # The estimate is for a whole corpus, on cores.
-        if not (output.resumes or output.previous or resources.num_gpus):
-            files = planned.spec.inputs.get("corpus", {}).get("files")
-            line = estimate(verb, config, resources.num_cpus, corpus=files)
-            if line:
-                say(verb, line)
+        resources = options["resources"] = _wait_for_ray(planned, remaining, output, session)
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import nodes
@@ -268,18 +301,70 @@ def _run_stage(
     return record
 
 
+def _wait_for_ray(
+    planned: StagePlan, remaining: Sequence[Verb], output: Output, session: "_Session"
+) -> "Resources":
+    """Wait for Ray, note its resources for the manifest, and tell the estimate of the stage."""
+    assert session.resources, "start_ray comes first"
+    with Progress(remaining[0], what="starting Ray, or joining the cluster"):
+        resources = session.resources()
+    load_percent = 0 if resources.may_grow else session.load_percent
+    output.details["resources"] = _describe_resources(resources, load_percent)
+    if output.resumes:
+        output.details["resumed"] = True
+    elif not output.previous:  # the estimate is for a whole corpus
+        _tell_estimates(planned, remaining, resources, session, load_percent)
+    return resources
+
+
+def _describe_resources(resources: "Resources", load_percent: int) -> dict[str, int]:
+    """Describe the machine or the cluster for the manifest: later estimates need it."""
+    names = ("num_cpus", "num_gpus", "num_nodes", "min_node_cpus")
+    described = {name: getattr(resources, name) for name in names}
+    return described | {"load_percent": load_percent}
+
+
+def _tell_estimates(
+    planned: StagePlan,
+    remaining: Sequence[Verb],
+    resources: "Resources",
+    session: "_Session",
+    load_percent: int,
+) -> None:
+    """Tell what the first remaining stage takes; on a cluster first also what all stages take."""
+    from sentiflow.pipeline import estimates
+
+    verb = remaining[0]
+    if resources.may_grow and len(remaining) > 1 and not session.has_told_sum:
+        whole = estimates.sum_up(remaining, planned.config, resources)
+        if whole:
+            say("run", f"in all {whole}")
+    session.has_told_sum = True
+    files = planned.spec.inputs.get("corpus", {}).get("files")
+    found = estimates.estimate(
+        verb, planned.config, resources, corpus=files, load_percent=load_percent
+    )
+    if found and found.is_long:
+        say(verb, found.to_text(with_core_hours=resources.may_grow))
+
+
 class _Session(contextlib.ExitStack):
     """Ray and the tracking store, each opened by the first stage that needs it."""
 
-    def __init__(self, config: Config, *, verbose: bool) -> None:
+    def __init__(self, config: Config, *, verbose: bool, command: WrittenCommand | None) -> None:
         from sentiflow.tracking import mlflow_store
 
         super().__init__()
         self.config = config
         self.verbose = verbose
+        self.command = command
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
         self.group = secrets.token_hex(4)
         """Id of this command in the tags of its runs."""
+        self.load_percent = machine_load.find()
+        """Load of this machine by other processes when the command began."""
+        self.has_told_sum = False
+        """Whether the time of all stages was told, or could have been."""
         self.resources: Callable[[], Resources] | None = None
         """Waits for Ray, and counts its resources; None until a stage needs Ray."""
 
@@ -303,39 +388,64 @@ class _Session(contextlib.ExitStack):
                 self.store_uri,
                 experiment=config.name,
                 required=config.tracking.required,
-                repair=f"sentiflow tracking import {display_uri(config.output_uri)}",
+                repair=self._write_import(),
             )
         except UnavailableError as error:
             raise UnavailableError(
                 f"{error}; tracking.required=false runs the job without it"
             ) from error
 
-    @contextlib.contextmanager
-    def open_run(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
-        """Open the stage's MLflow run, and log its settings and inputs."""
-        from sentiflow.tracking import recording, runs
+    def _write_import(self) -> str:
+        """Write the command that adds the runs to the store later."""
+        words = ["sentiflow", "tracking", "import", display_uri(self.config.output_uri)]
+        if self.config.tracking.uri:
+            words += ["--tracking-uri", without_credentials(self.config.tracking.uri)]
+        return shlex.join(words)
 
+    @contextlib.contextmanager
+    def open_run(
+        self, planned: StagePlan, remaining: Sequence[Verb], *, is_whole_run: bool
+    ) -> Iterator["Recorder"]:
+        """Open the MLflow run of the first remaining stage; log its command and its inputs.
+
+        A ``trends`` with the same settings and output continues its run: its metrics get a new
+        point for the new inputs.
+        """
+        from sentiflow.tracking import recording, run_names, runs
+
+        verb = remaining[0]
+        spec = planned.spec
         # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
         tags = runs.describe_code()
         tags[runs.OUTPUT_TAG] = spec.uri
         tags |= runs.describe_lineage(inputs)
+        params = runs.to_params(run_contents.describe_settings(planned, verb))
         changes = ""
+        earlier = None
         if verb == "train" and not self.config.train.refit:
-            changes = self.store.find_changes(self.config.train)
+            changes = self.store.find_changes(params)
+        if verb == "trends":
+            earlier = self.store.find_earlier(verb, spec.uri, params)
         with recording.open_run(
             self.store,
             verb,
             group=self.group,
             tags=tags,
-            name=runs.name_run(verb, self.config, changes=changes),
+            name=run_names.name_run(verb, self.config, changes=changes),
             registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),
+            earlier=earlier,
         ) as recorder:
+            recorder.reserve_metrics(run_contents.list_figures(planned, remaining))
             text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
             recorder.log_files(
-                {"settings.yaml": without_credentials(text).encode()}, are_outputs=False
+                {runs.RESOLVED_FILE: without_credentials(text).encode()}, are_outputs=False
             )
-            recorder.log_inputs(inputs, stage=spec.stage)
+            if self.command:
+                recorder.log_command(self.command)
+            profiles = run_contents.describe_inputs(inputs)
+            recorder.keep_profiles(profiles)
+            recorder.log_inputs(inputs, stage=spec.stage, profiles=profiles)
             yield recorder
 
 

@@ -24,6 +24,7 @@ from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, mer
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
 from sentiflow.preparation import corrected, part_counts, part_files, repeated_texts, steps
+from sentiflow.preparation.passes import Passes
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
 from sentiflow.words import word_vectors
@@ -43,17 +44,25 @@ _FEW_VECTORS = 0.5
 class Flow:
     """The map stages over one corpus of a preparation: labelled rows, or unlabelled texts."""
 
-    def __init__(self, job: part_files.PrepareJob, parts: Sequence[Part], maps: MapStages) -> None:
+    def __init__(
+        self,
+        job: part_files.PrepareJob,
+        parts: Sequence[Part],
+        maps: MapStages,
+        passes: Passes,
+    ) -> None:
         """Collect the arguments of the tasks.
 
         Args:
             job: Arguments of all tasks.
             parts: The corpus.
             maps: Runs the tasks.
+            passes: Numbers the passes over the rows.
         """
         self.job = job
         self.parts = list(parts)
         self.maps = maps
+        self.passes = passes
         self.duplicate_counts: DuplicateCounts | None = None
         """Counts of repeated texts, once they were compared."""
         self.corrected_labels: Counter[str] = Counter()
@@ -127,6 +136,8 @@ class Flow:
         assign = functools.partial(steps.assign_splits, rule=rule, time_bounds=time_bounds)
         # rows that repeat a fixed validation or test text are left out whatever the setting says
         drops = bool(self.fixed) or self.job.settings.duplicates != "keep"
+        if not drops:
+            self.passes.leave_out("hash")
         # to find the rows to drop, the hashes (keys) of all texts are written before
         write = functools.partial(part_files.write_texts, writes_keys=not drops)
         return self._process("ingest", part_files.read_texts, assign, write=write, drops=drops)
@@ -287,14 +298,16 @@ class Flow:
         write: Callable[..., Any],
     ) -> list[Any]:
         """Run a map stage over all parts of the corpus; ``read`` and ``write`` get the job."""
+        name = f"{self.job.prefix}{name}"
         return self.maps.run(
-            f"{self.job.prefix}{name}",
+            name,
             parts,
             functools.partial(read, job=self.job),
             *transforms,
             write=functools.partial(write, job=self.job),
             sizes=[part.num_rows for part in self.parts],
             keys=[self.job.key] * len(parts),
+            nth=self.passes.find(name),
         )
 
     def work_files(self, name: str) -> list[str]:

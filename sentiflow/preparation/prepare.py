@@ -38,9 +38,10 @@ from sentiflow.preparation import input_sources, part_counts
 from sentiflow.preparation.flow import Flow, fit_vocabulary
 from sentiflow.preparation.input_sources import STAGE
 from sentiflow.preparation.part_files import VOCABULARY, PrepareJob
+from sentiflow.preparation.passes import UNLABELLED, Passes
 from sentiflow.preparation.prepare_plan import PreparePlan
 from sentiflow.preparation.prepare_plan import resolve as resolve  # the stage is planned by it
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import parquet
 from sentiflow.words import word_vectors
 
@@ -91,6 +92,7 @@ def run(plan: PreparePlan, output: Output, recorder: Recorder, *, resources: Res
         output,
         num_workers=plan.settings.num_workers,
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
+        watch=recorder.watch_rows(STAGE),
     )
     with output.rolled_back_if_refused():
         return _prepare(plan, output, maps, recorder, began)
@@ -104,10 +106,17 @@ def _prepare(
     began: float,
 ) -> Manifest:
     """Do all steps, report the metrics and publish the manifest."""
-    opened = _open_inputs(plan, output, maps)
+    with Progress(STAGE, what="reading the files and the word vectors"):
+        opened = _open_inputs(plan, output, maps)
     inputs = plan.spec.inputs | {name: corpus.files for name, corpus in opened.corpora.items()}
     labelled = opened.labelled
-    flow = Flow(_make_job(plan, output, inputs), labelled.parts, maps)
+    job = _make_job(plan, output, inputs)
+    passes = Passes(
+        job,
+        has_corrections=plan.corrections is not None,
+        has_unlabelled=opened.unlabelled is not None,
+    )
+    flow = Flow(job, labelled.parts, maps, passes)
     num_labels = _correct(flow, plan.corrections)
     if flow.job.format.classes is None:
         flow.find_classes()
@@ -122,7 +131,8 @@ def _prepare(
     )
     for note in notes:
         say(STAGE, note)
-    words, report = _fit_beside_duplicates(flow, opened.vectors, plan.settings)
+    with Progress(STAGE, what="counting words and repeated texts"):
+        words, report = _fit_beside_duplicates(flow, opened.vectors, plan.settings)
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(words.to_table()), rows=len(words))
     encoded = flow.encode()
     report["tokens"] = part_counts.describe_tokens(encoded)
@@ -223,8 +233,9 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.Part
     Raises:
         UserError: Too many texts are rejected, or none is accepted.
     """
-    job = replace(labelled.job, prefix="unlabelled_")
-    texts = Flow(job, corpus.parts, labelled.maps).encode_unlabelled(labelled)
+    job = replace(labelled.job, prefix=UNLABELLED)
+    flow = Flow(job, corpus.parts, labelled.maps, labelled.passes)
+    texts = flow.encode_unlabelled(labelled)
     part_counts.check_rejected(
         texts,
         max_rejected_fraction=job.settings.max_rejected_fraction,

@@ -5,6 +5,7 @@ import io
 import json
 import select
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.errors import printable
 from sentiflow.models.package import PIECE, ModelPackage
 from sentiflow.models.scores import Scores
+from sentiflow.progress import Progress
 
 BLOCK_BYTES = 1 << 23
 """Approximate size of a block of lines: some pieces for each core."""
@@ -59,11 +61,22 @@ def predict(
         render: :func:`to_tsv` or :func:`to_json`.
     """
     memory.keep_freed()
+    num_texts = 0
     for text, more in blocks:
         pieces = (text[at : at + PIECE] for at in range(0, len(text), PIECE))
-        out.write(render(text, package.score_pieces(pieces)))
+        with _show_progress(num_texts, len(text)):
+            scores = package.score_pieces(pieces)
+        num_texts += len(text)
+        out.write(render(text, scores))
         if not more:
             out.flush()
+
+
+def _show_progress(num_done: int, num_texts: int) -> Progress | nullcontext[None]:
+    """Show how many texts were done before a large block; a person types small ones."""
+    if num_texts <= PIECE:
+        return nullcontext()
+    return Progress("predict", what=f"after {num_done:,} texts, {num_texts:,} more")
 
 
 def read(stream: BinaryIO) -> Iterator[Block]:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from sentiflow.cluster.map_stages import MapStages
+from sentiflow.cluster.map_stages import MapStages, Pass
 from sentiflow.cluster.resources import Resources
 from sentiflow.data import corpus, input_files, manifest, parts, row_checks, row_sources
 from sentiflow.data.corpus import Corpus
@@ -30,7 +30,7 @@ from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.profile import Profile
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.scoring import corpus_files, id_checks, score_inputs, summary, tasks
 from sentiflow.scoring.corpus_files import CorpusFiles
 from sentiflow.scoring.earlier_jobs import EarlierJobs
@@ -64,13 +64,13 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     settings = plan.settings
     previous = output.previous
     earlier = EarlierJobs.of(previous, plan.model)
-    files = corpus_files.find(plan.corpus, num_old=earlier.num_files)
-    if previous and not files.new:
-        return previous
-
-    unread = input_files.combine(files.new) if files.new else plan.corpus
-    with input_files.naming_changes(unread):
-        rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
+    with Progress(STAGE, what="looking at the corpus"):
+        files = corpus_files.find(plan.corpus, num_old=earlier.num_files)
+        if previous and not files.new:
+            return previous
+        unread = input_files.combine(files.new) if files.new else plan.corpus
+        with input_files.naming_changes(unread):
+            rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     if previous and isinstance(rows, TablePlan):
         check_compatible(previous, rows)
@@ -80,8 +80,13 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         output,
         num_workers=settings.num_workers,
         max_wait_minutes=plan.config.cluster.max_wait_minutes,
+        watch=recorder.watch_rows(STAGE),
     )
-    with output.rolled_back_if_refused(), input_files.naming_changes(unread):
+    with (
+        Progress(STAGE, what="reading files and model"),
+        output.rolled_back_if_refused(),
+        input_files.naming_changes(unread),
+    ):
         opened = _open(plan, output, maps, rows, earlier)
     source = opened.source
     earlier = opened.earlier
@@ -228,6 +233,7 @@ def _score_parts(
         sizes=[part.num_rows for part in source.parts],
         keys=_identify_parts(plan, job, source),
         num_gpus=num_gpus,
+        nth=Pass(),
     )
     return [RowCounts.from_json(result) for result in results]
 

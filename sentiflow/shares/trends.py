@@ -13,7 +13,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
-from sentiflow.progress import say
+from sentiflow.progress import Steps, say
 from sentiflow.shares import conclusions, kept_tables, page, rows, share_charts, table
 from sentiflow.storage import parquet
 from sentiflow.tracking.recording import Recorder
@@ -24,6 +24,12 @@ PAGE = "trends.html"
 PLOTS = "plots"
 OWNS = (TABLE, PAGE, PLOTS, kept_tables.FOLDER)
 """Files and folders that a run of the stage replaces."""
+
+_STEPS = Steps(
+    STAGE,
+    measure="reading predictions, measuring shares and their intervals",
+    compare="comparing groups and periods, drawing plots, writing the page",
+)
 
 TRENDS_VERSION = 7
 """Changes whenever the same predictions would give other shares or another page. A result of
@@ -89,25 +95,27 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     config = plan.config
     scored = plan.scored
     kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
-    trends = table.measure(plan.settings, scored, config.score.output_uri, kept)
+    with _STEPS.show("measure"):
+        trends = table.measure(plan.settings, scored, config.score.output_uri, kept)
     output.begin()
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))
         confusion = scored.get("profile", {}).get("confusion", {})
         for share, meaning in compare_unseen(confusion, scored["inputs"]["model"]):
             trends.notes.append(f"{share} {meaning}")
-    results = conclusions.draw_conclusions(trends)
-    plots = share_charts.render(trends)
-    content = page.render(
-        trends,
-        plots,
-        name=config.name,
-        created=datetime.now(UTC).replace(microsecond=0),
-        conclusions=results,
-        settings=plan.settings,
-        model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-        corpus=lineage.corpus_of(scored).name,
-    )
+    with _STEPS.show("compare"):
+        results = conclusions.draw_conclusions(trends)
+        plots = share_charts.render(trends)
+        content = page.render(
+            trends,
+            plots,
+            name=config.name,
+            created=datetime.now(UTC).replace(microsecond=0),
+            conclusions=results,
+            settings=plan.settings,
+            model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+            corpus=lineage.corpus_of(scored).name,
+        )
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     files[PAGE] = content.encode()
     entries = [output.write(name, data) for name, data in files.items()]

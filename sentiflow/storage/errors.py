@@ -16,10 +16,11 @@ _ERROR_NAME = re.compile(r"ExceptionName: (\w+) Message:")
 """Part of Arrow's message that names an error unknown to Arrow's client."""
 _PLACE = re.compile(r"(?:\bkey '(?P<key>.*?)' in )?\b[bB]ucket '(?P<bucket>.*?)'")
 """Part of Arrow's message that names the object, or only its bucket."""
-# "status 5" is an HTTP status from 500 to 599.
+# "status 5" is an HTTP status from 500 to 599. Three statuses that begin with 4 are temporary, too:
+# a timeout, a request that came too early, and too many requests.
 _TEMPORARY = re.compile(
     "NETWORK_CONNECTION|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|SLOW_DOWN|THROTTLING|REQUEST_TIMEOUT"
-    "|status 5"
+    "|status 5|status 408|status 425|status 429"
 )
 """Codes of errors after which a later try may succeed."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")

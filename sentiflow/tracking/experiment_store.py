@@ -1,23 +1,25 @@
 """An MLflow store as a job uses it: values are queued, and a failure does not end the job."""
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
-from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UnavailableError
+from sentiflow.progress import Progress
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, runs
+from sentiflow.tracking import mlflow_store, run_names, runs
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 MAX_WAIT_SECONDS = 40.0
 """Maximum time that a job waits until everything queued is sent."""
 _MAX_KNOWN = 100
-"""Maximum number of recent trainings that a new training is compared with, to name its run."""
+"""Maximum number of recent runs that a new run is compared with."""
 
 
 class Store:
@@ -39,10 +41,14 @@ class Store:
         self.experiment = experiment
         self.experiment_id = ""
         self.is_available = True
-        self._repair = repair
+        self.problem = ""
+        """Why the store is unavailable; empty while it is available."""
+        self.repair = repair
+        """The command that adds missing values later; empty if there is none."""
         self._refusals: set[str] = set()
         self._thread = ThreadPoolExecutor(1, "mlflow sender")
         self._queued: list[Future[object]] = []
+        self._offering: threading.Thread | None = None
 
     def __reduce__(self) -> tuple[type[None], tuple[()]]:
         """Pickle as None: Ray Tune stores callbacks with their recorders, but never loads them."""
@@ -52,6 +58,23 @@ class Store:
         """Queue a call, unless the store has failed."""
         if self.is_available:
             self._queued.append(self._thread.submit(self.ask, call))
+
+    def offer(self, call: Callable[[MlflowClient], object]) -> None:
+        """Call the store in the background; leave the call out while an earlier one waits.
+
+        Nothing waits for it, and a failure changes nothing: the store may answer the next call.
+        """
+        if not self.is_available or (self._offering and self._offering.is_alive()):
+            return
+
+        def try_once() -> None:
+            try:
+                call(mlflow_store.make_client(self.uri))
+            except Exception as error:  # an error of MLflow must not end a job
+                log.debug("MLflow failed", exc_info=error)
+
+        self._offering = threading.Thread(target=try_once, name="mlflow offer", daemon=True)
+        self._offering.start()
 
     def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
         """Call the store now; return None if it refuses, fails or has failed before.
@@ -90,23 +113,52 @@ class Store:
         )
         return run.info.run_id if run else ""
 
-    def find_changes(self, settings: TrainSettings) -> str:
-        """Name the settings in which a training differs from the most similar recent training."""
-        decisive = settings.model_dump(mode="json", exclude={*settings.NOT_DECISIVE})
-        known = self.ask(
+    def find_changes(self, params: Mapping[str, str]) -> str:
+        """Name the parameters of a training that differ from the most similar recent training."""
+        recent = self._search({runs.STAGE_TAG: "train"})
+        taken = {run_names.changes_of(run.info.run_name or "") for run in recent}
+        return run_names.find_changes(params, [run.data.params for run in recent], taken=taken)
+
+    def find_earlier(self, stage: str, output_uri: str, params: Mapping[str, str]) -> Run | None:
+        """Find the last finished run of a stage with the same output and the same parameters."""
+        for run in self._search({runs.STAGE_TAG: stage, runs.OUTPUT_TAG: output_uri}):
+            if run.info.status == "FINISHED" and run.data.params == params:
+                return run
+        return None
+
+    def continue_run(self, run: Run, tags: Mapping[str, str]) -> None:
+        """Open a finished run again, and change its tags."""
+        run_id = run.info.run_id
+        self.ask(lambda client: client.update_run(run_id, status="RUNNING"))
+        self.ask(lambda client: runs.log(client, run_id, tags=tags))
+
+    def _search(self, tags: Mapping[str, str]) -> list[Run]:
+        """Find the recent runs of the experiment with some tags, the newest first, without trials.
+
+        Nested runs are trials of a sweep.
+        """
+        conditions = []
+        for name, value in tags.items():
+            conditions.append(mlflow_store.to_condition(f"tags.`{name}`", value))
+        condition = " and ".join(conditions)
+        found = self.ask(
             lambda client: client.search_runs(
-                [self.experiment_id], f"tags.`{runs.STAGE_TAG}` = 'train'", max_results=_MAX_KNOWN
+                [self.experiment_id], condition, max_results=_MAX_KNOWN
             )
         )
-        # Nested runs are trials of a sweep.
-        top_level = [run for run in known or () if runs.PARENT_TAG not in run.data.tags]
-        earlier = [run.data.params for run in top_level]
-        return runs.find_changes(runs.to_params({"train": decisive}), earlier)
+        chosen = []
+        for run in found or ():
+            is_equal = all(run.data.tags.get(name) == value for name, value in tags.items())
+            if is_equal and runs.PARENT_TAG not in run.data.tags:
+                chosen.append(run)
+        return chosen
 
     def flush(self) -> bool:
         """Wait until everything queued is sent; return whether the store is still available."""
         seconds = MAX_WAIT_SECONDS if self.is_available else 0
-        if wait(self._queued, seconds).not_done:
+        with Progress("tracking", what="sending the run to MLflow"):
+            not_done = wait(self._queued, seconds).not_done
+        if not_done:
             self.fail(f"the MLflow store {without_credentials(self.uri)} is too slow")
         self._queued.clear()
         return self.is_available
@@ -115,7 +167,8 @@ class Store:
         """Send nothing from now on; log the problem once, and how to add missing values later."""
         if self.is_available:
             self.is_available = False
-            repair = f"; to add its runs later: {self._repair}" if self._repair else ""
+            self.problem = problem
+            repair = f"; to add its runs later: {self.repair}" if self.repair else ""
             log.warning("%s; the job continues without it%s", problem, repair)
 
 
@@ -133,11 +186,12 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
     """
     store = Store(uri, experiment, repair=repair)
     try:
-        mlflow_store.make(uri)
-        client = mlflow_store.make_client(uri)
-        store.experiment_id = mlflow_store.ask(
-            lambda: mlflow_store.find_experiment(client, experiment, uri)
-        )
+        with Progress("tracking", what="opening the MLflow store"):
+            mlflow_store.make(uri)
+            client = mlflow_store.make_client(uri)
+            store.experiment_id = mlflow_store.ask(
+                lambda: mlflow_store.find_experiment(client, experiment, uri)
+            )
     except Exception as error:  # an error of MLflow must not end a job, unless required
         problem = mlflow_store.unreachable(uri, error)
         if required:

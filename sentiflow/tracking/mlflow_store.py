@@ -40,6 +40,8 @@ _REFUSALS = {
     "NOT_IMPLEMENTED", "RESOURCE_DOES_NOT_EXIST",
 }  # fmt: skip
 """Error codes of MLflow for calls that will fail in every later try, too."""
+_UNSAFE_IN_FILTER = re.compile(r"[^\w\-. /:@+=,~]")
+"""A character that could end a text in a filter, or change its meaning."""
 _MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}
 """Tag by which MLflow's UI shows the training runs of an experiment, not prompts and traces."""
 _REASONS = (
@@ -202,7 +204,7 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
         UserError: There is no such store, or it has no such experiment.
         UnavailableError: The store does not answer.
     """
-    with_name = None if experiment is None else f"name = '{experiment}'"
+    with_name = None if experiment is None else to_condition("name", experiment)
     with asking(tracking_uri, "look for runs") as client:
         latest = client.search_experiments(filter_string=with_name, max_results=1)
     if not latest:
@@ -211,6 +213,24 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
             hint="sentiflow run CONFIG makes one",
         )
     return f"/#/experiments/{latest[0].experiment_id}/runs?workflowType=machine_learning"
+
+
+def to_condition(name: str, value: str) -> str:
+    """Write a condition of a filter, that a tag or an attribute has a value.
+
+    MLflow's filters cannot escape a quote. A value with a character that is not safe is found by a
+    pattern, which has the wildcard for a single character in its place: the caller compares the
+    values that are found.
+
+    Example:
+        >>> to_condition("name", "quickstart")
+        "name = 'quickstart'"
+        >>> to_condition("tags.a", "/home/o'neill")
+        "tags.a LIKE '/home/o_neill'"
+    """
+    pattern = _UNSAFE_IN_FILTER.sub("_", value)
+    comparison = "=" if pattern == value else "LIKE"
+    return f"{name} {comparison} '{pattern}'"
 
 
 def ask(call: Callable[[], Result]) -> Result:

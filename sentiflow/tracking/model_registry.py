@@ -3,24 +3,25 @@
 import json
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import NamedTuple
 
-from mlflow import MlflowClient, pyfunc
+from mlflow import MlflowClient
 from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
+from sentiflow.progress import Progress
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking import artifact_sources, mlflow_store
+from sentiflow.tracking import artifact_sources, logged_model, mlflow_store
+from sentiflow.tracking.logged_model import PACKAGE, list_files
 from sentiflow.tracking.runs import FINGERPRINT_TAG
 
 CANDIDATE = "candidate"
@@ -28,14 +29,8 @@ CANDIDATE = "candidate"
 CHAMPION = "champion"
 """Alias of the version that was promoted."""
 
-_REQUIREMENTS_FILE = Path(__file__).parents[1] / "models/requirements-predict.txt"
-REQUIREMENTS = ("mlflow", *re.findall(r"^[a-z-]+", _REQUIREMENTS_FILE.read_text(), re.MULTILINE))
-"""Packages that ``served_model`` and the modules that it imports need."""
-
 _MODEL = "model"
 """Name of the logged model in its run."""
-_PACKAGE = "package"
-"""Name of the artifact with the package, which ``served_model`` reads."""
 _VERSIONS_TAG = "mlflow.modelVersions"
 """Tag by which the UI shows the versions of a logged model."""
 _OWN_DESCRIPTION = re.compile(r"\d+\.\d% \w+ accuracy ")
@@ -76,10 +71,26 @@ class ResolvedModel(NamedTuple):
     """The package's manifest."""
 
 
-def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> Version:
+def register(
+    package_uri: str,
+    *,
+    name: str,
+    tracking_uri: str,
+    run_id: str,
+    tags: Mapping[str, str] | None = None,
+    keeps_newer: bool = False,
+) -> Version:
     """Log a model package to a training's run, register it, and make it the candidate.
 
     If a version of ``name`` already has this package, it only becomes the candidate.
+
+    Args:
+        package_uri: The package.
+        name: Name of the registered model.
+        tracking_uri: The store.
+        run_id: The run of the training.
+        tags: Tags of a new version, in the order in which MLflow lists them.
+        keeps_newer: Leave the alias with a version whose run began later than this run.
 
     Raises:
         UserError: There is no such package, it is damaged, or there is no such store.
@@ -94,9 +105,23 @@ def register(package_uri: str, *, name: str, tracking_uri: str, run_id: str) -> 
     with mlflow_store.asking(tracking_uri, f"register {name}", hint=hint) as client:
         version = find(name, record["fingerprint"], tracking_uri=tracking_uri)
         if version is None:
-            version = _create_version(client, name, run_id, package_uri, record)
-        client.set_registered_model_alias(name, CANDIDATE, str(version.number))
+            version = _create_version(client, name, run_id, package_uri, record, tags or {})
+        if not keeps_newer or _is_newest(client, name, run_id):
+            client.set_registered_model_alias(name, CANDIDATE, str(version.number))
     return version
+
+
+def _is_newest(client: MlflowClient, name: str, run_id: str) -> bool:
+    """Say whether no candidate belongs to a run that began later than a run."""
+    number = client.get_registered_model(name).aliases.get(CANDIDATE)
+    if number is None:
+        return True
+    candidate = client.get_model_version(name, number)
+    try:
+        began = client.get_run(candidate.run_id).info.start_time
+    except MlflowException:  # the run was deleted
+        began = candidate.creation_timestamp
+    return bool(client.get_run(run_id).info.start_time >= began)
 
 
 def resolve(uri: str, *, tracking_uri: str, near: str = "") -> ResolvedModel:
@@ -146,11 +171,17 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
         UserError: As :func:`resolve`.
         JobError: A file cannot be read.
     """
-    model = resolve(uri, tracking_uri=tracking_uri)
-    with mlflow_store.asking(tracking_uri, f"download {uri}"):
-        for name in _list_files(model.record):
+    with Progress("tracking", what=f"looking up {uri}"):
+        model = resolve(uri, tracking_uri=tracking_uri)
+    names = list_files(model.record)
+    with (
+        Progress("tracking", what=f"downloading {uri}", total=len(names), unit="files") as progress,
+        mlflow_store.asking(tracking_uri, f"download {uri}"),
+    ):
+        for name in names:
             content = _read_file(model.source, name, tracking_uri)
             filesystem.write_bytes(join(to, name), content)
+            progress.advance(1)
 
 
 def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
@@ -186,13 +217,17 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
     Raises:
         JobError: MLflow refuses.
     """
-    if "'" in value:  # the filter below would end there; no version has such a value
-        return {}
+    conditions = [
+        mlflow_store.to_condition("name", name),
+        mlflow_store.to_condition(f"tag.`{key}`", value),
+    ]
     with mlflow_store.asking(tracking_uri, f"look up {name}") as client:
-        versions = client.search_model_versions(
-            f"name = '{name}' and tag.`{key}` = '{value}'", max_results=1000
-        )
-    return {int(version.version): version.tags for version in versions}
+        versions = client.search_model_versions(" and ".join(conditions), max_results=1000)
+    found = {}
+    for version in versions:
+        if version.name == name and version.tags.get(key) == value:
+            found[int(version.version)] = version.tags
+    return found
 
 
 def find(name: str, fingerprint: str, *, tracking_uri: str) -> Version | None:
@@ -206,14 +241,26 @@ def find(name: str, fingerprint: str, *, tracking_uri: str) -> Version | None:
 
 
 def describe(
-    version: Version, *, tags: dict[str, str], tracking_uri: str, text: str = "", card: bytes = b""
+    version: Version,
+    *,
+    tags: Mapping[str, str],
+    tracking_uri: str,
+    text: str = "",
+    files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Tag a version, describe it in Markdown, and add a model card to its files.
+    """Tag a version, describe it in Markdown, and add files to its model.
 
     A description that a user has written stays.
 
+    Args:
+        version: The version.
+        tags: Its new tags.
+        tracking_uri: The store.
+        text: The description; empty: it stays as it is.
+        files: Contents by name, such as a model card.
+
     Raises:
-        UserError: The card cannot be added, as the run of the training is gone.
+        UserError: A file cannot be added, as the run of the training is gone.
         JobError: MLflow refuses.
         UnavailableError: The store does not answer.
     """
@@ -225,12 +272,30 @@ def describe(
         known = client.get_model_version(name, number)
         if text and (not known.description or _OWN_DESCRIPTION.match(known.description)):
             client.update_model_version(name, number, text[:_MAX_DESCRIPTION_LENGTH])
-        if card:
+        for file_name, content in (files or {}).items():
             model = _find_output(client, known.run_id, _MODEL)
             with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder, manifest.CARD)
-                path.write_bytes(card)
+                path = Path(folder, file_name)
+                path.write_bytes(content)
                 client.log_model_artifact(model.model_id, str(path))
+
+
+def read_file(version: Version, name: str, *, tracking_uri: str) -> bytes | None:
+    """Read a file that :func:`describe` has added to the model of a version; None if it is gone.
+
+    Raises:
+        JobError: The store cannot be reached.
+    """
+    with mlflow_store.asking(tracking_uri, f"read {name} of {version}") as client:
+        source = client.get_model_version_download_uri(version.name, str(version.number))
+        files = list_artifacts(source, tracking_uri=tracking_uri)
+        if name not in [Path(file.path).name for file in files]:
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            path = download_artifacts(
+                f"{source}/{name}", dst_path=folder, tracking_uri=tracking_uri
+            )
+            return Path(path).read_bytes()
 
 
 def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manifest) -> LoggedModel:
@@ -247,8 +312,8 @@ def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manif
         params=run.data.params,
     )
     with tempfile.TemporaryDirectory() as folder:
-        _write_model(package_uri, record, Path(folder), model=model)
-        client.log_model_artifacts(model.model_id, str(Path(folder, _MODEL)))
+        path = logged_model.write(package_uri, record, Path(folder), model=model)
+        client.log_model_artifacts(model.model_id, str(path))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
     return model
@@ -263,7 +328,12 @@ def find_models(client: MlflowClient, run_id: str) -> list[LoggedModel]:
 
 
 def _create_version(
-    client: MlflowClient, name: str, run_id: str, package_uri: str, record: Manifest
+    client: MlflowClient,
+    name: str,
+    run_id: str,
+    package_uri: str,
+    record: Manifest,
+    tags: Mapping[str, str],
 ) -> Version:
     """Log a model package to a run, and register it as a version."""
     model = log_model(client, run_id, package_uri, record)
@@ -277,7 +347,7 @@ def _create_version(
         name,
         source=model.artifact_location,
         run_id=run_id,
-        tags={FINGERPRINT_TAG: record["fingerprint"]},
+        tags={**tags, FINGERPRINT_TAG: record["fingerprint"]},
         model_id=model.model_id,
     )
     shown = json.dumps([{"name": name, "version": str(made.version)}])
@@ -285,50 +355,9 @@ def _create_version(
     return Version(name, int(made.version))
 
 
-def _write_model(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> None:
-    """Write a package as an MLflow model into an empty folder, with code and requirements.
-
-    The subfolder ``_PACKAGE`` gets a copy of the package, and ``_MODEL`` the MLflow model.
-    MLflow loads the package and scores the input example, which gives the signature.
-    """
-    for name in _list_files(record):
-        content = filesystem.read_bytes(join(package_uri, name))
-        filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
-    pyfunc.save_model(
-        folder / _MODEL,
-        python_model=str(Path(__file__).with_name("served_model.py")),
-        model_config={
-            "classes": list(record["settings"]["classes"]),
-            "has_unsure": bool(record["settings"].get("unsure")),
-        },
-        artifacts={_PACKAGE: str(folder / _PACKAGE)},
-        code_paths=[str(Path(__file__).parents[1])],
-        pip_requirements=[_pin(name) for name in REQUIREMENTS],
-        input_example=["I love this so much", "this is not good at all"],
-        mlflow_model=Model(
-            artifact_path=model.artifact_location,
-            run_id=model.source_run_id,
-            model_uuid=model.model_id,
-            model_id=model.model_id,
-        ),
-    )
-
-
-def _pin(name: str) -> str:
-    """Require the installed version of a package, without its local part (``+cpu``)."""
-    version, _, _ = version_of(name).partition("+")
-    return f"{name}=={version}"
-
-
-def _list_files(record: Manifest) -> list[str]:
-    """List the files of a package: those in its manifest, then the manifest."""
-    names = [item["path"] for item in record["files"]]
-    return [*names, manifest.MANIFEST]
-
-
 def _locate(source: str, name: str = "") -> str:
     """Return the location of the package, or of one of its files, in an MLflow model."""
-    return join(source, "artifacts", _PACKAGE, name).rstrip("/")
+    return join(source, "artifacts", PACKAGE, name).rstrip("/")
 
 
 def _read_file(source: str, name: str, tracking_uri: str) -> bytes:

@@ -16,10 +16,20 @@ from sentiflow.data.manifest_types import (
     RunRecord,
 )
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import display_uri, join
-from sentiflow.tracking import experiment_store, mlflow_store, runs
+from sentiflow.progress import Progress
+from sentiflow.storage.uris import display_uri, join, without_credentials
+from sentiflow.tracking import datasets, experiment_store, mlflow_store, runs
+from sentiflow.tracking.version_tags import describe_evaluation
 
-_IMPORTED_TAGS = {*runs.CODE_TAGS, runs.SCORED_TAG, runs.SCORED_FINGERPRINT_TAG, runs.NOTE_TAG}
+_IMPORTED_TAGS = {
+    *runs.CODE_TAGS,
+    runs.SCORED_TAG,
+    runs.SCORED_FINGERPRINT_TAG,
+    runs.NOTE_TAG,
+    runs.COMMAND_TAG,
+    runs.DIRECTORY_TAG,
+    runs.TIMES_TAG,
+}
 """Tags that are taken from a manifest; its other tags are ignored."""
 _METRICS_OF_EPOCHS = {"pretraining": PRETRAINING_METRICS, "history": EPOCH_METRICS}
 """By key of a training's manifest that holds records of epochs: the names of the metrics in MLflow,
@@ -40,7 +50,9 @@ class FinishedStage:
     metrics: list[Metric]
     """Metrics of the stage and of its epochs."""
     files: dict[str, bytes]
-    """Files of the directory that are artifacts of the run, too."""
+    """Artifacts of the run: files of the directory, and the settings as the user wrote them."""
+    profiles: dict[str, datasets.Profile]
+    """Rows and shares of classes of the inputs, by the name of the input."""
 
 
 class _TrainedModel(NamedTuple):
@@ -49,6 +61,8 @@ class _TrainedModel(NamedTuple):
     package_uri: str
     run_id: str
     """The run that has logged the model; empty for an average, which its evaluation logs."""
+    data: str
+    """Fingerprint of the prepared data of the training; empty for an average."""
 
 
 def find(output_uri: str) -> list[FinishedStage]:
@@ -84,6 +98,8 @@ def _read_stage(uri: str) -> FinishedStage | None:
     if not record or not run or record["stage"] not in runs.CONTEXTS:
         return None
     files = {path: manifest.read_file(uri, record, path) for path in run["artifacts"]}
+    if "config" in run:
+        files[runs.CONFIG_FILE] = without_credentials(run["config"]).encode(errors="replace")
     try:
         return FinishedStage(
             uri=uri,
@@ -92,8 +108,9 @@ def _read_stage(uri: str) -> FinishedStage | None:
             start_ms=_to_ms(run["start"]),
             metrics=_list_metrics(record, run),
             files=files,
+            profiles=datasets.list_profiles(record, run),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{display_uri(join(uri, manifest.MANIFEST))} describes no run: {error}"
         ) from error
@@ -101,7 +118,8 @@ def _read_stage(uri: str) -> FinishedStage | None:
 
 def _list_metrics(record: Manifest, run: RunRecord) -> list[Metric]:
     """List the metrics of a stage and of its epochs."""
-    points = _to_points(run["metrics"], time=_to_ms(run["end"]), step=0)
+    step = runs.count_repeats(run["tags"])
+    points = _to_points(run["metrics"], time=_to_ms(run["end"]), step=step)
     for key, names in _METRICS_OF_EPOCHS.items():
         for epoch in cast(Any, record).get(key, ()):
             metrics = {name: epoch.get(epoch_key) for name, epoch_key in names.items()}
@@ -129,11 +147,15 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
     outcomes: list[str] = []
     models: dict[str, _TrainedModel] = {}
     """Models of the stages so far, by fingerprint."""
-    for stage in stages:
+    for number, stage in enumerate(stages, start=1):
+        what = f"run {number} of {len(stages)}, {stage.run['name']}"
         store = experiment_store.open_store(
             tracking_uri, experiment=stage.run["experiment"], required=True
         )
-        with mlflow_store.asking(tracking_uri, "add to runs") as client:
+        with (
+            Progress("tracking", what=what),
+            mlflow_store.asking(tracking_uri, "add to runs") as client,
+        ):
             present = _find_run(client, store.experiment_id, stage)
             run = present or _create_run(client, store.experiment_id, stage)
             run_id = run.info.run_id
@@ -161,10 +183,11 @@ def _find_models(stage: FinishedStage, run_id: str) -> dict[str, _TrainedModel]:
     package_uri = join(stage.uri, manifest.MODEL)
     if record["stage"] == "train":
         fingerprint = record.get("model_fingerprint", "")
-        return {fingerprint: _TrainedModel(package_uri, run_id)}
+        data = record["inputs"].get("prepared", {}).get("fingerprint", "")
+        return {fingerprint: _TrainedModel(package_uri, run_id, data)}
     model = record["inputs"].get("model", {})
     if "members" in model:
-        return {model["fingerprint"]: _TrainedModel(package_uri, run_id="")}
+        return {model["fingerprint"]: _TrainedModel(package_uri, run_id="", data="")}
     return {}
 
 
@@ -174,15 +197,18 @@ def _find_run(client: MlflowClient, experiment_id: str, stage: FinishedStage) ->
     If there are several, the run that the stage itself logged takes precedence.
     """
     fingerprint = stage.record["fingerprint"]
-    same = (
-        f"tags.`{runs.GROUP_TAG}` = '{stage.run['group']}' and "
-        f"tags.`{runs.STAGE_TAG}` = '{stage.record['stage']}'"
-    )
+    group = stage.run["group"]
+    stage_name = stage.record["stage"]
+    conditions = [
+        mlflow_store.to_condition(f"tags.`{runs.GROUP_TAG}`", group),
+        mlflow_store.to_condition(f"tags.`{runs.STAGE_TAG}`", stage_name),
+    ]
     candidates = []
-    for run in client.search_runs([experiment_id], filter_string=same):
+    for run in client.search_runs([experiment_id], filter_string=" and ".join(conditions)):
         tags = run.data.tags
+        is_same = tags[runs.GROUP_TAG] == group and tags[runs.STAGE_TAG] == stage_name
         has_fingerprint = tags.get(runs.FINGERPRINT_TAG, fingerprint) == fingerprint
-        if has_fingerprint and runs.PARENT_TAG not in tags:
+        if is_same and has_fingerprint and runs.PARENT_TAG not in tags:
             candidates.append(run)
     for run in candidates:
         if run.info.run_id == stage.run["mlflow_run_id"]:
@@ -194,7 +220,8 @@ def _complete_run(client: MlflowClient, run_id: str, stage: FinishedStage) -> No
     """Add the contents of the manifest to a run, and end it."""
     record = stage.record
     run = stage.run
-    client.log_inputs(run_id, runs.to_datasets(record["inputs"], stage=record["stage"]))
+    inputs = datasets.to_datasets(record["inputs"], stage=record["stage"], profiles=stage.profiles)
+    client.log_inputs(run_id, inputs)
     runs.add_files(client, run_id, stage.files)
     tags = {
         **_choose_tags(run["tags"]),
@@ -230,15 +257,19 @@ def _add_to_model(
     model = models[fingerprint]
     model_run_id = model.run_id or run_id
     tags = _choose_tags(run["tags"])
+    version_tags: dict[str, str] = {}
     if "training" in run:
         tags = _choose_tags(run["training"]["tags"])
         if runs.NOTE_TAG in tags:
             experiment_id = client.get_run(run_id).info.experiment_id
-            tags[runs.NOTE_TAG] = runs.add_report(tags[runs.NOTE_TAG], experiment_id, run_id)
+            note = runs.add_report(tags[runs.NOTE_TAG], experiment_id, run_id)
+            tags[runs.NOTE_TAG] = runs.add_repetition(note, model_run_id)
         points = _to_points(run["training"]["metrics"], time=_to_ms(run["end"]), step=0)
         _add_missing(client, model_run_id, points, tags)
+        version_tags = describe_evaluation(stage.record, run["training"], data=model.data)
     if run["registers_model"]:
-        _register(stage, model.package_uri, model_run_id, tags.get(runs.NOTE_TAG, ""), tracking_uri)
+        package = model._replace(run_id=model_run_id)
+        _register(stage, package, tags.get(runs.NOTE_TAG, ""), version_tags, tracking_uri)
 
 
 def _add_missing(
@@ -255,9 +286,16 @@ def _add_missing(
 
 
 def _register(
-    stage: FinishedStage, package_uri: str, run_id: str, text: str, tracking_uri: str
+    stage: FinishedStage,
+    model: _TrainedModel,
+    text: str,
+    tags: Mapping[str, str],
+    tracking_uri: str,
 ) -> None:
-    """Register the model of a stage, and describe its version; nothing if the store has it."""
+    """Register the model of a stage, and describe its version; nothing if the store has it.
+
+    A newer candidate stays the candidate.
+    """
     from sentiflow.tracking import model_registry  # a second to import, and few runs need it
 
     name = stage.run["experiment"]
@@ -265,10 +303,17 @@ def _register(
     if model_registry.find(name, fingerprint, tracking_uri=tracking_uri):
         return
     version = model_registry.register(
-        package_uri, name=name, run_id=run_id, tracking_uri=tracking_uri
+        model.package_uri,
+        name=name,
+        run_id=model.run_id,
+        tracking_uri=tracking_uri,
+        tags=tags,
+        keeps_newer=True,
     )
-    card = stage.files.get(manifest.CARD, b"")
-    model_registry.describe(version, text=text, tags={}, card=card, tracking_uri=tracking_uri)
+    files = {}
+    if manifest.CARD in stage.files:
+        files[manifest.CARD] = stage.files[manifest.CARD]
+    model_registry.describe(version, text=text, tags=tags, files=files, tracking_uri=tracking_uri)
 
 
 def _to_points(metrics: Mapping[str, float | None], *, time: int, step: int) -> list[Metric]:

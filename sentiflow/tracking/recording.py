@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -11,17 +12,21 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Run
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from sentiflow.config import written
+from sentiflow.config.written import WrittenCommand
+from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
 from sentiflow.errors import UnavailableError
 from sentiflow.progress import say
 from sentiflow.storage.uris import names_model
-from sentiflow.tracking import mlflow_store, runs
+from sentiflow.tracking import datasets, mlflow_store, runs
 from sentiflow.tracking.experiment_store import Store
+from sentiflow.tracking.live_metrics import LiveMetrics
 
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
@@ -45,6 +50,13 @@ class Recorder:
     """Logged metrics and tags, for the manifest: a part of ``run_record``, or all of it."""
     measured: dict[str, str] = field(default_factory=dict, repr=False)
     """Model and data set with which MLflow stores further metrics; :meth:`measure` sets them."""
+    command: WrittenCommand | None = field(default=None, repr=False)
+    """The command and its settings; :meth:`log_command` sets it."""
+    unregistered: str = ""
+    """Why :meth:`register` has not registered the model, although the stage should, and what to
+    do."""
+    times_repeated: int = 0
+    """How often the run was continued. Metrics of the stage have this step."""
 
     @property
     def experiment_id(self) -> str:
@@ -65,7 +77,14 @@ class Recorder:
             values = runs.to_metrics(metrics)
             finite = {name: value for name, value in values.items() if math.isfinite(value)}
             self.kept["metrics"] |= finite
-        self.log_series([(step, metrics)])
+        self.log_series([(step or self.times_repeated, metrics)])
+
+    def reserve_metrics(self, names: Sequence[str]) -> None:
+        """Log metrics of the stage as NaN, that is, not measured yet, before all other metrics.
+
+        MLflow's page that compares runs opens on the metric that was logged first.
+        """
+        self.log_series([(0, dict.fromkeys(names, math.nan))])
 
     def log_series(self, series: Sequence[tuple[int, Mapping[str, float | None]]]) -> None:
         """Log metrics of many steps at once; the manifest does not keep them."""
@@ -80,6 +99,17 @@ class Recorder:
             client.log_batch(self.run_id, metrics=points)
 
         self._queue(send)
+
+    def watch_rows(self, stage: str) -> LiveMetrics:
+        """Return what logs the rows that are done while a stage runs, see :class:`LiveMetrics`."""
+        return LiveMetrics(stage, self._offer_metrics)
+
+    def _offer_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics that may be lost: nothing waits for them, and a failure changes nothing."""
+        if self.store and self.run_id:
+            now = runs.now_ms()
+            points = [Metric(name, value, now, step) for name, value in metrics.items()]
+            self.store.offer(lambda client: client.log_batch(self.run_id, metrics=points))
 
     def log_model(self, package_uri: str, record: Manifest) -> None:
         """Log the model package of a training, and wait until it is sent: its files move then."""
@@ -100,7 +130,7 @@ class Recorder:
         """
         if not run_id:
             return
-        (item,) = runs.to_datasets({"prepared": data}, stage="evaluate")
+        (item,) = datasets.to_datasets({"prepared": data}, stage="evaluate")
         measured = {"dataset_name": item.dataset.name, "dataset_digest": item.dataset.digest}
         self.measured = measured
         self._queue(lambda client: measured.update(_find_model(client, run_id)))
@@ -130,18 +160,45 @@ class Recorder:
             self.run_record["params"] |= params
         self._queue(lambda client: runs.log(client, self.run_id, params=params))
 
-    def log_inputs(self, inputs: Mapping[str, Any], *, stage: str) -> None:
-        """Log inputs, from the spec or the manifest of a stage, as datasets and lineage tags."""
-        if inputs:
-            datasets = runs.to_datasets(inputs, stage=stage)
-            tags = runs.describe_lineage(inputs)
-            self._queue(lambda client: client.log_inputs(self.run_id, datasets))
-            self._queue(lambda client: runs.log(client, self.run_id, tags=tags))
+    def log_command(self, command: WrittenCommand) -> None:
+        """Log the command and its settings as they were written, so that it can be repeated."""
+        self.command = command
+        if self.run_record is not None:
+            self.run_record["config"] = command.settings
+        self.set_tags(runs.describe_command(command.line, command.directory))
+        self.log_files({runs.CONFIG_FILE: command.to_file()}, are_outputs=False)
+
+    def log_inputs(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        stage: str,
+        profiles: Mapping[str, datasets.Profile] | None = None,
+    ) -> None:
+        """Log inputs, from the spec or the manifest of a stage, as datasets and lineage tags.
+
+        Args:
+            inputs: The inputs by name.
+            stage: The stage that reads them.
+            profiles: Rows and classes of inputs, by the name of the input.
+        """
+        if not inputs:
+            return
+        described = datasets.to_datasets(inputs, stage=stage, profiles=profiles)
+        tags = runs.describe_lineage(inputs)
+        self._queue(lambda client: client.log_inputs(self.run_id, described))
+        self._queue(lambda client: runs.log(client, self.run_id, tags=tags))
+
+    def keep_profiles(self, profiles: Mapping[str, datasets.Profile]) -> None:
+        """Keep rows and classes of inputs for the manifest, by the name of the input."""
+        if self.run_record is not None and profiles:
+            self.run_record["profiles"] = dict(profiles)
 
     def log_result(self, record: Manifest) -> None:
         """Log the fingerprint and the inputs of the stage's manifest."""
         self.set_tags({runs.FINGERPRINT_TAG: record["fingerprint"]})
-        self.log_inputs(record["inputs"], stage=record["stage"])
+        profiles = datasets.list_profiles(record, self.run_record)
+        self.log_inputs(record["inputs"], stage=record["stage"], profiles=profiles)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Tag the run."""
@@ -183,13 +240,30 @@ class Recorder:
             self.run_record["training"] = part
         return Recorder(run_id, self.store, kept=part)
 
-    def begin_nested(self, name: str, *, stage: str, tags: Mapping[str, str]) -> "Recorder":
-        """Begin a run below this one. The caller ends it by :meth:`end`."""
+    def begin_nested(
+        self,
+        name: str,
+        *,
+        stage: str,
+        tags: Mapping[str, str],
+        changes: Mapping[str, Any] | None = None,
+    ) -> "Recorder":
+        """Begin a run below this one. The caller ends it by :meth:`end`.
+
+        Args:
+            name: Its name.
+            stage: Its stage.
+            tags: Its tags, in addition to those of this run.
+            changes: The settings in which it differs from the command of this run, by dotted key.
+        """
         if not self.store or not self.run_id:
             return Recorder()
         shared = {key: value for key, value in self.tags.items() if key != runs.OUTPUT_TAG}
         tags = {**shared, runs.STAGE_TAG: stage, runs.PARENT_TAG: self.run_id, **tags}
-        return Recorder(self.store.make_run(name, tags), self.store)
+        nested = Recorder(self.store.make_run(name, tags), self.store)
+        if self.command:
+            nested.log_command(written.change(self.command, changes or {}))
+        return nested
 
     def end(self, status: runs.Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
@@ -223,13 +297,15 @@ class Recorder:
             card: The model card, for the files of the version.
 
         Returns:
-            Name and version for the manifest, if the model was registered now.
+            Name and version for the manifest, if the model was registered now. If the stage should
+            register the model, but could not, :attr:`unregistered` says why.
 
         Raises:
             UserError: The package is damaged.
             JobError: The store refuses.
         """
         if not self.store or not run_id or not self.run_id or not self.store.flush():
+            self.note_unregistered("the training has no run in this MLflow store")
             return None
         from sentiflow.tracking import model_registry  # a second to import
 
@@ -240,7 +316,7 @@ class Recorder:
         try:
             if self.registers_model and not names_model(package_uri):
                 version = model_registry.register(
-                    package_uri, name=name, run_id=run_id, tracking_uri=uri
+                    package_uri, name=name, run_id=run_id, tracking_uri=uri, tags=tags
                 )
                 registered = {"name": version.name, "version": version.number}
                 stage = self.tags[runs.STAGE_TAG]
@@ -248,10 +324,27 @@ class Recorder:
             elif fingerprint:
                 version = model_registry.find(name, fingerprint, tracking_uri=uri)
             if version and text:
-                model_registry.describe(version, text=text, tags=tags, card=card, tracking_uri=uri)
+                files = {manifest.CARD: card} if card else {}
+                model_registry.describe(
+                    version, text=text, tags=tags, files=files, tracking_uri=uri
+                )
         except UnavailableError as error:
             self.store.fail(str(error))
+            if not registered:
+                self.note_unregistered(str(error))
         return registered
+
+    def note_unregistered(self, reason: str) -> None:
+        """Note why the model is not registered, although this stage should register it.
+
+        Args:
+            reason: The reason; if the store has failed, its failure is the reason.
+        """
+        if not self.registers_model or self.store is None:
+            return
+        self.unregistered = self.store.problem or reason
+        if self.store.repair:
+            self.unregistered += f"; to register it later: {self.store.repair}"
 
     def describe(self) -> RunRecord | None:
         """Describe the run for the stage's manifest; None if it is not the run of a stage."""
@@ -277,8 +370,19 @@ def open_run(
     tags: Mapping[str, str],
     name: str = "",
     registers_model: bool = False,
+    earlier: Run | None = None,
 ) -> Iterator[Recorder]:
-    """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
+    """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM.
+
+    Args:
+        store: The store with its experiment.
+        stage: The stage.
+        group: Id of the command.
+        tags: Tags of the run.
+        name: Its name. Default: the stage with the end of the group.
+        registers_model: Whether the stage registers the model.
+        earlier: A run of the same command, which is continued. Default: a new run.
+    """
     name = name or f"{stage} {group[-4:]}"
     code_tags = {
         "mlflow.source.name": f"sentiflow {stage}",
@@ -300,18 +404,42 @@ def open_run(
         "mlflow_run_id": "",
     }
     all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
-    run_id = store.make_run(name, all_tags) if store.experiment_id else ""
-    recorder = Recorder(run_id, store, run_record=run_record, tags=all_tags, kept=run_record)
+    times_repeated = 0
+    if earlier:
+        times_repeated = runs.count_repeats(earlier.data.tags) + 1
+        run_id = earlier.info.run_id
+        store.continue_run(earlier, all_tags)
+    else:
+        run_id = store.make_run(name, all_tags) if store.experiment_id else ""
+    recorder = Recorder(
+        run_id,
+        store,
+        run_record=run_record,
+        tags=all_tags,
+        kept=run_record,
+        times_repeated=times_repeated,
+    )
+    if earlier:
+        recorder.set_tags({runs.TIMES_TAG: str(times_repeated)})
     try:
         yield recorder
     except BaseException as error:
         is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
-        recorder.end("KILLED" if is_killed else "FAILED", reason=mlflow_store.first_line(error))
+        recorder.end("KILLED" if is_killed else "FAILED", reason=_explain_end(error))
         raise
     else:
         recorder.end("FINISHED")
     finally:
         store.flush()
+
+
+def _explain_end(error: BaseException) -> str:
+    """Say why a run has ended: name the signal, or return the first line of the error."""
+    if not isinstance(error, KeyboardInterrupt):
+        return mlflow_store.first_line(error)
+    numbers = [value for value in error.args if isinstance(value, int)]
+    number = numbers[0] if numbers else signal.SIGINT
+    return f"interrupted by {signal.Signals(number).name}"
 
 
 def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:

@@ -1,11 +1,10 @@
-"""Settings, metrics and inputs -> name, tags, parameters, metrics and datasets of an MLflow run.
+"""Settings, metrics and code -> tags, parameters, metrics and files of an MLflow run.
 
 Values are cut to MLflow's limits, and credentials are removed. MLflow is imported only to send
 values.
 """
 
 import hashlib
-import json
 import os
 import posixpath
 import re
@@ -19,13 +18,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sentiflow import __version__
 from sentiflow.config import ray_job
-from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
-from sentiflow.storage.uris import is_local, split_member, without_credentials
+from sentiflow.storage.uris import without_credentials
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Dataset, DatasetInput, Metric
+    from mlflow.entities import Metric
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -53,6 +51,20 @@ SCORED_FINGERPRINT_TAG = "sentiflow.scored_fingerprint"
 training of its model has them, too."""
 REASON_TAG = "sentiflow.reason"
 """Why the run failed or was killed."""
+COMMAND_TAG = "sentiflow.command"
+"""The command, as it was typed."""
+DIRECTORY_TAG = "sentiflow.directory"
+"""The directory in which the command was typed: locations in its settings are relative to it."""
+TIMES_TAG = "sentiflow.times_repeated"
+"""How often a run was continued by the same command, with other inputs."""
+
+CONFIG_FILE = "config.yaml"
+"""Artifact: the settings as the user wrote them, with the changes of the command."""
+RESOLVED_FILE = "settings.yaml"
+"""Artifact: all settings, with defaults and absolute locations."""
+AT_A_GLANCE = "at_a_glance"
+"""Section of metrics with the figures by which runs are compared. MLflow sorts sections of charts
+by name, so it comes before all sections of single stages."""
 
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "mlflow.source.git.dirty"
@@ -66,6 +78,8 @@ CODE_TAGS = (
     SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
 """Tags that say which code made a run, and who started it."""
+CODE_SUFFIXES = (".py", ".yaml", ".j2", ".css", ".txt")
+"""Suffixes of sentiflow's modules and data files."""
 COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
 """Variable with the commit, for a submitted job, which has no repository: the result of
 :func:`read_commit` on the machine that submitted it."""
@@ -81,15 +95,8 @@ CONTEXTS = {
     "trends": "trends",
 }
 """By stage: the context of its datasets."""
-_MAX_FILES = 100
-"""Maximum files that are named in a dataset's source; its profile has their number."""
-
 _LOCATION_SETTINGS = ("output_uri", "prepared_uri", "scored_uri")
 """Last part of the names of settings that are locations."""
-_MAX_CHANGES = 3
-"""Maximum parameters in the name of a run."""
-_MAX_VALUE_LENGTH = 24
-"""Maximum characters of a parameter's value in the name of a run."""
 
 # MLflow's limits, in characters
 MAX_PARAM_LENGTH = 6000
@@ -99,54 +106,6 @@ MAX_DIGEST_LENGTH = 36
 
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
 """A character that MLflow refuses in the name of a metric, a parameter or a tag."""
-
-
-def name_run(stage: str, config: Config, *, changes: str = "") -> str:
-    """Name a run by its output directory and its stage; a training by its changes or its model.
-
-    Example:
-        >>> config = Config(
-        ...     name="a",
-        ...     output_uri="runs/b",
-        ...     train={"output_uri": "runs/b/trained"},
-        ...     score={"output_uri": "runs/b/scored"},
-        ... )
-        >>> name_run("score", config), name_run("train", config)
-        ('b: score', 'b: gru(128)')
-    """
-    folders = getattr(config, stage).output_uri.rstrip("/").split("/")
-    folder = folders[-1]
-    if folder in FOLDERS and len(folders) > 1:
-        folder = folders[-2]
-    if stage == "train":
-        return f"{folder}: {changes or config.train.model.brief}"
-    return f"{folder}: {stage}"
-
-
-def find_changes(params: Mapping[str, str], earlier: Iterable[Mapping[str, str]]) -> str:
-    """Name the parameters of a training that differ from the most similar earlier training.
-
-    An earlier training with the same parameters is left out. A parameter that it lacks is no
-    difference.
-
-    Example:
-        >>> find_changes({"train.seed": "1"}, [{"train.seed": "0"}, {"train.seed": "1"}])
-        'seed=1'
-    """
-    changed: list[str] = []
-    for each in earlier:
-        differing = [key for key in params if each.get(key, params[key]) != params[key]]
-        if differing and (not changed or len(differing) < len(changed)):
-            changed = differing
-    shown = []
-    for key in changed[:_MAX_CHANGES]:
-        name = key.removeprefix("train.").removeprefix("model.")
-        shown.append(f"{name}={params[key][:_MAX_VALUE_LENGTH]}")
-    text = ", ".join(shown)
-    num_more = len(changed) - len(shown)
-    if num_more:
-        text += f" and {num_more} more"
-    return text
 
 
 def describe_code() -> dict[str, str]:
@@ -165,6 +124,26 @@ def describe_code() -> dict[str, str]:
 def describe_lineage(inputs: Mapping[str, Any]) -> dict[str, str]:
     """Make a tag of the fingerprint of each input."""
     return {f"sentiflow.input.{name}": value["fingerprint"] for name, value in inputs.items()}
+
+
+def describe_command(line: str, directory: str) -> dict[str, str]:
+    """Make tags of a command and the directory in which it was typed, if it is known."""
+    tags = {COMMAND_TAG: line}
+    if directory:
+        tags[DIRECTORY_TAG] = directory
+    return tags
+
+
+def count_repeats(tags: Mapping[str, str]) -> int:
+    """Read from its tags how often a run was continued.
+
+    Raises:
+        ValueError: The tag is not a small number.
+    """
+    text = tags.get(TIMES_TAG, "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise ValueError(f"{TIMES_TAG} is no number: {text[:20]!r}")
+    return int(text)
 
 
 def hash_code() -> str:
@@ -242,55 +221,9 @@ def add_report(text: str, experiment_id: str, run_id: str) -> str:
     return f"{first} [Report]({link}){end}{others}"
 
 
-def to_datasets(inputs: Mapping[str, Any], *, stage: str) -> "list[DatasetInput]":
-    """Describe the inputs of a spec or manifest as MLflow's datasets.
-
-    An input directory has the name of the input; input files have the name of the first file.
-    """
-    from mlflow.entities import DatasetInput, InputTag
-
-    datasets = []
-    for name, item in inputs.items():
-        context = InputTag("mlflow.data.context", CONTEXTS[stage])
-        datasets.append(DatasetInput(_to_dataset(name, item), [context]))
-    return datasets
-
-
-def _to_dataset(name: str, item: Mapping[str, Any]) -> "Dataset":
-    """Describe an input as a dataset of MLflow.
-
-    Args:
-        name: Name of the input.
-        item: The input: files, several models (``members``), or one directory.
-    """
-    from mlflow.entities import Dataset
-
-    files = item.get("files", ())
-    members = item.get("members")
-    uris = [each["uri"] for each in files or members or [item]]
-    title = name
-    profile = {}
-    if files:
-        title = _name_files(uris)
-        profile = {"files": len(files), "bytes": sum(file["bytes"] for file in files)}
-    shown = [without_credentials(uri) for uri in uris[:_MAX_FILES]]
-    source = {"uri": shown[0]} if len(shown) == 1 else {"uris": shown}
-    return Dataset(
-        name=title,
-        digest=item["fingerprint"][:MAX_DIGEST_LENGTH],
-        source_type="local" if is_local(uris[0]) else uris[0].partition(":")[0],
-        source=json.dumps(source),
-        profile=json.dumps(profile),
-    )
-
-
-def _name_files(uris: Sequence[str]) -> str:
-    """Name the first file, or the member of an archive that it is, and count all other files."""
-    member = split_member(uris[0])[1]
-    first = (member or uris[0]).rpartition("/")[2]
-    if len(uris) == 1:
-        return first
-    return f"{first} and {len(uris) - 1} more"
+def add_repetition(text: str, run_id: str) -> str:
+    """Add to the description of a model the command that repeats the run of its training."""
+    return f"{text}- repeat: `sentiflow run runs:/{run_id} output_uri=NEW`\n"
 
 
 def to_metrics(metrics: Mapping[str, float | None]) -> dict[str, float]:

@@ -1,8 +1,10 @@
 """Texts -> classes and probabilities, by an MLflow model from code.
 
-``model_registry`` logs this file with a model package; MLflow runs it to load the model.
+``logged_model`` logs this file with a model package; MLflow runs it to load the model. It imports
+sentiflow only after the archive with the code is known.
 """
 
+import sys
 from typing import Any
 
 import mlflow
@@ -11,13 +13,11 @@ import torch
 from mlflow.models import ModelConfig
 from pydantic import BaseModel, create_model
 
-from sentiflow.config.class_names import BINARY
-from sentiflow.models.package import ModelPackage
-
-_CONFIG = ModelConfig(development_config={"classes": list(BINARY), "has_unsure": False})
+_POSITIVE = "positive"
+_CONFIG = ModelConfig(development_config={"classes": ["negative", _POSITIVE], "has_unsure": False})
 CLASSES: list[str] = _CONFIG.get("classes")
 _UNSURE = {"unsure": bool} if _CONFIG.get("has_unsure") else {}
-_PROBABILITY = {"probability": float} if BINARY[1] in CLASSES else {}
+_PROBABILITY = {"probability": float} if _POSITIVE in CLASSES else {}
 
 Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
     "Answer",
@@ -40,7 +40,11 @@ class ServedModel(mlflow.pyfunc.PythonModel):
     """A model package with MLflow's interface, on a GPU if there is one."""
 
     def load_context(self, context: Any) -> None:
-        """Load the package that was logged with the model."""
+        """Load the package, by the code that was logged with it unless sentiflow is loaded."""
+        if "sentiflow" not in sys.modules:
+            sys.path.insert(0, context.artifacts["code"])
+        from sentiflow.models.package import ModelPackage
+
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.package = ModelPackage.load(context.artifacts["package"]).to(device)
 

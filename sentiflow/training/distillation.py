@@ -24,7 +24,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import find_status
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import UserError
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import encoder_teacher, excerpts, reports, teachers, teaching_tasks
@@ -69,7 +69,7 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     taught_output = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught_output.status.record if taught_output.is_complete else None
     if record is None:
-        with output.rolled_back_if_refused():
+        with output.rolled_back_if_refused(), Progress(STAGE, what="asking the teachers"):
             record = _ask(plan, taught_output, resources)
     entries = list_result(spec.uri, record, path=path)
     learned_folders = [f"split={split}" for split in LEARNED]

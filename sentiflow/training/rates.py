@@ -12,8 +12,9 @@ CPU_SECONDS = 1e-10
 backward pass."""
 GPU_SECONDS = 4e-12
 """The same of a GPU (assumed)."""
-LINEAR_ROWS_PER_SECOND = 9000
-"""Rows of the linear model on one core, for all strengths of its regularization together."""
+LINEAR_ROWS_PER_SECOND = 5000
+"""Rows of the linear model of two classes on one core, for all strengths of its regularization
+together. Many rows on an idle core take half of this time, few rows twice as much."""
 MAX_LINEAR_ROWS = 200_000
 """Train rows up to which ``train.linear: auto`` is true."""
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}

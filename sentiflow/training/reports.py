@@ -232,6 +232,9 @@ class TrainCallback:
         for result in event.history:
             self._record_epoch(TRAIN, result, is_new=not event.is_start)
         self.last_step = max(self.last_step, event.step)
+        if len(event.history) == self.num_epochs[TRAIN]:
+            what = "fitting the linear model" if self.has_linear else "saving the model"
+            self.progress.turn_to(what, units=self.progress.later)
 
     def _start(self, event: Event) -> None:
         """Say with how many workers the training begins, and where it resumes."""

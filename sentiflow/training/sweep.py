@@ -22,10 +22,11 @@ from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.errors import JobError, UserError, shorten
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.runs import AT_A_GLANCE
 from sentiflow.training import learned_classes, search_space, sweep_trials, train_plan
 from sentiflow.training.reports import TAUGHT, Taught
 from sentiflow.training.sweep_trials import MAX_REASON, METRICS
@@ -112,22 +113,24 @@ def run(plan: SweepPlan, output: Output, recorder: Recorder, *, resources: Resou
         {"CPU": request["cpu"], "GPU": request["gpu"]},
         max_wait_seconds=60 * config.cluster.max_wait_minutes,
     )
-    callback = sweep_trials.TrialCallback(trials, recorder, capacity)
-    remaining = list[int]()
-    for index, trial in enumerate(trials):
-        if filesystem.exists(trial.outcome_uri):
-            callback.end(index, json.loads(filesystem.read_bytes(trial.outcome_uri)))
-        else:
-            remaining.append(index)
-    if remaining:
-        _tune(
-            config,
-            output,
-            callback,
-            remaining=remaining,
-            num_concurrent=num_concurrent,
-            request=request,
-        )
+    with Progress(STAGE, total=len(trials), unit="trials") as progress:
+        callback = sweep_trials.TrialCallback(trials, recorder, capacity, progress)
+        remaining = list[int]()
+        for index, trial in enumerate(trials):
+            if filesystem.exists(trial.outcome_uri):
+                callback.end(index, json.loads(filesystem.read_bytes(trial.outcome_uri)))
+            else:
+                remaining.append(index)
+        progress.start_at(progress.done)  # earlier trials took no time now
+        if remaining:
+            _tune(
+                config,
+                output,
+                callback,
+                remaining=remaining,
+                num_concurrent=num_concurrent,
+                request=request,
+            )
     records = rank(callback.records, config.train.selection)
     if all(record["status"] == "failed" for record in records):
         raise JobError(f"all {len(records)} trials failed: {records[0]['reason']}")
@@ -178,7 +181,8 @@ def _publish(
     best = records[0]
     statuses = Counter(record["status"] for record in records)
     counts: dict[str, int] = {status: statuses[status] for status in sweep_trials.MLFLOW_STATUS}
-    metrics = {f"trials/{status}": count for status, count in counts.items()}
+    metrics = {f"{AT_A_GLANCE}/validation_accuracy": best["validation_accuracy"]}
+    metrics |= {f"trials/{status}": count for status, count in counts.items()}
     metrics |= {f"best/{name}": best[name] for name in METRICS}
     recorder.log_metrics(metrics)
     finished = {record["name"] for record in records if record["status"] == "finished"}

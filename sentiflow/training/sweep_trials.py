@@ -20,11 +20,11 @@ from sentiflow.errors import (
     WorkerError,
     shorten,
 )
-from sentiflow.progress import say
+from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
-from sentiflow.tracking.runs import TRIAL_TAG
+from sentiflow.tracking.runs import AT_A_GLANCE, TRIAL_TAG
 from sentiflow.training import search_space, train_plan
 from sentiflow.training import train as training
 from sentiflow.training.reports import Event, History, Taught, read_epochs
@@ -167,20 +167,36 @@ def train(trial: Trial, *, share: Resources) -> None:
     )
 
 
+def _describe_settings(config: Config) -> dict[str, Any]:
+    """Return the settings of a trial for MLflow; unresolved ones if they cannot be trained with."""
+    try:
+        return train_plan.describe_settings(train_plan.resolve(config))
+    except (UserError, JobError):
+        return config.model_dump(mode="json", include={"train"})
+
+
 class TrialCallback(ray.tune.Callback):
     """Shows trials, and makes an MLflow run for each that has ended. Ray Tune calls it."""
 
-    def __init__(self, trials: Sequence[Trial], recorder: Recorder, capacity: Capacity) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        recorder: Recorder,
+        capacity: Capacity,
+        progress: Progress,
+    ) -> None:
         """Prepare to show and record the trials.
 
         Args:
             trials: All trials, in their order.
             recorder: Recorder of the sweep's own run.
             capacity: What a trial needs of the cluster.
+            progress: Counts the trials that have ended.
         """
         self.trials = trials
         self.recorder = recorder
         self.capacity = capacity
+        self.progress = progress
         self.records: list[dict[str, Any]] = []
         """Trials that have ended, as in the manifest and in ``trials.csv``, see :meth:`end`."""
         self.short = search_space.short_names(list(trials[0].values))
@@ -256,6 +272,7 @@ class TrialCallback(ray.tune.Callback):
             "reason": reason,
         }
         self.records.append(record)
+        self.progress.advance(1)
         self._say_end(index, record, seconds)
 
     def _say_end(self, index: int, record: Mapping[str, Any], seconds: float) -> None:
@@ -276,9 +293,19 @@ class TrialCallback(ray.tune.Callback):
         trial = self.trials[index]
         values = ", ".join(f"{self.short[key]}={item}" for key, item in trial.values.items())
         run = self.recorder.begin_nested(
-            f"trial {index + 1}: {values}", stage=train_plan.STAGE, tags={TRIAL_TAG: trial.name}
+            f"trial {index + 1}: {values}",
+            stage=train_plan.STAGE,
+            tags={TRIAL_TAG: trial.name},
+            changes={**trial.values, "train.folds": 0},
         )
-        run.log_settings(trial.config.model_dump(mode="json", include={"train"}))
+        run.log_settings(_describe_settings(trial.config))
+        if history.epochs:
+            chosen = history.chosen
+            figures = {
+                f"{AT_A_GLANCE}/validation_accuracy": chosen.validation_accuracy,
+                f"{AT_A_GLANCE}/validation_f1_macro": chosen.validation_f1_macro,
+            }
+            run.log_metrics(figures)
         for epoch in history.epochs:
             run.log_metrics(epoch.to_metrics(), step=epoch.epoch)
         run.end(MLFLOW_STATUS[status], reason=reason)

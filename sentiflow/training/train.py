@@ -152,11 +152,16 @@ def _train_folds(
         own = total if fold_job.trains_network else 0
         later = networks + (num_left + 1) * amount.linear
         what = f"fold {number + 1} of {num_folds}"
+        end = f"{what}: fitting the linear model, predicting the fold"
         with Progress(STAGE, total=own, unit="texts", later=later) as progress:
 
             def show(event: Event) -> None:
                 progress.advance(event.rows_done - progress.done, what)
+                if progress.done == progress.total:
+                    progress.turn_to(end, units=amount.linear)
 
+            if not own:
+                progress.turn_to(end)
             return run_workers(fold_job, 1, show)
 
     with output.rolled_back_if_refused():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.config import decisive
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
@@ -142,6 +142,20 @@ def resolve(config: Config) -> TrainPlan:
         teachers=teachers,
         files=PreparedFiles.of(prepared, settings.prepared_uri),
     )
+
+
+def describe_settings(plan: TrainPlan) -> dict[str, Any]:
+    """Return the settings of a training for MLflow; ``linear: auto`` is replaced by its value.
+
+    The settings of the prepared data are included, as they decide the features. The preset comes
+    first where parameters are sorted by name, so it is there twice.
+    """
+    train = plan.settings.model_dump(mode="json")
+    train["linear"] = plan.has_linear
+    settings = plan.prepared["settings"]
+    known = [name for name in PrepareSettings.model_fields if name in settings]
+    prepare = {name: settings[name] for name in known if name != "unlabelled"}
+    return {"prepare": prepare, "preset": plan.settings.preset, "train": train}
 
 
 def decide_linear(settings: TrainSettings, learned: LearnedClasses, refit: Refit | None) -> bool:

@@ -11,6 +11,7 @@ from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.storage.uris import join
 from sentiflow.tracking.refits import Refit
+from sentiflow.tracking.runs import AT_A_GLANCE
 from sentiflow.training.reports import MODEL, Taught, TrainingCosts, TrainReport
 from sentiflow.training.train_job import locate_checkpoints
 from sentiflow.training.train_plan import TrainPlan
@@ -147,6 +148,8 @@ def _list_metrics(
     if costs.linear_seconds:
         metrics["train/linear_seconds"] = costs.linear_seconds
     of_model = report.package.get("metrics", {})
+    for figure in ("accuracy", "f1_macro"):
+        metrics[f"{AT_A_GLANCE}/validation_{figure}"] = of_model.get(f"validation/{figure}")
     for title, value in of_model.items():
         metrics[f"model/{title.replace('/', '_')}"] = value
     calibration = report.package["calibration"] or {}

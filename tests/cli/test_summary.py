@@ -87,6 +87,12 @@ OF_CLASSES = EVALUATED | {
     },
     "conclusions": [CONCLUSIONS[0], ("70.0%", "is the macro F1", "figures"), *CONCLUSIONS[1:]],
 }
+UNREGISTERED = EVALUATED | {
+    "registered": None,
+    "run": {"registers_model": True},
+    "not_registered": "cannot reach the MLflow store http://h:5000: Connection refused; to "
+    "register it later: sentiflow tracking import 'my run'",
+}
 RUN = {"prepare": PREPARED, "train": TRAINED, "score": SCORED, "evaluate": EVALUATED}
 REFIT = {"prepare": PREPARED, "train": TRAINED, "score": SCORED}
 AVERAGE = {"prepare": PREPARED, "score": SCORED, "evaluate": EVALUATED}
@@ -113,6 +119,12 @@ def render(verb, records, *, ran=True):
         ("run", "run", RUN),
         ("run_of_classes", "run", RUN | {"evaluate": OF_CLASSES}),
         ("run_unregistered", "run", RUN | {"evaluate": EVALUATED | {"registered": None}}),
+        ("run_without_store", "run", RUN | {"evaluate": UNREGISTERED}),
+        (
+            "run_of_single_stages",
+            "run",
+            RUN | {"evaluate": EVALUATED | {"registered": None, "run": {"registers_model": False}}},
+        ),
         ("run_of_a_refit", "run", REFIT),
         ("run_of_an_average", "run", AVERAGE),
     ],

@@ -14,7 +14,7 @@ from fake_ray import ray  # noqa: F401
 
 from sentiflow.cluster import capacity, connection, local_ray, token_file
 from sentiflow.cluster.capacity import Capacity
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UnavailableError, UserError
 
 
 def python(script, **environment):
@@ -181,8 +181,12 @@ def test_capacity_for_several_workers_may_be_on_several_nodes(nodes):
     assert str(capacity) == "2 CPU for 3 workers"
 
 
-@pytest.mark.parametrize(("host", "problem"), [("127.0.0.1", "Connection"), ("a..b", ".*label")])
-def test_a_missing_cluster_is_reported_at_once(monkeypatch, host, problem):
+@pytest.mark.parametrize(
+    ("host", "kind", "problem"),
+    [("127.0.0.1", UnavailableError, "Connection"), ("a..b", UserError, ".*label")],
+)
+def test_a_missing_cluster_is_reported_at_once(monkeypatch, host, kind, problem):
+    """It may be starting, so a later try may help; not so if the address is no address."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         address = f"{host}:{sock.getsockname()[1]}"
@@ -190,7 +194,7 @@ def test_a_missing_cluster_is_reported_at_once(monkeypatch, host, problem):
     monkeypatch.setattr(connection.ray, "is_initialized", lambda: False)
     with (
         pytest.raises(
-            UserError,
+            kind,
             match=rf"RAY_ADDRESS={address}: no Ray cluster can be joined there \({problem}",
         ),
         connection.starting(verbose=False) as wait,

@@ -9,6 +9,7 @@ import yaml
 
 from sentiflow.cluster import submission
 from sentiflow.errors import UserError
+from sentiflow.tracking import earlier_runs
 
 QUICKSTART = "configs/quickstart.yaml"
 STORE = "http://tracking:5000"
@@ -36,6 +37,22 @@ def test_the_command_survives_the_shell():
     words = ["python", "jobs/train.py", "configs/quickstart.yaml", *overrides, "-x"]
     assert shlex.split(job.entrypoint) == words
     assert job.submission_id.startswith("sentiflow-train-a-b-c-d-")
+
+
+def test_a_run_of_mlflow_is_repeated_and_its_settings_are_read_by_the_job(monkeypatch):
+    run = earlier_runs.EarlierRun(
+        uri="runs:/ab", tracking_uri=STORE, stage="train", directory="", fingerprint="", code="",
+        settings={"name": "a", "output_uri": "s3://old", "prepare": {"csv": "s3://b/*.csv"}},
+        metrics={},
+    )  # fmt: skip
+    monkeypatch.setattr(earlier_runs, "read", lambda uri, tracking_uri: run)
+    overrides = ["output_uri=s3://bucket/new", PLACES[2]]
+    job = prepare("run", "runs:/ab", overrides)
+    assert shlex.split(job.entrypoint) == ["python", "jobs/run.py", "runs:/ab", *overrides]
+    assert job.output_uri == "s3://bucket/new"
+    assert not [name for name in job.files if name.startswith("configs/")]
+    with pytest.raises(UserError, match="output_uri='new' is relative"):
+        prepare("run", "runs:/ab", ["output_uri=new", PLACES[2]])
 
 
 def test_addresses_are_passed_on_and_secrets_are_not(monkeypatch):
@@ -145,6 +162,31 @@ def test_runtime_env_yaml_has_the_same_environment_for_rays_own_command():
     assert yaml.safe_load(pinned) == {"pip": submission._PIP_OPTION}
     assert "pip" not in prepare().runtime_env(Path("/x"))
     assert prepare(installs=True).runtime_env(Path("/x"))["pip"] == submission._PIP_OPTION
+
+
+def test_the_same_command_has_the_same_work_and_another_one_has_not(monkeypatch):
+    """What a job prints, and the commit of its code, are no part of it."""
+    work = prepare().work
+    assert len(work) == 16
+    assert prepare(overrides=PLACES[::-1]).work == work
+    assert prepare(options=["--json", "--verbose"]).work == work
+    monkeypatch.setattr(submission.runs, "read_commit", lambda: "c0ffee")
+    assert prepare().work == work
+    others = [
+        prepare("score"),
+        prepare(overrides=(*PLACES, "train.seed=8")),
+        prepare(overrides=(*PLACES, "output_uri=s3://bucket/other")),
+        prepare(options=["--overwrite"]),
+    ]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://minio:9000")
+    others.append(prepare())
+    assert len({work, *(job.work for job in others)}) == 6
+
+
+def test_a_job_that_checks_has_no_results():
+    assert prepare("doctor").output_uri == ""
+    assert prepare("run").output_uri == "s3://bucket/run"
+    assert prepare("train").output_uri == "s3://bucket/run/trained"
 
 
 def files_in(folder: Path) -> list[Path]:

@@ -103,16 +103,17 @@ def test_a_full_disk_gives_one_line_and_the_same_command_resumes(get, fails, ser
 
 
 @pytest.mark.parametrize(
-    ("url", "problem"),
+    ("url", "answer", "problem", "kind"),
     [
-        ("http://127.0.0.1:9/x.zip", "no connection (ConnectionError)"),
-        ("x.zip", "no connection (MissingSchema)"),
-        (None, "the server answers 404"),
+        ("http://127.0.0.1:9/x.zip", 404, "no connection (ConnectionError)", JobError),
+        ("x.zip", 404, "no connection (MissingSchema)", UserError),
+        (None, 404, "the server answers 404", UserError),
+        (None, 429, "the server answers 429", JobError),
     ],
 )
-def test_a_refusal_explains_how_to_do_it_by_hand(fails, server, folder, url, problem):
-    server.answers = [send(404)]
-    line = fails(UserError, url=url)
+def test_a_refusal_explains_how_to_do_it_by_hand(fails, server, folder, url, answer, problem, kind):
+    server.answers = [send(answer)]
+    line = fails(kind, url=url)
     assert line.startswith(f"cannot download {url or server.url}: {problem}: check the network, ")
     assert f"save it as {folder / 'tweets.zip'}, and run the same command" in line
 
@@ -122,7 +123,7 @@ def test_a_proxy_is_used_and_its_password_is_not_shown(get, server, folder, monk
     get(url="http://mirror.invalid/tweets.zip")
     check_complete(folder)
     monkeypatch.setenv("HTTP_PROXY", "http://me:secret@127.0.0.1:9")
-    with pytest.raises(UserError) as error:
+    with pytest.raises(JobError) as error:
         get(url="http://mirror.invalid/tweets.zip", overwrite=True)
     assert "secret" not in str(error.value)
 

@@ -114,20 +114,23 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
     assert re.search(r"looks \d+\.\d points better than it is", promotion.to_text(found))
 
 
-def test_a_comparison_too_long_for_a_tag_is_counted(config, register, good, bad, monkeypatch):
-    monkeypatch.setattr(champion_test, "_MAX_TAG_LENGTH", 200)
+def test_a_comparison_whose_file_is_gone_is_made_again_and_counted_once(
+    config, register, good, bad, monkeypatch
+):
+    monkeypatch.setattr(champion_test, "_read_comparison", lambda *_: None)
     register(good)
     promotion.promote(settings.load(config))
     register(bad)
     for _ in range(2):
         assert promotion.promote(settings.load(config)).comparison.num_compared == 1
     name = settings.load(config).name
-    key = champion_test._COMPARISON
     uri = mlflow_store.default_uri(settings.load(config).tracking.uri)
     data = manifest.read(settings.load(config).train.prepared_uri)["fingerprint"]
     tags = model_registry.find_tagged(name, champion_test._TEST_DATA, data, tracking_uri=uri)
     assert champion_test._find_compared(tags, data) == {2}
-    assert len(tags[2][key]) <= 200
+    assert tags[1][champion_test._COMPARISON].count(" ") == 2
+    assert tags[2][champion_test._COMPARISON].endswith(" accuracy -0.7500, p = 0.07")
+    assert len(tags[2][champion_test._COMPARISON]) < 100
 
 
 def test_a_comparison_in_the_registry_is_not_made_twice(

@@ -61,6 +61,12 @@ LATER = ": check AWS_ENDPOINT_URL; run the same command again later to resume"
             + LATER,
         ),
         (
+            of_store("UNKNOWN (HTTP status 429) during HeadObject operation: No response body."),
+            JobError,
+            "s3://there/run/a b: the object store is unavailable (UNKNOWN (HTTP status 429))"
+            + LATER,
+        ),
+        (
             of_store("NETWORK_CONNECTION during HeadObject operation: curlCode: 7, Could not ")
             + "connect to server; Details: Failed to connect to 127.0.0.1 port 9 after 0 ms",
             JobError,

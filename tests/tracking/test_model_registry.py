@@ -2,11 +2,15 @@
 
 import contextlib
 import json
+import os
+import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import mlflow
+import pyarrow as pa
 import pytest
 import yaml
 from conftest import make_store
@@ -14,9 +18,17 @@ from mlflow.entities import LoggedModelOutput
 
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, UserError
+from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
-from sentiflow.tracking import experiment_store, mlflow_store, model_registry, recording
-from sentiflow.tracking.model_registry import CANDIDATE, REQUIREMENTS, Version
+from sentiflow.tracking import (
+    experiment_store,
+    logged_model,
+    mlflow_store,
+    model_registry,
+    recording,
+)
+from sentiflow.tracking.logged_model import ARCHIVE, REQUIREMENTS
+from sentiflow.tracking.model_registry import CANDIDATE, Version
 from sentiflow.tracking.recording import Recorder
 
 
@@ -161,11 +173,40 @@ def test_the_logged_model_has_signature_example_pins_and_code_and_no_pickle(laws
     assert [pin.partition("==")[0] for pin in pins] == [*REQUIREMENTS]
     assert all("==" in pin and "+" not in pin for pin in pins)
     logged = [path for path in root.rglob("*") if path.is_file()]
-    assert {path.suffix for path in logged if "code" not in path.parts} == {
-        "", ".json", ".parquet", ".py", ".safetensors", ".txt", ".yaml"
+    assert {path.suffix for path in logged} == {
+        "", ".json", ".parquet", ".py", ".safetensors", ".txt", ".yaml", ".zip"
     }  # fmt: skip
-    assert (root / "code/sentiflow/models/package.py").is_file()
-    assert not list(root.rglob("__pycache__"))
+    assert len(logged) <= 15, "a server with users asks several questions for each file"
+
+
+def test_the_code_is_one_archive_that_is_equal_for_equal_code(laws, tmp_path):
+    logged_model.archive_code(tmp_path / ARCHIVE)
+    content = (tmp_path / ARCHIVE).read_bytes()
+    assert (Path(laws.resolve().source) / "artifacts" / ARCHIVE).read_bytes() == content
+    with zipfile.ZipFile(tmp_path / ARCHIVE) as archive:
+        names = archive.namelist()
+    assert "sentiflow/models/package.py" in names
+    assert "sentiflow/config/presets.yaml" in names
+    assert not [name for name in names if "__pycache__" in name]
+
+
+@pytest.mark.slow
+def test_mlflow_loads_a_model_by_the_code_in_its_archive(laws, tmp_path):
+    script = """
+import sys, mlflow
+model = mlflow.pyfunc.load_model(sys.argv[1])
+print(*(answer.label for answer in model.predict(["good", "bad"])))
+print(sys.modules["sentiflow"].__file__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, laws.resolve().source],
+        capture_output=True, text=True, timeout=200, cwd=tmp_path, check=True,
+        env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+    )  # fmt: skip
+    labels, file = done.stdout.splitlines()
+    predicted = ModelPackage.load(laws.package).score(pa.array(["good", "bad"]))
+    assert labels.split() == [predicted.classes[label] for label in predicted.prediction]
+    assert f"{ARCHIVE}/sentiflow/__init__.py" in file
 
 
 def test_registering_says_nothing_and_leaves_mlflow_as_it_was(
@@ -253,6 +294,36 @@ def test_a_whole_run_registers_its_model_as_candidate_when_it_is_evaluated(finis
     assert run.data.tags["mlflow.note.content"] == version.description
     (card,) = Path(version.source.removeprefix("file://")).glob("model_card.md")
     assert f"**{accuracy:.1%}** of " in card.read_text()
+
+
+def test_a_model_of_an_older_run_leaves_the_alias_with_the_newer_candidate(sqlite, make_package):
+    older, older_run = register(make_package(seed=20), sqlite, name="ages")
+    newer, _ = register(make_package(seed=21), sqlite, name="ages")
+    options = {"name": "ages", "tracking_uri": sqlite, "keeps_newer": True}
+    again = model_registry.register(make_package(seed=20), run_id=older_run, **options)
+    assert again == older
+    assert model_registry.read_aliases("ages", tracking_uri=sqlite) == {CANDIDATE: newer.number}
+    client = mlflow_store.make_client(sqlite)
+    client.delete_registered_model_alias("ages", CANDIDATE)
+    model_registry.register(make_package(seed=20), run_id=older_run, **options)
+    assert model_registry.read_aliases("ages", tracking_uri=sqlite) == {CANDIDATE: older.number}
+
+
+def test_a_value_with_a_quote_is_found_and_no_other(sqlite, make_package):
+    version, _ = register(make_package(seed=22), sqlite, name="quotes")
+    values = ["a'b", 'a"b', "a\\'b\\", "a b", 'it\'s "so" %_']
+    for value in values:
+        model_registry.describe(version, tags={"said": value}, tracking_uri=sqlite)
+        for other in values:
+            found = model_registry.find_tagged("quotes", "said", other, tracking_uri=sqlite)
+            assert list(found) == ([1] if other == value else [])
+
+
+def test_a_file_of_a_version_comes_back(sqlite, make_package):
+    version, _ = register(make_package(seed=23), sqlite, name="files")
+    assert model_registry.read_file(version, "a.json", tracking_uri=sqlite) is None
+    model_registry.describe(version, tags={}, files={"a.json": b"{}"}, tracking_uri=sqlite)
+    assert model_registry.read_file(version, "a.json", tracking_uri=sqlite) == b"{}"
 
 
 def test_a_description_is_renewed_unless_a_user_has_changed_it(sqlite, make_package):

@@ -1,5 +1,6 @@
 """Runs in MLflow are rebuilt from the manifests of a run's output, and from nothing else."""
 
+import math
 import os
 import re
 import signal
@@ -21,7 +22,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stages
 from sentiflow.storage import filesystem
-from sentiflow.tracking import experiment_store, rebuild, recording
+from sentiflow.tracking import experiment_store, model_registry, rebuild, recording
 
 GROUP = "0123abcd"
 EPOCHS = [
@@ -69,7 +70,10 @@ def publish_run(
     """Publish four stages that build on each other."""
     file = {"uri": "/in/tweets.csv", "bytes": 5, "modified_ns": 1, "tree_sha256": ""}
     csv = {"fingerprint": "c5f0", "files": [file]}
-    prepared = publish(f"{output}/prepared", "prepare", {"csv": csv}, describe("prepare"))
+    counts = {"accepted": 7, "labels": {"train": {"a": 4, "b": 3}}}
+    prepared = publish(
+        f"{output}/prepared", "prepare", {"csv": csv}, describe("prepare"), counts=counts
+    )
     inputs = {"prepared": manifest.reference(f"{output}/prepared", prepared)}
     trained = publish(
         f"{output}/trained", "train", inputs,
@@ -88,7 +92,7 @@ def publish_run(
     run["training"] = {"metrics": {"test/accuracy": 0.75}, "tags": {}}
     if registers == "evaluate":
         run["registers_model"] = True
-        run["training"]["tags"]["mlflow.note.content"] = "75.0% test accuracy\n- data"
+        run["training"]["tags"]["mlflow.note.content"] = "75.0% test accuracy\n- data\n"
     evaluated = publish(f"{output}/report", "evaluate", inputs, run, model_fingerprint=model or "0")
     return {"prepare": prepared, "train": trained, "score": scored, "evaluate": evaluated}
 
@@ -194,12 +198,56 @@ def test_the_model_of_a_whole_run_is_registered_with_the_note_of_its_evaluation(
     report = (
         f"#/experiments/{evaluation.experiment_id}/runs/{evaluation.run_id}/artifacts/report.html"
     )
-    note = f"75.0% test accuracy [Report]({report})\n- data"
+    repeat = f"- repeat: `sentiflow run runs:/{version.run_id} output_uri=NEW`\n"
+    note = f"75.0% test accuracy [Report]({report})\n- data\n{repeat}"
     assert version.description == note
     assert found["train"].data.tags["mlflow.note.content"] == note
     assert Path(version.source, "model_card.md").read_bytes() == b"card"
     assert send(output, uri) == ["complete"] * 4
     assert len(client.search_model_versions("name = 'laws'")) == 1
+
+
+def test_an_older_run_that_is_imported_leaves_the_candidate_and_has_its_figures(
+    output, uri, make_package, tmp_path
+):
+    with recording.open_run(
+        experiment_store.open_store(uri, experiment="laws", required=True),
+        "train", group="another", tags={},
+    ) as recorder:  # fmt: skip
+        newer = model_registry.register(
+            make_package(seed=31), name="laws", tracking_uri=uri, run_id=recorder.run_id
+        )
+    package = make_package(f"{output}/trained/model")
+    records = publish_run(output, model=manifest.read(package)["fingerprint"], registers="evaluate")
+    send(output, uri)
+    client = MlflowClient(uri)
+    assert int(client.get_model_version_by_alias("laws", "candidate").version) == newer.number
+    tags = client.get_model_version("laws", "2").tags
+    assert tags["sentiflow.test_accuracy"] == "0.750000"
+    assert tags["sentiflow.at_a_glance"] == "75.0% test accuracy"
+    assert tags["sentiflow.test_data"] == records["prepare"]["fingerprint"]
+
+
+def test_a_run_that_was_imported_has_its_command_and_settings(output, uri, tmp_path):
+    tags = {"sentiflow.command": "sentiflow train a.yaml", "sentiflow.directory": "/home/ann"}
+    run = describe("evaluate", tags=tags, config="name: laws\n")
+    publish(f"{output}/report", "evaluate", {}, run)
+    send(output, uri)
+    found = runs(uri)["evaluate"]
+    assert found.data.tags["sentiflow.command"] == "sentiflow train a.yaml"
+    client = MlflowClient(uri)
+    path = client.download_artifacts(found.info.run_id, "config.yaml", str(tmp_path))
+    assert Path(path).read_text() == "name: laws\n"
+
+
+@pytest.mark.parametrize("times", ["x", "-1", "9" * 30])
+def test_a_number_of_repetitions_that_is_none_is_refused(output, times):
+    run = describe("trends", tags={"sentiflow.times_repeated": times})
+    publish(f"{output}/trends", "trends", {}, run)
+    with pytest.raises(
+        UserError, match=r"describes no run: sentiflow\.times_repeated is no number"
+    ):
+        rebuild.find(output)
 
 
 def test_the_command_says_what_it_did_and_where(output, uri):
@@ -260,7 +308,8 @@ def test_a_job_that_ran_without_the_store_is_imported_later(
     away = {"uri": "http://127.0.0.1:9", "required": False}
     path = write_config(tmp_path, sample_csv, tracking=away)
     stages.run(settings.load(path), ["evaluate"])
-    assert caplog.messages[-1].endswith(f"sentiflow tracking import {tmp_path}/run")
+    repair = f"sentiflow tracking import {tmp_path}/run --tracking-uri http://127.0.0.1:9"
+    assert caplog.messages[-1].endswith(repair)
     uri = make_store(tmp_path)
     send(f"{tmp_path}/run", uri)
     client = MlflowClient(uri)
@@ -286,7 +335,11 @@ def describe_runs(uri: str, name: str = "test") -> dict[str, object]:
     experiment = client.get_experiment_by_name(name).experiment_id
     for run in client.search_runs([experiment]):
         metrics = {
-            name: {(p.step, p.value) for p in client.get_metric_history(run.info.run_id, name)}
+            name: {
+                (p.step, p.value)
+                for p in client.get_metric_history(run.info.run_id, name)
+                if not math.isnan(p.value)  # what was reserved at the beginning
+            }
             for name in run.data.metrics
             if not name.startswith(("step/", "system/"))
         }

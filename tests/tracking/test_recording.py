@@ -1,4 +1,5 @@
 import json
+import math
 import pickle
 import sys
 import threading
@@ -84,19 +85,20 @@ def fail(error: BaseException, store: experiment_store.Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "status"),
+    ("error", "status", "reason"),
     [
-        (ValueError("no\nluck"), "FAILED"),
-        (KeyboardInterrupt(), "KILLED"),
-        (SystemExit(1), "KILLED"),
+        (ValueError("no\nluck"), "FAILED", "no"),
+        (KeyboardInterrupt(), "KILLED", "interrupted by SIGINT"),
+        (KeyboardInterrupt(15), "KILLED", "interrupted by SIGTERM"),
+        (SystemExit(1), "KILLED", "1"),
     ],
 )
-def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
+def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status, reason):
     with pytest.raises(type(error)):
         fail(error, store)
     run = only_run(uri)
     assert run.info.status == status
-    assert run.data.tags["sentiflow.reason"] in ("no", "1", "KeyboardInterrupt")
+    assert run.data.tags["sentiflow.reason"] == reason
 
 
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
@@ -149,6 +151,59 @@ def test_a_run_whose_files_need_a_missing_package_gets_all_but_the_files(
     (line,) = caplog.messages
     assert line.startswith("MLflow refuses a part of the run: ")
     assert line.endswith("install sentiflow[s3]")
+
+
+def test_what_is_reserved_comes_first_and_is_no_number_until_it_is_measured(store, uri):
+    with recording.open_run(store, "train", group="0123abcd", tags={}) as recorder:
+        recorder.reserve_metrics(["at_a_glance/test_accuracy"])
+        recorder.log_series([(1, {"step/accuracy": 0.5})])
+        recorder.store.flush()
+        assert math.isnan(only_run(uri).data.metrics["at_a_glance/test_accuracy"])
+        recorder.log_metrics({"at_a_glance/test_accuracy": 0.75})
+    assert list(only_run(uri).data.metrics) == ["at_a_glance/test_accuracy", "step/accuracy"]
+    assert only_run(uri).data.metrics["at_a_glance/test_accuracy"] == 0.75
+    assert recorder.describe()["metrics"] == {"at_a_glance/test_accuracy": 0.75}
+
+
+def test_a_run_that_is_continued_gets_a_point_for_each_time(store, uri):
+    settings = {"trends": {"by": "day"}}
+    params = runs.to_params(settings)
+    output = "/home/o'neill/trends"
+    for number, share in enumerate((0.5, 0.6, 0.7)):
+        earlier = store.find_earlier("trends", output, params)
+        assert bool(earlier) == (number > 0)
+        tags = {runs.OUTPUT_TAG: output}
+        group = f"0123abc{number}"
+        with recording.open_run(
+            store, "trends", group=group, tags=tags, earlier=earlier
+        ) as recorder:
+            recorder.log_settings(settings)
+            recorder.log_metrics({"trends/share_good": share})
+    run = only_run(uri)
+    assert (run.info.status, run.data.tags["sentiflow.run"]) == ("FINISHED", "0123abc2")
+    points = MlflowClient(uri).get_metric_history(run.info.run_id, "trends/share_good")
+    assert [(point.step, point.value) for point in points] == [(0, 0.5), (1, 0.6), (2, 0.7)]
+    assert run.data.metrics["trends/share_good"] == 0.7
+    assert recorder.describe()["tags"]["sentiflow.times_repeated"] == "2"
+    assert store.find_earlier("trends", output, params | {"trends.by": "week"}) is None
+    assert store.find_earlier("trends", "/home/o_neill/trends", params) is None
+
+
+def test_a_model_that_is_not_registered_has_the_true_reason(store):
+    store.repair = "sentiflow tracking import x"
+    options = {"group": "0123abcd", "tags": {}, "registers_model": True}
+    with recording.open_run(store, "evaluate", **options) as recorder:
+        assert recorder.register("m", "aa", run_id="", text="", tags={}) is None
+        later = "to register it later: sentiflow tracking import x"
+        assert recorder.unregistered == (f"the training has no run in this MLflow store; {later}")
+        store.fail("cannot reach the MLflow store http://h: Connection refused")
+        assert recorder.register("m", "aa", run_id="0", text="", tags={}) is None
+    assert recorder.unregistered == (
+        f"cannot reach the MLflow store http://h: Connection refused; {later}"
+    )
+    with recording.open_run(store, "evaluate", group="0123abcd", tags={}) as other:
+        other.register("m", "aa", run_id="", text="", tags={})
+    assert not other.unregistered
 
 
 def test_a_nested_run_shares_group_and_lineage_of_its_parent(store, uri):

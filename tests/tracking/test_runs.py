@@ -1,9 +1,7 @@
-"""Names and values fit into MLflow, hold no secret, and say where a result comes from."""
+"""Names and values fit into MLflow, hold no secret, and say which code made a result."""
 
-import json
 import subprocess
 
-import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils import validation
@@ -11,73 +9,6 @@ from mlflow.utils import validation
 from sentiflow import __version__
 from sentiflow.config import ray_job
 from sentiflow.tracking import runs
-
-FILES = [
-    {"uri": f"s3://bucket/in/tweets-{n}.csv", "bytes": 10, "modified_ns": 1, "tree_sha256": "a"}
-    for n in range(120)
-]
-
-
-def to_dataset(value, *, stage="train"):
-    """Give the only dataset, and what it was read for."""
-    (dataset,) = runs.to_datasets({"corpus": value}, stage=stage)
-    return dataset.dataset, dataset.tags[0].value
-
-
-def test_a_directory_has_the_name_of_the_input():
-    dataset, context = to_dataset({"uri": "/runs/prepared", "fingerprint": "c5f0"})
-    assert (dataset.name, dataset.digest) == ("corpus", "c5f0")
-    assert (dataset.source_type, context) == ("local", "training")
-    assert json.loads(dataset.source) == {"uri": "/runs/prepared"}
-
-
-@pytest.mark.parametrize(
-    ("files", "name"),
-    [
-        (FILES[:1], "tweets-0.csv"),
-        (FILES[:3], "tweets-0.csv and 2 more"),
-        ([FILES[0] | {"uri": "/in/a.zip::train/tweets.csv"}], "tweets.csv"),
-    ],
-)
-def test_files_have_the_name_of_the_first(files, name):
-    assert to_dataset({"fingerprint": "c5f0", "files": files})[0].name == name
-
-
-def test_many_files_are_counted_and_not_all_named():
-    dataset, context = to_dataset({"fingerprint": "c5" * 32, "files": FILES}, stage="score")
-    assert len(dataset.digest) == 36
-    assert (dataset.source_type, context) == ("s3", "scoring")
-    assert len(json.loads(dataset.source)["uris"]) == 100
-    assert json.loads(dataset.profile) == {"files": 120, "bytes": 1200}
-
-
-@pytest.mark.parametrize(
-    ("earlier", "changes"),
-    [
-        ([], ""),
-        ([{}], ""),  # the same
-        ([{"seed": "1"}], "seed=0"),
-        ([{"seed": "1", "model.cell": "rnn"}, {"model.cell": "rnn"}], "cell=gru"),  # most similar
-        ([{"seed": "1"}, {"seed": "2"}, {}], "seed=0"),
-        ([{"of an older version": "1"}], ""),
-        (
-            [{"a": "x", "b": "x", "model.cell": "x", "seed": "x"}],
-            "seed=0, cell=gru, a=1 and 1 more",
-        ),
-        ([{"long": "x"}], f"long={'a' * 24}"),
-    ],
-)
-def test_a_training_is_named_by_what_differs_from_the_most_similar_one(earlier, changes):
-    params = {
-        "seed": "0",
-        "model.cell": "gru",
-        "a": "1",
-        "b": "1",
-        "long": "a" * 30,
-    }
-    params = {f"train.{key}": value for key, value in params.items()}
-    known = [params | {f"train.{key}": value for key, value in each.items()} for each in earlier]
-    assert runs.find_changes(params, known) == changes
 
 
 def test_directories_are_no_parameters():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conftest import PROJECT
 
-from sentiflow.tracking import model_registry
+from sentiflow.tracking import logged_model
 
 PACKAGE = PROJECT / "sentiflow"
 MODEL_PACKAGE = PACKAGE / "models/package.py"
@@ -54,7 +54,7 @@ def test_a_served_model_requires_what_its_modules_import():
     names = {name.partition(".")[0] for path in [served, *find_modules(served)]
              for name in _imports(path)}  # fmt: skip
     packages = names - sys.stdlib_module_names - {"sentiflow"}
-    assert {name.replace("_", "-") for name in packages} <= {*model_registry.REQUIREMENTS}
+    assert {name.replace("_", "-") for name in packages} <= {*logged_model.REQUIREMENTS}
 
 
 def test_what_predicts_has_the_bounds_of_the_whole_package():

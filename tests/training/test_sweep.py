@@ -23,6 +23,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import JobError, UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.pipeline import stages
+from sentiflow.progress import Progress
 from sentiflow.training import search_space, sweep, sweep_trials
 from sentiflow.training import train as training
 
@@ -266,7 +267,9 @@ def test_each_epoch_of_a_trial_but_the_last_is_shown(tmp_path, said):
     planned = [
         sweep_trials.Trial("", {"train.learning_rate": 0.1}, config, "", "") for _ in range(2)
     ]
-    callback = sweep_trials.TrialCallback(planned, None, None)
+    callback = sweep_trials.TrialCallback(
+        planned, None, None, Progress("sweep", total=len(planned), unit="trials")
+    )
     trial = types.SimpleNamespace(config={"index": 1})
     callback.on_trial_start(0, [], trial)
     for result in ({"epoch": 1, "accuracy": 0.75}, {"epoch": 2, "accuracy": 0.5}, {"reason": "x"}):

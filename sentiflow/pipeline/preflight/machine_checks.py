@@ -21,6 +21,7 @@ from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.pipeline.preflight import config_checks
 from sentiflow.pipeline.preflight.check import CheckResult, Level, find_problem, run_check
+from sentiflow.progress import Steps
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local, join
 from sentiflow.tracking import runs
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_STEPS = Steps(
+    "doctor",
+    nodes="checking the nodes",
+    config="checking the settings, the input and the models",
+    tracking="asking the MLflow store",
+)
 PACKAGES = ("ray", "torch", "pyarrow", "pandas", "numpy", "mlflow", "torchtext")
 """Packages that decide whether jobs run, and their results."""
 
@@ -44,16 +51,21 @@ def examine(config: Config | None, *, verbose: bool = False) -> list[CheckResult
     outputs: list[str] = []
     if config:
         outputs = config_checks.find_outputs(config, config_checks.STAGES)
-    if joins_cluster():
-        found: list[CheckResult] = []
-        problems = find_problem("nodes", _examine_nodes, outputs, verbose, found)
-        results = found + problems
-    else:
-        results = run_check("versions", describe_versions)
-        for uri in outputs:
-            if not is_local(uri):  # examine_config checks local directories
-                results += run_check("output", write_trial_object, uri)
-    return [*results, *examine_config(config), *examine_tracking(config)]
+    with _STEPS.show("nodes"):
+        if joins_cluster():
+            found: list[CheckResult] = []
+            problems = find_problem("nodes", _examine_nodes, outputs, verbose, found)
+            results = found + problems
+        else:
+            results = run_check("versions", describe_versions)
+            for uri in outputs:
+                if not is_local(uri):  # examine_config checks local directories
+                    results += run_check("output", write_trial_object, uri)
+    with _STEPS.show("config"):
+        results += examine_config(config)
+    with _STEPS.show("tracking"):
+        results += examine_tracking(config)
+    return results
 
 
 def _examine_nodes(outputs: list[str], verbose: bool, found: list[CheckResult]) -> None:

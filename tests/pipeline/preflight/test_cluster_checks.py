@@ -69,7 +69,7 @@ def results(folder, config):
         options = ["--num-cpus", "1", "--num-gpus", "1", "--object-store-memory", "80000000"]
         nodes.start_node(*options, **break_node(folder))
         nodes.wait_for_nodes()
-        yield examine(nodes, config, code=1)
+        yield examine(nodes, config, code=2)
     finally:
         nodes.kill()
 

@@ -354,9 +354,9 @@ def test_everything_wrong_is_said_at_once_and_warnings_stop_nothing(find, tmp_pa
 def test_a_refused_run_has_imported_neither_ray_nor_mlflow_nor_torch(find, tmp_path):
     script = (
         "import sys\n"
-        "from sentiflow.cli.app import main\n"
+        "from sentiflow.cli.app import app\n"
         f"sys.argv = ['sentiflow', 'run', '{tmp_path}/config.yaml', 'format.columns.text=txt']\n"
-        "try: main()\n"
+        "try: app()\n"
         "finally: print([name for name in ('ray', 'mlflow', 'torch') if name in sys.modules])\n"
     )
     done = subprocess.run(

@@ -57,6 +57,19 @@ def test_a_name_does_not_act_on_the_terminal(tmp_path, sample_csv):
     assert r"no such file: /no/\x1b]0;such.csv" in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("overrides", "code"),
+    [
+        (["tracking.uri=http://127.0.0.1:9"], 1),
+        (["prepare.csv=/no/such.csv"], 2),
+        (["prepare.csv=/no/such.csv", "tracking.uri=http://127.0.0.1:9"], 2),
+    ],
+)
+def test_the_exit_code_says_whether_an_error_may_go_away(tmp_path, sample_csv, overrides, code):
+    config = str(write_config(tmp_path, sample_csv))
+    assert invoke("doctor", config, *overrides).exit_code == code
+
+
 def problems(config):
     """List what is wrong with the input of a config."""
     return [found.what for found in examine_config(config) if found.level != "ok"]

@@ -1,0 +1,242 @@
+"""How right estimates are: the time that is told before a stage, and the time that it takes.
+
+    python benchmarks/estimates.py --folder /tmp/estimates --data ../shared/data [--only NAME ...]
+
+Each case is run twice, in two directories beside each other: the first time with the built-in
+rates, the second time, with another seed, by the speed of the first run. Estimates below a minute,
+which users do not see, count as well.
+"""
+
+import argparse
+import gzip
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sentiflow import progress
+from sentiflow.config import settings
+from sentiflow.data import sample
+from sentiflow.pipeline import estimates, stages
+
+STAGES: tuple[stages.Verb, ...] = ("prepare", "train", "score")
+KOREAN = {
+    "kind": "csv",
+    "columns": {"text": "review", "label": "rating"},
+    "labels": {
+        "negative": ["1", "2", "3", "4"],
+        "neutral": ["5", "6", "7"],
+        "positive": ["8", "9", "10"],
+    },
+}
+AIRLINE = {"kind": "csv", "columns": {"text": "text", "label": "sentiment"}, "labels": "auto"}
+GRU = {"cell": "gru", "hidden_size": 128, "bidirectional": True, "pooling": "attention"}
+SMALL = {"cell": "gru", "hidden_size": 16, "bidirectional": False, "pooling": "last"}
+
+
+def write_sample(path: Path, num_rows: int) -> Path:
+    """Write synthetic tweets."""
+    path.write_bytes(b"".join(sample.generate(num_rows=num_rows, seed=1)))
+    return path
+
+
+def cut(source: Path, path: Path, num_rows: int) -> Path:
+    """Write the first lines of a file."""
+    opener = gzip.open if source.suffix == ".gz" else open
+    with opener(source, "rt", encoding="utf-8") as lines, path.open("w", encoding="utf-8") as out:
+        for number, line in enumerate(lines):
+            if number > num_rows:
+                break
+            out.write(line)
+    return path
+
+
+def list_cases(folder: Path, data: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """List the cases: a name, and settings."""
+    tweets = write_sample(folder / "tweets.csv", 20_000)
+    many = write_sample(folder / "many.csv", 400_000)
+    korean = cut(data / "korean_reviews.csv.gz", folder / "korean.csv", 60_000)
+    few_korean = cut(data / "korean_reviews.csv.gz", folder / "few_korean.csv", 2000)
+    long = cut(data / "long_reviews.csv.gz", folder / "long.csv", 700)
+    airline = data / "airline_tweets.csv"
+    few = cut(airline, folder / "few_airline.csv", 1500)
+    texts = cut(data / "tweets_unlabelled.csv", folder / "texts.csv", 2000)
+    yield (
+        "quickstart",
+        {
+            "prepare": {"csv": str(tweets)},
+            "train": {
+                "model": {**GRU, "hidden_size": 64, "pooling": "mean_max"},
+                "batching": {"global_batch_size": 128},
+                "num_epochs": 3,
+            },
+        },
+    )
+    yield (
+        "many rows, small network",
+        {
+            "prepare": {"csv": str(many)},
+            "train": {"model": SMALL, "num_epochs": 1},
+        },
+    )
+    yield (
+        "real tweets",
+        {
+            "prepare": {"csv": str(data / "sentiment140_a.csv")},
+            "train": {"model": SMALL, "num_epochs": 4},
+        },
+    )
+    yield (
+        "real tweets, large network",
+        {
+            "prepare": {"csv": str(data / "sentiment140_a.csv"), "every_nth": 4},
+            "train": {"model": GRU, "num_epochs": 2, "linear": "auto"},
+        },
+    )
+    yield (
+        "three classes",
+        {
+            "format": AIRLINE,
+            "prepare": {"csv": str(airline)},
+            "train": {
+                "model": GRU,
+                "batching": {"global_batch_size": 64},
+                "num_epochs": 4,
+                "linear": True,
+            },
+        },
+    )
+    yield (
+        "folds",
+        {
+            "format": AIRLINE,
+            "prepare": {"csv": str(few)},
+            "train": {
+                "model": GRU,
+                "batching": {"global_batch_size": 64},
+                "num_epochs": 6,
+                "linear": True,
+                "folds": 5,
+            },
+        },
+    )
+    yield (
+        "Korean, scored",
+        {
+            "format": KOREAN,
+            "prepare": {"csv": str(few_korean)},
+            "train": {
+                "model": GRU,
+                "batching": {"global_batch_size": 64},
+                "num_epochs": 4,
+                "linear": True,
+            },
+            "score": {"corpus": [str(korean)], "keep_columns": ["movie_id"]},
+        },
+    )
+    yield (
+        "long texts",
+        {
+            "format": {
+                "kind": "csv",
+                "columns": {"text": "text", "label": "label"},
+                "labels": "auto",
+            },
+            "prepare": {"csv": str(long), "max_length": 512},
+            "train": {
+                "model": GRU,
+                "batching": {"global_batch_size": 32},
+                "num_epochs": 2,
+                "linear": True,
+            },
+        },
+    )
+    yield (
+        "linear model alone",
+        {
+            "format": KOREAN,
+            "prepare": {"csv": str(korean), "duplicates": "drop"},
+            "train": {
+                "model": {**SMALL, "hidden_size": 8},
+                "num_epochs": 1,
+                "linear": True,
+            },
+        },
+    )
+    yield (
+        "sentence encoder",
+        {
+            "format": AIRLINE,
+            "prepare": {"csv": str(few), "unlabelled": {"files": [str(texts)]}},
+            "train": {
+                "model": SMALL,
+                "num_epochs": 2,
+                "linear": True,
+                "distill": {"teachers": ["encoder:use-multilingual"]},
+            },
+        },
+    )
+
+
+def measure(folder: Path, name: str, case: dict[str, Any], run: str) -> None:
+    """Run the stages of a case; compare each with the estimate that is told when it begins."""
+    root = folder / name.replace(" ", "_").replace(",", "")
+    section = case["train"] | {"seed": ord(run)}
+    tracking = {"uri": f"sqlite:///{folder}/mlflow.db", "register_model": False}
+    config = settings.load(
+        case
+        | {
+            "name": "estimates",
+            "output_uri": str(root / run),
+            "train": section,
+            "tracking": tracking,
+        }
+    )
+    told: dict[str, estimates.Estimate] = {}
+    estimate = estimates.estimate
+
+    def note(verb: str, *arguments: Any, **options: Any) -> estimates.Estimate | None:
+        found = estimate(verb, *arguments, **options)
+        if found:
+            told[verb] = found
+        return found
+
+    with mock.patch.object(estimates, "estimate", note), progress.shown():
+        outcomes = stages.run(config, STAGES)
+    seconds = {outcome.verb: outcome.record["seconds"] for outcome in outcomes}
+    for stage in STAGES:
+        print_line(name, run, stage, told[stage].seconds, seconds[stage], told[stage])
+    whole = sum(found.seconds for found in told.values())
+    print_line(name, run, "all", whole, sum(seconds.values()), told["train"])
+
+
+def print_line(
+    name: str, run: str, stage: str, told: float, taken: float, found: estimates.Estimate
+) -> None:
+    """Print what was told, what was taken, and the ratio of the larger to the smaller."""
+    ratio = max(told / taken, taken / told)
+    by = "an earlier run" if found.uri else "built-in rates"
+    print(
+        f"{name:28} {run} {stage:8} told {told:6.1f} s, taken {taken:6.1f} s, {ratio:5.2f} times, "
+        f"load {found.load_percent}%, by {by}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Run the cases that were asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", nargs="*", default=())
+    parser.add_argument("--runs", nargs="*", default=("a", "b"))
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    for name, case in list_cases(options.folder, options.data):
+        if not options.only or name in options.only:
+            for run in options.runs:
+                measure(options.folder, name, case, run)
+
+
+if __name__ == "__main__":
+    main()
