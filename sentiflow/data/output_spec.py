@@ -9,7 +9,7 @@ from typing import Any
 from typing_extensions import TypedDict
 
 from sentiflow.config.settings import flatten
-from sentiflow.data import manifest, partitions
+from sentiflow.data import manifest, own_files, partitions
 from sentiflow.data.manifest_types import InputFile, Inputs, Manifest, Settings
 from sentiflow.errors import shorten
 
@@ -33,16 +33,24 @@ class OutputSpec:
     inputs: dict[str, Any]
     """An ``Input`` for each name; a stage may add further keys to it."""
     owns: tuple[str, ...] = ()
-    """Names in the directory that the stage writes, and deletes when it starts over."""
+    """Files that the stage writes to their places before they are in a manifest: regular
+    expressions of their paths, see :mod:`own_files`. Other files are known by the manifests that
+    list them."""
     keeps: tuple[str, ...] = ()
-    """Folders among them whose files the next result may keep. They outlive a run that was killed
-    while it replaced the result."""
+    """Folders whose files the next result may keep. They outlive a run that was killed while it
+    replaced the result."""
     grows: str = ""
     """Name of an input of files in the order of their arrival. The result is extended when there
     are new files, which are at the end of it."""
     follows: str = ""
     """If an alias names the model: prefix of the URIs of all versions, ``models:/name/``. Then
     predictions by other versions with the same classes stay valid. Empty: only one model counts."""
+    notes: tuple[str, ...] = ()
+    """Lines about the inputs, for the user."""
+
+    def has_written(self, path: str) -> bool:
+        """Say whether a file of the directory is from this stage, by its name alone."""
+        return own_files.matches(path, self.owns)
 
     @property
     def fingerprint(self) -> str:

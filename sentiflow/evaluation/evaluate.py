@@ -53,8 +53,6 @@ METRICS_FILE = "metrics.json"
 PAGE = "report.html"
 MISTAKES = "mistakes.parquet"
 PLOTS = "plots"
-OWNS = (METRICS_FILE, PAGE, manifest.CARD, MISTAKES, PLOTS)
-"""Files and folders that a run of the stage replaces."""
 
 REPORT_VERSION = 16
 """Changes whenever the same predictions would give another report."""
@@ -128,7 +126,7 @@ def resolve(config: Config) -> EvaluatePlan:
         "report_version": REPORT_VERSION,
     }
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
-    spec = OutputSpec(STAGE, settings.output_uri, decisive, inputs, owns=OWNS)
+    spec = OutputSpec(STAGE, settings.output_uri, decisive, inputs)
     return EvaluatePlan(config=config, spec=spec, scored=record, corpus=corpus)
 
 

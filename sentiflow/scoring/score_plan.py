@@ -13,12 +13,14 @@ from sentiflow.data import arrival, corpus, input_files, manifest, schema
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.own_files import PART
 from sentiflow.models import package_files
 from sentiflow.storage.uris import join
 from sentiflow.tracking import model_sources
 
 STAGE = "score"
-OWNS = ("predictions", "rejected", MODEL)
+OWNS = (f"(?:predictions|rejected)/{PART}",)
+"""Files that are written before the manifest, see ``OutputSpec.owns``."""
 
 _NOT_DECISIVE = {
     "corpus",

@@ -21,8 +21,6 @@ STAGE = "trends"
 TABLE = "trends.parquet"
 PAGE = "trends.html"
 PLOTS = "plots"
-OWNS = (TABLE, PAGE, PLOTS, kept_tables.FOLDER)
-"""Files and folders that a run of the stage replaces."""
 
 TRENDS_VERSION = 7
 """Changes whenever the same predictions would give other shares or another page. A result of
@@ -72,7 +70,6 @@ def resolve(config: Config) -> TrendsPlan:
             settings.output_uri,
             decisive,
             inputs,
-            owns=OWNS,
             keeps=(kept_tables.FOLDER,),
         ),
         scored=record,

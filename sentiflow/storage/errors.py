@@ -22,6 +22,10 @@ _TEMPORARY = re.compile(
     "|status 5"
 )
 """Codes of errors after which a later try may succeed."""
+_RETRY = (
+    "then run the same command again: what is finished is kept; without a change it fails again"
+)
+"""Whether to run a command again after a ``StorageError``."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Separator of Arrow's message and the message of the operating system."""
 _TEMPORARY_NUMBERS = frozenset(
@@ -85,7 +89,7 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         names_location = error.filename is not None or "'/" in str(error)  # in Arrow's message
         if not names_location:
             return None
-        hint = "choose another location, or make it writable"
+        hint = f"choose another location, or make it writable; {_RETRY}"
         return StorageError(_reason(error), hint=hint)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(
@@ -96,6 +100,16 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         location = f"{uri}: " if uri and not names_location else ""
         return JobError(f"{location}{_reason(error)}: run the same command again to resume")
     return explain_text(str(error), uri=uri)
+
+
+def explain_gone(error: BaseException) -> JobError | None:
+    """Explain in one line that a file is gone which was there before; None for any other error."""
+    if not isinstance(error, FileNotFoundError):
+        return None
+    return JobError(
+        f"{_reason(error)}: another job has replaced it, or it was deleted, while this command "
+        "ran: run the command again"
+    )
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -144,7 +158,7 @@ def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
     return StorageError(
         f"{location}the object store refuses ({detail})",
         hint="check the name of the bucket, the credentials (AWS_ACCESS_KEY_ID, a profile or a "
-        "role), AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
+        f"role), AWS_DEFAULT_REGION and AWS_ENDPOINT_URL; {_RETRY}",
     )
 
 

@@ -117,8 +117,8 @@ def test_a_free_directory_is_held_and_nothing_is_left(uri):
         lease.check(held.claim)
         assert [f"{uri}/_lease/{name}" for name in claims(uri)] == [held.claim]
         said = json.loads(filesystem.read_bytes(held.claim))
-        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since"]
-        assert (said["pid"], said["job"]) == (os.getpid(), "prepare")
+        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since", "uri"]
+        assert (said["pid"], said["job"], said["uri"]) == (os.getpid(), "prepare", uri)
     assert claims(uri) == []
     assert uri.startswith("s3:") or list(Path(uri).iterdir()) == []
 
