@@ -44,7 +44,7 @@ from sentiflow.evaluation.text_source import TextSource
 from sentiflow.evaluation.unseen_rows import leave_out_training_rows
 from sentiflow.plotting import to_curve
 from sentiflow.progress import say
-from sentiflow.storage import parquet
+from sentiflow.storage import parquet, retries
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
 
@@ -145,7 +145,9 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     scored_uri = config.evaluate.scored_uri
     chosen = choose_model(scored_uri, plan.scored, corpus)  # of all that scored rows
     scored = chosen.scored
-    unseen = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
+    unseen = retries.repeat_after_io_errors(
+        lambda: _measure_unseen(config.evaluate, scored_uri, scored, corpus), place=scored_uri
+    )
     output.begin()
     model = scored["inputs"]["model"]
     first_training = lineage.training_of(model)  # of an average: of its first model
@@ -154,7 +156,9 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     folds = None
     if own_training and is_corpus_of_training:
         folds = cross_validation.measure_folds(own_training, scored)
-    texts = _read_texts(config.evaluate, unseen)
+    texts = retries.repeat_after_io_errors(
+        lambda: _read_texts(config.evaluate, unseen), place=scored_uri
+    )
     result = _make_result(config, scored, unseen, texts, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)
