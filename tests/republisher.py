@@ -13,8 +13,11 @@ from sentiflow.data.outputs import open_output
 from sentiflow.scoring.score_plan import OWNS
 from sentiflow.storage import filesystem
 
-KEPT = ("classes", "models", "scorings", "has_row_ids", "profile", "parts", "num_parts", "run")
-"""Keys of the manifest that stay, besides those that each manifest has."""
+MADE = (
+    "stage", "format_version", "fingerprint", "created", "seconds", "settings", "inputs", "counts",
+    "files", "versions",
+)  # fmt: skip
+"""Keys of the manifest that each job makes anew."""
 
 
 def republish(uri: str, number: int) -> None:
@@ -32,7 +35,7 @@ def republish(uri: str, number: int) -> None:
             content = filesystem.read_bytes(f"{uri}/{item['path']}")
             filesystem.write_bytes(f"{output.parts_uri}/{path}", content)
             files.append({**item, "path": path})
-        details = {key: record[key] for key in KEPT if key in record}
+        details = {key: value for key, value in record.items() if key not in MADE}
         output.publish(counts=record["counts"], files=files, seconds=0, **details)
 
 

@@ -140,10 +140,11 @@ def _describe_files(settings: ScoreSettings) -> _CorpusFiles:
     """
     scored = manifest.read(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
-    may_be_gone: set[str] = set()
+    may_be_gone: dict[str, None] = {}  # in the order of the files
     if earlier and settings.keep_expired:
         uris = [item["uri"] for item in earlier.get("files", [])]
-        may_be_gone = {uri for uri in uris if input_files.named_by(uri, settings.corpus)}
+        named = [uri for uri in uris if input_files.named_by(uri, settings.corpus)]
+        may_be_gone = dict.fromkeys(named)
     found = input_files.find(
         settings.corpus, setting="score.corpus", earlier=earlier, may_be_gone=may_be_gone
     )

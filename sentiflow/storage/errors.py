@@ -108,8 +108,8 @@ def explain_gone(error: BaseException) -> JobError | None:
     if not isinstance(error, FileNotFoundError):
         return None
     return JobError(
-        f"{_reason(error)}: another job has replaced it, or it was deleted, while this command "
-        "ran: run the command again"
+        f"{_reason(error)}: was it deleted, or replaced by another job, while this command ran? "
+        "Then run the command again"
     )
 
 

@@ -184,5 +184,5 @@ def test_a_file_that_is_gone_is_one_line_that_says_what_to_do(tmp_path):
     told = errors.explain_gone(error_of(lambda: filesystem.read_bytes(f"{tmp_path}/none")))
     assert isinstance(told, JobError)
     assert f"{tmp_path}/none" in str(told)
-    assert str(told).endswith("or it was deleted, while this command ran: run the command again")
+    assert str(told).endswith("while this command ran? Then run the command again")
     assert errors.explain_gone(OSError("something else")) is None
