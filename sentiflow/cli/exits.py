@@ -118,8 +118,8 @@ def _set_up_logging(verbose: bool) -> None:
 
 def _print_error(error: Exception) -> int:
     """Print an error as one line, an unexpected one with its traceback; return the exit code."""
-    # a fault of a disk or of an object store
-    explained = explain(error) or explain_gone(error) or error
+    # a file is gone, or a disk or an object store has failed
+    explained = explain_gone(error) or explain(error) or error
     message = str(explained)
     if explained is not error:
         log.debug("%s", traceback.format_exc().rstrip())

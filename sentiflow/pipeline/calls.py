@@ -32,7 +32,7 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            explained = errors.explain(error) or errors.explain_gone(error) or error
+            explained = errors.explain_gone(error) or errors.explain(error) or error
             if isinstance(explained, UserError | JobError):  # they name options of the command
                 explained.args = (str(explained).replace("--overwrite", "overwrite=True"),)
             if explained is error:

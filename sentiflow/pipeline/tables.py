@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow as pa
 
 from sentiflow.errors import ReplacedError, UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
@@ -118,13 +118,15 @@ def read_current(result: R, read: Callable[[R], T], renew: Callable[[], R | None
     except (OSError, ReplacedError) as error:
         renewed = renew()
         if renewed is None:
-            if isinstance(error, FileNotFoundError):
+            if errors.is_gone(error):
                 raise _explain_gone(name) from error
             raise
     try:
         return read(renewed)
-    except FileNotFoundError as error:
-        raise _explain_gone(name) from error
+    except OSError as error:
+        if errors.is_gone(error):
+            raise _explain_gone(name) from error
+        raise
 
 
 def _explain_gone(name: str) -> ReplacedError:

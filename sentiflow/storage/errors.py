@@ -23,6 +23,8 @@ _TEMPORARY = re.compile(
     "|status 5"
 )
 """Codes of errors after which a later try may succeed."""
+_GONE = ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND")
+"""Codes of errors if an object does not exist."""
 _RETRY = (
     "then run the same command again: what is finished is kept; without a change it fails again"
 )
@@ -105,12 +107,20 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
 
 def explain_gone(error: BaseException) -> JobError | None:
     """Explain in one line that a file is gone which was there before; None for any other error."""
-    if not isinstance(error, FileNotFoundError):
+    if not is_gone(error):
         return None
     return JobError(
-        f"{_reason(error)}: was it deleted, or replaced by another job, while this command ran? "
+        f"{describe(error)}: was it deleted, or replaced by another job, while this command ran? "
         "Then run the command again"
     )
+
+
+def is_gone(error: BaseException) -> bool:
+    """Say whether a file or an object does not exist."""
+    if isinstance(error, FileNotFoundError):
+        return True
+    fault = _find_store_fault(str(error), "") if isinstance(error, OSError) else None
+    return fault is not None and fault.detail.startswith(_GONE)
 
 
 def is_temporary(error: BaseException) -> bool:

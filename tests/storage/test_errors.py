@@ -186,3 +186,5 @@ def test_a_file_that_is_gone_is_one_line_that_says_what_to_do(tmp_path):
     assert f"{tmp_path}/none" in str(told)
     assert str(told).endswith("while this command ran? Then run the command again")
     assert errors.explain_gone(OSError("something else")) is None
+    deleted = OSError(of_store("NO_SUCH_KEY during GetObject operation: x"))
+    assert str(errors.explain_gone(deleted)).startswith("s3://there/run/a b: the object store refu")
