@@ -49,6 +49,8 @@ class OutputSpec:
     """URIs of files of ``grows`` that are gone; their rows stay in the result."""
     way_out_if_gone: str = ""
     """What to do if a file of ``grows`` is gone and its rows do not stay."""
+    notes: tuple[str, ...] = ()
+    """What the user is told when the stage continues or extends an earlier result."""
 
     def to_replace(self) -> "OutputSpec":
         """Return the spec of a result that nothing of an earlier one can stay in.
@@ -62,7 +64,7 @@ class OutputSpec:
         described = self.inputs[self.grows]
         files = [item for item in described["files"] if item["uri"] not in self.gone]
         inputs = self.inputs | {self.grows: input_files.combine(files)}
-        return replace(self, follows="", inputs=inputs, gone=())
+        return replace(self, follows="", inputs=inputs, gone=(), notes=())
 
     def has_written(self, path: str) -> bool:
         """Say whether a file of the directory is from this stage, by its name alone."""

@@ -155,7 +155,7 @@ def cut(
             rows_per_part=settings.rows_per_file,
             unpack_to=join(root, folder),
         )
-    plan = retries.repeat_after_io_errors(make_plan, place=source.setting)
+    plan: corpus.Plan = retries.repeat_after_io_errors(make_plan, place=source.setting)
     if source.is_labelled:
         column_checks.check_preparation(plan, settings)
     key = corpus.identify_work(files)

@@ -135,7 +135,7 @@ def _train_on_ray(
     return _fit(trainer, events, callback, capacity)
 
 
-class _FailureNotes(ray.train.UserCallback):  # type: ignore[misc]
+class _FailureNotes(ray.train.UserCallback):
     """Passes on why workers have failed. Ray Train's controller calls it."""
 
     def __init__(self, events: Queue) -> None:
