@@ -304,8 +304,13 @@ def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:
             safe[str(name)] = values.str.replace(f"^(?={_FORMULA})", "'", regex=True)
     table = table.assign(**safe)
     if is_wide:
-        return table.to_csv(index=False, sep="\t").encode("utf-16")
-    return table.to_csv(index=False, sep=",").encode("utf-8-sig")
+        return _write_csv(table, "\t").encode("utf-16")
+    return _write_csv(table, ",").encode("utf-8-sig")
+
+
+def _write_csv(table: pd.DataFrame, sep: str) -> str:
+    """Write a CSV; a text with a carriage return is only quoted if lines end with one."""
+    return table.to_csv(index=False, sep=sep, lineterminator="\r\n")
 
 
 def unquote_formulas(text: pd.Series) -> pd.Series:

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sentiflow.cluster.map_stages import MapStages
@@ -142,20 +142,18 @@ def cut(
         stage = "read_unlabelled"
         folder = "more"  # not the folder of the labelled files
         keep = ()
-    make_plan: Callable[[], corpus.Plan]
-    if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
-        make_plan = functools.partial(
-            table_plans.plan_preparation, files, settings=source.format, keep_columns=keep
-        )
-    else:
-        make_plan = functools.partial(
-            csv_plans.plan_csv,
+
+    def make_plan() -> corpus.Plan:
+        if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
+            return table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
+        return csv_plans.plan_csv(
             files,
             settings=source.format,
             rows_per_part=settings.rows_per_file,
             unpack_to=join(root, folder),
         )
-    plan: corpus.Plan = retries.repeat_after_io_errors(make_plan, place=source.setting)
+
+    plan = retries.repeat_after_io_errors(make_plan, place=source.setting)
     if source.is_labelled:
         column_checks.check_preparation(plan, settings)
     key = corpus.identify_work(files)

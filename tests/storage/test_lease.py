@@ -106,11 +106,11 @@ def claims(uri):
     return filesystem.listing(f"{uri}/_lease")
 
 
-def write_claim(uri, name="other.json", **changes):
+def write_claim(directory, name="other.json", **changes):
     """Write a claim as another job would."""
     process = {"host": "elsewhere", "boot_id": "b", "pid": os.getpid(), "started": 1.0}
     claim = process | {"job": "score, raysubmit_x", "since": "2026-11-26T09:00:00+00:00"}
-    filesystem.write_bytes(f"{uri}/_lease/{name}", json.dumps(claim | changes).encode())
+    filesystem.write_bytes(f"{directory}/_lease/{name}", json.dumps(claim | changes).encode())
 
 
 def test_a_free_directory_is_held_and_nothing_is_left(uri):
@@ -220,6 +220,7 @@ def test_two_jobs_that_take_over_from_killed_ones_at_once_delete_their_claims(
 ):
     me = lease.name_owner("prepare")
     racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
+    num_won = 0
     try:
         for _ in range(num_races):
             for number in range(4):
@@ -230,11 +231,12 @@ def test_two_jobs_that_take_over_from_killed_ones_at_once_delete_their_claims(
                 racer.stdin.write("\n")
             answers = [racer.stdout.readline().strip() for racer in racers]
             assert all(answer == "won" or "in use" in answer for answer in answers), answers
-            assert "won" in answers
+            num_won += "won" in answers  # of two that try at once again and again, none may win
     finally:
         for racer in racers:
             racer.kill()
             racer.communicate()
+    assert num_won > num_races / 2
     assert claims(uri) == []
 
 
