@@ -34,6 +34,10 @@ class WorkerError(JobError):
     """A training worker is lost or has failed, after all restarts. A sweep restarts the trial."""
 
 
+class ReplacedError(JobError):
+    """A result that another job has replaced while it was read: it can be read again at once."""
+
+
 class UnavailableError(JobError):
     """A server that does not answer, or not properly.
 

@@ -280,7 +280,15 @@ def _render_run(
         is_registered=any(record.get("registered") for record in records.values()),
         command=write_command,
         config=str(path),
+        is_local=is_local,
+        fetch_report=_write_fetch(uris.get("evaluate", "")),
     )
+
+
+def _write_fetch(uri: str) -> str:
+    """Write the command that prints the report of an evaluation in an object store."""
+    code = f'import sentiflow; print(sentiflow.Evaluated.load("{uri}").report.read())'
+    return shlex.join(["python", "-c", code])
 
 
 def write_command(*words: str) -> str:

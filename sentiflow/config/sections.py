@@ -179,6 +179,10 @@ class ScoreSettings(Settings):
     corpus: Locations = Field(default=(PREPARED,), min_length=1)
     """Corpus to score. ``prepared``: the prepared tweets of all splits. Otherwise files or globs,
     CSV or Parquet; new files may have any name."""
+    keep_expired: bool = False
+    """Keep the predictions of scored files that are gone, for a corpus whose old files are deleted
+    in time. By default a file that is gone is refused: it may have been renamed or merged, and its
+    rows would then count twice."""
     prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: Annotated[Models | None, LOCATION] = None

@@ -12,14 +12,13 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from sentiflow.data import manifest
+from sentiflow.data.manifest import WORK
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec, RunDescription
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import display_uri, join
 
-WORK = "_work"
-"""Folder in an output that has a staging folder for each unfinished run."""
 STARTED = "started.json"
 """File in a staging folder with the description of the run."""
 MARKERS = "receipts"
@@ -38,6 +37,10 @@ State = Literal["new", "complete", "extended", "other"]
 """
 _REPLACED = re.compile(rf"{WORK}/[0-9a-f]+/{REPLACED}/{re.escape(manifest.MANIFEST)}")
 """Path of such a manifest."""
+_PLANNED = re.compile(rf"{WORK}/[0-9a-f]+/{re.escape(manifest.MANIFEST)}")
+"""Path of the manifest that a run writes before it moves its files to their places."""
+_RUN = re.compile(rf"({WORK}/[0-9a-f]+)/.*", re.DOTALL)
+"""Path of any file of a run. Its group is the folder of the run."""
 _DESCRIPTION = TypeAdapter(RunDescription)
 """Validates the content of ``STARTED``."""
 
@@ -64,11 +67,13 @@ class Status:
     """If there is no manifest: the result that was being replaced."""
     run: str = field(default="", compare=False)
     """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
+    written: frozenset[str] = field(default=frozenset(), compare=False)
+    """Files that a result or an unfinished run of this directory has listed."""
     leftovers: tuple[str, ...] = field(default=(), compare=False)
     """Files of the stage that the manifest does not list, and folders of unfinished runs; without
     the files that the next result may keep (``OutputSpec.keeps``)."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether there is nothing to delete: no leftovers, or another command may resume them."""
+    """Whether no run was killed before its end, or another command may resume it."""
 
 
 def find_status(spec: OutputSpec) -> Status:
@@ -91,7 +96,10 @@ def find_status(spec: OutputSpec) -> Status:
     resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
     replaced = _find_replaced(spec, sizes) if record is None else None
     kept = _list_kept(spec, replaced.record) if replaced else set()
-    leftovers = tuple(path for path in find_leftovers(spec, record, sizes) if path not in kept)
+    written = _list_written(spec, record, sizes)
+    leftovers = tuple(
+        path for path in find_leftovers(spec, record, sizes, written) if path not in kept
+    )
     state: State = "new"
     problem = ""
     if record is not None:
@@ -100,6 +108,7 @@ def find_status(spec: OutputSpec) -> Status:
         problem = _find_unfinished(changes_of_runs, leftovers, sizes)
     if problem:
         state = "other"
+    has_killed_runs = any(path.startswith(f"{WORK}/") for path in leftovers)
     has_other_runs = bool(runs.keys() - {resumable})
     return Status(
         state=state,
@@ -107,8 +116,9 @@ def find_status(spec: OutputSpec) -> Status:
         record=record,
         replaced=replaced,
         run=resumable,
+        written=written,
         leftovers=leftovers,
-        is_tidy=not leftovers or has_other_runs,
+        is_tidy=not has_killed_runs or has_other_runs,
     )
 
 
@@ -153,7 +163,8 @@ def _check_files_are_ours(
     names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
     has_other_stage = bool(stages - {spec.stage})
     is_known = bool(stages) or not names
-    is_of_killed_job = WORK in names and names <= {*spec.owns, WORK}
+    others = [path for path in sizes if path.split("/")[0] not in (WORK, lease.FOLDER)]
+    is_of_killed_job = WORK in names and all(spec.has_written(path) for path in others)
     if has_other_stage or not (is_known or is_of_killed_job):
         raise UserError(
             f"{spec.uri} holds files that are not from {spec.stage}",
@@ -183,9 +194,12 @@ def _find_unfinished(
 
 
 def find_leftovers(
-    spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
+    spec: OutputSpec,
+    record: Manifest | None,
+    sizes: Mapping[str, int],
+    written: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """List the files of the stage that its manifest does not list.
+    """List the files of the stage that its manifest does not list; files of others are left out.
 
     Unfinished runs are listed as whole folders.
 
@@ -193,28 +207,46 @@ def find_leftovers(
         spec: The output.
         record: The manifest, if there is one.
         sizes: All files of the directory.
+        written: Files that other manifests have listed.
     """
     listed = {item["path"] for item in record["files"]} if record else set()
     leftovers = set()
     for path in sizes:
-        folder, *inner = path.split("/")
-        if folder not in (*spec.owns, WORK) or path in listed:
-            continue
-        if folder == WORK and inner:
-            leftovers.add(join(WORK, inner[0]))
-        else:
+        run = _RUN.fullmatch(path)
+        if run:
+            leftovers.add(run[1])
+        elif path not in listed and (path in written or spec.has_written(path)):
             leftovers.add(path)
     return tuple(sorted(leftovers))
+
+
+def _list_written(
+    spec: OutputSpec, record: Manifest | None, sizes: Mapping[str, int]
+) -> frozenset[str]:
+    """List the files that the manifest lists, or a manifest in the folder of a run."""
+    records = [record] if record else []
+    for path in sizes:
+        if _PLANNED.fullmatch(path) or _REPLACED.fullmatch(path):
+            found = _read_aside(spec, path)
+            if found is not None:
+                records.append(found)
+    return frozenset(item["path"] for each in records for item in each["files"])
+
+
+def _read_aside(spec: OutputSpec, path: str) -> Manifest | None:
+    """Read a manifest in the folder of a run; None if it is damaged or gone."""
+    with contextlib.suppress(UserError):
+        return manifest.read(join(spec.uri, path.rpartition("/")[0]), stage=spec.stage)
+    return None
 
 
 def _find_replaced(spec: OutputSpec, sizes: Mapping[str, int]) -> Replaced | None:
     """Find the result that a killed run was about to replace; None if there is none."""
     for path in sorted(sizes):
         if _REPLACED.fullmatch(path):
-            with contextlib.suppress(UserError):  # a damaged one tells nothing
-                record = manifest.read(join(spec.uri, path.rpartition("/")[0]), stage=spec.stage)
-                if record is not None:
-                    return Replaced(path, record)
+            record = _read_aside(spec, path)
+            if record is not None:
+                return Replaced(path, record)
     return None
 
 

@@ -101,8 +101,8 @@ def _count_rows(verb: str, config: Config, corpus: Sequence[InputFile] | None) -
         if prepared:
             num_train = sum(prepared["counts"]["labels"]["train"].values())
             return _Rows(int(prepared["counts"]["accepted"]), num_train)
-    if files is None:
-        files = input_files.find(patterns)
+    if files is None:  # files that were scored may be gone
+        files = input_files.find(patterns, may_be_gone=patterns if verb == "score" else ())
     num_rows = 0
     for file in files:
         is_csv = file["uri"].endswith("sv")  # .csv or .tsv, not compressed

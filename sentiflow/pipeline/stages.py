@@ -24,6 +24,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.errors import UnavailableError
 from sentiflow.pipeline.estimates import estimate
 from sentiflow.progress import say
+from sentiflow.storage import retries
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ _MODULES: dict[Verb, str] = {
     "sweep": "sentiflow.training.sweep",
 }
 """The module of each stage, with its functions ``resolve`` and ``run``."""
+_MAX_PLANS = 3
+"""Number of tries to plan a stage, in case of I/O errors. The address of a store may be wrong, so
+these are few."""
 _NEED_RAY = ("prepare", "train", "score", "sweep")
 """Stages whose ``run`` takes the resources of Ray."""
 
@@ -94,7 +98,10 @@ def run(
             nonlocal is_checked
             if not is_checked:
                 is_checked = True
-                _check_inputs(session.config, remaining, output)
+                new_files = None
+                if output and output.previous and output.spec.grows:
+                    new_files = output.spec.find_new(output.previous)
+                _check_inputs(session.config, remaining, new_files)
 
         for verb in verbs:
             remaining = verbs[verbs.index(verb) :]
@@ -106,7 +113,10 @@ def run(
             # With ``follows``, predictions by an earlier version of the model stay valid.
             strict = replace(spec, follows="")
             if overwrite:
-                spec = strict
+                spec = spec.to_replace()
+            else:
+                for note in spec.notes:
+                    say(verb, note)
             with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
@@ -150,9 +160,12 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     planned = _plan_stage(verb, config)
     config = planned.config
     spec = planned.spec
-    status = find_status(replace(spec, follows="") if overwrite else spec)
+    status = find_status(spec.to_replace() if overwrite else spec)
     if not is_new and status.state != "complete":
-        _check_inputs(config, remaining)
+        new_files = None
+        if status.state == "extended" and status.record and spec.grows:
+            new_files = spec.find_new(status.record)
+        _check_inputs(config, remaining, new_files)
     return _describe_status(status, overwrite), config
 
 
@@ -183,20 +196,19 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
     return VERBS[:-1]  # the evaluation is the last stage
 
 
-def _check_inputs(config: Config, verbs: Sequence[Verb], output: Output | None = None) -> None:
+def _check_inputs(
+    config: Config, verbs: Sequence[Verb], new_files: Sequence[str] | None = None
+) -> None:
     """Check the inputs of stages, before the first of them runs.
 
     Args:
         config: The experiment.
         verbs: The stages.
-        output: The output of the first stage, if it is known. If the stage extends it, its known
-            files are not opened again.
+        new_files: If the first stage extends its result: the files that are new to it. Known files
+            are not opened again.
     """
     from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
-    new_files = None
-    if output and output.previous and output.spec.grows:
-        new_files = output.spec.find_new(output.previous)
     config_checks.require(config, verbs, new_files=new_files)
 
 
@@ -219,8 +231,15 @@ class StagePlan(Protocol):
 
 def _plan_stage(verb: Verb, config: Config) -> StagePlan:
     """Look up what the settings of a stage refer to; the stage runs by this plan."""
-    planned: StagePlan = _import_stage(verb).resolve(config)
-    return planned
+    module = _import_stage(verb)
+
+    def resolve() -> StagePlan:
+        planned: StagePlan = module.resolve(config)
+        return planned
+
+    return retries.repeat_after_io_errors(
+        resolve, place=f"the inputs of {verb}", max_failures=_MAX_PLANS
+    )
 
 
 def _run_stage(

@@ -14,15 +14,13 @@ from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
 from sentiflow.progress import say
 from sentiflow.shares import conclusions, kept_tables, page, rows, share_charts, table
-from sentiflow.storage import parquet
+from sentiflow.storage import parquet, retries
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "trends"
 TABLE = "trends.parquet"
 PAGE = "trends.html"
 PLOTS = "plots"
-OWNS = (TABLE, PAGE, PLOTS, kept_tables.FOLDER)
-"""Files and folders that a run of the stage replaces."""
 
 TRENDS_VERSION = 7
 """Changes whenever the same predictions would give other shares or another page. A result of
@@ -72,7 +70,6 @@ def resolve(config: Config) -> TrendsPlan:
             settings.output_uri,
             decisive,
             inputs,
-            owns=OWNS,
             keeps=(kept_tables.FOLDER,),
         ),
         scored=record,
@@ -89,8 +86,12 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     config = plan.config
     scored = plan.scored
-    kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
-    trends = table.measure(plan.settings, scored, config.score.output_uri, kept)
+
+    def measure() -> tuple[table.ShareTable, kept_tables.KeptTables]:
+        kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
+        return table.measure(plan.settings, scored, config.score.output_uri, kept), kept
+
+    trends, kept = retries.repeat_after_io_errors(measure, place=config.score.output_uri)
     output.begin()
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))

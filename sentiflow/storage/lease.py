@@ -7,6 +7,7 @@ its claim by writing it again. The age of a claim is measured by the storage clo
 file is compared with the time of the job's own claim.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -16,7 +17,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,8 @@ _REWRITE_SECONDS = 0.1
 
 _NUM_TRIES = 3
 """Number of times that a job tries to acquire the lease."""
+_NUM_WRITES = 5
+"""Number of times that a claim is written, if its folder is deleted meanwhile."""
 _WAIT_SECONDS = (0.1, 0.3)
 """Minimum and maximum time between two tries. It is random, so that two jobs do not always try at
 once."""
@@ -63,6 +65,8 @@ class Owner:
     """For people: its stage or command, and its submission id on a cluster."""
     since: str
     """Start of the lease: ISO 8601 in UTC, by the clock of the host."""
+    uri: str = ""
+    """The directory, as its job names it; empty in the claims of earlier versions."""
     renewed: float = 0.0
     """Time of the last renewal: seconds since 1970, by the storage clock. Not part of a claim."""
 
@@ -83,6 +87,22 @@ class Owner:
         except psutil.Error:  # the process is just ending
             return False
 
+    def works_elsewhere(self, claim: str) -> bool:
+        """Say whether the claim certainly came here with its directory, by a rename or a copy.
+
+        The job writes to the directory that it names. On this machine that can be another one: then
+        there is not this claim. On other machines one directory may have several names.
+        """
+        if not (self.uri and is_local(self.uri) and is_local(claim)):
+            return False
+        if self.host != socket.gethostname() or self.boot_id != _boot_id():
+            return False
+        own = join(self.uri, FOLDER, os.path.basename(claim))
+        try:
+            return not os.path.samefile(filesystem.locate(own)[1], filesystem.locate(claim)[1])
+        except FileNotFoundError:
+            return os.path.exists(filesystem.locate(claim)[1])
+
     def describe(self, now: float) -> str:
         """Name the job and its process, its start, and the time since its last renewal."""
         return (
@@ -91,8 +111,8 @@ class Owner:
         )
 
 
-def name_owner(job: str) -> Owner:
-    """Describe this process as an owner."""
+def name_owner(job: str, uri: str = "") -> Owner:
+    """Describe this process as an owner of a directory."""
     pid = os.getpid()
     return Owner(
         host=socket.gethostname(),
@@ -101,6 +121,7 @@ def name_owner(job: str) -> Owner:
         started=round(_find_start(pid), 2),
         job=job,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
+        uri=uri,
     )
 
 
@@ -133,7 +154,7 @@ class Held:
         """Whether another job has taken the lease over; then the claim is no longer renewed."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim, for :func:`check` in a task on any node."""
-        self._content = asdict(name_owner(job))
+        self._content = asdict(name_owner(job, uri))
         del self._content["renewed"]
         self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
@@ -175,11 +196,17 @@ class Held:
             if not is_first:
                 filesystem.delete(self.claim)
             time.sleep(random.uniform(*_WAIT_SECONDS))  # noqa: S311
-        owner = min(others.values(), key=lambda other: other.since)
+        claim, owner = min(others.items(), key=lambda other: other[1].since)
+        way_out = "wait until it ends, or stop it, and run the same command again"
+        if owner.uri and owner.uri != self.uri:
+            way_out = (
+                f"it names the directory {display_uri(owner.uri)}; if this is another one, because "
+                f"it was renamed or copied, delete {display_uri(claim)}; otherwise {way_out}"
+            )
         raise JobError(
             f"{display_uri(self.uri)} is in use by another job ({owner.describe(self._now)}): "
-            "wait until it ends, or stop it, and run the same command again; a dead job is "
-            f"replaced {self.dead_seconds / 60:.0f} minutes after its last sign of life"
+            f"{way_out}; a dead job is replaced {self.dead_seconds / 60:.0f} minutes after its "
+            "last sign of life"
         )
 
     def release(self) -> None:
@@ -196,10 +223,11 @@ class Held:
     def _write(self) -> None:
         """Write the claim, or write it again."""
         content = json.dumps(self._content, ensure_ascii=False).encode()
-        try:
-            _write_in_place(self.claim, content)
-        except FileNotFoundError:  # another job's release has just deleted the folder
-            _write_in_place(self.claim, content)
+        for _ in range(_NUM_WRITES - 1):
+            with contextlib.suppress(FileNotFoundError):  # another job has deleted the empty folder
+                _write_in_place(self.claim, content)
+                return
+        _write_in_place(self.claim, content)
 
     def _find_others(self) -> dict[str, Owner]:
         """Return the owner of each other claim that is alive; delete the claims of dead owners."""
@@ -208,9 +236,11 @@ class Held:
         others = {}
         for claim, renewed in renewals.items():
             owner = _read_owner(claim, renewed)
-            if owner.is_gone() or self._now - renewed > self.dead_seconds:
+            is_dead = owner.is_gone() or self._now - renewed > self.dead_seconds
+            if is_dead or owner.works_elsewhere(claim):
                 who = owner.describe(self._now)
-                log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
+                what = "a dead job" if is_dead else f"a job that writes to {owner.uri}"
+                log.info("lease     takes %s over from %s (%s)", display_uri(self.uri), what, who)
                 filesystem.delete(claim)
             else:
                 others[claim] = owner
@@ -227,7 +257,7 @@ class Held:
         return renewals
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold(
     uri: str,
     *,
@@ -276,9 +306,9 @@ def check(claim: str) -> None:
     """
     if claim and not filesystem.exists(claim):
         raise JobError(
-            f"{display_uri(claim)} is gone: another job has taken the directory over, or this node "
-            "does not see it (is it a directory of one machine?); finished parts are kept: run the "
-            "same command again when the other job has ended"
+            f"{display_uri(claim)} is gone: another job has taken the directory over, or it was "
+            "renamed or deleted, or this node does not see it (is it a directory of one machine?); "
+            "finished parts are kept: run the same command again when the other job has ended"
         )
 
 

@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -306,12 +307,20 @@ def open_run(
         yield recorder
     except BaseException as error:
         is_killed = isinstance(error, KeyboardInterrupt | SystemExit)
-        recorder.end("KILLED" if is_killed else "FAILED", reason=mlflow_store.first_line(error))
+        recorder.end("KILLED" if is_killed else "FAILED", reason=_explain_end(error))
         raise
     else:
         recorder.end("FINISHED")
     finally:
         store.flush()
+
+
+def _explain_end(error: BaseException) -> str:
+    """Say why a run ends: the first line of the error, or the signal that has interrupted it."""
+    number = error.args[0] if error.args else None
+    if isinstance(error, KeyboardInterrupt) and isinstance(number, int):
+        return f"interrupted by {signal.Signals(number).name}"
+    return mlflow_store.first_line(error)
 
 
 def _find_model(client: MlflowClient, run_id: str) -> dict[str, str]:

@@ -88,6 +88,7 @@ def fail(error: BaseException, store: experiment_store.Store) -> None:
     [
         (ValueError("no\nluck"), "FAILED"),
         (KeyboardInterrupt(), "KILLED"),
+        (KeyboardInterrupt(15), "KILLED"),
         (SystemExit(1), "KILLED"),
     ],
 )
@@ -96,7 +97,9 @@ def test_a_run_that_fails_has_its_status_and_reason(store, uri, error, status):
         fail(error, store)
     run = only_run(uri)
     assert run.info.status == status
-    assert run.data.tags["sentiflow.reason"] in ("no", "1", "KeyboardInterrupt")
+    assert run.data.tags["sentiflow.reason"] in (
+        "no", "1", "KeyboardInterrupt", "interrupted by SIGTERM",
+    )  # fmt: skip
 
 
 def test_the_manifest_describes_what_was_logged_with_and_without_a_store(store):
