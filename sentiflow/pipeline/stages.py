@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import yaml
 
+from sentiflow.config import submitter
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.data.output_status import Status, find_status
+from sentiflow.data.output_status import Status, UnfinishedRun, find_status
 from sentiflow.data.outputs import Output
-from sentiflow.errors import UnavailableError
+from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.pipeline.estimates import estimate
 from sentiflow.progress import say
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
@@ -107,7 +108,9 @@ def run(
             strict = replace(spec, follows="")
             if overwrite:
                 spec = strict
-            with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
+            with outputs.open_output(
+                spec, overwrite=overwrite, user=session.user, before=check
+            ) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
                     # ``strict`` counts predictions by earlier versions as changes.
@@ -116,7 +119,9 @@ def run(
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(remaining)
+                _say_replaced(verb, output)
                 with session.open_run(spec, verb, is_whole_run=is_whole) as recorder:
+                    _take_over(output, recorder)
                     record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -156,10 +161,35 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     return _describe_status(status, overwrite), config
 
 
+def _say_replaced(verb: Verb, output: Output) -> None:
+    """Say which result or unfinished work of other settings a stage replaces."""
+    status = output.status
+    if status.problem:
+        say(verb, f"replaces {display_uri(output.spec.uri)}, which {status.problem}")
+        return
+    for run in _list_replaced(status):
+        say(verb, f"replaces {run}")
+
+
+def _list_replaced(status: Status) -> list[UnfinishedRun]:
+    """List the unfinished runs whose work is of no use, as their settings differ."""
+    return [run for run in status.unfinished if run.changes]
+
+
+def _take_over(output: Output, recorder: "Recorder") -> None:
+    """Let the run of a stage take over an output: the runs of killed jobs there are ended."""
+    output.mlflow_run_id = recorder.run_id
+    for run in output.status.unfinished:
+        run_id = run.description.get("mlflow_run_id", "")
+        recorder.end_killed(run_id, output.spec)
+
+
 def _describe_status(status: Status, overwrite: bool) -> str:
     """Say what a stage would do with its output."""
     if status.state == "new":
-        return "would run (an earlier run did not finish)" if status.run else "would run"
+        action = "would run (an earlier run did not finish)" if status.run else "would run"
+        replaced = [str(run) for run in _list_replaced(status)]
+        return " and replace ".join([action, *replaced])
     if status.state == "extended":
         return "would add what is new"
     if status.state == "other":
@@ -266,6 +296,8 @@ class _Session(contextlib.ExitStack):
         self.config = config
         self.verbose = verbose
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
+        self.user = submitter.find(config.tracking.user)
+        """The person who runs this command."""
         self.group = secrets.token_hex(4)
         """Id of this command in the tags of its runs."""
         self.resources: Callable[[], Resources] | None = None
@@ -293,10 +325,8 @@ class _Session(contextlib.ExitStack):
                 required=config.tracking.required,
                 repair=f"sentiflow tracking import {display_uri(config.output_uri)}",
             )
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"{error}; tracking.required=false runs the job without it"
-            ) from error
+        except (PermissionDeniedError, UnavailableError) as error:
+            raise type(error)(f"{error}; {experiment_store.WITHOUT}") from error
 
     @contextlib.contextmanager
     def open_run(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
@@ -305,7 +335,7 @@ class _Session(contextlib.ExitStack):
 
         # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        tags = runs.describe_code()
+        tags = {**self.config.tracking.tags, **runs.describe_code()}
         tags[runs.OUTPUT_TAG] = spec.uri
         tags |= runs.describe_lineage(inputs)
         changes = ""
@@ -315,6 +345,7 @@ class _Session(contextlib.ExitStack):
             self.store,
             verb,
             group=self.group,
+            user=self.user,
             tags=tags,
             name=runs.name_run(verb, self.config, changes=changes),
             registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),

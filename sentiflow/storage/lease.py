@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,6 +63,8 @@ class Owner:
     """For people: its stage or command, and its submission id on a cluster."""
     since: str
     """Start of the lease: ISO 8601 in UTC, by the clock of the host."""
+    user: str = ""
+    """The person who runs the job; empty if it is unknown."""
     renewed: float = 0.0
     """Time of the last renewal: seconds since 1970, by the storage clock. Not part of a claim."""
 
@@ -83,15 +85,25 @@ class Owner:
         except psutil.Error:  # the process is just ending
             return False
 
-    def describe(self, now: float) -> str:
-        """Name the job and its process, its start, and the time since its last renewal."""
+    def describe(self, kind: str, now: float) -> str:
+        """Name the person, the job and its process, its start, and the time of its last renewal.
+
+        Args:
+            kind: What to call the job: "another job".
+            now: The time, by the storage clock.
+        """
+        whose = f"{kind} of {self.user}" if self.user else kind
         return (
-            f"{self.job}, process {self.pid} on {self.host}, since {self.since}, "
-            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
+            f"{whose} ({self.job}, process {self.pid} on {self.host}, since {self.since}, "
+            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago)"
         )
 
 
-def name_owner(job: str) -> Owner:
+_CLAIM_KEYS = tuple(each.name for each in fields(Owner) if each.name != "renewed")
+"""Keys of a claim. Other keys are of a later version of sentiflow."""
+
+
+def name_owner(job: str, user: str = "") -> Owner:
     """Describe this process as an owner."""
     pid = os.getpid()
     return Owner(
@@ -101,6 +113,7 @@ def name_owner(job: str) -> Owner:
         started=round(_find_start(pid), 2),
         job=job,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
+        user=user,
     )
 
 
@@ -125,7 +138,7 @@ def _boot_id() -> str:
 class Held:
     """The lease that this job holds on a directory."""
 
-    def __init__(self, uri: str, *, job: str, dead_seconds: float) -> None:
+    def __init__(self, uri: str, *, job: str, user: str, dead_seconds: float) -> None:
         """Choose a name for the claim; it is not written yet."""
         self.uri = uri
         self.dead_seconds = dead_seconds
@@ -133,7 +146,7 @@ class Held:
         """Whether another job has taken the lease over; then the claim is no longer renewed."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim, for :func:`check` in a task on any node."""
-        self._content = asdict(name_owner(job))
+        self._content = asdict(name_owner(job, user))
         del self._content["renewed"]
         self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
@@ -177,7 +190,7 @@ class Held:
             time.sleep(random.uniform(*_WAIT_SECONDS))  # noqa: S311
         owner = min(others.values(), key=lambda other: other.since)
         raise JobError(
-            f"{display_uri(self.uri)} is in use by another job ({owner.describe(self._now)}): "
+            f"{display_uri(self.uri)} is in use by {owner.describe('another job', self._now)}: "
             "wait until it ends, or stop it, and run the same command again; a dead job is "
             f"replaced {self.dead_seconds / 60:.0f} minutes after its last sign of life"
         )
@@ -209,8 +222,8 @@ class Held:
         for claim, renewed in renewals.items():
             owner = _read_owner(claim, renewed)
             if owner.is_gone() or self._now - renewed > self.dead_seconds:
-                who = owner.describe(self._now)
-                log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
+                who = owner.describe("a dead job", self._now)
+                log.info("lease     takes %s over from %s", display_uri(self.uri), who)
                 filesystem.delete(claim)
             else:
                 others[claim] = owner
@@ -232,6 +245,7 @@ def hold(
     uri: str,
     *,
     job: str,
+    user: str = "",
     renew_seconds: float = RENEW_SECONDS,
     dead_seconds: float = DEAD_SECONDS,
 ) -> Iterator[Held]:
@@ -241,7 +255,8 @@ def hold(
 
     Args:
         uri: The directory.
-        job: Who works there, for people: the stage, and the submission id on a cluster.
+        job: What works there, for people: the stage, and the submission id on a cluster.
+        user: The person who runs the job, for people.
         renew_seconds: Time between two renewals.
         dead_seconds: Time after which a job on another host counts as dead if it has not renewed.
 
@@ -249,7 +264,7 @@ def hold(
         JobError: Another job holds it.
         OSError: The claim cannot be written.
     """
-    held = Held(uri, job=job, dead_seconds=dead_seconds)
+    held = Held(uri, job=job, user=user, dead_seconds=dead_seconds)
     is_over = threading.Event()
     renewal = threading.Thread(
         target=_keep_renewing, args=(held, is_over, renew_seconds), daemon=True
@@ -301,7 +316,9 @@ def _read_owner(claim: str, renewed: float) -> Owner:
         if not content:  # the claim is being renewed
             time.sleep(_REWRITE_SECONDS)
             content = filesystem.read_bytes(claim)
-        return Owner(**json.loads(content), renewed=renewed)
+        found = json.loads(content)
+        known = {name: found[name] for name in _CLAIM_KEYS if name in found}
+        return Owner(**known, renewed=renewed)
     except (OSError, ValueError, TypeError):
         return Owner(
             host="an unknown host",
