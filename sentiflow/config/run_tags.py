@@ -90,7 +90,7 @@ def _to_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if not isinstance(value, str | int | float):
-        raise ValueError("a value must be a text or a number; quote a date")
+        raise ValueError("a value must be a text or a number")
     text = str(value)
     if not text.strip() or len(text) > MAX_VALUE_LENGTH:
         raise ValueError(f"a value has 1 to {MAX_VALUE_LENGTH:,} characters")
