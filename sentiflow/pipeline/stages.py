@@ -119,9 +119,8 @@ def run(
                     outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
                     continue
                 session.start_ray(remaining)
-                _say_replaced(verb, output)
                 with session.open_run(spec, verb, is_whole_run=is_whole) as recorder:
-                    _take_over(output, recorder)
+                    _take_over(verb, output, recorder)
                     record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -161,25 +160,21 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     return _describe_status(status, overwrite), config
 
 
-def _say_replaced(verb: Verb, output: Output) -> None:
-    """Say which result or unfinished work of other settings a stage replaces."""
-    status = output.status
-    if status.problem:
-        say(verb, f"replaces {display_uri(output.spec.uri)}, which {status.problem}")
-        return
-    for run in _list_replaced(status):
-        say(verb, f"replaces {run}")
-
-
 def _list_replaced(status: Status) -> list[UnfinishedRun]:
     """List the unfinished runs whose work is of no use, as their settings differ."""
     return [run for run in status.unfinished if run.changes]
 
 
-def _take_over(output: Output, recorder: "Recorder") -> None:
-    """Let the run of a stage take over an output: the runs of killed jobs there are ended."""
+def _take_over(verb: Verb, output: Output, recorder: "Recorder") -> None:
+    """Say what a stage replaces, and end the runs of killed jobs whose work it takes over."""
+    status = output.status
+    if status.problem:
+        say(verb, f"replaces {display_uri(output.spec.uri)}, which {status.problem}")
+    else:
+        for run in _list_replaced(status):
+            say(verb, f"replaces {run}")
     output.mlflow_run_id = recorder.run_id
-    for run in output.status.unfinished:
+    for run in status.unfinished:
         run_id = run.description.get("mlflow_run_id", "")
         recorder.end_killed(run_id, output.spec)
 
