@@ -189,6 +189,12 @@ def test_a_job_ends_before_it_begins_if_it_may_not_log_its_run(
 ):
     opened = experiment_store.open_store(server.uri, experiment="test", required=True)
     account("ben")
+    without = experiment_store.open_store(server.uri, experiment="test", required=False)
+    with recording.open_run(without, "prepare", group="0123abcd", tags={}) as recorder:
+        recorder.log_metrics({"rows": 1.0})
+    assert not recorder.run_id
+    (line,) = caplog.messages
+    assert line.startswith("MLflow refuses a part of the run: MLflow's user ben lacks the permis")
     config = write_config(tmp_path, sample_csv, tracking={"uri": server.uri})
     monkeypatch.setattr(stages, "_import_stage", lambda verb: make_stage())
     result = CliRunner().invoke(app, ["evaluate", str(config)])
@@ -197,13 +203,6 @@ def test_a_job_ends_before_it_begins_if_it_may_not_log_its_run(
     assert "ben lacks the permission EDIT on the experiment; its creator or an" in result.stderr
     assert result.stderr.endswith("; tracking.required=false runs the job without it\n")
     assert not (tmp_path / "run").exists()
-    without = experiment_store.open_store(server.uri, experiment="test", required=False)
-    caplog.clear()
-    with recording.open_run(without, "prepare", group="0123abcd", tags={}) as recorder:
-        recorder.log_metrics({"rows": 1.0})
-    assert not recorder.run_id
-    (line,) = caplog.messages
-    assert line.startswith("MLflow refuses a part of the run: MLflow's user ben lacks the permis")
     server.grant("experiment", opened.experiment_id, user="ben")
     (outcome,) = stages.run(settings.load(config), ["evaluate"])
     run_id = outcome.record["run"]["mlflow_run_id"]
