@@ -202,7 +202,7 @@ def test_a_job_ends_before_it_begins_if_it_may_not_log_its_run(
     assert "cannot log runs to the experiment test in http://localhost:" in result.stderr
     assert "ben lacks the permission EDIT on the experiment; its creator or an" in result.stderr
     assert result.stderr.endswith("; tracking.required=false runs the job without it\n")
-    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "run/report").exists()
     server.grant("experiment", opened.experiment_id, user="ben")
     (outcome,) = stages.run(settings.load(config), ["evaluate"])
     run_id = outcome.record["run"]["mlflow_run_id"]
