@@ -26,6 +26,10 @@ class StorageError(UserError):
     """
 
 
+class PermissionDeniedError(UserError):
+    """MLflow's user lacks a permission. The message names it."""
+
+
 class JobError(Exception):
     """A job that failed for another reason than the user's input: exit code 1, no traceback."""
 

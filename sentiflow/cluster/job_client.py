@@ -12,7 +12,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from sentiflow.cluster import ray_internals
-from sentiflow.cluster.submission import OUTPUT_KEY, Submission
+from sentiflow.cluster.submission import OUTPUT_KEY, USER_KEY, Submission
 from sentiflow.errors import JobError, UserError
 from sentiflow.storage.uris import holds_credentials, names_this_machine, without_credentials
 
@@ -118,7 +118,7 @@ def submit(client: JobSubmissionClient, job: Submission) -> None:
                 entrypoint=job.entrypoint,
                 submission_id=job.submission_id,
                 runtime_env=job.runtime_env(Path(folder)),
-                metadata={OUTPUT_KEY: job.output_uri},
+                metadata={OUTPUT_KEY: job.output_uri, USER_KEY: job.user},
             )
     except _RAY_ERRORS as error:
         raise JobError(

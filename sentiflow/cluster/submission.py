@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sentiflow.config import ray_job, settings
+from sentiflow.config import ray_job, settings, submitter
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials
@@ -17,6 +17,8 @@ from sentiflow.tracking import mlflow_store, runs
 
 OUTPUT_KEY = "sentiflow.output_uri"
 """Key of a job's metadata: where its results will be, for a user who attaches to it."""
+USER_KEY = "sentiflow.user"
+"""Key of a job's metadata: the person who submitted it."""
 
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 """Name of the variable with the address of the MLflow store."""
@@ -69,6 +71,8 @@ class Submission:
     """The files to upload, by path in the job's working directory."""
     output_uri: str
     """Where the results will be."""
+    user: str = ""
+    """The person who submits it."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
 
@@ -122,6 +126,8 @@ def prepare(
     commit = runs.read_commit()
     if commit:
         passed[runs.COMMIT_VARIABLE] = commit
+    user = submitter.find(resolved.tracking.user)
+    passed[submitter.VARIABLE] = user
     files = _list_files(folder, verb)
     uploaded = f"configs/{config.name}"
     files[uploaded] = config.absolute()
@@ -133,6 +139,7 @@ def prepare(
         named=named,
         files=files,
         output_uri=section.output_uri,
+        user=user,
         installs=installs,
     )
 

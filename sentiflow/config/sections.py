@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from sentiflow.config import submitter
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
+from sentiflow.config.run_tags import Tags
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     LOCATION,
@@ -343,6 +345,13 @@ class TrackingSettings(Settings):
     """Register models under ``name``, with the alias ``candidate``. ``auto``: register each refit,
     and the model of a ``sentiflow run`` after its evaluation. true: register the model of each
     training, except the trials of a sweep."""
+    user: Annotated[str, AfterValidator(submitter.check)] | None = None
+    """Name of the person who runs the job, for MLflow, for other users of the output, and for
+    promotions. Default: the environment variable ``SENTIFLOW_USER``, or the user of the machine
+    where the command was typed, also for a job of ``sentiflow submit``."""
+    tags: Tags = Field(default={})
+    """Your own tags for all runs, such as ``{team: crm, ticket: 4711}``. Names that begin with
+    ``mlflow.`` or ``sentiflow.`` are reserved."""
 
 
 class ClusterSettings(Settings):

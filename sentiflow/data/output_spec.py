@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -20,6 +20,10 @@ class RunDescription(TypedDict):
     stage: str
     settings: Settings
     inputs: Inputs
+    user: NotRequired[str]
+    """Only of an unfinished run: the person who ran it."""
+    mlflow_run_id: NotRequired[str]
+    """Only of an unfinished run: its run in MLflow."""
 
 
 @dataclass(frozen=True)

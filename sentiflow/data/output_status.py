@@ -55,6 +55,22 @@ class Replaced:
 
 
 @dataclass(frozen=True)
+class UnfinishedRun:
+    """A run that was killed or has failed before its result was complete."""
+
+    folder: str
+    """Its folder in ``WORK``."""
+    description: RunDescription
+    changes: tuple[str, ...]
+    """The settings and inputs in which it differs from the spec. Empty: it can be resumed."""
+
+    def __str__(self) -> str:
+        user = self.description.get("user")
+        by = f" by {user}" if user else ""
+        return f"an unfinished run of other settings{by} ({'; '.join(self.changes)})"
+
+
+@dataclass(frozen=True)
 class Status:
     """State of an output directory compared with a spec."""
 
@@ -69,6 +85,8 @@ class Status:
     """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
     written: frozenset[str] = field(default=frozenset(), compare=False)
     """Files that a result or an unfinished run of this directory has listed."""
+    unfinished: tuple[UnfinishedRun, ...] = field(default=(), compare=False)
+    """All unfinished runs, in the order of their folders."""
     leftovers: tuple[str, ...] = field(default=(), compare=False)
     """Files of the stage that the manifest does not list, and folders of unfinished runs; without
     the files that the next result may keep (``OutputSpec.keeps``)."""
@@ -92,8 +110,11 @@ def find_status(spec: OutputSpec) -> Status:
     sizes = filesystem.sizes(spec.uri)
     runs = _read_runs(spec.uri, sizes)
     _check_files_are_ours(spec, record, runs, sizes)
-    changes_of_runs = {name: spec.find_changes(run, may_grow=True) for name, run in runs.items()}
-    resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
+    unfinished = []
+    for folder in sorted(runs):
+        changes = spec.find_changes(runs[folder], may_grow=True)
+        unfinished.append(UnfinishedRun(folder, runs[folder], tuple(changes)))
+    resumable = next((run.folder for run in unfinished if not run.changes), "")
     replaced = _find_replaced(spec, sizes) if record is None else None
     kept = _list_kept(spec, replaced.record) if replaced else set()
     written = _list_written(spec, record, sizes)
@@ -105,7 +126,7 @@ def find_status(spec: OutputSpec) -> Status:
     if record is not None:
         state, problem = _compare_result(spec, record, sizes)
     elif not resumable:
-        problem = _find_unfinished(changes_of_runs, leftovers, sizes)
+        problem = _find_unfinished(unfinished, leftovers, sizes)
     if problem:
         state = "other"
     has_killed_runs = any(path.startswith(f"{WORK}/") for path in leftovers)
@@ -117,6 +138,7 @@ def find_status(spec: OutputSpec) -> Status:
         replaced=replaced,
         run=resumable,
         written=written,
+        unfinished=tuple(unfinished),
         leftovers=leftovers,
         is_tidy=not has_killed_runs or has_other_runs,
     )
@@ -173,23 +195,21 @@ def _check_files_are_ours(
 
 
 def _find_unfinished(
-    changes_of_runs: Mapping[str, Sequence[str]],
-    leftovers: Collection[str],
-    sizes: Mapping[str, int],
+    unfinished: Sequence[UnfinishedRun], leftovers: Collection[str], sizes: Mapping[str, int]
 ) -> str:
     """Describe an unfinished run of other settings that has written files; empty if there is none.
 
     Args:
-        changes_of_runs: How each unfinished run differs, by its folder.
+        unfinished: The unfinished runs; all are of other settings.
         leftovers: Files of the stage, and folders of unfinished runs.
         sizes: All files of the directory.
     """
     has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
     # a completion marker is WORK/<run>/MARKERS/<part>
     with_parts = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
-    for name, changes in changes_of_runs.items():
-        if has_files or name in with_parts:
-            return f"holds an unfinished run of other settings ({'; '.join(changes)})"
+    for run in unfinished:
+        if has_files or run.folder in with_parts:
+            return f"holds {run}"
     return ""
 
 

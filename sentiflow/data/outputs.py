@@ -45,7 +45,13 @@ class Output:
     """The output of a stage, as this process writes it."""
 
     def __init__(
-        self, spec: OutputSpec, status: Status, *, overwrite: bool = False, claim: str = ""
+        self,
+        spec: OutputSpec,
+        status: Status,
+        *,
+        overwrite: bool = False,
+        claim: str = "",
+        user: str = "",
     ) -> None:
         """Decide where to write, and whether to resume.
 
@@ -54,6 +60,7 @@ class Output:
             status: State of the directory.
             overwrite: Replace an existing result.
             claim: URI of this job's claim to the directory; empty if no other job can write there.
+            user: The person who runs the job; empty if it is unknown.
 
         Raises:
             UserError: There is a result of other settings, and ``overwrite`` is off.
@@ -61,6 +68,9 @@ class Output:
         self.spec = spec
         self.status = status
         self.claim = claim
+        self.user = user
+        self.mlflow_run_id = ""
+        """The run of this job in MLflow; :meth:`begin` notes it, so that a later job can end it."""
         if status.problem and not overwrite:
             raise UserError(
                 f"{spec.uri} {status.problem}",
@@ -98,6 +108,8 @@ class Output:
             "stage": self.spec.stage,
             "settings": self.spec.settings,
             "inputs": self.spec.inputs,
+            "user": self.user,
+            "mlflow_run_id": self.mlflow_run_id,
         }
         lease.check(self.claim)
         filesystem.write_bytes(join(self.uri, STARTED), manifest.to_json(started))
@@ -289,6 +301,7 @@ def open_output(
     spec: OutputSpec,
     *,
     overwrite: bool = False,
+    user: str = "",
     before: Callable[[Output], None] = lambda output: None,
 ) -> Iterator[Output]:
     """Find the state of an output; unless it is complete, lock its directory for this job.
@@ -298,13 +311,14 @@ def open_output(
     Args:
         spec: The output.
         overwrite: Replace an existing result.
+        user: The person who runs the job, whom other users of the directory are told.
         before: Called with an incomplete output before it is locked.
 
     Raises:
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
         JobError: Another job holds the directory.
     """
-    output = Output(spec, find_status(spec), overwrite=overwrite)
+    output = Output(spec, find_status(spec), overwrite=overwrite, user=user)
     if output.is_complete and output.status.is_tidy:
         yield output
         return
@@ -316,14 +330,14 @@ def open_output(
         job += f", {submission_id}"
     try:
         with (
-            lease.hold(spec.uri, job=job) as held,
+            lease.hold(spec.uri, job=job, user=user) as held,
             # the lock, and this job's files, may be gone if its process was paused for long
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)
             if status.record != output.status.record:
                 raise JobError(f"another job has just completed {spec.uri}: run the command again")
-            output = Output(spec, status, overwrite=overwrite, claim=held.claim)
+            output = Output(spec, status, overwrite=overwrite, claim=held.claim, user=user)
             if output.is_complete and not status.is_tidy:
                 output.roll_back()
             yield output

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import yaml
 
+from sentiflow.config import submitter
 from sentiflow.config.sections import Config
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.data.output_status import Status, find_status
+from sentiflow.data.output_status import Status, UnfinishedRun, find_status
 from sentiflow.data.outputs import Output
-from sentiflow.errors import UnavailableError
+from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.pipeline.estimates import estimate
 from sentiflow.progress import say
 from sentiflow.storage import retries
@@ -117,7 +118,9 @@ def run(
             else:
                 for note in spec.notes:
                     say(verb, note)
-            with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
+            with outputs.open_output(
+                spec, overwrite=overwrite, user=session.user, before=check
+            ) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
                     # ``strict`` counts predictions by earlier versions as changes.
@@ -127,6 +130,7 @@ def run(
                     continue
                 session.start_ray(remaining)
                 with session.open_run(spec, verb, is_whole_run=is_whole) as recorder:
+                    _take_over(verb, output, recorder)
                     record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -169,10 +173,31 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     return _describe_status(status, overwrite), config
 
 
+def _list_replaced(status: Status) -> list[UnfinishedRun]:
+    """List the unfinished runs whose work is of no use, as their settings differ."""
+    return [run for run in status.unfinished if run.changes]
+
+
+def _take_over(verb: Verb, output: Output, recorder: "Recorder") -> None:
+    """Say what a stage replaces, and end the runs of killed jobs whose work it takes over."""
+    status = output.status
+    if status.problem:
+        say(verb, f"replaces {display_uri(output.spec.uri)}, which {status.problem}")
+    else:
+        for run in _list_replaced(status):
+            say(verb, f"replaces {run}")
+    output.mlflow_run_id = recorder.run_id
+    for run in status.unfinished:
+        run_id = run.description.get("mlflow_run_id", "")
+        recorder.end_killed(run_id, output.spec)
+
+
 def _describe_status(status: Status, overwrite: bool) -> str:
     """Say what a stage would do with its output."""
     if status.state == "new":
-        return "would run (an earlier run did not finish)" if status.run else "would run"
+        action = "would run (an earlier run did not finish)" if status.run else "would run"
+        replaced = [str(run) for run in _list_replaced(status)]
+        return " and replace ".join([action, *replaced])
     if status.state == "extended":
         return "would add what is new"
     if status.state == "other":
@@ -285,6 +310,8 @@ class _Session(contextlib.ExitStack):
         self.config = config
         self.verbose = verbose
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
+        self.user = submitter.find(config.tracking.user)
+        """The person who runs this command."""
         self.group = secrets.token_hex(4)
         """Id of this command in the tags of its runs."""
         self.resources: Callable[[], Resources] | None = None
@@ -312,10 +339,8 @@ class _Session(contextlib.ExitStack):
                 required=config.tracking.required,
                 repair=f"sentiflow tracking import {display_uri(config.output_uri)}",
             )
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"{error}; tracking.required=false runs the job without it"
-            ) from error
+        except (PermissionDeniedError, UnavailableError) as error:
+            raise type(error)(f"{error}; {experiment_store.WITHOUT}") from error
 
     @contextlib.contextmanager
     def open_run(self, spec: OutputSpec, verb: Verb, *, is_whole_run: bool) -> Iterator["Recorder"]:
@@ -324,7 +349,7 @@ class _Session(contextlib.ExitStack):
 
         # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        tags = runs.describe_code()
+        tags = {**self.config.tracking.tags, **runs.describe_code()}
         tags[runs.OUTPUT_TAG] = spec.uri
         tags |= runs.describe_lineage(inputs)
         changes = ""
@@ -334,6 +359,7 @@ class _Session(contextlib.ExitStack):
             self.store,
             verb,
             group=self.group,
+            user=self.user,
             tags=tags,
             name=runs.name_run(verb, self.config, changes=changes),
             registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),

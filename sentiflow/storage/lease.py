@@ -17,7 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -67,6 +67,8 @@ class Owner:
     """Start of the lease: ISO 8601 in UTC, by the clock of the host."""
     uri: str = ""
     """The directory, as its job names it; empty in the claims of earlier versions."""
+    user: str = ""
+    """The person who runs the job; empty if it is unknown."""
     renewed: float = 0.0
     """Time of the last renewal: seconds since 1970, by the storage clock. Not part of a claim."""
 
@@ -103,15 +105,25 @@ class Owner:
         except FileNotFoundError:
             return os.path.exists(filesystem.locate(claim)[1])
 
-    def describe(self, now: float) -> str:
-        """Name the job and its process, its start, and the time since its last renewal."""
+    def describe(self, kind: str, now: float) -> str:
+        """Name the person, the job and its process, its start, and the time of its last renewal.
+
+        Args:
+            kind: What to call the job: "another job".
+            now: The time, by the storage clock.
+        """
+        whose = f"{kind} of {self.user}" if self.user else kind
         return (
-            f"{self.job}, process {self.pid} on {self.host}, since {self.since}, "
-            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
+            f"{whose} ({self.job}, process {self.pid} on {self.host}, since {self.since}, "
+            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago)"
         )
 
 
-def name_owner(job: str, uri: str = "") -> Owner:
+_CLAIM_KEYS = tuple(each.name for each in fields(Owner) if each.name != "renewed")
+"""Keys of a claim. Other keys are of a later version of sentiflow."""
+
+
+def name_owner(job: str, *, uri: str = "", user: str = "") -> Owner:
     """Describe this process as an owner of a directory."""
     pid = os.getpid()
     return Owner(
@@ -122,6 +134,7 @@ def name_owner(job: str, uri: str = "") -> Owner:
         job=job,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
         uri=uri,
+        user=user,
     )
 
 
@@ -146,7 +159,7 @@ def _boot_id() -> str:
 class Held:
     """The lease that this job holds on a directory."""
 
-    def __init__(self, uri: str, *, job: str, dead_seconds: float) -> None:
+    def __init__(self, uri: str, *, job: str, user: str, dead_seconds: float) -> None:
         """Choose a name for the claim; it is not written yet."""
         self.uri = uri
         self.dead_seconds = dead_seconds
@@ -154,7 +167,7 @@ class Held:
         """Whether another job has taken the lease over; then the claim is no longer renewed."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim, for :func:`check` in a task on any node."""
-        self._content = asdict(name_owner(job, uri))
+        self._content = asdict(name_owner(job, uri=uri, user=user))
         del self._content["renewed"]
         self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
@@ -204,7 +217,7 @@ class Held:
                 f"it was renamed or copied, delete {display_uri(claim)}; otherwise {way_out}"
             )
         raise JobError(
-            f"{display_uri(self.uri)} is in use by another job ({owner.describe(self._now)}): "
+            f"{display_uri(self.uri)} is in use by {owner.describe('another job', self._now)}: "
             f"{way_out}; a dead job is replaced {self.dead_seconds / 60:.0f} minutes after its "
             "last sign of life"
         )
@@ -238,9 +251,9 @@ class Held:
             owner = _read_owner(claim, renewed)
             is_dead = owner.is_gone() or self._now - renewed > self.dead_seconds
             if is_dead or owner.works_elsewhere(claim):
-                who = owner.describe(self._now)
-                what = "a dead job" if is_dead else f"a job that writes to {owner.uri}"
-                log.info("lease     takes %s over from %s (%s)", display_uri(self.uri), what, who)
+                kind = "a dead job" if is_dead else f"a job that writes to {owner.uri}"
+                who = owner.describe(kind, self._now)
+                log.info("lease     takes %s over from %s", display_uri(self.uri), who)
                 filesystem.delete(claim)
             else:
                 others[claim] = owner
@@ -262,6 +275,7 @@ def hold(
     uri: str,
     *,
     job: str,
+    user: str = "",
     renew_seconds: float = RENEW_SECONDS,
     dead_seconds: float = DEAD_SECONDS,
 ) -> Iterator[Held]:
@@ -271,7 +285,8 @@ def hold(
 
     Args:
         uri: The directory.
-        job: Who works there, for people: the stage, and the submission id on a cluster.
+        job: What works there, for people: the stage, and the submission id on a cluster.
+        user: The person who runs the job, for people.
         renew_seconds: Time between two renewals.
         dead_seconds: Time after which a job on another host counts as dead if it has not renewed.
 
@@ -279,7 +294,7 @@ def hold(
         JobError: Another job holds it.
         OSError: The claim cannot be written.
     """
-    held = Held(uri, job=job, dead_seconds=dead_seconds)
+    held = Held(uri, job=job, user=user, dead_seconds=dead_seconds)
     is_over = threading.Event()
     renewal = threading.Thread(
         target=_keep_renewing, args=(held, is_over, renew_seconds), daemon=True
@@ -331,7 +346,9 @@ def _read_owner(claim: str, renewed: float) -> Owner:
         if not content:  # the claim is being renewed
             time.sleep(_REWRITE_SECONDS)
             content = filesystem.read_bytes(claim)
-        return Owner(**json.loads(content), renewed=renewed)
+        found = json.loads(content)
+        known = {name: found[name] for name in _CLAIM_KEYS if name in found}
+        return Owner(**known, renewed=renewed)
     except (OSError, ValueError, TypeError):
         return Owner(
             host="an unknown host",

@@ -10,19 +10,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Metric
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from sentiflow.config import submitter
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
-from sentiflow.errors import UnavailableError
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.progress import say
 from sentiflow.storage.uris import names_model
 from sentiflow.tracking import mlflow_store, runs
 from sentiflow.tracking.experiment_store import Store
+
+log = logging.getLogger(__name__)
 
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
@@ -192,6 +195,20 @@ class Recorder:
         tags = {**shared, runs.STAGE_TAG: stage, runs.PARENT_TAG: self.run_id, **tags}
         return Recorder(self.store.make_run(name, tags), self.store)
 
+    def end_killed(self, run_id: str, spec: OutputSpec) -> None:
+        """End the run of an earlier job that was killed, and its nested runs.
+
+        Args:
+            run_id: The run, as the output describes it; empty if it is unknown.
+            spec: The output, in which this stage takes over the work of that job.
+        """
+        if run_id:
+            self._queue(
+                lambda client: runs.end_killed(
+                    client, run_id, stage=spec.stage, output_uri=spec.uri
+                )
+            )
+
     def end(self, status: runs.Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
         if reason:
@@ -213,7 +230,8 @@ class Recorder:
     ) -> dict[str, Any] | None:
         """Register a model if this stage does so, and describe its version.
 
-        If the store is unavailable, ``sentiflow tracking import`` registers the model later.
+        If the store is unavailable, or MLflow's user may not register the model, this is said, and
+        ``sentiflow tracking import`` registers it later.
 
         Args:
             package_uri: The model's package.
@@ -252,6 +270,8 @@ class Recorder:
                 model_registry.describe(version, text=text, tags=tags, card=card, tracking_uri=uri)
         except UnavailableError as error:
             self.store.fail(str(error))
+        except PermissionDeniedError as error:
+            log.warning("%s%s", error, self.store.describe_repair("it"))
         return registered
 
     def describe(self) -> RunRecord | None:
@@ -277,15 +297,31 @@ def open_run(
     group: str,
     tags: Mapping[str, str],
     name: str = "",
+    user: str = "",
     registers_model: bool = False,
 ) -> Iterator[Recorder]:
-    """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM."""
+    """Open a run for a stage; it ends finished, failed, or killed on Ctrl-C and SIGTERM.
+
+    Args:
+        store: The store.
+        stage: The stage.
+        group: Id of the command.
+        tags: Tags of the run; among them the user's own tags.
+        name: Name of the run. Default: the stage and the end of the group.
+        user: The person who runs the job. Default: the user of this machine.
+        registers_model: Whether the stage registers its model.
+
+    Raises:
+        UserError: MLflow's user has no permission to log runs, and tracking is required.
+    """
+    user = user or submitter.find(None)
     name = name or f"{stage} {group[-4:]}"
     code_tags = {
         "mlflow.source.name": f"sentiflow {stage}",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": psutil.Process().username(),  # a number if it has no name
-        **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
+        "mlflow.user": user,
+        runs.USER_TAG: user,
+        **{tag: value for tag, value in tags.items() if runs.is_kept(tag)},
     }
     run_record: RunRecord = {
         "experiment": store.experiment,
@@ -301,7 +337,9 @@ def open_run(
         "mlflow_run_id": "",
     }
     all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
-    run_id = store.make_run(name, all_tags) if store.experiment_id else ""
+    run_id = ""
+    if store.experiment_id:
+        run_id = store.make_run(name, all_tags, needed=store.required)
     recorder = Recorder(run_id, store, run_record=run_record, tags=all_tags, kept=run_record)
     try:
         yield recorder

@@ -119,8 +119,9 @@ def test_a_free_directory_is_held_and_nothing_is_left(uri):
         lease.check(held.claim)
         assert [f"{uri}/_lease/{name}" for name in claims(uri)] == [held.claim]
         said = json.loads(filesystem.read_bytes(held.claim))
-        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since", "uri"]
-        assert (said["pid"], said["job"], said["uri"]) == (os.getpid(), "prepare", uri)
+        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since", "uri", "user"]
+        assert (said["pid"], said["job"]) == (os.getpid(), "prepare")
+        assert (said["uri"], said["user"]) == (uri, "")
     assert claims(uri) == []
     assert uri.startswith("s3:") or list(Path(uri).iterdir()) == []
 
@@ -136,6 +137,26 @@ def test_the_second_job_is_told_who_holds_it(uri, holder):
     assert "wait until it ends, or stop it, and run the same command again" in line
     assert len(claims(uri)) == 1
     assert ask(holder) == "still held"
+
+
+def test_the_second_job_is_told_whose_the_first_is(folder, said):
+    with (
+        lease.hold(folder, job="train", user="anna"),
+        pytest.raises(
+            JobError, match=r"in use by another job of anna \(train, process \d+ on .*, s"
+        ),
+    ):
+        lease.hold(folder, job="prepare", user="ben").__enter__()
+    write_claim(folder, user="ben", pid=2**22 + 1)
+    with lease.hold(folder, job="prepare", user="anna", dead_seconds=be_silent(folder)):
+        assert "over from a dead job of ben (score, raysubmit_x, process " in said.text
+
+
+@pytest.mark.parametrize("more", [{}, {"user": "ben"}, {"user": "ben", "of_a_later_version": 1}])
+def test_a_claim_of_another_version_is_read(folder, more):
+    write_claim(folder, **more)
+    owner = lease._read_owner(f"{folder}/_lease/other.json", 0.0)
+    assert (owner.job, owner.user) == ("score, raysubmit_x", more.get("user", ""))
 
 
 def test_a_claim_that_is_being_renewed_is_read_again(folder):
