@@ -26,12 +26,20 @@ class StorageError(UserError):
     """
 
 
+class PermissionDeniedError(UserError):
+    """MLflow's user lacks a permission. The message names it."""
+
+
 class JobError(Exception):
     """A job that failed for another reason than the user's input: exit code 1, no traceback."""
 
 
 class WorkerError(JobError):
     """A training worker is lost or has failed, after all restarts. A sweep restarts the trial."""
+
+
+class ReplacedError(JobError):
+    """A result that another job has replaced while it was read: it can be read again at once."""
 
 
 class UnavailableError(JobError):

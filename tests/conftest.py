@@ -306,6 +306,7 @@ def folder(tmp_path):
 def spec(folder):
     """Make the spec of an output in ``folder``; arguments change its settings and inputs."""
     from sentiflow.data.output_spec import OutputSpec
+    from sentiflow.data.own_files import PART
 
     def make(*, stage="prepare", seed=0, csv="c5f0", **settings):
         return OutputSpec(
@@ -313,7 +314,7 @@ def spec(folder):
             uri=str(folder),
             settings={"seed": seed, "split": {"kind": "hash"}, "names": ("a", "b")} | settings,
             inputs={"csv": {"fingerprint": csv, "uri": "/in/tweets.csv"}},
-            owns=("tables", "words.parquet"),
+            owns=(f"tables/{PART}",),
         )
 
     return make

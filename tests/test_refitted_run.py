@@ -172,10 +172,11 @@ def test_mlflow_has_the_figures_of_the_run_by_another_name(run, tmp_path):
 
 def test_the_refit_of_the_champion_replaces_it_and_is_judged_by_its_run(run):
     result = promotion.promote(load(run))
-    assert promotion.to_text(result) == (
+    assert promotion.to_text(result).splitlines()[0] == (
         "version 2 is the champion of test now: a refit of version 1, which was the champion, "
         "on all labelled rows"
     )
+    assert result.record.reason == "in place of version 1, whose refit it is"
     result = promotion.promote(load(run), version=1)
     assert result.refused
     assert result.comparison.candidate_accuracy == result.comparison.champion_accuracy

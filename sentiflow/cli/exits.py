@@ -22,7 +22,7 @@ import typer
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import LogHandler, clean
-from sentiflow.storage.errors import explain
+from sentiflow.storage.errors import explain, explain_gone
 
 log = logging.getLogger(__name__)
 
@@ -157,8 +157,11 @@ def _set_up_logging(verbose: bool) -> None:
 
 def _print_error(error: Exception) -> int:
     """Print an error as one line, an unexpected one with its traceback; return the exit code."""
-    explained = explain(error) or error  # a fault of a disk or of an object store
+    # a file is gone, or a disk or an object store has failed
+    explained = explain_gone(error) or explain(error) or error
     message = str(explained)
+    if explained is not error:
+        log.debug("%s", traceback.format_exc().rstrip())
     if not isinstance(explained, UserError | JobError):
         typer.echo(clean(traceback.format_exc().rstrip()), err=True)
         message = f"the job failed: {type(error).__name__}: {error}"

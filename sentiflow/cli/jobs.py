@@ -289,6 +289,8 @@ def _render_run(
         unregistered=_explain_unregistered(records),
         command=write_command,
         config=str(path),
+        is_local=is_local,
+        fetch_report=_write_fetch(uris.get("evaluate", "")),
     )
 
 
@@ -301,6 +303,12 @@ def _explain_unregistered(records: "Mapping[str, Manifest]") -> str:
     if run and not run["registers_model"]:
         return "tracking.register_model is false, or the stages were run one by one"
     return "a run registers the model that it evaluates on its own test rows"
+
+
+def _write_fetch(uri: str) -> str:
+    """Write the command that prints the report of an evaluation in an object store."""
+    code = f'import sentiflow; print(sentiflow.Evaluated.load("{uri}").report.read())'
+    return shlex.join(["python", "-c", code])
 
 
 def write_command(*words: str) -> str:

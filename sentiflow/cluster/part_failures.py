@@ -1,20 +1,17 @@
 """Failures of a part -> the part is repeated, up to a limit; then the job ends.
 
-Two kinds of failures are counted, each up to ``max_failures``: I/O errors, and deaths of the
-worker, such as a segmentation fault or a lack of memory. A worker that was lost with its node does
-not count, because clouds take nodes back.
+Two kinds of failures are counted, each up to ``max_failures``: I/O errors
+(:mod:`sentiflow.storage.retries`), and deaths of the worker, such as a segmentation fault or a lack
+of memory. A worker that was lost with its node does not count, because clouds take nodes back.
 
 Ray repeats a part after a loss, and tells it only the number of losses. So each repeat leaves a
 note that names its node. A part that is not repeated leaves no note.
 """
 
 import logging
-import random
 import re
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
 
 import sentiflow.cluster.connection  # noqa: F401 - before Ray: sets environment variables
 
@@ -23,44 +20,14 @@ import ray
 import ray.exceptions
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from sentiflow.errors import JobError, UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.errors import JobError
+from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 
 log = logging.getLogger(__name__)
 
-_FIRST_WAIT_SECONDS = 1.0
-"""Wait after the first I/O error of a part; each further wait is twice as long."""
 _ANSWER_SECONDS = 10.0
 """A node that does not answer within this time is lost, although Ray does not know yet."""
-
-
-def repeat_after_io_errors(work: Callable[[], Any], *, place: str, max_failures: int) -> Any:
-    """Do some work; after an I/O error wait, and do it again.
-
-    Args:
-        work: The work.
-        place: The file that it reads, for a message.
-        max_failures: Number of tries; the I/O error of the last one ends the job.
-
-    Raises:
-        JobError: Each try has ended with an I/O error.
-    """
-    num_failures = 0
-    while True:
-        try:
-            return work()
-        except (OSError, UserError, JobError) as error:
-            if not errors.is_temporary(error):
-                raise
-            num_failures += 1
-            if num_failures == max_failures:
-                line = errors.explain(error, uri=place) or error
-                raise JobError(f"after {num_failures} tries: {line}") from error
-            log.warning("%s: repeated after an I/O error: %s", place, error)
-        seconds = _FIRST_WAIT_SECONDS * 2 ** (num_failures - 1)
-        # parts that failed together should not ask the store together again
-        time.sleep(seconds * random.uniform(0.5, 1.5))  # noqa: S311
 
 
 @dataclass(frozen=True)

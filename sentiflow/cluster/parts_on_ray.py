@@ -14,17 +14,17 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from sentiflow.cluster import memory, part_failures, ray_internals
+from sentiflow.cluster import memory, ray_internals
 from sentiflow.cluster.capacity import Capacity  # before Ray: sets environment variables
 from sentiflow.cluster.part_failures import LossNotes
 from sentiflow.errors import JobError, UserError
-from sentiflow.storage import errors
+from sentiflow.storage import errors, retries
 
 # isort: split
 from ray import cloudpickle
 
 log = logging.getLogger(__name__)
-_MAX_FAILURES = 5
+_MAX_FAILURES = retries.MAX_FAILURES
 """I/O errors of one part that end the job; also deaths of its worker that do."""
 
 
@@ -181,7 +181,7 @@ def _make_mapper(
             return json.dumps(work(part, part_id))
 
         try:
-            result = part_failures.repeat_after_io_errors(
+            result = retries.repeat_after_io_errors(
                 try_once, place=place, max_failures=_MAX_FAILURES
             )
         except Exception as error:

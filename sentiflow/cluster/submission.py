@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sentiflow.config import ray_job
+from sentiflow.config import ray_job, submitter
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import holds_credentials
@@ -23,6 +23,8 @@ WORK_KEY = "sentiflow.work"
 """Key of a job's metadata: a hash that is equal for jobs that do the same work."""
 JSON_OPTION = "--json"
 """Option by which a command prints its result as JSON."""
+USER_KEY = "sentiflow.user"
+"""Key of a job's metadata: the person who submitted it."""
 
 _STORE_VARIABLE = "MLFLOW_TRACKING_URI"
 """Name of the variable with the address of the MLflow store."""
@@ -81,6 +83,8 @@ class Submission:
     """The files to upload, by path in the job's working directory."""
     output_uri: str
     """Where the results will be; empty if there are none."""
+    user: str = ""
+    """The person who submits it."""
     installs: bool = False
     """Whether each node installs the packages of constraints.txt for this job."""
     work: str = ""
@@ -89,7 +93,7 @@ class Submission:
     @property
     def metadata(self) -> dict[str, str]:
         """What Ray keeps with the job, for commands that look for it."""
-        return {OUTPUT_KEY: self.output_uri, WORK_KEY: self.work}
+        return {OUTPUT_KEY: self.output_uri, USER_KEY: self.user, WORK_KEY: self.work}
 
     @property
     def commit(self) -> str:
@@ -146,6 +150,8 @@ def prepare(
     commit = runs.read_commit()
     if commit:
         passed[runs.COMMIT_VARIABLE] = commit
+    user = submitter.find(resolved.tracking.user)
+    passed[submitter.VARIABLE] = user
     files = _list_files(folder, verb)
     if earlier_runs.is_run(config):
         uploaded = str(config)  # the job itself reads the settings from MLflow
@@ -164,6 +170,7 @@ def prepare(
         named=named,
         files=files,
         output_uri=output_uri,
+        user=user,
         installs=installs,
         work=_hash_work(verb, resolved, options, passed | named),
     )
@@ -174,12 +181,13 @@ def _hash_work(
 ) -> str:
     """Hash what decides the work of a job: the verb, its settings and options, and the addresses.
 
-    The code is left out. If it is changed while a job runs, the same command still finds this job.
+    Code and user are left out: if the code is changed while a job runs, or somebody else types the
+    same command, it still finds this job.
     """
     addresses = {name: variables[name] for name in _PASSED_VARIABLES if name in variables}
     work = {
         "verb": verb,
-        "settings": config.model_dump(mode="json"),
+        "settings": config.model_dump(mode="json", exclude={"tracking": {"user"}}),
         "options": sorted(set(options) - _OPTIONS_OF_OUTPUT),
         "addresses": addresses,
     }

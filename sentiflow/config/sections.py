@@ -2,9 +2,11 @@
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from sentiflow.config import submitter
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
+from sentiflow.config.run_tags import Tags
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     LOCATION,
@@ -179,6 +181,10 @@ class ScoreSettings(Settings):
     corpus: Locations = Field(default=(PREPARED,), min_length=1)
     """Corpus to score. ``prepared``: the prepared tweets of all splits. Otherwise files or globs,
     CSV or Parquet; new files may have any name."""
+    keep_expired: bool = False
+    """Keep the predictions of scored files that are gone, for a corpus whose old files are deleted
+    in time. By default a file that is gone is refused: it may have been renamed or merged, and its
+    rows would then count twice."""
     prepared_uri: Location = ""
     """Directory of the prepared data. Default: ``prepare.output_uri``."""
     model_uri: Annotated[Models | None, LOCATION] = None
@@ -339,6 +345,13 @@ class TrackingSettings(Settings):
     """Register models under ``name``, with the alias ``candidate``. ``auto``: register each refit,
     and the model of a ``sentiflow run`` after its evaluation. true: register the model of each
     training, except the trials of a sweep."""
+    user: Annotated[str, AfterValidator(submitter.check)] | None = None
+    """Name of the person who runs the job, for MLflow, for other users of the output, and for
+    promotions. Default: the environment variable ``SENTIFLOW_USER``, or the user of the machine
+    where the command was typed, also for a job of ``sentiflow submit``."""
+    tags: Tags = Field(default={})
+    """Your own tags for all runs, such as ``{team: crm, ticket: 4711}``. Names that begin with
+    ``mlflow.`` or ``sentiflow.`` are reserved."""
 
 
 class ClusterSettings(Settings):

@@ -6,9 +6,9 @@ description of the unfinished run keeps it.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sentiflow.data import input_files, output_status, partitions
+from sentiflow.data import input_files, manifest, output_status, partitions
 from sentiflow.data.manifest_types import InputFile, Manifest
 
 
@@ -31,7 +31,12 @@ def list_known(uri: str, record: Manifest | None, *, name: str) -> list[InputFil
     return list(known.values())
 
 
-def order(found: Sequence[InputFile], known: Sequence[InputFile]) -> list[InputFile]:
+def order(
+    found: Sequence[InputFile],
+    known: Sequence[InputFile],
+    *,
+    may_be_gone: Collection[str] = (),
+) -> list[InputFile]:
     """Put files into the order of their arrival: known files first, new ones in the given order.
 
     A known file is found by its URI. If it is gone, a new file with its content takes its place:
@@ -41,10 +46,12 @@ def order(found: Sequence[InputFile], known: Sequence[InputFile]) -> list[InputF
     Args:
         found: The files as they are now, without hashes.
         known: The known files, as they were described.
+        may_be_gone: URIs of known files that keep their places if they are gone, unless a new file
+            has their content.
 
     Returns:
         The files as they are now. A file whose content is known keeps its description. A known file
-        whose size has changed has no hash. A known file that is gone is left out.
+        whose size has changed has no hash. Another known file that is gone is left out.
     """
     unknown = {item["uri"]: item for item in found}
     present = {}
@@ -56,13 +63,16 @@ def order(found: Sequence[InputFile], known: Sequence[InputFile]) -> list[InputF
         else:
             gone.append(item)
     present |= _hash_touched(present, known)
-    moved = _find_moved(gone, list(unknown.values()))
+    candidates = _hash_candidates(gone, list(unknown.values()))
+    moved = _find_moved(gone, candidates)
     ordered = []
     for item in known:
         now = present.get(item["uri"]) or moved.get(item["uri"])
         if now:
             ordered.append(_update(item, now))
             unknown.pop(now["uri"], None)
+        elif item["uri"] in may_be_gone and not _is_elsewhere(item, candidates):
+            ordered.append(item)
     return [*ordered, *unknown.values()]
 
 
@@ -83,15 +93,20 @@ def _is_touched(item: InputFile, now: InputFile) -> bool:
     return now["bytes"] == item["bytes"] and now["modified_ns"] != item["modified_ns"]
 
 
-def _find_moved(gone: Sequence[InputFile], new: Sequence[InputFile]) -> dict[str, InputFile]:
-    """Find new files with the content of files that are gone; return them by the earlier URI.
+def _hash_candidates(gone: Sequence[InputFile], new: Sequence[InputFile]) -> list[InputFile]:
+    """Hash the new files that may have the content of a file that is gone; return them.
 
-    Only new files with the size and the member name of a file that is gone are opened.
+    These are the files with the size and the member name of a file that is gone.
     """
     wanted = {input_files.size_and_member(item) for item in gone if item["tree_sha256"]}
     candidates = [item for item in new if input_files.size_and_member(item) in wanted]
+    return input_files.add_hashes(candidates)
+
+
+def _find_moved(gone: Sequence[InputFile], candidates: Sequence[InputFile]) -> dict[str, InputFile]:
+    """Find new files with the content of files that are gone; return them by the earlier URI."""
     by_content: dict[str, list[InputFile]] = defaultdict(list)
-    for item in input_files.add_hashes(candidates):
+    for item in candidates:
         by_content[partitions.identify(item)].append(item)
     moved = {}
     for item in gone:
@@ -99,6 +114,12 @@ def _find_moved(gone: Sequence[InputFile], new: Sequence[InputFile]) -> dict[str
         if same:
             moved[item["uri"]] = same.pop(0)
     return moved
+
+
+def _is_elsewhere(item: InputFile, candidates: Sequence[InputFile]) -> bool:
+    """Say whether a new file has the content of a file that is gone, in whatever folder."""
+    content = manifest.identify_file(item)
+    return any(manifest.identify_file(new) == content for new in candidates)
 
 
 def _update(item: InputFile, now: InputFile) -> InputFile:

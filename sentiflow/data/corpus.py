@@ -1,5 +1,6 @@
 """CSV or Parquet files -> a corpus: its parts, which are the units of work."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +23,7 @@ from sentiflow.data.csv_format import CsvFormat
 from sentiflow.data.manifest_types import Input, InputFile, Manifest
 from sentiflow.data.parts import Part
 from sentiflow.errors import UserError
-from sentiflow.storage import compression, filesystem, hashes
+from sentiflow.storage import compression, filesystem, hashes, retries
 from sentiflow.storage.uris import display_uri
 
 _CUT_HERE_BYTES = 1 << 28
@@ -107,7 +108,7 @@ def cut(
     num_bytes = sum(item["bytes"] for item in plan.files)
     is_little = num_bytes <= _CUT_HERE_BYTES and not is_packed
     if is_little:
-        map_files = map  # avoids waiting for the start of workers
+        map_files = _map_here  # avoids waiting for the start of workers
     if isinstance(plan, csv_plans.CsvPlan):
         groups = _group(plan.files, _AT_ONCE_BYTES if is_little else _GROUP_BYTES)
         files = [[plan.planned[number] for number in group] for group in groups]
@@ -117,6 +118,14 @@ def cut(
     uris = [[plan.files[number]["uri"] for number in group] for group in groups]
     digests = list(itertools.chain.from_iterable(map_files(hash_files, uris)))
     return _cut_tables(plan, digests, rows_per_part, first_row, splits or {})
+
+
+def _map_here(work: Callable[[Any], Any], groups: Sequence[Any]) -> Iterator[Any]:
+    """Do the work on each group of files in this process, again after an I/O error."""
+    for group in groups:
+        yield retries.repeat_after_io_errors(
+            functools.partial(work, group), place="the files of the corpus"
+        )
 
 
 def identify_work(files: Sequence[InputFile]) -> str:
@@ -188,7 +197,7 @@ def _cut_tables(
         files=input_files.combine(list(described.values())),
         columns=plan.columns,
         table_format=plan.table_format,
-        notes=plan.notes,
+        notes=(*plan.notes, *partitions.note_repeated(described)),
     )
 
 
@@ -202,7 +211,7 @@ def _cut_csv(
     """Make the corpus of CSV files, given the results of :func:`cut_files`."""
     with_records: list[_CutFile] = []
     described: list[InputFile] = []
-    notes = []
+    notes = partitions.note_repeated(file.described["uri"] for file in plan.planned)
     next_row = first_row
     for file, result in zip(plan.planned, results, strict=True):
         first_of_file = next_row

@@ -1,6 +1,7 @@
 """Files and globs -> the matching files, described by size, time and content as a stage's input."""
 
 import contextlib
+import functools
 import os
 from collections.abc import Collection, Iterator, Sequence
 
@@ -10,10 +11,10 @@ from sentiflow.data import manifest, partitions
 from sentiflow.data.download import SENTIMENT140
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import JobError, UserError
-from sentiflow.progress import Progress
+from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem, globs, hashes
 from sentiflow.storage.filesystem import FileState
-from sentiflow.storage.uris import is_local, join, join_member, split_member
+from sentiflow.storage.uris import display_uri, is_local, join, join_member, split_member
 
 _CHECK = "check the path"
 """Hint if no file has the name, or matches the glob."""
@@ -31,7 +32,11 @@ def expand(
 
 
 def find(
-    patterns: Sequence[str], *, setting: str = "", earlier: Input | None = None
+    patterns: Sequence[str],
+    *,
+    setting: str = "",
+    earlier: Input | None = None,
+    may_be_gone: Collection[str] = (),
 ) -> list[InputFile]:
     """List the files that match some patterns, in the order of the patterns.
 
@@ -43,6 +48,8 @@ def find(
         setting: The setting that names them, for messages.
         earlier: The files of a complete result. If they match the patterns and all of them are
             gone, the list is empty.
+        may_be_gone: Files that may be gone. A pattern that matches one of them need not match
+            another file.
 
     Returns:
         The files without hashes. A member of an archive has the size and the time of the archive.
@@ -54,7 +61,9 @@ def find(
     try:
         matched = filesystem.map_files(_find_one, [files for files, _ in places])
         found = []
-        for (_, member), states in zip(places, matched, strict=True):
+        for pattern, (files, member), states in zip(patterns, places, matched, strict=True):
+            if not states and not any(named_by(uri, [pattern]) for uri in may_be_gone):
+                raise _explain_none(files)
             for uri, state in states.items():
                 found.append(_describe_state(join_member(uri, member), state))
         _check_distinct([item["uri"] for item in found])
@@ -66,21 +75,51 @@ def find(
     return found
 
 
+def named_by(uri: str, patterns: Sequence[str]) -> bool:
+    """Say whether a setting names a file of an earlier run, which may be gone.
+
+    Earlier versions also read files whose names begin with an underscore.
+    """
+    return any(globs.matches(uri, pattern, sees_underscores=True) for pattern in patterns)
+
+
 def _find_one(pattern: str) -> dict[str, FileState]:
-    """Find the files of one pattern, which names no member; return their states by URI."""
+    """Find the files of one pattern, which names no member; return their states by URI.
+
+    Raises:
+        UserError: It is a directory.
+    """
     info = filesystem.file_info(pattern)
     if info.type == fs.FileType.Directory:
         raise UserError(f"{pattern} is a directory", hint="name a file, or a glob: *.csv")
     if info.type == fs.FileType.File:
         return {pattern: filesystem.state_of(pattern, info)}
     if not globs.is_glob(pattern):
-        training_file = next(iter(SENTIMENT140.members))
-        hint = _DOWNLOAD if pattern.endswith(f"/{training_file}") else _CHECK
-        raise UserError(f"no such file: {pattern}", hint=hint)
-    states = globs.find(pattern)
-    if not states:
-        raise UserError(f"no file matches {pattern}", hint=_CHECK)
-    return states
+        return {}
+    found = globs.find(pattern)
+    if found.left_out:
+        _tell_left_out(pattern, len(found.left_out), found.left_out[0])
+    return found.states
+
+
+@functools.cache
+def _tell_left_out(pattern: str, count: int, example: str) -> None:
+    """Tell the user which files a glob leaves out; once, though a command looks several times."""
+    files = "1 file is" if count == 1 else f"{count:,} files are"
+    say(
+        "input",
+        f"{files} left out, because a name begins with _: {display_uri(example)}; to read such "
+        f"files, write the _ in the pattern {display_uri(pattern)}",
+    )
+
+
+def _explain_none(pattern: str) -> UserError:
+    """Make the error for a pattern without a file."""
+    if globs.is_glob(pattern):
+        return UserError(f"no file matches {pattern}", hint=_CHECK)
+    training_file = next(iter(SENTIMENT140.members))
+    hint = _DOWNLOAD if pattern.endswith(f"/{training_file}") else _CHECK
+    return UserError(f"no such file: {pattern}", hint=hint)
 
 
 def _describe_state(uri: str, state: FileState) -> InputFile:

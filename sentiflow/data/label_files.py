@@ -23,9 +23,10 @@ PLACE = "place"
 _TOLERANCE = 0.02
 """Maximum difference between the sum of a row's probabilities and 1, and maximum excess of one
 probability over 1: programs may round probabilities."""
-_FORMULA = r"'*[=+\-@\t\r]"
-"""Beginning of a text that a spreadsheet takes for a formula. It may have quotes before it, since
-:func:`to_csv` adds one."""
+_FORMULA = "'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+"""Beginning of a text that a spreadsheet takes for a formula; the last four are ``=+-@`` in full
+width, which Excel takes for the same. It may have quotes before it, since :func:`to_csv` adds one.
+"""
 _WHOLE = r"[0-9]{1,19}(?:\.0?)?"
 """A row number in a spreadsheet: ``7``, ``7.`` or ``7.0``. ``1.000`` is not accepted, because it
 may mean a thousand."""
@@ -302,8 +303,13 @@ def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:
             safe[str(name)] = values.str.replace(f"^(?={_FORMULA})", "'", regex=True)
     table = table.assign(**safe)
     if is_wide:
-        return table.to_csv(index=False, sep="\t").encode("utf-16")
-    return table.to_csv(index=False, sep=",").encode("utf-8-sig")
+        return _write_csv(table, "\t").encode("utf-16")
+    return _write_csv(table, ",").encode("utf-8-sig")
+
+
+def _write_csv(table: pd.DataFrame, sep: str) -> str:
+    """Write a CSV; a text with a carriage return is only quoted if lines end with one."""
+    return table.to_csv(index=False, sep=sep, lineterminator="\r\n")
 
 
 def unquote_formulas(text: pd.Series) -> pd.Series:

@@ -319,7 +319,16 @@ def read_tables(
 
     Raises:
         UserError: A file is gone or damaged.
+        ReplacedError: A job has replaced the directory meanwhile.
     """
+    with manifest.naming_replacement(uri, record):
+        yield from _read_tables(uri, record, folders, columns)
+
+
+def _read_tables(
+    uri: str, record: Manifest, folders: tuple[str, ...], columns: list[str]
+) -> Iterator[pa.Table]:
+    """Read as :func:`read_tables` does; a replaced file is an error like any other."""
     sizes = filesystem.sizes(uri)
     chosen = [item for item in record["files"] if item["path"].startswith(folders)]
     if is_local(uri):

@@ -4,6 +4,7 @@ A manifest is the only pointer to a result. It may come from a stranger, so it i
 for every reader. Nothing is written here.
 """
 
+import contextlib
 import errno
 import functools
 import hashlib
@@ -31,11 +32,13 @@ from sentiflow.data.manifest_types import (
 )
 from sentiflow.data.other_versions import OtherFormatError
 from sentiflow.data.prediction_keys import Predictions
-from sentiflow.errors import UserError, printable, shorten
+from sentiflow.errors import ReplacedError, UserError, printable, shorten
 from sentiflow.storage import filesystem, result_files
-from sentiflow.storage.uris import is_inside, join, join_member, split_member
+from sentiflow.storage.uris import display_uri, is_inside, join, join_member, split_member
 
 MANIFEST = "manifest.json"
+WORK = "_work"
+"""Folder in an output that has a staging folder for each unfinished run."""
 
 TRAINED = "trained"
 """Folder of the training in the directory of a run."""
@@ -45,6 +48,8 @@ MODEL = "model"
 """Folder of the model package in ``TRAINED``; of an average of models in ``SCORED``."""
 CARD = "model_card.md"
 """Model card in the output of an evaluation."""
+_NUM_LOOKS = 3
+"""Number of times that a result is looked at, if a job replaces it meanwhile."""
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 """Libraries whose versions a manifest records."""
 _HIDDEN = re.compile(r"(?:^|/)[._]")
@@ -221,25 +226,73 @@ def require(uri: str, *, stage: str, setting: str, near: Collection[str] = ()) -
     Raises:
         UserError: The directory has no manifest or one of another stage, a manifest of predictions
             lacks a key, or a file is missing or damaged.
+        ReplacedError: A job replaces the directory again and again.
     """
-    expected = f"the finished output of sentiflow {stage}"
     way_out = f"make it again by sentiflow {stage} with --overwrite"
     if stage == "model":
-        expected = "a finished model package, such as runs/quickstart/trained/model"
         way_out = "copy the model package again"
+    for _ in range(_NUM_LOOKS):
+        record = _require_manifest(uri, stage=stage, setting=setting, near=near)
+        if stage == "score":
+            _check_predictions(record, f"{setting}: {join(uri, MANIFEST)}", way_out)
+        damaged = find_damaged(uri, record, filesystem.sizes(uri))
+        if not damaged:
+            return record
+        if not was_replaced(uri, record):
+            raise UserError(f"{setting}: {join(uri, damaged)} is missing or damaged", hint=way_out)
+    raise explain_replaced(uri)
+
+
+def _require_manifest(uri: str, *, stage: str, setting: str, near: Collection[str]) -> Manifest:
+    """Read the manifest of an output of ``stage``, see :func:`require`; do not look at its files.
+
+    Raises:
+        UserError: There is none, or it is of another stage.
+    """
+    expected = f"the finished output of sentiflow {stage}"
+    if stage == "model":
+        expected = "a finished model package, such as runs/quickstart/trained/model"
     record = read(uri, near=near)
     if record is None:
-        raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=f"name {expected}")
+        hint = f"name {expected}"
+        if filesystem.exists(join(uri, WORK)):
+            hint = f"sentiflow {stage} writes it now, or was stopped: wait, or run it again"
+        raise UserError(f"{setting}: {uri} has no {MANIFEST}", hint=hint)
     if record["stage"] != stage:
         raise UserError(
             f"{setting}: {uri} is an output of {record['stage']}", hint=f"name {expected}"
         )
-    if stage == "score":
-        _check_predictions(record, f"{setting}: {join(uri, MANIFEST)}", way_out)
-    damaged = find_damaged(uri, record, filesystem.sizes(uri))
-    if damaged:
-        raise UserError(f"{setting}: {join(uri, damaged)} is missing or damaged", hint=way_out)
     return record
+
+
+def was_replaced(uri: str, record: Manifest) -> bool:
+    """Say whether a job has replaced a result since its manifest was read, or is about to."""
+    now = read(uri)
+    if now is None:
+        return True
+    return any(now[key] != record[key] for key in ("fingerprint", "created"))
+
+
+def explain_replaced(uri: str) -> ReplacedError:
+    """Make the error for a result that was replaced while it was read."""
+    return ReplacedError(
+        f"{display_uri(uri)} was replaced by another job while it was read: run again"
+    )
+
+
+@contextlib.contextmanager
+def naming_replacement(uri: str, record: Manifest) -> Iterator[None]:
+    """If reading a result fails in the block, say whether a job has replaced it meanwhile.
+
+    Raises:
+        ReplacedError: It was replaced.
+    """
+    try:
+        yield
+    except (OSError, ValueError, UserError) as error:  # Arrow's errors are of the first two types
+        if was_replaced(uri, record):
+            raise explain_replaced(uri) from error
+        raise
 
 
 def _check_predictions(record: Manifest, place: str, way_out: str) -> None:
@@ -315,9 +368,12 @@ def read_file(uri: str, record: Manifest, path: str) -> bytes:
 
     Raises:
         UserError: It is missing, or not the file that was saved.
+        ReplacedError: A job has replaced it since the manifest was read.
     """
     content = _read_listed(uri, record, path)
     if content is None:
+        if was_replaced(uri, record):
+            raise explain_replaced(uri)
         raise UserError(
             f"{join(uri, shorten(printable(path), 200))} is not the file that was saved (its "
             "checksum differs)",

@@ -2,14 +2,14 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NotRequired
 
 from typing_extensions import TypedDict
 
 from sentiflow.config.settings import flatten
-from sentiflow.data import manifest, partitions
+from sentiflow.data import manifest, own_files, partitions
 from sentiflow.data.manifest_types import InputFile, Inputs, Manifest, Settings
 from sentiflow.errors import shorten
 
@@ -20,6 +20,10 @@ class RunDescription(TypedDict):
     stage: str
     settings: Settings
     inputs: Inputs
+    user: NotRequired[str]
+    """Only of an unfinished run: the person who ran it."""
+    mlflow_run_id: NotRequired[str]
+    """Only of an unfinished run: its run in MLflow."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +37,42 @@ class OutputSpec:
     inputs: dict[str, Any]
     """An ``Input`` for each name; a stage may add further keys to it."""
     owns: tuple[str, ...] = ()
-    """Names in the directory that the stage writes, and deletes when it starts over."""
+    """Files that the stage writes to their places before they are in a manifest: regular
+    expressions of their paths, see :mod:`own_files`. Other files are known by the manifests that
+    list them."""
     keeps: tuple[str, ...] = ()
-    """Folders among them whose files the next result may keep. They outlive a run that was killed
-    while it replaced the result."""
+    """Folders whose files the next result may keep. They outlive a run that was killed while it
+    replaced the result."""
     grows: str = ""
     """Name of an input of files in the order of their arrival. The result is extended when there
     are new files, which are at the end of it."""
     follows: str = ""
     """If an alias names the model: prefix of the URIs of all versions, ``models:/name/``. Then
     predictions by other versions with the same classes stay valid. Empty: only one model counts."""
+    gone: tuple[str, ...] = ()
+    """URIs of files of ``grows`` that are gone; their rows stay in the result."""
+    way_out_if_gone: str = ""
+    """What to do if a file of ``grows`` is gone and its rows do not stay."""
+    notes: tuple[str, ...] = ()
+    """What the user is told when the stage continues or extends an earlier result."""
+
+    def to_replace(self) -> "OutputSpec":
+        """Return the spec of a result that nothing of an earlier one can stay in.
+
+        Predictions by other models count as a difference, and so do files that are gone.
+        """
+        if not self.gone:
+            return replace(self, follows="")
+        from sentiflow.data import input_files  # rarely needed, and it imports more
+
+        described = self.inputs[self.grows]
+        files = [item for item in described["files"] if item["uri"] not in self.gone]
+        inputs = self.inputs | {self.grows: input_files.combine(files)}
+        return replace(self, follows="", inputs=inputs, gone=(), notes=())
+
+    def has_written(self, path: str) -> bool:
+        """Say whether a file of the directory is from this stage, by its name alone."""
+        return own_files.matches(path, self.owns)
 
     @property
     def fingerprint(self) -> str:
@@ -68,7 +98,9 @@ class OutputSpec:
                 files = here.get("files", [])
                 if may_grow and name == self.grows:
                     files = files[: len(old_files)]
-                changes += _compare_files(name, old_files, files, grows=name == self.grows)
+                grows = name == self.grows
+                way_out = self.way_out_if_gone if grows else ""
+                changes += _compare_files(name, old_files, files, grows=grows, way_out=way_out)
         return changes
 
     def find_new(self, run: RunDescription | Manifest) -> list[str]:
@@ -111,12 +143,24 @@ def _compare_settings(there: Settings, here: Settings) -> list[str]:
 
 
 def _compare_files(
-    name: str, there: Sequence[InputFile], here: Sequence[InputFile], *, grows: bool
+    name: str,
+    there: Sequence[InputFile],
+    here: Sequence[InputFile],
+    *,
+    grows: bool,
+    way_out: str,
 ) -> list[str]:
     """Name the first file of an input that differs, and say how.
 
     An input without files is named itself. In the order of arrival a file that is gone differs.
     Otherwise the file in its place does.
+
+    Args:
+        name: The input.
+        there: Its files in the existing run.
+        here: Its files now.
+        grows: Whether they are in the order of arrival.
+        way_out: What to do if one is gone.
     """
     if not there and not here:
         return [f"another {name}"]
@@ -128,7 +172,8 @@ def _compare_files(
         is_gone = old is not None and old["uri"] not in uris_here
         is_new = new is not None and new["uri"] not in uris_there
         if old and is_gone and (grows or not is_new):
-            return [f"another {name}: it lacks {old['uri']}"]
+            hint = f" ({way_out})" if way_out else ""
+            return [f"another {name}: it lacks {old['uri']}{hint}"]
         if new and is_new:
             return [f"another {name}: {new['uri']} is new"]
         if old and new and old["uri"] == new["uri"]:

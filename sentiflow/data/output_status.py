@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import TypeAdapter, ValidationError
 
 from sentiflow.data import manifest, other_versions
+from sentiflow.data.manifest import WORK
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.other_versions import OtherFormat, OtherFormatError
 from sentiflow.data.output_spec import OutputSpec, RunDescription
@@ -19,8 +20,6 @@ from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, lease
 from sentiflow.storage.uris import display_uri, join
 
-WORK = "_work"
-"""Folder in an output that has a staging folder for each unfinished run."""
 STARTED = "started.json"
 """File in a staging folder with the description of the run."""
 MARKERS = "receipts"
@@ -39,6 +38,10 @@ State = Literal["new", "complete", "extended", "other"]
 """
 _REPLACED = re.compile(rf"{WORK}/[0-9a-f]+/{REPLACED}/{re.escape(manifest.MANIFEST)}")
 """Path of such a manifest."""
+_PLANNED = re.compile(rf"{WORK}/[0-9a-f]+/{re.escape(manifest.MANIFEST)}")
+"""Path of the manifest that a run writes before it moves its files to their places."""
+_RUN = re.compile(rf"({WORK}/[0-9a-f]+)/.*", re.DOTALL)
+"""Path of any file of a run. Its group is the folder of the run."""
 _DESCRIPTION = TypeAdapter(RunDescription)
 """Validates the content of ``STARTED``."""
 
@@ -50,6 +53,22 @@ class Replaced:
     path: str
     """The manifest, in the folder of the run."""
     record: Manifest
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run that was killed or has failed before its result was complete."""
+
+    folder: str
+    """Its folder in ``WORK``."""
+    description: RunDescription
+    changes: tuple[str, ...]
+    """The settings and inputs in which it differs from the spec. Empty: it can be resumed."""
+
+    def __str__(self) -> str:
+        user = self.description.get("user")
+        by = f" by {user}" if user else ""
+        return f"an unfinished run of other settings{by} ({'; '.join(self.changes)})"
 
 
 @dataclass(frozen=True)
@@ -68,11 +87,15 @@ class Status:
     """If there is no manifest: the result that was being replaced."""
     run: str = field(default="", compare=False)
     """Folder in ``WORK`` of an unfinished run that can be resumed; empty if there is none."""
+    written: frozenset[str] = field(default=frozenset(), compare=False)
+    """Files that a result or an unfinished run of this directory has listed."""
+    unfinished: tuple[UnfinishedRun, ...] = field(default=(), compare=False)
+    """All unfinished runs, in the order of their folders."""
     leftovers: tuple[str, ...] = field(default=(), compare=False)
     """Files of the stage that the manifest does not list, and folders of unfinished runs; without
     the files that the next result may keep (``OutputSpec.keeps``)."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether there is nothing to delete: no leftovers, or another command may resume them."""
+    """Whether no run was killed before its end, or another command may resume it."""
 
     @property
     def listed(self) -> frozenset[str]:
@@ -137,12 +160,18 @@ def find_status(spec: OutputSpec) -> Status:
     sizes = filesystem.sizes(spec.uri)
     runs = _read_runs(spec.uri, sizes)
     _check_files_are_ours(spec, _name_stage(result), runs, sizes)
-    changes_of_runs = {name: spec.find_changes(run, may_grow=True) for name, run in runs.items()}
-    resumable = next((name for name in sorted(runs) if not changes_of_runs[name]), "")
+    unfinished = []
+    for folder in sorted(runs):
+        changes = spec.find_changes(runs[folder], may_grow=True)
+        unfinished.append(UnfinishedRun(folder, runs[folder], tuple(changes)))
+    resumable = next((run.folder for run in unfinished if not run.changes), "")
     replaced = _find_replaced(spec, sizes) if result is None else None
     kept = _list_kept(spec, replaced.record) if replaced else set()
     listed = earlier_format.paths if earlier_format else list_paths(record)
-    leftovers = tuple(path for path in find_leftovers(spec, listed, sizes) if path not in kept)
+    written = listed | _list_of_runs(spec, sizes)
+    leftovers = tuple(
+        path for path in find_leftovers(spec, listed, sizes, written) if path not in kept
+    )
     state: State = "new"
     problem = ""
     if earlier_format is not None:
@@ -150,9 +179,10 @@ def find_status(spec: OutputSpec) -> Status:
     elif record is not None:
         state, problem = _compare_result(spec, record, sizes)
     elif not resumable:
-        problem = _find_unfinished(changes_of_runs, leftovers, sizes)
+        problem = _find_unfinished(unfinished, leftovers, sizes)
     if problem:
         state = "other"
+    has_killed_runs = any(path.startswith(f"{WORK}/") for path in leftovers)
     has_other_runs = bool(runs.keys() - {resumable})
     return Status(
         state=state,
@@ -161,8 +191,10 @@ def find_status(spec: OutputSpec) -> Status:
         earlier_format=earlier_format,
         replaced=replaced,
         run=resumable,
+        written=written,
+        unfinished=tuple(unfinished),
         leftovers=leftovers,
-        is_tidy=not leftovers or has_other_runs,
+        is_tidy=not has_killed_runs or has_other_runs,
     )
 
 
@@ -222,7 +254,8 @@ def _check_files_are_ours(
     names = {path.split("/")[0] for path in sizes} - {lease.FOLDER}
     has_other_stage = bool(stages - {spec.stage})
     is_known = bool(stages) or not names
-    is_of_killed_job = WORK in names and names <= {*spec.owns, WORK}
+    others = [path for path in sizes if path.split("/")[0] not in (WORK, lease.FOLDER)]
+    is_of_killed_job = WORK in names and all(spec.has_written(path) for path in others)
     if has_other_stage or not (is_known or is_of_killed_job):
         raise UserError(
             f"{spec.uri} holds files that are not from {spec.stage}",
@@ -231,30 +264,31 @@ def _check_files_are_ours(
 
 
 def _find_unfinished(
-    changes_of_runs: Mapping[str, Sequence[str]],
-    leftovers: Collection[str],
-    sizes: Mapping[str, int],
+    unfinished: Sequence[UnfinishedRun], leftovers: Collection[str], sizes: Mapping[str, int]
 ) -> str:
     """Describe an unfinished run of other settings that has written files; empty if there is none.
 
     Args:
-        changes_of_runs: How each unfinished run differs, by its folder.
+        unfinished: The unfinished runs; all are of other settings.
         leftovers: Files of the stage, and folders of unfinished runs.
         sizes: All files of the directory.
     """
     has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
     # a completion marker is WORK/<run>/MARKERS/<part>
     with_parts = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
-    for name, changes in changes_of_runs.items():
-        if has_files or name in with_parts:
-            return f"holds an unfinished run of other settings ({'; '.join(changes)})"
+    for run in unfinished:
+        if has_files or run.folder in with_parts:
+            return f"holds {run}"
     return ""
 
 
 def find_leftovers(
-    spec: OutputSpec, listed: Collection[str], sizes: Mapping[str, int]
+    spec: OutputSpec,
+    listed: Collection[str],
+    sizes: Mapping[str, int],
+    written: Collection[str] = (),
 ) -> tuple[str, ...]:
-    """List the files of the stage that do not belong to its result.
+    """List the files of the stage that do not belong to its result; files of others are left out.
 
     Unfinished runs are listed as whole folders.
 
@@ -262,27 +296,43 @@ def find_leftovers(
         spec: The output.
         listed: The files of the result.
         sizes: All files of the directory.
+        written: Files that other manifests have listed.
     """
     leftovers = set()
     for path in sizes:
-        folder, *inner = path.split("/")
-        if folder not in (*spec.owns, WORK) or path in listed:
-            continue
-        if folder == WORK and inner:
-            leftovers.add(join(WORK, inner[0]))
-        else:
+        run = _RUN.fullmatch(path)
+        if run:
+            leftovers.add(run[1])
+        elif path not in listed and (path in written or spec.has_written(path)):
             leftovers.add(path)
     return tuple(sorted(leftovers))
+
+
+def _list_of_runs(spec: OutputSpec, sizes: Mapping[str, int]) -> frozenset[str]:
+    """List the files that a manifest in the folder of an unfinished run lists."""
+    records = []
+    for path in sizes:
+        if _PLANNED.fullmatch(path) or _REPLACED.fullmatch(path):
+            found = _read_aside(spec, path)
+            if found is not None:
+                records.append(found)
+    return frozenset(item["path"] for each in records for item in each["files"])
+
+
+def _read_aside(spec: OutputSpec, path: str) -> Manifest | None:
+    """Read a manifest in the folder of a run; None if it is damaged or gone."""
+    with contextlib.suppress(UserError):
+        return manifest.read(join(spec.uri, path.rpartition("/")[0]), stage=spec.stage)
+    return None
 
 
 def _find_replaced(spec: OutputSpec, sizes: Mapping[str, int]) -> Replaced | None:
     """Find the result that a killed run was about to replace; None if there is none."""
     for path in sorted(sizes):
         if _REPLACED.fullmatch(path):
-            with contextlib.suppress(UserError):  # a damaged one tells nothing
-                record = manifest.read(join(spec.uri, path.rpartition("/")[0]), stage=spec.stage)
-                if record is not None:
-                    return Replaced(path, record)
+            record = _read_aside(spec, path)
+            if record is not None:
+                return Replaced(path, record)
     return None
 
 

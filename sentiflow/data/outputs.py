@@ -4,6 +4,9 @@ A stage writes to a staging folder in ``_work``. When the result is complete, it
 their places, and the manifest is written: this is the commit. Then files that the manifest does not
 list are deleted. Before each of these steps the job checks that it is still the only writer.
 
+Only files that this run or an earlier one has written are deleted: files that a manifest lists or
+has listed, and files whose names tell (:mod:`own_files`). A user's files stay.
+
 The names of parts are never used again, so an earlier result stays complete until its manifest is
 replaced. Other files have fixed names and replace the files of an earlier result. Then the earlier
 manifest is set aside first: the directory is unfinished until the new manifest is written. If the
@@ -11,21 +14,22 @@ run is killed meanwhile, the next run finds the earlier manifest in its staging 
 """
 
 import contextlib
+import errno
 import functools
 import hashlib
+import logging
 import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sentiflow.config import ray_job
 from sentiflow.data import manifest
-from sentiflow.data.manifest import MANIFEST
+from sentiflow.data.manifest import MANIFEST, WORK
 from sentiflow.data.manifest_types import Counts, FileEntry, Manifest
 from sentiflow.data.output_spec import OutputSpec, RunDescription
 from sentiflow.data.output_status import (
     REPLACED,
     STARTED,
-    WORK,
     Status,
     find_leftovers,
     find_status,
@@ -34,14 +38,22 @@ from sentiflow.data.output_status import (
 from sentiflow.errors import JobError, StorageError, UserError
 from sentiflow.progress import Progress
 from sentiflow.storage import filesystem, lease
-from sentiflow.storage.uris import is_local, join
+from sentiflow.storage.uris import display_uri, is_local, join
+
+log = logging.getLogger(__name__)
 
 
 class Output:
     """The output of a stage, as this process writes it."""
 
     def __init__(
-        self, spec: OutputSpec, status: Status, *, overwrite: bool = False, claim: str = ""
+        self,
+        spec: OutputSpec,
+        status: Status,
+        *,
+        overwrite: bool = False,
+        claim: str = "",
+        user: str = "",
     ) -> None:
         """Decide where to write, and whether to resume.
 
@@ -50,6 +62,7 @@ class Output:
             status: State of the directory.
             overwrite: Replace an existing result.
             claim: URI of this job's claim to the directory; empty if no other job can write there.
+            user: The person who runs the job; empty if it is unknown.
 
         Raises:
             UserError: There is a result of other settings, and ``overwrite`` is off.
@@ -57,6 +70,9 @@ class Output:
         self.spec = spec
         self.status = status
         self.claim = claim
+        self.user = user
+        self.mlflow_run_id = ""
+        """The run of this job in MLflow; :meth:`begin` notes it, so that a later job can end it."""
         if status.problem and not overwrite:
             raise status.to_error(spec.uri)
         self.resumes = bool(status.run)
@@ -93,6 +109,8 @@ class Output:
             "stage": self.spec.stage,
             "settings": self.spec.settings,
             "inputs": self.spec.inputs,
+            "user": self.user,
+            "mlflow_run_id": self.mlflow_run_id,
         }
         lease.check(self.claim)
         filesystem.write_bytes(join(self.uri, STARTED), manifest.to_json(started))
@@ -126,6 +144,7 @@ class Output:
             details: Further keys of the manifest.
 
         Raises:
+            UserError: A user's file has the name of a file of the result.
             JobError: A file is missing, an input was replaced, or another job holds the directory.
         """
         record = manifest.make(
@@ -151,8 +170,10 @@ class Output:
             size = sizes.get(f"{self._work}/{item['path']}")
             if size is not None:
                 staged[item["path"]] = size
-        leftovers = find_leftovers(self.spec, list_paths(record), sizes)
+        written = self.status.written
+        leftovers = find_leftovers(self.spec, list_paths(record), sizes, written)
         self._check_result(record, sizes | staged)
+        self._check_places(staged.keys() & sizes.keys() - written)
         filesystem.write_bytes(join(self.uri, MANIFEST), manifest.to_json(record))
         inner_manifests = {path for path in staged if path.endswith(f"/{MANIFEST}")}
         replaces_files = bool(staged.keys() & sizes.keys())
@@ -185,6 +206,23 @@ class Output:
             if is_directory and not manifest.read_input(record["inputs"], name):
                 raise JobError(f"{value['uri']} was replaced while it was read: run again")
 
+    def _check_places(self, unknown: Collection[str]) -> None:
+        """Check that no file of the result would replace a user's file.
+
+        Args:
+            unknown: Files in the places of the result that no earlier manifest has listed.
+
+        Raises:
+            UserError: One of them is not from this stage.
+        """
+        for path in sorted(unknown):
+            if not self.spec.has_written(path):
+                raise UserError(
+                    f"{display_uri(join(self.spec.uri, path))} is not from {self.spec.stage}, and "
+                    "the result has a file of this name",
+                    hint="move it away, and run the same command again",
+                )
+
     def _move(self, paths: Collection[str], source: str, target: str) -> None:
         """Move files from one directory to the same paths in another."""
 
@@ -207,21 +245,31 @@ class Output:
         filesystem.map_files(check_and_step, names)
 
     def _delete(self, names: Collection[str]) -> None:
-        """Delete leftovers, and then the folders that are empty.
+        """Delete leftovers, and then their folders if these are empty.
 
-        The folders of runs are deleted last, because they prove who owns the other files.
+        The folders of runs are deleted last, because they prove who owns the other files. The names
+        of files with a token never come back, so these files need one check for all.
+
+        Raises:
+            JobError: Another job has taken over.
         """
-        runs = {name for name in names if name.startswith(f"{WORK}/")}
-        files = {*names} - runs
-        self._do_as_writer(filesystem.delete, [join(self.spec.uri, name) for name in files])
-        self._do_as_writer(filesystem.delete, [join(self.spec.uri, name) for name in runs])
         lease.check(self.claim)
-        filesystem.delete_empty_folders(self.spec.uri)
+        uri = self.spec.uri
+        runs = {name for name in names if name.startswith(f"{WORK}/")}
+        unique = {name for name in names if self.spec.has_written(name)}
+        named = {*names} - runs - unique
+        filesystem.map_files(filesystem.delete, [join(uri, name) for name in unique])
+        self._do_as_writer(filesystem.delete, [join(uri, name) for name in named])
+        self._do_as_writer(_delete_run, [join(uri, name) for name in runs])
+        lease.check(self.claim)
+        filesystem.delete_empty_folders(join(uri, WORK))
+        filesystem.delete_empty_parents(uri, names)
 
     def roll_back(self) -> None:
-        """Delete the files of unfinished runs; an earlier result stays."""
+        """Delete the files of unfinished runs; an earlier result stays, and so do other files."""
         sizes = filesystem.sizes(self.spec.uri)
-        self._delete(find_leftovers(self.spec, self.status.listed, sizes))
+        status = self.status
+        self._delete(find_leftovers(self.spec, status.listed, sizes, status.written))
 
     @contextlib.contextmanager
     def rolled_back_if_refused(
@@ -242,20 +290,35 @@ class Output:
             raise
 
 
+def _delete_run(uri: str) -> None:
+    """Delete the folder of a run; if a task of a killed job still writes to it, leave it.
+
+    The next job that writes to the output deletes it.
+    """
+    try:
+        filesystem.delete(uri)
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        log.info("%s stays: a task of another job still writes to it", display_uri(uri))
+
+
 @contextlib.contextmanager
 def open_output(
     spec: OutputSpec,
     *,
     overwrite: bool = False,
+    user: str = "",
     before: Callable[[Output], None] = lambda output: None,
 ) -> Iterator[Output]:
     """Find the state of an output; unless it is complete, lock its directory for this job.
 
-    Leftovers of a killed run in a complete output are removed.
+    If a run was killed between its commit and its end, this job removes what that run left.
 
     Args:
         spec: The output.
         overwrite: Replace an existing result.
+        user: The person who runs the job, whom other users of the directory are told.
         before: Called with an incomplete output before it is locked.
 
     Raises:
@@ -264,7 +327,7 @@ def open_output(
     """
     with Progress(spec.stage, what="looking at the output directory"):
         status = find_status(spec)
-    output = Output(spec, status, overwrite=overwrite)
+    output = Output(spec, status, overwrite=overwrite, user=user)
     if output.is_complete and output.status.is_tidy:
         yield output
         return
@@ -276,14 +339,14 @@ def open_output(
         job += f", {submission_id}"
     try:
         with (
-            lease.hold(spec.uri, job=job) as held,
+            lease.hold(spec.uri, job=job, user=user) as held,
             # the lock, and this job's files, may be gone if its process was paused for long
             filesystem.recording(functools.partial(lease.check, held.claim)),
         ):
             status = find_status(spec)
             if status.record != output.status.record:
                 raise JobError(f"another job has just completed {spec.uri}: run the command again")
-            output = Output(spec, status, overwrite=overwrite, claim=held.claim)
+            output = Output(spec, status, overwrite=overwrite, claim=held.claim, user=user)
             if output.is_complete and not status.is_tidy:
                 output.roll_back()
             yield output

@@ -14,7 +14,7 @@ from sentiflow.config.format_sections import ColumnsSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.manifest_types import InputFile
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import split_member
+from sentiflow.storage.uris import display_uri, split_member
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 """The value of a folder whose rows have no value."""
@@ -26,7 +26,7 @@ def find(uri: str) -> dict[str, str | None]:
     """Find the partition columns of a file and their values.
 
     Every folder of the path counts, also in an archive. If two folders name the same column, the
-    inner folder counts.
+    inner folder counts, and :func:`note_repeated` says so.
 
     Example:
         >>> find("s3://bucket/brand=A%26B/day=2026-12-01/x.parquet")
@@ -34,15 +34,43 @@ def find(uri: str) -> dict[str, str | None]:
     """
     if "=" not in uri:  # fast, because a job asks several times for each file
         return {}
+    columns: dict[str, str | None] = {}
+    for name, value in _list_pairs(uri):
+        columns[name] = None if value in ("", _NULL) else unquote(value)
+    return columns
+
+
+def _list_pairs(uri: str) -> list[tuple[str, str]]:
+    """List the names and values in the folders of a path, the outermost folder first."""
     archive, member = split_member(uri)
     folders = [*archive.split("/")[:-1], *member.split("/")[:-1]]
-    columns: dict[str, str | None] = {}
+    pairs = []
     for folder in folders:
         key, mark, value = folder.partition("=")
         name = unquote(key)
         if mark and name not in _RESERVED:
-            columns[name] = None if value in ("", _NULL) else unquote(value)
-    return columns
+            pairs.append((name, value))
+    return pairs
+
+
+def note_repeated(uris: Iterable[str]) -> list[str]:
+    """Say which column two folders of a path name with different values; at most one line.
+
+    Example:
+        >>> note_repeated(["/x=A/a.csv", "/x=A/x=B/a.csv"])
+        ["two folders of /x=A/x=B/a.csv name the column x: the inner one counts, 'B'"]
+    """
+    for uri in uris:
+        if uri.count("=") < 2:
+            continue
+        values: dict[str, str] = {}
+        for name, value in _list_pairs(uri):
+            if values.setdefault(name, value) != value:
+                return [
+                    f"two folders of {display_uri(uri)} name the column {name}: the inner one "
+                    f"counts, {find(uri)[name]!r}"
+                ]
+    return []
 
 
 def identify(item: InputFile) -> str:

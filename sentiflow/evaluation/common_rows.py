@@ -99,6 +99,11 @@ def find_pair(first: str, second: str) -> Pair:
     return run, _find_run(second)
 
 
+def was_replaced(pair: Pair) -> bool:
+    """Say whether a job has replaced the predictions of a run since they were found."""
+    return any(manifest.was_replaced(scored.uri, scored.record) for scored in pair)
+
+
 def _find_run(name: str) -> ScoredRun:
     """Find the predictions of a run.
 

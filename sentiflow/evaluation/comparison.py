@@ -1,5 +1,6 @@
 """Two runs, named by the user -> a comparison of their models on the same test rows."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
+from sentiflow.errors import ReplacedError, UserError
 from sentiflow.evaluation import common_rows, slices, text_traits
 from sentiflow.evaluation.regression import Check, Regression, find_regression
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
@@ -144,9 +146,30 @@ def compare(
 
     Raises:
         UserError: A run has no predictions, or the two cannot be compared.
+        ReplacedError: A run was replaced again and again while it was read.
     """
+    compare_pair = functools.partial(
+        _compare_pair, patterns=patterns or {}, columns=columns, margin=margin
+    )
     with _STEPS.show("read"):
         pair = common_rows.find_pair(first, second)
+    try:
+        return compare_pair(pair)
+    except (OSError, ValueError, UserError, ReplacedError):
+        if not common_rows.was_replaced(pair):
+            raise
+    return compare_pair(common_rows.find_pair(first, second))
+
+
+def _compare_pair(
+    pair: common_rows.Pair,
+    *,
+    patterns: Mapping[str, str],
+    columns: Sequence[str],
+    margin: float | None,
+) -> Comparison:
+    """Compare two runs as :func:`compare` does; a run that is replaced meanwhile is any error."""
+    with _STEPS.show("read"):
         rows = common_rows.read(pair, columns=columns)
     has_probabilities = pair[0].has_probabilities and pair[1].has_probabilities
     with _STEPS.show("measure"):
@@ -158,7 +181,7 @@ def compare(
             rows.table,
             rows.predicted,
             settings=pair[0].record["inputs"]["model"]["settings"],
-            patterns=patterns or {},
+            patterns=patterns,
             columns=columns,
         )
     notes = [*rows.notes, *notes_on_settings]
@@ -176,7 +199,7 @@ def compare(
         slices=of_slices,
         settings=settings,
         notes=notes,
-        verdict=_write_verdict(found, rows, first, second),
+        verdict=_write_verdict(found, rows, pair[0].name, pair[1].name),
         num_authors=rows.num_authors,
     )
     if margin is None:

@@ -45,7 +45,7 @@ from sentiflow.evaluation.text_source import TextSource
 from sentiflow.evaluation.unseen_rows import leave_out_training_rows
 from sentiflow.plotting import to_curve
 from sentiflow.progress import Steps, say
-from sentiflow.storage import parquet
+from sentiflow.storage import parquet, retries
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.recording import Recorder
 
@@ -54,8 +54,6 @@ METRICS_FILE = "metrics.json"
 PAGE = "report.html"
 MISTAKES = "mistakes.parquet"
 PLOTS = "plots"
-OWNS = (METRICS_FILE, PAGE, manifest.CARD, MISTAKES, PLOTS)
-"""Files and folders that a run of the stage replaces."""
 
 _STEPS = Steps(
     STAGE,
@@ -144,7 +142,7 @@ def resolve(config: Config) -> EvaluatePlan:
     listed = decisive.dump(settings, exclude={"scored_uri", "output_uri"})
     listed["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
-    spec = OutputSpec(STAGE, settings.output_uri, listed, inputs, owns=OWNS)
+    spec = OutputSpec(STAGE, settings.output_uri, listed, inputs)
     return EvaluatePlan(config=config, spec=spec, scored=record, corpus=corpus)
 
 
@@ -164,7 +162,9 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     with _STEPS.show("read"):
         chosen = choose_model(scored_uri, plan.scored, corpus)  # of all that scored rows
     scored = chosen.scored
-    unseen = _measure_unseen(config.evaluate, scored_uri, scored, corpus)
+    unseen = retries.repeat_after_io_errors(
+        lambda: _measure_unseen(config.evaluate, scored_uri, scored, corpus), place=scored_uri
+    )
     output.begin()
     model = scored["inputs"]["model"]
     first_training = lineage.training_of(model)  # of an average: of its first model
@@ -175,7 +175,9 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         with _STEPS.show("folds"):
             folds = cross_validation.measure_folds(own_training, scored)
     with _STEPS.show("texts"):
-        texts = _read_texts(config.evaluate, unseen)
+        texts = retries.repeat_after_io_errors(
+            lambda: _read_texts(config.evaluate, unseen), place=scored_uri
+        )
     result = _make_result(config, scored, unseen, texts, folds=folds, notes=chosen.notes)
     for note in result.notes:
         say(STAGE, note)

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from sentiflow.config import submitter
 from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import Config
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import champion_test
+from sentiflow.evaluation import champion_test, promotion_records
 from sentiflow.evaluation.champion_test import ChampionTest, Contender
 from sentiflow.evaluation.page_templates import open_template
+from sentiflow.evaluation.promotion_records import PromotionRecord
 from sentiflow.metrics import paired
 from sentiflow.progress import Progress
 from sentiflow.tracking import mlflow_store, model_registry
@@ -43,6 +45,11 @@ class Promotion:
     comparison with a champion."""
     refits: tuple[int, ...] = ()
     """Versions that have learned the test rows. Each was judged by the run that it repeats."""
+    record: PromotionRecord | None = None
+    """Who made the present champion the champion, and when; None if its alias was set in another
+    way than by a promotion, or by an earlier version of sentiflow."""
+    earlier_record: PromotionRecord | None = None
+    """The same of the champion that this promotion has replaced."""
 
     @property
     def refused(self) -> bool:
@@ -58,7 +65,8 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
     Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
     trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies and
-    the comparison are tagged on the versions, so the same comparison is not made twice.
+    the comparison are tagged on the versions, so the same comparison is not made twice. The new
+    champion is tagged with the person who promoted it, and the time.
 
     For a refit that has learned the test rows, the run that it repeats is judged. If this run is
     the champion, the refit needs no comparison.
@@ -70,15 +78,20 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
 
     Raises:
         UserError: There is no candidate, no prepared data, or no labelled test row that neither
-            was trained on.
+            was trained on; or MLflow's user lacks a permission.
         JobError: The store cannot be reached, or refuses the change.
     """
     name = config.name
+    user = submitter.find(config.tracking.user)
     tracking_uri = mlflow_store.default_uri(config.tracking.uri)
     with Progress("promote", what="looking up candidate and champion"):
         aliases = model_registry.read_aliases(name, tracking_uri=tracking_uri)
     champion_number = aliases.get(model_registry.CHAMPION)
     candidate_number = _find_candidate(name, aliases) if version is None else version
+    record = None
+    if champion_number is not None:
+        champion = model_registry.Version(name, champion_number)
+        record = promotion_records.read(champion, tracking_uri=tracking_uri)
     if champion_number == candidate_number:
         return Promotion(
             name=name,
@@ -87,22 +100,31 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
             comparison=None,
             promoted=False,
             aliases=aliases,
+            record=record,
         )
     near = config.train.prepared_uri
     with Progress("promote", what="looking up candidate and champion"):
         contenders = [champion_test.resolve(name, candidate_number, tracking_uri, near=near)]
         if champion_number is not None and not force:
-            champion = champion_test.resolve(name, champion_number, tracking_uri, near=near)
-            contenders.append(champion)
+            contenders.append(champion_test.resolve(name, champion_number, tracking_uri, near=near))
     test = None
     if not force and not _repeats_champion(contenders):
+        # Also the first change in the store: without the permission, no text is scored in vain.
+        tags = {promotion_records.JUDGED_BY: user}
+        model_registry.describe(contenders[0].version, tags=tags, tracking_uri=tracking_uri)
         test = champion_test.compare_contenders(config.train.prepared_uri, contenders, tracking_uri)
     objection = find_objection(test) if test else ""
+    earlier_record = None
     if not objection:
         candidate = contenders[0].version
         with Progress("promote", what=f"setting the alias {model_registry.CHAMPION}"):
             model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
         aliases[model_registry.CHAMPION] = candidate_number
+        earlier_record = record
+        reason = _explain(champion_number, test, is_forced=force)
+        record = promotion_records.write(
+            candidate, by=user, reason=reason, tracking_uri=tracking_uri
+        )
     return Promotion(
         name=name,
         candidate=candidate_number,
@@ -113,7 +135,27 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         is_forced=force,
         objection=objection,
         refits=tuple(each.version.number for each in contenders if each.has_seen_test),
+        record=record,
+        earlier_record=earlier_record,
     )
+
+
+def _explain(champion: int | None, test: ChampionTest | None, *, is_forced: bool) -> str:
+    """Say in a few words why a version becomes the champion, for a tag.
+
+    Args:
+        champion: The version that was the champion before.
+        test: The comparison of the two, if there is one.
+        is_forced: Whether the version is promoted without a comparison.
+    """
+    place = f"in place of version {champion}" if champion is not None else "the first champion"
+    if is_forced:
+        return f"{place}, without a comparison"
+    if test is None:
+        return f"{place}, whose refit it is"
+    if test.difference is None or test.p_value is None:
+        return f"{place}, test accuracy {test.candidate_accuracy:.4f}"
+    return f"{place}, accuracy {test.difference.value:+.4f}, {paired.write_p(test.p_value)}"
 
 
 def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:

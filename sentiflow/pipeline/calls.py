@@ -33,7 +33,7 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            explained = errors.explain(error) or error
+            explained = errors.explain_gone(error) or errors.explain(error) or error
             if isinstance(explained, UserError | JobError):  # they name options of the command
                 explained.args = (str(explained).replace("--overwrite", "overwrite=True"),)
             if explained is error:
@@ -298,7 +298,9 @@ def read_predictions(
     scored = run.scored if isinstance(run, Run) else run
     wanted = columns if columns is None else list(dict.fromkeys(["row_id", *columns]))
     frame = scored.predictions.to_pandas(wanted, filters=filters)
-    frame[["source", "source_row"]] = scored.find_sources(frame["row_id"])
+    # A job may have replaced the predictions while they were read: then it knows the sources, too.
+    current = scored.renew() or scored
+    frame[["source", "source_row"]] = current.find_sources(frame["row_id"])
     if columns is None:
         return frame
     return frame[[*columns, "source", "source_row"]]

@@ -2,13 +2,13 @@
 
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Counts, Manifest
 from sentiflow.errors import UserError
-from sentiflow.pipeline.tables import Table
+from sentiflow.pipeline.tables import Table, read_current
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local, join
 
@@ -95,12 +95,29 @@ class StageResult:
         run = self.manifest.get("run")
         return dict(run["metrics"]) if run else {}
 
+    def renew(self: R) -> R | None:
+        """Read the result that has replaced this one; None if there is none.
+
+        A result of other classes does not count, as labels are positions among the classes.
+        """
+        record = manifest.read(self.uri, stage=self.stage)
+        if record is None or record["files"] == self.manifest["files"]:
+            return None
+        if record.get("classes") != self.manifest.get("classes"):
+            return None
+        return replace(self, manifest=record)
+
     def _find_table(self, name: str) -> Table:
         """Return the table in a folder of the result, from the files that the manifest lists."""
+
+        def renew() -> Table | None:
+            renewed = self.renew()
+            return renewed._find_table(name) if renewed else None
+
         folder = f"{name}/"
         paths = sorted(item["path"] for item in self.manifest["files"])
         files = [path.removeprefix(folder) for path in paths if path.startswith(folder)]
-        return Table(join(self.uri, name), tuple(files))
+        return Table(join(self.uri, name), tuple(files), renew)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({display_uri(self.uri)!r}): {self._summarize()}"
@@ -143,7 +160,13 @@ class _CorpusResult(StageResult):
 
         from sentiflow.data import row_sources
 
-        table = row_sources.locate(self.manifest, self.uri, np.asarray(row_ids, np.int64))
+        ids = np.asarray(row_ids, np.int64)
+        table = read_current(
+            self,
+            lambda result: row_sources.locate(result.manifest, result.uri, ids),
+            self.renew,
+            display_uri(self.uri),
+        )
         types = {pa.int64(): pd.Int64Dtype()}  # a number may be missing
         frame: pd.DataFrame = table.to_pandas(types_mapper=types.get)
         return frame
@@ -253,8 +276,10 @@ class Evaluated(_ReportResult):
 
     @property
     def mistakes(self) -> Table:
-        """The mistakes that the report shows."""
-        return Table(self.uri, ("mistakes.parquet",))
+        """The mistakes that the report shows; without mistakes it has no columns."""
+        name = "mistakes.parquet"
+        is_there = any(item["path"] == name for item in self.manifest["files"])
+        return Table(self.uri, (name,) if is_there else ())
 
 
 class Trends(_ReportResult):
@@ -267,7 +292,12 @@ class Trends(_ReportResult):
     @property
     def shares(self) -> "pd.DataFrame":
         """A row for each group, period and class; docs/outputs.md describes the columns."""
-        content = manifest.read_file(self.uri, self.manifest, "trends.parquet")
+        content = read_current(
+            self,
+            lambda result: manifest.read_file(result.uri, result.manifest, "trends.parquet"),
+            self.renew,
+            display_uri(self.uri),
+        )
         shares: pd.DataFrame = parquet.from_bytes(content).to_pandas()
         return shares
 

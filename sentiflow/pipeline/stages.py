@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import yaml
 
+from sentiflow.config import submitter
 from sentiflow.config.sections import Config
 from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.data.output_status import Status, find_status, read_result
+from sentiflow.data.output_status import Status, UnfinishedRun, find_status, read_result
 from sentiflow.data.outputs import Output
-from sentiflow.errors import UnavailableError
+from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.pipeline import machine_load, run_contents
 from sentiflow.progress import Progress, say
+from sentiflow.storage import retries
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
@@ -50,6 +52,9 @@ _MODULES: dict[Verb, str] = {
     "sweep": "sentiflow.training.sweep",
 }
 """The module of each stage, with its functions ``resolve`` and ``run``."""
+_MAX_PLANS = 3
+"""Number of tries to plan a stage, in case of I/O errors. The address of a store may be wrong, so
+these are few."""
 _NEED_RAY = ("prepare", "train", "score", "sweep")
 """Stages whose ``run`` takes the resources of Ray."""
 
@@ -109,7 +114,11 @@ def run(
             nonlocal is_checked
             if not is_checked:
                 is_checked = True
-                _check_inputs(session.config, remaining, output, overwrite=overwrite)
+                with Progress(verb, what="looking for new files"):
+                    new_files = None
+                    if output and output.previous and output.spec.grows:
+                        new_files = output.spec.find_new(output.previous)
+                _check_inputs(session.config, remaining, new_files, overwrite=overwrite)
 
         for verb in verbs:
             remaining = verbs[verbs.index(verb) :]
@@ -122,8 +131,13 @@ def run(
             # With ``follows``, predictions by an earlier version of the model stay valid.
             strict = replace(spec, follows="")
             if overwrite:
-                spec = strict
-            with outputs.open_output(spec, overwrite=overwrite, before=check) as output:
+                spec = spec.to_replace()
+            else:
+                for note in spec.notes:
+                    say(verb, note)
+            with outputs.open_output(
+                spec, overwrite=overwrite, user=session.user, before=check
+            ) as output:
                 if output.is_complete and output.status.record:
                     say(verb, f"complete: {display_uri(spec.uri)}")
                     # ``strict`` counts predictions by earlier versions as changes.
@@ -133,6 +147,7 @@ def run(
                     continue
                 session.start_ray(remaining)
                 with session.open_run(planned, remaining, is_whole_run=is_whole) as recorder:
+                    _take_over(verb, output, recorder)
                     record = _run_stage(planned, remaining, output, recorder, session)
                     recorder.log_result(record)
                 outcomes.append(Outcome(verb, spec.uri, record, ran=True))
@@ -197,16 +212,40 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
     planned = _plan_stage(verb, config)
     config = planned.config
     spec = planned.spec
-    status = find_status(replace(spec, follows="") if overwrite else spec)
+    status = find_status(spec.to_replace() if overwrite else spec)
     if not is_new and status.state != "complete":
-        _check_inputs(config, remaining, overwrite=overwrite)
+        new_files = None
+        if status.state == "extended" and status.record and spec.grows:
+            new_files = spec.find_new(status.record)
+        _check_inputs(config, remaining, new_files, overwrite=overwrite)
     return _describe_status(status, overwrite), config
+
+
+def _list_replaced(status: Status) -> list[UnfinishedRun]:
+    """List the unfinished runs whose work is of no use, as their settings differ."""
+    return [run for run in status.unfinished if run.changes]
+
+
+def _take_over(verb: Verb, output: Output, recorder: "Recorder") -> None:
+    """Say what a stage replaces, and end the runs of killed jobs whose work it takes over."""
+    status = output.status
+    if status.problem:
+        say(verb, f"replaces {display_uri(output.spec.uri)}, which {status.problem}")
+    else:
+        for run in _list_replaced(status):
+            say(verb, f"replaces {run}")
+    output.mlflow_run_id = recorder.run_id
+    for run in status.unfinished:
+        run_id = run.description.get("mlflow_run_id", "")
+        recorder.end_killed(run_id, output.spec)
 
 
 def _describe_status(status: Status, overwrite: bool) -> str:
     """Say what a stage would do with its output."""
     if status.state == "new":
-        return "would run (an earlier run did not finish)" if status.run else "would run"
+        action = "would run (an earlier run did not finish)" if status.run else "would run"
+        replaced = [str(run) for run in _list_replaced(status)]
+        return " and replace ".join([action, *replaced])
     if status.state == "extended":
         return "would add what is new"
     if status.state == "other":
@@ -233,7 +272,7 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
 def _check_inputs(
     config: Config,
     verbs: Sequence[Verb],
-    output: Output | None = None,
+    new_files: Sequence[str] | None = None,
     *,
     overwrite: bool = False,
 ) -> None:
@@ -242,16 +281,13 @@ def _check_inputs(
     Args:
         config: The experiment.
         verbs: The stages.
-        output: The output of the first stage, if it is known. If the stage extends it, its known
-            files are not opened again.
+        new_files: If the first stage extends its result: the files that are new to it. Known files
+            are not opened again.
         overwrite: Whether existing results may be replaced.
     """
     from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
 
-    new_files = None
     with Progress(verbs[0], what="checking the inputs"):
-        if output and output.previous and output.spec.grows:
-            new_files = output.spec.find_new(output.previous)
         config_checks.require(config, verbs, new_files=new_files, overwrite=overwrite)
 
 
@@ -274,8 +310,15 @@ class StagePlan(Protocol):
 
 def _plan_stage(verb: Verb, config: Config) -> StagePlan:
     """Look up what the settings of a stage refer to; the stage runs by this plan."""
-    planned: StagePlan = _import_stage(verb).resolve(config)
-    return planned
+    module = _import_stage(verb)
+
+    def resolve() -> StagePlan:
+        planned: StagePlan = module.resolve(config)
+        return planned
+
+    return retries.repeat_after_io_errors(
+        resolve, place=f"the inputs of {verb}", max_failures=_MAX_PLANS
+    )
 
 
 def _run_stage(
@@ -359,6 +402,8 @@ class _Session(contextlib.ExitStack):
         self.verbose = verbose
         self.command = command
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
+        self.user = submitter.find(config.tracking.user)
+        """The person who runs this command."""
         self.group = secrets.token_hex(4)
         """Id of this command in the tags of its runs."""
         self.load_percent = machine_load.find()
@@ -390,10 +435,8 @@ class _Session(contextlib.ExitStack):
                 required=config.tracking.required,
                 repair=self._write_import(),
             )
-        except UnavailableError as error:
-            raise UnavailableError(
-                f"{error}; tracking.required=false runs the job without it"
-            ) from error
+        except (PermissionDeniedError, UnavailableError) as error:
+            raise type(error)(f"{error}; {experiment_store.WITHOUT}") from error
 
     def _write_import(self) -> str:
         """Write the command that adds the runs to the store later."""
@@ -417,7 +460,7 @@ class _Session(contextlib.ExitStack):
         spec = planned.spec
         # Inputs of files are logged with the manifest: see Recorder.log_result.
         inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        tags = runs.describe_code()
+        tags = {**self.config.tracking.tags, **runs.describe_code()}
         tags[runs.OUTPUT_TAG] = spec.uri
         tags |= runs.describe_lineage(inputs)
         params = runs.to_params(run_contents.describe_settings(planned, verb))
@@ -431,6 +474,7 @@ class _Session(contextlib.ExitStack):
             self.store,
             verb,
             group=self.group,
+            user=self.user,
             tags=tags,
             name=run_names.name_run(verb, self.config, changes=changes),
             registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),

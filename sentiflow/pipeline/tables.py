@@ -1,17 +1,19 @@
 """Parquet files of a stage -> a table that is read on demand."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.errors import ReplacedError, UserError
+from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
     import pandas as pd
+
+T = TypeVar("T")
 
 Filters = Sequence[tuple[str, str, Any]]
 """Conditions that rows must all meet: column, operator such as ``==`` or ``in``, value."""
@@ -25,17 +27,21 @@ class Table:
     """The directory of the files."""
     files: tuple[str, ...]
     """Names of the files in it, in the order of their rows."""
+    renew: Callable[[], "Table | None"] = field(default=lambda: None, compare=False, repr=False)
+    """Returns the table of the result that has replaced this one meanwhile, if there is one."""
 
     @property
     def columns(self) -> list[str]:
         """Names of the columns."""
-        return list(self._dataset().schema.names)
+        return self._read(lambda table: list(table._dataset().schema.names))
 
     def __len__(self) -> int:
-        return int(self._dataset().count_rows())
+        return self._read(lambda table: int(table._dataset().count_rows()))
 
     def to_arrow(self, columns: Sequence[str] | None = None, *, filters: Filters = ()) -> pa.Table:
         """Read some columns, or all, as a table of Arrow.
+
+        If a job has replaced the result meanwhile, the new result is read.
 
         Args:
             columns: Names of the columns; None: all columns.
@@ -43,7 +49,12 @@ class Table:
 
         Raises:
             UserError: The table lacks a column of ``columns`` or ``filters``.
+            ReplacedError: Jobs replace the result again and again, or it was deleted.
         """
+        return self._read(lambda table: table._to_arrow(columns, filters))
+
+    def _to_arrow(self, columns: Sequence[str] | None, filters: Filters) -> pa.Table:
+        """Read these files as :meth:`to_arrow` does."""
         import pyarrow.parquet as pq
 
         dataset = self._dataset()
@@ -66,6 +77,10 @@ class Table:
         frame: pd.DataFrame = self.to_arrow(columns, filters=filters).to_pandas()
         return frame
 
+    def _read(self, read: Callable[["Table"], T]) -> T:
+        """Read this table; if it was replaced meanwhile, the table that has replaced it."""
+        return read_current(self, read, self.renew, display_uri(self.uri))
+
     def _dataset(self) -> Any:
         """Open the files as a dataset of Arrow; without files it has no columns."""
         import pyarrow.dataset as ds
@@ -81,3 +96,41 @@ class Table:
             partitioning=ds.partitioning(flavor="hive"),
             partition_base_dir=folder,  # folders above, such as day=1, name no columns
         )
+
+
+R = TypeVar("R")
+
+
+def read_current(result: R, read: Callable[[R], T], renew: Callable[[], R | None], name: str) -> T:
+    """Read a result; if a job has replaced its files meanwhile, read the new result instead.
+
+    Args:
+        result: The result.
+        read: Reads it.
+        renew: Reads its manifest again; returns the new result, or None if it is still the same.
+        name: Its name for the message.
+
+    Raises:
+        ReplacedError: The new result was replaced, too, or the result was deleted.
+    """
+    try:
+        return read(result)
+    except (OSError, ReplacedError) as error:
+        renewed = renew()
+        if renewed is None:
+            if errors.is_gone(error):
+                raise _explain_gone(name) from error
+            raise
+    try:
+        return read(renewed)
+    except OSError as error:
+        if errors.is_gone(error):
+            raise _explain_gone(name) from error
+        raise
+
+
+def _explain_gone(name: str) -> ReplacedError:
+    """Make the error for a result whose files are gone."""
+    return ReplacedError(
+        f"{name} was replaced by another job, or deleted, while it was read: read it again"
+    )

@@ -13,7 +13,7 @@ from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile
 from sentiflow.errors import UserError
 from sentiflow.progress import say
-from sentiflow.storage import globs
+from sentiflow.storage import globs, retries
 from sentiflow.storage.uris import join
 
 STAGE = "prepare"
@@ -142,16 +142,18 @@ def cut(
         stage = "read_unlabelled"
         folder = "more"  # not the folder of the labelled files
         keep = ()
-    plan: corpus.Plan
-    if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
-        plan = table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
-    else:
-        plan = csv_plans.plan_csv(
+
+    def make_plan() -> corpus.Plan:
+        if corpus.are_tables([item["uri"] for item in files], setting=source.setting):
+            return table_plans.plan_preparation(files, settings=source.format, keep_columns=keep)
+        return csv_plans.plan_csv(
             files,
             settings=source.format,
             rows_per_part=settings.rows_per_file,
             unpack_to=join(root, folder),
         )
+
+    plan = retries.repeat_after_io_errors(make_plan, place=source.setting)
     if source.is_labelled:
         column_checks.check_preparation(plan, settings)
     key = corpus.identify_work(files)

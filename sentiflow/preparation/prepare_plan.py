@@ -14,16 +14,20 @@ from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import input_files, manifest, output_status
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.own_files import PART
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import input_sources
 from sentiflow.preparation.input_sources import STAGE, InputSource
-from sentiflow.preparation.part_files import VOCABULARY
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
 
-OWNS = ("tweets", "encoded", "unlabelled", "rejected", VOCABULARY)
-"""Folders and files of the output that a preparation writes and may remove."""
+OWNS = (
+    f"(?:tweets|encoded)/split=[a-z]+/{PART}",
+    f"unlabelled/{PART}",
+    f"rejected/(?:unlabelled-)?{PART}",
+)
+"""Files that are written before the manifest, see ``OutputSpec.owns``."""
 RULES_VERSION = 2
 """Increase it when a change of the code gives the same files other rows, splits or words."""
 

@@ -1,12 +1,13 @@
 """Input of a scoring -> the files of its corpus: files scored before, new files, copies."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from sentiflow.data import input_files, partitions
 from sentiflow.data.manifest_types import Input, InputFile
+from sentiflow.errors import UserError
 from sentiflow.progress import say
 from sentiflow.scoring.score_plan import STAGE
 from sentiflow.storage.uris import display_uri
@@ -70,14 +71,24 @@ class CorpusFiles:
         return input_files.combine([described[item["uri"]] for item in self.listed])
 
 
-def find(corpus: Input, *, num_old: int) -> CorpusFiles:
+def find(corpus: Input, *, num_old: int, gone: Collection[str] = ()) -> CorpusFiles:
     """List the files of a corpus, and tell the user which are copies of others.
 
     Args:
         corpus: The corpus; new files have no hash.
         num_old: Number of files at its beginning that were scored before.
+        gone: URIs of files to leave out.
+
+    Raises:
+        UserError: All files are left out.
     """
-    listed = corpus.get("files", [])
+    every = corpus.get("files", [])
+    listed = [item for item in every if item["uri"] not in gone]
+    if every and not listed:
+        raise UserError(
+            f"score.corpus: all files are gone, the first is {display_uri(every[0]['uri'])}",
+            hint="name files that exist, or keep the predictions: leave out --overwrite",
+        )
     copies = _find_copies(listed)
     for uri, copy in copies.items():
         say(

@@ -38,6 +38,7 @@ from sentiflow.scoring.score_plan import STAGE, ScorePlan
 from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
 from sentiflow.scoring.tasks import RowCounts, ScoreJob, check_compatible, kept_types
+from sentiflow.storage import retries
 from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
@@ -64,13 +65,18 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     settings = plan.settings
     previous = output.previous
     earlier = EarlierJobs.of(previous, plan.model)
+    # What a new result replaces does not stay, so files that are gone have no rows in it.
+    gone = () if previous else plan.spec.gone
     with Progress(STAGE, what="looking at the corpus"):
-        files = corpus_files.find(plan.corpus, num_old=earlier.num_files)
+        files = corpus_files.find(plan.corpus, num_old=earlier.num_files, gone=gone)
         if previous and not files.new:
             return previous
         unread = input_files.combine(files.new) if files.new else plan.corpus
+        inspect = functools.partial(
+            score_inputs.inspect, plan, files, unpack_to=join(output.uri, "unpacked")
+        )
         with input_files.naming_changes(unread):
-            rows, labels = score_inputs.inspect(plan, files, unpack_to=join(output.uri, "unpacked"))
+            rows, labels = retries.repeat_after_io_errors(inspect, place="score.corpus")
     num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
     if previous and isinstance(rows, TablePlan):
         check_compatible(previous, rows)

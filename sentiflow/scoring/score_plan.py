@@ -5,8 +5,9 @@ are replaced while a scoring reads them, its output is not published (:meth:`Out
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sentiflow.config import decisive
 from sentiflow.config.sections import Config, ScoreSettings
@@ -14,6 +15,7 @@ from sentiflow.data import arrival, corpus, input_files, manifest, output_status
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.own_files import PART
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.models.profile import Profile
@@ -21,10 +23,12 @@ from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 
 STAGE = "score"
-OWNS = ("predictions", "rejected", MODEL)
+OWNS = (f"(?:predictions|rejected)/{PART}",)
+"""Files that are written before the manifest, see ``OutputSpec.owns``."""
 
 _NOT_DECISIVE = {
     "corpus",
+    "keep_expired",
     "prepared_uri",
     "model_uri",
     "output_uri",
@@ -54,7 +58,8 @@ class ScorePlan:
     classes: tuple[str, ...]
     """The classes of the model."""
     corpus: Input
-    """The corpus. New files have no hash yet, because they are read when they are cut."""
+    """The corpus. New files have no hash yet, because they are read when they are cut. Files in
+    ``spec.gone`` are gone: their rows stay if the scoring extends the result."""
     prepared: Manifest | None
     """Manifest of the prepared data, if these are the corpus."""
 
@@ -86,8 +91,9 @@ def resolve(config: Config) -> ScorePlan:
         uri = settings.prepared_uri
         prepared = manifest.require(uri, stage="prepare", setting="score.prepared_uri")
         described = manifest.reference(uri, prepared)
+        gone: tuple[str, ...] = ()
     else:
-        described = _describe_files(settings)
+        described, gone = _describe_files(settings)
     spec = OutputSpec(
         stage=STAGE,
         uri=settings.output_uri,
@@ -96,6 +102,10 @@ def resolve(config: Config) -> ScorePlan:
         owns=OWNS,
         grows="corpus",
         follows=_find_version_prefix(settings, model),
+        gone=gone,
+        way_out_if_gone="are old files deleted in time? score.keep_expired=true keeps their "
+        "predictions",
+        notes=_note_gone(gone),
     )
     return ScorePlan(
         config=config,
@@ -135,23 +145,52 @@ def _list_decisive(config: Config) -> dict[str, Any]:
     return listed
 
 
-def _describe_files(settings: ScoreSettings) -> Input:
+class _CorpusFiles(NamedTuple):
+    """The files of a corpus."""
+
+    described: Input
+    """All files, in the order of their arrival."""
+    gone: tuple[str, ...]
+    """URIs of those that are gone, and may be."""
+
+
+def _describe_files(settings: ScoreSettings) -> _CorpusFiles:
     """Describe the files of a corpus in the order of their arrival.
 
     New files are not read, except to find a moved one. If a result is complete and all of its files
-    are gone, the description of its files is returned.
+    are gone, the description of its files is returned. With ``score.keep_expired``, scored files
+    that are gone keep their places.
 
     Raises:
         UserError: A file does not exist, or there are CSV files and Parquet files.
     """
     scored = output_status.read_result(settings.output_uri)
     earlier: Input | None = scored["inputs"].get("corpus") if scored else None
-    found = input_files.find(settings.corpus, setting="score.corpus", earlier=earlier)
+    may_be_gone: dict[str, None] = {}  # in the order of the files
+    if earlier and settings.keep_expired:
+        uris = [item["uri"] for item in earlier.get("files", [])]
+        named = [uri for uri in uris if input_files.named_by(uri, settings.corpus)]
+        may_be_gone = dict.fromkeys(named)
+    found = input_files.find(
+        settings.corpus, setting="score.corpus", earlier=earlier, may_be_gone=may_be_gone
+    )
     if earlier and not found:
-        return earlier
+        return _CorpusFiles(earlier, tuple(may_be_gone))
     corpus.are_tables([item["uri"] for item in found], setting="score.corpus")
     known = arrival.list_known(settings.output_uri, scored, name="corpus")
-    return input_files.combine(arrival.order(found, known))
+    ordered = arrival.order(found, known, may_be_gone=may_be_gone)
+    found_uris = {item["uri"] for item in found}
+    gone = tuple(item["uri"] for item in ordered if item["uri"] not in found_uris)
+    return _CorpusFiles(input_files.combine(ordered), gone)
+
+
+def _note_gone(gone: Sequence[str]) -> tuple[str, ...]:
+    """Say how many scored files are gone."""
+    if not gone:
+        return ()
+    files = "1 scored file is" if len(gone) == 1 else f"{len(gone):,} scored files are"
+    first = display_uri(gone[0])
+    return (f"{files} gone, the first is {first}: the predictions stay; --overwrite drops them",)
 
 
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:

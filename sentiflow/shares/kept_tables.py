@@ -12,7 +12,7 @@ import pyarrow as pa
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output
-from sentiflow.errors import UserError
+from sentiflow.errors import ReplacedError, UserError
 from sentiflow.storage import parquet
 
 FOLDER = "sums"
@@ -63,7 +63,7 @@ class KeptTables:
             return None
         try:
             content = manifest.read_file(self._uri, self._record, path)
-        except (OSError, UserError):
+        except (OSError, UserError, ReplacedError):
             del self._earlier[path]
             return None
         return parquet.from_bytes(content)

@@ -171,13 +171,14 @@ class PredictionReader:
         if self._sizes is None:
             self._sizes = filesystem.sizes(self._uri)
         columns = self._list_columns()
-        for table in lineage.read_file(self._uri, self._scored, part, columns, self._sizes):
-            if only is None:
-                yield self._to_batch(table)
-                continue
-            is_wanted = np.isin(table["row_id"].to_numpy(), only)
-            if is_wanted.any():
-                yield self._to_batch(table.filter(pa.array(is_wanted)))
+        with manifest.naming_replacement(self._uri, self._scored):
+            for table in lineage.read_file(self._uri, self._scored, part, columns, self._sizes):
+                if only is None:
+                    yield self._to_batch(table)
+                    continue
+                is_wanted = np.isin(table["row_id"].to_numpy(), only)
+                if is_wanted.any():
+                    yield self._to_batch(table.filter(pa.array(is_wanted)))
 
     def _list_columns(self) -> list[str]:
         columns = ["row_id", "label", "prediction", *self._probabilities]

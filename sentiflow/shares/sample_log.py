@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from sentiflow.config import submitter
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.shares import draw_history
@@ -45,7 +46,8 @@ def hold(config: Config) -> Iterator[None]:
     Raises:
         JobError: Another command draws rows.
     """
-    with lease.hold(find_folder(config), job="sample"):
+    user = submitter.find(config.tracking.user)
+    with lease.hold(find_folder(config), job="sample", user=user):
         yield
 
 

@@ -15,15 +15,13 @@ from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
 from sentiflow.progress import Steps, say
 from sentiflow.shares import conclusions, kept_tables, page, rows, share_charts, table
-from sentiflow.storage import parquet
+from sentiflow.storage import parquet, retries
 from sentiflow.tracking.recording import Recorder
 
 STAGE = "trends"
 TABLE = "trends.parquet"
 PAGE = "trends.html"
 PLOTS = "plots"
-OWNS = (TABLE, PAGE, PLOTS, kept_tables.FOLDER)
-"""Files and folders that a run of the stage replaces."""
 
 _STEPS = Steps(
     STAGE,
@@ -77,7 +75,6 @@ def resolve(config: Config) -> TrendsPlan:
             settings.output_uri,
             listed,
             inputs,
-            owns=OWNS,
             keeps=(kept_tables.FOLDER,),
         ),
         scored=record,
@@ -94,9 +91,13 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     began = time.monotonic()
     config = plan.config
     scored = plan.scored
-    kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
+
+    def measure() -> tuple[table.ShareTable, kept_tables.KeptTables]:
+        kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
+        return table.measure(plan.settings, scored, config.score.output_uri, kept), kept
+
     with _STEPS.show("measure"):
-        trends = table.measure(plan.settings, scored, config.score.output_uri, kept)
+        trends, kept = retries.repeat_after_io_errors(measure, place=config.score.output_uri)
     output.begin()
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))

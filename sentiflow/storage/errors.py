@@ -4,6 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from sentiflow.errors import JobError, StorageError, UserError
 
@@ -23,6 +24,12 @@ _TEMPORARY = re.compile(
     "|status 5|status 408|status 425|status 429"
 )
 """Codes of errors after which a later try may succeed."""
+_GONE = ("NO_SUCH_KEY", "RESOURCE_NOT_FOUND")
+"""Codes of errors if an object does not exist."""
+_RETRY = (
+    "then run the same command again: what is finished is kept; without a change it fails again"
+)
+"""Whether to run a command again after a ``StorageError``."""
 _DETAIL = re.compile(r"\. Detail: \[errno \d+\] ")
 """Separator of Arrow's message and the message of the operating system."""
 _TEMPORARY_NUMBERS = frozenset(
@@ -86,7 +93,7 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
         names_location = error.filename is not None or "'/" in str(error)  # in Arrow's message
         if not names_location:
             return None
-        hint = "choose another location, or make it writable"
+        hint = f"choose another location, or make it writable; {_RETRY}"
         return StorageError(_reason(error), hint=hint)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return JobError(
@@ -99,10 +106,22 @@ def explain(error: BaseException, *, uri: str = "") -> StorageError | JobError |
     return explain_text(str(error), uri=uri)
 
 
-def describe(error: BaseException) -> str:
-    """Write an error in one line; the error of a disk or an object store as :func:`explain`."""
-    explained = explain(error) or error
-    return " ".join(str(explained).split())
+def explain_gone(error: BaseException) -> JobError | None:
+    """Explain in one line that a file is gone which was there before; None for any other error."""
+    if not is_gone(error):
+        return None
+    return JobError(
+        f"{describe(error)}: was it deleted, or replaced by another job, while this command ran? "
+        "Then run the command again"
+    )
+
+
+def is_gone(error: BaseException) -> bool:
+    """Say whether a file or an object does not exist."""
+    if isinstance(error, FileNotFoundError):
+        return True
+    fault = _find_store_fault(str(error), "") if isinstance(error, OSError) else None
+    return fault is not None and fault.detail.startswith(_GONE)
 
 
 def is_temporary(error: BaseException) -> bool:
@@ -130,6 +149,62 @@ def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
         >>> print(str(error).partition(": check")[0])
         s3://there/a/b: the object store refuses (NO_SUCH_BUCKET)
     """
+    fault = _find_store_fault(text, uri)
+    if fault is None:
+        return None
+    if fault.is_temporary:
+        return JobError(
+            f"{fault}: check AWS_ENDPOINT_URL; run the same command again later to resume"
+        )
+    return StorageError(
+        str(fault),
+        hint="check the name of the bucket, the credentials (AWS_ACCESS_KEY_ID, a profile or a "
+        f"role), AWS_DEFAULT_REGION and AWS_ENDPOINT_URL; {_RETRY}",
+    )
+
+
+def describe(error: BaseException) -> str:
+    """Describe an error in one line, without advice: the location, and what is wrong.
+
+    Example:
+        >>> describe(OSError("When reading key 'a' in bucket 'b': AWS Error SLOW_DOWN during X: y"))
+        's3://b/a: the object store is unavailable (SLOW_DOWN)'
+    """
+    fault = _find_store_fault(str(error), "")
+    if fault:
+        return str(fault)
+    if isinstance(error, OSError):
+        return _reason(error)
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[-1]
+
+
+class _StoreFault(NamedTuple):
+    """An error of an object store."""
+
+    location: str
+    """The object or its bucket; empty if it is unknown."""
+    detail: str
+    """The code of the error."""
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether a later try may succeed."""
+        return bool(_TEMPORARY.search(self.detail))
+
+    def __str__(self) -> str:
+        location = f"{self.location}: " if self.location else ""
+        state = "is unavailable" if self.is_temporary else "refuses"
+        return f"{location}the object store {state} ({self.detail})"
+
+
+def _find_store_fault(text: str, uri: str) -> _StoreFault | None:
+    """Find the error of an object store in a message; None if it is of another kind.
+
+    Args:
+        text: Arrow's message.
+        uri: The file, in case the message does not name it.
+    """
     fault = _STORE_ERROR.search(text)
     if not fault:
         return None
@@ -138,21 +213,11 @@ def explain_text(text: str, *, uri: str = "") -> StorageError | JobError | None:
         uri = f"s3://{place['bucket']}"
         if place["key"]:
             uri += f"/{place['key']}"
-    location = f"{uri}: " if uri else ""
     detail = fault["code"] or fault["absent"]
     error_name = _ERROR_NAME.search(text)
     if error_name:
         detail += f" {error_name[1]}"
-    if _TEMPORARY.search(detail):
-        return JobError(
-            f"{location}the object store is unavailable ({detail}): check AWS_ENDPOINT_URL; run "
-            "the same command again later to resume"
-        )
-    return StorageError(
-        f"{location}the object store refuses ({detail})",
-        hint="check the name of the bucket, the credentials (AWS_ACCESS_KEY_ID, a profile or a "
-        "role), AWS_DEFAULT_REGION and AWS_ENDPOINT_URL",
-    )
+    return _StoreFault(uri, detail)
 
 
 def _reason(error: OSError) -> str:

@@ -3,6 +3,7 @@
 import concurrent.futures
 import contextlib
 import contextvars
+import errno
 import functools
 import hashlib
 import math
@@ -36,6 +37,11 @@ FILES_AT_ONCE = 16
 
 _MAX_SHOWN = 300
 """Maximum length of a location in a message, in characters."""
+_NUM_DELETIONS = 5
+"""Number of times that a folder is deleted while another process still writes to it."""
+_DELETION_WAIT_SECONDS = 0.1
+"""Time between two of them."""
+
 CHECK_SECONDS = 1.0
 """Minimum time between two checks of :func:`recording`."""
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -231,16 +237,38 @@ def _walk(uri: str) -> Iterator[str]:
 
 
 def delete(uri: str) -> None:
-    """Remove the file or directory ``uri``, if it exists; a link is removed, not its target."""
+    """Remove the file or directory ``uri``, if it exists; a link is removed, not its target.
+
+    Another process may remove it at the same time, or still write to the directory.
+
+    Raises:
+        OSError: It cannot be removed. ``ENOTEMPTY``: another process keeps writing to it.
+    """
     file_system, path = locate(uri)
     if is_local(uri) and os.path.islink(path):
         os.unlink(path)
         return
     kind = file_system.get_file_info(path).type
     if kind == fs.FileType.Directory:
-        file_system.delete_dir(path)
+        _delete_folder(file_system, path)
     elif kind == fs.FileType.File:
-        file_system.delete_file(path)
+        with contextlib.suppress(FileNotFoundError):  # another process was faster
+            file_system.delete_file(path)
+
+
+def _delete_folder(file_system: fs.FileSystem, path: str) -> None:
+    """Remove a directory with its files, again if files have come or gone meanwhile."""
+    for number in range(1, _NUM_DELETIONS + 1):
+        try:
+            file_system.delete_dir(path)
+            return
+        except OSError as error:
+            if file_system.get_file_info(path).type == fs.FileType.NotFound:
+                return
+            has_changed = error.errno in (errno.ENOENT, errno.ENOTEMPTY)
+            if not has_changed or number == _NUM_DELETIONS:
+                raise
+        time.sleep(_DELETION_WAIT_SECONDS)
 
 
 def delete_empty(uri: str) -> None:
@@ -248,6 +276,29 @@ def delete_empty(uri: str) -> None:
     if is_local(uri):
         with contextlib.suppress(OSError):
             os.rmdir(locate(uri)[1])
+
+
+def delete_empty_parents(uri: str, paths: Iterable[str]) -> None:
+    """Remove the folders of some files that are gone, if they are empty, then the directory.
+
+    Other empty folders stay.
+
+    Args:
+        uri: A directory. In an object store there is nothing to do.
+        paths: The files, relative to it.
+    """
+    if not is_local(uri):
+        return
+    folders = set()
+    for path in paths:
+        folder = posixpath.dirname(path)
+        while folder:
+            folders.add(folder)
+            folder = posixpath.dirname(folder)
+    inner_first = sorted(folders, key=len, reverse=True)
+    for folder in inner_first:
+        delete_empty(join(uri, folder))
+    delete_empty(uri)
 
 
 def delete_empty_folders(uri: str) -> None:

@@ -7,6 +7,7 @@ its claim by writing it again. The age of a claim is measured by the storage clo
 file is compared with the time of the job's own claim.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -16,8 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,6 +41,8 @@ _REWRITE_SECONDS = 0.1
 
 _NUM_TRIES = 3
 """Number of times that a job tries to acquire the lease."""
+_NUM_WRITES = 5
+"""Number of times that a claim is written, if its folder is deleted meanwhile."""
 _WAIT_SECONDS = (0.1, 0.3)
 """Minimum and maximum time between two tries. It is random, so that two jobs do not always try at
 once."""
@@ -63,6 +65,10 @@ class Owner:
     """For people: its stage or command, and its submission id on a cluster."""
     since: str
     """Start of the lease: ISO 8601 in UTC, by the clock of the host."""
+    uri: str = ""
+    """The directory, as its job names it; empty in the claims of earlier versions."""
+    user: str = ""
+    """The person who runs the job; empty if it is unknown."""
     renewed: float = 0.0
     """Time of the last renewal: seconds since 1970, by the storage clock. Not part of a claim."""
 
@@ -83,16 +89,42 @@ class Owner:
         except psutil.Error:  # the process is just ending
             return False
 
-    def describe(self, now: float) -> str:
-        """Name the job and its process, its start, and the time since its last renewal."""
+    def works_elsewhere(self, claim: str) -> bool:
+        """Say whether the claim certainly came here with its directory, by a rename or a copy.
+
+        The job writes to the directory that it names. On this machine that can be another one: then
+        there is not this claim. On other machines one directory may have several names.
+        """
+        if not (self.uri and is_local(self.uri) and is_local(claim)):
+            return False
+        if self.host != socket.gethostname() or self.boot_id != _boot_id():
+            return False
+        own = join(self.uri, FOLDER, os.path.basename(claim))
+        try:
+            return not os.path.samefile(filesystem.locate(own)[1], filesystem.locate(claim)[1])
+        except FileNotFoundError:
+            return os.path.exists(filesystem.locate(claim)[1])
+
+    def describe(self, kind: str, now: float) -> str:
+        """Name the person, the job and its process, its start, and the time of its last renewal.
+
+        Args:
+            kind: What to call the job: "another job".
+            now: The time, by the storage clock.
+        """
+        whose = f"{kind} of {self.user}" if self.user else kind
         return (
-            f"{self.job}, process {self.pid} on {self.host}, since {self.since}, "
-            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago"
+            f"{whose} ({self.job}, process {self.pid} on {self.host}, since {self.since}, "
+            f"last sign of life {max(0.0, now - self.renewed):.0f} s ago)"
         )
 
 
-def name_owner(job: str) -> Owner:
-    """Describe this process as an owner."""
+_CLAIM_KEYS = tuple(each.name for each in fields(Owner) if each.name != "renewed")
+"""Keys of a claim. Other keys are of a later version of sentiflow."""
+
+
+def name_owner(job: str, *, uri: str = "", user: str = "") -> Owner:
+    """Describe this process as an owner of a directory."""
     pid = os.getpid()
     return Owner(
         host=socket.gethostname(),
@@ -101,6 +133,8 @@ def name_owner(job: str) -> Owner:
         started=round(_find_start(pid), 2),
         job=job,
         since=datetime.now(UTC).isoformat(timespec="seconds"),
+        uri=uri,
+        user=user,
     )
 
 
@@ -125,7 +159,7 @@ def _boot_id() -> str:
 class Held:
     """The lease that this job holds on a directory."""
 
-    def __init__(self, uri: str, *, job: str, dead_seconds: float) -> None:
+    def __init__(self, uri: str, *, job: str, user: str, dead_seconds: float) -> None:
         """Choose a name for the claim; it is not written yet."""
         self.uri = uri
         self.dead_seconds = dead_seconds
@@ -133,7 +167,7 @@ class Held:
         """Whether another job has taken the lease over; then the claim is no longer renewed."""
         self.claim = join(uri, FOLDER, f"{uuid.uuid4().hex}.json")
         """URI of the claim, for :func:`check` in a task on any node."""
-        self._content = asdict(name_owner(job))
+        self._content = asdict(name_owner(job, uri=uri, user=user))
         del self._content["renewed"]
         self._renewed = time.clock_gettime(filesystem.CLOCK)
         self._now = 0.0
@@ -175,11 +209,17 @@ class Held:
             if not is_first:
                 filesystem.delete(self.claim)
             time.sleep(random.uniform(*_WAIT_SECONDS))  # noqa: S311
-        owner = min(others.values(), key=lambda other: other.since)
+        claim, owner = min(others.items(), key=lambda other: other[1].since)
+        way_out = "wait until it ends, or stop it, and run the same command again"
+        if owner.uri and owner.uri != self.uri:
+            way_out = (
+                f"it names the directory {display_uri(owner.uri)}; if this is another one, because "
+                f"it was renamed or copied, delete {display_uri(claim)}; otherwise {way_out}"
+            )
         raise JobError(
-            f"{display_uri(self.uri)} is in use by another job ({owner.describe(self._now)}): "
-            "wait until it ends, or stop it, and run the same command again; a dead job is "
-            f"replaced {self.dead_seconds / 60:.0f} minutes after its last sign of life"
+            f"{display_uri(self.uri)} is in use by {owner.describe('another job', self._now)}: "
+            f"{way_out}; a dead job is replaced {self.dead_seconds / 60:.0f} minutes after its "
+            "last sign of life"
         )
 
     def release(self) -> None:
@@ -196,10 +236,11 @@ class Held:
     def _write(self) -> None:
         """Write the claim, or write it again."""
         content = json.dumps(self._content, ensure_ascii=False).encode()
-        try:
-            _write_in_place(self.claim, content)
-        except FileNotFoundError:  # another job's release has just deleted the folder
-            _write_in_place(self.claim, content)
+        for _ in range(_NUM_WRITES - 1):
+            with contextlib.suppress(FileNotFoundError):  # another job has deleted the empty folder
+                _write_in_place(self.claim, content)
+                return
+        _write_in_place(self.claim, content)
 
     def _find_others(self) -> dict[str, Owner]:
         """Return the owner of each other claim that is alive; delete the claims of dead owners."""
@@ -208,9 +249,11 @@ class Held:
         others = {}
         for claim, renewed in renewals.items():
             owner = _read_owner(claim, renewed)
-            if owner.is_gone() or self._now - renewed > self.dead_seconds:
-                who = owner.describe(self._now)
-                log.info("lease     takes %s over from a dead job (%s)", display_uri(self.uri), who)
+            is_dead = owner.is_gone() or self._now - renewed > self.dead_seconds
+            if is_dead or owner.works_elsewhere(claim):
+                kind = "a dead job" if is_dead else f"a job that writes to {owner.uri}"
+                who = owner.describe(kind, self._now)
+                log.info("lease     takes %s over from %s", display_uri(self.uri), who)
                 filesystem.delete(claim)
             else:
                 others[claim] = owner
@@ -227,11 +270,12 @@ class Held:
         return renewals
 
 
-@contextmanager
+@contextlib.contextmanager
 def hold(
     uri: str,
     *,
     job: str,
+    user: str = "",
     renew_seconds: float = RENEW_SECONDS,
     dead_seconds: float = DEAD_SECONDS,
 ) -> Iterator[Held]:
@@ -241,7 +285,8 @@ def hold(
 
     Args:
         uri: The directory.
-        job: Who works there, for people: the stage, and the submission id on a cluster.
+        job: What works there, for people: the stage, and the submission id on a cluster.
+        user: The person who runs the job, for people.
         renew_seconds: Time between two renewals.
         dead_seconds: Time after which a job on another host counts as dead if it has not renewed.
 
@@ -249,7 +294,7 @@ def hold(
         JobError: Another job holds it.
         OSError: The claim cannot be written.
     """
-    held = Held(uri, job=job, dead_seconds=dead_seconds)
+    held = Held(uri, job=job, user=user, dead_seconds=dead_seconds)
     is_over = threading.Event()
     renewal = threading.Thread(
         target=_keep_renewing, args=(held, is_over, renew_seconds), daemon=True
@@ -276,9 +321,9 @@ def check(claim: str) -> None:
     """
     if claim and not filesystem.exists(claim):
         raise JobError(
-            f"{display_uri(claim)} is gone: another job has taken the directory over, or this node "
-            "does not see it (is it a directory of one machine?); finished parts are kept: run the "
-            "same command again when the other job has ended"
+            f"{display_uri(claim)} is gone: another job has taken the directory over, or it was "
+            "renamed or deleted, or this node does not see it (is it a directory of one machine?); "
+            "finished parts are kept: run the same command again when the other job has ended"
         )
 
 
@@ -301,7 +346,9 @@ def _read_owner(claim: str, renewed: float) -> Owner:
         if not content:  # the claim is being renewed
             time.sleep(_REWRITE_SECONDS)
             content = filesystem.read_bytes(claim)
-        return Owner(**json.loads(content), renewed=renewed)
+        found = json.loads(content)
+        known = {name: found[name] for name in _CLAIM_KEYS if name in found}
+        return Owner(**known, renewed=renewed)
     except (OSError, ValueError, TypeError):
         return Owner(
             host="an unknown host",

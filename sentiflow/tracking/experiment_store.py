@@ -9,15 +9,17 @@ from typing import TypeVar
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from sentiflow.errors import UnavailableError
+from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.progress import Progress
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store, run_names, runs
+from sentiflow.tracking import mlflow_store, permissions, run_names, runs
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 MAX_WAIT_SECONDS = 40.0
 """Maximum time that a job waits until everything queued is sent."""
+WITHOUT = "tracking.required=false runs the job without it"
+"""Way out if a job cannot use its store."""
 _MAX_KNOWN = 100
 """Maximum number of recent runs that a new run is compared with."""
 
@@ -29,16 +31,20 @@ class Store:
     store that does not answer. Here, nothing more is sent after the first failure of the store.
     """
 
-    def __init__(self, uri: str, experiment: str, *, repair: str = "") -> None:
+    def __init__(
+        self, uri: str, experiment: str, *, required: bool = False, repair: str = ""
+    ) -> None:
         """Describe the store, without a connection.
 
         Args:
             uri: The store's address, without user and password.
             experiment: The name of the experiment.
+            required: Whether a job ends if it may not log its runs.
             repair: The command that adds missing values later.
         """
         self.uri = uri
         self.experiment = experiment
+        self.required = required
         self.experiment_id = ""
         self.is_available = True
         self.problem = ""
@@ -76,11 +82,18 @@ class Store:
         self._offering = threading.Thread(target=try_once, name="mlflow offer", daemon=True)
         self._offering.start()
 
-    def ask(self, call: Callable[[MlflowClient], Result]) -> Result | None:
+    def ask(self, call: Callable[[MlflowClient], Result], *, needed: bool = False) -> Result | None:
         """Call the store now; return None if it refuses, fails or has failed before.
 
         After a failure nothing more is sent. After a refusal later calls are still sent: a refusal
         concerns one value, or a run of another store.
+
+        Args:
+            call: The call.
+            needed: Whether the job cannot go on if MLflow's user may not do it.
+
+        Raises:
+            PermissionDeniedError: The call is needed, and MLflow's user lacks the permission.
         """
         if not self.is_available:
             return None
@@ -89,8 +102,11 @@ class Store:
             return mlflow_store.ask(lambda: call(client))
         except Exception as error:  # an error of MLflow must not end a job
             log.debug("MLflow failed", exc_info=error)
+            denial = permissions.explain(error, "EDIT")
+            if denial and needed:
+                raise self.deny(f"{denial}; {WITHOUT}") from error
             if mlflow_store.is_refusal(error):
-                self._warn_of_refusal(mlflow_store.first_line(error))
+                self._warn_of_refusal(denial or mlflow_store.first_line(error))
             else:
                 self.fail(mlflow_store.unreachable(self.uri, error))
         return None
@@ -101,15 +117,27 @@ class Store:
             self._refusals.add(reason)
             log.warning("MLflow refuses a part of the run: %s", reason)
 
-    def make_run(self, name: str, tags: Mapping[str, str]) -> str:
-        """Make a run that begins now, and return its id; empty if the store fails."""
+    def deny(self, denial: str) -> PermissionDeniedError:
+        """Make the error of a job that may not log its runs."""
+        return PermissionDeniedError(
+            f"cannot log runs to the experiment {self.experiment} in "
+            f"{without_credentials(self.uri)}: {denial}"
+        )
+
+    def make_run(self, name: str, tags: Mapping[str, str], *, needed: bool = False) -> str:
+        """Make a run that begins now, and return its id; empty if the store fails or refuses.
+
+        Raises:
+            PermissionDeniedError: As :meth:`ask`.
+        """
         run = self.ask(
             lambda client: client.create_run(
                 self.experiment_id,
                 start_time=runs.now_ms(),
                 tags=runs.to_tags(tags),
                 run_name=name,
-            )
+            ),
+            needed=needed,
         )
         return run.info.run_id if run else ""
 
@@ -168,8 +196,12 @@ class Store:
         if self.is_available:
             self.is_available = False
             self.problem = problem
-            repair = f"; to add its runs later: {self.repair}" if self.repair else ""
+            repair = self.describe_repair("its runs")
             log.warning("%s; the job continues without it%s", problem, repair)
+
+    def describe_repair(self, what: str) -> str:
+        """Write the end of a message: how to add what is missing later."""
+        return f"; to add {what} later: {self.repair}" if self.repair else ""
 
 
 def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -> Store:
@@ -183,8 +215,9 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
 
     Raises:
         UnavailableError: The store cannot be reached, and tracking is required.
+        PermissionDeniedError: MLflow's user may not use the experiment, and tracking is required.
     """
-    store = Store(uri, experiment, repair=repair)
+    store = Store(uri, experiment, required=required, repair=repair)
     try:
         with Progress("tracking", what="opening the MLflow store"):
             mlflow_store.make(uri)
@@ -193,8 +226,11 @@ def open_store(uri: str, *, experiment: str, required: bool, repair: str = "") -
                 lambda: mlflow_store.find_experiment(client, experiment, uri)
             )
     except Exception as error:  # an error of MLflow must not end a job, unless required
+        denial = permissions.explain(error, "EDIT")
         problem = mlflow_store.unreachable(uri, error)
+        if required and denial:
+            raise store.deny(denial) from error
         if required:
             raise UnavailableError(problem) from error
-        store.fail(problem)
+        store.fail(denial or problem)
     return store

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from sentiflow.config import ray_job
-from sentiflow.errors import JobError, UnavailableError, UserError
+from sentiflow.errors import JobError, PermissionDeniedError, UnavailableError, UserError
 from sentiflow.storage.uris import absolute_uri, without_credentials
+from sentiflow.tracking import permissions
+from sentiflow.tracking.permissions import Permission
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -62,7 +64,6 @@ _REASONS = (
         "error code 401",
         "it answers 401; set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD",
     ),
-    ("error code 403", "it answers 403: this user has no permission"),
     ("timed out", "it does not answer"),
 )
 """Pattern in a message of MLflow, and the text by which sentiflow replaces the message."""
@@ -146,7 +147,12 @@ def make(uri: str) -> None:
 
 @contextmanager
 def asking(
-    uri: str, what: str, *, hint: str = "", refusal: type[Exception] = JobError
+    uri: str,
+    what: str,
+    *,
+    hint: str = "",
+    refusal: type[Exception] = JobError,
+    needed: Permission = "EDIT",
 ) -> Iterator["MlflowClient"]:
     """Connect to a store for the block; an error of MLflow or of a cloud becomes one line.
 
@@ -155,9 +161,10 @@ def asking(
         what: What the block does, for the message "cannot WHAT in STORE": "register a".
         hint: End of the message, with its punctuation.
         refusal: Type of the error if MLflow refuses: ``UserError`` where the user named something.
+        needed: The permission that the block needs on a server with users.
 
     Raises:
-        UserError: There is no such store.
+        UserError: There is no such store, or MLflow's user lacks the permission.
         JobError: MLflow refuses.
         UnavailableError: The store does not answer.
     """
@@ -172,10 +179,13 @@ def asking(
     except (JobError, UserError, AssertionError, AttributeError, LookupError, TypeError):
         raise
     except Exception as error:  # MLflow and the libraries of clouds share no class of errors
+        problem = f"cannot {what} in {without_credentials(uri)}"
+        denial = permissions.explain(error, needed)
+        if denial:
+            raise PermissionDeniedError(f"{problem}: {denial}{hint}") from error
         kind = refusal if is_refusal(error) else UnavailableError
-        store = without_credentials(uri)
         why = reason(error).rstrip(".")
-        raise kind(f"cannot {what} in {store}: {why}{hint}") from error
+        raise kind(f"{problem}: {why}{hint}") from error
 
 
 def find_experiment(client: "MlflowClient", name: str, uri: str) -> str:
@@ -205,7 +215,7 @@ def find_page(tracking_uri: str, experiment: str | None = None) -> str:
         UnavailableError: The store does not answer.
     """
     with_name = None if experiment is None else to_condition("name", experiment)
-    with asking(tracking_uri, "look for runs") as client:
+    with asking(tracking_uri, "look for runs", needed="READ") as client:
         latest = client.search_experiments(filter_string=with_name, max_results=1)
     if not latest:
         raise UserError(
@@ -248,7 +258,9 @@ def ask(call: Callable[[], Result]) -> Result:
 
 def is_refusal(error: Exception) -> bool:
     """Say whether a call will fail in every later try, too; an ImportError is a missing package."""
-    return isinstance(error, ImportError) or getattr(error, "error_code", "") in _REFUSALS
+    if isinstance(error, ImportError) or permissions.explain(error, "EDIT"):
+        return True
+    return getattr(error, "error_code", "") in _REFUSALS
 
 
 def unreachable(uri: str, error: Exception) -> str:

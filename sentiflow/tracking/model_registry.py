@@ -141,7 +141,7 @@ def resolve(uri: str, *, tracking_uri: str, near: str = "") -> ResolvedModel:
         JobError: The store cannot be reached, or refuses.
     """
     with mlflow_store.asking(
-        tracking_uri, f"look up {uri}", hint=_UI_HINT, refusal=UserError
+        tracking_uri, f"look up {uri}", hint=_UI_HINT, refusal=UserError, needed="READ"
     ) as client:
         source, version = _find_source(client, uri)
         artifact_sources.check(source, uri=uri, tracking_uri=tracking_uri)
@@ -176,7 +176,7 @@ def download(uri: str, *, to: str, tracking_uri: str) -> None:
     names = list_files(model.record)
     with (
         Progress("tracking", what=f"downloading {uri}", total=len(names), unit="files") as progress,
-        mlflow_store.asking(tracking_uri, f"download {uri}"),
+        mlflow_store.asking(tracking_uri, f"download {uri}", needed="READ"),
     ):
         for name in names:
             content = _read_file(model.source, name, tracking_uri)
@@ -192,7 +192,7 @@ def read_aliases(name: str, *, tracking_uri: str) -> dict[str, int]:
         JobError: The store cannot be reached, or refuses.
     """
     with mlflow_store.asking(
-        tracking_uri, f"look up {name}", hint=_UI_HINT, refusal=UserError
+        tracking_uri, f"look up {name}", hint=_UI_HINT, refusal=UserError, needed="READ"
     ) as client:
         aliases = client.get_registered_model(name).aliases
     return {alias: int(number) for alias, number in aliases.items()}
@@ -202,10 +202,27 @@ def set_alias(version: Version, alias: str, *, tracking_uri: str) -> None:
     """Give an alias to a version; MLflow takes it from the version that had it.
 
     Raises:
+        UserError: MLflow's user lacks the permission.
         JobError: MLflow refuses.
     """
-    with mlflow_store.asking(tracking_uri, f"set the alias {alias}") as client:
+    what = f"give {version} the alias {alias}"
+    with mlflow_store.asking(tracking_uri, what) as client:
         client.set_registered_model_alias(version.name, alias, str(version.number))
+
+
+def read_tags(version: Version, *, tracking_uri: str) -> dict[str, str]:
+    """Read all tags of a version.
+
+    Raises:
+        UserError: There is no such version.
+        JobError: The store cannot be reached, or refuses.
+    """
+    what = f"look up {version}"
+    with mlflow_store.asking(
+        tracking_uri, what, hint=_UI_HINT, refusal=UserError, needed="READ"
+    ) as client:
+        tags: dict[str, str] = client.get_model_version(version.name, str(version.number)).tags
+    return tags
 
 
 def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[int, dict[str, str]]:
@@ -221,7 +238,7 @@ def find_tagged(name: str, key: str, value: str, *, tracking_uri: str) -> dict[i
         mlflow_store.to_condition("name", name),
         mlflow_store.to_condition(f"tag.`{key}`", value),
     ]
-    with mlflow_store.asking(tracking_uri, f"look up {name}") as client:
+    with mlflow_store.asking(tracking_uri, f"look up {name}", needed="READ") as client:
         versions = client.search_model_versions(" and ".join(conditions), max_results=1000)
     found = {}
     for version in versions:
@@ -260,7 +277,8 @@ def describe(
         files: Contents by name, such as a model card.
 
     Raises:
-        UserError: A file cannot be added, as the run of the training is gone.
+        UserError: A file cannot be added, as the run of the training is gone; or MLflow's user
+            lacks a permission.
         JobError: MLflow refuses.
         UnavailableError: The store does not answer.
     """

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 
+from sentiflow.config import run_tags
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import (
     EPOCH_METRICS,
@@ -30,7 +31,7 @@ _IMPORTED_TAGS = {
     runs.DIRECTORY_TAG,
     runs.TIMES_TAG,
 }
-"""Tags that are taken from a manifest; its other tags are ignored."""
+"""Tags that are taken from a manifest, with the user's own; its other tags are ignored."""
 _METRICS_OF_EPOCHS = {"pretraining": PRETRAINING_METRICS, "history": EPOCH_METRICS}
 """By key of a training's manifest that holds records of epochs: the names of the metrics in MLflow,
 with their keys in a record."""
@@ -322,8 +323,10 @@ def _to_points(metrics: Mapping[str, float | None], *, time: int, step: int) -> 
 
 
 def _choose_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """Return the tags that are in ``_IMPORTED_TAGS``."""
-    return {name: value for name, value in tags.items() if name in _IMPORTED_TAGS}
+    """Return the tags that are in ``_IMPORTED_TAGS``, and the user's own tags."""
+    chosen = {name: value for name, value in tags.items() if name in _IMPORTED_TAGS}
+    own = [name for name in tags if run_tags.is_own(name)]
+    return chosen | {name: tags[name] for name in own[: run_tags.MAX_TAGS]}
 
 
 def _to_ms(time: str) -> int:

@@ -10,23 +10,25 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run
 from mlflow.environment_variables import MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from sentiflow.config import written
+from sentiflow.config import submitter, written
 from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, RunPart, RunRecord
-from sentiflow.errors import UnavailableError
+from sentiflow.data.output_spec import OutputSpec
+from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.progress import say
 from sentiflow.storage.uris import names_model
 from sentiflow.tracking import datasets, mlflow_store, runs
 from sentiflow.tracking.experiment_store import Store
 from sentiflow.tracking.live_metrics import LiveMetrics
+
+log = logging.getLogger(__name__)
 
 _SAMPLE_SECONDS = 5.0
 """Seconds between two samples of system metrics."""
@@ -265,6 +267,20 @@ class Recorder:
             nested.log_command(written.change(self.command, changes or {}))
         return nested
 
+    def end_killed(self, run_id: str, spec: OutputSpec) -> None:
+        """End the run of an earlier job that was killed, and its nested runs.
+
+        Args:
+            run_id: The run, as the output describes it; empty if it is unknown.
+            spec: The output, in which this stage takes over the work of that job.
+        """
+        if run_id:
+            self._queue(
+                lambda client: runs.end_killed(
+                    client, run_id, stage=spec.stage, output_uri=spec.uri
+                )
+            )
+
     def end(self, status: runs.Status, *, reason: str = "") -> None:
         """End the run; everything that was logged before is sent first."""
         if reason:
@@ -286,7 +302,8 @@ class Recorder:
     ) -> dict[str, Any] | None:
         """Register a model if this stage does so, and describe its version.
 
-        If the store is unavailable, ``sentiflow tracking import`` registers the model later.
+        If the store is unavailable, or MLflow's user may not register the model, this is said, and
+        ``sentiflow tracking import`` registers it later.
 
         Args:
             package_uri: The model's package.
@@ -332,6 +349,10 @@ class Recorder:
             self.store.fail(str(error))
             if not registered:
                 self.note_unregistered(str(error))
+        except PermissionDeniedError as error:
+            log.warning("%s%s", error, self.store.describe_repair("it"))
+            if not registered:
+                self.note_unregistered(str(error))
         return registered
 
     def note_unregistered(self, reason: str) -> None:
@@ -369,6 +390,7 @@ def open_run(
     group: str,
     tags: Mapping[str, str],
     name: str = "",
+    user: str = "",
     registers_model: bool = False,
     earlier: Run | None = None,
 ) -> Iterator[Recorder]:
@@ -378,17 +400,23 @@ def open_run(
         store: The store with its experiment.
         stage: The stage.
         group: Id of the command.
-        tags: Tags of the run.
+        tags: Tags of the run; among them the user's own tags.
         name: Its name. Default: the stage with the end of the group.
+        user: The person who runs the job. Default: the user of this machine.
         registers_model: Whether the stage registers the model.
         earlier: A run of the same command, which is continued. Default: a new run.
+
+    Raises:
+        UserError: MLflow's user has no permission to log runs, and tracking is required.
     """
+    user = user or submitter.find(None)
     name = name or f"{stage} {group[-4:]}"
     code_tags = {
         "mlflow.source.name": f"sentiflow {stage}",
         "mlflow.source.type": "LOCAL",
-        "mlflow.user": psutil.Process().username(),  # a number if it has no name
-        **{tag: value for tag, value in tags.items() if tag in runs.CODE_TAGS},
+        "mlflow.user": user,
+        runs.USER_TAG: user,
+        **{tag: value for tag, value in tags.items() if runs.is_kept(tag)},
     }
     run_record: RunRecord = {
         "experiment": store.experiment,
@@ -405,12 +433,13 @@ def open_run(
     }
     all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
     times_repeated = 0
+    run_id = ""
     if earlier:
         times_repeated = runs.count_repeats(earlier.data.tags) + 1
         run_id = earlier.info.run_id
         store.continue_run(earlier, all_tags)
-    else:
-        run_id = store.make_run(name, all_tags) if store.experiment_id else ""
+    elif store.experiment_id:
+        run_id = store.make_run(name, all_tags, needed=store.required)
     recorder = Recorder(
         run_id,
         store,

@@ -13,11 +13,12 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sentiflow import __version__
-from sentiflow.config import ray_job
+from sentiflow.config import ray_job, run_tags
 from sentiflow.config.settings import flatten
 from sentiflow.storage.uris import without_credentials
 
@@ -65,17 +66,22 @@ RESOLVED_FILE = "settings.yaml"
 AT_A_GLANCE = "at_a_glance"
 """Section of metrics with the figures by which runs are compared. MLflow sorts sections of charts
 by name, so it comes before all sections of single stages."""
+_KILLED = "it ended without a report; a later job has taken its output over"
+"""Reason of a run whose process was killed."""
 
 COMMIT_TAG = "mlflow.source.git.commit"
 DIRTY_TAG = "mlflow.source.git.dirty"
 """``true`` if tracked files differ from the commit."""
 CODE_TAG = "sentiflow.code"
 """A hash of the code."""
+USER_TAG = "sentiflow.user"
+"""The person who ran the job: see ``config.submitter``. MLflow's own tag ``mlflow.user`` has the
+same name."""
 SUBMISSION_TAG = "sentiflow.submission_id"
 """Id of the job that was submitted to a cluster."""
 CODE_TAGS = (
     "sentiflow.version", CODE_TAG, COMMIT_TAG, DIRTY_TAG,
-    SUBMISSION_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
+    SUBMISSION_TAG, USER_TAG, "mlflow.source.name", "mlflow.source.type", "mlflow.user",
 )  # fmt: skip
 """Tags that say which code made a run, and who started it."""
 CODE_SUFFIXES = (".py", ".yaml", ".j2", ".css", ".txt")
@@ -106,6 +112,11 @@ MAX_DIGEST_LENGTH = 36
 
 _FORBIDDEN_IN_KEYS = re.compile(r"[^\w\-. /:]")
 """A character that MLflow refuses in the name of a metric, a parameter or a tag."""
+
+
+def is_kept(tag: str) -> bool:
+    """Say whether the manifest keeps a tag of a run: about its code and start, or a user's own."""
+    return tag in CODE_TAGS or run_tags.is_own(tag)
 
 
 def describe_code() -> dict[str, str]:
@@ -212,6 +223,28 @@ def add_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         client.log_artifacts(run_id, folder)
+
+
+def end_killed(client: "MlflowClient", run_id: str, *, stage: str, output_uri: str) -> None:
+    """End the run of a job that was killed, and its nested runs, unless they have ended.
+
+    The id comes from the output of the job. A run of another stage or output is left as it is, and
+    nothing is done if the store does not have the run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):
+        run = client.get_run(run_id)
+        tags = run.data.tags
+        if tags.get(STAGE_TAG) != stage or tags.get(OUTPUT_TAG) != output_uri:
+            return
+        nested = client.search_runs(
+            [run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
+        )
+        for each in [*nested, run]:
+            if each.info.status == "RUNNING":
+                log(client, each.info.run_id, tags={REASON_TAG: _KILLED})
+                client.set_terminated(each.info.run_id, "KILLED")
 
 
 def add_report(text: str, experiment_id: str, run_id: str) -> str:

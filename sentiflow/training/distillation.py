@@ -27,7 +27,7 @@ from sentiflow.errors import UserError
 from sentiflow.progress import Progress, say
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import encoder_teacher, excerpts, reports, teachers, teaching_tasks
+from sentiflow.training import excerpts, own_paths, reports, teachers, teaching_tasks
 from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.reports import Taught
 from sentiflow.training.teachers import Teachers
@@ -39,8 +39,6 @@ _FOLDER_SPLITS = (*schema.SPLITS, UNLABELLED, EXCERPTS)
 """Splits of the written rows; texts without a split count as splits of their own."""
 ANSWERS = "answers"
 """Folder of the out-of-fold answers: about each fold, by teachers that have not seen its rows."""
-_OWNS = (*(f"split={split}" for split in _FOLDER_SPLITS), ANSWERS, encoder_teacher.VECTORS)
-"""Folders of the output directory that this stage writes and may remove."""
 
 
 def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
@@ -65,7 +63,8 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
     inputs = {"prepared": plan.spec.inputs["prepared"], **plan.teachers}
     # the name identifies the teachers, so other teachers get another directory
     path = join(reports.TAUGHT, manifest.identify(STAGE, settings, inputs))
-    spec = OutputSpec(STAGE, join(output.spec.uri, path), settings, inputs, owns=_OWNS)
+    uri = join(output.spec.uri, path)
+    spec = OutputSpec(STAGE, uri, settings, inputs, owns=own_paths.OF_TEACHERS)
     taught_output = Output(spec, find_status(spec), overwrite=True, claim=output.claim)
     record = taught_output.status.record if taught_output.is_complete else None
     if record is None:

@@ -95,6 +95,14 @@ class History:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Workers of Ray Train have failed by a fault of the storage; others may follow."""
+
+    cause: str
+    """The fault, in a few words."""
+
+
+@dataclass(frozen=True)
 class Event:
     """How far a training has come. Steps and rows are counted from the first phase on."""
 
@@ -112,6 +120,8 @@ class Event:
     """Finished epochs of training. The checkpoint of each is written."""
     is_start: bool = False
     """Whether the workers have just begun, for the first time or after the loss of a worker."""
+    cause: str = ""
+    """If the workers replace others that a fault of the storage has ended: the fault."""
     metrics: dict[str, float] | None = None
     """Means over the steps since the last report, by their names below ``step/`` in MLflow."""
 
@@ -246,7 +256,12 @@ class TrainCallback:
             f"in {_PREFIX[event.phase]}epoch {event.epoch + 1}"
         )
         if before:
-            why = "more workers have room" if self.num_workers > before else "workers were lost"
+            if event.cause:
+                why = f"workers have failed: {event.cause}"
+            elif self.num_workers > before:
+                why = "more workers have room"
+            else:
+                why = "workers were lost"
             say(TRAIN, f"{why}; resuming at {where}, {workers}")
             return
         if self.num_workers < self.expected_workers:

@@ -27,8 +27,14 @@ from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.recording import Recorder
 from sentiflow.tracking.runs import AT_A_GLANCE
-from sentiflow.training import learned_classes, search_space, sweep_trials, train_plan
-from sentiflow.training.reports import TAUGHT, Taught
+from sentiflow.training import (
+    learned_classes,
+    own_paths,
+    search_space,
+    sweep_trials,
+    train_plan,
+)
+from sentiflow.training.reports import Taught
 from sentiflow.training.sweep_trials import MAX_REASON, METRICS
 from sentiflow.training.train import RAY_RECORDS
 from sentiflow.training.train_plan import TrainPlan
@@ -39,7 +45,6 @@ from ray.tune.schedulers import ASHAScheduler
 
 STAGE = "sweep"
 TABLE = "trials.csv"
-OWNS = (sweep_trials.TRIALS, TABLE, TAUGHT)
 
 _TUNE_VARIABLES = {
     "RAY_AIR_NEW_OUTPUT": "0",  # the new output cannot be silenced
@@ -87,7 +92,13 @@ def resolve(config: Config) -> SweepPlan:
     combinations = search_space.expand(config)
     listed = decisive.dump(config.sweep, mode="json", exclude={"output_uri", "max_concurrent"})
     settings = listed | {"train": training.spec.settings}
-    spec = OutputSpec(STAGE, config.sweep.output_uri, settings, training.spec.inputs, owns=OWNS)
+    spec = OutputSpec(
+        STAGE,
+        config.sweep.output_uri,
+        settings,
+        training.spec.inputs,
+        owns=own_paths.OF_SWEEP,
+    )
     return SweepPlan(config, spec, training, combinations)
 
 

@@ -21,13 +21,12 @@ from sentiflow.models import package_files
 from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.refits import Refit
-from sentiflow.training import learned_classes, rates
+from sentiflow.training import learned_classes, own_paths, rates
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.prepared_files import PreparedFiles
-from sentiflow.training.reports import CHECKPOINTS, FOLDS, MODEL, PRETRAIN, TAUGHT, TRAIN, Phase
+from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
 
 STAGE = "train"
-OWNS = (MODEL, CHECKPOINTS, TAUGHT, FOLDS, "plots")
 
 
 @dataclass(frozen=True)
@@ -224,4 +223,4 @@ def _describe_output(
     if teachers:
         listed["distill"] = decisive.dump(settings.distill, exclude={"teachers"})
         inputs |= teachers
-    return OutputSpec(STAGE, settings.output_uri, listed, inputs, owns=OWNS)
+    return OutputSpec(STAGE, settings.output_uri, listed, inputs, owns=own_paths.OF_TRAINING)

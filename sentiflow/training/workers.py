@@ -7,7 +7,8 @@ import os
 import queue
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from sentiflow.cluster import memory
@@ -16,7 +17,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.storage import errors, filesystem
 from sentiflow.training.leaving_nodes import LeavingNodes
-from sentiflow.training.reports import Event
+from sentiflow.training.reports import Event, Failure
 
 # isort: split
 import psutil  # type: ignore[import-untyped]
@@ -117,6 +118,7 @@ def _train_on_ray(
     # The queue is on this process's node, so that both are lost together.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    run.callbacks = [_FailureNotes(events)]
 
     def train_loop(config: dict[str, J]) -> R | Exception | None:
         leaving = LeavingNodes()
@@ -131,6 +133,36 @@ def _train_on_ray(
         run_config=run,
     )
     return _fit(trainer, events, callback, capacity)
+
+
+class _FailureNotes(ray.train.UserCallback):
+    """Passes on why workers have failed. Ray Train's controller calls it."""
+
+    def __init__(self, events: Queue) -> None:
+        self.events = events
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Pass on the cause, before Ray Train replaces the workers."""
+        cause = _find_fault(worker_exceptions)
+        if cause:
+            with contextlib.suppress(ray.exceptions.RayError):  # the job has ended, and its queue
+                self.events.put(Failure(cause))
+
+
+def _find_fault(failures: Mapping[int, Exception]) -> str:
+    """Describe the fault of a disk or an object store that has made workers fail.
+
+    Args:
+        failures: The errors by rank. When one worker ends, the others lose their connection to it,
+            so errors of other kinds say little.
+
+    Returns:
+        The fault of the lowest rank; empty if there is none.
+    """
+    for rank in sorted(failures):
+        if errors.explain(failures[rank]):
+            return errors.describe(failures[rank])
+    return ""
 
 
 def _configure_scaling(
@@ -198,10 +230,18 @@ def _fit(trainer: Any, events: Queue, callback: Callable[[Event], None], capacit
             fitted.set_exception(error)
 
     threading.Thread(target=fit, daemon=True).start()
+    cause = ""
     try:
         while not (fitted.done() and events.empty()):
             with contextlib.suppress(queue.Empty):
-                callback(events.get(timeout=_CHECK_EVERY_SECONDS))
+                event = events.get(timeout=_CHECK_EVERY_SECONDS)
+                if isinstance(event, Failure):
+                    cause = event.cause
+                    continue
+                if cause and event.is_start:
+                    event = replace(event, cause=cause)
+                    cause = ""
+                callback(event)
             capacity.check()
         return fitted.result()
     finally:

@@ -11,6 +11,7 @@ from odd_files import make_rows, write
 from test_cli import invoke, one_line
 
 from sentiflow.config import settings
+from sentiflow.data.inspection import new_config
 from sentiflow.storage import filesystem
 
 ROWS = make_rows(400)
@@ -148,8 +149,6 @@ def test_what_is_refused_gets_no_config(place, rows, options, line):
 
 
 def test_a_large_corpus_gets_other_settings(place, monkeypatch):
-    from sentiflow.data.inspection import new_config
-
     (place / "messages.csv").write_bytes(write(ROWS, header=("text", "label")))
     init("messages.csv", "--output", "small.yaml")
     monkeypatch.setattr(new_config, "_LARGE_ROWS", 300)
@@ -323,6 +322,9 @@ def test_files_in_object_storage_are_looked_at(place, bucket):
     printed = init(f"{bucket}/in/*.tsv", "--output", "messages.yaml")
     assert printed.startswith("2 files: 800 rows")
     assert read_config()["prepare"]["csv"] == f"{bucket}/in/*.tsv"
+    assert read_config()["output_uri"] == f"{bucket}/runs/messages"
+    text = (place / "messages.yaml").read_text()
+    assert "; runs/messages is a folder of this machine, which a cluster does not see\n" in text
     assert read_config()["format"]["delimiter"] == "\t"
 
 
@@ -359,3 +361,22 @@ def test_columns_of_folders_are_kept_and_one_that_files_have_too_is_left_out(pla
     assert found["prepare"]["keep_columns"] == ["day"]
     assert found["score"]["keep_columns"] == ["text", "day"]
     assert "evaluate" not in found
+
+
+AZURE = "abfss://data@me.dfs.core.windows.net"
+
+
+@pytest.mark.parametrize(
+    ("file", "output"),
+    [
+        ("in/a.csv", "runs/x"),
+        ("s3://bucket/in/*.csv", "s3://bucket/runs/x"),
+        ("S3://bucket/in/a.csv", "s3://bucket/runs/x"),
+        ("gs://bucket/a.parquet", "gs://bucket/runs/x"),
+        (f"{AZURE}/a.csv", f"{AZURE}/runs/x"),
+        ("s3://bucket/**/*.parquet", "runs/x"),
+        ("s3://bucket/*/*/*.csv", "runs/x"),
+    ],
+)
+def test_results_of_stored_files_go_to_their_store_unless_the_glob_would_read_them(file, output):
+    assert new_config._choose_output([file], "x") == output

@@ -149,7 +149,9 @@ def test_a_dry_run_estimates_the_job_with_the_cores_of_the_cluster(submit, tmp_p
 def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(submit, cluster):
     """The JSON of a job is printed alone, also if its exit code is not 0, as that of ``doctor``."""
     arguments = ("look", "train.seed=2", "--env", "EXTRA", "--json")
-    code, out, err = submit(*arguments, AWS_ENDPOINT_URL="http://minio:9000", EXTRA="more")
+    code, out, err = submit(*arguments, AWS_ENDPOINT_URL="http://minio:9000", EXTRA="more",
+        SENTIFLOW_USER="ann",
+    )  # fmt: skip
     assert code == 2, f"the exit code is the job's own: {err}"
     found = json.loads(out)
     for file, folder, *variables in (found["driver"], found["worker"]):
@@ -161,6 +163,8 @@ def test_settings_addresses_and_code_reach_driver_and_workers_and_keys_do_not(su
         known["runtime_env"]["env_vars"]
     )
     assert "AWS_SECRET_ACCESS_KEY" in found["keys"], "the nodes have them"
+    assert known["metadata"]["sentiflow.user"] == "ann"
+    assert known["runtime_env"]["env_vars"]["SENTIFLOW_USER"] == "ann"
     assert "before the result\n" in err
     assert out.strip() not in err
     upload, shown, end = said_in(err)
@@ -282,7 +286,8 @@ class TestWholeRun:
     def test_a_training_that_is_stopped_ends_its_run_as_killed(self, start, store, place):
         process = start(
             "submit", "run", "configs/submitted.yaml", f"output_uri={place}/stopped",
-            "train.num_epochs=500", MLFLOW_TRACKING_URI=store.uri,
+            "train.num_epochs=500", "tracking.tags.team=crm", MLFLOW_TRACKING_URI=store.uri,
+            SENTIFLOW_USER="ann",
         )  # fmt: skip
         for line in process.stdout:
             if "epoch 3" in line:
@@ -297,3 +302,5 @@ class TestWholeRun:
             and run.data.tags["sentiflow.stage"] == "train"
         ]
         assert run.info.status == "KILLED"
+        by_ann = {"mlflow.user": "ann", "sentiflow.user": "ann", "team": "crm"}
+        assert by_ann.items() <= run.data.tags.items(), "the driver is another user"

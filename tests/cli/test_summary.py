@@ -133,6 +133,14 @@ def test_the_end_of_a_job_shows_its_results_and_the_next_step(case, verb, record
     assert f"{render(verb, records)}\n" == (GOLDEN / f"{case}.txt").read_text()
 
 
+def test_a_report_in_an_object_store_is_fetched_by_a_command():
+    outcomes = [Outcome(stage, f"s3://b/run/{stage}", one, ran=True) for stage, one in RUN.items()]
+    text = jobs.render("run", outcomes, Path("a.yaml"))
+    assert "open the report" not in text
+    code = 'import sentiflow; print(sentiflow.Evaluated.load("s3://b/run/evaluate").report.read())'
+    assert f"  fetch the report    python -c '{code}' > report.html\n" in text
+
+
 def test_a_run_that_was_complete_says_so():
     line = "Everything was complete already; nothing was repeated."
     results, next_steps = (GOLDEN / "run.txt").read_text().rstrip("\n").split("\n\nNext:\n")

@@ -34,7 +34,7 @@ def without_ray(monkeypatch):
 
 
 def make_stages(root, *, resumes, seed=0, num_workers="auto", max_wait_minutes=10):
-    spec = OutputSpec("score", str(root), {"seed": seed}, {}, owns=("tables",))
+    spec = OutputSpec("score", str(root), {"seed": seed}, {}, owns=("tables/[0-9]+",))
     output = begin(spec, overwrite=True)
     assert output.resumes is resumes
     return MapStages(output, num_workers=num_workers, max_wait_minutes=max_wait_minutes)
@@ -149,7 +149,7 @@ def test_the_files_of_a_part_are_noted_in_its_marker(tmp_path):
 
 
 def test_a_task_left_by_a_killed_job_writes_nothing(tmp_path):
-    spec = OutputSpec("score", str(tmp_path), {}, {}, owns=("tables",))
+    spec = OutputSpec("score", str(tmp_path), {}, {}, owns=("tables/[0-9]+",))
     with open_output(spec) as output:
         output.begin()
         stages = MapStages(output, num_workers="auto", max_wait_minutes=10)

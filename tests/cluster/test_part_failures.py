@@ -7,9 +7,10 @@ import pytest
 from tcp_proxy import Proxy
 
 from sentiflow.cluster import part_failures
-from sentiflow.cluster.part_failures import LossNotes, repeat_after_io_errors
+from sentiflow.cluster.part_failures import LossNotes
 from sentiflow.errors import JobError, UserError
-from sentiflow.storage import errors, filesystem
+from sentiflow.storage import errors, filesystem, retries
+from sentiflow.storage.retries import repeat_after_io_errors
 
 STORE = OSError("When reading key 'a' in bucket 'b': AWS Error NETWORK_CONNECTION during X: y")
 EIO = OSError(errno.EIO, "Input/output error")
@@ -19,7 +20,7 @@ EIO = OSError(errno.EIO, "Input/output error")
 def waits(monkeypatch):
     """Record the waits, and do not wait."""
     seconds = []
-    monkeypatch.setattr(part_failures.time, "sleep", seconds.append)
+    monkeypatch.setattr(retries.time, "sleep", seconds.append)
     return seconds
 
 
@@ -91,7 +92,7 @@ def test_a_part_is_repeated_after_a_store_has_reset_its_connections(bucket, monk
     filesystem.write_bytes(uri, b"text")
     proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-    monkeypatch.setattr(part_failures, "_FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr(retries, "_FIRST_WAIT_SECONDS", 0.01)
     proxy.refusing = True
     tries = []
 

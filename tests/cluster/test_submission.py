@@ -1,5 +1,6 @@
 """A job and its upload are described as the cluster will receive them, or refused."""
 
+import getpass
 import shlex
 import zipfile
 from pathlib import Path
@@ -22,6 +23,7 @@ def bare(monkeypatch, clone):
     monkeypatch.chdir(clone)
     for name in submission._PASSED_VARIABLES:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SENTIFLOW_USER", "ann")
 
 
 def prepare(verb="train", config=QUICKSTART, overrides=PLACES, **options):
@@ -71,9 +73,22 @@ def test_addresses_are_passed_on_and_secrets_are_not(monkeypatch):
         "MLFLOW_TRACKING_URI": "https://tracking",
         "AWS_ENDPOINT_URL": "http://minio:9000",
         "AWS_REGION": "eu-west-1",
+        "SENTIFLOW_USER": "ann",
     } | ({"SENTIFLOW_COMMIT": commit} if commit else {})
     assert "secret" not in repr(job)
     assert job.runtime_env(Path("/x"))["env_vars"] == job.variables
+
+
+def test_the_job_knows_who_submitted_it(monkeypatch):
+    assert prepare().user == "ann"
+    by_setting = prepare(overrides=(*PLACES, "tracking.user=ben"))
+    assert (by_setting.user, by_setting.variables["SENTIFLOW_USER"]) == ("ben", "ben")
+    monkeypatch.delenv("SENTIFLOW_USER")
+    here = getpass.getuser()
+    assert (prepare().user, prepare().variables["SENTIFLOW_USER"]) == (here, here)
+    monkeypatch.setenv("SENTIFLOW_USER", "a\nb")
+    with pytest.raises(UserError, match=r"SENTIFLOW_USER=.*must be a name"):
+        prepare()
 
 
 def test_a_named_variable_is_passed_on_and_shown_by_ray_alone(monkeypatch):

@@ -32,7 +32,7 @@ FAULTS = {
     "prepare.lerning_rate=1": "command line: unknown setting prepare.lerning_rate: did you mean "
     "train.learning_rate?",
     "tracking.zzz=1": "command line: unknown setting tracking.zzz: known here: uri, required, "
-    "register_model",
+    "register_model, user, tags",
     # A name that other programs give to a setting
     "train.lr=1": "command line: unknown setting train.lr: did you mean train.learning_rate?",
     "lr=1": "command line: unknown setting lr: did you mean train.learning_rate?",

@@ -13,6 +13,11 @@ TABLES = (0, 1)
 NAMED = "words.parquet"
 
 
+def name_plot(spec):
+    """Name a file by its settings, so that another result has a file of another name."""
+    return f"plots/{spec.settings['seed']}.png"
+
+
 def work(output):
     """Make the parts that have no marker yet, and yield them; return the files of the result."""
     key = output.spec.fingerprint
@@ -45,8 +50,9 @@ def run(spec, output=None):
         output.roll_back()
         return
     files = yield from work(output)
-    named = output.write(NAMED, output.spec.fingerprint.encode())
-    output.publish(counts={}, files=[*files, named], seconds=0)
+    content = output.spec.fingerprint.encode()
+    files += [output.write(name, content) for name in (NAMED, name_plot(spec))]
+    output.publish(counts={}, files=files, seconds=0)
 
 
 def refuse(spec):
@@ -63,9 +69,9 @@ def read(spec):
         named = manifest.read_file(spec.uri, record, NAMED)
     except UserError as error:
         return str(error)
-    tables = [item["path"] for item in record["files"] if item["path"] != NAMED]
-    marks = {named, *(filesystem.read_bytes(f"{spec.uri}/{path}") for path in tables)}
-    assert len(tables) == len(TABLES)
+    paths = [item["path"] for item in record["files"] if item["path"] != NAMED]
+    marks = {named, *(filesystem.read_bytes(f"{spec.uri}/{path}") for path in paths)}
+    assert len(paths) == len(TABLES) + 1
     assert marks == {record["fingerprint"].encode()}, "two results are mixed"
     return record["fingerprint"]
 

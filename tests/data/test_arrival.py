@@ -118,3 +118,27 @@ def test_a_problem_says_how_a_file_differs(spec):
     assert "another corpus: /in/b has another place in the order" in find_status(moved).problem
     fixed = replace(grow(spec, "a", "0", "b"), grows="")
     assert "another corpus: /in/0 is new" in find_status(fixed).problem
+
+
+def test_a_file_that_may_be_gone_keeps_its_place_unless_it_is_elsewhere(tmp_path, known):
+    uris = {item["uri"] for item in known}
+    (tmp_path / "m.csv").unlink()
+    fill(tmp_path, "a.csv")
+    ordered = arrival.order(find(tmp_path), known, may_be_gone=uris)
+    assert names(ordered, tmp_path) == ["m.csv", "b.csv", "a.csv"]
+    assert ordered[0] == known[0]
+    (tmp_path / "brand=A").mkdir()
+    (tmp_path / "brand=A/m.csv").write_text("m.csv")  # a file with the same rows in another folder
+    ordered = arrival.order(find(tmp_path), known, may_be_gone=uris)
+    assert names(ordered, tmp_path) == ["b.csv", "a.csv", "brand=A/m.csv"]
+
+
+def test_what_a_gone_file_means_is_said_and_an_overwritten_result_has_no_such_file(spec):
+    finish(grow(spec, "a", "b"))
+    gone = replace(grow(spec, "a", "b", "c"), gone=("/in/a",), way_out_if_gone="set x=true")
+    assert find_status(gone).state == "extended"
+    new = gone.to_replace()
+    assert [item["uri"] for item in new.inputs["corpus"]["files"]] == ["/in/b", "/in/c"]
+    problem = find_status(new).problem
+    assert problem == "belongs to other settings (another corpus: it lacks /in/a (set x=true))"
+    assert grow(spec, "a").to_replace() == grow(spec, "a")

@@ -1,5 +1,6 @@
 """Files become parts of one corpus, whatever some of them hold."""
 
+import errno
 import gzip
 
 import pyarrow as pa
@@ -7,9 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import corpus, input_files, parts, table_plans
+from sentiflow.data import corpus, csv_plans, csv_ranges, input_files, parts, table_plans
 from sentiflow.data.row_checks import RowRules
-from sentiflow.errors import UserError
+from sentiflow.errors import JobError, UserError
+from sentiflow.storage import retries
 
 FORM = FormatSettings(kind="csv", columns={"text": "text"})
 EMPTY = [b"", b"\n\r\n", b"\xef\xbb\xbf", b"text\n", b"text"]
@@ -101,3 +103,33 @@ def test_columns_of_tables_are_kept_under_the_names_of_meanings(tmp_path):
     found = parts.read(corpus.cut(plan, rows_per_part=9).parts[0], RowRules(keep=keep))
     kept = [found[parts.kept_name(name)].combine_chunks() for name in keep]
     assert kept == [times, pa.array(["ann", ""])]
+
+
+@pytest.mark.parametrize("num_errors", [4, 5])
+def test_the_driver_reads_again_after_an_io_error(tmp_path, monkeypatch, num_errors):
+    path = tmp_path / "a.csv"
+    path.write_text("text\ngood\n")
+    plan = csv_plans.plan_csv(
+        input_files.describe_unread([str(path)]),
+        settings=FORM,
+        rows_per_part=9,
+        unpack_to="",
+        needs_all=False,
+    )
+    really_cut = csv_ranges.cut
+    left = [OSError(errno.EIO, "Input/output error", str(path))] * num_errors
+
+    def cut(*arguments, **options):
+        if left:
+            raise left.pop()
+        return really_cut(*arguments, **options)
+
+    monkeypatch.setattr(csv_ranges, "cut", cut)
+    monkeypatch.setattr(retries.time, "sleep", lambda seconds: None)
+    if num_errors < retries.MAX_FAILURES:
+        assert corpus.cut(plan, rows_per_part=9).num_rows == 1
+        return
+    with pytest.raises(
+        JobError, match=r"after 5 tries: Input/output error: '.*a\.csv': run the sa"
+    ):
+        corpus.cut(plan, rows_per_part=9)

@@ -1,5 +1,7 @@
 """Corrected labels are read as people write them, and a wrong file is one line."""
 
+import io
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -33,8 +35,12 @@ def test_labels_are_names_in_any_case_or_written_values(tmp_path):
 
 
 def test_files_are_those_of_spreadsheets_and_of_parquet(tmp_path):
-    texts = ["=a formula", "'=quoted", "two\nlines", "plain; text", "@me"]
-    table = pd.DataFrame({"row_id": [9007199254740993, 2, 3, 4, 5], "text": texts, "label": "p"})
+    texts = [
+        "=a formula", "'=quoted", "two\nlines", "plain; text", "@me", "\n=second line", "\uff1d1+1",
+        "\uff0b1", "\uff0d1", "\uff20me", "'\uff1dquoted",
+    ]  # fmt: skip
+    row_ids = [9007199254740993, *range(2, len(texts) + 1)]
+    table = pd.DataFrame({"row_id": row_ids, "text": texts, "label": "p"})
     path = tmp_path / "a.parquet"
     table.to_parquet(path)
     expected = read_corrections([str(path)], FORM)
@@ -102,3 +108,14 @@ def test_corrected_rows_are_found_by_their_numbers():
     empty = np.array([], np.int64)
     found, label = CorrectedRows(empty, empty).find_labels(pa.array([1]))
     assert (found.tolist(), label.to_pylist()) == ([False], [None])
+
+
+@pytest.mark.parametrize("is_wide", [False, True])
+def test_no_cell_begins_like_a_formula(is_wide):
+    starts = "=+-@\t\r\n\uff1d\uff0b\uff0d\uff20"
+    table = pd.DataFrame({"row_id": 1, "text": [f"{start}cmd" for start in starts]})
+    content = label_files.to_csv(table, is_wide=is_wide).decode(
+        "utf-16" if is_wide else "utf-8-sig"
+    )
+    found = pd.read_csv(io.StringIO(content), sep="\t" if is_wide else ",", keep_default_na=False)
+    assert [text[0] for text in found["text"]] == ["'"] * len(starts)

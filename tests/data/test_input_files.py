@@ -50,6 +50,17 @@ def test_an_input_that_was_a_model_before_is_read(files, hashed):
     assert hashed == files
 
 
+def test_a_pattern_of_files_that_may_be_gone_need_not_match(files, tmp_path):
+    pattern = f"{tmp_path}/a.csv"
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(UserError, match="no such file"):
+        input_files.find([pattern, *files[1:]])
+    found = input_files.find([pattern, *files[1:]], may_be_gone=[files[0]])
+    assert [item["uri"] for item in found] == files[1:]
+    with pytest.raises(UserError, match="no file matches"):
+        input_files.find([f"{tmp_path}/x/*.csv"], may_be_gone=[files[0]])
+
+
 def test_files_are_gone_only_if_all_of_a_setting_are(files, tmp_path):
     known = input_files.combine(input_files.describe_unread(files))
     glob = [f"{tmp_path}/*.csv"]

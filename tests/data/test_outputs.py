@@ -99,6 +99,19 @@ def test_an_unfinished_run_of_other_settings_is_replaced_with_overwrite_only(spe
     assert len(filesystem.listing(str(folder))) == 1
 
 
+def test_an_unfinished_run_without_a_part_is_replaced_and_named(spec):
+    with open_output(spec(), user="anna") as first:
+        first.mlflow_run_id = "0b1c"
+        first.begin()
+    with open_output(spec(seed=1), user="ben") as second:
+        (run,) = second.status.unfinished
+        assert str(run) == "an unfinished run of other settings by anna (seed: 0 there, 1 here)"
+        assert run.description["mlflow_run_id"] == "0b1c"
+        second.begin()
+    (run,) = find_status(spec(seed=1)).unfinished
+    assert (run.changes, run.description["user"]) == ((), "ben")
+
+
 def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, folder):
     finish(spec())
     add_part(begin(spec(seed=1), overwrite=True))
@@ -218,6 +231,11 @@ def test_the_second_writer_is_told_who_the_first_is(spec, monkeypatch):
             open_output(spec()).__enter__()
     with open_output(spec()) as third:
         assert third.resumes
+    with (
+        open_output(spec(), user="anna"),
+        pytest.raises(JobError, match=r"in use by another job of anna \(prepare, process"),
+    ):
+        open_output(spec(), user="ben").__enter__()
     job = json.dumps({"metadata": {"job_submission_id": "sentiflow-run-x-1a2b3c"}})
     monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", job)
     with (

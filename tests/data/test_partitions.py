@@ -121,3 +121,13 @@ def test_a_column_that_a_folder_repeats_is_refused_where_texts_are_read(tmp_path
     assert corpus.open_csv(uris, **options).num_rows == 1
     with pytest.raises(UserError, match=r"^keep_columns: .*/k=2/x\.csv has a column k, and its"):
         corpus.open_csv(uris, **options, keep_columns=["k"])
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_column_that_two_folders_name_is_told_once(tmp_path, kind):
+    write(tmp_path, "brand=A/x", kind, {"text": ["good"]})
+    write(tmp_path, "brand=A/brand=B/x", kind, {"text": ["bad"]})
+    write(tmp_path, "brand=C/brand=C/x", kind, {"text": ["same"]})
+    found = corpus.cut(make_plan(tmp_path, kind, ["brand"]), rows_per_part=9)
+    (note,) = found.notes
+    assert f"brand=A/brand=B/x.{kind} name the column brand: the inner one counts, 'B'" in note

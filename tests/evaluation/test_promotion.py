@@ -3,7 +3,9 @@
 # ruff: noqa: F401, F811 - fixtures of another file
 
 import json
+import re
 import shutil
+from datetime import UTC, datetime
 
 import pytest
 from candidates import (
@@ -27,6 +29,8 @@ from sentiflow.evaluation.champion_test import ChampionTest
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.model_registry import CANDIDATE, CHAMPION
+
+PROMOTED = r"promoted by \w+, 20\d\d-\d\d-\d\d \d\d:\d\d UTC"
 
 
 def invoke(*arguments: object):
@@ -52,7 +56,8 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
     register(good)
     result = invoke(config)
     assert result.exit_code == 0
-    assert result.stdout.splitlines() == [
+    *lines, mine, earlier = result.stdout.splitlines()
+    assert lines == [
         "version 2 is the champion of test_a_better_candidate_becomes_champion now, in place of "
         "version 1",
         "  version 2: test accuracy 0.8750, 8 rows",
@@ -64,6 +69,8 @@ def test_a_better_candidate_becomes_champion(config, register, good, bad):
         "  the training texts of models:/test_a_better_candidate_becomes_champion/2 and "
         "models:/test_a_better_candidate_becomes_champion/1 are unknown",
     ]
+    assert re.fullmatch(rf"  {PROMOTED}", mine)
+    assert re.fullmatch(rf"  version 1: {PROMOTED}", earlier)
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 2}
 
 
@@ -78,7 +85,7 @@ def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):
     assert "version 2 of test_a_worse" in line
     assert "champion, version 1: its accuracy is no higher; test accuracy 0.1250 against" in line
     assert "against 0.8750 on 8 rows (McNemar's test: p = 0.07); " in line
-    assert line.endswith("; --force promotes it anyway")
+    assert re.search(rf"; version 1: {PROMOTED}; --force promotes it anyway$", line)
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
     answer = json.loads(invoke(config, "--json").stdout)
     assert (answer["promoted"], answer["comparison"]["only_champion_right"]) == (False, 7)
@@ -138,7 +145,54 @@ def test_the_champion_itself_stays(config, register, good):
     promotion.promote(settings.load(config))
     result = invoke(config, "--version", 1)
     assert result.exit_code == 0
-    assert result.stdout == "version 1 of test_the_champion_itself_stays is the champion already\n"
+    first, second = result.stdout.splitlines()
+    assert first == "version 1 of test_the_champion_itself_stays is the champion already"
+    assert re.fullmatch(rf"  {PROMOTED}", second)
+
+
+def test_who_promoted_which_version_and_when_is_on_its_page(config, register, store, good, bad):
+    """Also after a rollback; what was said before of a version stays."""
+
+    def promote_as(user: str, **options: object) -> promotion.Promotion:
+        return promotion.promote(settings.load(config, [f"tracking.user={user}"]), **options)
+
+    def tags_of(number: int) -> dict[str, str]:
+        tags = client.get_model_version(name, str(number)).tags
+        return {key.removeprefix("sentiflow."): value for key, value in tags.items()}
+
+    client = mlflow_store.make_client(store)
+    name = settings.load(config).name
+    register(bad)
+    first = promote_as("anna")
+    assert (first.record.by, first.earlier_record) == ("anna", None)
+    register(good)
+    second = promote_as("ben")
+    assert (second.record.by, second.earlier_record) == ("ben", first.record)
+    back = promote_as("carl", version=1, force=True)
+    assert (back.record.by, back.earlier_record) == ("carl", second.record)
+    assert promote_as("dora", version=1).record == back.record, "it is the champion already"
+    one, two = tags_of(1), tags_of(2)
+    assert (one["promoted_by"], two["promoted_by"]) == ("carl", "ben")
+    assert (one["judged_by"], two["judged_by"]) == ("anna", "ben")
+    assert one["promoted_because"] == "in place of version 2, without a comparison"
+    assert two["promoted_because"] == "in place of version 1, accuracy +0.7500, p = 0.07"
+    earlier = "anna: the first champion, test accuracy 0.1250"
+    assert one["promoted_earlier"] == f"{first.record.at} {earlier}"
+    assert "promoted_earlier" not in two
+    age = datetime.now(UTC) - datetime.fromisoformat(one["promoted_at"])
+    assert abs(age.total_seconds()) < 60
+
+
+def test_a_champion_of_unknown_origin_is_one_line(config, register, store, good):
+    number = register(good)
+    name = settings.load(config).name
+    client = mlflow_store.make_client(store)
+    client.set_registered_model_alias(name, CHAMPION, str(number))
+    assert promotion.promote(settings.load(config)).record is None
+    client.set_model_version_tag(name, "1", "sentiflow.promoted_by", "a\x1b[2J")
+    client.set_model_version_tag(name, "1", "sentiflow.promoted_at", "soon")
+    line = invoke(config).stdout.splitlines()[1]
+    assert line == r"  promoted by a\x1b[2J, soon  UTC"
 
 
 def test_no_candidate_gives_one_clear_line(config, register, store, good):

@@ -70,6 +70,8 @@ def test_errors_say_what_to_do_in_python():
         raise OSError(errno.ENOSPC, "No space left on device", "/full")
     with pytest.raises(StorageError, match="make it writable"), calls.reporting():
         raise PermissionError(errno.EACCES, "Permission denied", "/srv/x")
+    with pytest.raises(JobError, match=r"/run/part: was it deleted, or"), calls.reporting():
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory: /run/part")
     with pytest.raises(ZeroDivisionError), calls.reporting():
         raise ZeroDivisionError
 

@@ -263,6 +263,58 @@ def test_a_copy_in_another_partition_is_another_file(tmp_path, model, resources,
         score(config)
 
 
+def test_old_files_may_expire_if_the_setting_says_so(tmp_path, model, resources, said):
+    for place in PLACES[:2]:
+        write(tmp_path / "in", place, "csv")
+    config = configure(tmp_path, model)
+    score(config)
+    expected = table(tmp_path)
+    (tmp_path / f"in/{PLACES[0]}.csv").unlink()
+    write(tmp_path / "in", PLACES[2], "csv")
+    with pytest.raises(UserError) as error:
+        score(config)
+    assert f"it lacks {tmp_path}/in/{PLACES[0]}.csv (are old files deleted in time? score." in str(
+        error.value
+    )
+    keep = "score.keep_expired=true"
+    score(config, keep)
+    line = (
+        f"1 scored file is gone, the first is {tmp_path}/in/{PLACES[0]}.csv: the predictions stay"
+    )
+    assert line in said.text
+    found = table(tmp_path)
+    assert_same(found[: len(expected)], expected)
+    assert len(found) == len(expected) + 28
+    files = [
+        item["uri"].partition("/in/")[2] for item in record(tmp_path)["inputs"]["corpus"]["files"]
+    ]
+    assert files == [f"{place}.csv" for place in PLACES[:3]]
+    assert set(read(tmp_path, "source")["source"]) == set(files)
+    assert not score(config, keep).ran
+    for place in PLACES[1:3]:
+        (tmp_path / f"in/{place}.csv").unlink()
+    assert not score(config, keep).ran, "all are gone"
+    write(tmp_path / "in", PLACES[3], "csv")
+    score(config, keep)
+    assert len(table(tmp_path)) == len(found) + 28
+    score(config, keep, overwrite=True)
+    assert len(table(tmp_path)) == 28, "the predictions of files that are gone are dropped"
+
+
+def test_a_file_that_has_moved_to_another_partition_has_not_expired(tmp_path, model, resources):
+    write(tmp_path / "in", PLACES[0], "csv")
+    write(tmp_path / "in", PLACES[3], "csv")
+    config = configure(tmp_path, model)
+    score(config)
+    moved = tmp_path / "in/brand=C/day=2026-12-01/x.csv"
+    moved.parent.mkdir(parents=True)
+    (tmp_path / f"in/{PLACES[0]}.csv").rename(moved)
+    with pytest.raises(
+        UserError, match=r"another corpus: it lacks .*brand=A/day=2026-12-01/x\.csv"
+    ):
+        score(config, "score.keep_expired=true")
+
+
 def test_shares_are_grouped_by_folders(tmp_path, model, resources):
     for place in PLACES:
         write(tmp_path / "in", place, "parquet", num_rows=60)

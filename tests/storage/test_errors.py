@@ -28,8 +28,10 @@ def of_store(rest, place="key 'run/a b' in bucket 'there'"):
 
 CHECK = (
     ": check the name of the bucket, the credentials (AWS_ACCESS_KEY_ID, a profile or a role), "
-    "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
+    "AWS_DEFAULT_REGION and AWS_ENDPOINT_URL; "
 )
+RETRY = "then run the same command again: what is finished is kept; without a change it fails again"
+CHECK += RETRY
 LATER = ": check AWS_ENDPOINT_URL; run the same command again later to resume"
 
 
@@ -84,7 +86,7 @@ def test_system_errors_are_shown_without_their_number(tmp_path):
     error = errors.explain(error_of(lambda: os.listdir(tmp_path / "file")))
     assert isinstance(error, StorageError)
     assert str(error) == (
-        f"Not a directory: '{tmp_path}/file': choose another location, or make it writable"
+        f"Not a directory: '{tmp_path}/file': choose another location, or make it writable; {RETRY}"
     )
     assert errors.explain(ValueError("AWS Error")) is None
     of_a_library = PermissionError(1, "Operation not permitted")
@@ -171,3 +173,24 @@ class TestStore:
                     table_files.read_footer(f"{bucket}/a.parquet")
             finally:
                 self.ask_for_keys("inf")
+
+
+def test_a_fault_is_described_without_advice(tmp_path):
+    gone = error_of(lambda: filesystem.read_bytes(f"{tmp_path}/none"))
+    store = OSError(of_store("SLOW_DOWN during HeadObject operation: x"))
+    assert (
+        errors.describe(store) == "s3://there/run/a b: the object store is unavailable (SLOW_DOWN)"
+    )
+    assert f"{tmp_path}/none" in errors.describe(gone)
+    assert errors.describe(ValueError("first\nlast")) == "last"
+    assert errors.describe(MemoryError()) == "MemoryError"
+
+
+def test_a_file_that_is_gone_is_one_line_that_says_what_to_do(tmp_path):
+    told = errors.explain_gone(error_of(lambda: filesystem.read_bytes(f"{tmp_path}/none")))
+    assert isinstance(told, JobError)
+    assert f"{tmp_path}/none" in str(told)
+    assert str(told).endswith("while this command ran? Then run the command again")
+    assert errors.explain_gone(OSError("something else")) is None
+    deleted = OSError(of_store("NO_SUCH_KEY during GetObject operation: x"))
+    assert str(errors.explain_gone(deleted)).startswith("s3://there/run/a b: the object store refu")

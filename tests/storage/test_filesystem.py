@@ -3,6 +3,8 @@
 import glob
 import hashlib
 import os
+import subprocess
+import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -143,6 +145,39 @@ def test_two_stars_are_any_directories_and_hidden_files_are_left_out(root, patte
     assert input_files.expand([join(root, pattern)]) == [join(root, name) for name in found]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [
+        ("**/*.csv", ["a.csv", "x/_col=1/a.csv", "x/b_.csv"]),
+        ("*.csv", ["a.csv"]),
+        ("**", ["a.csv", "x/_col=1/a.csv", "x/b_.csv"]),
+        ("_*.csv", ["_old.csv"]),
+        ("_old.csv", ["_old.csv"]),
+        ("**/_delta_log/*.csv", ["x/_delta_log/0.csv"]),
+        ("x/_temporary/**", ["x/_temporary/0/a.csv"]),
+        ("x/*/*.csv", ["x/_col=1/a.csv"]),
+        ("[_]old.csv", []),
+    ],
+)
+def test_names_that_begin_with_an_underscore_are_left_out_unless_they_are_named(
+    root, pattern, found
+):
+    fill(
+        root, "a.csv", "_old.csv", "x/_delta_log/0.csv", "x/_temporary/0/a.csv", "x/_col=1/a.csv",
+        "x/b_.csv",
+    )  # fmt: skip
+    assert [*globs.find(join(root, pattern)).states] == [join(root, name) for name in found]
+
+
+def test_files_that_are_left_out_are_told(tmp_path, said):
+    fill(str(tmp_path), "a.csv", "_b.csv", "_tmp/c.csv")
+    pattern = f"{tmp_path}/**/*.csv"
+    for _ in range(2):
+        assert input_files.expand([pattern]) == [f"{tmp_path}/a.csv"]
+    line = f"2 files are left out, because a name begins with _: {tmp_path}/_b.csv; to read such"
+    assert said.text.count(line) == 1
+
+
 def test_a_file_that_is_named_twice_is_refused(root):
     fill(root, "a.csv", "b.csv", "x.zip")
     for again in (["a.csv", "a.csv"], ["b.csv", "*.csv"], ["x.zip::a", "*.zip::a"]):
@@ -242,3 +277,36 @@ def test_rows_of_a_file_are_read_whatever_its_row_groups(tmp_path, start, stop):
     pq.write_table(table, tmp_path / "x.parquet", row_group_size=10)
     found = parquet.read_rows(str(tmp_path / "x.parquet"), start, stop, columns=["b", "c"])
     assert found.to_pydict() == {"b": table["b"].to_pylist()[start:stop]}
+
+
+WRITER = """
+import contextlib, sys, time
+from sentiflow.storage import filesystem
+
+print("ready", flush=True)
+for number in range(12):
+    with contextlib.suppress(OSError):
+        filesystem.write_bytes(f"{sys.argv[1]}/parts/{number}", b"late")
+    time.sleep(0.02)
+"""
+
+
+def test_a_folder_is_deleted_while_a_late_task_writes_to_it(tmp_path):
+    folder = str(tmp_path / "run")
+    for _ in range(3):
+        command = [sys.executable, "-c", WRITER, folder]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as late:
+            assert late.stdout.readline() == "ready\n"
+            while late.poll() is None:
+                filesystem.delete(folder)
+        filesystem.delete(folder)
+        assert not filesystem.exists(folder)
+
+
+def test_only_the_empty_folders_of_deleted_files_are_removed(tmp_path):
+    fill(str(tmp_path), "a/b/c.txt", "a/d.txt")
+    for name in ("a/mine", "e/f"):
+        (tmp_path / name).mkdir(parents=True)
+    filesystem.delete(f"{tmp_path}/a/b/c.txt")
+    filesystem.delete_empty_parents(str(tmp_path), ["a/b/c.txt"])
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "d.txt", "e", "f", "mine"]

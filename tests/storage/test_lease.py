@@ -1,7 +1,9 @@
 """A directory has one writer: on a file system and in an object store, among real processes."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,11 +106,11 @@ def claims(uri):
     return filesystem.listing(f"{uri}/_lease")
 
 
-def write_claim(uri, **changes):
+def write_claim(directory, name="other.json", **changes):
     """Write a claim as another job would."""
     process = {"host": "elsewhere", "boot_id": "b", "pid": os.getpid(), "started": 1.0}
     claim = process | {"job": "score, raysubmit_x", "since": "2026-11-26T09:00:00+00:00"}
-    filesystem.write_bytes(f"{uri}/_lease/other.json", json.dumps(claim | changes).encode())
+    filesystem.write_bytes(f"{directory}/_lease/{name}", json.dumps(claim | changes).encode())
 
 
 def test_a_free_directory_is_held_and_nothing_is_left(uri):
@@ -117,8 +119,9 @@ def test_a_free_directory_is_held_and_nothing_is_left(uri):
         lease.check(held.claim)
         assert [f"{uri}/_lease/{name}" for name in claims(uri)] == [held.claim]
         said = json.loads(filesystem.read_bytes(held.claim))
-        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since"]
+        assert list(said) == ["host", "boot_id", "pid", "started", "job", "since", "uri", "user"]
         assert (said["pid"], said["job"]) == (os.getpid(), "prepare")
+        assert (said["uri"], said["user"]) == (uri, "")
     assert claims(uri) == []
     assert uri.startswith("s3:") or list(Path(uri).iterdir()) == []
 
@@ -134,6 +137,26 @@ def test_the_second_job_is_told_who_holds_it(uri, holder):
     assert "wait until it ends, or stop it, and run the same command again" in line
     assert len(claims(uri)) == 1
     assert ask(holder) == "still held"
+
+
+def test_the_second_job_is_told_whose_the_first_is(folder, said):
+    with (
+        lease.hold(folder, job="train", user="anna"),
+        pytest.raises(
+            JobError, match=r"in use by another job of anna \(train, process \d+ on .*, s"
+        ),
+    ):
+        lease.hold(folder, job="prepare", user="ben").__enter__()
+    write_claim(folder, user="ben", pid=2**22 + 1)
+    with lease.hold(folder, job="prepare", user="anna", dead_seconds=be_silent(folder)):
+        assert "over from a dead job of ben (score, raysubmit_x, process " in said.text
+
+
+@pytest.mark.parametrize("more", [{}, {"user": "ben"}, {"user": "ben", "of_a_later_version": 1}])
+def test_a_claim_of_another_version_is_read(folder, more):
+    write_claim(folder, **more)
+    owner = lease._read_owner(f"{folder}/_lease/other.json", 0.0)
+    assert (owner.job, owner.user) == ("score, raysubmit_x", more.get("user", ""))
 
 
 def test_a_claim_that_is_being_renewed_is_read_again(folder):
@@ -210,6 +233,77 @@ def test_the_holder_renews_its_claim(folder):
         before = filesystem.file_info(held.claim).mtime_ns
         wait_for(lambda: filesystem.file_info(held.claim).mtime_ns > before)
         assert filesystem.file_info(held.claim).mtime_ns > before
+
+
+@pytest.mark.parametrize("num_races", [6, pytest.param(60, marks=pytest.mark.soak)])
+def test_two_jobs_that_take_over_from_killed_ones_at_once_delete_their_claims(
+    uri, tmp_path, num_races
+):
+    me = lease.name_owner("prepare")
+    racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
+    num_won = 0
+    try:
+        for _ in range(num_races):
+            for number in range(4):
+                write_claim(
+                    uri, name=f"{number}.json", host=me.host, boot_id=me.boot_id, pid=2**22 + 1
+                )
+            for racer in racers:
+                racer.stdin.write("\n")
+            answers = [racer.stdout.readline().strip() for racer in racers]
+            assert all(answer == "won" or "in use" in answer for answer in answers), answers
+            num_won += "won" in answers  # of two that try at once again and again, none may win
+    finally:
+        for racer in racers:
+            racer.kill()
+            racer.communicate()
+    assert num_won > num_races / 2
+    assert claims(uri) == []
+
+
+def test_a_renamed_directory_is_taken_from_the_job_that_writes_elsewhere(folder, tmp_path, said):
+    with contextlib.closing(Holder(folder)) as holder:
+        renamed = f"{tmp_path}/renamed"
+        Path(folder).rename(renamed)
+        with lease.hold(renamed, job="prepare") as held:
+            assert claims(renamed) == [os.path.basename(held.claim)]
+            assert f"from a job that writes to {folder} (prepare, process" in said.text
+            assert "is gone: another job has taken the directory over, or it was renamed" in ask(
+                holder.process
+            )
+            lease.check(held.claim)
+
+
+def test_a_copy_of_a_directory_in_use_is_free_and_the_original_is_not(folder, tmp_path):
+    with contextlib.closing(Holder(folder)) as holder:
+        shutil.copytree(folder, tmp_path / "copy")
+        os.symlink(Path(folder).parent, tmp_path / "link")
+        with lease.hold(f"{tmp_path}/copy", job="prepare"):
+            assert ask(holder.process) == "still held"
+        for same in (folder, f"{tmp_path}/link/{Path(folder).name}"):
+            with pytest.raises(JobError, match="is in use by another job"):
+                lease.hold(same, job="prepare").__enter__()
+
+
+def test_a_claim_that_names_another_directory_says_so(uri):
+    write_claim(uri, uri="/elsewhere/run")
+    with pytest.raises(JobError) as error:
+        lease.hold(uri, job="prepare").__enter__()
+    line = str(error.value)
+    assert "it names the directory /elsewhere/run; if this is another one, because it was " in line
+    assert "renamed or copied, delete " in line
+    assert "_lease/other.json; otherwise wait until it ends" in line
+
+
+class Holder:
+    """Holds a lease in another process."""
+
+    def __init__(self, uri):
+        self.process = start(HOLD, uri, 60, 60)
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
 
 
 def test_a_stopped_holder_notices_that_another_job_took_over(uri, holder):

@@ -142,6 +142,19 @@ def test_the_runs_of_an_output_are_made_whole_and_only_once(output, uri):
     assert describe_runs(uri, "laws") == before
 
 
+def test_own_tags_are_imported_and_reserved_names_are_not(output, uri):
+    own = {f"own{number}": "x" for number in range(60)}
+    reserved = {"mlflow.parentRunId": "0b1c", "sentiflow.fingerprint": "0", "SENTIFLOW.x": "y"}
+    run = describe("prepare", tags={"sentiflow.user": "ann", "a=b": "c", **reserved, **own})
+    record = publish(output, "prepare", {}, run)
+    send(output, uri)
+    tags = runs(uri)["prepare"].data.tags
+    assert tags["sentiflow.user"] == "ann"
+    assert tags["sentiflow.fingerprint"] == record["fingerprint"]
+    assert len([name for name in tags if name.startswith("own")]) == 50
+    assert not {"mlflow.parentRunId", "SENTIFLOW.x", "a=b", "a_b"} & tags.keys()
+
+
 def kill_during_run(pipe: Connection, uri: str) -> None:
     """Kill this process while its run is open."""
     store = experiment_store.open_store(uri, experiment="laws", required=True)

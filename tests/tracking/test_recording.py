@@ -46,6 +46,20 @@ def test_the_store_gets_what_is_logged(store, uri):
     assert [f.path for f in MlflowClient(uri).list_artifacts(run.info.run_id)] == ["plots"]
 
 
+def test_a_run_names_the_person_and_has_own_tags_which_the_manifest_keeps(store, uri):
+    tags = {"team": "crm", "sentiflow.output_uri": "/x"}
+    with recording.open_run(store, "sweep", group="0123abcd", user="anna", tags=tags) as recorder:
+        nested = recorder.begin_nested("0001", stage="train", tags={})
+        described = recorder.describe()
+    expected = {"mlflow.user": "anna", "sentiflow.user": "anna", "team": "crm"}
+    client = MlflowClient(uri)
+    for run_id in (recorder.run_id, nested.run_id):
+        run = client.get_run(run_id)
+        assert expected.items() <= run.data.tags.items()
+        assert run.info.user_id == "anna"
+    assert expected.items() <= described["tags"].items()
+
+
 def test_the_use_of_this_machine_is_logged_and_the_end_of_the_block_ends_it(
     store, uri, monkeypatch
 ):

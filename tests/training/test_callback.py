@@ -80,6 +80,16 @@ def test_steps_and_epochs_that_restarted_workers_repeat_are_taken_once(make, sai
     assert told.progress.done == 80
 
 
+def test_the_fault_that_has_ended_workers_is_named(make, said):
+    told = make()
+    told(start())
+    told(start(3, cause="s3://b/a: the object store is unavailable (SLOW_DOWN)"))
+    assert (
+        "workers have failed: s3://b/a: the object store is unavailable (SLOW_DOWN); resuming at "
+        "step 3 of 10" in said.text
+    )
+
+
 def test_a_resumed_training_records_the_epochs_of_its_checkpoint(make, said):
     told = make()
     told(start(6, pretraining=(epoch(1),), history=(epoch(1),)))

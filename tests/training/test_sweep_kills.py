@@ -17,7 +17,8 @@ from test_train import prepared  # noqa: F401
 from sentiflow.cluster.connection import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.errors import StorageError, WorkerError
+from sentiflow.errors import StorageError, UserError, WorkerError
+from sentiflow.pipeline import stages
 from sentiflow.training import checkpoints, sweep, sweep_trials, train_job
 from sentiflow.training import train as training
 
@@ -148,7 +149,34 @@ def test_a_killed_sweep_resumes_without_training_anything_twice(tmp_path, prepar
         latest[found.data.tags.get("sentiflow.trial", "sweep")] = found
     for found in latest.values():
         assert found.info.status == "FINISHED"
+    (killed,) = [r for r in runs if r.info.status != "FINISHED"]
+    assert (killed.info.status, killed.data.tags["sentiflow.stage"]) == ("KILLED", "sweep")
     for task in tasks:
         run_id = latest[task.name].info.run_id
         points = client.get_metric_history(run_id, "validation/accuracy")
         assert [p.step for p in points] == [1, 2, 3, 4]
+
+
+@pytest.mark.ray
+@pytest.mark.soak
+def test_a_sweep_of_other_settings_says_what_it_replaces_and_ends_the_runs_of_a_killed_one(
+    tmp_path, prepared, resources, said
+):
+    """Kill it when the first trial has an epoch; then sweep over another space."""
+    train = {"batching": {"global_batch_size": 32}}
+    space = {"train.learning_rate": [0.02], "train.seed": [1, 2]}
+    config = configure(tmp_path, prepared, space, train=train, max_concurrent=1, grace_epochs=4)
+    root = checkpoints_of(plan(config)[0])
+    with start(config) as process:
+        wait_for_checkpoint(root, process)
+        os.kill(process.pid, signal.SIGKILL)
+    other = configure(tmp_path, prepared, {"train.seed": [3]}, train=train, max_concurrent=1)
+    with pytest.raises(UserError, match="holds an unfinished run of other settings by "):
+        run(other)
+    stages.run(settings.load(other), ["sweep"], overwrite=True)
+    replaced = f"sweep     replaces {tmp_path}/run/sweep, which holds an unfinished run of other"
+    assert replaced in said.text
+    assert "space.train.seed: [1, 2] there, [3] here" in said.text
+    _, runs = runs_of(tmp_path)
+    statuses = sorted(r.info.status for r in runs)
+    assert statuses == ["FINISHED", "FINISHED", "KILLED"], "the sweep, its trial, the killed sweep"

@@ -1,6 +1,9 @@
 """Whatever dies while a model is trained, the same command resumes to the same weights."""
 
 import logging
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -8,9 +11,10 @@ import psutil
 import pytest
 import torch
 import yaml
-from conftest import write_config
+from conftest import PROJECT, write_config
 from safetensors.torch import load_file
 from stages import begin, look
+from tcp_proxy import Proxy
 
 from sentiflow.config import settings
 from sentiflow.data import manifest
@@ -121,6 +125,31 @@ def test_a_killed_worker_is_replaced(tmp_path, prepared, undisturbed_pair, resou
     thread.join()
     assert "workers were lost; resuming at step" in caplog.text
     assert_equal(tmp_path, undisturbed_pair, atol=1e-6)
+
+
+@pytest.mark.soak
+def test_a_store_that_is_away_for_twenty_seconds_is_named_and_the_training_goes_on(
+    tmp_path, prepared, bucket
+):
+    proxy = Proxy(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]))
+    config = configure(tmp_path, prepared, num_workers=2)
+    output = f"train.output_uri={bucket}/outage/trained"
+    lines = []
+    with subprocess.Popen(
+        [sys.executable, "-m", "sentiflow", "train", config, output], cwd=PROJECT, text=True,
+        env=os.environ | {"AWS_ENDPOINT_URL": proxy.address}, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        for line in process.stderr:
+            lines.append(line)
+            if line.startswith("train     epoch 1: loss"):
+                proxy.refusing = True
+                proxy.break_all()
+                threading.Timer(20, setattr, [proxy, "refusing", False]).start()
+    text = "".join(lines)
+    proxy.close()
+    assert process.returncode == 0, text
+    assert f"workers have failed: {bucket}/outage/trained/checkpoints/" in text
+    assert "the object store is unavailable (NETWORK_CONNECTION); resuming at step" in text
 
 
 @pytest.mark.soak

@@ -10,6 +10,7 @@ import pytest
 from sentiflow.cluster.connection import Resources
 from sentiflow.errors import JobError, StorageError, UserError, WorkerError
 from sentiflow.training import workers  # before Ray, which reads what it sets
+from sentiflow.training.reports import Event, Failure
 
 # isort: split
 from ray import cloudpickle
@@ -63,6 +64,32 @@ def test_a_failure_of_the_workers_is_one_line_of_the_first_of_them(failures, kin
     assert type(cause) is kind
     assert line in str(cause)
     assert ("Trace" in caplog.text) == ("full" in line)
+
+
+def test_the_fault_of_a_storage_is_named_and_lost_connections_are_not():
+    lost = RuntimeError("[gloo] Connection closed by peer")
+    assert workers._find_fault({0: lost, 1: OSError(STORE)}) == (
+        "s3://b/a: the object store is unavailable (NETWORK_CONNECTION)"
+    )
+    assert workers._find_fault({0: OSError(28, "No space left on device", "/a")}).startswith(
+        "No space left on device"
+    )
+    assert workers._find_fault({0: lost, 1: ValueError("wrong")}) == ""
+
+
+def test_the_next_start_of_workers_has_the_fault_of_those_before(events):
+    def fit():
+        for event in (make_event(), Failure("no store"), make_event(), make_event()):
+            events.put(event)
+        return types.SimpleNamespace(return_value="trained")
+
+    heard = []
+    workers._fit(types.SimpleNamespace(fit=fit), events, heard.append, CAPACITY)
+    assert [event.cause for event in heard] == ["", "no store", ""]
+
+
+def make_event():
+    return Event("train", 0, 1, 2, 3, 1, is_start=True)
 
 
 CAPACITY = types.SimpleNamespace(check=lambda: None)
@@ -170,12 +197,38 @@ def test_a_function_is_run_by_all_workers_and_rank_0_returns(
     )
 
 
-def run(worker, folder, resources, num_workers):
+def run(worker, folder, resources, num_workers, **options):
     """Train with ``worker``; returns its result and the events."""
     heard = []
     place = Resources(num_cpus=max(2, resources.num_cpus), num_gpus=0, num_nodes=1, min_node_cpus=1)
     answer = workers.train(
         worker, "the job", num_workers=num_workers, resources=place,
-        storage_path=str(folder / "ray"), callback=heard.append,
+        storage_path=str(folder / "ray"), callback=heard.append, **options,
     )  # fmt: skip
     return answer, heard
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_workers_that_a_fault_of_the_storage_ends_are_replaced_and_the_fault_is_named(
+    tmp_path, resources
+):
+    flag = tmp_path / "failed"
+
+    def worker(job, report, is_leaving):
+        import torch.distributed as dist
+
+        from sentiflow.training.reports import Event
+
+        if dist.get_rank() == 0:
+            report(Event("train", 0, 1, 2, 3, 2, is_start=True))
+        if not flag.exists():
+            flag.touch()
+            raise OSError(STORE)
+        return "trained"
+
+    answer, heard = run(worker, tmp_path, resources, 2, max_failures=1)
+    assert answer == "trained"
+    assert [event.cause for event in heard][-1] == (
+        "s3://b/a: the object store is unavailable (NETWORK_CONNECTION)"
+    )

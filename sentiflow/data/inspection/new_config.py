@@ -19,7 +19,8 @@ from sentiflow.data.inspection.findings import (
     one_or_list,
     to_format,
 )
-from sentiflow.storage.uris import split_member
+from sentiflow.storage import globs
+from sentiflow.storage.uris import absolute_uri, is_local, split_key, split_member
 
 _SMALL_ROWS = 1000
 """Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
@@ -107,6 +108,7 @@ def render(
     return _load_template().render(
         origin=origin,
         name=name,
+        output=_choose_output(files, name),
         is_table=inspection.sample.dialect is None,
         format=to_format(inspection),
         rows=counts,
@@ -126,6 +128,25 @@ def render(
         max_length=max_length,
         **_choose_training(inspection),
     )
+
+
+def _choose_output(files: Sequence[str], name: str) -> str:
+    """Choose ``output_uri``: for files in an object store a folder there, which all nodes reach.
+
+    If the globs of the input would match the results there, it is a folder of this machine, too.
+    """
+    here = f"runs/{name}"
+    first = absolute_uri(files[0])
+    if is_local(first):
+        return here
+    store, _ = split_key(first)
+    output = f"{store}{here}"
+    results = [f"{output}/trials.csv"]
+    for path in ("part.parquet", "scored/predictions/part.parquet"):
+        results.append(f"{output}/{path}")
+    patterns = [absolute_uri(file) for file in files]
+    is_input = any(globs.matches(uri, pattern) for uri in results for pattern in patterns)
+    return here if is_input else output
 
 
 def _load_template() -> jinja2.Template:

@@ -266,6 +266,6 @@ def check_tracking(config: Config | None) -> str:
         if path.exists() and not os.access(path, os.W_OK):
             raise UserError(f"{path} cannot be written", hint="check tracking.uri")
         return f"{uri} can be written"
-    with mlflow_store.asking(uri, "look for experiments") as client:
+    with mlflow_store.asking(uri, "look for experiments", needed="READ") as client:
         client.search_experiments(max_results=1)
     return f"{uri} answers"
