@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sentiflow.errors import JobError
-from sentiflow.storage import filesystem, lease
+from sentiflow.storage import filesystem, lease, lease_owner
 from sentiflow.storage.uris import is_local
 
 RACE = """
@@ -155,7 +155,7 @@ def test_the_second_job_is_told_whose_the_first_is(folder, said):
 @pytest.mark.parametrize("more", [{}, {"user": "ben"}, {"user": "ben", "of_a_later_version": 1}])
 def test_a_claim_of_another_version_is_read(folder, more):
     write_claim(folder, **more)
-    owner = lease._read_owner(f"{folder}/_lease/other.json", 0.0)
+    owner = lease_owner.read_owner(f"{folder}/_lease/other.json", 0.0)
     assert (owner.job, owner.user) == ("score, raysubmit_x", more.get("user", ""))
 
 
@@ -166,28 +166,25 @@ def test_a_claim_that_is_being_renewed_is_read_again(folder):
     path.write_bytes(b"")
     renewal = threading.Timer(0.02, path.write_bytes, [content])
     renewal.start()
-    assert lease._read_owner(str(path), 0.0).job == "score, raysubmit_x"
+    assert lease_owner.read_owner(str(path), 0.0).job == "score, raysubmit_x"
     renewal.join()
 
 
 @pytest.mark.parametrize("num_races", [6, pytest.param(50, marks=pytest.mark.soak)])
-def test_at_most_one_of_two_jobs_that_start_at_once_wins(uri, tmp_path, num_races):
+def test_one_of_two_jobs_that_start_at_once_wins(uri, tmp_path, num_races):
     """The later one may hold it after the earlier one."""
     racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
-    num_wins = 0
     try:
         for _ in range(num_races):
             for racer in racers:
                 racer.stdin.write("\n")
             answers = [racer.stdout.readline().strip() for racer in racers]
-            num_wins += answers.count("won")
             assert all(answer == "won" or "in use" in answer for answer in answers), answers
+            assert "won" in answers, answers
     finally:
         for racer in racers:
             racer.kill()
             racer.communicate()
-    print(f"{num_wins} of {2 * num_races} held the lease, one after the other")
-    assert num_wins >= num_races
     assert claims(uri) == []
 
 
@@ -203,7 +200,7 @@ def test_a_killed_holder_is_replaced_at_once(folder, said):
 
 
 def test_a_restarted_process_with_the_same_number_is_another_one(folder):
-    me = lease.name_owner("prepare")
+    me = lease_owner.name_owner("prepare")
     write_claim(folder, host=me.host, boot_id=me.boot_id, pid=me.pid, started=me.started - 100)
     with lease.hold(folder, job="prepare"):
         assert len(claims(folder)) == 1
@@ -239,9 +236,8 @@ def test_the_holder_renews_its_claim(folder):
 def test_two_jobs_that_take_over_from_killed_ones_at_once_delete_their_claims(
     uri, tmp_path, num_races
 ):
-    me = lease.name_owner("prepare")
+    me = lease_owner.name_owner("prepare")
     racers = [start(RACE, uri, tmp_path / "inside") for _ in range(2)]
-    num_won = 0
     try:
         for _ in range(num_races):
             for number in range(4):
@@ -252,12 +248,11 @@ def test_two_jobs_that_take_over_from_killed_ones_at_once_delete_their_claims(
                 racer.stdin.write("\n")
             answers = [racer.stdout.readline().strip() for racer in racers]
             assert all(answer == "won" or "in use" in answer for answer in answers), answers
-            num_won += "won" in answers  # of two that try at once again and again, none may win
+            assert "won" in answers, answers
     finally:
         for racer in racers:
             racer.kill()
             racer.communicate()
-    assert num_won > num_races / 2
     assert claims(uri) == []
 
 
@@ -267,7 +262,8 @@ def test_a_renamed_directory_is_taken_from_the_job_that_writes_elsewhere(folder,
         Path(folder).rename(renamed)
         with lease.hold(renamed, job="prepare") as held:
             assert claims(renamed) == [os.path.basename(held.claim)]
-            assert f"from a job that writes to {folder} (prepare, process" in said.text
+            assert "from a job (prepare, process" in said.text
+            assert f"s ago), which writes to {folder}\n" in said.text
             assert "is gone: another job has taken the directory over, or it was renamed" in ask(
                 holder.process
             )
@@ -283,6 +279,23 @@ def test_a_copy_of_a_directory_in_use_is_free_and_the_original_is_not(folder, tm
         for same in (folder, f"{tmp_path}/link/{Path(folder).name}"):
             with pytest.raises(JobError, match="is in use by another job"):
                 lease.hold(same, job="prepare").__enter__()
+
+
+def test_a_process_of_a_container_may_know_the_directory_by_another_name(
+    folder, tmp_path, monkeypatch
+):
+    with contextlib.closing(Holder(folder)):
+        shutil.copytree(folder, tmp_path / "copy")
+        monkeypatch.setattr(lease_owner, "_has_same_mounts", lambda pid: False)
+        with pytest.raises(JobError, match="it names the directory"):
+            lease.hold(f"{tmp_path}/copy", job="prepare").__enter__()
+
+
+def test_a_claim_that_the_storage_does_not_list_holds_nothing(folder, monkeypatch):
+    monkeypatch.setattr(lease.Held, "_list_renewals", lambda held: {})
+    with pytest.raises(JobError, match="is gone: another job has taken the directory over"):
+        lease.hold(folder, job="prepare").__enter__()
+    assert claims(folder) == []
 
 
 def test_a_claim_that_names_another_directory_says_so(uri):
