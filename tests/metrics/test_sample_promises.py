@@ -189,7 +189,7 @@ def measure_copies(seed, num_draws, size, *, model, seen):
         found = shares.estimate(sums)
         if of_seen:
             found = strata.bound_unknown(sums, found, np.ones(num_draws, bool))
-        parts.append((group, found))
+        parts.append(strata.Stratum(group, found))
     found = strata.join(parts)
     alarms = count_alarms(rows, np.flatnonzero(~is_seen), probabilities)
     return find_coverage(found, truth), (found.high - found.low).mean(), alarms
