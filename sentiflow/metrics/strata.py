@@ -97,7 +97,7 @@ def join(strata: Sequence[Stratum]) -> Shares:
         ...     one = np.array([[share]])
         ...     return Shares(
         ...         rows=np.array([rows]), labelled=np.array([50]), measured=np.array([50]),
-        ...         method=np.array([CORRECTED]), predicted=one, share=one,
+        ...         method=np.array(["corrected"]), predicted=one, share=one,
         ...         low=one - reach, high=one + reach, compared=one, error=one * 0,
         ...     )
         >>> both = [stratum(100, 0.5, 0.1), stratum(300, 0.2, 0.04)]
