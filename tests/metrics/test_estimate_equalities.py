@@ -291,7 +291,7 @@ def test_groups_below_the_minimum_are_not_tested_and_do_not_count_for_holm():
 def test_a_sample_in_proportion_is_as_random_as_can_be(rows, part):
     prediction = rows["probabilities"].argmax(axis=1)
     ones = np.ones(len(prediction))
-    population = sample_randomness.count_cells(prediction, rows["probabilities"], ones)
+    population = sample_randomness.count_bins(prediction, rows["probabilities"], ones)
     assert population.sum() == len(prediction)
     p_values = sample_randomness.check_randomness(
         population, population / part, len(prediction) / part

@@ -215,12 +215,12 @@ def count_alarms(rows, population, probabilities):
     """Count the draws in which the rows of a population are said to be no random sample."""
     prediction = probabilities.argmax(axis=1)
     ones = np.ones(len(population))
-    of_all = sample_randomness.count_cells(prediction[population], probabilities[population], ones)
+    of_all = sample_randomness.count_bins(prediction[population], probabilities[population], ones)
     alarms = 0
     for each in rows:
         chosen = each[np.isin(each, population)]
         ones = np.ones(len(chosen))
-        of_sample = sample_randomness.count_cells(prediction[chosen], probabilities[chosen], ones)
+        of_sample = sample_randomness.count_bins(prediction[chosen], probabilities[chosen], ones)
         alarms += sample_randomness.check_randomness(of_all, of_sample, len(chosen)).min() < 0.01
     return alarms / len(rows)
 
