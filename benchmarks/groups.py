@@ -60,7 +60,8 @@ class Corpus:
         if not is_spread:
             return rng.permutation(len(self.truth))[:num_labels], np.ones(num_labels)
         rows = np.bincount(self.group).astype(float)
-        chance = drawing.raise_chances(rows, rows, np.zeros(len(rows)), num_labels)[self.group]
+        rate = drawing.find_rate(rows, rows, np.zeros(len(rows)), num_labels)
+        chance = drawing.find_least_chances(rows, rate)[self.group]
         odds = rng.random(len(self.truth))
         rank = odds / (1 - odds) * (1 - chance) / chance
         chosen = np.argpartition(rank, num_labels)[:num_labels]

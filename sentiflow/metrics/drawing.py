@@ -13,7 +13,16 @@ _ORDER_SALT = np.uint64(0xC2B2AE3D27D4EB4F)
 """The same for the order of drawn rows, which must not depend on the numbers that drew them."""
 
 
-def rank_rows(inclusion_probability: np.ndarray, row_id: np.ndarray) -> np.ndarray:
+def find_odds(row_id: np.ndarray) -> np.ndarray:
+    """Compute u / (1 - u) of N rows, with the random number u of each row in [0, 1).
+
+    Of rows that have the same inclusion probability, the lowest odds are drawn first.
+    """
+    uniform = _draw_uniform(row_id, _DRAW_SALT)
+    return np.asarray(uniform / (1 - uniform))
+
+
+def rank_odds(inclusion_probability: np.ndarray, odds: np.ndarray) -> np.ndarray:
     """Rank rows for a sample: the n lowest ranks are drawn.
 
     Each row is drawn with about its inclusion probability.
@@ -26,28 +35,15 @@ def rank_rows(inclusion_probability: np.ndarray, row_id: np.ndarray) -> np.ndarr
     Args:
         inclusion_probability: The probability of each of N rows to be drawn, above 0 and up to 1;
             they add up to n.
-        row_id: N row numbers.
+        odds: Their u / (1 - u), results of :func:`find_odds`.
 
     Example:
         The random number of row 1 is 0.5666; a row with a probability of 1 is always drawn.
 
-        >>> rank_rows(np.array([0.5, 0.1, 1.0]), np.array([1, 1, 1])).round(4).tolist()
+        >>> odds = find_odds(np.array([1, 1, 1]))
+        >>> rank_odds(np.array([0.5, 0.1, 1.0]), odds).round(4).tolist()
         [1.3071, 11.7642, 0.0]
     """
-    return rank_odds(inclusion_probability, find_odds(row_id))
-
-
-def find_odds(row_id: np.ndarray) -> np.ndarray:
-    """Compute u / (1 - u) of N rows, with the random number u of each row in [0, 1).
-
-    Of rows that have the same inclusion probability, the lowest odds are drawn first.
-    """
-    uniform = _draw_uniform(row_id, _DRAW_SALT)
-    return np.asarray(uniform / (1 - uniform))
-
-
-def rank_odds(inclusion_probability: np.ndarray, odds: np.ndarray) -> np.ndarray:
-    """Rank rows as :func:`rank_rows`, given their :func:`find_odds`."""
     return np.asarray(odds * (1 - inclusion_probability) / inclusion_probability)
 
 
@@ -71,15 +67,13 @@ def _draw_uniform(row_id: np.ndarray, salt: np.uint64) -> np.ndarray:
     return np.asarray((hashed >> np.uint64(11)) * 2.0**-53)
 
 
-def raise_chances(
-    num_rows: np.ndarray, group_rows: np.ndarray, before: np.ndarray, size: int
-) -> np.ndarray:
-    """Raise the chances of rows to be in a sample, so that ``size`` further rows are expected.
+def find_rate(num_rows: np.ndarray, group_rows: np.ndarray, before: np.ndarray, size: int) -> float:
+    """Find the rate of a draw, so that ``size`` further rows are expected.
 
-    The chance of a row becomes proportional to 1 / sqrt(rows of its group), so small groups get
-    more than their share (M. D. Bankier, "Power allocations", American Statistician 42, 1988). It
-    is at most 1, and never less than before. So rows that were added to a corpus catch up with
-    earlier rows.
+    The chance of a row becomes at least rate / sqrt(rows of its group), so small groups get more
+    than their share (M. D. Bankier, "Power allocations", American Statistician 42, 1988). It is at
+    most 1, and never less than before. So rows that were added to a corpus catch up with earlier
+    rows. :func:`find_least_chances` gives the chances for a rate.
 
     Args:
         num_rows: Number of rows in each of N cells. Rows of a cell have equal chances.
@@ -88,30 +82,20 @@ def raise_chances(
         size: Number of rows to draw.
 
     Returns:
-        The chances of N cells, after the draw.
+        The rate; infinite if all rows are drawn.
 
     Example:
         10 of 100 rows were drawn. 100 rows were added to their group, and 10 more rows are drawn:
         the new rows catch up. When all have the same chance, further draws raise all chances.
 
         >>> rows, group = np.array([100, 100]), np.array([200, 200])
-        >>> after = raise_chances(rows, group, np.array([0.1, 0.0]), 10)
-        >>> after.round(4).tolist()
+        >>> before = np.array([0.1, 0.0])
+        >>> for _ in range(2):
+        ...     rate = find_rate(rows, group, before, 10)
+        ...     before = np.maximum(before, find_least_chances(group, rate))
+        ...     print(before.round(4).tolist())
         [0.1, 0.1]
-        >>> raise_chances(rows, group, after, 10).round(4).tolist()
         [0.15, 0.15]
-    """
-    rate = find_rate(num_rows, group_rows, before, size)
-    return np.maximum(before, find_least_chances(group_rows, rate))
-
-
-def find_rate(num_rows: np.ndarray, group_rows: np.ndarray, before: np.ndarray, size: int) -> float:
-    """Find the rate of a draw: the chance of a row becomes at least rate / sqrt(rows of its group).
-
-    The arguments are those of :func:`raise_chances`.
-
-    Returns:
-        The rate; infinite if all rows are drawn.
     """
     from scipy.optimize import brentq
 
@@ -119,13 +103,11 @@ def find_rate(num_rows: np.ndarray, group_rows: np.ndarray, before: np.ndarray, 
     if total >= num_rows.sum():
         return np.inf
     relative = 1 / np.sqrt(group_rows)
-
     chances = np.empty_like(relative)
 
     def count_excess(rate: float) -> float:
         # In place, as new arrays for each of many draws and rates take most of the time.
-        np.multiply(relative, rate, out=chances)
-        np.minimum(chances, 1, out=chances)
+        _limit_chances(relative, rate, out=chances)
         np.maximum(before, chances, out=chances)
         np.multiply(num_rows, chances, out=chances)
         return float(chances.sum() - total)
@@ -140,4 +122,10 @@ def find_least_chances(group_rows: np.ndarray, rate: float) -> np.ndarray:
         group_rows: Number of rows in each group, above 0.
         rate: Result of :func:`find_rate`.
     """
-    return np.asarray(np.minimum(1 / np.sqrt(group_rows) * rate, 1))
+    return _limit_chances(1 / np.sqrt(group_rows), rate)
+
+
+def _limit_chances(relative: np.ndarray, rate: float, out: np.ndarray | None = None) -> np.ndarray:
+    """Return the rate times relative chances, at most 1."""
+    chances = np.multiply(relative, rate, out=out)
+    return np.minimum(chances, 1, out=chances)

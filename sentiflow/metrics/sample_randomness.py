@@ -15,9 +15,7 @@ _MIN_EXPECTED = 10
 """Minimum expected rows of the sample in a pool of the chi-square test."""
 
 
-def count_cells(
-    prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray
-) -> np.ndarray:
+def count_bins(prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Add up the weights of N rows by predicted class and bin of the highest probability.
 
     Returns:
@@ -27,8 +25,8 @@ def count_cells(
         Rows with a probability of 0.9 are in bin 45, counted from 0.
 
         >>> probabilities = np.array([[0.9, 0.1], [0.25, 0.75], [0.9, 0.1]])
-        >>> cells = count_cells(np.array([0, 1, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
-        >>> cells[[0, 1], [45, 37]].tolist(), float(cells.sum())
+        >>> bins = count_bins(np.array([0, 1, 0]), probabilities, np.array([1.0, 1.0, 2.0]))
+        >>> bins[[0, 1], [45, 37]].tolist(), float(bins.sum())
         ([3.0, 1.0], 4.0)
     """
     num_classes = probabilities.shape[1]
@@ -48,8 +46,8 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
     the correction for a finite population.
 
     Args:
-        population: Result of :func:`count_cells` for all rows.
-        sample: Result of :func:`count_cells` for the sample, with its weights.
+        population: Result of :func:`count_bins` for all rows.
+        sample: Result of :func:`count_bins` for the sample, with its weights.
         size: The effective size of the sample.
 
     Returns:

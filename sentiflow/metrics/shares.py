@@ -56,7 +56,9 @@ METHODS = {
     UNCORRECTED: "there are too few labelled rows to measure the error: the share of predicted "
     "labels",
 }
-"""What each method means, as the page of shares explains it."""
+"""What each method means, in the order in which the page of shares explains them."""
+FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, PREDICTED, UNBOUNDED, UNCORRECTED)
+"""The same methods, from the strongest to the weakest."""
 MIN_LABELLED = 30
 """With a smaller effective sample a group takes the error of its pool, or of all groups."""
 MIN_CORRECTED = 10
@@ -107,15 +109,15 @@ class Shares:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def estimate(
-    sums: pd.DataFrame, *, min_labelled: int = MIN_LABELLED, pool: pd.Index | None = None
+    sums: pd.DataFrame, *, min_labelled: int = MIN_LABELLED, pool: np.ndarray | None = None
 ) -> Shares:
     """Estimate the share of each class in each group; see the module for formulas and sources.
 
     Args:
         sums: Sums of groups that have no row in common, see :mod:`sampling`.
         min_labelled: Minimum effective size of a group's own sample.
-        pool: The name of each group's pool, such as the airline, where groups are the weeks of
-            each airline. Default: one pool.
+        pool: The number of each group's pool, from 0: such as the number of the airline, where
+            groups are the weeks of each airline. Default: one pool.
 
     Example:
         500 of 1,000 texts have the probability 0.8 of being positive, and 500 have 0.2. 100 texts
@@ -140,16 +142,16 @@ def estimate(
     rows = of["rows"]
     num_labelled = of["labelled"]
     samples = measure(sums)
-    small = small_groups.estimate_small(sums, samples, min_labelled=min_labelled, names=pool)
+    small = small_groups.estimate_small(sums, samples, min_labelled=min_labelled, pool=pool)
     is_counted = num_labelled == of["population"]
     is_large = is_counted | (samples.size >= min_labelled)
     large = np.flatnonzero(is_large)
-    alone = _estimate_alone(samples.take(large), small.pool.take(large))
+    alone = _estimate_alone(samples.take(large), small.pool_samples.take(large))
     of_all = add_counted(sums, small.estimates.put(large, alone))
     of_own = _estimate_compared(sums, samples, small).put(large, alone)
     compared = add_counted(sums, of_own)
     error = np.where(is_counted, 0, np.sqrt(compared.variance))
-    is_corrected = small.pool.size.max() >= MIN_CORRECTED
+    is_corrected = small.pool_samples.size.max() >= MIN_CORRECTED
     method = _name_methods(
         small,
         has_labels=num_labelled[:, 0] > 0,
@@ -220,7 +222,7 @@ def add_counted(sums: pd.DataFrame, of_population: Estimates) -> Estimates:
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _estimate_alone(samples: Samples, pool: Samples) -> Estimates:
+def _estimate_alone(samples: Samples, pool_samples: Samples) -> Estimates:
     """Estimate each group from its own sample.
 
     The variance is for tests, and rather too large than too small. A group that lacks a rare class
@@ -229,7 +231,7 @@ def _estimate_alone(samples: Samples, pool: Samples) -> Estimates:
     """
     low, high = bound(samples)
     own = samples.residual(samples.tuning) + samples.pseudo_variance
-    residual = np.fmax(own, pool.residual(samples.tuning))
+    residual = np.fmax(own, pool_samples.residual(samples.tuning))
     variance = samples.finite_correction * residual / samples.size
     return Estimates(share=samples.share, low=low, high=high, variance=variance)
 
@@ -246,12 +248,12 @@ def _estimate_compared(
     """
     labelled = np.flatnonzero(samples.size > 0)
     own_samples = samples.take(labelled)
-    pool = small.pool.take(labelled)
-    tuning = pool.tuning
+    pool_samples = small.pool_samples.take(labelled)
+    tuning = pool_samples.tuning
     of = sampling.by_name(sums)
     mean = of["p"][labelled] / of["population"][labelled]
     share = own_samples.label_mean + tuning * (mean - own_samples.probability_mean)
-    residual = np.fmax(own_samples.residual(tuning), pool.residual(tuning))
+    residual = np.fmax(own_samples.residual(tuning), pool_samples.residual(tuning))
     residual = residual + tuning * own_samples.pseudo_variance
     variance = own_samples.finite_correction * residual / own_samples.size
     own = Estimates(share=share, low=share, high=share, variance=variance)  # nobody reads bounds

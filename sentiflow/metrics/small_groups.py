@@ -67,7 +67,7 @@ class SmallGroups(NamedTuple):
     """Estimates of G groups by the labels of their pools."""
 
     estimates: Estimates
-    pool: Samples
+    pool_samples: Samples
     """The sample of the pool of each group."""
     is_predicted: np.ndarray
     """``(G,)``, whether the estimate begins with the share of predicted labels."""
@@ -106,32 +106,34 @@ class _Pooled:
 
     Shape: (G groups, C classes, K pools)
         - of: the sums by name, ``(G, 1)`` or ``(G, C)``.
-        - code: ``(G,)``, the number of each group's pool.
-        - pools: the samples of K pools; ``pool``, of each group's pool.
+        - pool: ``(G,)``, the number of each group's pool, from 0 to K - 1.
+        - num_pools: K.
+        - pool_samples: the sample of each group's pool.
         - probability: ``(G, C)``, the mean probability over the population.
         - own: ``(G, C)``, the share by the labels of the group alone; NaN without labels.
         - labelled, total, repeated: ``(K, 1)``, groups with labels, effective labels, and labels
           beyond the first of their group.
     """
 
-    def __init__(self, sums: pd.DataFrame, samples: Samples, code: np.ndarray) -> None:
+    def __init__(self, sums: pd.DataFrame, samples: Samples, pool: np.ndarray) -> None:
         self.of = sampling.by_name(sums)
         self.samples = samples
-        self.code = code
-        self.pools = measure(sampling.merge([sums.set_axis(pd.Index(code))]))
-        self.pool = self.pools.take(code)
+        self.pool = pool
+        of_pools = measure(sampling.merge([sums.set_axis(pd.Index(pool))]))
+        self.num_pools = len(of_pools.size)
+        self.pool_samples = of_pools.take(pool)
         self.population = np.maximum(self.of["population"], 1)
         self.probability = self.of["p"] / self.population
         change = self.probability - samples.probability_mean
-        self.own = samples.label_mean + self.pool.tuning * change
+        self.own = samples.label_mean + self.pool_samples.tuning * change
         self.labelled = self.add(samples.size > 0)
         self.total = self.add(samples.size)
         self.repeated = self.total - self.labelled
 
     def add(self, values: np.ndarray) -> np.ndarray:
         """Add up values of groups, ``(G, C)`` or ``(G, 1)``, by pool; NaN counts as 0."""
-        number = len(self.pools.size)
-        columns = [np.bincount(self.code, column, number) for column in np.nan_to_num(values).T]
+        of_classes = np.nan_to_num(values).T
+        columns = [np.bincount(self.pool, column, self.num_pools) for column in of_classes]
         return np.stack(columns, axis=1)
 
     def average(self, values: np.ndarray) -> np.ndarray:
@@ -141,7 +143,7 @@ class _Pooled:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def estimate_small(
-    sums: pd.DataFrame, samples: Samples, *, min_labelled: int, names: pd.Index | None
+    sums: pd.DataFrame, samples: Samples, *, min_labelled: int, pool: np.ndarray | None
 ) -> SmallGroups:
     """Estimate the share of each class in each group by the labels of its pool.
 
@@ -150,29 +152,29 @@ def estimate_small(
         samples: The sample of each group.
         min_labelled: Minimum effective size of a pool's sample. The pool of a group with a smaller
             one is all groups together.
-        names: The name of each group's pool. None: one pool.
+        pool: The number of each group's pool, from 0; pools without groups may have numbers, too.
+            None: one pool.
     """
     of_all = _estimate(_Pooled(sums, samples, np.zeros(len(sums), np.int64)))
-    if names is None:
+    if pool is None:
         return of_all
-    code = pd.factorize(names)[0]
     of = sampling.by_name(sums)
-    w = np.bincount(code, of["w"][:, 0])
-    ww = np.bincount(code, of["ww"][:, 0])
+    w = np.bincount(pool, of["w"][:, 0])
+    ww = np.bincount(pool, of["ww"][:, 0])
     is_large = np.where(ww > 0, w**2 / ww, 0) >= min_labelled
-    in_large = np.flatnonzero(is_large[code])
+    in_large = np.flatnonzero(is_large[pool])
     if not len(in_large):
         return of_all
-    own_code = np.unique(code[in_large], return_inverse=True)[1]
-    of_pool = _estimate(_Pooled(sums.iloc[in_large], samples.take(in_large), own_code))
-    pool = {}
-    for name, values in vars(of_all.pool).items():
-        pool[name] = put(values, in_large, getattr(of_pool.pool, name))
+    large_pool = np.unique(pool[in_large], return_inverse=True)[1]
+    of_large = _estimate(_Pooled(sums.iloc[in_large], samples.take(in_large), large_pool))
+    columns = {}
+    for name, values in vars(of_all.pool_samples).items():
+        columns[name] = put(values, in_large, getattr(of_large.pool_samples, name))
     return SmallGroups(
-        estimates=of_all.estimates.put(in_large, of_pool.estimates),
-        pool=Samples(**pool),
-        is_predicted=put(of_all.is_predicted, in_large, of_pool.is_predicted),
-        is_bounded=put(of_all.is_bounded, in_large, of_pool.is_bounded),
+        estimates=of_all.estimates.put(in_large, of_large.estimates),
+        pool_samples=Samples(**columns),
+        is_predicted=put(of_all.is_predicted, in_large, of_large.is_predicted),
+        is_bounded=put(of_all.is_bounded, in_large, of_large.is_bounded),
     )
 
 
@@ -182,17 +184,17 @@ def _estimate(groups: _Pooled) -> SmallGroups:
     The interval includes Wilson's interval of one group with all labels of the pool, which is wider
     for rare classes.
     """
-    code = groups.code
-    samples = groups.samples
     pool = groups.pool
+    samples = groups.samples
+    pool_samples = groups.pool_samples
     base, is_predicted = _choose_base(groups)
     between = _vary_between(groups, base)
-    between_bound = between.bound[code]
-    least = between.least[code]
+    between_bound = between.bound[pool]
+    least = between.least[pool]
 
     # The variance q (1 - q) of a class without a label, with q = 1 / (n + 2) by Laplace's rule.
-    unseen = (pool.size + 1) / (pool.size + 2) ** 2
-    residual = np.maximum(pool.residual(pool.tuning), unseen)
+    unseen = (pool_samples.size + 1) / (pool_samples.size + 2) ** 2
+    residual = np.maximum(pool_samples.residual(pool_samples.tuning), unseen)
     own_variance = residual.sum(axis=1, keepdims=True) / samples.size
     trust = np.where(samples.size > 0, least / (least + own_variance), 0)
     gap = np.nan_to_num(groups.own - base.share)
@@ -208,15 +210,15 @@ def _estimate(groups: _Pooled) -> SmallGroups:
     within += from_base * base.variance
     of_between = from_base * between_bound
     variance = within + of_between
-    is_bounded = _is_bounded(groups)[code, 0]
+    is_bounded = _is_bounded(groups)[pool, 0]
     known = np.flatnonzero(is_bounded)
     freedom = variance[known] ** 2 / (
-        within[known] ** 2 / np.maximum(pool.size[known] - 2, 1)
-        + of_between[known] ** 2 / np.maximum(between.freedom[code[known]], 1)
+        within[known] ** 2 / np.maximum(pool_samples.size[known] - 2, 1)
+        + of_between[known] ** 2 / np.maximum(between.freedom[pool[known]], 1)
     )  # by Satterthwaite
     reach = quantile(freedom) * np.sqrt(variance[known])
     of_known = share[known]
-    low, high = bound(replace(pool.take(known), share=of_known))
+    low, high = bound(replace(pool_samples.take(known), share=of_known))
     unknown = np.full_like(share, np.nan)
     return SmallGroups(
         estimates=Estimates(
@@ -225,8 +227,8 @@ def _estimate(groups: _Pooled) -> SmallGroups:
             high=put(unknown, known, np.fmax(of_known + reach, high)),
             variance=variance,
         ),
-        pool=pool,
-        is_predicted=is_predicted[code, 0],
+        pool_samples=pool_samples,
+        is_predicted=is_predicted[pool, 0],
         is_bounded=is_bounded,
     )
 
@@ -248,7 +250,7 @@ def _choose_base(groups: _Pooled) -> tuple[_Base, np.ndarray]:
     corrected = _correct(groups)
     predicted = _take_predicted(groups)
     is_predicted = (groups.labelled >= MIN_GROUPS) & (predicted.cost < corrected.cost)
-    of_group = is_predicted[groups.code]
+    of_group = is_predicted[groups.pool]
     base = _Base(
         share=np.where(of_group, predicted.share, corrected.share),
         variance=np.where(of_group, predicted.variance, corrected.variance),
@@ -260,21 +262,23 @@ def _choose_base(groups: _Pooled) -> tuple[_Base, np.ndarray]:
 
 def _correct(groups: _Pooled) -> _Base:
     """Correct the mean probability of each group by the mean error and the slope of its pool."""
-    code = groups.code
     pool = groups.pool
+    samples = groups.pool_samples
     level = _find_levels(groups)
     w = groups.of["w"]
-    level -= (groups.add(w * level) / groups.add(w))[code]
-    plain = pool.label_mean + pool.tuning * (groups.probability - pool.probability_mean)
+    level -= (groups.add(w * level) / groups.add(w))[pool]
+    distance = groups.probability - samples.probability_mean
+    plain = samples.label_mean + samples.tuning * distance
     slope, slope_variance = _fit_slope(groups, level, groups.own - plain)
-    share = plain + slope[code] * level
+    share = plain + slope[pool] * level
     num_parts = 1.0 + (slope > 0)
     squares = groups.add(groups.samples.size * (groups.own - share) ** 2)
     squares = squares.sum(axis=1, keepdims=True)
     of_one = squares / np.maximum(groups.labelled - num_parts, 1)
+    of_mean = samples.residual(samples.tuning) / samples.size
     return _Base(
         share=share,
-        variance=pool.residual(pool.tuning) / pool.size + level**2 * slope_variance[code],
+        variance=of_mean + level**2 * slope_variance[pool],
         cost=squares + 2 * num_parts * of_one,
         num_parts=num_parts,
     )
@@ -291,14 +295,14 @@ def _find_levels(groups: _Pooled) -> np.ndarray:
     of_pool = groups.add(rows)
     number = groups.add(rows > 0)
     mean = groups.add(rows * groups.probability) / of_pool
-    difference = np.where(rows > 0, groups.probability - mean[groups.code], 0)
+    difference = np.where(rows > 0, groups.probability - mean[groups.pool], 0)
     between = groups.add(rows * difference**2).sum(axis=1, keepdims=True)
     squares = groups.of["pp"] - rows * groups.probability**2
     within = groups.add(squares).sum(axis=1, keepdims=True) / np.maximum(of_pool - number, 1)
     mean_rows = of_pool - groups.add(rows**2) / of_pool
     of_groups = np.maximum(between - (number - 1) * within, 0) / mean_rows
-    reliability = of_groups[groups.code] / (
-        of_groups[groups.code] + within[groups.code] / groups.population
+    reliability = of_groups[groups.pool] / (
+        of_groups[groups.pool] + within[groups.pool] / groups.population
     )
     return np.asarray(np.nan_to_num(reliability) * difference)
 
@@ -316,11 +320,11 @@ def _fit_slope(
         variance. Both are 0 with fewer than ``MIN_GROUPS`` groups.
     """
     size = groups.samples.size
-    x = level - groups.average(level)[groups.code]
-    y = error - groups.average(error)[groups.code]
+    x = level - groups.average(level)[groups.pool]
+    y = error - groups.average(error)[groups.pool]
     spread = groups.add(size * x**2).sum(axis=1, keepdims=True)
     slope = groups.add(size * x * y).sum(axis=1, keepdims=True) / spread
-    effect = (size * x * (y - slope[groups.code] * x)).sum(axis=1, keepdims=True)
+    effect = (size * x * (y - slope[groups.pool] * x)).sum(axis=1, keepdims=True)
     number = groups.labelled
     variance = groups.add(effect**2) / spread**2 * number / (number - 2)
     shrinkage = np.maximum(1 - variance / slope**2, 0)
@@ -386,11 +390,11 @@ def _add_squares_within(groups: _Pooled) -> np.ndarray:
     """
     of = groups.of
     size = groups.samples.size
-    tuning = groups.pool.tuning
+    tuning = groups.pool_samples.tuning
     w = of["w"]
     ww = of["ww"]
     error = (of["wy"] - tuning * of["wp"]) / w
-    mean = groups.average(error)[groups.code]
+    mean = groups.average(error)[groups.pool]
     between = groups.add(size * (error - mean) ** 2)
     products = of["wwy"] - tuning * of["wwp"]
     squares = of["wwyy"] - 2 * tuning * of["wwyp"]

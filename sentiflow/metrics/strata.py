@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,7 @@ import pandas as pd
 from sentiflow.metrics import sampling
 from sentiflow.metrics.share_samples import Estimates
 from sentiflow.metrics.shares import (
-    CORRECTED,
-    COUNTED,
-    POOLED,
-    PREDICTED,
+    FROM_BEST,
     UNBOUNDED,
     UNCORRECTED,
     UNLABELLED,
@@ -20,13 +18,23 @@ from sentiflow.metrics.shares import (
     add_counted,
 )
 
-_FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, PREDICTED, UNBOUNDED, UNCORRECTED)
-"""The methods, from the strongest to the weakest."""
 _UNKNOWN_ERROR = 0.5 / 1.96
 """Standard error of a share of which nothing is known: its 95% interval reaches from 0 to 1."""
+_DIGITS = 12
+"""Bounds are rounded to so many digits: an interval from 0 to 1 is recognized by its ends, which
+may have errors of rounding."""
 
 
-def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Shares:
+class Stratum(NamedTuple):
+    """Rows of G groups, such as the rows that one model has predicted."""
+
+    group: np.ndarray
+    """The numbers of the G groups among all groups, each once."""
+    shares: Shares
+    """The shares among these rows, by group."""
+
+
+def bound_unknown(sums: pd.DataFrame, found: Shares, may_bound: np.ndarray) -> Shares:
     """Bound the shares of a stratum by 0 and 1 in groups with too few labels for an interval.
 
     So the stratum widens the interval of a group by its part of the rows, and does not leave the
@@ -36,20 +44,26 @@ def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Sh
     Args:
         sums: Sums of the rows of G groups in the stratum.
         found: Their estimates.
-        is_minor: ``(G,)``, whether each may be bounded.
+        may_bound: ``(G,)``, whether each may be bounded.
 
     Returns:
         The estimates; the method of a bounded group is ``UNLABELLED``.
     """
-    is_minor = is_minor[:, None]
-    is_uncorrected = is_minor & (found.method == UNCORRECTED)[:, None]
-    is_bounded = is_uncorrected | (is_minor & (found.method == UNBOUNDED)[:, None])
+    may_bound = may_bound[:, None]
+    is_uncorrected = may_bound & (found.method == UNCORRECTED)[:, None]
+    is_bounded = is_uncorrected | (may_bound & (found.method == UNBOUNDED)[:, None])
     of = sampling.by_name(sums)
     population = np.maximum(of["population"], 1)
     mean = of["p"] / population
-    every = np.ones_like(mean)
-    unknown = Estimates(share=mean, low=0 * every, high=every, variance=every)
+    unknown = Estimates(
+        share=mean,
+        low=np.zeros_like(mean),
+        high=np.ones_like(mean),
+        variance=np.full_like(mean, _UNKNOWN_ERROR**2),
+    )
     of_all = add_counted(sums, unknown)
+    # The root of the variance, without the errors of rounding of a square and its root.
+    error = _UNKNOWN_ERROR * (of["population"] / of["rows"])
     return replace(
         found,
         method=np.where(is_bounded[:, 0], UNLABELLED, found.method),
@@ -57,11 +71,11 @@ def bound_unknown(sums: pd.DataFrame, found: Shares, is_minor: np.ndarray) -> Sh
         low=np.where(is_bounded, of_all.low, found.low),
         high=np.where(is_bounded, of_all.high, found.high),
         compared=np.where(is_uncorrected, of_all.share, found.compared),
-        error=np.where(is_bounded, _UNKNOWN_ERROR * np.sqrt(of_all.variance), found.error),
+        error=np.where(is_bounded, error, found.error),
     )
 
 
-def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
+def join(strata: Sequence[Stratum]) -> Shares:
     """Join the shares of strata, such as the rows that one model has predicted.
 
     The share of a group is the mean of the shares of its strata, weighted by rows: the stratified
@@ -75,10 +89,6 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
     and the upper bound follows from the upper bounds in the same way. The method of a group is the
     weakest method of its strata.
 
-    Args:
-        strata: For each stratum the numbers of its groups among all G groups, each once; and their
-            shares.
-
     Example:
         50% of 100 rows of one stratum are positive, and 20% of 300 rows of another: together 110 of
         400. The intervals reach 0.1 and 0.04 to each side, and 0.025 and 0.03 after weighting.
@@ -87,50 +97,49 @@ def join(strata: Sequence[tuple[np.ndarray, Shares]]) -> Shares:
         ...     one = np.array([[share]])
         ...     return Shares(
         ...         rows=np.array([rows]), labelled=np.array([50]), measured=np.array([50]),
-        ...         method=np.array([CORRECTED]), predicted=one, share=one,
+        ...         method=np.array(["corrected"]), predicted=one, share=one,
         ...         low=one - reach, high=one + reach, compared=one, error=one * 0,
         ...     )
         >>> both = [stratum(100, 0.5, 0.1), stratum(300, 0.2, 0.04)]
-        >>> found = join([(np.array([0]), each) for each in both])
+        >>> found = join([Stratum(np.array([0]), each) for each in both])
         >>> [round(float(ends[0, 0]), 4) for ends in (found.low, found.share, found.high)]
         [0.2359, 0.275, 0.3141]
     """
-    groups = [numbers for numbers, _ in strata]
-    parts = [part for _, part in strata]
-    num_groups = 1 + max(int(numbers.max(initial=-1)) for numbers in groups)
+    parts = [stratum.shares for stratum in strata]
+    num_groups = 1 + max(int(stratum.group.max(initial=-1)) for stratum in strata)
     num_classes = parts[0].share.shape[1]
 
     def add(of_strata: Iterable[np.ndarray], *shape: int) -> np.ndarray:
         total = np.zeros((num_groups, *shape))
-        for numbers, values in zip(groups, of_strata, strict=True):
-            total[numbers] += values
+        for stratum, values in zip(strata, of_strata, strict=True):
+            total[stratum.group] += values
         return total
 
     rows = add(part.rows for part in parts)
-    weights = [(part.rows / rows[numbers])[:, None] for numbers, part in strata]
+    weights = [(part.rows / rows[group])[:, None] for group, part in strata]
     weighted = list(zip(weights, parts, strict=True))
     share = add((w * part.share for w, part in weighted), num_classes)
     below = add((w**2 * (part.share - part.low) ** 2 for w, part in weighted), num_classes)
     above = add((w**2 * (part.share - part.high) ** 2 for w, part in weighted), num_classes)
     variance = add((w**2 * part.error**2 for w, part in weighted), num_classes)
     worst = np.zeros(num_groups, np.int64)
-    for numbers, part in strata:
-        worst[numbers] = np.maximum(worst[numbers], _rank_methods(part.method))
+    for group, part in strata:
+        worst[group] = np.maximum(worst[group], _rank_methods(part.method))
     return Shares(
         rows=rows,
         labelled=add(part.labelled for part in parts),
         measured=add(part.measured for part in parts),
-        method=np.array(_FROM_BEST, object)[worst],
+        method=np.array(FROM_BEST, object)[worst],
         predicted=add((w * part.predicted for w, part in weighted), num_classes),
         share=share,
-        low=np.clip((share - np.sqrt(below)).round(12), 0, 1),
-        high=np.clip((share + np.sqrt(above)).round(12), 0, 1),
+        low=np.clip((share - np.sqrt(below)).round(_DIGITS), 0, 1),
+        high=np.clip((share + np.sqrt(above)).round(_DIGITS), 0, 1),
         compared=add((w * part.compared for w, part in weighted), num_classes),
         error=np.sqrt(variance),
     )
 
 
 def _rank_methods(methods: np.ndarray) -> np.ndarray:
-    """Return the place of each method in ``_FROM_BEST``."""
+    """Return the place of each method in ``FROM_BEST``."""
     code, names = pd.factorize(methods)
-    return pd.Index(_FROM_BEST).get_indexer(pd.Index(names))[code]
+    return pd.Index(FROM_BEST).get_indexer(pd.Index(names))[code]

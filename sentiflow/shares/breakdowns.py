@@ -86,12 +86,12 @@ def break_down(
         of_groups = sums.by(keys)
         if len(of_groups):
             breakdowns.append(
-                _estimate_by(settings, of_groups, classes, keys, can_compare=can_compare)
+                _make_breakdown(settings, of_groups, classes, keys, can_compare=can_compare)
             )
     return breakdowns
 
 
-def _estimate_by(
+def _make_breakdown(
     settings: TrendsSettings,
     sums: pd.DataFrame,
     classes: tuple[str, ...],
@@ -99,7 +99,7 @@ def _estimate_by(
     *,
     can_compare: bool,
 ) -> Breakdown:
-    """Estimate the shares in groups by some keys.
+    """Make the breakdown by some keys: its table, and the table of the other groups.
 
     Args:
         settings: The section ``trends``.
@@ -118,12 +118,12 @@ def _estimate_by(
             time = name
         elif name != CONSTANT_KEY:
             columns.append(name)
-    table = _estimate(sums, classes, columns, time)
+    table = _make_table(sums, classes, columns, time)
     if not can_compare:
         table["p_adjusted"] = np.nan
     other = None
     if columns and not time and len(table) > MAX_SHOWN * len(classes):
-        other = _estimate_other(sums, classes, columns)
+        other = _make_other_table(sums, classes, columns)
     return Breakdown(
         keys=tuple(name for name in keys if name != CONSTANT_KEY),
         unit=units.get(time, ""),
@@ -150,7 +150,7 @@ def _number_groups(sums: pd.DataFrame, columns: list[str]) -> _Numbered:
     return _Numbered(number, index.to_frame(index=False))
 
 
-def _estimate(
+def _make_table(
     sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], time: str
 ) -> pd.DataFrame:
     """Estimate the shares in groups; return a table as in ``Breakdown.table``.
@@ -167,17 +167,17 @@ def _estimate(
         groups = keys[columns[0]].astype(str)
         for name in columns[1:]:
             groups = groups + ", " + keys[name].astype(str)
-    pools = None
+    pool = None
     if time and groups is not None:
-        pools = pd.factorize(groups)[0]
-    found = _estimate_groups(sums, group_of_row, pools)
+        pool = pd.factorize(groups)[0]
+    found = _estimate_with_skipped(sums, group_of_row, pool)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = compare_with_others(found)
     return _to_table(found, classes, p_adjusted, groups, keys[time] if time else pd.NaT)
 
 
-def _estimate_other(
+def _make_other_table(
     sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str]
 ) -> pd.DataFrame:
     """Estimate the shares in all rows outside the ``MAX_SHOWN`` largest groups.
@@ -195,7 +195,7 @@ def _estimate_other(
     place[np.argsort(-rows, kind="stable")[:MAX_SHOWN]] = np.arange(MAX_SHOWN)
     of_strata = [sums.index.get_level_values(name) for name in (VERSION, SEEN)]
     joined = sums.groupby([place[group_of_row], *of_strata]).sum()
-    found = _estimate_groups(joined, joined.index.get_level_values(0).to_numpy(), None)
+    found = _estimate_with_skipped(joined, joined.index.get_level_values(0).to_numpy(), None)
     name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
     table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
     # For each class there are MAX_SHOWN groups, then the others.
@@ -238,14 +238,14 @@ def _to_table(
     return table.assign(share=table["corrected_share"].fillna(table["predicted_share"]))
 
 
-def _estimate_groups(
-    sums: pd.DataFrame, group_of_row: np.ndarray, pools: np.ndarray | None
+def _estimate_with_skipped(
+    sums: pd.DataFrame, group_of_row: np.ndarray, pool: np.ndarray | None
 ) -> shares.Shares:
     """Estimate the shares in groups, and allow for the rows that an annotator has skipped.
 
-    The arguments are those of :func:`_estimate_by_model`.
+    The arguments are the same as in :func:`_estimate_strata`.
     """
-    found = _estimate_by_model(sums, group_of_row, pools)
+    found = _estimate_strata(sums, group_of_row, pool)
     if skipped_rows.SKIPPED not in sums:
         return found
     skipped = skipped_rows.measure(sums, group_of_row, found.method)
@@ -259,10 +259,10 @@ def _to_slice(places: np.ndarray) -> slice | np.ndarray:
     return slice(first, stop) if stop - first == len(places) else places
 
 
-def _estimate_by_model(
-    sums: pd.DataFrame, group_of_row: np.ndarray, pools: np.ndarray | None
+def _estimate_strata(
+    sums: pd.DataFrame, group_of_row: np.ndarray, pool: np.ndarray | None
 ) -> shares.Shares:
-    """Estimate the shares with the error of each model, and join the models of a group.
+    """Estimate the shares in each stratum by itself, and join the strata of a group.
 
     A stratum has the texts of one model: either the texts that it was trained on, or the others. A
     stratum with too few labels gets the interval 0 to 1, if it has few rows or if its texts were
@@ -275,8 +275,8 @@ def _estimate_by_model(
     Args:
         sums: Sums by keys and model, in R rows.
         group_of_row: The number of the group of each row, R integers.
-        pools: For each group, by number, the number of its pool. Groups of a pool share an error if
-            they have few labels. None: all groups are one pool.
+        pool: The number of each group's pool, by number of the group. Groups of a pool share an
+            error if they have few labels. None: all groups are one pool.
     """
     # Codes are compared, not half a million texts.
     assert isinstance(sums.index, pd.MultiIndex)
@@ -287,22 +287,23 @@ def _estimate_by_model(
     unseen_rows_of_group = np.bincount(
         group_of_row[~is_seen], sums.loc[~is_seen, ("rows", 0)], minlength=len(rows_of_group)
     )
-    parts = []
+    found_strata = []
     for version in np.unique(versions):
         for of_seen in (False, True):
             of_stratum = np.flatnonzero((versions == version) & (is_seen == of_seen))
             if not len(of_stratum):
                 continue
             group = group_of_row[of_stratum]
-            pool = None if pools is None else pd.Index(pools[group])
-            stratum = sums.iloc[_to_slice(of_stratum)]
-            found = shares.estimate(stratum, pool=pool)
+            own_sums = sums.iloc[_to_slice(of_stratum)]
+            own_pool = None if pool is None else pool[group]
+            found = shares.estimate(own_sums, pool=own_pool)
             is_few = found.rows <= MAX_UNKNOWN * rows_of_group[group]
-            bounded = strata.bound_unknown(stratum, found, is_few | of_seen)
+            may_bound = is_few | of_seen
+            bounded = strata.bound_unknown(own_sums, found, may_bound)
             if of_seen:
                 is_method_used = unseen_rows_of_group[group] == 0
             else:
                 is_method_used = bounded.method == found.method
             method = np.where(is_method_used, bounded.method, shares.COUNTED)
-            parts.append((group, replace(bounded, method=method)))
-    return strata.join(parts)
+            found_strata.append(strata.Stratum(group, replace(bounded, method=method)))
+    return strata.join(found_strata)

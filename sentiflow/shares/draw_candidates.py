@@ -11,12 +11,12 @@ from sentiflow.metrics import drawing
 from sentiflow.shares.draw_chances import Chances
 
 
-class Cells(NamedTuple):
+class ChanceCells(NamedTuple):
     """M cells of rows that were there for a draw, sorted by the first draw."""
 
     key: np.ndarray
     """M keys, sorted."""
-    place: np.ndarray
+    position_of_key: np.ndarray
     """The place of the cell of each key."""
     chances_so_far: Chances
     """For each of K draws the chances of the rows of each cell to be in it or in an earlier one."""
@@ -40,8 +40,12 @@ class Rows(NamedTuple):
     """K numbers: for each draw, so many of the first rows were there."""
 
 
-def place(
-    cells: Cells, row_id: np.ndarray, odds: np.ndarray, first_draw: np.ndarray, key: np.ndarray
+def to_rows(
+    cells: ChanceCells,
+    row_id: np.ndarray,
+    odds: np.ndarray,
+    first_draw: np.ndarray,
+    key: np.ndarray,
 ) -> Rows:
     """Find the cells of N rows, and sort the rows by their first draw.
 
@@ -58,7 +62,7 @@ def place(
     return Rows(
         row_id=row_id[order],
         odds=odds[order],
-        cell=cells.place[of_key],
+        cell=cells.position_of_key[of_key],
         order=order,
         num_there=np.searchsorted(first_draw[order], draws, side="right"),
     )
@@ -71,7 +75,7 @@ class Candidates:
     earlier draws together take.
     """
 
-    def __init__(self, sizes: Sequence[int], cells: Cells) -> None:
+    def __init__(self, sizes: Sequence[int], cells: ChanceCells) -> None:
         """Begin without rows, given the number of rows of each of K draws."""
         self._sizes = sizes
         self._limits: list[int] = np.cumsum(sizes).tolist()
@@ -86,6 +90,7 @@ class Candidates:
             rank = _rank(new, number, chances)
             highest = self._find_highest(number)
             is_near = rank <= highest
+            # Before the list is full, at most ``limit`` of the new rows can stay.
             if len(rank) > limit and not np.isfinite(highest):
                 is_near = rank <= np.partition(rank, limit - 1)[limit - 1]
             near = np.flatnonzero(is_near)

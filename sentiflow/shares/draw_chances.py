@@ -3,7 +3,7 @@
 A chance for each draw and cell would take much memory, so the chances of a draw are computed when
 they are needed.
 
-A draw raises the chances of the rows that are there, see ``drawing.raise_chances``. Its rate
+A draw raises the chances of the rows that are there, see ``drawing.find_rate``. Its rate
 depends on these rows and on earlier draws alone. So a rate that was kept holds until one of them
 changes, and only the rate of the last draw is searched for.
 """

@@ -39,7 +39,7 @@ _OF_CELLS = {
 
 
 @dataclass(frozen=True)
-class Cells:
+class SketchCells:
     """M cells of unlabelled rows: rows of a group that came between the same two draws."""
 
     groups: dict[str, np.ndarray]
@@ -57,7 +57,7 @@ class Cells:
 class Sketch:
     """The unlabelled rows of a part."""
 
-    cells: Cells
+    cells: SketchCells
     row_id: np.ndarray
     """N rows: in each cell those with the lowest odds."""
     cell: np.ndarray
@@ -163,8 +163,8 @@ class SketchReader:
 
     def _holds(self, sketch: Sketch) -> bool:
         """Say whether no draw came amid the rows of a cell, and the same rows had no label."""
-        first = np.searchsorted(self._ends, sketch.cells.first_row, side="right")
-        last = np.searchsorted(self._ends, sketch.cells.last_row, side="right")
+        first = find_first_draw(self._ends, sketch.cells.first_row)
+        last = find_first_draw(self._ends, sketch.cells.last_row)
         return bool((first == last).all()) and sketch.drawn == self._name_drawn(sketch.labelled)
 
     def _name_drawn(self, labelled: tuple[int, int]) -> str:
@@ -198,7 +198,7 @@ class SketchReader:
             groups = pd.DataFrame(self.hash_groups(batch)).assign(row_id=batch.row_id)
             parts.append(groups[self.find_unlabelled(batch)])
         table = pd.concat(parts, ignore_index=True)
-        first_draw = np.searchsorted(self._ends, table["row_id"], side="right")
+        first_draw = find_first_draw(self._ends, table["row_id"].to_numpy())
         grouped = table.assign(first_draw=first_draw).groupby([*self.by, "first_draw"])
         cell = grouped.ngroup().to_numpy()
         of_cells = grouped["row_id"].agg(["size", "min", "max"]).reset_index()
@@ -207,12 +207,12 @@ class SketchReader:
         odds = drawing.find_odds(row_id)
         is_kept = np.ones(len(row_id), bool)
         if len(row_id) > self.depth:
-            # Rows of small groups have higher chances, see drawing.raise_chances.
+            # Rows of small groups have higher chances, see drawing.find_rate.
             order = odds * np.sqrt(num_rows[cell])
             is_kept[np.argpartition(order, self.depth)[self.depth :]] = False
         cut = np.full(len(num_rows), NEVER_CUT)
         np.minimum.at(cut, cell[~is_kept], odds[~is_kept])
-        cells = Cells(
+        cells = SketchCells(
             groups={key: of_cells[key].to_numpy(np.uint64) for key in self.by},
             num_rows=num_rows,
             first_row=of_cells["min"].to_numpy(np.int64),
@@ -227,6 +227,16 @@ class SketchReader:
             labelled=labelled,
             drawn=self._name_drawn(labelled),
         )
+
+
+def find_first_draw(ends: np.ndarray, row_id: np.ndarray) -> np.ndarray:
+    """Find the first draw for which rows were there; the number of draws for later rows.
+
+    Args:
+        ends: For each draw, rows with this number and greater ones came after it.
+        row_id: Row numbers.
+    """
+    return np.searchsorted(ends, row_id, side="right")
 
 
 def _to_table(names: Sequence[str], sketches: Sequence[Sketch], by: Sequence[str]) -> pa.Table:
@@ -269,7 +279,7 @@ def _from_table(table: pa.Table, by: Sequence[str]) -> Iterator[Sketch]:
         groups = {key: values[number] for key, values in hashes.items()}
         columns = {column: values[number] for column, values in of_cells.items()}
         yield Sketch(
-            cells=Cells(groups=groups, **columns),
+            cells=SketchCells(groups=groups, **columns),
             row_id=row_id[number],
             cell=cell[number].astype(np.int64),
             labelled=(first_labelled[number], last_labelled[number]),

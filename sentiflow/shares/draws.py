@@ -17,7 +17,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import drawing
 from sentiflow.shares import draw_candidates, draw_chances, draw_sketches, rows
-from sentiflow.shares.draw_candidates import Candidates, Cells, Rows
+from sentiflow.shares.draw_candidates import Candidates, ChanceCells, Rows
 from sentiflow.shares.draw_chances import CellCounts, Chances, DrawnGroups, Rates
 from sentiflow.shares.draw_history import History, write_history
 from sentiflow.shares.kept_tables import KeptTables
@@ -166,7 +166,7 @@ class _Replay:
         self._reader.read()
         self._rates = Rates(kept)
 
-    def count_cells(self) -> Cells:
+    def count_cells(self) -> ChanceCells:
         """Add up the rows of each cell, and replay the chances of the draws.
 
         Raises:
@@ -176,7 +176,7 @@ class _Replay:
         num_cells = 0
         for sketch in self._reader.sketches:
             cells = sketch.cells
-            first_draw = self._find_first_draw(cells.first_row)
+            first_draw = draw_sketches.find_first_draw(self.ends, cells.first_row)
             key = _combine(first_draw, cells.groups, self._reader.by)
             parts.append(CellCounts(key, first_draw, cells.groups, cells.num_rows))
             num_cells += len(key)
@@ -198,12 +198,12 @@ class _Replay:
                 hint="the file belongs to another corpus",
             )
         order = np.argsort(counts.first_draw, kind="stable")
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
+        position_of_key = np.empty(len(order), np.int64)
+        position_of_key[order] = np.arange(len(order))
         in_order = counts.take(order)
-        return Cells(
+        return ChanceCells(
             key=counts.key,
-            place=place,
+            position_of_key=position_of_key,
             chances_so_far=self._replay_chances(in_order),
             num_rows=in_order.num_rows,
             num_new=num_new,
@@ -216,11 +216,7 @@ class _Replay:
             draws.append(DrawnGroups(draw.size, key))
         return self._rates.replay(counts, draws)
 
-    def _find_first_draw(self, row_id: np.ndarray) -> np.ndarray:
-        """Find the first draw for which rows were there."""
-        return np.searchsorted(self.ends, row_id, side="right")
-
-    def choose(self, cells: Cells) -> pd.DataFrame:
+    def choose(self, cells: ChanceCells) -> pd.DataFrame:
         """Choose the rows of all draws; read the parts whose sketch has too few rows.
 
         Returns:
@@ -234,34 +230,34 @@ class _Replay:
             for batch in self._reader.reader.read_part(self._reader.reader.parts[number]):
                 is_left = self._reader.find_unlabelled(batch)
                 is_left &= ~np.isin(batch.row_id, sketch.row_id)
-                first_draw = self._find_first_draw(batch.row_id)
+                first_draw = draw_sketches.find_first_draw(self.ends, batch.row_id)
                 groups = self._reader.hash_groups(batch)
                 key = _combine(first_draw, groups, self._reader.by)
                 row_id = batch.row_id[is_left]
                 odds = drawing.find_odds(row_id)
                 candidates.add(
-                    draw_candidates.place(cells, row_id, odds, first_draw[is_left], key[is_left])
+                    draw_candidates.to_rows(cells, row_id, odds, first_draw[is_left], key[is_left])
                 )
             if len(sketch.row_id) < self._reader.depth:  # another run made it, for fewer rows
                 self._reader.replace(number)
         self._reader.keep()
         return candidates.choose()
 
-    def _join_sketches(self, cells: Cells) -> Rows:
+    def _join_sketches(self, cells: ChanceCells) -> Rows:
         """Join the rows of all sketches."""
         keys = []
         row_ids = []
         for sketch in self._reader.sketches:
-            first_draw = self._find_first_draw(sketch.cells.first_row)
+            first_draw = draw_sketches.find_first_draw(self.ends, sketch.cells.first_row)
             key = _combine(first_draw, sketch.cells.groups, self._reader.by)
             keys.append(key[sketch.cell])
             row_ids.append(sketch.row_id)
         row_id = np.concatenate(row_ids)
         odds = drawing.find_odds(row_id)
-        first_draw = self._find_first_draw(row_id)
-        return draw_candidates.place(cells, row_id, odds, first_draw, np.concatenate(keys))
+        first_draw = draw_sketches.find_first_draw(self.ends, row_id)
+        return draw_candidates.to_rows(cells, row_id, odds, first_draw, np.concatenate(keys))
 
-    def _find_short(self, candidates: Candidates, cells: Cells) -> list[int]:
+    def _find_short(self, candidates: Candidates, cells: ChanceCells) -> list[int]:
         """Find the parts of which a draw may take a row that is not in their sketch."""
         found: list[int] = []
         lacking: list[_Lacking] = []
@@ -272,7 +268,7 @@ class _Replay:
             num_cells += len(lacking[-1].cut)
             if num_cells > _MAX_CELLS or number == last:
                 part = np.concatenate([each.part for each in lacking])
-                placed = draw_candidates.place(
+                placed = draw_candidates.to_rows(
                     cells,
                     row_id=np.concatenate([each.first_row for each in lacking]),
                     odds=np.concatenate([each.cut for each in lacking]),
@@ -288,7 +284,7 @@ class _Replay:
         """Find the cells of a part that have rows which are not in its sketch."""
         is_cut = sketch.cells.cut < draw_sketches.NEVER_CUT
         first_row = sketch.cells.first_row[is_cut]
-        first_draw = self._find_first_draw(first_row)
+        first_draw = draw_sketches.find_first_draw(self.ends, first_row)
         groups = {name: hashes[is_cut] for name, hashes in sketch.cells.groups.items()}
         return _Lacking(
             part=np.full(len(first_row), number),

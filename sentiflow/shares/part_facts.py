@@ -1,4 +1,4 @@
-"""What is known of the rows of each part of predictions: row numbers and cells; kept."""
+"""What is known of the rows of each part of predictions: row numbers, and counts by bin; kept."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ import pyarrow as pa
 from sentiflow.metrics import sample_randomness, sampling
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import RowLabels
-from sentiflow.shares.randomness import CellCounts
+from sentiflow.shares.randomness import BinCounts
 from sentiflow.shares.rows import VERSION, PredictionBatch
 
 _KIND = "facts"
@@ -39,7 +39,7 @@ class PartFacts:
     """The lowest row number."""
     last_row: int
     """The highest row number."""
-    counts: CellCounts
+    counts: BinCounts
     """Rows that the model has not seen, by predicted class and probability."""
 
 
@@ -74,7 +74,7 @@ def describe(batch: PredictionBatch, found: RowLabels, part: str) -> dict[str, P
             version=str(version),
             first_row=int(row_id.min()),
             last_row=int(row_id.max()),
-            counts=count_cells(batch, found, is_of_version),
+            counts=count_bins(batch, found, is_of_version),
         )
     return facts
 
@@ -83,24 +83,24 @@ def join(earlier: PartFacts | None, new: PartFacts) -> PartFacts:
     """Join what is known of two batches of a part."""
     if earlier is None:
         return new
-    earlier.counts.add(new.counts)
     return replace(
         earlier,
+        counts=earlier.counts + new.counts,
         first_row=min(earlier.first_row, new.first_row),
         last_row=max(earlier.last_row, new.last_row),
     )
 
 
-def count_cells(batch: PredictionBatch, found: RowLabels, is_counted: np.ndarray) -> CellCounts:
-    """Count the cells of some rows that their model has not seen."""
+def count_bins(batch: PredictionBatch, found: RowLabels, is_counted: np.ndarray) -> BinCounts:
+    """Count some rows that their model has not seen, by predicted class and bin of probability."""
     is_compared = is_counted & ~found.is_seen
     in_population = sampling.find_population(found.label, found.weight)
     of_sample = np.where((found.label >= 0) & is_compared, found.weight, 0.0)
-    return CellCounts(
-        population=sample_randomness.count_cells(
+    return BinCounts(
+        population=sample_randomness.count_bins(
             batch.prediction, batch.probabilities, in_population & is_compared
         ),
-        sample=sample_randomness.count_cells(batch.prediction, batch.probabilities, of_sample),
+        sample=sample_randomness.count_bins(batch.prediction, batch.probabilities, of_sample),
     )
 
 
@@ -119,7 +119,7 @@ def _to_line(facts: PartFacts) -> dict[str, Any]:
 def _to_facts(line: dict[str, Any], num_classes: int) -> PartFacts:
     """Convert a row of ``_COLUMNS`` to facts."""
     shape = (num_classes, sample_randomness.NUM_BINS)
-    counts = CellCounts(
+    counts = BinCounts(
         population=np.array(line["population"]).reshape(shape),
         sample=np.array(line["sample"]).reshape(shape),
     )

@@ -25,7 +25,7 @@ from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.labelled_rows import LabelledRows
 from sentiflow.shares.part_facts import PartFacts
-from sentiflow.shares.randomness import CellCounts
+from sentiflow.shares.randomness import BinCounts
 from sentiflow.shares.rows import VERSION, PredictionBatch
 
 AUTHOR = "\0author"
@@ -164,7 +164,7 @@ class PartSums:
         return sampling.merge(sums) if sums else None
 
     def _read_part(self, number: int) -> pd.DataFrame | None:
-        """Read a part: add up its rows, count their cells, and take the rows with manual labels."""
+        """Read a part: add up its rows, count them by bin, and take the rows with manual labels."""
         name = self._names[number]
         facts: dict[str, PartFacts] = {}
         sums: list[pd.DataFrame] = []
@@ -193,30 +193,27 @@ class PartSums:
         self._facts[name] = list(facts.values())
         return sampling.leave_out_zeros(sampling.merge(sums)) if sums else None
 
-    def count(self, version: str, end: int | None) -> CellCounts:
-        """Count the cells of the rows of a model, with the labels of the corpus alone.
+    def count(self, version: str, end: int | None) -> BinCounts:
+        """Count the rows of a model by bin, with the labels of the corpus alone.
 
         Args:
             version: The version of the model.
             end: Rows with this number and greater ones do not count. A part that has rows on both
                 sides is read. None: all rows count.
         """
-        total = CellCounts.zeros(self._num_classes)
+        total = BinCounts.zeros(self._num_classes)
         for number, name in enumerate(self._names):
             for facts in self._facts[name]:
                 if facts.version != version:
                     continue
                 if end is None or facts.last_row < end:
-                    total.add(facts.counts)
+                    total += facts.counts
                 elif facts.first_row < end:
                     for batch in self._reader.read_part(self._reader.parts[number]):
                         is_of_version = (batch.keys[VERSION] == version).to_numpy()
                         found = self._finder.find_own(batch)
-                        total.add(
-                            part_facts.count_cells(
-                                batch, found, is_of_version & (batch.row_id < end)
-                            )
-                        )
+                        is_counted = is_of_version & (batch.row_id < end)
+                        total += part_facts.count_bins(batch, found, is_counted)
         return total
 
     def find_rows(self) -> PredictionBatch | None:

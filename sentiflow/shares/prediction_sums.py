@@ -12,9 +12,9 @@ from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder, RowLabels
-from sentiflow.shares.part_facts import count_cells
+from sentiflow.shares.part_facts import count_bins
 from sentiflow.shares.part_sums import AUTHOR, NO_AUTHOR, SEEN, PartSums
-from sentiflow.shares.randomness import CellCounts
+from sentiflow.shares.randomness import BinCounts
 from sentiflow.shares.rows import VERSION, PredictionBatch
 
 
@@ -29,7 +29,7 @@ class PredictionSums:
     """What manual labels add to these sums, by the same keys; by author if rows of an author are
     one observation. None if there are no manual labels."""
     num_classes: int
-    cell_counts: dict[str, CellCounts]
+    bin_counts: dict[str, BinCounts]
     """By version of the model: rows that it has not seen, and that could be drawn."""
     _found: dict[tuple[str, ...], pd.DataFrame] = field(default_factory=dict)
     """Results of :meth:`by`, by their keys."""
@@ -37,7 +37,7 @@ class PredictionSums:
     @property
     def has_versions(self) -> bool:
         """Say whether several models have made the predictions."""
-        return len(self.cell_counts) > 1
+        return len(self.bin_counts) > 1
 
     def by(self, keys: list[str]) -> pd.DataFrame:
         """Add up the sums by some keys, by model, and by whether the model has seen the text.
@@ -114,20 +114,20 @@ def collect(
         raise UserError(f"{uri} has no prediction", hint="the corpus has no row that was scored")
     sample = finder.labels.sample if finder.labels is not None else None
     end = sample.end if sample is not None else None
-    cell_counts = {}
+    bin_counts = {}
     for version in lineage.models_of(scored):
-        cell_counts[version] = parts.count(version, end)
+        bin_counts[version] = parts.count(version, end)
     change = None
     labelled = parts.find_rows() if finder.labels is not None else None
     if labelled is not None:
         own = finder.find_own(labelled)
         manual = finder.find(labelled)
-        for version, of_version in cell_counts.items():
+        for version, of_version in bin_counts.items():
             is_counted = (labelled.keys[VERSION] == version).to_numpy()
             if end is not None:
                 is_counted = is_counted & (labelled.row_id < end)
-            of_version.subtract(count_cells(labelled, own, is_counted))
-            of_version.add(count_cells(labelled, manual, is_counted))
+            without_labels = of_version - count_bins(labelled, own, is_counted)
+            bin_counts[version] = without_labels + count_bins(labelled, manual, is_counted)
         # The rows of a drawn sample are independent, because each was drawn by itself.
         author = labelled.author if sample is None else None
         without = _add_up(labelled, own, author)
@@ -137,7 +137,7 @@ def collect(
         table=table,
         change=change,
         num_classes=len(manifest.find_classes(scored)),
-        cell_counts=cell_counts,
+        bin_counts=bin_counts,
     )
 
 

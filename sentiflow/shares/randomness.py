@@ -11,9 +11,9 @@ _IMPROBABLE = 0.01
 """Labelled rows are not a random sample if their difference from all rows has a lower p-value."""
 
 
-@dataclass
-class CellCounts:
-    """Rows by predicted class and probability: ``sample_randomness.count_cells`` of all batches.
+@dataclass(frozen=True)
+class BinCounts:
+    """Rows by predicted class and probability: ``sample_randomness.count_bins`` of all batches.
 
     Shape:
         - population, sample: ``(C, NUM_BINS)``.
@@ -25,23 +25,25 @@ class CellCounts:
     """The sum of the weights of the sample."""
 
     @classmethod
-    def zeros(cls, num_classes: int) -> "CellCounts":
+    def zeros(cls, num_classes: int) -> "BinCounts":
         """Make the counts of no rows."""
         shape = (num_classes, sample_randomness.NUM_BINS)
         return cls(population=np.zeros(shape), sample=np.zeros(shape))
 
-    def add(self, other: "CellCounts") -> None:
+    def __add__(self, other: "BinCounts") -> "BinCounts":
         """Add the counts of other rows."""
-        self.population = self.population + other.population
-        self.sample = self.sample + other.sample
+        return BinCounts(
+            population=self.population + other.population, sample=self.sample + other.sample
+        )
 
-    def subtract(self, other: "CellCounts") -> None:
+    def __sub__(self, other: "BinCounts") -> "BinCounts":
         """Subtract the counts of rows that are among these rows."""
-        self.population = self.population - other.population
-        self.sample = self.sample - other.sample
+        return BinCounts(
+            population=self.population - other.population, sample=self.sample - other.sample
+        )
 
 
-def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ...]) -> list[str]:
+def describe_differences(counts: BinCounts, size: float, classes: tuple[str, ...]) -> list[str]:
     """Say how the labelled rows differ from all rows, if that is improbable in a random sample.
 
     Args:
@@ -55,18 +57,18 @@ def describe_differences(counts: CellCounts, size: float, classes: tuple[str, ..
     p_values = sample_randomness.check_randomness(counts.population, counts.sample, size)
     if p_values.min() >= _IMPROBABLE:
         return []
-    cells = np.stack([counts.population, counts.sample])
-    totals = cells.sum(axis=(1, 2))[:, None]
+    bins = np.stack([counts.population, counts.sample])
+    totals = bins.sum(axis=(1, 2))[:, None]
     p_of_classes, p_of_bins = p_values
     if p_of_bins < p_of_classes:
-        of_bins = cells.sum(axis=1) / totals
+        of_bins = bins.sum(axis=1) / totals
         # The bin with the largest gap between the two cumulative distributions.
         gaps = np.diff(of_bins, axis=0).cumsum()
         at = int(np.abs(gaps).argmax()) + 1
         of_all, of_sample = of_bins[:, at:].sum(axis=1)
         what = f"have a probability of {at / sample_randomness.NUM_BINS:.2f} or more"
     else:
-        of_classes = cells.sum(axis=2) / totals
+        of_classes = bins.sum(axis=2) / totals
         at = int(np.abs(of_classes[1] - of_classes[0]).argmax())
         of_all, of_sample = of_classes[:, at]
         what = f"are predicted {classes[at]}"

@@ -204,7 +204,7 @@ def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[st
             continue
         effective_size = weight**2 / squared
         prefix = f"model version {version}: " if sums.has_versions else ""
-        notes = describe_differences(sums.cell_counts[version], effective_size, classes)
+        notes = describe_differences(sums.bin_counts[version], effective_size, classes)
         differences += [f"{prefix}{note}" for note in notes]
     return differences
 

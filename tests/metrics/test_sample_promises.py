@@ -189,7 +189,7 @@ def measure_copies(seed, num_draws, size, *, model, seen):
         found = shares.estimate(sums)
         if of_seen:
             found = strata.bound_unknown(sums, found, np.ones(num_draws, bool))
-        parts.append((group, found))
+        parts.append(strata.Stratum(group, found))
     found = strata.join(parts)
     alarms = count_alarms(rows, np.flatnonzero(~is_seen), probabilities)
     return find_coverage(found, truth), (found.high - found.low).mean(), alarms
@@ -215,12 +215,12 @@ def count_alarms(rows, population, probabilities):
     """Count the draws in which the rows of a population are said to be no random sample."""
     prediction = probabilities.argmax(axis=1)
     ones = np.ones(len(population))
-    of_all = sample_randomness.count_cells(prediction[population], probabilities[population], ones)
+    of_all = sample_randomness.count_bins(prediction[population], probabilities[population], ones)
     alarms = 0
     for each in rows:
         chosen = each[np.isin(each, population)]
         ones = np.ones(len(chosen))
-        of_sample = sample_randomness.count_cells(prediction[chosen], probabilities[chosen], ones)
+        of_sample = sample_randomness.count_bins(prediction[chosen], probabilities[chosen], ones)
         alarms += sample_randomness.check_randomness(of_all, of_sample, len(chosen)).min() < 0.01
     return alarms / len(rows)
 

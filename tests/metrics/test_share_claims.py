@@ -95,7 +95,7 @@ def measure_claims(seed, num_draws, num_groups, *args, **options):
     rng, claims = np.random.default_rng(seed), []
     for _ in range(num_draws // 50):
         sums = draw_sums(rng, 50, num_groups, *args, **options)
-        found = shares.estimate(sums, pool=pd.Index(np.repeat(np.arange(50), num_groups)))
+        found = shares.estimate(sums, pool=np.repeat(np.arange(50), num_groups))
         for number in range(50):
             part = slice(number * num_groups, (number + 1) * num_groups)
             one = shares.Shares(**{name: values[part] for name, values in vars(found).items()})

@@ -44,7 +44,7 @@ def draw_samples(rng, size, num_draws, truth, is_weighted):
     chance = np.repeat([1, 2, 4.5], [16_000, 3200, 800])[np.argsort(np.argsort(order))]
     chance *= size / chance.sum()
     numbers = rng.integers(1 << 62, size=(num_draws, NUM_ROWS))
-    ranks = (drawing.rank_rows(chance, each) for each in numbers)
+    ranks = (drawing.rank_odds(chance, drawing.find_odds(each)) for each in numbers)
     rows = np.stack([np.argpartition(rank, size)[:size] for rank in ranks])
     return rows, 1 / chance[rows]
 

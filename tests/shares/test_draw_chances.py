@@ -40,7 +40,9 @@ def test_chances_are_those_of_one_draw_after_the_other(by):
         num_rows = counts.num_rows[there].astype(float)
         group = counts.groups[draw.by][there].astype(int)
         group_rows = np.bincount(group, num_rows)[group]
-        before[there] = drawing.raise_chances(num_rows, group_rows, before[there], draw.size)
+        rate = drawing.find_rate(num_rows, group_rows, before[there], draw.size)
+        least = drawing.find_least_chances(group_rows, rate)
+        before[there] = np.maximum(before[there], least)
         np.testing.assert_allclose(found[number], before, rtol=1e-9)
         np.testing.assert_allclose(counts.num_rows @ found[number], sum(SIZES[: number + 1]))
 
