@@ -107,6 +107,8 @@ def _settings_of_members(settings: Settings) -> Sequence[Settings]:
 def _describe_member(settings: Settings) -> str:
     """Describe a model that is not an average, in one line."""
     network = _MODEL.validate_python(settings["model"]).summary
+    if settings.get("earlier_layers"):
+        network += ", with layers of an earlier version"
     if settings.get("linear_weight"):
         network += ", beside a linear model"
     return f"{network}; tokenizer {settings['tokenizer']}, {settings['vocabulary_size']:,} words"

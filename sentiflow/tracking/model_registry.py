@@ -277,6 +277,7 @@ def _write_model(package_uri: str, record: Manifest, folder: Path, *, model: Log
     The subfolder ``_PACKAGE`` gets a copy of the package, and ``_MODEL`` the MLflow model.
     MLflow loads the package and scores the input example, which gives the signature.
     """
+    described = package_files.to_input(package_uri, record)
     for name in _list_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
         filesystem.write_bytes(join(str(folder), _PACKAGE, name), content)
@@ -284,7 +285,7 @@ def _write_model(package_uri: str, record: Manifest, folder: Path, *, model: Log
         folder / _MODEL,
         python_model=str(Path(__file__).with_name("served_model.py")),
         model_config={
-            "classes": list(record["settings"]["classes"]),
+            "classes": list(package_files.classes_of(described)),
             "has_unsure": bool(record["settings"].get("unsure")),
         },
         artifacts={_PACKAGE: str(folder / _PACKAGE)},

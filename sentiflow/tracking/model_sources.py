@@ -14,6 +14,7 @@ from sentiflow.config.sections import Config
 from sentiflow.data import input_files, manifest
 from sentiflow.data.answers import TEACHERS
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
+from sentiflow.data.output_status import read_result
 from sentiflow.errors import UserError, few
 from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem, globs
@@ -90,8 +91,10 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
         if not run or run[-1] in ":/":  # above the root of the storage, such as s3:/
             continue
         report = join(run, REPORT_FOLDER)
-        record = manifest.read(report, stage="evaluate")
-        if record and record.get("model_fingerprint") == package["fingerprint"]:
+        record = read_result(report)
+        if not record or record["stage"] != "evaluate":
+            continue
+        if record.get("model_fingerprint") == package["fingerprint"]:
             return report, record
     return None
 
