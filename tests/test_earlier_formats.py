@@ -2,6 +2,7 @@
 # ruff: noqa: F811 -- fixtures are imported
 
 import hashlib
+import itertools
 import json
 import pickle
 import shutil
@@ -13,11 +14,21 @@ import pandas as pd
 import pytest
 import safetensors.torch
 import torch
+from hostile_run import MISSING, set_up
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from saved_package import forge
 from test_cli import invoke, one_line
 from test_format_3 import FORMAT_3, earlier  # noqa: F401
+from test_hostile_packages import (
+    KINDS,
+    NUMBERS,
+    PATHS,
+    TEXTS,
+    TYPES,
+    check_ended_well,
+    put_each,
+)
 
 import sentiflow as package
 from sentiflow.config.train_sections import RnnSettings
@@ -342,12 +353,52 @@ def test_a_package_with_any_changed_byte_is_refused_or_answers_as_it_did(copied,
         path.write_bytes(before)
 
 
-def test_nothing_is_written_by_reading(copied):
-    def look() -> dict[str, str]:
-        files = [path for path in copied.rglob("*") if path.is_file()]
-        return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def look_at(folder: Path) -> dict[str, str]:
+    """Return the hash of each file."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
-    before = look()
+
+def test_nothing_is_written_by_reading(copied):
+    before = look_at(copied)
     for name, folder in PACKAGES.items():
         check_answers(package.load_model(copied / folder), name)
-    assert look() == before
+    assert look_at(copied) == before
+
+
+EARLIER_SETTINGS = {
+    f"{key}={name}": set_up(**{key: value})
+    for key in ("prior", "labels", "classes", "priors", "model", "earlier_layers", "tokenizer")
+    for name, value in (*KINDS.items(), ("NaN", float("nan")), ("long", "a" * 5000))
+    if value != MISSING
+}
+"""Changes of settings that are converted."""
+OF_MANIFESTS = TYPES | put_each(PATHS, "files.0.path")
+"""Changes of the manifest of a package or an average."""
+
+
+def list_hostile_cases() -> list[Any]:
+    """Pair hostile changes with packages and commands."""
+    of_packages = NUMBERS | TEXTS | OF_MANIFESTS | EARLIER_SETTINGS
+    changes = [
+        *itertools.product(of_packages.items(), ("format_1", "format_2/members/0")),
+        *itertools.product(OF_MANIFESTS.items(), ("format_2",)),
+    ]
+    cases = []
+    for number, (((name, change), folder), command) in enumerate(
+        itertools.product(changes, ("predict", "card"))
+    ):
+        marks = [pytest.mark.soak] if number % 9 else []
+        case = pytest.param(change, folder, command, id=f"{name}-{folder}-{command}", marks=marks)
+        cases.append(case)
+    return cases
+
+
+@pytest.mark.parametrize(("change", "folder", "command"), list_hostile_cases())
+def test_a_hostile_package_of_an_earlier_format_changes_nothing(copied, change, folder, command):
+    place = copied / folder
+    change(None, place)
+    before = look_at(copied)
+    arguments = {"predict": ["good"], "card": []}[command]
+    check_ended_well(invoke(command, str(place), *arguments))
+    assert look_at(copied) == before
