@@ -174,9 +174,10 @@ def parse(content: bytes, path: str) -> Manifest:
             f"{path} is not a manifest of sentiflow: {shorten(key, 80)}: {fault['msg']}",
             hint="it is damaged, or of another program: choose another directory",
         ) from error
-    other = other_versions.find(content)
-    if other:
-        raise OtherFormatError(path, other)
+    if record["format_version"] != FORMAT_VERSION:
+        other = other_versions.find(content)
+        if other:
+            raise OtherFormatError(path, other)
     for item in record["files"]:
         if not is_inside(item["path"]):
             raise UserError(
