@@ -201,7 +201,10 @@ def put(key: str, value: Any, at: str = "") -> Change:
             del item[last]
         with contextlib.suppress(TypeError, KeyError, AttributeError):  # a value of a wrong type
             record["fingerprint"] = manifest.identify(
-                record["stage"], record["settings"], record["inputs"]
+                record["stage"],
+                record["settings"],
+                record["inputs"],
+                format_version=record["format_version"],
             )
         root = str(box.root) if box else ""
         path.write_text(json.dumps(record).replace("{box}", root))

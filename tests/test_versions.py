@@ -150,8 +150,6 @@ def test_a_report_of_an_earlier_version_is_told_with_its_version_and_kept(here):
 # Results that are not read
 
 _READERS = {
-    "predict": "predict run good",
-    "card": "card run --output card.md",
     "compare": "compare run average",
     "evaluate": "evaluate reviews.yaml evaluate.output_uri=new",
     "trends": "trends reviews.yaml trends.output_uri=new",
@@ -159,9 +157,9 @@ _READERS = {
     "score": "score reviews.yaml score.output_uri=new",
     "train": "train reviews.yaml train.output_uri=new",
     "import": "tracking import run",
-    "words": "words nearest good --vectors run",
 }
-"""Commands that read results."""
+"""Commands that read results; model packages of earlier formats are read, see
+``test_earlier_formats.py``."""
 _WRITERS = {
     "run": "run reviews.yaml",
     "dry run": "run reviews.yaml --dry-run",

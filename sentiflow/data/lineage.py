@@ -117,6 +117,8 @@ def _describe_member(settings: Settings) -> str:
     """
     try:
         network = _MODEL.validate_python(settings["model"]).summary
+        if settings.get("earlier_layers"):
+            network += ", with layers of an earlier version"
         if settings.get("linear_weight"):
             network += ", beside a linear model"
         num_words = f"{settings['vocabulary_size']:,} words"

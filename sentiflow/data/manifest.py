@@ -64,10 +64,16 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def identify(stage: str, settings: Settings, inputs: Mapping[str, Any]) -> str:
+def identify(
+    stage: str,
+    settings: Settings,
+    inputs: Mapping[str, Any],
+    *,
+    format_version: int = FORMAT_VERSION,
+) -> str:
     """Identify a result: a hash of the stage, its settings and its inputs' fingerprints."""
     contents = {name: value["fingerprint"] for name, value in inputs.items()}
-    return fingerprint([FORMAT_VERSION, stage, settings, contents])
+    return fingerprint([format_version, stage, settings, contents])
 
 
 def make(
@@ -180,6 +186,10 @@ def parse(content: bytes, path: str, *, directories: Collection[str]) -> Manifes
             f"{path} is not a manifest of sentiflow: {shorten(key, 80)}: {fault['msg']}",
             hint="it is damaged, or of another program: choose another directory",
         ) from error
+    if record["format_version"] != FORMAT_VERSION:
+        other = other_versions.find(content)
+        if other:
+            raise OtherFormatError(path, other)
     _check_paths(record, path)
     foreign_inputs.mark(record, directories)
     return record
@@ -328,10 +338,22 @@ def find_package(uri: str) -> str:
 
     Settings and commands that name a model also accept these directories. A run that only scores
     has a package if it has scored with an average of models.
+
+    Raises:
+        OtherFormatError: There is a package of a later version in another format; or there is none,
+            and ``uri`` is a result in the format of another version.
     """
+    other: OtherFormatError | None = None
     for place in (uri, join(uri, MODEL), join(uri, TRAINED, MODEL), join(uri, SCORED, MODEL)):
-        if read(place, stage="model"):
-            return place
+        try:
+            if read(place, stage="model"):
+                return place
+        except OtherFormatError as error:
+            if error.found.stage == "model":
+                raise
+            other = error  # of a training, whose package may be read
+    if other:
+        raise other
     return uri
 
 
@@ -339,7 +361,7 @@ def find_damaged(uri: str, record: Manifest, sizes: Mapping[str, int]) -> str:
     """Find a file of a result that is missing or has changed; empty if there is none.
 
     Files are compared by size. A result within this one, such as the model package of a training,
-    is compared by the hash of its manifest.
+    is compared by the hash of its manifest, which earlier formats do not have.
 
     Args:
         uri: The directory.
@@ -351,7 +373,8 @@ def find_damaged(uri: str, record: Manifest, sizes: Mapping[str, int]) -> str:
             return item["path"]
     for item in record["files"]:
         path = item["path"]
-        if path.endswith(f"/{MANIFEST}"):
+        has_hash = record["format_version"] == FORMAT_VERSION or item.get("sha256")
+        if path.endswith(f"/{MANIFEST}") and has_hash:
             has_changed = _read_listed(uri, record, path) is None
             if has_changed:
                 return path
@@ -443,13 +466,16 @@ def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
         name: The name of the input.
 
     Returns:
-        The manifest. None if there is no such input, if files were the input, or if the directory
-        is gone or has been replaced since.
+        The manifest. None if there is no such input, if files were the input, if the directory is
+        gone or has been replaced since, or if it is in the format of another version.
     """
     described = inputs.get(name) or {}
     if "uri" not in described:
         return None
-    record = read(described["uri"])
+    try:
+        record = read(described["uri"])
+    except OtherFormatError:  # the input of a model of an earlier version
+        return None
     if record is None or record["fingerprint"] != described["fingerprint"]:
         return None
     return record

@@ -7,7 +7,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Required
 
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -129,7 +129,7 @@ class ProfileCounts(TypedDict):
     positive: Count
     lengths: list[Count]
     probabilities: list[Count]
-    predicted: dict[str, Count]
+    predicted: NotRequired[dict[str, Count]]
     confusion: NotRequired[dict[str, dict[str, Count]]]
 
 
@@ -270,8 +270,8 @@ class Manifest(TypedDict, total=False):
     """The content of ``manifest.json``: keys of all stages, then keys of some stages."""
 
     stage: Required[Name]
-    format_version: Required[Literal[3]]
-    """``FORMAT_VERSION``. Results of other formats are not read, see ``data.other_versions``."""
+    format_version: Required[Annotated[int, Field(ge=1, le=FORMAT_VERSION)]]
+    """``FORMAT_VERSION``; 1 or 2 only of a model package, see ``data.other_versions``."""
     fingerprint: Required[Name]
     created: Required[str]
     """Time of completion, ISO 8601 in UTC."""

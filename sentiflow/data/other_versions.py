@@ -1,5 +1,6 @@
 """Manifest -> the version of sentiflow that made it; errors for formats that are not read.
 
+Model packages of all formats up to this version's are read, other results only of its own format.
 A result of another format is never changed, except that ``--overwrite`` replaces a result of an
 earlier format.
 """
@@ -19,6 +20,8 @@ from sentiflow.errors import UserError
 
 THIS = f"sentiflow {__version__}"
 """The name of this version in messages."""
+_MODEL = "model"
+"""The stage of a model package."""
 _VERSION = re.compile(r"\d[\w.+!-]{0,30}", re.ASCII)
 """A version of a Python package."""
 _COMMANDS = {
@@ -102,7 +105,7 @@ def _advise(found: OtherFormat) -> str:
 
 
 def find(content: bytes) -> OtherFormat | None:
-    """Find out whether a manifest is in the format of another version; if not, return None.
+    """Find out whether a manifest is in a format that is not read; if not, return None.
 
     Args:
         content: The content of a manifest, or of any file.
@@ -112,7 +115,8 @@ def find(content: bytes) -> OtherFormat | None:
     except ValidationError:
         return None
     format_version = record["format_version"]
-    if format_version == FORMAT_VERSION:
+    is_package = record["stage"] == _MODEL and format_version < FORMAT_VERSION
+    if is_package or format_version == FORMAT_VERSION:
         return None
     return OtherFormat(
         stage=record["stage"],

@@ -119,7 +119,8 @@ def add_traits(rows: pa.Table, settings: Settings, patterns: Mapping[str, str]) 
 
 def _tokenize(text: pa.Array, settings: Settings) -> Tokens:
     """Cut texts into the tokens that a model reads."""
-    return tokenize(text, name=settings["tokenizer"]).cut(settings["max_length"])
+    tokens = tokenize(text, name=settings["tokenizer"], version=settings.get("tokenizer_version"))
+    return tokens.cut(settings["max_length"])
 
 
 class _Collector:

@@ -134,9 +134,17 @@ def list_packages(uri: str, *, setting: str = "the model") -> list[str]:
         member = manifest.require(package, stage="model", setting=setting)
         members.append(package_files.to_input(package, member))
     average = describe(members, setting=setting)
+    described = package_files.to_input(uri, record)
+    expected = manifest.identify(
+        "model",
+        record["settings"],
+        {MEMBERS: {"fingerprint": _identify(members)}},
+        format_version=record["format_version"],
+    )
     listed = {item["path"] for item in record["files"]}
     is_complete = listed == set(list_files(record))
-    if not is_complete or average["fingerprint"] != record["fingerprint"]:
+    is_of_members = average["settings"] == described["settings"]
+    if not is_complete or not is_of_members or expected != record["fingerprint"]:
         raise UserError(
             f"{uri} holds other models than its manifest says", hint=package_files.COPY_AGAIN
         )

@@ -32,7 +32,7 @@ _TRIPLED = byte_table("flmnprst")
 """A run of three of these letters stays within a longer word."""
 
 
-def squeeze_runs(text: pa.Array) -> pa.Array:
+def squeeze_runs(text: pa.Array, *, keep_compounds: bool = True) -> pa.Array:
     """Shorten runs of one ASCII character: of marks to one, of three or more letters to one or two.
 
     Two letters stay where English often has two (``gooood``, ``alllll``), otherwise one (``sooo``,
@@ -40,23 +40,28 @@ def squeeze_runs(text: pa.Array) -> pa.Array:
     German compounds. Digits, dots, ``^`` and white space are not changed. The rule works on bytes
     because RE2 has no backreferences.
 
+    Args:
+        text: N strings in lower case.
+        keep_compounds: Whether three consonants stay; earlier rules of the tokenizer shorten them.
+
     Example:
         >>> squeeze_runs(pa.array(["sooo gooood!!!!!", "1000", "aa", "schifffahrt"])).to_pylist()
         ['so good!', '1000', 'aa', 'schifffahrt']
     """
     data, offsets = string_buffers(text)
-    dropped = _find_excess(data, offsets)
+    dropped = _find_excess(data, offsets, keep_compounds=keep_compounds)
     new_offsets = (offsets - np.searchsorted(dropped, offsets)).astype(np.int32)
     kept = np.delete(data, dropped)
     return pa.StringArray.from_buffers(len(text), pa.py_buffer(new_offsets), pa.py_buffer(kept))
 
 
-def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def _find_excess(data: np.ndarray, offsets: np.ndarray, *, keep_compounds: bool) -> np.ndarray:
     """List the positions of the bytes that squeezing drops, in order.
 
     Args:
         data: The bytes of all rows.
         offsets: Where each row begins, and the end of the last one.
+        keep_compounds: See :func:`squeeze_runs`.
     """
     is_border = np.zeros(len(data) + 1, bool)
     is_border[offsets] = True
@@ -72,6 +77,8 @@ def _find_excess(data: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     # A run of two letters stays. Of a longer one the first stays, and the last one where two stay.
     is_excess_letter = _IS_LONG[byte] & (continues | (is_third & ~two_stay))
     is_excess = _IS_MARK[byte] | is_excess_letter
+    if not keep_compounds:
+        return at[is_excess]
 
     third = np.flatnonzero(is_third & ~continues & _TRIPLED[byte])
     third = third[(at[third] >= 4) & (at[third] + 3 < len(data))]

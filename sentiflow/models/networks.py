@@ -3,7 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -341,8 +341,13 @@ def build(
         vocabulary_size=vocabulary_size,
         embedding_dim=embedding_dim,
         num_classes=num_classes,
-        **settings.model_dump(exclude=_SETTINGS_WITHOUT_LAYERS),
+        **shape_of(settings),
     )
+
+
+def shape_of(settings: ModelSettings) -> dict[str, Any]:
+    """Return the settings of a network that have an effect on its layers."""
+    return settings.model_dump(exclude=_SETTINGS_WITHOUT_LAYERS)
 
 
 def _find_valid(token_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -23,7 +23,7 @@ from sentiflow.config import decisive
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import average_files, batching, networks, package_files
+from sentiflow.models import average_files, batching, earlier_layers, networks, package_files
 from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.profile import Profile
@@ -144,7 +144,9 @@ class ModelPackage:
     def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
         """Return the ids of N texts, and all their tokens, known or not."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
-        tokens = tokenize(text, name=self.settings.tokenizer)
+        tokens = tokenize(
+            text, name=self.settings.tokenizer, version=self.settings.tokenizer_version
+        )
         return self.vocabulary.encode(tokens, max_length=self.settings.max_length), tokens
 
     def _encodes_as(self, other: "ModelPackage") -> bool:
@@ -153,6 +155,7 @@ class ModelPackage:
         theirs = other.settings
         return (
             mine.tokenizer == theirs.tokenizer
+            and mine.tokenizer_version == theirs.tokenizer_version
             and mine.max_length == theirs.max_length
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
@@ -357,20 +360,19 @@ def _build(
             of_linear[name] = tensor
         else:
             of_network[name] = tensor
-    if any(tensor.dtype != torch.float32 for tensor in of_network.values()):
-        raise UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
+    for name, tensor in of_network.items():
+        expected = torch.int64 if name == earlier_layers.KEYS else torch.float32
+        if tensor.dtype != expected:
+            raise UserError(
+                f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN
+            )
     num_classes = len(settings.classes)
     linear = None
     try:
         if of_linear or settings.linear_weight:
             linear = LinearModel.of(of_linear, num_classes=num_classes)
         with torch.device("meta"):
-            network = networks.build(
-                settings.model,
-                vocabulary_size=settings.vocabulary_size,
-                embedding_dim=settings.embedding_dim,
-                num_classes=num_classes,
-            )
+            network = _build_layers(settings, has_keys=earlier_layers.KEYS in of_network)
         network.load_state_dict(of_network, assign=True)
     except (RuntimeError, TypeError, ValueError) as error:  # TypeError is for sizes above 64 bits
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
@@ -379,3 +381,15 @@ def _build(
             hint=package_files.COPY_AGAIN,
         ) from error
     return network, linear
+
+
+def _build_layers(settings: package_files.PackageSettings, *, has_keys: bool) -> networks.Network:
+    """Build the layers of a network of this version or of an earlier one."""
+    sizes = {
+        "vocabulary_size": settings.vocabulary_size,
+        "embedding_dim": settings.embedding_dim,
+        "num_classes": len(settings.classes),
+    }
+    if settings.earlier_layers is None:
+        return networks.build(settings.model, **sizes)
+    return earlier_layers.build(settings.model, settings.earlier_layers, has_keys=has_keys, **sizes)

@@ -5,6 +5,7 @@ This module does not import torch, so reading only words and vectors stays fast.
 
 import json
 from collections.abc import Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +15,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.class_names import check_names
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
-from sentiflow.config.types import Fraction, Settings
+from sentiflow.config.types import ADDED, Fraction, Settings
 from sentiflow.data import manifest, other_versions, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError, few, printable, shorten
-from sentiflow.models import vocabulary
-from sentiflow.models.tokenizer import TOKENIZERS
+from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models.earlier_formats import EarlierLayers, convert_settings
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -79,6 +80,13 @@ class PackageSettings(Settings):
     """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
     unsure: UnsureThreshold | None = None
     """None: no prediction is unsure."""
+    earlier_layers: Annotated[EarlierLayers | None, ADDED] = None
+    """Layers that only packages of earlier versions have."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _convert_earlier(cls, value: Any) -> Any:
+        return convert_settings(value) if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _check_classes(self) -> "PackageSettings":
@@ -174,6 +182,8 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
 def to_input(uri: str, record: Manifest) -> ModelInput:
     """Describe a model as an input of a stage, given the manifest of its package.
 
+    Its settings are as this version has them, also if an earlier version made the package.
+
     ``reference``, ``calibration`` and ``training`` are None if the manifest does not have them;
     ``members`` and ``refit`` are then left out.
 
@@ -188,12 +198,15 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
     made_by = other_versions.compare(record)
     for each in [settings, *of_members]:
         read_settings(join(uri, manifest.MANIFEST), json.dumps(each), made_by=made_by)
+    settings = convert_settings(settings)
+    if of_members:
+        settings["members"] = [convert_settings(each) for each in of_members]
     model: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
         "reference": record.get("reference"),
         "calibration": record.get("calibration"),
-        "settings": record["settings"],
+        "settings": settings,
         "training": record["inputs"].get("training"),
     }
     members = record["inputs"].get("members", {}).get("models")
@@ -237,7 +250,9 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
         )
     contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
     content = record["inputs"].get("content", {}).get("fingerprint")
-    expected = manifest.identify("model", record["settings"], record["inputs"])
+    expected = manifest.identify(
+        "model", record["settings"], record["inputs"], format_version=record["format_version"]
+    )
     if content != fingerprint(record["files"]) or record["fingerprint"] != expected:
         raise UserError(f"{uri} has the fingerprint of another model", hint=COPY_AGAIN)
     return dict(zip(FILES, contents, strict=True))
@@ -264,14 +279,13 @@ def read_settings(path: str, content: bytes | str, *, made_by: str = "") -> Pack
             f"{path} cannot be read: {key}: {fault['msg']}",
             hint=_explain(made_by) or "it is damaged, or needs a newer sentiflow",
         ) from error
-    version = None
-    if settings.tokenizer in TOKENIZERS:
-        version = TOKENIZERS[settings.tokenizer].version
-    if version != settings.tokenizer_version:
+    if tokenizer.find_rule(settings.tokenizer, settings.tokenizer_version) is None:
+        known = tokenizer.list_versions(settings.tokenizer)
+        versions = ", ".join(str(version) for version in known) or "none"
         raise UserError(
             f"{path} needs tokenizer {shorten(ascii(settings.tokenizer), 40)} version "
             f"{settings.tokenizer_version}",
-            hint=_explain(made_by) or f"{other_versions.THIS} has version {version}",
+            hint=_explain(made_by) or f"{other_versions.THIS} has these versions: {versions}",
         )
     return settings
 
@@ -341,6 +355,13 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
     """
     reject_average(first, setting="train.init_from")
     theirs = read_settings(first["uri"], json.dumps(first["settings"]))
+    if theirs.earlier_layers:
+        raise UserError(
+            f"train.init_from: {first['uri']} is of an earlier version "
+            f"({theirs.earlier_layers.summary})",
+            hint="networks no longer have these layers; the model can be a teacher: "
+            "train.distill.teachers",
+        )
     if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
         raise UserError(
             f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",

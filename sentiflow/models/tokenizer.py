@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from sentiflow.data.arrays import UNSPACED, string_buffers
 from sentiflow.models.character_runs import byte_table, squeeze_runs
+from sentiflow.models.earlier_tweet_rule import tweet_rule_2
 from sentiflow.models.spellings import unify
 from sentiflow.models.tokens import Tokens
 
@@ -100,6 +101,8 @@ def _after_squeezing(*pieces: str) -> _Rules:
 _URL = (r"(?:https?://|www\.)[!-~]+", " <url> ")
 _MAX_NAME = 15
 """Longest Latin user name on Twitter, in characters; a longer one is text without blanks."""
+_LONG_NAME = (rf"@([{_LATIN}]{{{_MAX_NAME + 1},}})", r"@ \1")
+"""A user name that is too long; the rule separates it from its ``@``."""
 _PLAIN_RULES = _RulesAroundSqueezing(
     before=(_URL, (rf"@[a-z0-9_]{{1,{_MAX_NAME}}}\b", " <user> ")),
     after=_after_squeezing(*_PIECES),
@@ -110,24 +113,30 @@ _ALL_RULES = _RulesAroundSqueezing(
         (_BLANK, " "),
         _URL,
         (rf"{_ADDRESS}@{_ADDRESS}\.[a-z]{{2,}}", " <email> "),
-        (rf"@([{_LATIN}]{{{_MAX_NAME + 1},}})", r"@ \1"),
+        _LONG_NAME,
         # A Latin name ends at a letter of another script, which may follow without a blank.
         (rf"@(?:[{_LATIN}]+|(?:[a-z0-9_]|[^\x00-\x{{BF}}\p{{P}}\p{{S}}])+)", " <user> "),
     ),
     after=_after_squeezing(*_PIECES, *_GRAPHEMES),
 )
 """Rules for all other chunks. Chunks that need only the plain rules get the same tokens by both."""
+_PLAIN_RULES_3 = _PLAIN_RULES._replace(before=(_URL, ("@[a-z0-9_]+", " <user> ")))
+_ALL_RULES_3 = _ALL_RULES._replace(
+    before=tuple(rule for rule in _ALL_RULES.before if rule != _LONG_NAME)
+)
+"""The rules of version 3, in which a user name may have any length."""
 _IS_SPECIAL = ~byte_table(string.ascii_letters + string.digits + string.punctuation)
 _IS_SPECIAL |= byte_table("&`#@")
 """Bytes that need more than the plain rules, except for ``@`` at the beginning of a chunk."""
 
 
-def tokenize(text: pa.Array, *, name: str) -> Tokens:
+def tokenize(text: pa.Array, *, name: str, version: int | None = None) -> Tokens:
     """Tokenize with the rule ``name``; the result may have texts without a token.
 
     Args:
         text: N strings, without nulls.
         name: One of ``TOKENIZERS``.
+        version: Version of the rule, one that :func:`find_rule` finds. Default: the newest.
 
     Example:
         >>> text = pa.array(["@Ann Sooo can't wait, 10:30! :-) http://t.co/x"])
@@ -136,7 +145,8 @@ def tokenize(text: pa.Array, *, name: str) -> Tokens:
         >>> tokenize(text, name="tutorial").to_lists().to_pylist()
         [['@ann', 'sooo', "can't", 'wait', ',', '10:30!', ':-)', 'http://t', '.', 'co/x']]
     """
-    rule = TOKENIZERS[name].rule
+    rule = find_rule(name, version)
+    assert rule is not None, "the name and the version are checked where they are read"
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
     spaced = pc.ascii_trim_whitespace(rule(chunks.words))
     filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # splitting "" gives a token ""
@@ -167,9 +177,21 @@ def tweet_rule(chunks: pa.Array) -> pa.Array:
     ``it 's``). In a script that does not separate words by blanks, each letter with its marks is a
     token.
     """
+    return _apply_by_chunk(chunks, plain_rules=_PLAIN_RULES, all_rules=_ALL_RULES)
+
+
+def _tweet_rule_3(chunks: pa.Array) -> pa.Array:
+    """Separate tokens as :func:`tweet_rule`, with user names of any length."""
+    return _apply_by_chunk(chunks, plain_rules=_PLAIN_RULES_3, all_rules=_ALL_RULES_3)
+
+
+def _apply_by_chunk(
+    chunks: pa.Array, *, plain_rules: _RulesAroundSqueezing, all_rules: _RulesAroundSqueezing
+) -> pa.Array:
+    """Apply to each chunk the plain rules, or all rules if it may need more."""
     is_other = _need_all_rules(chunks)
-    plain = _apply_plain_rules(chunks.filter(pa.array(~is_other)))
-    others = _apply_all_rules(chunks.filter(pa.array(is_other)))
+    plain = _apply_plain_rules(chunks.filter(pa.array(~is_other)), plain_rules)
+    others = _apply_all_rules(chunks.filter(pa.array(is_other)), all_rules)
     place_in_plain = np.cumsum(~is_other) - 1
     place_in_others = np.cumsum(is_other) - 1
     place = np.where(is_other, len(plain) + place_in_others, place_in_plain)
@@ -187,20 +209,20 @@ def _need_all_rules(chunks: pa.Array) -> np.ndarray:
     return is_needed
 
 
-def _apply_plain_rules(chunks: pa.Array) -> pa.Array:
+def _apply_plain_rules(chunks: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
     """Separate the tokens of chunks that need the plain rules only."""
     row = pa.ListArray.from_arrays([0, len(chunks)], chunks)
     lines = pc.binary_join(row, "\n")
-    return _apply(pc.ascii_lower(lines), _PLAIN_RULES)
+    return _apply(pc.ascii_lower(lines), rules)
 
 
-def _apply_all_rules(chunks: pa.Array) -> pa.Array:
+def _apply_all_rules(chunks: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
     """Separate the tokens of all other chunks."""
     lines = [_split_hashtag(chunk) for chunk in chunks.to_pylist()]
     text = "\n".join(lines)
     for entity, character in _ENTITIES.items():
         text = text.replace(entity, character)
-    return _apply(pa.array([unify(text)]), _ALL_RULES)
+    return _apply(pa.array([unify(text)]), rules)
 
 
 def _split_hashtag(chunk: str) -> str:
@@ -226,12 +248,17 @@ def _replace(text: pa.Array, rules: _Rules) -> pa.Array:
     return text
 
 
+_Rule = Callable[[pa.Array], pa.Array]
+"""Separates the tokens of each chunk by blanks."""
+
+
 class Tokenizer(NamedTuple):
     """A rule that turns texts into tokens."""
 
     version: int
-    """Increase it whenever any text gets other tokens."""
-    rule: Callable[[pa.Array], pa.Array]
+    """Increase it whenever any text gets other tokens, and keep the rule of the version before in
+    ``_EARLIER_RULES``."""
+    rule: _Rule
     """Separates the tokens of each chunk by blanks; chunks contain no ASCII white space."""
 
 
@@ -240,3 +267,29 @@ TOKENIZERS = {
     "tweet": Tokenizer(4, tweet_rule),
 }
 """The rules by their names in the settings."""
+_EARLIER_RULES = {
+    ("tweet", 2): tweet_rule_2,
+    ("tweet", 3): _tweet_rule_3,
+}
+"""Rules of models of earlier versions, by name and version. Texts are never prepared by them."""
+
+
+def find_rule(name: str, version: int | None = None) -> _Rule | None:
+    """Find a rule of the tokenizer; None if this sentiflow does not have it.
+
+    Args:
+        name: Name of the rule, known or not.
+        version: Its version. Default: the newest.
+    """
+    newest = TOKENIZERS.get(name)
+    if newest and version in (None, newest.version):
+        return newest.rule
+    return None if version is None else _EARLIER_RULES.get((name, version))
+
+
+def list_versions(name: str) -> list[int]:
+    """List the versions of a rule, the earliest first; none for an unknown name."""
+    versions = [version for rule, version in _EARLIER_RULES if rule == name]
+    if name in TOKENIZERS:
+        versions.append(TOKENIZERS[name].version)
+    return versions

@@ -11,6 +11,7 @@ from mlflow.models import Model
 
 from sentiflow.data.manifest import MANIFEST
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.models import package_files
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
 from sentiflow.tracking.runs import CODE_SUFFIXES
@@ -43,6 +44,7 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
         folder: The folder, which also gets a copy of the package.
         model: The model in MLflow.
     """
+    described = package_files.to_input(package_uri, record)
     for name in list_files(record):
         content = filesystem.read_bytes(join(package_uri, name))
         filesystem.write_bytes(join(str(folder), PACKAGE, name), content)
@@ -52,7 +54,7 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
         written,
         python_model=str(Path(__file__).with_name("served_model.py")),
         model_config={
-            "classes": list(record["settings"]["classes"]),
+            "classes": list(package_files.classes_of(described)),
             "has_unsure": bool(record["settings"].get("unsure")),
         },
         artifacts={PACKAGE: str(folder / PACKAGE), _CODE_ARTIFACT: str(folder / ARCHIVE)},

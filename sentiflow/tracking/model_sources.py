@@ -15,6 +15,7 @@ from sentiflow.config.sections import Config
 from sentiflow.data import followed_inputs, input_files, manifest
 from sentiflow.data.answers import TEACHERS
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
+from sentiflow.data.output_status import read_result
 from sentiflow.errors import UserError, few, shorten
 from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem, globs
@@ -117,8 +118,10 @@ def find_evaluation(package: Manifest, uri: str) -> tuple[str, Manifest] | None:
         if is_in_mlflow:
             record = followed_inputs.follow_directory(report, stage="evaluate")
         else:
-            record = manifest.read(report, stage="evaluate")
-        if record and record.get("model_fingerprint") == package["fingerprint"]:
+            record = read_result(report)
+        if not record or record["stage"] != "evaluate":
+            continue
+        if record.get("model_fingerprint") == package["fingerprint"]:
             return report, record
     return None
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,11 +68,36 @@ def test_the_error_may_come_from_another_process(earlier):
     assert received.found == error.value.found
 
 
-def test_a_package_in_an_earlier_format_is_trained_again(spec, folder):
+@pytest.mark.parametrize("format_version", [1, 2])
+def test_the_manifest_of_a_package_in_an_earlier_format_is_read(spec, folder, format_version):
     finish(spec(stage="model"))
-    change_manifest(folder, format_version=1, versions={})
-    with pytest.raises(UserError, match=r"an earlier version of .* sentiflow train CONFIG makes"):
-        manifest.require(str(folder), stage="model", setting="score.model_uri")
+    change_manifest(folder, format_version=format_version)
+    record = manifest.require(str(folder), stage="model", setting="score.model_uri")
+    assert record["format_version"] == format_version
+    assert manifest.find_package(str(folder)) == str(folder)
+
+
+def test_a_package_in_a_later_format_needs_an_upgrade(spec, folder):
+    finish(spec(stage="model"))
+    change_manifest(folder, format_version=4, versions={"sentiflow": "9.1"})
+    for read in (manifest.read, manifest.find_package):
+        with pytest.raises(OtherFormatError, match=r"made by sentiflow 9\.1 .*: upgrade sentiflow"):
+            read(str(folder))
+
+
+def test_the_package_of_a_training_in_an_earlier_format_is_found(spec, folder):
+    finish(spec(stage="train"))
+    change_manifest(folder, format_version=2)
+    package = folder / "model"
+    finish(replace(spec(stage="model"), uri=str(package)))
+    change_manifest(package, format_version=2)
+    assert manifest.find_package(str(folder)) == str(package)
+
+
+def test_an_input_in_an_earlier_format_is_not_known(earlier):
+    record = json.loads((earlier / "manifest.json").read_text())
+    described = {"uri": str(earlier), "fingerprint": record["fingerprint"]}
+    assert manifest.read_input({"prepared": described}, "prepared") is None
 
 
 def test_an_earlier_format_is_refused_by_a_writer_and_stays_as_it_is(spec, earlier):

@@ -224,7 +224,7 @@ def test_notes_and_reasons_lose_the_directories_in_them(result, tmp_path):
 def test_without_an_evaluation_the_validation_metrics_are_there_and_no_results(tmp_path):
     known = {"validation/accuracy": 0.81234, "validation/f1_macro": 0.7, "validation/loss": 0.5}
     card = model_card.render(model_of(tmp_path), None, validation=known)
-    assert "The model was not evaluated" in card
+    assert "No readable evaluation of the model was found" in card
     assert table_of(card, "metric") == {
         "metric": ["validation"], "accuracy": ["0.8123"], "macro F1": ["0.7000"], "loss": ["0.5000"]
     }  # fmt: skip
@@ -233,8 +233,8 @@ def test_without_an_evaluation_the_validation_metrics_are_there_and_no_results(t
 
 def test_without_its_training_a_package_has_a_card(make_package):
     card = model_card.find(make_package())
-    assert "The training is gone or was redone" in card
-    assert "The prepared data are gone or were redone" in card
+    assert "The training is gone, was redone or is in the format of an earlier version" in card
+    assert "The prepared data are gone, were redone or are in the format of an earlier" in card
 
 
 def publish_report(uri, fingerprint):
@@ -258,7 +258,7 @@ def test_the_evaluation_of_another_model_is_not_taken(tmp_path, make_package):
     run = tmp_path / "run"
     make_package(f"{run}/trained/model")
     publish_report(f"{run}/report", "another")
-    assert "The model was not evaluated" in model_card.find(str(run))
+    assert "No readable evaluation of the model was found" in model_card.find(str(run))
 
 
 def card_of(*arguments):

@@ -50,7 +50,9 @@ def forge(saved, **contents):
     hashes = {item["path"]: item["sha256"] for item in record["files"]}
     content = {"fingerprint": manifest.fingerprint([hashes[name] for name in FILES])}
     record["inputs"]["content"] = content
-    record["fingerprint"] = manifest.identify("model", record["settings"], record["inputs"])
+    record["fingerprint"] = manifest.identify(
+        "model", record["settings"], record["inputs"], format_version=record["format_version"]
+    )
     filesystem.write_bytes(f"{saved}/manifest.json", json.dumps(record).encode())
 
 
