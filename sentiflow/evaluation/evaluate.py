@@ -314,11 +314,17 @@ def _measure_unseen(
         with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
     )
     by_split[split] = described.rows
-    slices.check_patterns(described.rows, patterns)
+    sample = described.sample
+    del described
+    for name, part in by_split.items():
+        by_split[name] = evaluated_rows.replace_hashes(part)
+    del part
+    rows = by_split[split]
+    slices.check_patterns(rows, patterns)
     pa.default_memory_pool().release_unused()  # what the texts took
     measured = measurements.measure(
         by_split,
-        described.sample,
+        sample,
         model=model,
         patterns=patterns,
         columns=columns,
@@ -330,9 +336,9 @@ def _measure_unseen(
             "there is no test split: the validation texts were also used to choose the model, so "
             "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
-    notes += _note_authors(described.rows, measured)
+    notes += _note_authors(rows, measured)
     return _MeasuredRows(
-        rows=described.rows, texts=texts, measured=measured, is_unseen=is_unseen, notes=notes
+        rows=rows, texts=texts, measured=measured, is_unseen=is_unseen, notes=notes
     )
 
 
