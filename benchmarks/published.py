@@ -36,7 +36,8 @@ import sentiflow
 from sentiflow.config import yaml_text
 from sentiflow.evaluation import tfidf
 from sentiflow.metrics import paired
-from sentiflow.metrics.predicted import count_confusion, macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.predicted import count_confusion
 
 TAUGHT = {
     "train.distill.teachers": ["encoder:use-multilingual"],

@@ -30,7 +30,7 @@ MapTasks = Callable[[str, Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
 """Takes a name, a function and its arguments; calls the function for each of them and yields the
 results in order. The results are JSON."""
 
-VERSION = 1
+DIVISION_VERSION = 1
 """Version of the division into chunks and buckets; tasks of another version are done again."""
 _CHUNK_ROWS = 1 << 21
 """Rows of a chunk: 16 MB of ids. Up to this number, rows are checked in this process, which takes

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import pyarrow as pa
 
@@ -35,7 +36,8 @@ class TablePlan:
     notes: tuple[str, ...]
     """Remarks for the user, such as ids or labels that cannot be used."""
     id_fault: str = ""
-    """Why ``row_id`` cannot be used; empty if it can, or if no file has it."""
+    """Why the ids that files have cannot be used; empty if they can, or if no file has any, which
+    ``table_format.has_row_ids`` tells apart."""
 
     @property
     def columns_by_file(self) -> list[tuple[str, Collection[str]]]:
@@ -47,16 +49,26 @@ class TablePlan:
         return name in {*dict(self.table_format.columns), *dict(self.table_format.kept)}
 
     def number_rows(self, id_fault: str) -> "TablePlan":
-        """Return the plan with rows that are numbered over all files, as ids cannot be used."""
-        notes = list(self.notes)
-        if id_fault:
-            notes.insert(0, f"{id_fault}: rows are numbered over all files")
+        """Return the plan with rows that are numbered over all files, as ids cannot be used.
+
+        Args:
+            id_fault: Why the ids that files have cannot be used.
+        """
         return replace(
             self,
             table_format=replace(self.table_format, has_row_ids=False),
-            notes=tuple(notes),
+            notes=(f"{id_fault}: rows are numbered over all files", *self.notes),
             id_fault=id_fault,
         )
+
+
+class _IdState(NamedTuple):
+    """Whether the ids of some files can be used."""
+
+    has_ids: bool
+    """Whether all files have a column ``row_id`` of integers."""
+    fault: str = ""
+    """Why the ids that files have cannot be used; empty if they can, or if no file has any."""
 
 
 _NAMED: Labels = tuple((name, label) for label, name in enumerate(schema.LABEL_NAMES))
@@ -116,9 +128,11 @@ def plan_scoring(
     columns_of_all = shared | partitions.find_shared(_list_columns(tables))
     keepable = columns_of_all.difference(schema.TWEETS.names)
     others = [name for name in keep_columns if name in keepable]
+    ids = _find_id_state(tables)
     table_format = TableFormat(
         columns=tuple(columns),
         labels=labels,
+        has_row_ids=ids.has_ids,
         kept=_join_types(others, tables, setting="score.keep_columns"),
     )
     plan = TablePlan(
@@ -128,8 +142,7 @@ def plan_scoring(
         columns=tuple(sorted(columns_of_all | {"row_id", "text"})),
         notes=tuple(notes),
     )
-    id_fault = _find_id_fault(tables)
-    return plan if id_fault is None else plan.number_rows(id_fault)
+    return plan.number_rows(ids.fault) if ids.fault else plan
 
 
 def _list_columns(tables: Sequence[TableFile]) -> list[tuple[str, Collection[str]]]:
@@ -322,37 +335,32 @@ def _join_types(
         for table in tables:
             is_in_file = name in table.arrow.names
             type_by_file[table.uri] = table.arrow.field(name).type if is_in_file else pa.string()
-        kinds = list(dict.fromkeys(type_by_file.values()))
-        schemas = [pa.schema([(name, kind)]) for kind in kinds]
+        schemas = [pa.schema([(name, each)]) for each in dict.fromkeys(type_by_file.values())]
         try:
-            kind = pa.unify_schemas(schemas, promote_options="permissive").field(name).type
+            unified = pa.unify_schemas(schemas, promote_options="permissive")
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-            examples = {kind: uri for uri, kind in type_by_file.items()}
-            listed = ", ".join(f"{kind} in {uri}" for kind, uri in examples.items())
+            file_by_type = {each: uri for uri, each in type_by_file.items()}
+            listed = ", ".join(f"{each} in {uri}" for each, uri in file_by_type.items())
             raise UserError(
                 f"{setting}: {name} is {listed}",
                 hint="convert the column to one type, or leave it out",
             ) from error
+        kind = unified.field(name).type
         if pa.types.is_null(kind):
             kind = pa.string()
         joined.append((name, kind))
     return tuple(joined)
 
 
-def _find_id_fault(files: Sequence[TableFile]) -> str | None:
-    """Say why files have no usable column ``row_id``: all must have it, with integers.
-
-    Returns:
-        None: all files have it. Otherwise the fault; an empty text if no file has the column, which
-        needs no note.
-    """
+def _find_id_state(files: Sequence[TableFile]) -> _IdState:
+    """Find out whether all files have a column ``row_id`` of integers."""
     uris_without = [file.uri for file in files if "row_id" not in file.arrow.names]
     if len(uris_without) == len(files):
-        return ""
+        return _IdState(has_ids=False)
     if uris_without:
-        return f"{uris_without[0]} has no row_id"
+        return _IdState(has_ids=False, fault=f"{uris_without[0]} has no row_id")
     for file in files:
         kind = file.arrow.field("row_id").type
         if not pa.types.is_integer(kind):
-            return f"{file.uri} has a row_id of type {kind}"
-    return None
+            return _IdState(has_ids=False, fault=f"{file.uri} has a row_id of type {kind}")
+    return _IdState(has_ids=True)

@@ -21,7 +21,8 @@ from sentiflow.evaluation.evaluated_classes import find_common_classes
 from sentiflow.evaluation.evaluated_rows import AUTHOR
 from sentiflow.metrics import paired, selection
 from sentiflow.metrics.dependence import AuthorGroups
-from sentiflow.metrics.predicted import Predicted, macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.predicted import Predicted
 from sentiflow.models import package_files
 from sentiflow.tracking import model_registry, model_sources, training_rows
 

@@ -64,7 +64,7 @@ def _measure_version(
     """Measure one of several models on the rows that it has scored; None without labelled rows."""
     numbers = compact_rows.read(uri, scored)
     rows = leave_out_training_rows(numbers.rows, scored, corpus, numbers.texts).rows
-    rows, _ = evaluated_classes.add_unknown_classes(rows, scored)
+    rows, _ = evaluated_classes.match_classes(rows, scored)
     rows = rows.filter(evaluated_rows.has_label_of(evaluated_rows.classes_of(rows)))
     if not len(rows):
         return None

@@ -311,7 +311,7 @@ def _prepare_rows(
     notes = []
     for name, scored, table in zip(names, pair, tables, strict=True):
         rows = table.filter(pc.equal(table["split"], split))
-        rows, notes_on_rows = evaluated_classes.add_unknown_classes(rows, scored.record, left_out)
+        rows, notes_on_rows = evaluated_classes.match_classes(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
             rows = prediction_files.replace_predictions(rows, scored.file)

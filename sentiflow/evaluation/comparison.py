@@ -14,7 +14,8 @@ from sentiflow.evaluation.regression import Check, Regression, find_regression
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
-from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.predicted import Predicted, count_confusion
 from sentiflow.metrics.registry import METRICS
 
 METRIC_NAMES = {

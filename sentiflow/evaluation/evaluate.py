@@ -299,7 +299,7 @@ def _measure_unseen(
             f"{scored_uri} has no labelled row that the model was not trained on",
             hint=f"evaluation needs rows labelled {evaluated_rows.name_any(classes)}",
         )
-    rows, notes_on_classes = evaluated_classes.add_unknown_classes(rows, scored)
+    rows, notes_on_classes = evaluated_classes.match_classes(rows, scored)
     notes = [*notes, *evaluated_rows.note_unknown_authors(scored), *notes_on_classes]
     by_split = evaluated_rows.divide_by_split(rows)
     del rows

@@ -17,14 +17,14 @@ _MAX_UNKNOWN = 0.01
 """Maximum share of unknown labels in a corpus: with more, there is no evaluation."""
 
 
-def add_unknown_classes(
+def match_classes(
     rows: pa.Table, scored: Manifest, left_out: Collection[str] = ()
 ) -> tuple[pa.Table, list[str]]:
-    """Add the classes that the model does not know, so that their rows count as mistakes.
+    """Number the labels by the classes of the model and, after them, the classes it does not know.
 
-    An added class gets the probability 0 in every row. So its recall and F1 are 0, and the log loss
-    of its rows comes from ``PROBABILITY_FLOOR``. Rows of classes that the settings of the training
-    leave out are left out here, too.
+    Rows of unknown classes count as mistakes: the class gets the probability 0 in every row. So its
+    recall and F1 are 0, and the log loss of its rows comes from ``PROBABILITY_FLOOR``. Rows of
+    classes that the settings of the training leave out are left out here, too.
 
     Args:
         rows: As ``evaluated_rows.read`` returns them.
@@ -41,47 +41,47 @@ def add_unknown_classes(
     notes = _note_unknown_labels(scored)
     names = manifest.find_classes(scored)
     known = lineage.classes_of_model(scored)
-    left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
+    all_left_out = {*left_out, *lineage.left_out_of(scored["inputs"]["model"])}
     label = rows["label"].to_numpy()
     counts = np.bincount(label, minlength=len(names)).tolist()
-    unknown = {}
-    excluded = {}
+    rows_unknown = {}
+    rows_left_out = {}
     for name, count in zip(names, counts, strict=True):
-        if count and name in left_out:
-            excluded[name] = count
+        if count and name in all_left_out:
+            rows_left_out[name] = count
         elif count and name not in known:
-            unknown[name] = count
-    classes = (*known, *unknown)
+            rows_unknown[name] = count
+    classes = (*known, *rows_unknown)
     code = np.full(len(names), -1, np.int8)  # -1: rows of this class are left out
     for number, name in enumerate(names):
-        if name in classes and name not in left_out:
+        if name in classes and name not in all_left_out:
             code[number] = classes.index(name)
     added = {"label": pa.array(code[label])}
-    for name in unknown:
+    for name in rows_unknown:
         added[PROBABILITY + name] = pa.array(np.zeros(len(rows), np.float32))
     rows = put_columns(rows, added)
-    if excluded:
+    if rows_left_out:
         rows = rows.filter(pc.field("label") >= 0)
-    return rows, notes + _note_classes(unknown, excluded)
+    return rows, notes + _note_classes(rows_unknown, rows_left_out)
 
 
-def _note_classes(unknown: Mapping[str, int], excluded: Mapping[str, int]) -> list[str]:
+def _note_classes(rows_unknown: Mapping[str, int], rows_left_out: Mapping[str, int]) -> list[str]:
     """Say which classes the model does not know and which are left out.
 
     Args:
-        unknown: Number of rows of each class that the model does not know.
-        excluded: Number of rows of each class that is left out.
+        rows_unknown: Number of rows of each class that the model does not know.
+        rows_left_out: Number of rows of each class that is left out.
     """
     notes = []
-    if unknown:
+    if rows_unknown:
         notes.append(
             "the model does not know these labels, and their rows count as mistakes: "
-            + _list_counts(unknown)
+            + _list_counts(rows_unknown)
         )
-    if excluded:
+    if rows_left_out:
         notes.append(
             "rows are left out, as the settings of the training leave out their classes: "
-            + _list_counts(excluded)
+            + _list_counts(rows_left_out)
         )
     return notes
 

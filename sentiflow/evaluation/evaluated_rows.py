@@ -235,7 +235,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
     """Return labels, predictions and probabilities of rows, as metrics take them.
 
     Args:
-        rows: As :func:`read` or :func:`evaluated_classes.add_unknown_classes` returns them.
+        rows: As :func:`read` or :func:`evaluated_classes.match_classes` returns them.
     """
     classes = classes_of(rows)
     label = rows["label"].to_numpy()
@@ -270,7 +270,7 @@ def classes_of(rows: pa.Table) -> tuple[str, ...]:
     """List the classes of rows, in the order of their numbers.
 
     They are the classes of the model, then the classes that
-    :func:`evaluated_classes.add_unknown_classes` has added.
+    :func:`evaluated_classes.match_classes` has added.
     """
     return tuple(
         name.removeprefix(PROBABILITY) for name in rows.column_names if name.startswith(PROBABILITY)

@@ -129,7 +129,9 @@ def measure(
     calibration_error = {}
     for split, part in predicted.items():
         figures[split] = classification.measure(part)
-        intervals[split], no_intervals[split] = classification.find_intervals(part, figures[split])
+        found = classification.find_intervals(part, figures[split])
+        intervals[split] = found.bounds
+        no_intervals[split] = found.reasons
         calibration_error[split] = calibration_test(
             label=part.outcome, probability=part.probability, groups=part.groups
         )

@@ -77,8 +77,8 @@ def find(rows: pa.Table) -> pa.Table:
     repeated = np.flatnonzero(find_repeated(hashes))
     is_copy = _find_copies(predicted, repeated, row_ids, hashes)
     kept: dict[str, list[pd.DataFrame]] = {"confident": [], "near miss": [], "pair": []}
-    for part, answers in predicted.parts():
-        wrong = _list_wrong(answers, row_ids[part], hashes[part], is_copy[part])
+    for places, part in predicted.parts():
+        wrong = _list_wrong(part, row_ids[places], hashes[places], is_copy[places])
         for kind, of_parts in kept.items():
             of_parts.append(_choose(wrong, kind))
     chosen = []
@@ -132,29 +132,29 @@ def _find_copies(
 
 
 def _list_wrong(
-    answers: Predicted, row_ids: np.ndarray, hashes: np.ndarray, is_copy: np.ndarray
+    part: Predicted, row_ids: np.ndarray, hashes: np.ndarray, is_copy: np.ndarray
 ) -> pd.DataFrame:
     """List the wrong predictions of a part of the rows.
 
     Copies of a text have the same number in ``same``. ``is_close`` says whether the two highest
     probabilities differ by less than ``UNDECIDED``.
     """
-    chosen = np.flatnonzero(~answers.right)
-    frame = _to_frame(answers.take(chosen), row_ids[chosen], hashes[chosen])
+    chosen = np.flatnonzero(~part.right)
+    frame = _to_frame(part.take(chosen), row_ids[chosen], hashes[chosen])
     return frame.assign(is_copy=is_copy[chosen], why=pd.Series("", frame.index, str))
 
 
-def _to_frame(answers: Predicted, row_ids: np.ndarray, hashes: np.ndarray) -> pd.DataFrame:
+def _to_frame(predicted: Predicted, row_ids: np.ndarray, hashes: np.ndarray) -> pd.DataFrame:
     """Make a table of what mistakes are chosen by, with a line for each row."""
-    highest_two = np.sort(answers.matrix, axis=1)[:, -2:]
+    highest_two = np.sort(predicted.matrix, axis=1)[:, -2:]
     return pd.DataFrame(
         {
             "row_id": row_ids,
-            "label": answers.label,
-            "prediction": answers.prediction,
-            "probability": answers.positive if answers.is_binary else np.nan,
+            "label": predicted.label,
+            "prediction": predicted.prediction,
+            "probability": predicted.positive if predicted.is_binary else np.nan,
             "same": hashes,
-            "confidence": answers.confidence,
+            "confidence": predicted.confidence,
             "is_close": np.ptp(highest_two, axis=1) < UNDECIDED,
         }
     )
@@ -191,7 +191,8 @@ def _list_contradicting(
     np.minimum.at(lowest, number, label)
     np.maximum.at(highest, number, label)
     num_rows[lowest == highest] = 0  # these texts have one label
-    least = np.sort(num_rows)[-NUM_KEPT:][:1].sum()
+    largest = np.sort(num_rows)[-NUM_KEPT:]
+    least = largest[0] if len(largest) else 1
     chosen = repeated[num_rows[number] >= max(least, 1)]
     return _to_frame(predicted.take(chosen), row_ids[chosen], hashes[chosen])
 

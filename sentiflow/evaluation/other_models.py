@@ -19,7 +19,8 @@ from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
 from sentiflow.metrics import paired
 from sentiflow.metrics.dependence import FoldGroups
 from sentiflow.metrics.intervals import right_interval
-from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.predicted import Predicted, count_confusion
 from sentiflow.models.scores import choose_classes
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER

@@ -132,7 +132,7 @@ def replace_predictions(rows: pa.Table, file: PredictionFile) -> pa.Table:
     """Replace the predictions for N evaluated rows by the predictions of a file.
 
     Args:
-        rows: As ``evaluated_classes.add_unknown_classes`` returns them.
+        rows: As ``evaluated_classes.match_classes`` returns them.
         file: The predictions.
 
     Raises:

@@ -11,7 +11,8 @@ from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
 from sentiflow.metrics import paired
 from sentiflow.metrics.dependence import RowGroups
 from sentiflow.metrics.intervals import Accuracy
-from sentiflow.metrics.predicted import count_confusion, macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.predicted import count_confusion
 
 
 @dataclass(frozen=True)

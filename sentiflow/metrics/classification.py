@@ -14,7 +14,7 @@ from sentiflow.metrics import intervals
 from sentiflow.metrics.calibration import expected_calibration_error
 from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.metrics.registry import CLASS_METRICS, METRICS
+from sentiflow.metrics.registry import CLASS_METRICS, METRICS, ClassMetric
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,29 @@ class ClassMetrics:
         """The harmonic mean of precision and recall."""
         return self.values["f1"]
 
+    @property
+    def of_predictions(self) -> dict[str, float | None]:
+        """The metrics that need no probabilities, by name."""
+        names = [metric.name for metric in CLASS_METRICS if not metric.of_probabilities]
+        return {name: self.values[name] for name in names}
+
     def to_json(self) -> dict[str, Any]:
         """Return metrics of predictions, counts, and metrics of probabilities."""
-        of_predictions = {
-            m.name: self.values[m.name] for m in CLASS_METRICS if not m.of_probabilities
-        }
-        of_probabilities = {
-            m.name: self.values[m.name] for m in CLASS_METRICS if m.of_probabilities
-        }
         counts = {"num_rows": self.num_rows, "num_predicted": self.num_predicted}
-        return {**of_predictions, **counts, **of_probabilities}
+        names = [metric.name for metric in CLASS_METRICS if metric.of_probabilities]
+        of_probabilities = {name: self.values[name] for name in names}
+        return {**self.of_predictions, **counts, **of_probabilities}
+
+
+class MetricIntervals(NamedTuple):
+    """The 95% intervals of metrics, by the name of the metric.
+
+    A metric of a class is named ``precision_<class>`` etc.
+    """
+
+    bounds: dict[str, intervals.Interval]
+    reasons: dict[str, str]
+    """Why a metric of the whole model has no interval."""
 
 
 class MostFrequent(NamedTuple):
@@ -171,9 +184,7 @@ class Metrics:
             **self.values,
         }
         for label, of_class in self.by_class.items():
-            shown = of_class.to_json()
-            if self.is_binary:
-                shown = {m.name: shown[m.name] for m in CLASS_METRICS if not m.of_probabilities}
+            shown = of_class.of_predictions if self.is_binary else of_class.to_json()
             for name, value in shown.items():
                 scalars[f"{name}_{label}"] = value
         if self.is_binary:
@@ -297,39 +308,33 @@ def measure_probabilities(predicted: Predicted) -> dict[str, float]:
     }
 
 
-def find_intervals(
-    predicted: Predicted, metrics: Metrics
-) -> tuple[dict[str, intervals.Interval], dict[str, str]]:
+def find_intervals(predicted: Predicted, metrics: Metrics) -> MetricIntervals:
     """Bound all metrics that are defined.
-
-    Returns:
-        The intervals by name of the metric, such as ``accuracy`` or ``precision_<class>``; and, by
-        name, the reason why a metric has no interval.
 
     Example:
         Precision and recall are shares of rows, bounded as by Clopper and Pearson (1934).
 
         >>> label, prediction = np.repeat([0, 0, 1], [8, 2, 5]), np.repeat([0, 1, 1], [8, 2, 5])
         >>> rows = Predicted(("a", "b"), label, prediction, np.eye(2)[prediction])
-        >>> low, high = find_intervals(rows, measure(rows))[0]["recall_a"]  # 8 of 10
+        >>> low, high = find_intervals(rows, measure(rows)).bounds["recall_a"]  # 8 of 10
         >>> f"{low:.4f} {high:.4f}"
         '0.4439 0.9748'
     """
     if predicted.no_interval:
         defined = [name for name, value in metrics.values.items() if value is not None]
-        return {}, dict.fromkeys(defined, predicted.no_interval)
+        return MetricIntervals({}, dict.fromkeys(defined, predicted.no_interval))
     bounds = _bound_classes(predicted, metrics)
-    missing = {}
+    reasons = {}
     for metric in METRICS:
         value = metrics.values.get(metric.name)
         if value is None:
             continue
         ends = metric.interval(predicted)
         if isinstance(ends, str):
-            missing[metric.name] = ends
+            reasons[metric.name] = ends
         else:
             bounds[metric.name] = _include(value, *ends)
-    return bounds, missing
+    return MetricIntervals(bounds, reasons)
 
 
 def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, intervals.Interval]:
@@ -339,7 +344,7 @@ def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, interval
     with np.errstate(invalid="ignore"):  # 0 / 0 for a class without rows
         for metric in CLASS_METRICS:
             if metric.interval:
-                factors = _find_factors(predicted, metric.name)
+                factors = _find_factors(predicted, metric)
                 ends[metric.name] = metric.interval(rows.divide_by(factors))
     bounds = {}
     for code, (label, of_class) in enumerate(metrics.by_class.items()):
@@ -350,24 +355,26 @@ def _bound_classes(predicted: Predicted, metrics: Metrics) -> dict[str, interval
     return bounds
 
 
-def _find_factors(predicted: Predicted, name: str) -> np.ndarray:
-    """Find the factor of dependent rows for a metric of each class; see ``dependence``.
-
-    The metric is a share of the rows that have the prediction, the label or either.
-    """
+def _find_factors(predicted: Predicted, metric: ClassMetric) -> np.ndarray:
+    """Find the factor of dependent rows for a metric of each class; see ``dependence``."""
     factors = np.ones(len(predicted.classes))
     if predicted.groups is None:
         return factors
     for code in range(len(factors)):
-        chosen = predicted.label == code
-        if name == "precision":
-            chosen = predicted.prediction == code
-        elif name == "f1":
-            chosen = chosen | (predicted.prediction == code)
+        chosen = _find_counted(predicted, metric, code)
         right = predicted.right[chosen]
         if len(right):
             factors[code] = predicted.factor(partial(_center, right), chosen)
     return factors
+
+
+def _find_counted(predicted: Predicted, metric: ClassMetric, code: int) -> np.ndarray:
+    """Find the rows that the interval of a metric of a class counts, as N bools."""
+    if metric.rows == "label":
+        return np.asarray(predicted.label == code)
+    if metric.rows == "prediction":
+        return np.asarray(predicted.prediction == code)
+    return np.asarray((predicted.label == code) | (predicted.prediction == code))
 
 
 def _center(values: np.ndarray) -> np.ndarray:

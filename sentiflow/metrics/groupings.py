@@ -26,6 +26,14 @@ class Grouping(NamedTuple):
     """The keys of each group. Groups are sorted; a missing key comes last."""
 
 
+class _TableKey(NamedTuple):
+    """A key of the rows of one table, as pandas codes it."""
+
+    code: np.ndarray
+    """The place of the value of each row among the values; -1 if it is missing."""
+    values: pd.Index
+
+
 class _Key(NamedTuple):
     """A key of N rows, with V values."""
 
@@ -63,27 +71,28 @@ def group_rows(indexes: Sequence[pd.Index], levels: Sequence[Hashable] | None = 
 
 def _join_key(indexes: Sequence[pd.Index], name: Hashable) -> _Key:
     """Number the values of a key in several tables."""
-    of_tables: list[tuple[np.ndarray, pd.Index]] = []
+    of_tables: list[_TableKey] = []
     for index in indexes:
         if not len(index):
             continue
         if isinstance(index, pd.MultiIndex):
             place = index.names.index(name)
-            of_tables.append((np.asarray(index.codes[place]), index.levels[place]))
+            of_tables.append(_TableKey(np.asarray(index.codes[place]), index.levels[place]))
         else:
-            of_tables.append(pd.factorize(index))
+            code, values = pd.factorize(index)
+            of_tables.append(_TableKey(code, values))
     if not of_tables:
         place = indexes[0].names.index(name)
         return _Key(np.zeros(0, np.int64), indexes[0].get_level_values(place)[:0])
-    every = of_tables[0][1].append([values for _, values in of_tables[1:]])
+    every = of_tables[0].values.append([table.values for table in of_tables[1:]])
     number_of_value, values = pd.factorize(every, sort=True)
     codes = []
     start = 0
-    for code, of_table in of_tables:
-        stop = start + len(of_table)
+    for table in of_tables:
+        stop = start + len(table.values)
         # A missing value has the code -1, and so takes the last place.
         known = np.append(number_of_value[start:stop], -1)
-        codes.append(known[code])
+        codes.append(known[table.code])
         start = stop
     code = np.concatenate(codes).astype(np.int64)
     return _Key(np.where(code < 0, len(values), code), values)
@@ -107,6 +116,7 @@ def _number(keys: Sequence[_Key]) -> tuple[np.ndarray, np.ndarray]:
     if size > _DENSE * len(combined):
         _, places, number = np.unique(combined, return_index=True, return_inverse=True)
         return number, places
+    # The last row of a combination stands for it; any row would do, as all have the same keys.
     row = np.full(size, -1)
     row[combined] = np.arange(len(combined))
     occurring = np.flatnonzero(row >= 0)

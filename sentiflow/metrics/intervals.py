@@ -18,12 +18,9 @@ import numpy as np
 
 from sentiflow.metrics.average_precision import AveragePrecision
 from sentiflow.metrics.dependence import RowGroups
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, area_parts
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
+from sentiflow.metrics.roc_area import area_effects, area_parts
 
-MAX_RARE_FRACTION = 0.25
-"""The macro F1 has no interval if a larger share of the classes is rare."""
-MIN_CLASS_ROWS = 2
-"""A class with fewer labelled rows is rare."""
 _NEARLY_ZERO = 1e-300
 """Stands for a count of 0, for which the beta distribution has no quantile; the bound is then 0 or
 1."""
@@ -159,170 +156,6 @@ def f1_interval(right: Any, wrong: Any) -> tuple[Any, Any]:
     return 2 * low / (1 + low), 2 * high / (1 + high)
 
 
-@dataclass(frozen=True)
-class MacroF1:
-    """The mean F1 of C classes, and the effect of each row on it, by the delta method.
-
-    As in K. Takahashi et al., "Confidence interval for micro-averaged F1 and macro-averaged F1
-    scores", Applied Intelligence 52 (2022). Classes that have neither a label nor a prediction are
-    left out of the mean. All fields may have leading axes, for several draws.
-
-    Example:
-        40 of the 50 rows of each class are right: each class has an F1 of 0.8. A wrong row takes
-        0.8 / 100 / 2 from each of its two classes, times √(60 / 59) for the n - 1 of the variance.
-
-        >>> found = MacroF1.of(np.array([[40, 10], [10, 40]]))
-        >>> found.of_wrong.round(5).tolist()
-        [0.00403, 0.00403]
-    """
-
-    corrected: np.ndarray
-    """The mean F1, corrected for bias: with few rows, the F1 of a class is too low on average."""
-    of_right: np.ndarray
-    """What a row of each class adds if it is right, ``(..., C)``."""
-    of_wrong: np.ndarray
-    """What a wrong row takes from the mean through a class that is its label or prediction."""
-    step: np.ndarray
-    """What a wrong row takes from the mean at most."""
-    num_absent: np.ndarray
-    """Classes that have neither a label nor a prediction."""
-
-    @classmethod
-    def of(cls, confusion: np.ndarray) -> "MacroF1":
-        """Compute the mean and the effects, given rows by label and prediction.
-
-        A class has n rows with its label or prediction; J is the share of these that have both. J
-        has the variance J (1 - J) / (n - 1), and the bias of F1 = 2 J / (1 + J) is
-        -2 J (1 - J) / ((n - 1) (1 + J)³), by the second derivative.
-
-        A class with n = 1 shows no variance: its effects are inflated as with n = 2. Its bias is
-        -J (1 - J) / (1 + J). There J (1 - J) is the mean over the classes with more rows, or 1/4,
-        and 1 + J is 1.5.
-
-        Shape: confusion ``(..., C, C)``.
-        """
-        right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
-        total = (confusion.sum(axis=-2) + confusion.sum(axis=-1)).astype(np.float64)
-        occurs = total > 0
-        num_classes = occurs.sum(axis=-1, keepdims=True)
-        n = np.where(occurs, total - right, 1)
-        total = np.where(occurs, total, np.inf)
-        f1 = 2 * right / total
-        j = right / n * occurs
-
-        is_several = occurs & (n > 1)
-        num_several = is_several.sum(axis=-1, keepdims=True)
-        inflation = np.where(is_several, n / np.maximum(n - 1, 1), 2)
-        spread = j * (1 - j) * inflation
-        usual = (spread * is_several).sum(axis=-1, keepdims=True) / np.maximum(num_several, 1)
-        usual = np.where(num_several > 0, usual, 0.25)
-        bias = np.where(is_several, 2 * spread / n / (1 + j) ** 3, usual / 1.5) * occurs
-
-        each = np.sqrt(inflation) / total / num_classes
-        return cls(
-            corrected=np.minimum(f1 + bias, 1).sum(axis=-1) / num_classes[..., 0],
-            of_right=2 * (1 - f1) * each,
-            of_wrong=f1 * each,
-            step=2 / (total.min(axis=-1) * num_classes[..., 0]),
-            num_absent=(~occurs).sum(axis=-1),
-        )
-
-    def effects(self, label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Return what rows with these labels and predictions add to the mean."""
-        wrong = self.of_wrong[..., label] + self.of_wrong[..., prediction]
-        return np.where(label == prediction, self.of_right[..., label], -wrong)
-
-
-def macro_f1_interval(confusion: np.ndarray, *, factor: float = 1.0) -> tuple[Any, Any, Any]:
-    """Bound the macro F1 of all C classes on other texts, given rows by label and prediction.
-
-    The delta method of :class:`MacroF1`. A class that does not occur may have any F1 from 0 to 1.
-
-    Args:
-        confusion: ``(..., C, C)``.
-        factor: By which dependent rows widen the variance.
-
-    Returns:
-        Both bounds; and the number of rare classes, see ``MAX_RARE_FRACTION``.
-
-    Example:
-        >>> low, high, num_rare = macro_f1_interval(np.array([[40, 10], [10, 40]]))
-        >>> f"{low:.4f} {high:.4f} {num_rare}"
-        '0.7067 0.8767 0'
-    """
-    num_classes = confusion.shape[-1]
-    parts = MacroF1.of(confusion)
-    label, prediction = np.indices((num_classes, num_classes))
-    effects = parts.effects(label, prediction)
-    variance = factor * (confusion * effects**2).sum(axis=(-2, -1))
-    low, high = metric_interval(parts.corrected, variance=variance, step=parts.step)
-    present = 1 - parts.num_absent / num_classes
-    num_rare = (confusion.sum(axis=-1) < MIN_CLASS_ROWS).sum(axis=-1)
-    return low * present, 1 - (1 - high) * present, num_rare
-
-
-def matthews_interval(confusion: np.ndarray, *, factor: float = 1.0) -> tuple[Any, Any]:
-    """Bound the Matthews correlation of two classes, by the delta method.
-
-    The derivatives are differences. A quarter of a row is added to each of the four counts, which
-    keeps them finite. The correlation, from -1 to 1, is bounded as a metric from 0 to 1.
-
-    Shape: confusion ``(..., 2, 2)``, rows by label and prediction.
-
-    Args:
-        confusion: The rows.
-        factor: By which dependent rows widen the variance.
-
-    Example:
-        >>> low, high = matthews_interval(np.array([[40, 10], [10, 40]]))
-        >>> f"{low:.4f} {high:.4f}"
-        '0.4141 0.7481'
-    """
-    counts = confusion.reshape(*confusion.shape[:-2], 4)
-    num_rows = counts.sum(axis=-1)
-    slopes = matthews_slopes(counts)
-    mean = (counts * slopes).sum(axis=-1) / num_rows
-    variance = factor * ((counts * slopes**2).sum(axis=-1) / num_rows - mean**2) / num_rows
-    step = np.abs(slopes).max(axis=-1) / 2 / num_rows
-    value = (1 + correlate(counts)) / 2
-    low, high = metric_interval(value, variance=variance / 4, step=step)
-    return 2 * low - 1, 2 * high - 1
-
-
-def matthews_slopes(counts: np.ndarray) -> np.ndarray:
-    """Differentiate the Matthews correlation by the share of each of the four counts.
-
-    Shape: counts and result ``(..., 4)``, rows by label and prediction.
-
-    Example:
-        A right row raises the correlation, a wrong one lowers it.
-
-        >>> matthews_slopes(np.array([40, 10, 10, 40])).round(1).tolist()
-        [0.4, -1.6, -1.6, 0.4]
-    """
-    smooth = counts + 0.25
-    change = 1e-4  # of a count, as a share of all rows, for the derivatives
-    moved = smooth[..., None, :] + change * smooth.sum(axis=-1)[..., None, None] * np.eye(4)
-    return np.asarray((correlate(moved) - correlate(smooth)[..., None]) / change)
-
-
-def correlate(counts: np.ndarray) -> np.ndarray:
-    """Compute the Matthews correlation, given rows by label and prediction, ``(..., 4)``.
-
-    B. W. Matthews, Biochimica et Biophysica Acta 405 (1975): Pearson's correlation of two
-    variables that are 0 or 1.
-
-    Example:
-        (40 · 40 - 10 · 10) / √(50 · 50 · 50 · 50)
-
-        >>> round(float(correlate(np.array([40, 10, 10, 40]))), 4)
-        0.6
-    """
-    tn, fp, fn, tp = np.moveaxis(counts, -1, 0)
-    root = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
-    return np.asarray((tp * tn - fp * fn) / root)
-
-
 def area_interval(predicted: Predicted) -> Interval | str:
     """Bound the area under the ROC curve of two classes, or say why it has no interval.
 
@@ -349,30 +182,6 @@ def area_interval(predicted: Predicted) -> Interval | str:
     variance = sum(part.var(ddof=1) / len(part) for part in parts)
     variance *= predicted.factor(lambda: area_effects(positive, *parts))
     return metric_interval(float(parts[0].mean()), variance=variance, step=0.5 / rarer)
-
-
-def area_effects(
-    positive: np.ndarray, of_positive: np.ndarray, of_negative: np.ndarray
-) -> np.ndarray:
-    """Return what each of N rows adds to the area, given its components by class.
-
-    N. A. Obuchowski, "Nonparametric analysis of clustered ROC curve data", Biometrics 53 (1997).
-
-    Args:
-        positive: Which rows are positive.
-        of_positive: Components of the positive rows, see :func:`predicted.area_parts`; or the
-            differences of two models.
-        of_negative: Components of the negative rows.
-
-    Example:
-        >>> positive = np.array([True, False, True])
-        >>> area_effects(positive, np.array([1.0, 0.0]), np.array([0.5])).tolist()
-        [0.25, 0.0, -0.25]
-    """
-    effects = np.empty(len(positive))
-    effects[positive] = (of_positive - of_positive.mean()) / len(of_positive)
-    effects[~positive] = (of_negative - of_negative.mean()) / len(of_negative)
-    return effects
 
 
 def average_precision_interval(predicted: Predicted) -> Interval | str:

@@ -9,8 +9,9 @@ from scipy import sparse
 
 from sentiflow.data.schema import POSITIVE
 from sentiflow.metrics.dependence import RowGroups, Z
-from sentiflow.metrics.intervals import MacroF1, area_effects
-from sentiflow.metrics.predicted import area_parts, count_confusion
+from sentiflow.metrics.macro_f1 import MacroF1
+from sentiflow.metrics.predicted import count_confusion
+from sentiflow.metrics.roc_area import area_effects, area_parts
 
 SIGNIFICANCE = 0.05
 """A difference with a p-value below this is significant."""
@@ -158,7 +159,7 @@ def roc_auc_difference(
 
     E. R. DeLong, D. M. DeLong and D. L. Clarke-Pearson, Biometrics 44 (1988), in the form of
     X. Sun and W. Xu, IEEE Signal Processing Letters 21 (2014), which takes O(n log n), see
-    :func:`predicted.area_parts`. The variance of one more row of the rarer label, which ranks at
+    :func:`roc_area.area_parts`. The variance of one more row of the rarer label, which ranks at
     random, is added: see ``intervals``.
 
     Args:
@@ -235,7 +236,7 @@ def f1_macro_difference(
 ) -> Difference | None:
     """Bound the difference of two models' macro F1, and test it.
 
-    The interval is ± z standard errors by the delta method (see ``intervals.MacroF1``) around the
+    The interval is ± z standard errors by the delta method (see ``macro_f1.MacroF1``) around the
     difference without the bias of few rows. It is widened if it leaves out the measured difference.
     A class that does not occur is left out. The variance of one more wrong row is added, so the
     interval has a width above 0 if the models do not differ on these rows.

@@ -8,7 +8,7 @@ import numpy as np
 
 from sentiflow.config.class_names import BINARY
 from sentiflow.metrics.dependence import RowGroups
-from sentiflow.metrics.one_vs_rest import OneVsRest
+from sentiflow.metrics.roc_area import measure_area
 from sentiflow.metrics.row_ranges import row_ranges
 
 PROBABILITY_FLOOR = 1e-7
@@ -52,7 +52,8 @@ class Predicted:
     prediction: np.ndarray
     """N positions in ``classes``; they need not be the most probable classes."""
     probabilities: np.ndarray | Columns
-    """``(N, C)``; or ``(N, 1)``, the probability of positive, for negative and positive."""
+    """``(N, C)``; or ``(N, 1)``, the probability of positive, for negative and positive. A part of
+    the rows, see :meth:`parts`, always has an array."""
     groups: RowGroups | None = None
     """Groups of rows that depend on each other: intervals and tests are by group. None: the rows
     are independent."""
@@ -109,7 +110,11 @@ class Predicted:
         return np.stack(columns, axis=1)
 
     def _choose(self, codes: np.ndarray) -> np.ndarray:
-        """Return the probability of one class of each row, as float64, given its position."""
+        """Return the probability of one class of each row of a part, as float64.
+
+        Args:
+            codes: The position of the class of each row.
+        """
         assert isinstance(self.probabilities, np.ndarray), "these are the rows of a part"
         if self.probabilities.shape[1] == len(self.classes):
             return self.probabilities[np.arange(len(codes)), codes].astype(np.float64)
@@ -174,17 +179,18 @@ class Predicted:
 
     @property
     def confidence(self) -> np.ndarray:
-        """Return the probability of each prediction.
+        """Return the probability of each prediction, see :attr:`of_prediction`.
 
-        With negative and positive it is the larger of the two probabilities.
+        With negative and positive it is the larger of the two probabilities, whatever the threshold
+        predicts.
         """
         if self.is_binary:
             return self.compute(lambda part: 0.5 + np.abs(np.float64(part.positive) - 0.5))
-        return self.compute(lambda part: part._choose(part.prediction))
+        return self.of_prediction
 
     @property
     def of_prediction(self) -> np.ndarray:
-        """Return the probability of each prediction, which may be below that of another class."""
+        """Return the probability of each prediction; another class may be more probable."""
         return self.compute(lambda part: part._choose(part.prediction))
 
     @property
@@ -206,7 +212,7 @@ class Predicted:
     def areas(self) -> list[float | None]:
         """Measure the area under the ROC curve of each class against the others.
 
-        See :func:`measure_area`. None where no row, or every row, has the label.
+        See :func:`roc_area.measure_area`. None where no row, or every row, has the label.
         """
         if self.is_binary:  # both classes have the same area
             return [measure_area(self.positive, self.label == 1)] * 2
@@ -258,94 +264,3 @@ def count_confusion(label: np.ndarray, prediction: np.ndarray, *, num_labels: in
         cells = np.int64(label[rows]) * num_labels + prediction[rows]
         counts += np.bincount(cells, minlength=num_labels**2)
     return counts.reshape(num_labels, num_labels)
-
-
-def macro_f1(confusion: np.ndarray) -> float | None:
-    """Average the F1 of the classes that have a label or a prediction, as scikit-learn does.
-
-    The mean of F1s, not the F1 of mean precision and mean recall: J. Opitz and S. Burst, "Macro F1
-    and Macro F1", arXiv:1911.03347 (2019).
-
-    Args:
-        confusion: Result of :func:`count_confusion`.
-
-    Returns:
-        None if no class occurs.
-
-    Example:
-        >>> round(macro_f1(np.array([[40, 10], [20, 30]])), 4)  # (0.7273 + 0.6667) / 2
-        0.697
-    """
-    f1 = OneVsRest.of(confusion).f1
-    if np.isnan(f1).all():
-        return None
-    return float(np.nanmean(f1))
-
-
-def area_parts(probability: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return what each row contributes to the area under the ROC curve: DeLong's components.
-
-    A row's component is its rank among the rows of the other class, which takes O(n log n): X. Sun
-    and W. Xu, "Fast implementation of DeLong's algorithm", IEEE Signal Processing Letters 21
-    (2014).
-
-    Returns:
-        For each positive row, the share of negative rows that rank below it; and for each negative
-        row, the share of positive rows above it. A tie counts as one half. The mean of either is
-        the area.
-
-    Example:
-        >>> probability = np.array([0.1, 0.6, 0.5, 0.7, 0.9])
-        >>> positive = np.array([False, False, True, True, True])
-        >>> of_positive, of_negative = area_parts(probability, positive)
-        >>> of_positive.tolist(), of_negative.round(4).tolist()
-        ([0.5, 1.0, 1.0], [1.0, 0.6667])
-    """
-    of_class = np.sort(probability[positive])
-    of_others = np.sort(probability[~positive])
-    of_positive = _share_below(of_others, probability[positive])
-    of_negative = 1 - _share_below(of_class, probability[~positive])
-    return of_positive, of_negative
-
-
-def _share_below(ranked: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the share of ranked numbers below each value; a tie counts as one half.
-
-    Args:
-        ranked: Numbers in rising order, at least one.
-        values: Values in any order.
-    """
-    shares = np.empty(len(values))
-    for rows in row_ranges(len(values)):
-        below = np.searchsorted(ranked, values[rows])
-        up_to = np.searchsorted(ranked, values[rows], side="right")
-        shares[rows] = (below + up_to) / 2 / len(ranked)
-    return shares
-
-
-def measure_area(probability: np.ndarray, positive: np.ndarray) -> float | None:
-    """Measure the area under the ROC curve, by ranks.
-
-    The share of pairs of a positive and a negative row in which the positive row ranks higher; a
-    tie counts as one half. This is the statistic of Mann and Whitney (J. A. Hanley and B. J.
-    McNeil, Radiology 143, 1982). scikit-learn's function takes four times as long.
-
-    Returns:
-        None where no row is positive, or every row.
-
-    Example:
-        >>> probability = np.array([0.1, 0.6, 0.5, 0.7, 0.9])
-        >>> positive = np.array([False, False, True, True, True])
-        >>> round(measure_area(probability, positive), 4)  # 5 of 6 pairs
-        0.8333
-    """
-    of_class = np.sort(probability[positive])
-    of_others = np.sort(probability[~positive])
-    pairs = len(of_class) * len(of_others)
-    if pairs == 0:
-        return None
-    wins_twice = 0  # a tie counts as one half
-    for rows in row_ranges(len(of_class)):
-        wins_twice += int(np.searchsorted(of_others, of_class[rows]).sum())
-        wins_twice += int(np.searchsorted(of_others, of_class[rows], side="right").sum())
-    return wins_twice / 2 / pairs

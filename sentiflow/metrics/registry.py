@@ -6,13 +6,22 @@ A metric of the whole model also has the difference between two models.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from sentiflow.metrics import intervals, paired
 from sentiflow.metrics.average_precision import AveragePrecision
+from sentiflow.metrics.macro_f1 import (
+    MAX_RARE_FRACTION,
+    MIN_CLASS_ROWS,
+    MacroF1,
+    macro_f1,
+    macro_f1_interval,
+)
+from sentiflow.metrics.matthews import correlate, matthews_interval, matthews_slopes
 from sentiflow.metrics.one_vs_rest import OneVsRest
-from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted, macro_f1
+from sentiflow.metrics.predicted import PROBABILITY_FLOOR, Predicted
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,9 @@ class ClassMetric:
     """By class; NaN where it is undefined."""
     interval: Callable[[OneVsRest], tuple[np.ndarray, np.ndarray]] | None = None
     """Its 95% intervals, by class; None: it has none."""
+    rows: Literal["prediction", "label", "either"] = "either"
+    """The rows that its interval counts: they have the class as their prediction, as their label,
+    or as one of the two."""
     is_main: bool = False
     """Whether it is the main one: tables of classes show its interval; narrow screens keep it."""
     of_probabilities: bool = False
@@ -97,19 +109,18 @@ def _compare_accuracy(first: Predicted, second: Predicted) -> paired.Difference:
 
 def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     counts = predicted.confusion
-    parts = intervals.MacroF1.of(counts)
+    parts = MacroF1.of(counts)
 
     def find_effects(part: Predicted) -> np.ndarray:
         return parts.effects(part.label, part.prediction)
 
     factor = predicted.factor(lambda: predicted.compute(find_effects))
-    low, high, num_rare = intervals.macro_f1_interval(counts, factor=factor)
-    if num_rare <= intervals.MAX_RARE_FRACTION * len(counts):
+    low, high, num_rare = macro_f1_interval(counts, factor=factor)
+    if num_rare <= MAX_RARE_FRACTION * len(counts):
         return low, high
     have = "has" if num_rare == 1 else "have"
     return (
-        f"{num_rare:,} of {len(counts):,} classes {have} fewer than "
-        f"{intervals.MIN_CLASS_ROWS} labelled texts"
+        f"{num_rare:,} of {len(counts):,} classes {have} fewer than {MIN_CLASS_ROWS} labelled texts"
     )
 
 
@@ -129,12 +140,12 @@ def _measure_matthews(predicted: Predicted) -> float | None:
     occurs = counts.any(axis=0) & counts.any(axis=1)
     if not occurs.all():
         return None
-    return float(intervals.correlate(counts.ravel()))
+    return float(correlate(counts.ravel()))
 
 
 def _bound_matthews(predicted: Predicted) -> intervals.Interval:
     counts = predicted.confusion.ravel()
-    slopes = intervals.matthews_slopes(counts)
+    slopes = matthews_slopes(counts)
     mean = (counts * slopes).sum() / counts.sum()
 
     def find_effects(part: Predicted) -> np.ndarray:
@@ -142,7 +153,7 @@ def _bound_matthews(predicted: Predicted) -> intervals.Interval:
         return np.asarray(slopes[cells] - mean)
 
     factor = predicted.factor(lambda: predicted.compute(find_effects))
-    low, high = intervals.matthews_interval(predicted.confusion, factor=factor)
+    low, high = matthews_interval(predicted.confusion, factor=factor)
     return low, high
 
 
@@ -272,8 +283,7 @@ METRICS = (
 """The metrics of a whole model, in the order of the report.
 
 Sources: Buckley and Voorhees (2000) for average precision, Good (1952) for log loss, Brier (1950)
-for the Brier score; for accuracy, ROC AUC and macro F1 see module ``predicted``, for the Matthews
-correlation ``intervals``.
+for the Brier score; for the others see the modules ``macro_f1``, ``roc_area`` and ``matthews``.
 """
 
 
@@ -292,6 +302,7 @@ CLASS_METRICS = (
         short_form="{:.1%}",
         value=lambda rows: rows.precision,
         interval=lambda rows: intervals.share_interval(rows.right, rows.predicted),
+        rows="prediction",
     ),
     ClassMetric(
         name="recall",
@@ -302,6 +313,7 @@ CLASS_METRICS = (
         short_form="{:.1%}",
         value=lambda rows: rows.recall,
         interval=lambda rows: intervals.share_interval(rows.right, rows.labelled),
+        rows="label",
     ),
     ClassMetric(
         name="f1",
@@ -312,6 +324,7 @@ CLASS_METRICS = (
         short_form="{:.3f}",
         value=lambda rows: rows.f1,
         interval=_bound_f1,
+        rows="either",
         is_main=True,
     ),
     ClassMetric(

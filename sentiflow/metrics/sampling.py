@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sentiflow.metrics.groupings import group_rows
+from sentiflow.metrics.groupings import Grouping, group_rows
 
 _BY_GROUP = ("rows", "population", "labelled", "clusters", "square", "w", "ww")
 """Sums that do not depend on the class."""
@@ -51,7 +51,8 @@ _BY_CLASS = (
 )
 """Sums for each class."""
 _FEW = 4
-"""A part with fewer rows than a fourth of all groups is added to its own groups alone."""
+"""A part is scattered into its own groups if it has less than 1/4 as many rows as there are
+groups."""
 
 
 def add_up(
@@ -194,28 +195,62 @@ def _sum(keys: pd.DataFrame, **values: np.ndarray) -> pd.DataFrame:
     return table.groupby([keys[name] for name in keys], dropna=False).sum()
 
 
-def merge(
-    sums: Sequence[pd.DataFrame],
-    *,
-    levels: Sequence[str] | None = None,
-    columns: Sequence[tuple[str, int]] = (),
-) -> pd.DataFrame:
-    """Add the sums of several parts of the rows, by all keys or by some.
+def merge(sums: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Add the sums of several parts of the rows, by all keys.
 
-    Sums are added in their order, and a sum that a part lacks is 0 there.
+    Sums are added in their order, and a sum that a part lacks is 0 there. Rows without a value of a
+    key stay, in groups of their own.
 
     Args:
         sums: Sums of each part by the same keys.
-        levels: The keys of the result. Rows without a value of one of them are left out. Default:
-            all keys, and no row is left out.
-        columns: Columns that the result has even if no part has them.
 
     Example:
         >>> one = pd.DataFrame({"rows": [2.0, 1.0]}, pd.Index(["Delta", "United"], name="airline"))
         >>> merge([one, one.loc[["United"]]])["rows"].to_dict()
         {'Delta': 2.0, 'United': 2.0}
     """
+    grouping = group_rows([each.index for each in sums])
+    return _add_parts(sums, grouping, columns=())
+
+
+def merge_by(
+    sums: Sequence[pd.DataFrame],
+    levels: Sequence[str],
+    *,
+    columns: Sequence[tuple[str, int]] = (),
+) -> pd.DataFrame:
+    """Add the sums of several parts of the rows, by some of their keys.
+
+    Rows without a value of one of these keys are left out.
+
+    Args:
+        sums: Sums of each part by the same keys.
+        levels: The keys of the result.
+        columns: Columns that the result has even if no part has them.
+
+    Example:
+        >>> keys = pd.DataFrame({"airline": ["Delta", None], "week": [1, 1]})
+        >>> one = pd.DataFrame({"rows": [2.0, 1.0]}, pd.MultiIndex.from_frame(keys))
+        >>> merge_by([one, one], ["airline"])["rows"].tolist()
+        [4.0]
+    """
     grouping = group_rows([each.index for each in sums], levels)
+    merged = _add_parts(sums, grouping, columns)
+    assert isinstance(grouping.keys, pd.MultiIndex)
+    is_whole = (np.stack(grouping.keys.codes) >= 0).all(axis=0)
+    return merged if is_whole.all() else merged.iloc[np.flatnonzero(is_whole)]
+
+
+def _add_parts(
+    sums: Sequence[pd.DataFrame], grouping: Grouping, columns: Sequence[tuple[str, int]]
+) -> pd.DataFrame:
+    """Add the sums of several parts by group.
+
+    Args:
+        sums: Sums of each part.
+        grouping: The groups of the rows of all parts.
+        columns: Columns that the result has even if no part has them.
+    """
     names: dict[Any, None] = dict.fromkeys(columns)
     for each in sums:
         names |= dict.fromkeys(each.columns.tolist())
@@ -234,12 +269,7 @@ def merge(
         for name, values in zip(each.columns.tolist(), each.to_numpy().T, strict=True):
             total[place[name], groups] += np.bincount(number, values, num_groups)
         start = stop
-    merged = pd.DataFrame(total.T, grouping.keys, pd.Index(list(names)), copy=False)
-    if levels is None:
-        return merged
-    assert isinstance(grouping.keys, pd.MultiIndex)
-    is_whole = (np.stack(grouping.keys.codes) >= 0).all(axis=0)
-    return merged if is_whole.all() else merged.iloc[np.flatnonzero(is_whole)]
+    return pd.DataFrame(total.T, grouping.keys, pd.Index(list(names)), copy=False)
 
 
 def leave_out_zeros(sums: pd.DataFrame) -> pd.DataFrame:
@@ -264,7 +294,7 @@ def by_name(sums: pd.DataFrame) -> dict[str, np.ndarray]:
     The arrays are views. A selection by pandas takes a hundred times as long for each name.
 
     Args:
-        sums: Result of :func:`add_up` or :func:`merge`.
+        sums: Result of :func:`add_up`, :func:`merge` or :func:`merge_by`.
 
     Example:
         >>> columns = pd.MultiIndex.from_tuples([("rows", 0), ("p", 0), ("p", 1)])

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, PartPlace, Scoring
-from sentiflow.scoring.score_plan import VERSION
+from sentiflow.scoring.score_plan import REGISTRY_URI
 from sentiflow.scoring.tasks import RowCounts
 
 
@@ -58,7 +58,7 @@ class EarlierJobs:
         for name, other in self.models.items():
             if other["fingerprint"] == model["fingerprint"]:
                 return name
-        version = VERSION.fullmatch(model["uri"])
-        if version and version[2] not in self.models:
-            return version[2]
+        version = REGISTRY_URI.fullmatch(model["uri"])
+        if version and version["number"] not in self.models:
+            return version["number"]
         return model["fingerprint"]

@@ -42,7 +42,7 @@ def check(rows: TablePlan, previous: Manifest | None, *, uri: str, maps: MapStag
     files = previous["files"] if previous else []
     if previous and not previous["has_row_ids"]:
         return Checked(rows.number_rows("the files scored before have no valid row_id"), files)
-    key = manifest.fingerprint([rows.files, files, row_ids.VERSION])
+    key = manifest.fingerprint([rows.files, files, row_ids.DIVISION_VERSION])
     map_tasks = functools.partial(maps.map, key=key, unit="blocks of row ids")
     files = _add_ranges(files, uri, map_tasks)
     earlier = []

@@ -31,9 +31,9 @@ _NOT_DECISIVE = {
 """Settings that are not compared. Some name the corpus or the model, which are compared as inputs.
 The others do not change the predictions, except that a GPU may change the precision; later jobs
 keep the precision of the first."""
-VERSION = re.compile(r"(models:/[^/@]+/)(\d+)")
-"""The URI of a version in the registry. Its groups: the beginning, which is the same for all
-versions of the model; the number of the version."""
+REGISTRY_URI = re.compile(r"(?P<prefix>models:/[^/@]+/)(?P<number>\d+)")
+"""The URI of a version in the registry: ``prefix`` is the same for all versions of the model,
+``number`` is the number of the version."""
 _ALIAS = re.compile(r"models:/[^/@]+(@.+|/latest)")
 """A URI that may name another version later: ``models:/NAME@ALIAS`` or ``models:/NAME/latest``."""
 
@@ -130,6 +130,6 @@ def _describe_files(settings: ScoreSettings) -> Input:
 
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:
     """Return the beginning of the URIs of all versions of a model; empty if no alias names it."""
-    version = VERSION.fullmatch(model["uri"])
+    version = REGISTRY_URI.fullmatch(model["uri"])
     is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
-    return version[1] if version and is_alias else ""
+    return version["prefix"] if version and is_alias else ""

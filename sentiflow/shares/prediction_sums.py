@@ -62,14 +62,14 @@ class PredictionSums:
             return self._join_authors(self.table, levels)
         sums = [self.table, self._join_authors(self.change, levels)]
         columns = sampling.list_columns(self.num_classes)
-        return _leave_out_empty(sampling.merge(sums, levels=levels, columns=columns))
+        return _leave_out_empty(sampling.merge_by(sums, levels, columns=columns))
 
     def _join_authors(self, sums: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
         """Add up sums by some keys; the rows of an author are one observation."""
         columns = sampling.list_columns(self.num_classes)
         if AUTHOR not in sums.index.names:
-            return sampling.merge([sums], levels=levels, columns=columns)
-        by_author = sampling.merge([sums], levels=[*levels, AUTHOR], columns=columns)
+            return sampling.merge_by([sums], levels, columns=columns)
+        by_author = sampling.merge_by([sums], [*levels, AUTHOR], columns=columns)
         return sampling.join_clusters(by_author, AUTHOR)
 
 

@@ -10,10 +10,9 @@ fold is trained on.
 """
 
 import functools
-import math
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,7 +22,6 @@ import pyarrow as pa
 from sentiflow.cluster import connection
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.parts_on_ray import PartId
-from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest, schema
 from sentiflow.data.answers import Answers
@@ -34,18 +32,14 @@ from sentiflow.models import text_encoders
 from sentiflow.progress import say, to_words
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import absolute_uri, join
-from sentiflow.training.excerpts import EXCERPTS
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses, choose, relabel
 from sentiflow.training.prepared_files import PreparedFiles
+from sentiflow.training.text_ranges import TextRange, find_step, list_ranges, read_texts
 from sentiflow.training.train_plan import TrainPlan
 
 VECTORS = "vectors"
 """Folder of the vectors until all texts are answered; 2 KB for each text."""
-_ROWS_PER_RANGE = 4096
-"""Rows of a range. Encoding them takes about 10 s: a killed job loses no more of each task."""
-_MAX_TRAIN_ROWS = 100_000
-"""Train rows that a teacher is fitted to, at most."""
 _SAMPLE_ROWS = 128
 """Texts by which the time is estimated."""
 _REGRESSION_C = 2.0
@@ -62,26 +56,6 @@ has the rest."""
 Teacher = Callable[[pa.Array, np.ndarray], np.ndarray]
 """Takes N texts and their vectors, ``(N, D)``; returns the probabilities of the C classes that the
 network learns, ``(N, C)`` float32."""
-
-
-@dataclass(frozen=True)
-class TextRange:
-    """Some rows of a file of prepared texts."""
-
-    split: str
-    uri: str
-    start: int
-    """The first row, counted from 0."""
-    stop: int
-    """The row after the last one."""
-    step: int
-    """Distance between two rows that are used. More than 1 if there are more train rows than
-    ``_MAX_TRAIN_ROWS``: then every second, third, … row is enough."""
-
-    @property
-    def num_rows(self) -> int:
-        """Number of rows."""
-        return len(range(self.start, self.stop, self.step))
 
 
 class TeacherFile(NamedTuple):
@@ -128,6 +102,12 @@ class _EncodedTexts:
             vectors=self.find_vectors(number, text),
         )
 
+    def answer(self, teacher: Teacher) -> Iterator[tuple[pa.Array, np.ndarray]]:
+        """Yield the texts of each range, and the probabilities that a teacher gives them."""
+        for number in range(len(self.ranges)):
+            rows = self.read(number)
+            yield rows.text, teacher(rows.text, rows.vectors)
+
 
 def answer(
     plan: TrainPlan,
@@ -140,8 +120,8 @@ def answer(
 ) -> list[str]:
     """Encode the texts, fit the teacher and one for each fold, and let them answer the texts.
 
-    If there are more than ``_MAX_TRAIN_ROWS`` train rows, they are thinned evenly; the others get
-    no answer.
+    If there are more than ``text_ranges.MAX_TRAIN_ROWS`` train rows, they are thinned evenly; the
+    others get no answer.
 
     Args:
         plan: The training.
@@ -159,7 +139,7 @@ def answer(
     """
     num_folds = plan.settings.folds
     fingerprint = output.spec.fingerprint
-    ranges = _list_ranges(plan.files, excerpts)
+    ranges = list_ranges(plan.files, excerpts)
     encoder = text_encoders.find(uri).class_name
     stage = f"encode_{name}"
     keys = [manifest.fingerprint([fingerprint, each.uri, each.start]) for each in ranges]
@@ -191,32 +171,6 @@ def answer(
     return maps.map(f"fit_{name}", work, teachers, key=fingerprint, unit="teachers")
 
 
-def _list_ranges(prepared: PreparedFiles, excerpts: Mapping[str, int]) -> list[TextRange]:
-    """List the ranges of texts to answer; many train rows are thinned.
-
-    Args:
-        prepared: The files of the prepared data.
-        excerpts: Files of further texts, with the rows of each.
-    """
-    tables = {**prepared.tweets, UNLABELLED: prepared.unlabelled, EXCERPTS: excerpts}
-    ranges = list[TextRange]()
-    for split, files in tables.items():
-        step = 1
-        if split == schema.TRAIN:
-            step = _find_step(sum(files.values()))
-        for path, num_rows in files.items():
-            size = _ROWS_PER_RANGE * step
-            for start in range(0, num_rows, size):
-                stop = min(start + size, num_rows)
-                ranges.append(TextRange(split=split, uri=path, start=start, stop=stop, step=step))
-    return ranges
-
-
-def _find_step(num_rows: int) -> int:
-    """Find the distance between the rows to take, so that they are at most ``_MAX_TRAIN_ROWS``."""
-    return math.ceil(num_rows / _MAX_TRAIN_ROWS)
-
-
 def _tell_time(ranges: Sequence[TextRange], encoder_name: str, num_tasks: int) -> None:
     """Estimate by the first texts how long encoding all of them takes, and say it."""
     encoder = text_encoders.load(encoder_name)
@@ -228,12 +182,6 @@ def _tell_time(ranges: Sequence[TextRange], encoder_name: str, num_tasks: int) -
     num_rows = sum(each.num_rows for each in ranges)
     seconds = seconds_per_text * num_rows / min(num_tasks, len(ranges))
     say("teach", f"encoding {num_rows:,} texts takes about {to_words(seconds)}")
-
-
-def read_texts(text_range: TextRange, *, columns: Sequence[str]) -> pa.Table:
-    """Read the rows of a range."""
-    rows = parquet.read_rows(text_range.uri, text_range.start, text_range.stop, columns=columns)
-    return rows.take(pa.array(np.arange(0, len(rows), text_range.step)))
 
 
 def encode(table: pa.Table, part_id: PartId, *, encoder: str, folder: str) -> str:
@@ -304,10 +252,9 @@ def fit(
     )
     hashes = list[np.ndarray]()
     answers = list[np.ndarray]()
-    for number in range(len(ranges)):
-        rows = encoded.read(number)
-        hashes.append(hash_texts(rows.text))
-        answers.append(compute_probabilities(rows.text, rows.vectors))
+    for text, probabilities in encoded.answer(compute_probabilities):
+        hashes.append(hash_texts(text))
+        answers.append(probabilities)
     distinct, first = np.unique(np.concatenate(hashes), return_index=True)
     Answers(distinct, np.concatenate(answers)[first]).save(teacher.uri)
     return teacher.uri
@@ -326,7 +273,7 @@ def _fit_teacher(
     tokenizer: str,
     num_classes: int,
 ) -> Teacher:
-    """Fit a teacher to labelled rows of some splits, at most ``_MAX_TRAIN_ROWS``.
+    """Fit a teacher to labelled rows of some splits, at most ``text_ranges.MAX_TRAIN_ROWS``.
 
     Args:
         texts: The texts.
@@ -341,7 +288,7 @@ def _fit_teacher(
     label = np.concatenate([rows.label for rows in read])
     chosen = np.flatnonzero(is_trained_on(text))
     # The train rows were thinned already; the other rows in folds were not.
-    chosen = chosen[:: _find_step(len(chosen))]
+    chosen = chosen[:: find_step(len(chosen))]
     vectors = np.concatenate([rows.vectors for rows in read])[chosen]
     del read  # all vectors would stay in memory
     return _fit_models(
@@ -401,7 +348,7 @@ def write_answers(
     uri = absolute_uri(os.fspath(prepared_uri))
     prepared = manifest.require(uri, stage="prepare", setting="prepared_uri")
     learned = choose(prepared, TrainSettings())
-    ranges = _list_ranges(PreparedFiles.of(prepared, uri), {})
+    ranges = list_ranges(PreparedFiles.of(prepared, uri), {})
     train_vectors: dict[int, np.ndarray] = {}  # of each range: fitting and answering need them
 
     def find_vectors(number: int, text: pa.Array) -> np.ndarray:
@@ -422,8 +369,6 @@ def write_answers(
     )
     names = ["text", *(f"{PROBABILITY}{name}" for name in learned.names)]
     tables = []
-    for number in range(len(ranges)):
-        rows = encoded.read(number)
-        probabilities = compute_probabilities(rows.text, rows.vectors)
-        tables.append(pa.table([rows.text, *probabilities.T], names=names))
+    for text, probabilities in encoded.answer(compute_probabilities):
+        tables.append(pa.table([text, *probabilities.T], names=names))
     parquet.write(absolute_uri(os.fspath(to)), pa.concat_tables(tables))

@@ -160,10 +160,9 @@ class _Worker:
     def _plan_input(self) -> None:
         """Plan the batches of the training rows, and this worker's share of the validation rows."""
         job = self.job
-        files = job.taught
-        if files is None:
-            files = job.list_files("encoded", job.splits)
-        self.train_input = self._make_input(files, is_taught=job.taught is not None)
+        self.train_input = self._make_input(
+            job.list_train_files("encoded"), is_taught=job.taught is not None
+        )
         has_known_word = self.train_input.counts[:, :, 1:].any()
         if not has_known_word:
             raise UserError("no training row has a known word", hint="check prepare.vocabulary")
@@ -362,14 +361,11 @@ class _Worker:
             return {}
         from sentiflow.training import linear_solver
 
-        taught = self.job.taught
-        files = taught
-        if files is None:
-            files = self.job.list_files("tweets", self.job.splits)
+        is_taught = self.job.taught is not None
         texts = linear_texts.read(
-            self._plan_shards(files, is_taught=taught is not None),
+            self._plan_shards(self.job.list_train_files("tweets"), is_taught=is_taught),
             self.own,
-            num_taught_classes=len(self.classes.names) if taught is not None else None,
+            num_taught_classes=len(self.classes.names) if is_taught else None,
         )
         tokens = tokenizer.tokenize(texts.text, name=self.job.prepared["settings"]["tokenizer"])
         targets = linear_texts.make_targets(

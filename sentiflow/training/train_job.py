@@ -71,6 +71,12 @@ class TrainJob:
         num_epochs = self.refit.num_epochs if self.refit else self.settings.num_epochs
         return {PRETRAIN: self.settings.pretrain.num_epochs, TRAIN: num_epochs}
 
+    def list_train_files(self, table: str) -> dict[str, int]:
+        """List the files that the model learns from: ``taught``, or else the splits of a table."""
+        if self.taught is not None:
+            return self.taught
+        return self.list_files(table, self.splits)
+
     def list_files(self, table: str, splits: Sequence[str]) -> dict[str, int]:
         """List the files of a table in their order, with the rows of each."""
         folders = [f"{table}/split={split}" for split in splits]

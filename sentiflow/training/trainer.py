@@ -17,7 +17,7 @@ from torch import nn
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
-from sentiflow.metrics.predicted import macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.models import batching
 from sentiflow.training import checkpoints, collectives
 from sentiflow.training.dropout_masks import draw_dropout_mask

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pytest
 
-from sentiflow.data import row_checks, time_readings, times
+from sentiflow.data import row_checks, time_findings, times
 from sentiflow.data.table_files import TableFormat
 
 
@@ -41,7 +41,7 @@ def test_each_format_reads_its_own_times_alone(time_format):
     days = [datetime(2024, 1 + n % 9, 13 + n % 15, 10 + n % 14, 20 + n, 30) for n in range(30)]
     days += [datetime(2019 + n % 6, 12, 31, 9, 5, 4, 300) for n in range(30)]
     written = [day.strftime(time_format.replace("%z", "+0000")) for day in days]
-    (found,) = time_readings.find_formats(pa.array(written))
+    (found,) = time_findings.find_formats(pa.array(written))
     expected = [day.replace(tzinfo=UTC, microsecond=0) for day in days]
     with_clock = "%M" in time_format
     if not with_clock:
@@ -53,8 +53,8 @@ def test_each_format_reads_its_own_times_alone(time_format):
 
 
 def test_of_the_two_formats_with_the_name_of_a_month_may_has_one():
-    assert time_readings.find_formats(pa.array(["05 May 2024", "17 May 2024"])) == ["%d %b %Y"]
-    assert time_readings.find_formats(pa.array(["05 May 2024", "17 June 2024"])) == ["%d %B %Y"]
+    assert time_findings.find_formats(pa.array(["05 May 2024", "17 May 2024"])) == ["%d %b %Y"]
+    assert time_findings.find_formats(pa.array(["05 May 2024", "17 June 2024"])) == ["%d %B %Y"]
 
 
 def test_a_column_of_times_needs_no_reading():

@@ -226,12 +226,10 @@ def replace_column(scored, name, values):
     refresh_sizes(scored)
 
 
-def add_unknown_classes(run):
+def match_classes(run):
     """Read the rows of a run, and count those of other classes."""
     record = manifest.read(f"{run}/scored")
-    return evaluated_classes.add_unknown_classes(
-        evaluated_rows.read(f"{run}/scored", record), record
-    )
+    return evaluated_classes.match_classes(evaluated_rows.read(f"{run}/scored", record), record)
 
 
 @pytest.mark.parametrize("left_out", [[], ["neutral"]])
@@ -241,7 +239,7 @@ def test_rows_of_a_class_that_the_model_lacks_are_mistakes_unless_it_was_left_ou
     label = LABEL.copy()
     label[[7, 8, 9, 18]] = (2, 2, 3, 3)  # a neutral validation row; the last label is mixed
     classes = (*SENTIMENT140, "mixed")
-    rows, notes = add_unknown_classes(
+    rows, notes = match_classes(
         Runs(tmp_path).run("a", label=label, classes=classes, left_out=left_out)
     )
     assert notes[0] == (
@@ -277,7 +275,7 @@ def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
         "unknown_values": {"postive": 1},
         "counts": {"unknown_labels": 1, "labelled": 300},
     }
-    _, notes = add_unknown_classes(runs.run("few", split=np.full(NUM_ROWS, "test"), **few))
+    _, notes = match_classes(runs.run("few", split=np.full(NUM_ROWS, "test"), **few))
     assert notes == [
         "rows with an unknown label are in no figure: 1 of 301 labels are unknown: 'postive' (1)"
     ]
@@ -287,7 +285,7 @@ def test_unknown_labels_are_told_and_too_many_are_refused(tmp_path):
         "counts": {"unknown_labels": 4, "labelled": 30},
     }
     with pytest.raises(UserError) as error:
-        add_unknown_classes(runs.run("many", split=np.full(NUM_ROWS, "test"), **many))
+        match_classes(runs.run("many", split=np.full(NUM_ROWS, "test"), **many))
     assert str(error.value).startswith(
         "tweets.csv: 4 of 34 labels are unknown: 'postive' (4): correct the file, or name the "
     )

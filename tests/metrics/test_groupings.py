@@ -28,7 +28,7 @@ def test_sums_are_merged_as_by_pandas(num_values):
     first = draw_sums(rng, 400, num_values, [("rows", 0), ("p", 0), ("p", 1)])
     second = draw_sums(rng, 30, num_values, [("rows", 0), ("w", 0)])
     second.index = second.index.reorder_levels(["author", "week", "film"])
-    merged = sampling.merge([first, second], levels=["week", "film"])
+    merged = sampling.merge_by([first, second], ["week", "film"])
     both = pd.concat([first.reset_index(), second.reset_index()]).fillna(
         {("p", 0): 0, ("p", 1): 0, ("w", 0): 0}
     )

@@ -19,8 +19,10 @@ import pytest
 
 from sentiflow.metrics import intervals, paired, registry
 from sentiflow.metrics.classification import Metrics, measure
+from sentiflow.metrics.macro_f1 import MAX_RARE_FRACTION, macro_f1, macro_f1_interval
+from sentiflow.metrics.matthews import correlate, matthews_interval
 from sentiflow.metrics.one_vs_rest import OneVsRest
-from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.metrics.predicted import Predicted, count_confusion
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
@@ -141,11 +143,11 @@ def bound(counts: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndar
     all_right = counts.trace(axis1=1, axis2=2)
     accuracy = intervals.share_interval(all_right, one.num_rows)
     bounds["accuracy"] = (*accuracy, one.num_rows > 0)
-    low, high, num_rare = intervals.macro_f1_interval(counts)
-    bounds["macro F1"] = (low, high, num_rare <= intervals.MAX_RARE_FRACTION * counts.shape[1])
+    low, high, num_rare = macro_f1_interval(counts)
+    bounds["macro F1"] = (low, high, num_rare <= MAX_RARE_FRACTION * counts.shape[1])
     if counts.shape[1] == 2:
         defined = counts.any(axis=1).all(axis=1) & counts.any(axis=2).all(axis=1)
-        bounds["Matthews correlation"] = (*intervals.matthews_interval(counts), defined)
+        bounds["Matthews correlation"] = (*matthews_interval(counts), defined)
     return bounds
 
 
@@ -155,7 +157,7 @@ def add_counts(cells: Cells, name: str, population: np.ndarray, num_rows: int) -
     truth = {metric.title: metric.value(of_classes)[-1] for metric in registry.CLASS_METRICS}
     truth |= {"accuracy": population.trace(), "macro F1": macro_f1(population)}
     if len(population) == 2:
-        truth["Matthews correlation"] = float(intervals.correlate(population.ravel()))
+        truth["Matthews correlation"] = float(correlate(population.ravel()))
     held: dict[str, list[np.ndarray]] = defaultdict(list)
     for counts in draw(population, num_rows):
         for metric, (low, high, has) in bound(counts).items():

@@ -6,9 +6,11 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sentiflow.metrics import intervals, registry
+from sentiflow.metrics import registry
 from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.intervals import share_interval
+from sentiflow.metrics.macro_f1 import MacroF1, macro_f1_interval
+from sentiflow.metrics.matthews import matthews_interval
 from sentiflow.metrics.predicted import Predicted
 
 SHARES = st.integers(1, 10**7).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
@@ -101,7 +103,7 @@ def test_the_bias_of_few_rows_is_taken_from_the_macro_f1():
     counts = [rows_of_classes(30, 150, seed=seed).confusion for seed in range(300)]
     truth = measure(rows_of_classes(30, 300_000)).f1_macro
     plain = np.mean([measure(rows_of_classes(30, 150, seed=s)).f1_macro for s in range(300)])
-    corrected = intervals.MacroF1.of(np.stack(counts)).corrected.mean()
+    corrected = MacroF1.of(np.stack(counts)).corrected.mean()
     assert plain < truth - 0.008
     assert corrected == pytest.approx(truth, abs=0.004)
 
@@ -138,7 +140,7 @@ def test_what_is_undefined_has_neither_an_interval_nor_a_reason():
 
 
 def test_a_class_in_four_may_be_absent_and_may_be_anything():
-    low, high, num_rare = intervals.macro_f1_interval(np.diag([50.0] * 3 + [0.0]))
+    low, high, num_rare = macro_f1_interval(np.diag([50.0] * 3 + [0.0]))
     assert num_rare == 1
     assert low < 0.75 < high == 1
     for few, is_known in ((1, True), (2, False)):
@@ -150,7 +152,7 @@ def test_a_class_in_four_may_be_absent_and_may_be_anything():
 
 def test_draws_are_bounded_as_one_by_one():
     counts = np.stack([rows_of_classes(2, 80, seed=seed).confusion for seed in range(5)])
-    for bound in (intervals.macro_f1_interval, intervals.matthews_interval):
+    for bound in (macro_f1_interval, matthews_interval):
         together = np.array(bound(counts)[:2])
         for number, one in enumerate(counts):
             np.testing.assert_allclose(bound(one)[:2], together[:, number])

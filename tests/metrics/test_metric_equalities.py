@@ -14,8 +14,10 @@ from sentiflow.metrics import abstention, intervals, paired
 from sentiflow.metrics.calibration import calibration_test, expected_calibration_error
 from sentiflow.metrics.classification import find_intervals, measure
 from sentiflow.metrics.confidence import Calibration, calibrate
+from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.matthews import correlate
 from sentiflow.metrics.one_vs_rest import OneVsRest
-from sentiflow.metrics.predicted import Predicted, count_confusion, macro_f1
+from sentiflow.metrics.predicted import Predicted, count_confusion
 from sentiflow.metrics.predicted_shares import compare_shares
 from sentiflow.metrics.registry import METRICS
 
@@ -124,7 +126,7 @@ def test_where_both_classes_are_alike_macro_f1_and_correlation_are_the_accuracy(
     confusion = np.array([[right, wrong], [wrong, right]])
     accuracy = right / (right + wrong)
     assert macro_f1(confusion) == pytest.approx(accuracy)
-    assert intervals.correlate(confusion.ravel()) == pytest.approx(2 * accuracy - 1)
+    assert correlate(confusion.ravel()) == pytest.approx(2 * accuracy - 1)
 
 
 @given(COUNT, COUNT)

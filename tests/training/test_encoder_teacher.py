@@ -27,10 +27,9 @@ from sentiflow.pipeline import stages
 from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
 from sentiflow.training import encoder_teacher, linear_solver
-from sentiflow.training.encoder_teacher import TextRange
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses
-from sentiflow.training.prepared_files import PreparedFiles
+from sentiflow.training.text_ranges import TextRange, read_texts
 
 TINY = "tests.training.tiny_encoder:Hashes"
 """As Ray's workers find it, too."""
@@ -72,21 +71,6 @@ def test_a_text_is_encoded_once(tmp_path):
     np.testing.assert_allclose(vectors[place], expected / np.linalg.norm(expected), rtol=1e-5)
 
 
-def test_parts_have_few_rows_and_of_many_train_rows_some_are_taken(monkeypatch):
-    monkeypatch.setattr(encoder_teacher, "_ROWS_PER_RANGE", 10)
-    monkeypatch.setattr(encoder_teacher, "_MAX_TRAIN_ROWS", 40)
-    rows = {"tweets/split=train/a": 65, "tweets/split=train/b": 35, "unlabelled/c": 25}
-    record = {"files": [{"path": path, "rows": number} for path, number in rows.items()]}
-    found = encoder_teacher._list_ranges(PreparedFiles.of(record, "u"), {"e": 12})
-    assert [(each.split, each.uri[-1], each.num_rows) for each in found] == [
-        ("train", "a", 10), ("train", "a", 10), ("train", "a", 2),
-        ("train", "b", 10), ("train", "b", 2),
-        ("unlabelled", "c", 10), ("unlabelled", "c", 10), ("unlabelled", "c", 5),
-        ("excerpts", "e", 10), ("excerpts", "e", 2),
-    ]  # fmt: skip
-    assert (found[1].start, found[1].stop, found[1].step) == (30, 60, 3)
-
-
 @pytest.mark.parametrize("fold", [None, 1])
 def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(tmp_path, fold):
     (texts, label) = make_texts(300, 0)
@@ -104,7 +88,7 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
     two = LearnedClasses(("negative", "positive"), np.array([150, 150]), positions, weights=None)
     paths = []
     for number, part in enumerate(parts):
-        table = encoder_teacher.read_texts(part, columns=["text"])
+        table = read_texts(part, columns=["text"])
         part_id = PartId(number, "k")
         paths.append(encoder_teacher.encode(table, part_id, encoder=TINY, folder=str(tmp_path)))
     split = {"validation_fraction": 0.2, "test_fraction": 0}

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.class_names import MAX_CLASSES
-from sentiflow.data import schema, time_readings
+from sentiflow.data import schema, time_findings
 from sentiflow.data.inspection.column_names import rate_sentiments
 from sentiflow.data.inspection.columns import Column, brief, main_values
 from sentiflow.errors import UserError
@@ -221,7 +221,7 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
 
 def _find_time(
     columns: Sequence[Column], read: Callable[[str | int], pa.Array]
-) -> tuple[Column | None, time_readings.TimeFinding | None]:
+) -> tuple[Column | None, time_findings.TimeFinding | None]:
     """Find a column of times, and how they are read.
 
     A column that no format reads, or that several formats fit equally well, is left out, and a
@@ -234,7 +234,7 @@ def _find_time(
         with_digits = pc.sum(pc.match_substring_regex(written, r"\p{Nd}")).as_py() or 0
         if with_digits < _MIN_DATES * max(1, column.num_filled):
             continue
-        finding = time_readings.find(written)
+        finding = time_findings.find(written)
         if len(finding.readings) == 1:
             if finding.remark:
                 reading = finding.readings[0]

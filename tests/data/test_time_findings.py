@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from time_columns import NOW, TimeColumn, generate
 
-from sentiflow.data import time_faults, time_readings, times
+from sentiflow.data import time_faults, time_findings, times
 
 TOLD_ALONE = "would fit, too, but is "
 """The remark on a date whose days may also be months, though nobody writes them so: a year of four
@@ -21,7 +21,7 @@ ARABIC = {ord(digit): 0x660 + int(digit) for digit in "0123456789"}
 def judge(column: TimeColumn) -> str:
     """Say how a column was read."""
     written = pa.array(column.written)
-    finding = time_readings.find(written, NOW)
+    finding = time_findings.find(written, NOW)
     if not finding.readings:
         assert finding.remark
         return "refused"
@@ -123,7 +123,7 @@ def days(form: str, first: str, number: int, step: int = 1) -> list[str]:
     ids=str,
 )  # fmt: skip
 def test_a_format_is_found_from_the_whole_column(written, formats):
-    found = time_readings.find_formats(pa.array(written), NOW)
+    found = time_findings.find_formats(pa.array(written), NOW)
     assert sorted(map(str, found)) == sorted(map(str, formats))
 
 
@@ -136,16 +136,16 @@ def test_the_order_of_the_rows_decides_unless_they_are_sorted_as_text():
     written = []
     for month in range(1, 13):
         written += [f"{day:02}.{month:02}.2015" for day in _two_days(month)]
-    finding = time_readings.find(pa.array(written), NOW)
+    finding = time_findings.find(pa.array(written), NOW)
     assert [reading.form for reading in finding.readings] == ["%d.%m.%Y"]
     assert "the rows are in order of time" in finding.remark
     assert finding.is_doubtful
-    assert len(time_readings.find_formats(pa.array(sorted(written)), NOW)) == 2
+    assert len(time_findings.find_formats(pa.array(sorted(written)), NOW)) == 2
 
 
 def test_times_in_the_future_decide_and_are_told():
     written = days("%y.%m.%d", "2003-11-25", 400, 11)
-    finding = time_readings.find(pa.array(written), NOW)
+    finding = time_findings.find(pa.array(written), NOW)
     assert finding.remark == "'%d.%m.%y' would put 58 of 400 times in the future"
     fault = time_faults.find_fault(pa.array(written), "%d.%m.%y", NOW)
     assert not fault.is_error
@@ -156,7 +156,7 @@ def test_times_in_the_future_decide_and_are_told():
 
 def test_a_few_weeks_are_not_the_same_day_of_many_years():
     written = days("%y.%m.%d", "2015-08-05", 21)
-    finding = time_readings.find(pa.array(written), NOW)
+    finding = time_findings.find(pa.array(written), NOW)
     assert [reading.form for reading in finding.readings] == ["%y.%m.%d"]
     assert finding.is_doubtful
 
@@ -164,18 +164,18 @@ def test_a_few_weeks_are_not_the_same_day_of_many_years():
 def test_a_mixed_column_is_refused_or_told_with_counts():
     american = days("%m/%d/%Y", "2015-01-01", 100, 5)
     european = days("%d/%m/%Y", "2017-01-01", 100, 5)
-    finding = time_readings.find(pa.array([*european, *american]), NOW)
+    finding = time_findings.find(pa.array([*european, *american]), NOW)
     assert not finding.readings
     assert "no format reads nearly all of its 200 different times: " in finding.remark
     assert "of the others, such as '" in finding.remark
-    finding = time_readings.find(pa.array([*european, *american[4:6]]), NOW)
+    finding = time_findings.find(pa.array([*european, *american[4:6]]), NOW)
     assert [reading.form for reading in finding.readings] == ["%d/%m/%Y"]
     assert finding.is_doubtful
     assert "'%m/%d/%Y' reads 2 of these: is the column mixed?" in finding.remark
 
 
 def test_a_time_of_day_alone_is_no_time():
-    finding = time_readings.find(pa.array(["13:05", "14:10"]), NOW)
+    finding = time_findings.find(pa.array(["13:05", "14:10"]), NOW)
     assert finding.remark == (
         "no format reads nearly all of its 2 different times: 2 are not read, such as '13:05'; "
         "a time of day has no date"
@@ -192,7 +192,7 @@ def test_a_time_of_day_alone_is_no_time():
     ],
 )
 def test_a_zone_by_name_and_another_calendar_are_told(written, remark):
-    finding = time_readings.find(pa.array(written), NOW)
+    finding = time_findings.find(pa.array(written), NOW)
     assert remark in finding.remark
     assert finding.is_doubtful
 
@@ -209,7 +209,7 @@ def test_a_zone_by_name_and_another_calendar_are_told(written, remark):
     ],
 )
 def test_a_column_that_is_not_read_has_a_hint(written, remark):
-    finding = time_readings.find(pa.array(written), NOW)
+    finding = time_findings.find(pa.array(written), NOW)
     assert not finding.readings
     assert remark in finding.remark
 
