@@ -305,7 +305,7 @@ def _measure_unseen(
     del rows
     split = evaluated_rows.headline_split(list(by_split))
     model = scored["inputs"]["model"]
-    described = text_traits.describe(
+    by_split[split], sample = text_traits.describe(
         by_split[split],
         sources,
         settings=model["settings"],
@@ -313,12 +313,8 @@ def _measure_unseen(
         searched=searched,
         with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
     )
-    by_split[split] = described.rows
-    sample = described.sample
-    del described
-    for name, part in by_split.items():
-        by_split[name] = evaluated_rows.replace_hashes(part)
-    del part
+    for name in list(by_split):  # not before: the sample is drawn by the hashes
+        by_split[name] = evaluated_rows.replace_hashes(by_split[name])
     rows = by_split[split]
     slices.check_patterns(rows, patterns)
     pa.default_memory_pool().release_unused()  # what the texts took

@@ -34,7 +34,7 @@ _IS_EVALUATED = pc.field("label").is_valid() & ~pc.field("split").isin([TRAIN])
 TEXT = "text"
 """Column of the texts."""
 AUTHOR = "author"
-"""Column with a hash of the author; or, after :func:`replace_hashes`, with a number."""
+"""Column with a hash of the author; after :func:`replace_hashes`, with a number."""
 
 
 def read(uri: str, scored: Manifest, *, columns: Sequence[str] = ()) -> pa.Table:
@@ -242,10 +242,7 @@ def predicted_of(rows: pa.Table) -> Predicted:
     prediction = rows["prediction"].to_numpy()
     groups = None
     if AUTHOR in rows.column_names:
-        author = rows[AUTHOR].to_numpy()
-        is_numbered = author.dtype == np.int32  # a hash is uint64
-        num_numbers = int(author.max(initial=-1)) + 1 if is_numbered else None
-        groups = AuthorGroups(author, num_numbers)
+        groups = _group_authors(rows[AUTHOR].to_numpy())
     if classes == BINARY:
         positive = rows[PROBABILITY + BINARY[1]].to_numpy()
         return Predicted.of_positive(
@@ -255,10 +252,18 @@ def predicted_of(rows: pa.Table) -> Predicted:
     return Predicted(classes, label, prediction, probabilities, groups)
 
 
-def replace_hashes(rows: pa.Table) -> pa.Table:
-    """Replace the hashes of authors, if there are any, by numbers: 4 bytes a row in place of 8.
+def _group_authors(author: np.ndarray) -> AuthorGroups:
+    """Group rows by their authors, which are hashes (uint64) or numbers (int32)."""
+    if author.dtype != np.int32:
+        return AuthorGroups(author)
+    return AuthorGroups(author, num_numbers=int(author.max(initial=-1)) + 1)
 
-    The numbers are in the order of the hashes, so sums over authors stay the same to the last bit.
+
+def replace_hashes(rows: pa.Table) -> pa.Table:
+    """Replace the hashes of authors by numbers, which take 4 bytes a row instead of 8.
+
+    Rows without authors stay as they are. The numbers are in the order of the hashes, so sums over
+    authors stay the same to the last bit.
     """
     if AUTHOR not in rows.column_names:
         return rows

@@ -34,8 +34,8 @@ in so many pairs that one of them is much worse than the word by chance."""
 _SAME = 0.8
 """Two slices count as the same if at least this share of the rows that are in one of them is in
 both."""
-_NUM_COLUMNS = 32
-"""A range of rows is as short as if each row had this number of columns."""
+_NUM_WORDS = 32
+"""About the number of words of a text. It sets how many texts are computed with at a time."""
 _MAX_LISTED = 300
 """Candidates are chosen among at most this number of slices: those that are worse by the most
 standard errors."""
@@ -241,7 +241,7 @@ def _add_words(columns: _Columns, tokens: Tokens, is_searched: np.ndarray) -> _C
 
 
 def _find_words(tokens: Tokens, rows: slice) -> sparse.csr_array:
-    """Say which of a range of n texts have which of W words: ``(n, W)``, 0 or 1."""
+    """Say which texts of a range have which of W words: ``(texts, W)``, 0 or 1."""
     offsets = tokens.offsets[rows.start : rows.stop + 1]
     ids = tokens.ids[offsets[0] : offsets[-1]].copy()  # sum_duplicates sorts them in place
     ones = np.ones(len(ids), np.int32)
@@ -253,8 +253,8 @@ def _find_words(tokens: Tokens, rows: slice) -> sparse.csr_array:
 
 
 def _short_ranges(num_rows: int) -> Iterator[slice]:
-    """Divide rows into ranges in which a matrix of words takes little memory."""
-    return row_ranges(num_rows, num_columns=_NUM_COLUMNS)
+    """Divide rows into ranges so short that a matrix of their words takes little memory."""
+    return row_ranges(num_rows, num_columns=_NUM_WORDS)
 
 
 def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:

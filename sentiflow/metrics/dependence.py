@@ -82,9 +82,14 @@ class AuthorGroups:
     def _add(self, values: np.ndarray | None) -> np.ndarray:
         """Add up a value of each row, or 1, by number of the author."""
         numbered = self._numbered
-        sums = np.zeros(numbered.num_numbers or 0, np.int32 if values is None else np.float64)
+        num_numbers = numbered.num_numbers or 0
+        if values is None:
+            sums = np.zeros(num_numbers, np.int32)
+        else:
+            sums = np.zeros(num_numbers, np.float64)
         for rows in row_ranges(len(numbered.author)):
-            np.add.at(sums, numbered.author[rows], np.int32(1) if values is None else values[rows])
+            added = np.int32(1) if values is None else values[rows]
+            np.add.at(sums, numbered.author[rows], added)
         return sums
 
     @property
@@ -162,7 +167,7 @@ class AuthorGroups:
         num_rows = len(effects)
         if num_authors == num_rows:
             return 1.0
-        # One array of the authors at a time: there may be as many authors as rows.
+        # There may be nearly as many authors as rows, so arrays of authors are made one at a time.
         num_effective = self.num_effective
         squares_of_sizes = self._all_sizes[has_rows].astype(np.float64)
         squares_of_sizes *= squares_of_sizes
