@@ -159,7 +159,9 @@ def find_status(spec: OutputSpec) -> Status:
     record = None if isinstance(result, OtherFormat) else result
     sizes = filesystem.sizes(spec.uri)
     runs = _read_runs(spec.uri, sizes)
-    _check_files_are_ours(spec, _name_stage(result), runs, sizes)
+    listed = earlier_format.paths if earlier_format else list_paths(record)
+    written = listed | _list_of_runs(spec, sizes)
+    _check_files_are_ours(spec, _name_stage(result), runs, sizes, written)
     unfinished = []
     for folder in sorted(runs):
         changes = spec.find_changes(runs[folder], may_grow=True)
@@ -167,8 +169,6 @@ def find_status(spec: OutputSpec) -> Status:
     resumable = next((run.folder for run in unfinished if not run.changes), "")
     replaced = _find_replaced(spec, sizes) if result is None else None
     kept = _list_kept(spec, replaced.record) if replaced else set()
-    listed = earlier_format.paths if earlier_format else list_paths(record)
-    written = listed | _list_of_runs(spec, sizes)
     leftovers = tuple(
         path for path in find_leftovers(spec, listed, sizes, written) if path not in kept
     )
@@ -233,6 +233,7 @@ def _check_files_are_ours(
     stage: str,
     runs: Mapping[str, RunDescription],
     sizes: Mapping[str, int],
+    written: Collection[str],
 ) -> None:
     """Check that the manifest and the unfinished runs of a directory belong to this stage.
 
@@ -244,6 +245,7 @@ def _check_files_are_ours(
         stage: The stage of the result; empty if there is none.
         runs: The unfinished runs.
         sizes: All files of the directory.
+        written: Files that manifests list.
 
     Raises:
         UserError: There are files of another stage or program.
@@ -255,7 +257,8 @@ def _check_files_are_ours(
     has_other_stage = bool(stages - {spec.stage})
     is_known = bool(stages) or not names
     others = [path for path in sizes if path.split("/")[0] not in (WORK, lease.FOLDER)]
-    is_of_killed_job = WORK in names and all(spec.has_written(path) for path in others)
+    are_ours = all(path in written or spec.has_written(path) for path in others)
+    is_of_killed_job = WORK in names and are_ours
     if has_other_stage or not (is_known or is_of_killed_job):
         raise UserError(
             f"{spec.uri} holds files that are not from {spec.stage}",

@@ -335,7 +335,7 @@ def _measure_unseen(
     split = evaluated_rows.headline_split(list(by_split))
     model = scored["inputs"]["model"]
     with _STEPS.show("read"):
-        described = text_traits.describe(
+        by_split[split], sample = text_traits.describe(
             by_split[split],
             sources,
             settings=model["settings"],
@@ -343,13 +343,15 @@ def _measure_unseen(
             searched=searched,
             with_words=settings.num_examples > 0,  # with 0 the report shows nothing of the texts
         )
-    by_split[split] = described.rows
-    slices.check_patterns(described.rows, patterns)
+    for name in list(by_split):  # not before: the sample is drawn by the hashes
+        by_split[name] = evaluated_rows.replace_hashes(by_split[name])
+    rows = by_split[split]
+    slices.check_patterns(rows, patterns)
     pa.default_memory_pool().release_unused()  # what the texts took
     with _STEPS.show("measure"):
         measured = measurements.measure(
             by_split,
-            described.sample,
+            sample,
             model=model,
             patterns=patterns,
             columns=columns,
@@ -361,9 +363,9 @@ def _measure_unseen(
             "there is no test split: the validation texts were also used to choose the model, so "
             "expect lower figures on other texts (prepare.split.test_fraction sets texts aside)"
         )
-    notes += _note_authors(described.rows, measured)
+    notes += _note_authors(rows, measured)
     return _MeasuredRows(
-        rows=described.rows, texts=texts, measured=measured, is_unseen=is_unseen, notes=notes
+        rows=rows, texts=texts, measured=measured, is_unseen=is_unseen, notes=notes
     )
 
 

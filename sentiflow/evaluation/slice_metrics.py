@@ -231,9 +231,12 @@ def _test(
         share = right[mask].mean()
         share_of_others = right[others].mean()
         both = mask | others
-        effects = np.empty(int(both.sum()))
-        effects[mask[both]] = (right[mask] - share) / num_rows
-        effects[others[both]] = -(right[others] - share_of_others) / num_others
+        in_slice = mask[both]
+        is_right = right[both]
+        effects = np.full(len(in_slice), share_of_others / num_others)
+        effects[is_right] = -(1 - share_of_others) / num_others
+        effects[in_slice] = -share / num_rows
+        effects[in_slice & is_right] = (1 - share) / num_rows
         mean = right[both].mean()
         variance = mean * (1 - mean) * (1 / num_rows + 1 / num_others)
         error = np.sqrt(variance * groups.take(both).factor(effects))

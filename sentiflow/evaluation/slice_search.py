@@ -6,7 +6,7 @@ copies of a text only the first is used: they are right or wrong together, and a
 each as a confirmation.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from sentiflow.evaluation.slices import MIN_ROWS, SliceOfRows
+from sentiflow.metrics.row_ranges import row_ranges
 from sentiflow.models.tokens import Tokens
 
 MAX_CANDIDATES = 10
@@ -33,6 +34,8 @@ in so many pairs that one of them is much worse than the word by chance."""
 _SAME = 0.8
 """Two slices count as the same if at least this share of the rows that are in one of them is in
 both."""
+_NUM_WORDS = 32
+"""About the number of words of a text. It sets how many texts are computed with at a time."""
 _MAX_LISTED = 300
 """Candidates are chosen among at most this number of slices: those that are worse by the most
 standard errors."""
@@ -205,10 +208,13 @@ def _to_slices(
 
 def _list_slices(slices: Sequence[SliceOfRows], used: np.ndarray) -> _Columns:
     """Say which used rows are in which slice."""
-    rows = np.zeros((len(slices), len(used)), np.int32)
+    rows = np.zeros((len(slices), len(used)), bool)
     for number, item in enumerate(slices):
         rows[number] = item.mask[used]
-    return _Columns([item.name for item in slices], sparse.csr_array(rows.T))
+    parts = []
+    for part in _short_ranges(len(used)):
+        parts.append(sparse.csr_array(rows[:, part].T.astype(np.int32)))
+    return _Columns([item.name for item in slices], sparse.vstack(parts, format="csr"))
 
 
 def _add_words(columns: _Columns, tokens: Tokens, is_searched: np.ndarray) -> _Columns:
@@ -216,8 +222,9 @@ def _add_words(columns: _Columns, tokens: Tokens, is_searched: np.ndarray) -> _C
 
     Words with a character that is not printable are left out: it could act on a terminal.
     """
-    has = _find_words(tokens)
-    support = is_searched.astype(np.float64) @ has
+    support = np.zeros(len(tokens.words))
+    for rows in _short_ranges(len(is_searched)):
+        support += is_searched[rows].astype(np.float64) @ _find_words(tokens, rows)
     frequent = np.argsort(-support, kind="stable")[:MAX_WORDS]
     frequent = frequent[support[frequent] >= MIN_ROWS]
     words = tokens.words.take(pa.array(frequent)).to_pylist()
@@ -225,18 +232,29 @@ def _add_words(columns: _Columns, tokens: Tokens, is_searched: np.ndarray) -> _C
     # In alphabetical order, so that the order of equally clear slices is defined.
     printable = sorted(word for word in words if word.isprintable())
     names = [f"“{word}”" for word in printable]
-    of_words = has[:, [column_of_word[word] for word in printable]]
-    return _Columns(columns.names + names, sparse.hstack([columns.has, of_words], format="csr"))
+    listed = [column_of_word[word] for word in printable]
+    parts = []
+    for rows in _short_ranges(len(is_searched)):
+        of_words = _find_words(tokens, rows)[:, listed]
+        parts.append(sparse.hstack([columns.has[rows], of_words], format="csr"))
+    return _Columns(columns.names + names, sparse.vstack(parts, format="csr"))
 
 
-def _find_words(tokens: Tokens) -> sparse.csr_array:
-    """Say which of n texts have which of W words: ``(n, W)``, 0 or 1."""
-    ones = np.ones(len(tokens.ids), np.int32)
-    shape = (len(tokens.offsets) - 1, len(tokens.words))
-    has = sparse.csr_array((ones, tokens.ids, tokens.offsets), shape=shape)
+def _find_words(tokens: Tokens, rows: slice) -> sparse.csr_array:
+    """Say which texts of a range have which of W words: ``(texts, W)``, 0 or 1."""
+    offsets = tokens.offsets[rows.start : rows.stop + 1]
+    ids = tokens.ids[offsets[0] : offsets[-1]].copy()  # sum_duplicates sorts them in place
+    ones = np.ones(len(ids), np.int32)
+    shape = (len(offsets) - 1, len(tokens.words))
+    has = sparse.csr_array((ones, ids, offsets - offsets[0]), shape=shape)
     has.sum_duplicates()
     has.data[:] = 1
     return has
+
+
+def _short_ranges(num_rows: int) -> Iterator[slice]:
+    """Divide rows into ranges so short that a matrix of their words takes little memory."""
+    return row_ranges(num_rows, num_columns=_NUM_WORDS)
 
 
 def _list_different(has: sparse.csr_array, num_named: int) -> np.ndarray:

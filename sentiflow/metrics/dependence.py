@@ -71,11 +71,8 @@ class AuthorGroups:
     @cached_property
     def _renumbered(self) -> "AuthorGroups":
         """Number authors that are hashes."""
-        known = np.unique(self.author)
-        number = np.empty(len(self.author), np.int32)
-        for rows in row_ranges(len(number)):
-            number[rows] = np.searchsorted(known, self.author[rows])
-        return AuthorGroups(number, len(known))
+        number, num_authors = number_authors(self.author)
+        return AuthorGroups(number, num_authors)
 
     @cached_property
     def _all_sizes(self) -> np.ndarray:
@@ -85,9 +82,14 @@ class AuthorGroups:
     def _add(self, values: np.ndarray | None) -> np.ndarray:
         """Add up a value of each row, or 1, by number of the author."""
         numbered = self._numbered
-        sums = np.zeros(numbered.num_numbers or 0, np.int64 if values is None else np.float64)
+        num_numbers = numbered.num_numbers or 0
+        if values is None:
+            sums = np.zeros(num_numbers, np.int32)
+        else:
+            sums = np.zeros(num_numbers, np.float64)
         for rows in row_ranges(len(numbered.author)):
-            np.add.at(sums, numbered.author[rows], 1 if values is None else values[rows])
+            added = np.int32(1) if values is None else values[rows]
+            np.add.at(sums, numbered.author[rows], added)
         return sums
 
     @property
@@ -160,24 +162,47 @@ class AuthorGroups:
         """
         from scipy.special import stdtrit
 
-        sizes = self.sizes
-        num_authors = len(sizes)
+        has_rows = self._all_sizes > 0
+        num_authors = int(has_rows.sum())
         num_rows = len(effects)
         if num_authors == num_rows:
             return 1.0
+        # There may be nearly as many authors as rows, so arrays of authors are made one at a time.
+        num_effective = self.num_effective
+        squares_of_sizes = self._all_sizes[has_rows].astype(np.float64)
+        squares_of_sizes *= squares_of_sizes
+        num_independent = _count_effective(squares_of_sizes)
+        del squares_of_sizes
         squares_of_rows = float(np.dot(effects, effects))
-        squares_of_authors = self._add(effects)[self._all_sizes > 0]
-        squares_of_authors *= squares_of_authors
-        num_independent = _count_effective(sizes.astype(np.float64) ** 2)
-        design_effect = num_rows / self.num_effective
+        design_effect = num_rows / num_effective
         if squares_of_rows and num_authors > 1:
+            squares_of_authors = self._add(effects)[has_rows]
+            squares_of_authors *= squares_of_authors
             by_author = num_authors / (num_authors - 1) * squares_of_authors.sum()
             by_row = num_rows / (num_rows - 1) * squares_of_rows
             design_effect = max(1.0, by_author / by_row)
-            by_effects = min(_count_effective(squares_of_authors), self.num_effective)
+            by_effects = min(_count_effective(squares_of_authors), num_effective)
             num_independent = max(num_independent, by_effects)
         freedom = max(num_independent - 1, 1)
         return float(design_effect * (stdtrit(freedom, 0.975) / Z) ** 2)
+
+
+def number_authors(author: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number authors from 0, in the order of their hashes.
+
+    Returns:
+        The number of the author of each row, int32; and how many authors there are.
+
+    Example:
+        >>> number, num_authors = number_authors(np.array([70, 50, 70]))
+        >>> number.tolist(), num_authors
+        ([1, 0, 1], 2)
+    """
+    known = np.unique(author)
+    number = np.empty(len(author), np.int32)
+    for rows in row_ranges(len(number)):
+        number[rows] = np.searchsorted(known, author[rows])
+    return number, len(known)
 
 
 def _count_effective(parts: np.ndarray) -> float:

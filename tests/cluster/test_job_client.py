@@ -15,7 +15,7 @@ from ray._raylet import AuthenticationTokenLoader
 from ray.job_submission import JobDetails
 
 from sentiflow.cluster import job_client
-from sentiflow.cluster.submission import OUTPUT_KEY, WORK_KEY, Submission
+from sentiflow.cluster.submission import OUTPUT_KEY, USER_KEY, WORK_KEY, Submission
 from sentiflow.config import settings
 from sentiflow.errors import JobError, UnavailableError, UserError
 
@@ -29,6 +29,7 @@ JOB = Submission(
     files={},
     output_uri="s3://b/x",
     work="c0ffee",
+    user="ann",
 )
 
 
@@ -250,7 +251,8 @@ def test_a_job_that_cannot_be_submitted_has_failed(error, kind, problem):
 def test_ray_keeps_where_the_results_are_and_what_the_work_is():
     client = FakeRayClient()
     job_client.submit(client, JOB)
-    assert client.options["metadata"] == {OUTPUT_KEY: "s3://b/x", WORK_KEY: "c0ffee"}
+    named = {OUTPUT_KEY: "s3://b/x", USER_KEY: "ann", WORK_KEY: "c0ffee"}
+    assert client.options["metadata"] == named
 
 
 LOG = "".join(f"line {number}\n" for number in range(30))

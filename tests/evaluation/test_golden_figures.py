@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import measurements, slice_search
+from sentiflow.evaluation import evaluated_rows, measurements, slice_search
 from sentiflow.evaluation.evaluated_rows import AUTHOR
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics import row_ranges
@@ -106,3 +106,16 @@ def test_figures_equal_those_of_all_rows_at_once(monkeypatch, kind, num_at_a_tim
         elif given[name] != value:
             differing[name] = (given[name], value)
     assert not differing
+
+
+def test_numbers_of_authors_give_exactly_the_figures_of_their_hashes():
+    by_split, sample = described.describe(
+        rows_of("by author"), MODEL["settings"], patterns=PATTERNS
+    )
+    numbered = {name: evaluated_rows.replace_hashes(part) for name, part in by_split.items()}
+    assert numbered["test"].schema.field(AUTHOR).type == pa.int32()
+    found = [
+        measurements.measure(tables, sample, model=MODEL, patterns=PATTERNS, searched=["place"])
+        for tables in (by_split, numbered)
+    ]
+    assert repr(found[0]) == repr(found[1])

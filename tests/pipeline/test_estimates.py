@@ -239,4 +239,4 @@ def test_the_output_says_what_the_stage_had(tmp_path):
     folder = PROJECT / "tests/format_3/run/prepared"
     record = manifest.read(str(folder))
     content = manifest.to_json({**record, "resources": {"num_cpus": 2}, "resumed": True})
-    assert manifest.parse(content, "x")["resumed"]
+    assert manifest.parse(content, "x", directories=())["resumed"]
