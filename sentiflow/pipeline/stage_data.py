@@ -167,7 +167,9 @@ def _guess_prepared(config: Config) -> StageData:
 def _read_sample(
     files: Sequence[InputFile], form: FormatSettings, config: Config, text_column: str = "text"
 ) -> _Sample:
-    """Read the beginning of the first file; where it cannot be read, assume short texts.
+    """Read the beginning of the last file; where it cannot be read, assume short texts.
+
+    The first files of a corpus that grows may be gone.
 
     Args:
         files: The files.
@@ -178,7 +180,7 @@ def _read_sample(
     usual = _Sample(float(CSV_ROW_BYTES), TOKENS_PER_ROW, labelled_fraction=1.0)
     if not files:
         return usual
-    file = files[0]
+    file = files[-1]
     try:
         first = first_rows.read(file["uri"], form)
         num_rows = first.rows.num_rows
@@ -195,7 +197,7 @@ def _read_sample(
             text_place = text_column
         text = first.column(text_place)
         label = None if label_place is None else first.column(label_place)
-    except (KeyError, IndexError, UserError):  # the stage itself says what is wrong
+    except (KeyError, IndexError, OSError, UserError):  # the stage itself says what is wrong
         return usual
     if is_parquet:
         row_bytes = count_bytes(file) / table_files.read_footer(file["uri"]).num_rows
