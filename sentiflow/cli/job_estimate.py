@@ -1,6 +1,6 @@
 """Job to submit -> what it will take on its cluster, in a line."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sentiflow.config.sections import Config
 from sentiflow.errors import JobError, UserError
@@ -8,7 +8,6 @@ from sentiflow.progress import Progress
 
 if TYPE_CHECKING:
     from sentiflow.cluster.resources import Resources
-    from sentiflow.pipeline.stages import Verb
 
 
 def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -> str:
@@ -23,9 +22,9 @@ def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -
     Returns:
         A line. Without a cluster it has only core hours; without an estimate, it says why.
     """
-    from sentiflow.pipeline import estimates, stages
+    from sentiflow.pipeline import estimates
 
-    verbs = stages.whole_run(config) if verb == "run" else (cast("Verb", verb),)
+    verbs = config.run_stages if verb == "run" else (verb,)
     if not set(verbs) & set(estimates.ESTIMATED):
         return f"none for {verb}"
     with Progress("submit", what="estimating the job"):

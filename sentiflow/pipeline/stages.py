@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import yaml
 
 from sentiflow.config import submitter
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 Verb = Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
 
-VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
+VERBS: tuple[Verb, ...] = RUN_STAGES
 """The stages of a whole run, in their order."""
 
 _MODULES: dict[Verb, str] = {
@@ -57,13 +57,6 @@ _MAX_PLANS = 3
 these are few."""
 _NEED_RAY = ("prepare", "train", "score", "sweep")
 """Stages whose ``run`` takes the resources of Ray."""
-
-
-def whole_run(config: Config) -> tuple[Verb, ...]:
-    """List the stages of a whole run; the training is left out if the config does not train."""
-    if config.trains:
-        return VERBS
-    return tuple(verb for verb in VERBS if verb != "train")
 
 
 @dataclass(frozen=True)
@@ -102,7 +95,7 @@ def run(
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
-    is_whole_run = tuple(verbs) == whole_run(config)
+    is_whole_run = tuple(verbs) == config.run_stages
     verbs = _leave_out_evaluation(config, verbs)
     outcomes = []
     with _Session(config, verbose=verbose, command=command) as session:
