@@ -35,8 +35,6 @@ _ROW_DISK_GB = {"prepare": 95e-9, "score": 16e-9}
 """Size of a row in the output, by stage."""
 _MIN_TOLD_LOAD = 50
 """A load from which on the line names it, in percent."""
-_WAIT_SECONDS = 4e-3
-"""As in ``training.worker_count``: more workers gain too little."""
 ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
 """A cluster that is not known: only the core hours of its estimates are right."""
 ESTIMATED = ("prepare", "train", "score")
@@ -312,4 +310,4 @@ def _choose_workers(config: Config, costs: Costs, resources: Resources) -> int:
         return most
     num_steps = max(1.0, costs.steps / stage_costs.STEP_SECONDS)
     step_seconds = costs.network / num_steps / math.sqrt(max(1, resources.min_node_cpus - 1))
-    return max(1, min(most, math.isqrt(int(step_seconds / _WAIT_SECONDS))))
+    return min(most, rates.count_best_workers(step_seconds))
