@@ -30,16 +30,13 @@ def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -
     with Progress("submit", what="estimating the job"):
         resources, problem = _count_resources(address, verbose=verbose)
         try:
-            line = estimates.sum_up(verbs, config, resources or estimates.ONE_CORE)
+            line = estimates.sum_up(verbs, config, resources)
         except (OSError, UserError, JobError) as error:
             first_line = str(error).partition("\n")[0]
             return f"none: the data cannot be seen from here ({first_line})"
     if not line:
         return "none: there is no rate for GPUs before a first run"
-    if problem:
-        _, _, core_hours = line.partition(" cores, ")
-        return f"{core_hours}; {problem}"
-    return line
+    return f"{line}; {problem}" if problem else line
 
 
 def _count_resources(address: str | None, *, verbose: bool) -> tuple["Resources | None", str]:

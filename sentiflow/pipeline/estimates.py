@@ -35,8 +35,8 @@ _ROW_DISK_GB = {"prepare": 95e-9, "score": 16e-9}
 """Size of a row in the output, by stage."""
 _MIN_TOLD_LOAD = 50
 """A load from which on the line names it, in percent."""
-ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
-"""A cluster that is not known: only the core hours of its estimates are right."""
+_ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
+"""Takes the place of a cluster that is not known: its core hours are about the same."""
 ESTIMATED = ("prepare", "train", "score")
 """The stages whose time is estimated."""
 
@@ -92,19 +92,29 @@ def _round_rows(number: float) -> str:
     return f"{int(float(f'{number:.2g}')):,}"
 
 
-def sum_up(verbs: Sequence[str], config: Config, resources: Resources) -> str:
-    """Estimate several stages together, as if none of them were complete; empty without any."""
-    found = [estimate(verb, config, resources) for verb in verbs]
+def sum_up(verbs: Sequence[str], config: Config, resources: Resources | None) -> str:
+    """Estimate several stages together, as if none of them were complete.
+
+    Args:
+        verbs: The stages.
+        config: The experiment.
+        resources: The machine or the cluster; None: it is not known.
+
+    Returns:
+        The time and the core hours in a line; only the core hours if the cluster is not known.
+        Empty if no stage has an estimate.
+    """
+    found = [estimate(verb, config, resources or _ONE_CORE) for verb in verbs]
     estimates = [each for each in found if each]
     if not estimates:
         return ""
-    seconds = sum(each.seconds for each in estimates)
-    core_hours = sum(each.core_hours for each in estimates)
     names = ", ".join(each.verb for each in estimates)
-    return (
-        f"about {to_words(seconds)} on {resources.num_cpus} cores, "
-        f"{_round(core_hours)} core hours ({names})"
-    )
+    core_hours = sum(each.core_hours for each in estimates)
+    text = f"{_round(core_hours)} core hours ({names})"
+    if resources is None:
+        return text
+    seconds = sum(each.seconds for each in estimates)
+    return f"about {to_words(seconds)} on {resources.num_cpus} cores, {text}"
 
 
 def _round(number: float) -> str:
