@@ -2,6 +2,14 @@
 
 A manifest is the only pointer to a result. It may come from a stranger, so it is validated here
 for every reader. Nothing is written here.
+
+Who reads which directory:
+
+- :func:`require`: an input that a job needs; its files are checked, too.
+- :func:`read`, or :func:`output_status.read_result`: an output, which may be absent or, for the
+  latter, of an earlier version.
+- :func:`read_input`, or :func:`followed_inputs.follow`: an input of a result, which may be gone or
+  replaced meanwhile. The latter also passes over what cannot be read, and says so.
 """
 
 import contextlib
