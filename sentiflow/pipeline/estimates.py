@@ -62,7 +62,7 @@ class Estimate:
 
     def to_text(self, *, with_core_hours: bool = False) -> str:
         """Write the estimate in a line; cores of a cluster cost money, so their hours are told."""
-        text = f"some {_round_rows(self.num_rows)} rows: about {to_words(self.seconds)} "
+        text = f"some {_round_count(self.num_rows)} rows: about {to_words(self.seconds)} "
         text += f"on {self.num_cpus} cores, "
         if with_core_hours:
             text += f"{_round(self.core_hours)} core hours, "
@@ -85,11 +85,6 @@ def count_here() -> Resources:
     """Count the cores of this machine."""
     num_cpus = os.cpu_count() or 1
     return Resources(num_cpus=num_cpus, num_gpus=0, num_nodes=1, min_node_cpus=num_cpus)
-
-
-def _round_rows(number: float) -> str:
-    """Write a number of rows with two significant figures."""
-    return f"{int(float(f'{number:.2g}')):,}"
 
 
 def sum_up(verbs: Sequence[str], config: Config, resources: Resources | None) -> str:
@@ -115,6 +110,11 @@ def sum_up(verbs: Sequence[str], config: Config, resources: Resources | None) ->
         return text
     seconds = sum(each.seconds for each in estimates)
     return f"about {to_words(seconds)} on {resources.num_cpus} cores, {text}"
+
+
+def _round_count(number: float) -> str:
+    """Write a whole number with two significant figures: 1,200,000."""
+    return f"{int(float(f'{number:.2g}')):,}"
 
 
 def _round(number: float) -> str:
