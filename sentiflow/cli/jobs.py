@@ -104,7 +104,7 @@ def run(
     options = ["--overwrite"] if overwrite else []
     command = commands.load(verb, config, overrides, options=options)
     resolved = command.config
-    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
+    verbs = resolved.run_stages if verb == "run" else (cast("Verb", verb),)
     if dry_run:
         show_settings(resolved)
         typer.echo("\n".join(stages.plan(resolved, verbs, overwrite=overwrite)))

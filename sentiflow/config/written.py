@@ -24,7 +24,8 @@ class WrittenCommand:
     settings: str
     """The settings with the changes of the command, as YAML."""
     directory: str
-    """The directory to which locations are relative; empty in a submitted job, where none is."""
+    """The directory to which locations are relative; empty in a submitted job, which has absolute
+    locations only."""
 
     def to_file(self) -> bytes:
         """Write the settings file that repeats the command; its first line names the command."""

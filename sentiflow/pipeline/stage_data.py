@@ -157,7 +157,7 @@ def _guess_prepared(config: Config) -> StageData:
         num_rows=(num_rows + num_given + num_texts) / prepare.every_nth,
         num_bytes=sum(map(count_bytes, [*files, *given_files, *texts])),
         num_train=num_rows * train_fraction * sample.labelled_fraction / prepare.every_nth,
-        num_unlabelled=num_texts,
+        num_unlabelled=num_texts / prepare.every_nth,
         tokens_per_row=sample.tokens_per_row,
         vector_size=find_vector_size(prepare.vocabulary.vectors),
         num_classes=len(config.format.learnable) or 2,

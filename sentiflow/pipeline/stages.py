@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import yaml
 
 from sentiflow.config import submitter
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 Verb = Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
 
-VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
+VERBS: tuple[Verb, ...] = RUN_STAGES
 """The stages of a whole run, in their order."""
 
 _MODULES: dict[Verb, str] = {
@@ -57,13 +57,6 @@ _MAX_PLANS = 3
 these are few."""
 _NEED_RAY = ("prepare", "train", "score", "sweep")
 """Stages whose ``run`` takes the resources of Ray."""
-
-
-def whole_run(config: Config) -> tuple[Verb, ...]:
-    """List the stages of a whole run; the training is left out if the config does not train."""
-    if config.trains:
-        return VERBS
-    return tuple(verb for verb in VERBS if verb != "train")
 
 
 @dataclass(frozen=True)
@@ -102,56 +95,58 @@ def run(
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
-    outcomes = []
-    is_whole = tuple(verbs) == whole_run(config)
+    is_whole_run = tuple(verbs) == config.run_stages
     verbs = _leave_out_evaluation(config, verbs)
-    remaining = verbs
+    outcomes = []
     with _Session(config, verbose=verbose, command=command) as session:
-        is_checked = False
-
-        def check(output: Output | None = None) -> None:
-            """Check the stages that remain when this is called first; then do nothing."""
-            nonlocal is_checked
-            if not is_checked:
-                is_checked = True
-                with Progress(verb, what="looking for new files"):
-                    new_files = None
-                    if output and output.previous and output.spec.grows:
-                        new_files = output.spec.find_new(output.previous)
-                _check_inputs(session.config, remaining, new_files, overwrite=overwrite)
-
-        for verb in verbs:
-            remaining = verbs[verbs.index(verb) :]
-            if read_result(getattr(config, verb).output_uri) is None:
-                check()  # the stage will run, and its plan reads what is checked here
-            with Progress(verb, what="looking at the inputs"):
-                planned = _plan_stage(verb, config)
-            config = session.config = planned.config
-            spec = planned.spec
-            # With ``follows``, predictions by an earlier version of the model stay valid.
-            strict = replace(spec, follows="")
-            if overwrite:
-                spec = spec.to_replace()
-            else:
-                for note in spec.notes:
-                    say(verb, note)
-            with outputs.open_output(
-                spec, overwrite=overwrite, user=session.user, before=check
-            ) as output:
-                if output.is_complete and output.status.record:
-                    say(verb, f"complete: {display_uri(spec.uri)}")
-                    # ``strict`` counts predictions by earlier versions as changes.
-                    for change in strict.find_changes(output.status.record):
-                        say(verb, f"{change}: new files use it; --overwrite rescores all")
-                    outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
-                    continue
-                session.start_ray(remaining)
-                with session.open_run(planned, remaining, is_whole_run=is_whole) as recorder:
-                    _take_over(verb, output, recorder)
-                    record = _run_stage(planned, remaining, output, recorder, session)
-                    recorder.log_result(record)
-                outcomes.append(Outcome(verb, spec.uri, record, ran=True))
+        for number in range(len(verbs)):
+            outcome = _complete_stage(
+                session, verbs[number:], overwrite=overwrite, is_whole_run=is_whole_run
+            )
+            outcomes.append(outcome)
     return outcomes
+
+
+def _complete_stage(
+    session: "_Session", remaining: Sequence[Verb], *, overwrite: bool, is_whole_run: bool
+) -> Outcome:
+    """Run the first remaining stage, unless its result is complete."""
+    verb = remaining[0]
+
+    def check(output: Output | None = None) -> None:
+        session.check_inputs(remaining, output, overwrite=overwrite)
+
+    if read_result(getattr(session.config, verb).output_uri) is None:
+        check()  # the stage will run, and its plan reads what is checked here
+    with Progress(verb, what="looking at the inputs"):
+        planned = _plan_stage(verb, session.config)
+    session.config = planned.config
+    spec = planned.spec
+    if overwrite:
+        spec = spec.to_replace()
+    else:
+        for note in spec.notes:
+            say(verb, note)
+    with outputs.open_output(spec, overwrite=overwrite, user=session.user, before=check) as output:
+        if output.is_complete and output.status.record:
+            _tell_complete(verb, planned.spec, output.status.record)
+            return Outcome(verb, spec.uri, output.status.record, ran=False)
+        session.start_ray(remaining)
+        with session.open_run(planned, remaining, is_whole_run=is_whole_run) as recorder:
+            _take_over(verb, output, recorder)
+            record = _run_stage(planned, remaining, output, recorder, session)
+            recorder.log_result(record)
+        return Outcome(verb, spec.uri, record, ran=True)
+
+
+def _tell_complete(verb: Verb, spec: OutputSpec, record: Manifest) -> None:
+    """Say that a result is complete, and which of its predictions are by earlier versions."""
+    say(verb, f"complete: {display_uri(spec.uri)}")
+    # With ``follows``, predictions by an earlier version of the model stay valid. Without it, they
+    # count as changes.
+    strict = replace(spec, follows="")
+    for change in strict.find_changes(record):
+        say(verb, f"{change}: new files use it; --overwrite rescores all")
 
 
 def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
@@ -399,6 +394,7 @@ class _Session(contextlib.ExitStack):
 
         super().__init__()
         self.config = config
+        """The settings; each stage may resolve more of them."""
         self.verbose = verbose
         self.command = command
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
@@ -412,6 +408,27 @@ class _Session(contextlib.ExitStack):
         """Whether the time of all stages was told, or could have been."""
         self.resources: Callable[[], Resources] | None = None
         """Waits for Ray, and counts its resources; None until a stage needs Ray."""
+        self._has_checked = False
+        """Whether the inputs were checked; this is done once, before the first stage runs."""
+
+    def check_inputs(
+        self, remaining: Sequence[Verb], output: Output | None, *, overwrite: bool
+    ) -> None:
+        """Check the inputs and outputs of the remaining stages; do nothing in later calls.
+
+        Args:
+            remaining: The stages that are not complete or not looked at yet.
+            output: The output of the first of them, if it is known.
+            overwrite: Whether existing results may be replaced.
+        """
+        if self._has_checked:
+            return
+        self._has_checked = True
+        with Progress(remaining[0], what="looking for new files"):
+            new_files = None
+            if output and output.previous and output.spec.grows:
+                new_files = output.spec.find_new(output.previous)
+            _check_inputs(self.config, remaining, new_files, overwrite=overwrite)
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""

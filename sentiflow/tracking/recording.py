@@ -411,7 +411,7 @@ def open_run(
     """
     user = user or submitter.find(None)
     name = name or f"{stage} {group[-4:]}"
-    code_tags = {
+    kept_tags = {
         "mlflow.source.name": f"sentiflow {stage}",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user,
@@ -425,13 +425,13 @@ def open_run(
         "start": _format_now(),
         "end": "",
         "params": {},
-        "tags": runs.to_tags(code_tags),
+        "tags": runs.to_tags(kept_tags),
         "metrics": {},
         "artifacts": [],
         "registers_model": registers_model,
         "mlflow_run_id": "",
     }
-    all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
+    all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **kept_tags, **tags}
     times_repeated = 0
     run_id = ""
     if earlier:

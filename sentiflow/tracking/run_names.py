@@ -91,8 +91,10 @@ def find_changes(
             found.append(sorted(differing, key=_rank))
     found.sort(key=len)  # trainings with equally many differences keep their order
     texts = [_write_changes(params, changed) for changed in found]
-    free = [text for text in texts if text not in taken]
-    return next(iter([*free, *texts]), "")
+    for text in texts:
+        if text not in taken:
+            return text
+    return texts[0] if texts else ""
 
 
 def _is_named(key: str) -> bool:

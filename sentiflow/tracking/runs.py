@@ -6,7 +6,6 @@ values.
 
 import hashlib
 import os
-import posixpath
 import re
 import subprocess
 import tempfile
@@ -302,9 +301,7 @@ def _to_keys(names: Iterable[str]) -> dict[str, str]:
 def to_key(name: str) -> str:
     """Replace characters that MLflow does not allow; a name that is too long ends in its hash."""
     key = _FORBIDDEN_IN_KEYS.sub("_", name)
-    # MLflow may use the key as the path of a file.
-    is_unsafe_path = posixpath.normpath(key) != key or key.startswith(("/", ".."))
-    if key == "." or is_unsafe_path:
+    if run_tags.is_unsafe_path(key):  # MLflow may use the key as the path of a file
         key = key.replace("/", "_").replace(".", "_") or "_"
     return key if len(key) <= MAX_KEY_LENGTH else _add_hash(key, name)
 
