@@ -97,7 +97,7 @@ def to_yaml(raw: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a value that occurs twice in both places."""
+    """Writes each value in full, also one that occurs twice, for which YAML has aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

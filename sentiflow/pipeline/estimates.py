@@ -170,7 +170,8 @@ def _estimate(
     """Estimate a stage, see :func:`estimate`."""
     data = stage_data.find(verb, config, corpus)
     uses_gpus = verb != "prepare" and resources.num_gpus > 0
-    resources = resources if uses_gpus else _leave_out_gpus(resources)
+    if not uses_gpus:
+        resources = _leave_out_gpus(resources)
     speed = measured_speeds.find_speed(verb, getattr(config, verb).output_uri, resources)
     if not data.num_rows or (uses_gpus and not speed.uri):
         return None
@@ -250,7 +251,7 @@ def _estimate_training(
     settings = config.train
     if not data.num_train:
         return None
-    num_encoders = sum(map(names_encoder, settings.distill.teachers))
+    num_encoders = len([uri for uri in settings.distill.teachers if names_encoder(uri)])
     num_rows = data.num_train
     if settings.distill.teachers:
         num_rows += data.num_unlabelled

@@ -20,6 +20,7 @@ from sentiflow import __version__
 from sentiflow.config import ray_job, run_tags
 from sentiflow.config.settings import flatten
 from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -237,9 +238,8 @@ def end_killed(client: "MlflowClient", run_id: str, *, stage: str, output_uri: s
         tags = run.data.tags
         if tags.get(STAGE_TAG) != stage or tags.get(OUTPUT_TAG) != output_uri:
             return
-        nested = client.search_runs(
-            [run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
-        )
+        is_nested = mlflow_store.to_condition(f"tags.`{PARENT_TAG}`", run.info.run_id)
+        nested = client.search_runs([run.info.experiment_id], is_nested)
         for each in [*nested, run]:
             if each.info.status == "RUNNING":
                 log(client, each.info.run_id, tags={REASON_TAG: _KILLED})
