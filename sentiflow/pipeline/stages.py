@@ -25,7 +25,7 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import Status, UnfinishedRun, find_status, read_result
 from sentiflow.data.outputs import Output
-from sentiflow.errors import PermissionDeniedError, UnavailableError
+from sentiflow.errors import PermissionDeniedError, UnavailableError, UserError
 from sentiflow.pipeline import machine_load, run_contents
 from sentiflow.progress import Progress, say
 from sentiflow.storage import retries
@@ -149,8 +149,18 @@ def _tell_complete(verb: Verb, spec: OutputSpec, record: Manifest) -> None:
         say(verb, f"{change}: new files use it; --overwrite rescores all")
 
 
-def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
-    """Say what :func:`run` would do, and the time and memory it would take; return lines.
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`run` would do."""
+
+    lines: list[str]
+    """What would become of each stage, and the time and memory that it would take."""
+    refusal: UserError | None
+    """The error with which the run would end at a result that only ``overwrite`` replaces."""
+
+
+def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> Plan:
+    """Foresee what :func:`run` would do.
 
     Raises:
         UserError: Input or settings are wrong, or a directory has foreign files or, unless it is
@@ -159,13 +169,17 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
     from sentiflow.pipeline import estimates
 
     lines = []
+    refusal = None
     state = "complete"
     resources: Resources | None = None
     verbs = _leave_out_evaluation(config, verbs)
     for number, verb in enumerate(verbs):
         uri = getattr(config, verb).output_uri
         if state == "complete":
-            state, config = _find_state(config, verbs[number:], overwrite)
+            status, config = _foresee_status(config, verbs[number:], overwrite)
+            state = _describe_status(status, overwrite)
+            if status.state == "other" and not overwrite:
+                refusal = status.to_error(uri)
         else:
             state = f"after {verbs[number - 1]}"
         lines.append(f"# {verb:<9} {state}: {uri}")
@@ -176,7 +190,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         found = estimates.estimate(verb, config, resources, load_percent=load_percent)
         if found and found.is_long:
             lines.append(f"#           {found.to_text(with_core_hours=resources.may_grow)}")
-    return lines
+    return Plan(lines, refusal)
 
 
 def _count_resources() -> "Resources":
@@ -198,8 +212,10 @@ def _count_resources() -> "Resources":
         return wait()
 
 
-def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
-    """Say what the first remaining stage would do; also return its resolved settings."""
+def _foresee_status(
+    config: Config, remaining: Sequence[Verb], overwrite: bool
+) -> tuple[Status, Config]:
+    """Compare the output of the first remaining stage; also return its resolved settings."""
     verb = remaining[0]
     is_new = read_result(getattr(config, verb).output_uri) is None
     if is_new:  # as in run: the plan reads what is checked here
@@ -213,7 +229,7 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
         if status.state == "extended" and status.record and spec.grows:
             new_files = spec.find_new(status.record)
         _check_inputs(config, remaining, new_files, overwrite=overwrite)
-    return _describe_status(status, overwrite), config
+    return status, config
 
 
 def _list_replaced(status: Status) -> list[UnfinishedRun]:
