@@ -273,14 +273,26 @@ def _find_periods(
     moments = values
     if not pa.types.is_timestamp(values.type):
         moments = _read_times(values, name, time_format)
-    if len(moments) and moments.null_count == len(moments):
-        raise UserError(
-            f"trends.by: {name} holds no times, but values such as {values[0].as_py()!r}",
-            hint=f"name {name} without :{unit}, or a column of times",
-        )
+    if moments.null_count == len(moments):
+        _refuse_values(values, name, unit)
     in_utc = moments.cast(pa.timestamp("us", "UTC"))
     in_zone = in_utc.cast(pa.timestamp("us", zone))
     return pc.floor_temporal(pc.local_timestamp(in_zone), unit=unit)
+
+
+def _refuse_values(values: pa.Array, name: str, unit: str) -> None:
+    """Refuse values of which none is a time, unless all are missing: null or empty.
+
+    Raises:
+        UserError: There is a value.
+    """
+    written = pc.fill_null(values.cast(pa.string()), "")
+    found = values.filter(pc.not_equal(written, ""))
+    if len(found):
+        raise UserError(
+            f"trends.by: {name} holds no times, but values such as {found[0].as_py()!r}",
+            hint=f"name {name} without :{unit}, or a column of times",
+        )
 
 
 def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Array:

@@ -327,6 +327,22 @@ def test_shares_are_grouped_by_folders(tmp_path, model, resources):
     assert {str(week.date()) for week in weeks} == {"2026-11-30", "2026-12-07"}
 
 
+def test_a_folder_without_a_value_has_no_time(tmp_path, model, resources):
+    """Also if the rows of the folder are a part of their own, which came later."""
+    write(tmp_path / "in", PLACES[0], "parquet", num_rows=60)
+    config = configure(tmp_path, model, "parquet")
+    by = ["trends.by=[brand,'day:week']"]
+    pipeline.run(settings.load(config, by), ["score", "trends"])
+    write(tmp_path / "in", PLACES[2], "parquet", num_rows=60)
+    pipeline.run(settings.load(config, by), ["score"])
+    pipeline.run(settings.load(config, by), ["trends"], overwrite=True)
+    trends = sentiflow.load_run(tmp_path / "run").trends
+    assert "58 rows have no time in day and are in no period" in trends.manifest["notes"]
+    shares = trends.shares[trends.shares["class"] == "positive"]
+    assert shares.loc[shares["by"] == "day:week", "rows"].tolist() == [58]
+    assert shares.loc[shares["by"] == "all", "rows"].tolist() == [116]
+
+
 def test_prepared_rows_have_the_columns_of_their_folders(tmp_path, resources):
     for place in PLACES:
         write(tmp_path / "in", place, "csv", num_rows=60)
