@@ -42,7 +42,7 @@ class DrawnSample:
     def is_in_order(self) -> bool:
         """Say whether nearly all rows of each draw came after the draw before it."""
         num_late = np.count_nonzero(self.first_draw < self.draw)
-        return num_late <= _MAX_LATE * len(self.row_id)
+        return bool(num_late <= _MAX_LATE * len(self.row_id))
 
     def weigh(self, is_usable: np.ndarray) -> np.ndarray:
         """Weigh each row by the inverse of its chance to be in the usable part of a draw.
