@@ -21,7 +21,8 @@ def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -
         verbose: Show the messages of Ray's client.
 
     Returns:
-        A line. Without a cluster it has only core hours; without an estimate, it says why.
+        A line. Without a cluster it has only the core hours of a single core, which are the fewest;
+        without an estimate, it says why.
     """
     from sentiflow.pipeline import estimates, stages
 
@@ -39,7 +40,7 @@ def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -
         return "none: there is no rate for GPUs before a first run"
     if problem:
         _, _, core_hours = line.partition(" cores, ")
-        return f"{core_hours}; {problem}"
+        return f"at least {core_hours}; {problem}"
     return line
 
 

@@ -38,7 +38,7 @@ _MIN_TOLD_LOAD = 50
 _WAIT_SECONDS = 4e-3
 """As in ``training.worker_count``: more workers gain too little."""
 ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
-"""A cluster that is not known: only the core hours of its estimates are right."""
+"""Stands for a cluster that is not known: no other takes fewer core hours."""
 ESTIMATED = ("prepare", "train", "score")
 """The stages whose time is estimated."""
 
