@@ -141,7 +141,9 @@ def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
         if "Exception ignored in" not in stderr:
             break
     assert process.returncode == code, stderr
-    assert stderr == "sentiflow: interrupted; run the same command again to resume\n"
+    assert said_by_itself(stderr) == [
+        "sentiflow: interrupted; run the same command again to resume"
+    ]
     _, alive = psutil.wait_procs(processes, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     assert not (tmp_path / f"run-{attempt}/prepared/manifest.json").exists()
@@ -158,8 +160,15 @@ def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv, n
         process.send_signal(number)
         _, stderr = process.communicate(timeout=200)
     assert process.returncode == 128 + number, stderr
-    assert stderr == "sentiflow: interrupted; run the same command again to resume\n"
+    assert said_by_itself(stderr) == [
+        "sentiflow: interrupted; run the same command again to resume"
+    ]
     assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
+
+
+def said_by_itself(stderr):
+    """List the lines of a command; on a busy machine there are lines of progress, too."""
+    return [line for line in stderr.splitlines() if not line.endswith(" so far")]
 
 
 def configure(folder, csv, run):
@@ -210,7 +219,8 @@ def test_a_command_whose_ray_is_killed_ends_with_one_line_and_resumes(
         _, stderr = process.communicate(timeout=200)
     assert process.returncode == 1, stderr
     assert "sentiflow: Ray has ended" in stderr, stderr
-    shown = {line.partition(" ")[0] for line in stderr.splitlines() if not line.startswith("[20")}
+    lines = said_by_itself(stderr)
+    shown = {line.partition(" ")[0] for line in lines if not line.startswith("[20")}
     assert shown <= {verb, "ray", "sentiflow:"}, "others are of Ray's compiled code, with a time"
     _, alive = psutil.wait_procs(of_ray, timeout=30)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]

@@ -137,13 +137,14 @@ def test_a_report_of_an_earlier_version_is_told_with_its_version_and_kept(here):
     """A report has rules of its own, which rise with the version; the other stages are complete."""
     before = look_at(here)
     result = invoke("run", "reviews.yaml", "--dry-run")
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 2
     assert f"made by sentiflow 0.1.0, this is {THIS}" in result.stdout
+    foreseen = result.stderr.strip().splitlines()[-1]
+    assert f"made by sentiflow 0.1.0, this is {THIS}: choose another output_uri" in foreseen
 
     result = invoke("run", "reviews.yaml")
     assert result.exit_code == 2
-    last = result.stderr.strip().splitlines()[-1]
-    assert f"made by sentiflow 0.1.0, this is {THIS}: choose another output_uri" in last
+    assert result.stderr.strip().splitlines()[-1] == foreseen
     assert look_at(here) == before
 
 

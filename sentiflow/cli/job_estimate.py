@@ -1,6 +1,6 @@
 """Job to submit -> what it will take on its cluster, in a line."""
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from sentiflow.config.sections import Config
 from sentiflow.errors import JobError, UserError
@@ -8,7 +8,6 @@ from sentiflow.progress import Progress
 
 if TYPE_CHECKING:
     from sentiflow.cluster.resources import Resources
-    from sentiflow.pipeline.stages import Verb
 
 
 def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -> str:
@@ -24,24 +23,21 @@ def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -
         A line. Without a cluster it has only the core hours of a single core, which are the fewest;
         without an estimate, it says why.
     """
-    from sentiflow.pipeline import estimates, stages
+    from sentiflow.pipeline import estimates
 
-    verbs = stages.whole_run(config) if verb == "run" else (cast("Verb", verb),)
+    verbs = config.run_stages if verb == "run" else (verb,)
     if not set(verbs) & set(estimates.ESTIMATED):
         return f"none for {verb}"
     with Progress("submit", what="estimating the job"):
         resources, problem = _count_resources(address, verbose=verbose)
         try:
-            line = estimates.sum_up(verbs, config, resources or estimates.ONE_CORE)
+            line = estimates.sum_up(verbs, config, resources)
         except (OSError, UserError, JobError) as error:
             first_line = str(error).partition("\n")[0]
             return f"none: the data cannot be seen from here ({first_line})"
     if not line:
         return "none: there is no rate for GPUs before a first run"
-    if problem:
-        _, _, core_hours = line.partition(" cores, ")
-        return f"at least {core_hours}; {problem}"
-    return line
+    return f"{line}; {problem}" if problem else line
 
 
 def _count_resources(address: str | None, *, verbose: bool) -> tuple["Resources | None", str]:

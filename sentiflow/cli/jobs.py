@@ -104,10 +104,13 @@ def run(
     options = ["--overwrite"] if overwrite else []
     command = commands.load(verb, config, overrides, options=options)
     resolved = command.config
-    verbs = stages.whole_run(resolved) if verb == "run" else (cast("Verb", verb),)
+    verbs = resolved.run_stages if verb == "run" else (cast("Verb", verb),)
     if dry_run:
         show_settings(resolved)
-        typer.echo("\n".join(stages.plan(resolved, verbs, overwrite=overwrite)))
+        plan = stages.plan(resolved, verbs, overwrite=overwrite)
+        typer.echo("\n".join(plan.lines))
+        if plan.refusal:
+            raise plan.refusal
         return
     # Ray prints pages of text when a node is lost. On this machine they are of no use: sentiflow
     # itself reports the end of Ray.

@@ -1,17 +1,17 @@
 """Address of a dashboard -> the cores and GPUs of its cluster, asked from outside."""
 
-import requests
-from ray.exceptions import AuthenticationError
 from ray.util.state import StateApiClient
 from ray.util.state.common import ListApiOptions, StateResource
 from ray.util.state.exception import RayStateApiException
 
-from sentiflow.cluster.job_client import find_token
+from sentiflow.cluster.job_client import RAY_ERRORS, find_token
 from sentiflow.cluster.resources import Resources
 from sentiflow.errors import JobError
 
 _TIMEOUT_SECONDS = 20
+"""Maximum time that the dashboard waits for the state of its nodes."""
 _MAX_NODES = 10_000
+"""Maximum nodes that are asked for; Ray's default is 100."""
 
 
 def count(address: str) -> Resources:
@@ -37,14 +37,7 @@ def count(address: str) -> Resources:
     try:
         client = StateApiClient(address, headers=headers)
         nodes = client.list(StateResource.NODES, options, raise_on_missing_output=False)
-    except (
-        requests.RequestException,
-        RayStateApiException,
-        AuthenticationError,
-        ConnectionError,
-        RuntimeError,
-        ValueError,
-    ) as error:
+    except (*RAY_ERRORS, RayStateApiException, ValueError) as error:
         line = str(error).strip().partition("\n")[0]
         raise JobError(f"{address} does not say which nodes it has: {line}") from error
     totals = [node.resources_total for node in nodes]

@@ -49,7 +49,7 @@ _ACCESS_HINT = (
     "RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token"
 )
 """What to do about a missing or a wrong token."""
-_RAY_ERRORS = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
+RAY_ERRORS = (requests.RequestException, ConnectionError, RuntimeError, AuthenticationError)
 """Errors that Ray's client raises; ``RuntimeError`` if the cluster answers with an error."""
 
 
@@ -106,7 +106,7 @@ def connect(address: str, *, verbose: bool = False) -> JobSubmissionClient:
             f"{address} is not the dashboard of a Ray cluster",
             hint="name it by --address, such as http://HOST:8265",
         ) from error
-    except _RAY_ERRORS as error:
+    except RAY_ERRORS as error:
         raise UnavailableError(
             f"no cluster answers at {address}: name its dashboard by --address, and forward its "
             "port 8265: ssh -L 8265:127.0.0.1:8265 HEAD; if the cluster is just starting, run the "
@@ -179,7 +179,7 @@ def _explaining(problem: str) -> Iterator[None]:
         yield
     except AuthenticationError as error:
         raise _refused_token() from error
-    except _RAY_ERRORS as error:
+    except RAY_ERRORS as error:
         reason = _shorten_message(error)
         hint = "run the same command again: if the job has started, it attaches to it"
         if _NO_AGENT in reason:
@@ -219,7 +219,7 @@ def follow(
             text = client.get_job_logs(submission_id)
         except AuthenticationError as error:
             raise _refused_token() from error
-        except _RAY_ERRORS as error:
+        except RAY_ERRORS as error:
             if _UNKNOWN_JOB in str(error):
                 raise _explain_unknown_job(submission_id, was_known=was_known) from error
             silence.add(error)

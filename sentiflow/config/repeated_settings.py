@@ -54,21 +54,21 @@ def repeat(
     """
     _require_output(changes, verbs, source)
     before = resolve(earlier, directory=directory, source=source)
+    locations = before.model_dump(mode="json")
     raw = copy.deepcopy(dict(earlier))
-    for path, is_output in _list_locations():
+    for path in _list_locations():
         key = ".".join(path)
-        value = _find(before.model_dump(mode="json"), path)
-        if is_output:
-            stage = path[0]
-            if len(path) == 1 or (stage in _KEPT and stage not in verbs):
-                settings.put(raw, key, value)
-            else:
-                _remove(raw, path)
+        value = _find(locations, path)
+        if path[-1] == "output_uri":
+            stays = _is_kept_output(path, verbs)
         elif _find(raw, path):
-            if _is_made_again(before, key, value, verbs):
-                _remove(raw, path)
-            else:
-                settings.put(raw, key, value)
+            stays = not _is_made_again(before, key, value, verbs)
+        else:
+            continue
+        if stays:
+            settings.put(raw, key, value)
+        else:
+            _remove(raw, path)
     settings.put(raw, "tracking.uri", tracking_uri)
     _remove(raw, ("tracking", "user"))
     return raw
@@ -103,21 +103,29 @@ def _require_output(changes: Overrides, verbs: Sequence[str], source: str) -> No
         )
 
 
-def _list_locations() -> list[tuple[faults.Path, bool]]:
-    """List the paths of the settings that hold locations, and whether each is of an output."""
-    found: dict[faults.Path, bool] = {}
-    for path, field in faults.walk():
-        if LOCATION in field.metadata:
-            found[path] = path[-1] == "output_uri"
-    return list(found.items())
+def _list_locations() -> list[faults.Path]:
+    """List the paths of the settings that hold locations, each once."""
+    found = [path for path, field in faults.walk() if LOCATION in field.metadata]
+    return list(dict.fromkeys(found))
+
+
+def _is_kept_output(path: faults.Path, verbs: Sequence[str]) -> bool:
+    """Say whether an output directory stays as it was: of the run, or of a stage of ``_KEPT``.
+
+    The changes of the new command replace the directory of the run.
+    """
+    if len(path) == 1:
+        return True
+    stage = path[0]
+    return stage in _KEPT and stage not in verbs
 
 
 def _is_made_again(before: Config, key: str, value: Any, verbs: Sequence[str]) -> bool:
     """Say whether an input is the output of a stage that is repeated: the new one is read then."""
     stage = _MADE_BY.get(key)
-    if stage not in verbs or not isinstance(value, str):
+    if stage is None or stage not in verbs or not isinstance(value, str):
         return False
-    output = getattr(before, str(stage)).output_uri
+    output = getattr(before, stage).output_uri
     return f"{value}/".startswith(f"{output}/")
 
 

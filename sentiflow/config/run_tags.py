@@ -33,10 +33,20 @@ def check_name(name: str) -> str:
         raise ValueError(f"names that begin with {' or '.join(_RESERVED)} are reserved")
     if len(name) > MAX_NAME_LENGTH:
         raise ValueError(f"a name has at most {MAX_NAME_LENGTH} characters")
-    is_path = posixpath.normpath(name) != name or name.startswith(("/", ".."))
-    if not _NAME.fullmatch(name) or name.strip() != name or name == "." or is_path:
+    if not _NAME.fullmatch(name) or name.strip() != name or is_unsafe_path(name):
         raise ValueError("a name has letters, digits, _ - . : / and blanks between them")
     return name
+
+
+def is_unsafe_path(name: str) -> bool:
+    """Say whether a name would not be the path of a file below a folder of MLflow.
+
+    Example:
+        >>> is_unsafe_path("a/b"), is_unsafe_path("a//b"), is_unsafe_path("../a")
+        (False, True, True)
+    """
+    is_changed = posixpath.normpath(name) != name
+    return is_changed or name == "." or name.startswith(("/", ".."))
 
 
 def is_own(name: str) -> bool:

@@ -362,6 +362,11 @@ class ClusterSettings(Settings):
     command resumes it."""
 
 
+RunStage = Literal["prepare", "train", "score", "evaluate"]
+RUN_STAGES: tuple[RunStage, ...] = ("prepare", "train", "score", "evaluate")
+"""The stages of ``sentiflow run``, in their order."""
+
+
 class Config(Settings):
     """The settings of one experiment; each job reads its own section."""
 
@@ -391,6 +396,13 @@ class Config(Settings):
         """
         uris = self.score.model_uris
         return len(uris) < 2 or any(self.is_trained_here(uri) for uri in uris)
+
+    @property
+    def run_stages(self) -> tuple[RunStage, ...]:
+        """The stages of ``sentiflow run``: without the training if the config does not train."""
+        if self.trains:
+            return RUN_STAGES
+        return tuple(stage for stage in RUN_STAGES if stage != "train")
 
     def is_trained_here(self, model_uri: str) -> bool:
         """Say whether the training of this config makes a model; the locations must be absolute."""

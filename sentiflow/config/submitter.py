@@ -25,7 +25,8 @@ def find(setting: str | None) -> str:
         return setting
     name = os.environ.get(VARIABLE, "").strip()
     if not name:
-        import psutil  # type: ignore[import-untyped]  # every command imports this module
+        # imported here: every command imports this module, but few need a name
+        import psutil  # type: ignore[import-untyped]
 
         return str(psutil.Process().username())
     try:

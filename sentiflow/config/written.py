@@ -24,7 +24,8 @@ class WrittenCommand:
     settings: str
     """The settings with the changes of the command, as YAML."""
     directory: str
-    """The directory to which locations are relative; empty in a submitted job, where none is."""
+    """The directory to which locations are relative; empty in a submitted job, which has absolute
+    locations only."""
 
     def to_file(self) -> bytes:
         """Write the settings file that repeats the command; its first line names the command."""
@@ -96,7 +97,7 @@ def to_yaml(raw: Mapping[str, Any]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes a value that occurs twice in both places."""
+    """Writes each value in full, also one that occurs twice, for which YAML has aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True

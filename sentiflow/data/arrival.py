@@ -15,19 +15,22 @@ from sentiflow.data.manifest_types import InputFile, Manifest
 def list_known(uri: str, record: Manifest | None, *, name: str) -> list[InputFile]:
     """List the files that an output directory knows, in the order of their arrival.
 
-    These are the files of its result, then further files of its unfinished runs.
+    These are the files of its result, then further files of its unfinished runs. A file that was
+    moved before an unfinished run is one of the result, and is found by its content again.
 
     Args:
         uri: The directory.
         record: Its manifest, if it has a result.
         name: The input that has the files.
     """
-    inputs = [record["inputs"]] if record else []
-    inputs += [run["inputs"] for run in output_status.read_runs(uri)]
+    files = list(record["inputs"].get(name, {}).get("files", [])) if record else []
+    of_result = {item.get("read_as", item["uri"]) for item in files}
+    for run in output_status.read_runs(uri):
+        of_run = run["inputs"].get(name, {}).get("files", [])
+        files += [item for item in of_run if item.get("read_as") not in of_result]
     known: dict[str, InputFile] = {}
-    for each in inputs:
-        for item in each.get(name, {}).get("files", []):
-            known.setdefault(item["uri"], item)
+    for item in files:
+        known.setdefault(item["uri"], item)
     return list(known.values())
 
 
@@ -136,4 +139,7 @@ def _update(item: InputFile, now: InputFile) -> InputFile:
         is_same = has_same_size and now["modified_ns"] == item["modified_ns"]
     if not is_same:
         return now
-    return {**item, "uri": now["uri"], "modified_ns": now["modified_ns"]}
+    same: InputFile = {**item, "uri": now["uri"], "modified_ns": now["modified_ns"]}
+    if now["uri"] != item["uri"]:  # the file was moved, maybe not for the first time
+        same["read_as"] = item.get("read_as", item["uri"])
+    return same

@@ -17,8 +17,8 @@ from sentiflow.storage import errors
 log = logging.getLogger(__name__)
 
 
-def read_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
-    """Read the manifest of an input, as :func:`manifest.read_input`, and check what it names.
+def read_checked_input(inputs: Mapping[str, Any], name: str) -> Manifest | None:
+    """Read the manifest of an input as :func:`manifest.read_input` does, and check what it names.
 
     Raises:
         OSError: The storage refuses or fails.
@@ -45,12 +45,12 @@ def _names_its_inputs(record: Manifest) -> bool:
 
 
 def follow(inputs: Mapping[str, Any], name: str) -> Manifest | None:
-    """Read the manifest of an input, as :func:`read_input`; None if it cannot be read.
+    """Read the manifest of an input as :func:`read_checked_input` does; None if that fails.
 
     A line says why, once in a process.
     """
     try:
-        return read_input(inputs, name)
+        return read_checked_input(inputs, name)
     except (OSError, UserError) as error:
         _tell(errors.describe(error))
         return None
@@ -68,4 +68,4 @@ def follow_directory(uri: str, *, stage: str = "") -> Manifest | None:
 @functools.lru_cache(maxsize=1000)
 def _tell(reason: str) -> None:
     """Say that an input is not read, but not again: many figures of a page may need it."""
-    log.warning("%s", f"an input counts as gone: {reason}")
+    log.warning("an input counts as gone: %s", reason)

@@ -2,6 +2,14 @@
 
 A manifest is the only pointer to a result. It may come from a stranger, so it is validated here
 for every reader. Nothing is written here.
+
+Who reads which directory:
+
+- :func:`require`: an input that a job needs; its files are checked, too.
+- :func:`read`, or :func:`output_status.read_result`: an output, which may be absent or, for the
+  latter, of an earlier version.
+- :func:`read_input`, or :func:`followed_inputs.follow`: an input of a result, which may be gone or
+  replaced meanwhile. The latter also passes over what cannot be read, and says so.
 """
 
 import contextlib
@@ -20,7 +28,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from sentiflow import __version__
 from sentiflow.config.class_names import BINARY, MIN_CLASS_ROWS
-from sentiflow.data import foreign_inputs, other_versions
+from sentiflow.data import foreign_inputs, json_faults, other_versions
 from sentiflow.data.manifest_types import (
     FORMAT_VERSION,
     Counts,
@@ -180,10 +188,8 @@ def parse(content: bytes, path: str, *, directories: Collection[str]) -> Manifes
         other = other_versions.find(content)
         if other:
             raise OtherFormatError(path, other) from error
-        fault = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, fault["loc"])) or "all of it"
         raise UserError(
-            f"{path} is not a manifest of sentiflow: {shorten(key, 80)}: {fault['msg']}",
+            f"{path} is not a manifest of sentiflow: {json_faults.find_first(error)}",
             hint="it is damaged, or of another program: choose another directory",
         ) from error
     if record["format_version"] != FORMAT_VERSION:
@@ -319,9 +325,8 @@ def _check_predictions(record: Manifest, place: str, way_out: str) -> None:
     try:
         _predictions_validator().validate_python(record, strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        key = shorten(".".join(map(str, fault["loc"])), 80)
-        problem = f"has no {key}" if fault["type"] == "missing" else f"has {key}: {fault['msg']}"
+        fault = json_faults.find_first(error)
+        problem = f"has no {fault.key}" if fault.is_missing else f"has {fault}"
         raise UserError(
             f"{place} {problem}", hint=f"{other_versions.explain(record)}; {way_out}"
         ) from error

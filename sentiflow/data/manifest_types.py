@@ -46,6 +46,8 @@ class InputFile(TypedDict, total=False):
     rows: Count
     """Rows or records, rejected ones included; 0 of a copy, which is not read. Missing if the file
     was not cut, and in the manifests of earlier versions."""
+    read_as: str
+    """URI from which the file was read, if it was moved since: parts written then have this URI."""
 
 
 class Input(TypedDict, total=False):

@@ -25,7 +25,7 @@ _MODEL = "model"
 _VERSION = re.compile(r"\d[\w.+!-]{0,30}", re.ASCII)
 """A version of a Python package."""
 _COMMANDS = {
-    "model": "train",
+    _MODEL: "train",
     "prepare": "prepare",
     "train": "train",
     "score": "score",
@@ -115,8 +115,8 @@ def find(content: bytes) -> OtherFormat | None:
     except ValidationError:
         return None
     format_version = record["format_version"]
-    is_package = record["stage"] == _MODEL and format_version < FORMAT_VERSION
-    if is_package or format_version == FORMAT_VERSION:
+    is_earlier_package = record["stage"] == _MODEL and format_version < FORMAT_VERSION
+    if is_earlier_package or format_version == FORMAT_VERSION:
         return None
     return OtherFormat(
         stage=record["stage"],

@@ -94,11 +94,11 @@ class OutputSpec:
                 models = run.get("models", {"": there})
                 changes += self._compare_models(models.values())  # type: ignore[attr-defined]
             elif there.get("fingerprint") != here.get("fingerprint"):
+                grows = name == self.grows
                 old_files = there.get("files", [])
                 files = here.get("files", [])
-                if may_grow and name == self.grows:
+                if grows and may_grow:
                     files = files[: len(old_files)]
-                grows = name == self.grows
                 way_out = self.way_out_if_gone if grows else ""
                 changes += _compare_files(name, old_files, files, grows=grows, way_out=way_out)
         return changes

@@ -26,8 +26,6 @@ MARKERS = "receipts"
 """Folder in a staging folder with a completion marker for each finished part."""
 REPLACED = "replaced"
 """Folder in a staging folder with the manifest of the result that the run replaces."""
-_STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
-"""Path of the description of a run. Its group is the folder of the run."""
 State = Literal["new", "complete", "extended", "other"]
 """State of the output directory of a stage.
 
@@ -36,8 +34,10 @@ State = Literal["new", "complete", "extended", "other"]
 - other: a damaged result, a complete or unfinished result of other settings or inputs, or a result
   in the format of an earlier version; ``--overwrite`` replaces it.
 """
+_STARTED = re.compile(rf"{WORK}/([0-9a-f]+)/{re.escape(STARTED)}")
+"""Path of the description of a run. Its group is the folder of the run."""
 _REPLACED = re.compile(rf"{WORK}/[0-9a-f]+/{REPLACED}/{re.escape(manifest.MANIFEST)}")
-"""Path of such a manifest."""
+"""Path of the manifest of the result that a run replaces."""
 _PLANNED = re.compile(rf"{WORK}/[0-9a-f]+/{re.escape(manifest.MANIFEST)}")
 """Path of the manifest that a run writes before it moves its files to their places."""
 _RUN = re.compile(rf"({WORK}/[0-9a-f]+)/.*", re.DOTALL)
@@ -95,7 +95,8 @@ class Status:
     """Files of the stage that the manifest does not list, and folders of unfinished runs; without
     the files that the next result may keep (``OutputSpec.keeps``)."""
     is_tidy: bool = field(default=True, compare=False)
-    """Whether no run was killed before its end, or another command may resume it."""
+    """Whether a complete result is left alone: no run was killed, or another command may resume the
+    killed one."""
 
     @property
     def listed(self) -> frozenset[str]:
@@ -160,7 +161,7 @@ def find_status(spec: OutputSpec) -> Status:
     sizes = filesystem.sizes(spec.uri)
     runs = _read_runs(spec.uri, sizes)
     listed = earlier_format.paths if earlier_format else list_paths(record)
-    written = listed | _list_of_runs(spec, sizes)
+    written = listed | _list_files_of_runs(spec, sizes)
     _check_files_are_ours(spec, _name_stage(result), runs, sizes, written)
     unfinished = []
     for folder in sorted(runs):
@@ -278,9 +279,9 @@ def _find_unfinished(
     """
     has_files = any(not path.startswith(f"{WORK}/") for path in leftovers)
     # a completion marker is WORK/<run>/MARKERS/<part>
-    with_parts = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
+    runs_with_parts = {path.split("/")[1] for path in sizes if f"/{MARKERS}/" in path}
     for run in unfinished:
-        if has_files or run.folder in with_parts:
+        if has_files or run.folder in runs_with_parts:
             return f"holds {run}"
     return ""
 
@@ -311,15 +312,13 @@ def find_leftovers(
     return tuple(sorted(leftovers))
 
 
-def _list_of_runs(spec: OutputSpec, sizes: Mapping[str, int]) -> frozenset[str]:
-    """List the files that a manifest in the folder of an unfinished run lists."""
-    records = []
+def _list_files_of_runs(spec: OutputSpec, sizes: Mapping[str, int]) -> frozenset[str]:
+    """List the files that the manifests in the folders of unfinished runs list."""
+    paths: set[str] = set()
     for path in sizes:
         if _PLANNED.fullmatch(path) or _REPLACED.fullmatch(path):
-            found = _read_aside(spec, path)
-            if found is not None:
-                records.append(found)
-    return frozenset(item["path"] for each in records for item in each["files"])
+            paths |= list_paths(_read_aside(spec, path))
+    return frozenset(paths)
 
 
 def _read_aside(spec: OutputSpec, path: str) -> Manifest | None:

@@ -93,7 +93,10 @@ class Output:
 
     @property
     def earlier(self) -> Manifest | None:
-        """Return the manifest of the result that this run replaces, or a killed run began to."""
+        """Return the manifest of the result that this run replaces or extends.
+
+        If a killed run has set the manifest aside, it is the one that it was about to replace.
+        """
         if self.status.record is None and self.status.replaced:
             return self.status.replaced.record
         return self.status.record

@@ -5,7 +5,7 @@ included. So the numbers of rows by file tell where a row is. Files with their o
 numbered in the same way, but the numbers are not the ids: the parts tell which rows they hold.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,14 +128,20 @@ def locate(record: Manifest, uri: str, row_ids: np.ndarray) -> pa.Table:
                 hint="score the corpus again",
             )
         numbered = prepared
-    name = "corpus" if numbered["stage"] == "score" else "csv"
-    files = numbered["inputs"][name]["files"]
-    sources = RowSources.of(files, numbered["counts"]["rows_read"])
+    sources = RowSources.of(_list_inputs(numbered), numbered["counts"]["rows_read"])
     numbers = np.asarray(row_ids, np.int64)
-    are_tables = any(item["uri"].lower().endswith(".parquet") for item in files)
-    if are_tables and numbered.get("has_row_ids"):  # manifests have the key for CSV files, too
+    if has_own_ids(numbered):
         numbers = _number(numbered, uri, sources, numbers)
     return sources.locate(numbers)
+
+
+def has_own_ids(record: Manifest) -> bool:
+    """Say whether the files of a corpus have their own ``row_id``.
+
+    Scored prepared data have no files here, so they have none.
+    """
+    are_tables = any(item["uri"].lower().endswith(".parquet") for item in _list_inputs(record))
+    return are_tables and record.get("has_row_ids", False)  # CSV files have the key, too
 
 
 def _number(record: Manifest, uri: str, sources: RowSources, row_ids: np.ndarray) -> np.ndarray:
@@ -172,11 +178,12 @@ def _number_parts(
     first_rows = dict(zip(sources.uris, sources.first_rows.tolist(), strict=True))
     rejected: dict[int, np.ndarray] = {}
     for path in _list_files(record, "rejected"):
+        part = _part_of(path)
         table = parquet.read(join(uri, path), columns=["row_id", "source", "offset"])
-        first = np.array([first_rows[source] for source in table["source"].to_pylist()])
-        numbers = first + table["offset"].to_numpy()
-        rejected[_part_of(path)] = numbers
-        yield pa.table({"row_id": table["row_id"], "number": numbers})
+        uris = _find_uris(record, part)
+        first = [first_rows[uris[source]] for source in table["source"].to_pylist()]
+        rejected[part] = np.array(first, np.int64) + table["offset"].to_numpy()
+        yield pa.table({"row_id": table["row_id"], "number": rejected[part]})
     for path in _list_files(record, "predictions"):
         place = places[_part_of(path)]
         table = parquet.read(join(uri, path), columns=["row_id"])
@@ -184,6 +191,49 @@ def _number_parts(
         if place["part"] in rejected:
             numbers = np.setdiff1d(numbers, rejected[place["part"]], assume_unique=True)
         yield pa.table({"row_id": table["row_id"], "number": numbers})
+
+
+def _find_uris(record: Manifest, part: int) -> dict[str, str]:
+    """Find where the files of a part lie by the manifest, by the URIs that the part has of them.
+
+    One job has read the files of a part, so no two of them had the same URI. The next file may have
+    the URI that a file of the part had before it was moved.
+    """
+    starts = {place["part"]: place["file"] for place in record.get("parts", ())}
+    files = _list_inputs(record)
+    stop = starts.get(part + 1, len(files)) + 1
+    uris: dict[str, str] = {}
+    for item in files[starts.get(part, 0) : stop]:
+        uris.setdefault(item.get("read_as", item["uri"]), item["uri"])
+    return uris
+
+
+def _list_inputs(record: Manifest) -> Sequence[InputFile]:
+    """List the files of a corpus; none if it is prepared data that were scored."""
+    name = "corpus" if record["stage"] == "score" else "csv"
+    files: Sequence[InputFile] = record["inputs"][name].get("files", [])
+    return files
+
+
+def find_moved(record: Manifest, files: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Find where files lie by the manifest that were moved since their parts were written.
+
+    Args:
+        record: Manifest of prepared data or of predictions.
+        files: Names of files of parts.
+
+    Returns:
+        For each part with a file that was moved, by the name of the part's file: the URIs of its
+        files by the manifest, by the URIs that the part has.
+    """
+    if not any("read_as" in item for item in _list_inputs(record)):
+        return {}
+    moved = {}
+    for file in files:
+        uris = _find_uris(record, _part_of(file))
+        if any(now != read for read, now in uris.items()):
+            moved[file] = uris
+    return moved
 
 
 def _list_files(record: Manifest, folder: str) -> list[str]:

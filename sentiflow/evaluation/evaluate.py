@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from sentiflow.config import decisive
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
 from sentiflow.data.lineage import ScoredCorpus
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UserError
@@ -168,7 +169,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     output.begin()
     model = scored["inputs"]["model"]
     first_training = lineage.training_of(model)  # of an average: of its first model
-    own_training = None if "members" in model else first_training
+    own_training = None if "members" in model else first_training  # an average was not trained
     is_corpus_of_training = lineage.is_of_training(scored, first_training)
     folds = None
     if own_training and is_corpus_of_training:
@@ -183,15 +184,13 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         say(STAGE, note)
     origin = describe_origin(scored, corpus, own_training, spec)
     with _STEPS.show("draw"):
-        files, mistakes_found = _render(
+        rendered = _render(
             config, result, unseen.rows, texts.mistakes, scored, own_training, origin
         )
     content = result.to_json() | {"model_versions": chosen.by_version}
+    files = dict(rendered.by_name)
     files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
-    written = [output.write(name, data) for name, data in files.items()]
-    if len(mistakes_found):
-        data = parquet.to_bytes(mistakes_found)
-        written.append(output.write(MISTAKES, data, rows=len(mistakes_found)))
+    written = _write_files(output, files, rendered.mistakes)
     seconds = time.monotonic() - began
     first = result.highlights[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
@@ -221,6 +220,17 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         registered=registered,
         not_registered=recorder.unregistered,
     )
+
+
+def _write_files(
+    output: Output, files: Mapping[str, bytes], mistakes_found: pa.Table
+) -> list[FileEntry]:
+    """Write the files of the evaluation, and the mistakes if there are any."""
+    written = [output.write(name, content) for name, content in files.items()]
+    if len(mistakes_found):
+        content = parquet.to_bytes(mistakes_found)
+        written.append(output.write(MISTAKES, content, rows=len(mistakes_found)))
+    return written
 
 
 def _make_result(

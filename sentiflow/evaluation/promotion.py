@@ -107,24 +107,20 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         contenders = [champion_test.resolve(name, candidate_number, tracking_uri, near=near)]
         if champion_number is not None and not force:
             contenders.append(champion_test.resolve(name, champion_number, tracking_uri, near=near))
+    candidate = contenders[0].version
     test = None
     if not force and not _repeats_champion(contenders):
         # Also the first change in the store: without the permission, no text is scored in vain.
         tags = {promotion_records.JUDGED_BY: user}
-        model_registry.describe(contenders[0].version, tags=tags, tracking_uri=tracking_uri)
+        model_registry.describe(candidate, tags=tags, tracking_uri=tracking_uri)
         test = champion_test.compare_contenders(config.train.prepared_uri, contenders, tracking_uri)
     objection = find_objection(test) if test else ""
     earlier_record = None
     if not objection:
-        candidate = contenders[0].version
-        with Progress("promote", what=f"setting the alias {model_registry.CHAMPION}"):
-            model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
-        aliases[model_registry.CHAMPION] = candidate_number
         earlier_record = record
         reason = _explain(champion_number, test, is_forced=force)
-        record = promotion_records.write(
-            candidate, by=user, reason=reason, tracking_uri=tracking_uri
-        )
+        record = _make_champion(candidate, by=user, reason=reason, tracking_uri=tracking_uri)
+        aliases[model_registry.CHAMPION] = candidate_number
     return Promotion(
         name=name,
         candidate=candidate_number,
@@ -138,6 +134,15 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         record=record,
         earlier_record=earlier_record,
     )
+
+
+def _make_champion(
+    candidate: model_registry.Version, *, by: str, reason: str, tracking_uri: str
+) -> PromotionRecord:
+    """Give a version the alias of the champion, and tag who did so and why."""
+    with Progress("promote", what=f"setting the alias {model_registry.CHAMPION}"):
+        model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
+    return promotion_records.write(candidate, by=by, reason=reason, tracking_uri=tracking_uri)
 
 
 def _explain(champion: int | None, test: ChampionTest | None, *, is_forced: bool) -> str:

@@ -1,4 +1,4 @@
-"""Layers of networks of earlier versions, by which their packages answer as before.
+"""Layers of networks of earlier versions, with which their packages predict as before.
 
 No training makes them any more. The modules have the names by which the packages name tensors.
 """

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationError, model_validator
 from sentiflow.config.class_names import check_names
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import ADDED, Fraction, Settings
-from sentiflow.data import manifest, other_versions, schema
+from sentiflow.data import json_faults, manifest, other_versions, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError, few, printable, shorten
 from sentiflow.models import tokenizer, vocabulary
@@ -273,10 +273,8 @@ def read_settings(path: str, content: bytes | str, *, made_by: str = "") -> Pack
     try:
         settings = PackageSettings.model_validate_json(content)
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in fault["loc"]) or "all of it"
         raise UserError(
-            f"{path} cannot be read: {key}: {fault['msg']}",
+            f"{path} cannot be read: {json_faults.find_first(error)}",
             hint=_explain(made_by) or "it is damaged, or needs a newer sentiflow",
         ) from error
     if tokenizer.find_rule(settings.tokenizer, settings.tokenizer_version) is None:

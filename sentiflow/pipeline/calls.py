@@ -118,7 +118,7 @@ def _run(
         options = ["--overwrite"] if overwrite else []
         loaded = commands.load(command, config, changes or {}, options=options)
         resolved = loaded.config
-        chosen = verbs or stages.whole_run(resolved)
+        chosen = verbs or resolved.run_stages
         outcomes = stages.run(
             resolved, chosen, overwrite=overwrite, verbose=verbose, command=loaded.written
         )

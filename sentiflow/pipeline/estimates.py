@@ -35,10 +35,8 @@ _ROW_DISK_GB = {"prepare": 95e-9, "score": 16e-9}
 """Size of a row in the output, by stage."""
 _MIN_TOLD_LOAD = 50
 """A load from which on the line names it, in percent."""
-_WAIT_SECONDS = 4e-3
-"""As in ``training.worker_count``: more workers gain too little."""
-ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
-"""Stands for a cluster that is not known: no other takes fewer core hours."""
+_ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
+"""Takes the place of a cluster that is not known: no other takes fewer core hours."""
 ESTIMATED = ("prepare", "train", "score")
 """The stages whose time is estimated."""
 
@@ -64,7 +62,7 @@ class Estimate:
 
     def to_text(self, *, with_core_hours: bool = False) -> str:
         """Write the estimate in a line; cores of a cluster cost money, so their hours are told."""
-        text = f"some {_round_rows(self.num_rows)} rows: about {to_words(self.seconds)} "
+        text = f"some {_round_count(self.num_rows)} rows: about {to_words(self.seconds)} "
         text += f"on {self.num_cpus} cores, "
         if with_core_hours:
             text += f"{_round(self.core_hours)} core hours, "
@@ -89,24 +87,35 @@ def count_here() -> Resources:
     return Resources(num_cpus=num_cpus, num_gpus=0, num_nodes=1, min_node_cpus=num_cpus)
 
 
-def _round_rows(number: float) -> str:
-    """Write a number of rows with two significant figures."""
-    return f"{int(float(f'{number:.2g}')):,}"
+def sum_up(verbs: Sequence[str], config: Config, resources: Resources | None) -> str:
+    """Estimate several stages together, as if none of them were complete.
 
+    Args:
+        verbs: The stages.
+        config: The experiment.
+        resources: The machine or the cluster; None: it is not known.
 
-def sum_up(verbs: Sequence[str], config: Config, resources: Resources) -> str:
-    """Estimate several stages together, as if none of them were complete; empty without any."""
-    found = [estimate(verb, config, resources) for verb in verbs]
+    Returns:
+        The time and the core hours in a line; only the fewest core hours if the cluster is not
+        known.
+        Empty if no stage has an estimate.
+    """
+    found = [estimate(verb, config, resources or _ONE_CORE) for verb in verbs]
     estimates = [each for each in found if each]
     if not estimates:
         return ""
-    seconds = sum(each.seconds for each in estimates)
-    core_hours = sum(each.core_hours for each in estimates)
     names = ", ".join(each.verb for each in estimates)
-    return (
-        f"about {to_words(seconds)} on {resources.num_cpus} cores, "
-        f"{_round(core_hours)} core hours ({names})"
-    )
+    core_hours = sum(each.core_hours for each in estimates)
+    text = f"{_round(core_hours)} core hours ({names})"
+    if resources is None:
+        return f"at least {text}"
+    seconds = sum(each.seconds for each in estimates)
+    return f"about {to_words(seconds)} on {resources.num_cpus} cores, {text}"
+
+
+def _round_count(number: float) -> str:
+    """Write a whole number with two significant figures: 1,200,000."""
+    return f"{int(float(f'{number:.2g}')):,}"
 
 
 def _round(number: float) -> str:
@@ -162,7 +171,8 @@ def _estimate(
     """Estimate a stage, see :func:`estimate`."""
     data = stage_data.find(verb, config, corpus)
     uses_gpus = verb != "prepare" and resources.num_gpus > 0
-    resources = resources if uses_gpus else _leave_out_gpus(resources)
+    if not uses_gpus:
+        resources = _leave_out_gpus(resources)
     speed = measured_speeds.find_speed(verb, getattr(config, verb).output_uri, resources)
     if not data.num_rows or (uses_gpus and not speed.uri):
         return None
@@ -242,7 +252,7 @@ def _estimate_training(
     settings = config.train
     if not data.num_train:
         return None
-    num_encoders = sum(map(names_encoder, settings.distill.teachers))
+    num_encoders = len([uri for uri in settings.distill.teachers if names_encoder(uri)])
     num_rows = data.num_train
     if settings.distill.teachers:
         num_rows += data.num_unlabelled
@@ -312,4 +322,4 @@ def _choose_workers(config: Config, costs: Costs, resources: Resources) -> int:
         return most
     num_steps = max(1.0, costs.steps / stage_costs.STEP_SECONDS)
     step_seconds = costs.network / num_steps / math.sqrt(max(1, resources.min_node_cpus - 1))
-    return max(1, min(most, math.isqrt(int(step_seconds / _WAIT_SECONDS))))
+    return min(most, rates.count_best_workers(step_seconds))

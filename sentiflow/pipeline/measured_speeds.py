@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pyarrow import fs
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import ModelSettings, TrainSettings
@@ -44,7 +44,9 @@ class Speed(NamedTuple):
     parts: float = 1.0
     """The parts of a preparation or a scoring."""
     network: float = 1.0
+    """The networks of a training."""
     linear: float = 1.0
+    """Its linear models."""
     rest: float = 1.0
     """All else in a training: start, teachers, validation, registration."""
     num_networks: int = 0
@@ -68,7 +70,7 @@ def find_speed(verb: str, uri: str, resources: Resources) -> Speed:
         newest = _list_newest(uri)
     for place in newest[:_MAX_READ]:
         # A manifest of another version, or a damaged one, says nothing.
-        with suppress(OSError, UserError, ValidationError, KeyError, TypeError, ValueError):
+        with suppress(OSError, UserError, KeyError, TypeError, ValueError):
             record = manifest.read(place, stage=verb)
             if record is None or record.get("resumed"):
                 continue
@@ -184,54 +186,65 @@ def read_models(model: Any) -> list[ScoringModel]:
 
 def _measure_training(record: Manifest, resources: Resources, seconds: float) -> Speed:
     """Measure the speed of a training: of its networks, of its linear models, and of the rest."""
-    settings = _read_settings(record)
-    prepared = manifest.read_input(record["inputs"], "prepared")
-    data = stage_data.of_prepared(prepared) if prepared else None
-    costs_of_run = record.get("costs", {})
-    num_networks = int(costs_of_run.get("num_networks", 0))
-    epochs = [*record.get("pretraining", []), *record["history"]]
-    network_seconds = costs_of_run.get("network_seconds") or sum(
-        epoch["seconds"] for epoch in epochs
-    )
-    linear_seconds = costs_of_run.get("linear_seconds", 0.0)
-    num_rows = record["counts"]["rows"]
-    work = TrainingWork(
-        settings=settings,
-        num_rows=num_rows,
-        num_pretrained=num_rows + (data.num_unlabelled if data else 0),
-        tokens_per_row=data.tokens_per_row if data else stage_data.TOKENS_PER_ROW,
-        vector_size=data.vector_size if data else stage_data.VECTOR_SIZE,
-        num_networks=max(1, num_networks),
-        has_linear=linear_seconds > 0,
-        num_classes=data.num_classes if data else 2,
-        num_encoders=_count_encoders(record),
-        num_asked=num_rows,
-    )
+    work = _find_work(record)
     costs = stage_costs.of_training(work)
     num_workers = max(1, record.get("num_workers", 1))
     num_threads = max(1, resources.min_node_cpus - 1)
     expected = stage_costs.divide_network(costs, num_threads, num_workers)
-    share = seconds / max(1e-9, record["seconds"])  # without the load
-    network_seconds *= share
-    linear_seconds *= share
+    costs_of_run = record.get("costs", {})
+    network_seconds = costs_of_run.get("network_seconds", 0.0)
+    if not network_seconds:
+        epochs = [*record.get("pretraining", []), *record["history"]]
+        network_seconds = sum(epoch["seconds"] for epoch in epochs)
+    idle_fraction = seconds / max(1e-9, record["seconds"])  # without the load
+    network_seconds *= idle_fraction
+    linear_seconds = costs_of_run.get("linear_seconds", 0.0) * idle_fraction
     rest = seconds - network_seconds - linear_seconds
     return Speed(
         network=_compare(network_seconds, expected),
         linear=_compare(linear_seconds, costs.linear),
         rest=_compare(rest, costs.start + costs.teaching / resources.num_cpus),
-        num_networks=num_networks,
-        folds=settings.folds,
+        num_networks=int(costs_of_run.get("num_networks", 0)),
+        folds=work.settings.folds,
+    )
+
+
+def _find_work(record: Manifest) -> TrainingWork:
+    """Find what the duration of a training depended on; if its data are gone, guess their kind."""
+    num_unlabelled = 0.0
+    tokens_per_row = stage_data.TOKENS_PER_ROW
+    vector_size = stage_data.VECTOR_SIZE
+    num_classes = 2
+    prepared = manifest.read_input(record["inputs"], "prepared")
+    if prepared:
+        data = stage_data.of_prepared(prepared)
+        num_unlabelled = data.num_unlabelled
+        tokens_per_row = data.tokens_per_row
+        vector_size = data.vector_size
+        num_classes = data.num_classes
+    costs_of_run = record.get("costs", {})
+    num_rows = record["counts"]["rows"]
+    return TrainingWork(
+        settings=_read_settings(record),
+        num_rows=num_rows,
+        num_pretrained=num_rows + num_unlabelled,
+        tokens_per_row=tokens_per_row,
+        vector_size=vector_size,
+        num_networks=max(1, int(costs_of_run.get("num_networks", 0))),
+        has_linear=costs_of_run.get("linear_seconds", 0.0) > 0,
+        num_classes=num_classes,
+        num_encoders=_count_encoders(record),
+        num_asked=num_rows,
     )
 
 
 def _count_encoders(record: Manifest) -> int:
     """Count the teachers of a training that are sentence encoders."""
-    uris = [
-        described.get("uri", "")
-        for name, described in record["inputs"].items()
-        if name.startswith(TEACHER)
-    ]
-    return sum(map(names_encoder, uris))
+    number = 0
+    for name, described in record["inputs"].items():
+        if name.startswith(TEACHER) and names_encoder(described.get("uri", "")):
+            number += 1
+    return number
 
 
 def _read_settings(record: Manifest) -> TrainSettings:

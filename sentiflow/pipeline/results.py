@@ -1,7 +1,7 @@
 """Finished stages -> their results for a Python program: tables, metrics, report, model."""
 
 import html
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -117,7 +117,11 @@ class StageResult:
         folder = f"{name}/"
         paths = sorted(item["path"] for item in self.manifest["files"])
         files = [path.removeprefix(folder) for path in paths if path.startswith(folder)]
-        return Table(join(self.uri, name), tuple(files), renew)
+        return Table(join(self.uri, name), tuple(files), self._find_moved(name, files), renew)
+
+    def _find_moved(self, name: str, files: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Find the files of a table that name files which were moved, see ``Table.moved``."""
+        return {}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({display_uri(self.uri)!r}): {self._summarize()}"
@@ -137,8 +141,19 @@ class _CorpusResult(StageResult):
 
     @property
     def rejected(self) -> Table:
-        """The rejected records, with their ``reason``."""
+        """The rejected records, with their ``reason``.
+
+        ``source`` is the file as the manifest names it, also if the file was moved since the record
+        was rejected.
+        """
         return self._find_table("rejected")
+
+    def _find_moved(self, name: str, files: Sequence[str]) -> dict[str, dict[str, str]]:
+        from sentiflow.data import row_sources
+
+        if name != "rejected":
+            return {}
+        return row_sources.find_moved(self.manifest, files)
 
     def find_sources(self, row_ids: "npt.ArrayLike") -> "pd.DataFrame":
         """Find the file of each row, and its number in the file.

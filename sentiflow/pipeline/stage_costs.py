@@ -36,10 +36,6 @@ _SHORT_TOKENS = 15.0
 """Tokens of a row up to which the time of the linear model does not grow."""
 _ENCODED_PER_SECOND = 190.0
 """Texts that a sentence encoder encodes on a core."""
-_MAX_EXCERPTS = 12_000
-"""Excerpts of all texts together, as in ``training.excerpts``."""
-_MAX_PER_TEXT = 4
-"""Excerpts of one text."""
 
 
 class Costs(NamedTuple):
@@ -97,12 +93,14 @@ def of_preparation(num_rows: float, num_bytes: float, settings: Mapping[str, Any
         settings: The section ``prepare``, with ``format``.
     """
     split = settings["split"]["kind"]
-    passes = [
-        settings["duplicates"] != "keep" or split == "column",
-        split in ("column", "time"),
-        settings["format"]["labels"] == "auto",
-    ]
-    weight = 1 + _PASS_WEIGHT * sum(passes)
+    num_passes = 0  # besides the two that every preparation makes, see preparation.passes
+    if settings["duplicates"] != "keep" or split == "column":
+        num_passes += 1  # hash
+    if split in ("column", "time"):
+        num_passes += 1  # count_splits, count_times
+    if settings["format"]["labels"] == "auto":
+        num_passes += 1  # find_classes
+    weight = 1 + _PASS_WEIGHT * num_passes
     num_parts = count_parts(num_rows, settings["rows_per_file"])
     seconds = _PREPARE_BYTE_SECONDS * weight * num_bytes + _PART_SECONDS * num_parts
     return Costs(START_SECONDS["prepare"], parts=seconds, num_parts=num_parts)
@@ -146,7 +144,7 @@ def of_training(work: TrainingWork) -> Costs:
 
 def count_excerpts(num_rows: float) -> float:
     """Count the excerpts that a sentence encoder answers, besides the rows of the train split."""
-    return num_rows * min(_MAX_PER_TEXT, _MAX_EXCERPTS // max(num_rows, 1))
+    return num_rows * rates.count_excerpts_per_text(num_rows)
 
 
 def count_parts(num_rows: float, rows_per_file: int) -> int:

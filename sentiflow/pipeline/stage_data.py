@@ -1,10 +1,10 @@
 """Config -> how much data a stage will read: from prepared data, or guessed from its files.
 
-Of files only the beginning of the first one is read, so a guess takes a moment.
+A guess is fast: it reads only the beginning of the first file.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -92,7 +92,7 @@ def of_prepared(prepared: Manifest) -> StageData:
     num_bytes = 0.0
     for name in ("csv", "unlabelled"):
         files = prepared["inputs"].get(name, {}).get("files", [])
-        num_bytes += sum(map(count_bytes, files))
+        num_bytes += _sum_bytes(files)
     return StageData(
         num_rows=counts["accepted"],
         num_bytes=num_bytes,
@@ -121,13 +121,18 @@ def count_bytes(file: InputFile) -> float:
     return file["bytes"] * (1 if is_plain else PACKED_RATIO)
 
 
+def _sum_bytes(files: Iterable[InputFile]) -> float:
+    """Add up the bytes of files, see :func:`count_bytes`."""
+    return sum(count_bytes(file) for file in files)
+
+
 def _guess_corpus(config: Config, corpus: Sequence[InputFile] | None) -> StageData:
     """Guess the rows of ``score.corpus``."""
     score = config.score
     files = input_files.find(score.corpus) if corpus is None else corpus
     form = score.format or config.format
     sample = _read_sample(files, form, config, text_column=score.text_column)
-    num_bytes = sum(map(count_bytes, files))
+    num_bytes = _sum_bytes(files)
     return StageData(
         num_rows=num_bytes / sample.row_bytes,
         num_bytes=num_bytes,
@@ -149,15 +154,15 @@ def _guess_prepared(config: Config) -> StageData:
     texts = input_files.find(unlabelled.files) if unlabelled.files else []
     sample = _read_sample(files, config.format, config)
     of_texts = _read_sample(texts, unlabelled.resolved_format, config)
-    num_rows = sum(map(count_bytes, files)) / sample.row_bytes
-    num_given = sum(map(count_bytes, given_files)) / sample.row_bytes
-    num_texts = sum(map(count_bytes, texts)) / of_texts.row_bytes
+    num_rows = _sum_bytes(files) / sample.row_bytes
+    num_given = _sum_bytes(given_files) / sample.row_bytes
+    num_texts = _sum_bytes(texts) / of_texts.row_bytes
     train_fraction = 1 - prepare.split.validation_fraction - prepare.split.test_fraction
     return StageData(
         num_rows=(num_rows + num_given + num_texts) / prepare.every_nth,
-        num_bytes=sum(map(count_bytes, [*files, *given_files, *texts])),
+        num_bytes=_sum_bytes([*files, *given_files, *texts]),
         num_train=num_rows * train_fraction * sample.labelled_fraction / prepare.every_nth,
-        num_unlabelled=num_texts,
+        num_unlabelled=num_texts / prepare.every_nth,
         tokens_per_row=sample.tokens_per_row,
         vector_size=find_vector_size(prepare.vocabulary.vectors),
         num_classes=len(config.format.learnable) or 2,
@@ -167,7 +172,9 @@ def _guess_prepared(config: Config) -> StageData:
 def _read_sample(
     files: Sequence[InputFile], form: FormatSettings, config: Config, text_column: str = "text"
 ) -> _Sample:
-    """Read the beginning of the first file; where it cannot be read, assume short texts.
+    """Read the beginning of the last file; where it cannot be read, assume short texts.
+
+    The first files of a corpus that grows may be gone.
 
     Args:
         files: The files.
@@ -178,7 +185,7 @@ def _read_sample(
     usual = _Sample(float(CSV_ROW_BYTES), TOKENS_PER_ROW, labelled_fraction=1.0)
     if not files:
         return usual
-    file = files[0]
+    file = files[-1]
     try:
         first = first_rows.read(file["uri"], form)
         num_rows = first.rows.num_rows
@@ -195,7 +202,7 @@ def _read_sample(
             text_place = text_column
         text = first.column(text_place)
         label = None if label_place is None else first.column(label_place)
-    except (KeyError, IndexError, UserError):  # the stage itself says what is wrong
+    except (KeyError, IndexError, OSError, UserError):  # the stage itself says what is wrong
         return usual
     if is_parquet:
         row_bytes = count_bytes(file) / table_files.read_footer(file["uri"]).num_rows

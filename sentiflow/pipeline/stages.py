@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import yaml
 
 from sentiflow.config import submitter
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.config.written import WrittenCommand
 from sentiflow.data import manifest, outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import Status, UnfinishedRun, find_status, read_result
 from sentiflow.data.outputs import Output
-from sentiflow.errors import PermissionDeniedError, UnavailableError
+from sentiflow.errors import PermissionDeniedError, UnavailableError, UserError
 from sentiflow.pipeline import machine_load, run_contents
 from sentiflow.progress import Progress, say
 from sentiflow.storage import retries
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 Verb = Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
 
-VERBS: tuple[Verb, ...] = ("prepare", "train", "score", "evaluate")
+VERBS: tuple[Verb, ...] = RUN_STAGES
 """The stages of a whole run, in their order."""
 
 _MODULES: dict[Verb, str] = {
@@ -57,13 +57,6 @@ _MAX_PLANS = 3
 these are few."""
 _NEED_RAY = ("prepare", "train", "score", "sweep")
 """Stages whose ``run`` takes the resources of Ray."""
-
-
-def whole_run(config: Config) -> tuple[Verb, ...]:
-    """List the stages of a whole run; the training is left out if the config does not train."""
-    if config.trains:
-        return VERBS
-    return tuple(verb for verb in VERBS if verb != "train")
 
 
 @dataclass(frozen=True)
@@ -102,60 +95,72 @@ def run(
         UserError: Input or settings are wrong, or a directory belongs to other settings.
         JobError: A stage failed.
     """
-    outcomes = []
-    is_whole = tuple(verbs) == whole_run(config)
+    is_whole_run = tuple(verbs) == config.run_stages
     verbs = _leave_out_evaluation(config, verbs)
-    remaining = verbs
+    outcomes = []
     with _Session(config, verbose=verbose, command=command) as session:
-        is_checked = False
-
-        def check(output: Output | None = None) -> None:
-            """Check the stages that remain when this is called first; then do nothing."""
-            nonlocal is_checked
-            if not is_checked:
-                is_checked = True
-                with Progress(verb, what="looking for new files"):
-                    new_files = None
-                    if output and output.previous and output.spec.grows:
-                        new_files = output.spec.find_new(output.previous)
-                _check_inputs(session.config, remaining, new_files, overwrite=overwrite)
-
-        for verb in verbs:
-            remaining = verbs[verbs.index(verb) :]
-            if read_result(getattr(config, verb).output_uri) is None:
-                check()  # the stage will run, and its plan reads what is checked here
-            with Progress(verb, what="looking at the inputs"):
-                planned = _plan_stage(verb, config)
-            config = session.config = planned.config
-            spec = planned.spec
-            # With ``follows``, predictions by an earlier version of the model stay valid.
-            strict = replace(spec, follows="")
-            if overwrite:
-                spec = spec.to_replace()
-            else:
-                for note in spec.notes:
-                    say(verb, note)
-            with outputs.open_output(
-                spec, overwrite=overwrite, user=session.user, before=check
-            ) as output:
-                if output.is_complete and output.status.record:
-                    say(verb, f"complete: {display_uri(spec.uri)}")
-                    # ``strict`` counts predictions by earlier versions as changes.
-                    for change in strict.find_changes(output.status.record):
-                        say(verb, f"{change}: new files use it; --overwrite rescores all")
-                    outcomes.append(Outcome(verb, spec.uri, output.status.record, ran=False))
-                    continue
-                session.start_ray(remaining)
-                with session.open_run(planned, remaining, is_whole_run=is_whole) as recorder:
-                    _take_over(verb, output, recorder)
-                    record = _run_stage(planned, remaining, output, recorder, session)
-                    recorder.log_result(record)
-                outcomes.append(Outcome(verb, spec.uri, record, ran=True))
+        for number in range(len(verbs)):
+            outcome = _complete_stage(
+                session, verbs[number:], overwrite=overwrite, is_whole_run=is_whole_run
+            )
+            outcomes.append(outcome)
     return outcomes
 
 
-def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> list[str]:
-    """Say what :func:`run` would do, and the time and memory it would take; return lines.
+def _complete_stage(
+    session: "_Session", remaining: Sequence[Verb], *, overwrite: bool, is_whole_run: bool
+) -> Outcome:
+    """Run the first remaining stage, unless its result is complete."""
+    verb = remaining[0]
+
+    def check(output: Output | None = None) -> None:
+        session.check_inputs(remaining, output, overwrite=overwrite)
+
+    if read_result(getattr(session.config, verb).output_uri) is None:
+        check()  # the stage will run, and its plan reads what is checked here
+    with Progress(verb, what="looking at the inputs"):
+        planned = _plan_stage(verb, session.config)
+    session.config = planned.config
+    spec = planned.spec
+    if overwrite:
+        spec = spec.to_replace()
+    else:
+        for note in spec.notes:
+            say(verb, note)
+    with outputs.open_output(spec, overwrite=overwrite, user=session.user, before=check) as output:
+        if output.is_complete and output.status.record:
+            _tell_complete(verb, planned.spec, output.status.record)
+            return Outcome(verb, spec.uri, output.status.record, ran=False)
+        session.start_ray(remaining)
+        with session.open_run(planned, remaining, is_whole_run=is_whole_run) as recorder:
+            _take_over(verb, output, recorder)
+            record = _run_stage(planned, remaining, output, recorder, session)
+            recorder.log_result(record)
+        return Outcome(verb, spec.uri, record, ran=True)
+
+
+def _tell_complete(verb: Verb, spec: OutputSpec, record: Manifest) -> None:
+    """Say that a result is complete, and which of its predictions are by earlier versions."""
+    say(verb, f"complete: {display_uri(spec.uri)}")
+    # With ``follows``, predictions by an earlier version of the model stay valid. Without it, they
+    # count as changes.
+    strict = replace(spec, follows="")
+    for change in strict.find_changes(record):
+        say(verb, f"{change}: new files use it; --overwrite rescores all")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What :func:`run` would do."""
+
+    lines: list[str]
+    """What would become of each stage, and the time and memory that it would take."""
+    refusal: UserError | None
+    """The error with which the run would end at a result that only ``overwrite`` replaces."""
+
+
+def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> Plan:
+    """Foresee what :func:`run` would do.
 
     Raises:
         UserError: Input or settings are wrong, or a directory has foreign files or, unless it is
@@ -164,13 +169,17 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
     from sentiflow.pipeline import estimates
 
     lines = []
+    refusal = None
     state = "complete"
     resources: Resources | None = None
     verbs = _leave_out_evaluation(config, verbs)
     for number, verb in enumerate(verbs):
         uri = getattr(config, verb).output_uri
         if state == "complete":
-            state, config = _find_state(config, verbs[number:], overwrite)
+            status, config = _foresee_status(config, verbs[number:], overwrite)
+            state = _describe_status(status, overwrite)
+            if status.state == "other" and not overwrite:
+                refusal = status.to_error(uri)
         else:
             state = f"after {verbs[number - 1]}"
         lines.append(f"# {verb:<9} {state}: {uri}")
@@ -181,7 +190,7 @@ def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> l
         found = estimates.estimate(verb, config, resources, load_percent=load_percent)
         if found and found.is_long:
             lines.append(f"#           {found.to_text(with_core_hours=resources.may_grow)}")
-    return lines
+    return Plan(lines, refusal)
 
 
 def _count_resources() -> "Resources":
@@ -203,8 +212,10 @@ def _count_resources() -> "Resources":
         return wait()
 
 
-def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> tuple[str, Config]:
-    """Say what the first remaining stage would do; also return its resolved settings."""
+def _foresee_status(
+    config: Config, remaining: Sequence[Verb], overwrite: bool
+) -> tuple[Status, Config]:
+    """Compare the output of the first remaining stage; also return its resolved settings."""
     verb = remaining[0]
     is_new = read_result(getattr(config, verb).output_uri) is None
     if is_new:  # as in run: the plan reads what is checked here
@@ -218,7 +229,7 @@ def _find_state(config: Config, remaining: Sequence[Verb], overwrite: bool) -> t
         if status.state == "extended" and status.record and spec.grows:
             new_files = spec.find_new(status.record)
         _check_inputs(config, remaining, new_files, overwrite=overwrite)
-    return _describe_status(status, overwrite), config
+    return status, config
 
 
 def _list_replaced(status: Status) -> list[UnfinishedRun]:
@@ -384,6 +395,8 @@ def _tell_estimates(
             say("run", f"in all {whole}")
     session.has_told_sum = True
     files = planned.spec.inputs.get("corpus", {}).get("files")
+    if files:
+        files = [item for item in files if item["uri"] not in planned.spec.gone]
     found = estimates.estimate(
         verb, planned.config, resources, corpus=files, load_percent=load_percent
     )
@@ -399,6 +412,7 @@ class _Session(contextlib.ExitStack):
 
         super().__init__()
         self.config = config
+        """The settings; each stage may resolve more of them."""
         self.verbose = verbose
         self.command = command
         self.store_uri = mlflow_store.default_uri(config.tracking.uri)
@@ -412,6 +426,27 @@ class _Session(contextlib.ExitStack):
         """Whether the time of all stages was told, or could have been."""
         self.resources: Callable[[], Resources] | None = None
         """Waits for Ray, and counts its resources; None until a stage needs Ray."""
+        self._has_checked = False
+        """Whether the inputs were checked; this is done once, before the first stage runs."""
+
+    def check_inputs(
+        self, remaining: Sequence[Verb], output: Output | None, *, overwrite: bool
+    ) -> None:
+        """Check the inputs and outputs of the remaining stages; do nothing in later calls.
+
+        Args:
+            remaining: The stages that are not complete or not looked at yet.
+            output: The output of the first of them, if it is known.
+            overwrite: Whether existing results may be replaced.
+        """
+        if self._has_checked:
+            return
+        self._has_checked = True
+        with Progress(remaining[0], what="looking for new files"):
+            new_files = None
+            if output and output.previous and output.spec.grows:
+                new_files = output.spec.find_new(output.previous)
+            _check_inputs(self.config, remaining, new_files, overwrite=overwrite)
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""

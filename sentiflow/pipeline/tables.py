@@ -1,6 +1,6 @@
 """Parquet files of a stage -> a table that is read on demand."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +27,9 @@ class Table:
     """The directory of the files."""
     files: tuple[str, ...]
     """Names of the files in it, in the order of their rows."""
+    moved: Mapping[str, Mapping[str, str]] = field(default_factory=dict, hash=False)
+    """For some of the files, where the files that their column ``source`` names lie now: by the
+    URIs in the column. These files are read as a whole."""
     renew: Callable[[], "Table | None"] = field(default=lambda: None, compare=False, repr=False)
     """Returns the table of the result that has replaced this one meanwhile, if there is one."""
 
@@ -87,7 +90,18 @@ class Table:
 
         if not self.files:
             return ds.dataset(pa.table({}))
-        places = [filesystem.locate(join(self.uri, name)) for name in self.files]
+        as_written = [name for name in self.files if name not in self.moved]
+        datasets = [self._open_files(as_written)] if as_written else []
+        if self.moved:
+            tables = [self._read_moved(name, uris) for name, uris in self.moved.items()]
+            datasets.append(ds.dataset(pa.concat_tables(tables)))
+        return ds.dataset(datasets) if len(datasets) > 1 else datasets[0]
+
+    def _open_files(self, names: Sequence[str]) -> Any:
+        """Open some of the files, one at least, as a dataset of Arrow."""
+        import pyarrow.dataset as ds
+
+        places = [filesystem.locate(join(self.uri, name)) for name in names]
         storage, _ = places[0]  # all files are in the same storage
         _, folder = filesystem.locate(self.uri)
         return ds.dataset(
@@ -96,6 +110,13 @@ class Table:
             partitioning=ds.partitioning(flavor="hive"),
             partition_base_dir=folder,  # folders above, such as day=1, name no columns
         )
+
+    def _read_moved(self, name: str, uris: Mapping[str, str]) -> pa.Table:
+        """Read a file whose column ``source`` names files that were moved, see :attr:`moved`."""
+        table = self._open_files([name]).to_table()
+        now = [uris.get(uri, uri) for uri in table["source"].to_pylist()]
+        place = table.schema.get_field_index("source")
+        return table.set_column(place, table.schema.field(place), pa.array(now, pa.string()))
 
 
 R = TypeVar("R")

@@ -22,7 +22,7 @@ class Passes:
         drops = job.settings.duplicates != "keep"
         # A column may name fixed splits: this is known once the pass count_splits is over.
         may_be_fixed = bool(job.fixed_splits) or split == "column"
-        is_made = {
+        is_needed_by_name = {
             "find_corrected": has_corrections,
             "find_classes": job.format.classes is None,
             "count_splits": split == "column",
@@ -33,10 +33,10 @@ class Passes:
             f"{UNLABELLED}hash": has_unlabelled and job.settings.duplicates == "drop",
             f"{UNLABELLED}encode": has_unlabelled,
         }
-        self.names = [name for name, is_needed in is_made.items() if is_needed]
+        self.names = [name for name, is_needed in is_needed_by_name.items() if is_needed]
 
     def leave_out(self, name: str) -> None:
-        """Leave out a pass that turns out to be needless."""
+        """Leave out a pass that turns out not to be needed."""
         self.names = [other for other in self.names if other != name]
 
     def find(self, name: str) -> Pass:

@@ -67,7 +67,8 @@ class CorpusFiles:
         for copy in self.copies.values():
             described[copy.described["uri"]] = {**copy.described, "rows": 0}
         for item in source.get("files", []):
-            described[item["uri"]] = item
+            described[item["uri"]] = item.copy()
+            described[item["uri"]].pop("read_as", None)  # an earlier result had read it elsewhere
         return input_files.combine([described[item["uri"]] for item in self.listed])
 
 

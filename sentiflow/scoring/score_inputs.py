@@ -179,6 +179,8 @@ def _identify_learned_files(model: ModelInput) -> set[str]:
         OSError: Their storage fails.
         UserError: They are in another store, or damaged.
     """
-    training = followed_inputs.read_input(model, "training")
-    prepared = followed_inputs.read_input(training["inputs"], "prepared") if training else None
+    training = followed_inputs.read_checked_input(model, "training")
+    if training is None:
+        return set()
+    prepared = followed_inputs.read_checked_input(training["inputs"], "prepared")
     return manifest.identify_learned_files(prepared) if prepared else set()

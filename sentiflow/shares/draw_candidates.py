@@ -20,6 +20,8 @@ class ChanceCells(NamedTuple):
     """The place of the cell of each key."""
     chances_so_far: Chances
     """For each of K draws the chances of the rows of each cell to be in it or in an earlier one."""
+    first_draw: np.ndarray
+    """The first draw for which the rows of each cell were there, M."""
     num_rows: np.ndarray
     """Number of rows in each cell, M."""
     num_new: int

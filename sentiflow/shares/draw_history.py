@@ -16,8 +16,8 @@ class Draw(NamedTuple):
     size: int
     """Number of rows that were asked for."""
     num_rows: int | None
-    """Number of rows that the corpus had: the rows with smaller numbers. None: all rows, as values
-    of an earlier version say it."""
+    """Number of rows that had arrived: the rows with smaller numbers, see
+    ``PredictionBatch.arrival``. None: all rows, as values of an earlier version say it."""
     by: str
     """The column by whose groups rows were drawn, as in ``trends.by``; empty for none."""
 

@@ -20,7 +20,7 @@ from sentiflow.progress import Progress
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.rows import PredictionBatch, PredictionReader
 
-_VERSION = 1
+_VERSION = 2
 """Changes whenever the same part would give other tables."""
 _PARTS_PER_TABLE = 64
 """Consecutive parts whose sketches are one kept table."""
@@ -31,8 +31,8 @@ NEVER_CUT = np.inf
 _MAX_ROW = int(np.iinfo(np.int64).max)
 _OF_CELLS = {
     "num_rows": pa.int64(),
-    "first_row": pa.int64(),
-    "last_row": pa.int64(),
+    "first_arrival": pa.int64(),
+    "last_arrival": pa.int64(),
     "cut": pa.float64(),
 }
 """Columns of cells in a kept table, besides their groups: a list for each part."""
@@ -45,10 +45,10 @@ class SketchCells:
     groups: dict[str, np.ndarray]
     """Hashes of the group of each cell, by key."""
     num_rows: np.ndarray
-    first_row: np.ndarray
-    """The lowest row number of each cell."""
-    last_row: np.ndarray
-    """The highest row number of each cell."""
+    first_arrival: np.ndarray
+    """The first row of each cell in the order of arrival, see ``PredictionBatch.arrival``."""
+    last_arrival: np.ndarray
+    """The last row of each cell in the order of arrival."""
     cut: np.ndarray
     """The lowest odds of a row of each cell that is not in the sketch; ``NEVER_CUT`` if all are."""
 
@@ -87,7 +87,8 @@ class SketchReader:
         Args:
             reader: Reads the columns of ``by``.
             by: The keys by whose groups rows are drawn, each once.
-            ends: K row numbers: rows with this number and greater ones came after each draw.
+            ends: K numbers: rows that came at this number or later came after each draw, see
+                ``PredictionBatch.arrival``.
             drawn_before: Numbers of rows that were drawn.
             depth: Rows of a sketch.
             kept: Tables of an earlier result. The sketches for the next one are added.
@@ -108,7 +109,8 @@ class SketchReader:
         """Names of parts whose sketch was made anew."""
         self._names = []
         for part in reader.parts:
-            content = [_VERSION, reader.rule, self.by, part["path"], part["bytes"]]
+            start = reader.starts.get(part["path"])
+            content = [_VERSION, reader.rule, self.by, part["path"], part["bytes"], start]
             self._names.append(manifest.fingerprint(content))
 
     def read(self) -> None:
@@ -163,8 +165,8 @@ class SketchReader:
 
     def _holds(self, sketch: Sketch) -> bool:
         """Say whether no draw came amid the rows of a cell, and the same rows had no label."""
-        first = find_first_draw(self._ends, sketch.cells.first_row)
-        last = find_first_draw(self._ends, sketch.cells.last_row)
+        first = find_first_draw(self._ends, sketch.cells.first_arrival)
+        last = find_first_draw(self._ends, sketch.cells.last_arrival)
         return bool((first == last).all()) and sketch.drawn == self._name_drawn(sketch.labelled)
 
     def _name_drawn(self, labelled: tuple[int, int]) -> str:
@@ -195,13 +197,14 @@ class SketchReader:
             of_labelled = batch.row_id[batch.label >= 0]
             first_labelled = min(first_labelled, int(of_labelled.min(initial=_MAX_ROW)))
             last_labelled = max(last_labelled, int(of_labelled.max(initial=-1)))
-            groups = pd.DataFrame(self.hash_groups(batch)).assign(row_id=batch.row_id)
+            groups = pd.DataFrame(self.hash_groups(batch))
+            groups = groups.assign(row_id=batch.row_id, arrival=batch.arrival)
             parts.append(groups[self.find_unlabelled(batch)])
         table = pd.concat(parts, ignore_index=True)
-        first_draw = find_first_draw(self._ends, table["row_id"].to_numpy())
+        first_draw = find_first_draw(self._ends, table["arrival"].to_numpy())
         grouped = table.assign(first_draw=first_draw).groupby([*self.by, "first_draw"])
         cell = grouped.ngroup().to_numpy()
-        of_cells = grouped["row_id"].agg(["size", "min", "max"]).reset_index()
+        of_cells = grouped["arrival"].agg(["size", "min", "max"]).reset_index()
         num_rows = of_cells["size"].to_numpy(np.int64)
         row_id = table["row_id"].to_numpy(np.int64)
         odds = drawing.find_odds(row_id)
@@ -215,8 +218,8 @@ class SketchReader:
         cells = SketchCells(
             groups={key: of_cells[key].to_numpy(np.uint64) for key in self.by},
             num_rows=num_rows,
-            first_row=of_cells["min"].to_numpy(np.int64),
-            last_row=of_cells["max"].to_numpy(np.int64),
+            first_arrival=of_cells["min"].to_numpy(np.int64),
+            last_arrival=of_cells["max"].to_numpy(np.int64),
             cut=cut,
         )
         labelled = (first_labelled, last_labelled)
@@ -229,14 +232,14 @@ class SketchReader:
         )
 
 
-def find_first_draw(ends: np.ndarray, row_id: np.ndarray) -> np.ndarray:
+def find_first_draw(ends: np.ndarray, arrival: np.ndarray) -> np.ndarray:
     """Find the first draw for which rows were there; the number of draws for later rows.
 
     Args:
-        ends: For each draw, rows with this number and greater ones came after it.
-        row_id: Row numbers.
+        ends: For each draw, rows that came at this number or later came after it.
+        arrival: Numbers of rows, see ``PredictionBatch.arrival``.
     """
-    return np.searchsorted(ends, row_id, side="right")
+    return np.searchsorted(ends, arrival, side="right")
 
 
 def _to_table(names: Sequence[str], sketches: Sequence[Sketch], by: Sequence[str]) -> pa.Table:

@@ -23,24 +23,26 @@ class DrawnSample:
     """N row numbers."""
     draw: np.ndarray
     """The draw of each row, from 0."""
+    first_draw: np.ndarray
+    """The first draw for which each row was there."""
     chances: np.ndarray
     """``(N, K)``, the chance of each row to be in each draw."""
     sizes: np.ndarray
     """The number of rows of each draw, also those after its last labelled row."""
     ends: np.ndarray
-    """K row numbers: rows with this number and greater ones came after each draw."""
+    """K numbers: rows that came at this number or later came after each draw, see
+    ``PredictionBatch.arrival``."""
 
     @property
     def end(self) -> int:
-        """Return the first row number after the last draw that has a label."""
+        """Return the number at which rows begin that came after the last draw with a label."""
         return int(self.ends[self.draw.max(initial=0)])
 
     @property
     def is_in_order(self) -> bool:
         """Say whether nearly all rows of each draw came after the draw before it."""
-        end_before = self.ends[np.maximum(self.draw - 1, 0)]
-        is_late = (self.draw > 0) & (self.row_id < end_before)
-        return int(is_late.sum()) <= _MAX_LATE * len(self.row_id)
+        num_late = np.count_nonzero(self.first_draw < self.draw)
+        return num_late <= _MAX_LATE * len(self.row_id)
 
     def weigh(self, is_usable: np.ndarray) -> np.ndarray:
         """Weigh each row by the inverse of its chance to be in the usable part of a draw.
@@ -94,6 +96,7 @@ def find_reached(drawn: draws.Drawn, labelled: pd.Index, has_order: np.ndarray) 
     return DrawnSample(
         row_id=row_id[is_reached],
         draw=draw[is_reached],
+        first_draw=drawn.first_draw[is_reached],
         chances=drawn.chances[is_reached],
         sizes=np.bincount(draw, minlength=num_draws),
         ends=drawn.ends,

@@ -1,8 +1,9 @@
 """The draws of a corpus so far -> their rows again, and the chance of each row to be drawn.
 
-A corpus grows at its end: rows that are there keep their numbers. Each row has a random number that
-never changes (``metrics.drawing``). So a draw can be repeated whatever was added since, and all
-draws together are one sample, in which each row has a known chance.
+A corpus grows at its end: rows that are there keep their numbers, or, if they have ids of their
+own, their order. Each row has a random number that never changes (``metrics.drawing``). So a draw
+can be repeated whatever was added since, and all draws together are one sample, in which each row
+has a known chance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,8 +44,11 @@ class Drawn:
     """``row_id``, ``draw`` (counted from 0), the columns of ``trends.by``, ``text``."""
     chances: np.ndarray
     """``(N, K)``, the chance of each row to be in each draw."""
+    first_draw: np.ndarray
+    """N numbers: the first draw for which each row was there."""
     ends: np.ndarray
-    """K row numbers: rows with this number and greater ones came after each draw."""
+    """K numbers: rows that came at this number or later came after each draw, see
+    ``PredictionBatch.arrival``."""
     num_new: int
     """Unlabelled rows that came after the last draw."""
     cell_rows: np.ndarray
@@ -80,7 +84,8 @@ def replay(
         with_text: Read the texts, too.
 
     Raises:
-        UserError: Every row has a label, or a draw was from more rows than the one after it.
+        UserError: Every row has a label, or a draw was from more rows than the one after it, or
+            than there are.
     """
     replayed = _Replay(settings, scored, uri, history, drawn_before, kept)
     cells = replayed.count_cells()
@@ -92,11 +97,33 @@ def replay(
     return Drawn(
         rows=table,
         chances=np.ascontiguousarray(np.diff(chances_so_far, axis=0, prepend=0).T),
+        first_draw=cells.first_draw[cell],
         ends=replayed.ends,
         num_new=cells.num_new,
         cell_rows=cells.num_rows,
         chances_so_far=cells.chances_so_far,
     )
+
+
+def check_arrived(history: History, num_rows: int) -> None:
+    """Check that draws from files with their own ids were not from more rows than there are.
+
+    Args:
+        history: The draws.
+        num_rows: Number of predictions.
+
+    Raises:
+        UserError: A draw was from more rows.
+    """
+    for draw in history:
+        if (draw.num_rows or 0) > num_rows:
+            raise UserError(
+                f"sample {write_history((draw,))!r}: the predictions have {num_rows:,} rows. They "
+                "are of another corpus, or the second number is the largest row_id + 1, which was "
+                "written before rows with ids of their own were counted",
+                hint="draw a sample again; leave such files out of trends.labels, and move such "
+                "files of OUTPUT_URI/samples away",
+            )
 
 
 def _add_columns(
@@ -140,7 +167,7 @@ class _Replay:
         """Check the order of the draws, and find the sketches of all parts.
 
         Raises:
-            UserError: A draw was from more rows than the one after it.
+            UserError: A draw was from more rows than the one after it, or from more than there are.
         """
         self.history = history
         self.by = [draw.by or rows.CONSTANT_KEY for draw in history]
@@ -153,6 +180,8 @@ class _Replay:
         columns = dict.fromkeys(draw.by for draw in history if draw.by)
         grouping = settings.model_copy(update={"by": tuple(columns)})
         reader = rows.PredictionReader(grouping, scored, uri)
+        if reader.starts:
+            check_arrived(history, rows.find_end(scored, uri))
         sizes = [draw.size for draw in history]
         a_part = 2 * sum(sizes) // max(1, len(reader.parts))
         self._reader = draw_sketches.SketchReader(
@@ -176,7 +205,7 @@ class _Replay:
         num_cells = 0
         for sketch in self._reader.sketches:
             cells = sketch.cells
-            first_draw = draw_sketches.find_first_draw(self.ends, cells.first_row)
+            first_draw = draw_sketches.find_first_draw(self.ends, cells.first_arrival)
             key = _combine(first_draw, cells.groups, self._reader.by)
             parts.append(CellCounts(key, first_draw, cells.groups, cells.num_rows))
             num_cells += len(key)
@@ -205,6 +234,7 @@ class _Replay:
             key=counts.key,
             position_of_key=position_of_key,
             chances_so_far=self._replay_chances(in_order),
+            first_draw=in_order.first_draw,
             num_rows=in_order.num_rows,
             num_new=num_new,
         )
@@ -230,7 +260,7 @@ class _Replay:
             for batch in self._reader.reader.read_part(self._reader.reader.parts[number]):
                 is_left = self._reader.find_unlabelled(batch)
                 is_left &= ~np.isin(batch.row_id, sketch.row_id)
-                first_draw = draw_sketches.find_first_draw(self.ends, batch.row_id)
+                first_draw = draw_sketches.find_first_draw(self.ends, batch.arrival)
                 groups = self._reader.hash_groups(batch)
                 key = _combine(first_draw, groups, self._reader.by)
                 row_id = batch.row_id[is_left]
@@ -246,15 +276,17 @@ class _Replay:
     def _join_sketches(self, cells: ChanceCells) -> Rows:
         """Join the rows of all sketches."""
         keys = []
+        first_draws = []
         row_ids = []
         for sketch in self._reader.sketches:
-            first_draw = draw_sketches.find_first_draw(self.ends, sketch.cells.first_row)
+            first_draw = draw_sketches.find_first_draw(self.ends, sketch.cells.first_arrival)
             key = _combine(first_draw, sketch.cells.groups, self._reader.by)
             keys.append(key[sketch.cell])
+            first_draws.append(first_draw[sketch.cell])
             row_ids.append(sketch.row_id)
         row_id = np.concatenate(row_ids)
         odds = drawing.find_odds(row_id)
-        first_draw = draw_sketches.find_first_draw(self.ends, row_id)
+        first_draw = np.concatenate(first_draws)
         return draw_candidates.to_rows(cells, row_id, odds, first_draw, np.concatenate(keys))
 
     def _find_short(self, candidates: Candidates, cells: ChanceCells) -> list[int]:
@@ -270,7 +302,7 @@ class _Replay:
                 part = np.concatenate([each.part for each in lacking])
                 placed = draw_candidates.to_rows(
                     cells,
-                    row_id=np.concatenate([each.first_row for each in lacking]),
+                    row_id=np.arange(len(part)),  # which row it would be is unknown
                     odds=np.concatenate([each.cut for each in lacking]),
                     first_draw=np.concatenate([each.first_draw for each in lacking]),
                     key=np.concatenate([each.key for each in lacking]),
@@ -283,12 +315,10 @@ class _Replay:
     def _find_lacking(self, number: int, sketch: draw_sketches.Sketch) -> "_Lacking":
         """Find the cells of a part that have rows which are not in its sketch."""
         is_cut = sketch.cells.cut < draw_sketches.NEVER_CUT
-        first_row = sketch.cells.first_row[is_cut]
-        first_draw = draw_sketches.find_first_draw(self.ends, first_row)
+        first_draw = draw_sketches.find_first_draw(self.ends, sketch.cells.first_arrival[is_cut])
         groups = {name: hashes[is_cut] for name, hashes in sketch.cells.groups.items()}
         return _Lacking(
-            part=np.full(len(first_row), number),
-            first_row=first_row,
+            part=np.full(len(first_draw), number),
             first_draw=first_draw,
             key=_combine(first_draw, groups, self._reader.by),
             cut=sketch.cells.cut[is_cut],
@@ -300,7 +330,6 @@ class _Lacking(NamedTuple):
 
     part: np.ndarray
     """The number of the part of each cell."""
-    first_row: np.ndarray
     first_draw: np.ndarray
     """The first draw for which the rows of each cell were there."""
     key: np.ndarray

@@ -70,6 +70,7 @@ def _take(batch: PredictionBatch, place: np.ndarray, part: str) -> pa.Table:
     columns: dict[str, Any] = {
         "part": [part] * len(place),
         "row_id": batch.row_id[place],
+        "arrival": batch.arrival[place],
         "label": batch.label[place],
         "prediction": batch.prediction[place],
     }
@@ -95,6 +96,7 @@ def _to_batch(table: pa.Table, num_classes: int) -> PredictionBatch:
     has_text = "text" in table.column_names
     return PredictionBatch(
         row_id=table["row_id"].to_numpy(),
+        arrival=table["arrival"].to_numpy(),
         label=table["label"].to_numpy(),
         prediction=table["prediction"].to_numpy(),
         probabilities=np.stack([each.to_numpy() for each in probabilities], axis=1),

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.config.sections import Config, TrendsSettings
-from sentiflow.data import input_files, lineage, manifest
+from sentiflow.data import input_files, lineage, manifest, row_sources
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import TEXT
@@ -108,7 +108,7 @@ def _find_draws(
     Args:
         config: Names the log of draws, and files of labels.
         scored: Manifest of the scored directory.
-        end: Number of rows that are there now.
+        end: Number of rows that are there now, see ``rows.find_end``.
 
     Raises:
         UserError: The draws are of another corpus, or do not follow each other.
@@ -130,6 +130,8 @@ def _find_draws(
                 hint="name files of this corpus, or move this folder away",
             )
     dated = tuple(draw._replace(num_rows=draw.num_rows or end) for draw in history)
+    if row_sources.has_own_ids(scored):
+        draws.check_arrived(dated, end)
     num_rows = max((draw.num_rows or 0 for draw in dated), default=0)
     if num_rows > end:
         raise UserError(

@@ -21,6 +21,8 @@ _COLUMNS = pa.schema(
         "version": pa.string(),
         "first_row": pa.int64(),
         "last_row": pa.int64(),
+        "first_arrival": pa.int64(),
+        "last_arrival": pa.int64(),
         "population": pa.list_(pa.float64()),
         "sample": pa.list_(pa.float64()),
     }
@@ -39,6 +41,10 @@ class PartFacts:
     """The lowest row number."""
     last_row: int
     """The highest row number."""
+    first_arrival: int
+    """The first row in the order of arrival, see ``PredictionBatch.arrival``."""
+    last_arrival: int
+    """The last row in the order of arrival."""
     counts: BinCounts
     """Rows that the model has not seen, by predicted class and probability."""
 
@@ -69,11 +75,14 @@ def describe(batch: PredictionBatch, found: RowLabels, part: str) -> dict[str, P
     for version in batch.keys[VERSION].unique():
         is_of_version = (batch.keys[VERSION] == version).to_numpy()
         row_id = batch.row_id[is_of_version]
+        arrival = batch.arrival[is_of_version]
         facts[str(version)] = PartFacts(
             part=part,
             version=str(version),
             first_row=int(row_id.min()),
             last_row=int(row_id.max()),
+            first_arrival=int(arrival.min()),
+            last_arrival=int(arrival.max()),
             counts=count_bins(batch, found, is_of_version),
         )
     return facts
@@ -88,6 +97,8 @@ def join(earlier: PartFacts | None, new: PartFacts) -> PartFacts:
         counts=earlier.counts + new.counts,
         first_row=min(earlier.first_row, new.first_row),
         last_row=max(earlier.last_row, new.last_row),
+        first_arrival=min(earlier.first_arrival, new.first_arrival),
+        last_arrival=max(earlier.last_arrival, new.last_arrival),
     )
 
 
@@ -111,6 +122,8 @@ def _to_line(facts: PartFacts) -> dict[str, Any]:
         "version": facts.version,
         "first_row": facts.first_row,
         "last_row": facts.last_row,
+        "first_arrival": facts.first_arrival,
+        "last_arrival": facts.last_arrival,
         "population": facts.counts.population.ravel().tolist(),
         "sample": facts.counts.sample.ravel().tolist(),
     }
@@ -128,5 +141,7 @@ def _to_facts(line: dict[str, Any], num_classes: int) -> PartFacts:
         version=line["version"],
         first_row=line["first_row"],
         last_row=line["last_row"],
+        first_arrival=line["first_arrival"],
+        last_arrival=line["last_arrival"],
         counts=counts,
     )

@@ -35,7 +35,7 @@ SEEN = "\0seen"
 texts have other errors."""
 NO_AUTHOR = 0
 """Author of all rows outside the sample: only observations of the sample are counted."""
-_VERSION = 1
+_VERSION = 2
 """Changes whenever the same part would give other tables."""
 _FAN = 8
 """Consecutive tables of sums that are joined to one."""
@@ -102,7 +102,8 @@ class PartSums:
         for part in self._reader.parts:
             versions = _find_versions(scored, part)
             seen_by = {version: seen[version] for version in versions if version in seen}
-            content = [rule, part["path"], part["bytes"], seen_by or seen]
+            start = self._reader.starts.get(part["path"])
+            content = [rule, part["path"], part["bytes"], start, seen_by or seen]
             names.append(f"part-{manifest.fingerprint(content)}")
         return names
 
@@ -198,21 +199,22 @@ class PartSums:
 
         Args:
             version: The version of the model.
-            end: Rows with this number and greater ones do not count. A part that has rows on both
-                sides is read. None: all rows count.
+            end: Rows that came at this number or later do not count, see
+                ``PredictionBatch.arrival``. A part that has rows on both sides is read. None: all
+                rows count.
         """
         total = BinCounts.zeros(self._num_classes)
         for number, name in enumerate(self._names):
             for facts in self._facts[name]:
                 if facts.version != version:
                     continue
-                if end is None or facts.last_row < end:
+                if end is None or facts.last_arrival < end:
                     total += facts.counts
-                elif facts.first_row < end:
+                elif facts.first_arrival < end:
                     for batch in self._reader.read_part(self._reader.parts[number]):
                         is_of_version = (batch.keys[VERSION] == version).to_numpy()
                         found = self._finder.find_own(batch)
-                        is_counted = is_of_version & (batch.row_id < end)
+                        is_counted = is_of_version & (batch.arrival < end)
                         total += part_facts.count_bins(batch, found, is_counted)
         return total
 

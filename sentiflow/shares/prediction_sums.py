@@ -125,7 +125,7 @@ def collect(
         for version, of_version in bin_counts.items():
             is_counted = (labelled.keys[VERSION] == version).to_numpy()
             if end is not None:
-                is_counted = is_counted & (labelled.row_id < end)
+                is_counted = is_counted & (labelled.arrival < end)
             without_labels = of_version - count_bins(labelled, own, is_counted)
             bin_counts[version] = without_labels + count_bins(labelled, manual, is_counted)
         # The rows of a drawn sample are independent, because each was drawn by itself.

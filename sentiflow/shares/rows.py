@@ -1,6 +1,6 @@
 """Scored directory -> its rows, batch by batch: probabilities, labels, groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import TrendsSettings
-from sentiflow.data import authors, lineage, manifest, time_faults, times
+from sentiflow.data import authors, lineage, manifest, row_sources, time_faults, times
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import FileEntry, Manifest
@@ -32,6 +32,9 @@ class PredictionBatch:
 
     row_id: np.ndarray
     """N numbers of rows in the corpus."""
+    arrival: np.ndarray
+    """N numbers that rise in the order in which the rows came: their row numbers. If the files have
+    their own ids, it is the number of predictions before the row."""
     label: np.ndarray
     """N positions among the classes; -1 for none."""
     prediction: np.ndarray
@@ -131,6 +134,8 @@ class PredictionReader:
         for item in scored["files"]:
             if item["path"].startswith("predictions/"):
                 self.parts.append(item)
+        self.starts = _find_starts(scored, self.parts)
+        """Number of predictions before each part, by its path; empty if rows are numbered."""
 
     @property
     def rule(self) -> dict[str, Any]:
@@ -171,14 +176,19 @@ class PredictionReader:
         if self._sizes is None:
             self._sizes = filesystem.sizes(self._uri)
         columns = self._list_columns()
+        start = self.starts.get(part["path"])
         with manifest.naming_replacement(self._uri, self._scored):
             for table in lineage.read_file(self._uri, self._scored, part, columns, self._sizes):
+                arrival = table["row_id"].to_numpy()
+                if start is not None:
+                    arrival = np.arange(start, start + len(table))
+                    start += len(table)
                 if only is None:
-                    yield self._to_batch(table)
+                    yield self._to_batch(table, arrival)
                     continue
                 is_wanted = np.isin(table["row_id"].to_numpy(), only)
                 if is_wanted.any():
-                    yield self._to_batch(table.filter(pa.array(is_wanted)))
+                    yield self._to_batch(table.filter(pa.array(is_wanted)), arrival[is_wanted])
 
     def _list_columns(self) -> list[str]:
         columns = ["row_id", "label", "prediction", *self._probabilities]
@@ -191,8 +201,8 @@ class PredictionReader:
             columns.append(VERSION)
         return list(dict.fromkeys(columns))
 
-    def _to_batch(self, table: pa.Table) -> PredictionBatch:
-        """Convert rows as they are in a file."""
+    def _to_batch(self, table: pa.Table, arrival: np.ndarray) -> PredictionBatch:
+        """Convert rows as they are in a file, given their numbers in the order of arrival."""
         rows = table.combine_chunks()
         keys = _read_keys(rows, self._settings, self._time_format)
         keys[VERSION] = rows[VERSION].to_pandas() if self._version is None else self._version
@@ -203,6 +213,7 @@ class PredictionReader:
         text = rows[self._text].combine_chunks().cast(pa.string()) if self._text else None
         return PredictionBatch(
             row_id=row_id,
+            arrival=arrival,
             label=pc.fill_null(rows["label"], -1).to_numpy(),
             prediction=rows["prediction"].to_numpy(),
             probabilities=matrix.to_numpy(np.float64),
@@ -212,10 +223,25 @@ class PredictionReader:
         )
 
 
-def find_end(scored: Manifest, uri: str) -> int:
-    """Return the highest row number plus 1: rows that are added later have higher numbers.
+def _find_starts(scored: Manifest, parts: Sequence[FileEntry]) -> dict[str, int]:
+    """Count the predictions before each part, if files have their own ids: these have any order.
 
-    The manifest or the footer of a file tells its highest number.
+    Parts are in the order in which their rows came: rows that are there stay where they are.
+    """
+    starts: dict[str, int] = {}
+    if row_sources.has_own_ids(scored):
+        num_rows = 0
+        for part in parts:
+            starts[part["path"]] = num_rows
+            num_rows += part["rows"] or 0
+    return starts
+
+
+def find_end(scored: Manifest, uri: str) -> int:
+    """Return the number in the order of arrival at which rows that are added later begin.
+
+    It is the highest row number plus 1, which the manifest or the footer of a file tells. If the
+    files have their own ids, it is the number of predictions.
 
     Args:
         scored: Manifest of the scored directory.
@@ -225,8 +251,12 @@ def find_end(scored: Manifest, uri: str) -> int:
         UserError: A file is gone or damaged.
     """
     end = 0
+    has_own_ids = row_sources.has_own_ids(scored)
     for item in scored["files"]:
         if not item["path"].startswith("predictions/"):
+            continue
+        if has_own_ids:
+            end += item["rows"] or 0
             continue
         if "row_id_range" in item:
             highest = item["row_id_range"][1]
@@ -273,14 +303,26 @@ def _find_periods(
     moments = values
     if not pa.types.is_timestamp(values.type):
         moments = _read_times(values, name, time_format)
-    if len(moments) and moments.null_count == len(moments):
-        raise UserError(
-            f"trends.by: {name} holds no times, but values such as {values[0].as_py()!r}",
-            hint=f"name {name} without :{unit}, or a column of times",
-        )
+    if moments.null_count == len(moments):
+        _refuse_values(values, name, unit)
     in_utc = moments.cast(pa.timestamp("us", "UTC"))
     in_zone = in_utc.cast(pa.timestamp("us", zone))
     return pc.floor_temporal(pc.local_timestamp(in_zone), unit=unit)
+
+
+def _refuse_values(values: pa.Array, name: str, unit: str) -> None:
+    """Refuse values of which none is a time, unless all are missing: null or empty.
+
+    Raises:
+        UserError: There is a value.
+    """
+    written = pc.fill_null(values.cast(pa.string()), "")
+    found = values.filter(pc.not_equal(written, ""))
+    if len(found):
+        raise UserError(
+            f"trends.by: {name} holds no times, but values such as {found[0].as_py()!r}",
+            hint=f"name {name} without :{unit}, or a column of times",
+        )
 
 
 def _read_times(values: pa.Array, name: str, time_format: str | None) -> pa.Array:

@@ -147,7 +147,8 @@ def _has_same_mounts(pid: int) -> bool:
 def read_owner(claim: str, renewed: float) -> Owner | None:
     """Read the owner in a claim; None if the claim has just been deleted.
 
-    The owner is an unknown job if the claim is damaged.
+    The owner is an unknown job if the claim is damaged, or cannot be read: then the job may be
+    alive.
     """
     try:
         content = filesystem.read_bytes(claim)

@@ -16,10 +16,6 @@ from sentiflow.tracking.earlier_runs import EarlierRun
 if TYPE_CHECKING:
     from sentiflow.data.manifest_types import Manifest
 
-_TRAINING = "train"
-_WHOLE_RUN = ("prepare", _TRAINING, "score", "evaluate")
-"""The stages of ``sentiflow run``."""
-
 
 @dataclass(frozen=True)
 class Command:
@@ -84,7 +80,7 @@ def _repeat(earlier: EarlierRun, verb: str, changes: Overrides) -> dict[str, Any
         before = repeated_settings.resolve(
             earlier.settings, directory=earlier.directory, source=earlier.uri
         )
-        verbs = [stage for stage in _WHOLE_RUN if before.trains or stage != _TRAINING]
+        verbs = before.run_stages
     return repeated_settings.repeat(
         earlier.settings,
         changes,

@@ -34,8 +34,8 @@ _OLDEST = (1980, 1, 1, 0, 0, 0)
 def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedModel) -> Path:
     """Write a package as an MLflow model into an empty folder; return the model's folder.
 
-    The code is one archive: with the rules of a server with users, each file of an artifact costs
-    several queries. MLflow loads the package and scores the input example, which gives the
+    The code is one archive, because a server with users makes several queries for each file of an
+    artifact. MLflow loads the package and scores the input example, which gives the
     signature.
 
     Args:

@@ -146,8 +146,7 @@ def send(stages: Sequence[FinishedStage], *, tracking_uri: str) -> list[str]:
         JobError: The store refuses something.
     """
     outcomes: list[str] = []
-    models: dict[str, _TrainedModel] = {}
-    """Models of the stages so far, by fingerprint."""
+    models: dict[str, _TrainedModel] = {}  # of the stages so far, by fingerprint
     for number, stage in enumerate(stages, start=1):
         what = f"run {number} of {len(stages)}, {stage.run['name']}"
         store = experiment_store.open_store(

@@ -411,27 +411,21 @@ def open_run(
     """
     user = user or submitter.find(None)
     name = name or f"{stage} {group[-4:]}"
-    code_tags = {
+    kept_tags = {
         "mlflow.source.name": f"sentiflow {stage}",
         "mlflow.source.type": "LOCAL",
         "mlflow.user": user,
         runs.USER_TAG: user,
         **{tag: value for tag, value in tags.items() if runs.is_kept(tag)},
     }
-    run_record: RunRecord = {
-        "experiment": store.experiment,
-        "group": group,
-        "name": name,
-        "start": _format_now(),
-        "end": "",
-        "params": {},
-        "tags": runs.to_tags(code_tags),
-        "metrics": {},
-        "artifacts": [],
-        "registers_model": registers_model,
-        "mlflow_run_id": "",
-    }
-    all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **code_tags, **tags}
+    run_record = _begin_record(
+        store.experiment,
+        group=group,
+        name=name,
+        tags=runs.to_tags(kept_tags),
+        registers_model=registers_model,
+    )
+    all_tags = {runs.STAGE_TAG: stage, runs.GROUP_TAG: group, **kept_tags, **tags}
     times_repeated = 0
     run_id = ""
     if earlier:
@@ -460,6 +454,25 @@ def open_run(
         recorder.end("FINISHED")
     finally:
         store.flush()
+
+
+def _begin_record(
+    experiment: str, *, group: str, name: str, tags: dict[str, str], registers_model: bool
+) -> RunRecord:
+    """Describe a run that begins now and has logged nothing yet."""
+    return {
+        "experiment": experiment,
+        "group": group,
+        "name": name,
+        "start": _format_now(),
+        "end": "",
+        "params": {},
+        "tags": tags,
+        "metrics": {},
+        "artifacts": [],
+        "registers_model": registers_model,
+        "mlflow_run_id": "",
+    }
 
 
 def _explain_end(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import followed_inputs, manifest, other_versions
+from sentiflow.data import followed_inputs, json_faults, manifest, other_versions
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, shorten
@@ -146,11 +146,9 @@ def _read_settings(training: Manifest, of: str) -> TrainSettings:
     try:
         settings = TrainSettings.model_validate(training["settings"])
     except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in fault["loc"]) or "all of them"
         raise UserError(
-            f"{SETTING}: the settings of {display_uri(of)} cannot be read: {shorten(key, 80)}: "
-            f"{fault['msg']}",
+            f"{SETTING}: the settings of {display_uri(of)} cannot be read: "
+            f"{json_faults.find_first(error)}",
             hint=other_versions.explain(training),
         ) from error
     if settings.distill.teachers:

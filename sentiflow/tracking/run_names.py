@@ -62,8 +62,9 @@ def find_changes(
     """Name the parameters of a training that differ from the most similar earlier training.
 
     Parameters of the preparation come first, then the preset. If the preset differs, the settings
-    that a preset fills in are not named. A parameter that an earlier training lacks is no
-    difference. If these changes name an earlier training already, the next similar training is
+    that a preset fills in are not named. A training without a preset is rather compared with
+    others without one, as "preset=None" tells little. A parameter that an earlier training lacks is
+    no difference. If these changes name an earlier training already, the next similar training is
     compared, so that the names of a grid of settings differ.
 
     Args:
@@ -89,10 +90,13 @@ def find_changes(
             return ""
         if differing:
             found.append(sorted(differing, key=_rank))
-    found.sort(key=len)  # trainings with equally many differences keep their order
+    # Trainings with equally many differences keep their order.
+    found.sort(key=lambda changed: (_leaves_out_preset(params, changed), len(changed)))
     texts = [_write_changes(params, changed) for changed in found]
-    free = [text for text in texts if text not in taken]
-    return next(iter([*free, *texts]), "")
+    for text in texts:
+        if text not in taken:
+            return text
+    return texts[0] if texts else ""
 
 
 def _is_named(key: str) -> bool:
@@ -110,6 +114,11 @@ def _list_differing(params: Mapping[str, str], each: Mapping[str, str]) -> list[
         return differing
     of_presets = _list_filled(params) | _list_filled(each)
     return [key for key in differing if key not in of_presets]
+
+
+def _leaves_out_preset(params: Mapping[str, str], changed: list[str]) -> bool:
+    """Say whether only the earlier one of two trainings has a preset."""
+    return PRESET in changed and params[PRESET] == str(None)
 
 
 def _list_filled(params: Mapping[str, str]) -> set[str]:

@@ -6,7 +6,6 @@ values.
 
 import hashlib
 import os
-import posixpath
 import re
 import subprocess
 import tempfile
@@ -21,6 +20,7 @@ from sentiflow import __version__
 from sentiflow.config import ray_job, run_tags
 from sentiflow.config.settings import flatten
 from sentiflow.storage.uris import without_credentials
+from sentiflow.tracking import mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -238,9 +238,8 @@ def end_killed(client: "MlflowClient", run_id: str, *, stage: str, output_uri: s
         tags = run.data.tags
         if tags.get(STAGE_TAG) != stage or tags.get(OUTPUT_TAG) != output_uri:
             return
-        nested = client.search_runs(
-            [run.info.experiment_id], f"tags.`{PARENT_TAG}` = '{run.info.run_id}'"
-        )
+        is_nested = mlflow_store.to_condition(f"tags.`{PARENT_TAG}`", run.info.run_id)
+        nested = client.search_runs([run.info.experiment_id], is_nested)
         for each in [*nested, run]:
             if each.info.status == "RUNNING":
                 log(client, each.info.run_id, tags={REASON_TAG: _KILLED})
@@ -302,9 +301,7 @@ def _to_keys(names: Iterable[str]) -> dict[str, str]:
 def to_key(name: str) -> str:
     """Replace characters that MLflow does not allow; a name that is too long ends in its hash."""
     key = _FORBIDDEN_IN_KEYS.sub("_", name)
-    # MLflow may use the key as the path of a file.
-    is_unsafe_path = posixpath.normpath(key) != key or key.startswith(("/", ".."))
-    if key == "." or is_unsafe_path:
+    if run_tags.is_unsafe_path(key):  # MLflow may use the key as the path of a file
         key = key.replace("/", "_").replace(".", "_") or "_"
     return key if len(key) <= MAX_KEY_LENGTH else _add_hash(key, name)
 

@@ -18,16 +18,13 @@ from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import tokenizer, vocabulary
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join, names_encoder
+from sentiflow.training import rates
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses, count_rows, relabel
 from sentiflow.training.train_plan import TrainPlan
 
 EXCERPTS = "excerpts"
 """Name of the table of excerpts."""
-_MAX_EXCERPTS = 12_000
-"""Excerpts of all texts together."""
-_MAX_PER_TEXT = 4
-"""Excerpts of one text."""
 _LEFT_OUT = 0.6
 """Probability that a word is left out."""
 _FIRST_ROW = 1 << 40
@@ -100,7 +97,7 @@ def count(prepared: Manifest, learned: LearnedClasses) -> int:
     """Compute how many excerpts are made of each text: none where texts are many."""
     splits = Folds.of(prepared, 0).splits
     num_rows = sum(count_rows(prepared, split, learned.names) for split in splits)
-    return min(_MAX_PER_TEXT, _MAX_EXCERPTS // max(num_rows, 1))
+    return rates.count_excerpts_per_text(num_rows)
 
 
 def make(text: pa.Array, num_per_text: int) -> pa.Array:

@@ -1,8 +1,12 @@
-"""What a row of training costs, and up to how many rows a linear model is worth its time.
+"""What a row of training costs, and what the training chooses by its costs.
+
+A training chooses its workers, its linear model and its excerpts by these functions, and so does
+its estimate.
 
 The rates are measured: benchmarks/LOG.md.
 """
 
+import math
 from typing import Literal
 
 from sentiflow.config.train_sections import ModelSettings
@@ -17,6 +21,13 @@ LINEAR_ROWS_PER_SECOND = 5000
 together. Many rows on an idle core take half of this time, few rows twice as much."""
 MAX_LINEAR_ROWS = 200_000
 """Train rows up to which ``train.linear: auto`` is true."""
+_WAIT_SECONDS = 4e-3
+"""Seconds of each step for the sums over the workers, divided by their number: the two messages,
+and the wait for the slowest worker."""
+_MAX_EXCERPTS = 12_000
+"""Excerpts of all texts together, see ``training.excerpts``."""
+_MAX_PER_TEXT = 4
+"""Excerpts of one text."""
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """Matrix products in a step of a recurrent cell."""
 _TOKEN_MULTIPLICATIONS = 2000
@@ -54,3 +65,21 @@ def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:
     if setting == "auto":
         return num_rows <= MAX_LINEAR_ROWS
     return setting
+
+
+def count_best_workers(step_seconds: float) -> int:
+    """Count the workers with which a step of the optimizer is fastest.
+
+    Args:
+        step_seconds: Time of a step with one worker.
+    """
+    return max(1, math.isqrt(int(step_seconds / _WAIT_SECONDS)))
+
+
+def count_excerpts_per_text(num_rows: float) -> int:
+    """Count the excerpts that a training with a sentence encoder makes of each text.
+
+    Args:
+        num_rows: The texts; none are made where there are many.
+    """
+    return int(min(_MAX_PER_TEXT, _MAX_EXCERPTS // max(num_rows, 1)))

@@ -16,9 +16,6 @@ from sentiflow.storage.uris import join
 from sentiflow.training import rates
 from sentiflow.training.learned_classes import LearnedClasses
 
-_WAIT_SECONDS = 4e-3
-"""Seconds of each step for the sums over the workers, divided by their number: the two messages,
-and the wait for the slowest worker."""
 _MIN_SECONDS = 30.0
 """Computing time of a training from which several workers pay: they start 8 s later."""
 
@@ -85,4 +82,4 @@ def _estimate_best(
     if row_seconds * num_rows < _MIN_SECONDS:
         return 1
     step_seconds = row_seconds * settings.batching.global_batch_size
-    return max(1, math.isqrt(int(step_seconds / _WAIT_SECONDS)))
+    return rates.count_best_workers(step_seconds)

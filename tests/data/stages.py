@@ -82,8 +82,9 @@ def run_stage(stage, config, recorder, *, overwrite=False, **options):
 
 def mark_unfinished(spec):
     """Make a finished output look like one that was killed right before its manifest."""
-    look(spec, overwrite=True).begin()
-    filesystem.delete(f"{spec.uri}/manifest.json")
+    output = look(spec, overwrite=True)
+    output.begin()
+    filesystem.move(f"{spec.uri}/manifest.json", f"{output.uri}/manifest.json")
 
 
 def refresh_sizes(folder):

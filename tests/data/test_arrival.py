@@ -78,7 +78,35 @@ def test_moved_files_are_known_by_their_content(tmp_path, known, hashed):
     assert names(ordered, tmp_path) == ["sub/0.csv", "b.csv", "a.csv", "longer.csv"]
     assert manifest.identify_file(ordered[0]) == manifest.identify_file(known[0])
     assert ordered[0]["rows"] == 7
+    assert ordered[0]["read_as"] == known[0]["uri"]
     assert sorted(names([{"uri": uri} for uri in hashed], tmp_path)) == ["a.csv", "sub/0.csv"]
+
+
+def test_a_file_that_has_moved_twice_tells_where_it_was_read(tmp_path, known):
+    (tmp_path / "m.csv").rename(tmp_path / "0.csv")
+    once = arrival.order(find(tmp_path), known)
+    (tmp_path / "0.csv").rename(tmp_path / "1.csv")
+    twice = arrival.order(find(tmp_path), once)
+    assert names(twice, tmp_path) == ["1.csv", "b.csv"]
+    assert twice[0]["read_as"] == known[0]["uri"]
+
+
+def test_a_file_that_has_moved_before_an_unfinished_run_keeps_its_place(spec, folder, tmp_path):
+    fill(tmp_path, "m.csv", "b.csv")
+
+    def describe(*others):
+        record = manifest.read(str(folder))
+        known = arrival.list_known(str(folder), record, name="corpus")
+        ordered = arrival.order(find(tmp_path), known)
+        assert names(ordered, tmp_path) == [*others]
+        return replace(grow(spec), inputs={"corpus": input_files.combine(ordered)})
+
+    read = input_files.describe([f"{tmp_path}/b.csv", f"{tmp_path}/m.csv"])
+    finish(replace(describe("b.csv", "m.csv"), inputs={"corpus": read}))
+    (tmp_path / "b.csv").rename(tmp_path / "z.csv")
+    fill(tmp_path, "new.csv")
+    look(describe("z.csv", "m.csv", "new.csv")).begin()
+    assert find_status(describe("z.csv", "m.csv", "new.csv")).state == "extended"
 
 
 def test_a_file_that_is_gone_is_left_out(tmp_path, known):

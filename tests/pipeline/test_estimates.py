@@ -107,6 +107,13 @@ def test_only_rows_with_a_label_are_trained_on(write):
     assert num_train == pytest.approx(num_rows * 0.8 * 2 / 3, rel=0.001)  # the sample is cut
 
 
+def test_every_nth_counts_for_unlabelled_texts_too(write):
+    files = f"prepare.unlabelled.files=[{write(10**8).prepare.csv[0]}]"
+    all_texts = stage_data.find("train", write(10**8, files)).num_unlabelled
+    tenth = stage_data.find("train", write(10**8, files, "prepare.every_nth=10")).num_unlabelled
+    assert 0 < tenth == pytest.approx(all_texts / 10)
+
+
 @pytest.mark.parametrize("rows", [199_000, 201_000])
 def test_the_linear_model_counts_up_to_a_number_of_train_rows(write, rows):
     """Eight of ten rows are train rows, two of three have a label; a linear model takes memory."""

@@ -88,7 +88,7 @@ def check_ended(config: Path) -> None:
 def test_work_of_other_settings_is_named_when_it_is_replaced(config, said):
     kill_a_run(config)
     other = settings.load(config, OTHER)
-    line = stages.plan(other, ["evaluate"])[0]
+    line = stages.plan(other, ["evaluate"]).lines[0]
     assert f"would run and replace {CHANGE}: " in line
     stages.run(other, ["evaluate"])
     assert f"evaluate  replaces {CHANGE}" in said.text

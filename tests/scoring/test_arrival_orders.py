@@ -220,6 +220,72 @@ def test_a_row_id_leads_to_the_row_of_its_file(tmp_path, model, resources, kind)
     assert scored.find_sources([-5, 10**12]).isna().all(axis=None)
 
 
+def check_sources(folder, names):
+    """Check that each row, rejected ones too, is found in its file, which the manifest names."""
+    found = read(folder, "source", "source_row", "text")
+    assert set(found["source"]) == set(names)
+    texts = {}
+    for name in names:
+        path = folder / "in" / name
+        is_table = name.endswith(".parquet")
+        rows = pd.read_parquet(path) if is_table else pd.read_csv(path, keep_default_na=False)
+        texts[name] = rows["text"].tolist()
+        of_file = found[found["source"] == name]
+        expected = [texts[name][number] for number in of_file["source_row"]]
+        assert of_file["text"].tolist() == expected
+        assert len(of_file) == len(rows) - 2
+    scored = sentiflow.load_run(folder / "run").scored
+    rejected = scored.rejected.to_pandas()
+    assert len(rejected) == len(scored.rejected) == 2 * len(names)
+    sources = scored.find_sources(rejected["row_id"])
+    assert sources["source"].tolist() == rejected["source"].tolist()
+    for uri, number in zip(sources["source"], sources["source_row"], strict=True):
+        assert texts[uri.partition("/in/")[2]][number] == ""
+    of_first = scored.rejected.to_pandas(filters=[("source", "==", rejected["source"][0])])
+    assert len(of_first) == 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_rows_of_a_file_that_has_moved_are_found_where_it_is_now(tmp_path, model, resources, kind):
+    folder = tmp_path / "in"
+    names = [f"{place}.{kind}" for place in PLACES]
+
+    def add(number):
+        first_id = 10_000 * (9 - number) if kind == "parquet" else None
+        write(folder, PLACES[number], kind, first_id=first_id)
+
+    def move(name, to):
+        (folder / name).rename((folder / name).with_name(f"{to}.{kind}"))
+        return f"{name.rpartition('/')[0]}/{to}.{kind}"
+
+    add(0)
+    add(1)  # the two files share a part
+    config = configure(tmp_path, model, kind)
+    score(config)
+    first = move(names[0], "moved")
+    assert not score(config).ran
+    assert set(read(tmp_path, "source")["source"]) == set(names[:2]), "no row was added"
+    add(2)
+    score(config)
+    check_sources(tmp_path, [first, names[1], names[2]])
+    first = move(first, "again")
+    second = move(names[1], "x2")
+    add(3)
+    add(4)
+    (folder / names[4]).rename(folder / names[0])  # another file has the first name now
+    score(config)
+    check_sources(tmp_path, [first, second, names[2], names[3], names[0]])
+    files = record(tmp_path)["inputs"]["corpus"]["files"]
+    assert [item.get("read_as", "").partition("/in/")[2] for item in files] == [
+        *names[:2],
+        *[""] * 3,
+    ]
+    score(config, "score.precision=fp32", overwrite=True)
+    check_sources(tmp_path, [first, second, names[2], names[3], names[0]])
+    files = record(tmp_path)["inputs"]["corpus"]["files"]
+    assert not any("read_as" in item for item in files)
+
+
 def test_a_file_that_has_the_column_of_its_folder_is_refused(tmp_path, model, resources):
     path = tmp_path / "in/brand=A/x.csv"
     path.parent.mkdir(parents=True)
@@ -325,6 +391,22 @@ def test_shares_are_grouped_by_folders(tmp_path, model, resources):
     assert set(shares.loc[shares["by"] == "brand", "group"]) == {"A", "B&C", "Z"}
     weeks = shares.loc[shares["by"] == "day:week", "period"].dropna()
     assert {str(week.date()) for week in weeks} == {"2026-11-30", "2026-12-07"}
+
+
+def test_a_folder_without_a_value_has_no_time(tmp_path, model, resources):
+    """Also if the rows of the folder are a part of their own, which came later."""
+    write(tmp_path / "in", PLACES[0], "parquet", num_rows=60)
+    config = configure(tmp_path, model, "parquet")
+    by = ["trends.by=[brand,'day:week']"]
+    pipeline.run(settings.load(config, by), ["score", "trends"])
+    write(tmp_path / "in", PLACES[2], "parquet", num_rows=60)
+    pipeline.run(settings.load(config, by), ["score"])
+    pipeline.run(settings.load(config, by), ["trends"], overwrite=True)
+    trends = sentiflow.load_run(tmp_path / "run").trends
+    assert "58 rows have no time in day and are in no period" in trends.manifest["notes"]
+    shares = trends.shares[trends.shares["class"] == "positive"]
+    assert shares.loc[shares["by"] == "day:week", "rows"].tolist() == [58]
+    assert shares.loc[shares["by"] == "all", "rows"].tolist() == [116]
 
 
 def test_prepared_rows_have_the_columns_of_their_folders(tmp_path, resources):

@@ -85,7 +85,7 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     line = "models:/test/1 of negative, positive there, models:/test/2 of negative, positive here"
     assert f"{line} by score.model_uri: new files use it; --overwrite rescores all" in said.text
     plan = stages.plan(settings.load(config), ["score"], overwrite=True)
-    assert "would replace" in plan[0]
+    assert "would replace" in plan.lines[0]
     score(config, days(corpora, 0, 1))
     score(config, days(corpora, 0, 1, 2))
     assert versions(tmp_path) == ["1", "2", "2"]

@@ -50,12 +50,21 @@ def draw(num_rows, *, seed=3, num_days=10):
 
 
 def score(
-    folder, table, label=None, *, rows_per_file=4000, keep=(), rows_of=None, form=None, **inputs
+    folder,
+    table,
+    label=None,
+    *,
+    rows_per_file=4000,
+    keep=(),
+    rows_of=None,
+    form=None,
+    has_row_ids=False,
+    **inputs,
 ):
     """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory.
 
     ``rows_of`` has the number of rows of each version, one after the other; ``form`` is the format
-    of the input files.
+    of the input files; with ``has_row_ids`` they have their own ids.
     """
     uri, files = str(folder / "scored"), []
     label = np.full(len(table), -1) if label is None else label
@@ -68,13 +77,14 @@ def score(
         files += parquet.write_part(uri, path, table.slice(start, rows_per_file))
     kept = [name for name in ("airline", "created", "text", *keep) if name in table.column_names]
     model = {"uri": "/gone", "fingerprint": "c0ffee", "training": None, "settings": MODEL}
-    item = {"uri": "/data/corpus.csv", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
+    name = "corpus.parquet" if has_row_ids else "corpus.csv"
+    item = {"uri": f"/data/{name}", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
     corpus = {"fingerprint": "c5f0", "files": [item]}
     described = {"text_column": "text", "keep_columns": kept, "format": form or {}}
     inputs = {"model": model, "corpus": corpus} | inputs
     spec = OutputSpec("score", uri, described, inputs)
     types = {name: str(table.schema.field(name).type) for name in kept}
-    counts, more = {"accepted": len(table)}, {}
+    counts, more = {"accepted": len(table)}, {"has_row_ids": has_row_ids}
     if rows_of:
         more["models"] = {
             name: model | {"uri": f"models:/test/{name}", "fingerprint": f"c0ffee{name}"}

@@ -169,6 +169,24 @@ def test_times_are_cut_as_written_and_rows_without_one_are_counted(tmp_path):
     assert set(found["period"].dt.hour) == {20}  # UTC
 
 
+@pytest.mark.parametrize("missing", ["", None])
+def test_a_part_whose_rows_all_lack_a_time_is_in_no_period(tmp_path, missing):
+    table, truth = draw(3000)
+    written = table["created"].to_pandas().dt.strftime("%Y-%m-%d").to_numpy(object)
+    written[1000:2000] = missing
+    at = table.schema.get_field_index("created")
+    table = table.set_column(at, "created", [pa.array(written, pa.string())])
+    score(tmp_path, table, truth, rows_per_file=1000)
+    shares, found = measure(tmp_path, by="created:day")
+    assert shares.notes[1:] == ["1,000 rows have no time in created and are in no period"]
+    assert found.loc[found["by"] != "all", "rows"].sum() == 3 * 2000
+    written[:] = missing
+    score(tmp_path, table.set_column(at, "created", [pa.array(written, pa.string())]), truth)
+    shares, found = measure(tmp_path, by="created:day")
+    assert shares.notes[1:] == ["3,000 rows have no time in created and are in no period"]
+    assert set(found["by"]) == {"all"}
+
+
 @pytest.mark.parametrize(
     ("zone", "months"),
     [("UTC", {"2024-02-01": 1, "2024-03-01": 2}), ("Europe/Berlin", {"2024-03-01": 3})],

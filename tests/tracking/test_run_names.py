@@ -74,6 +74,11 @@ def test_a_preset_that_was_left_out_has_its_name_too():
     assert run_names.find_changes(describe("train.preset=fast"), [best]) == "preset=fast"
 
 
+def test_a_training_without_a_preset_is_compared_with_others_without_one():
+    known = [describe("train.preset=best", linear=True), FIRST]
+    assert run_names.find_changes(describe(linear=True), known) == "linear=True"
+
+
 def test_ten_runs_of_other_features_presets_and_seeds_have_ten_names():
     presets = [describe(f"train.preset={name}") for name in yaml_text.read_presets()]
     seeds = [describe(f"train.seed={seed}") for seed in (1, 2, 3)]
