@@ -311,7 +311,8 @@ def test_a_whole_job_changes_nothing(finished_run, sentiflow, tmp_path, setting)
     lay(box.root)
     shutil.copytree(finished_run / "run", box / RUN)
     model = box / RUN / MODEL
-    for what, at in ((plant_deletion, "."), (plant_replacement, ".."), (plant_work, "../../..")):
+    beside = "../beside"  # in the package it would be refused
+    for what, at in ((plant_deletion, beside), (plant_replacement, ".."), (plant_work, "../../..")):
         plant(what, at)(box, model)
     before = box.look()
     result = sentiflow(

@@ -20,7 +20,8 @@ def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -
         verbose: Show the messages of Ray's client.
 
     Returns:
-        A line. Without a cluster it has only core hours; without an estimate, it says why.
+        A line. Without a cluster it has only the core hours of a single core, which are the fewest;
+        without an estimate, it says why.
     """
     from sentiflow.pipeline import estimates
 

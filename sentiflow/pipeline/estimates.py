@@ -36,7 +36,7 @@ _ROW_DISK_GB = {"prepare": 95e-9, "score": 16e-9}
 _MIN_TOLD_LOAD = 50
 """A load from which on the line names it, in percent."""
 _ONE_CORE = Resources(num_cpus=1, num_gpus=0, num_nodes=1, min_node_cpus=1)
-"""Takes the place of a cluster that is not known: its core hours are about the same."""
+"""Takes the place of a cluster that is not known: no other takes fewer core hours."""
 ESTIMATED = ("prepare", "train", "score")
 """The stages whose time is estimated."""
 
@@ -96,7 +96,8 @@ def sum_up(verbs: Sequence[str], config: Config, resources: Resources | None) ->
         resources: The machine or the cluster; None: it is not known.
 
     Returns:
-        The time and the core hours in a line; only the core hours if the cluster is not known.
+        The time and the core hours in a line; only the fewest core hours if the cluster is not
+        known.
         Empty if no stage has an estimate.
     """
     found = [estimate(verb, config, resources or _ONE_CORE) for verb in verbs]
@@ -107,7 +108,7 @@ def sum_up(verbs: Sequence[str], config: Config, resources: Resources | None) ->
     core_hours = sum(each.core_hours for each in estimates)
     text = f"{_round(core_hours)} core hours ({names})"
     if resources is None:
-        return text
+        return f"at least {text}"
     seconds = sum(each.seconds for each in estimates)
     return f"about {to_words(seconds)} on {resources.num_cpus} cores, {text}"
 

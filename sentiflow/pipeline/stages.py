@@ -395,6 +395,8 @@ def _tell_estimates(
             say("run", f"in all {whole}")
     session.has_told_sum = True
     files = planned.spec.inputs.get("corpus", {}).get("files")
+    if files:
+        files = [item for item in files if item["uri"] not in planned.spec.gone]
     found = estimates.estimate(
         verb, planned.config, resources, corpus=files, load_percent=load_percent
     )

@@ -56,9 +56,10 @@ def test_the_stages_are_summed_up_with_the_cores_of_the_cluster(config, cluster)
     assert describe("prepare", config).endswith(" core hours (prepare)")
 
 
-def test_without_cores_only_core_hours_are_known(config, cluster, monkeypatch):
+def test_without_cores_only_the_fewest_core_hours_are_known(config, cluster, monkeypatch):
     cluster(0, 0)
     line = describe("run", config)
+    assert line.startswith("at least ")
     assert line.endswith(
         " core hours (prepare, train, score); http://head:8265 has no node with cores now"
     )

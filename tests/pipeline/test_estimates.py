@@ -10,7 +10,7 @@ from conftest import PROJECT
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data import manifest
-from sentiflow.pipeline import estimates, measured_speeds, stage_data
+from sentiflow.pipeline import estimates, machine_load, measured_speeds, stage_data
 
 HEAD = b"text,label\n" + b"".join(
     b"%s,%s\n" % (b" ".join([b"word"] * 24), label) for label in [b"a", b"b", b""] * 3000
@@ -232,6 +232,29 @@ def test_other_processes_make_a_stage_longer_and_an_earlier_one_shorter(write, p
     idle = estimates.estimate("prepare", config, cores(2))
     assert idle.uri
     assert idle.seconds == pytest.approx(busy.seconds / 2, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("means", "schedule", "percent"),
+    [
+        ((16.0, 16.0, 3.0), "1000 9000 5\n", 150),  # a job that has just begun
+        ((16.0, 16.0, 16.0), "1000 2500 5\n", 250),  # processes of one session share its time
+        ((0.0, 0.0, 0.0), "1000 2500 5\n", 0),
+        ((90.0, 90.0, 90.0), "1000 90000 5\n", 900),
+        ((4.0, 4.0, 4.0), "", 200),  # no Linux, or not told
+        ((4.0, 4.0, 4.0), None, 200),
+    ],
+)
+def test_the_load_is_at_most_what_this_process_has_waited(
+    tmp_path, monkeypatch, means, schedule, percent
+):
+    told = tmp_path / "schedstat"
+    if schedule is not None:
+        told.write_text(schedule)
+    monkeypatch.setattr(machine_load, "_SCHEDULE", told)
+    monkeypatch.setattr(machine_load.os, "getloadavg", lambda: means)
+    monkeypatch.setattr(machine_load.os, "cpu_count", lambda: 2)
+    assert machine_load.find() == percent
 
 
 def test_a_network_that_gained_nothing_is_expected_to_gain_nothing_again():
