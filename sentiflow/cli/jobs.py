@@ -26,7 +26,6 @@ from sentiflow.cli.terminal import (
     fill,
     print_json,
 )
-from sentiflow.config import settings
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.progress import Progress
@@ -46,6 +45,8 @@ JOBS = {
     "sweep": "Train a model for each of many settings, and list them, best first.",
 }
 """Help of each job command, by its name."""
+_LABELS = "trends.labels="
+"""The beginning of a changed setting that names files of labels."""
 
 
 def run_job(verb: str) -> None:
@@ -168,19 +169,31 @@ def trends(
                 as_json=as_json,
             )
             return
+        from sentiflow.tracking import commands
+
         uri = check_free(output, overwrite, option="--output ")
-        resolved = settings.load(config, overrides or (), command="trends")
-        _draw_sample(resolved, sample, config=config, output=output, uri=uri, as_json=as_json)
+        command = commands.load("trends", config, overrides or ())
+        typed = [str(config), *(overrides or ())]
+        _draw_sample(command.config, sample, typed=typed, output=output, uri=uri, as_json=as_json)
 
 
 def _draw_sample(
-    resolved: Config, num_rows: int, *, config: Path, output: Path, uri: str, as_json: bool
+    resolved: Config, num_rows: int, *, typed: list[str], output: Path, uri: str, as_json: bool
 ) -> None:
-    """Write a file of rows to label, and print the next steps."""
+    """Write a file of rows to label, and print the next steps.
+
+    Args:
+        resolved: The settings.
+        num_rows: Number of rows.
+        typed: The settings file or the run, and the changed settings, as they were typed.
+        output: The file, as it was typed.
+        uri: Its location.
+        as_json: Print the result as JSON.
+    """
     from sentiflow.data import label_files
     from sentiflow.evaluation.evaluated_rows import name_any
     from sentiflow.shares import next_draw, sample_log
-    from sentiflow.storage import filesystem, globs
+    from sentiflow.storage import filesystem
 
     with sample_log.hold(resolved):
         earlier = sample_log.read(resolved).paths
@@ -195,18 +208,33 @@ def _draw_sample(
     if " after " in table["sample"].iloc[0]:
         typer.echo("They are not in earlier draws: name the files of all draws in trends.labels.")
     typer.echo(f"Write {name_any(classes)} in the column label, then:")
-    patterns = resolved.trends.labels
+    named = _name_draws(resolved.trends.labels, earlier, output=output, uri=uri)
+    if named:
+        typed = [word for word in typed if not word.startswith(_LABELS)]
+        typed.append(_LABELS + named)
+    typer.echo(f"  {shlex.join(['sentiflow', 'trends', *typed, '--overwrite'])}")
+
+
+def _name_draws(patterns: Sequence[str], earlier: Sequence[str], *, output: Path, uri: str) -> str:
+    """Write the value of ``trends.labels`` that names a new draw, too.
+
+    Args:
+        patterns: The present value.
+        earlier: The files of earlier draws.
+        output: The file of the new draw, as it was typed.
+        uri: Its location.
+
+    Returns:
+        The value as it is typed. Empty if the present one names the new draw.
+    """
+    from sentiflow.storage import filesystem, globs
+
     if any(globs.matches(uri, pattern) for pattern in patterns):
-        typer.echo(f"  sentiflow trends {config} --overwrite")
-        return
-    if not patterns:
-        patterns = tuple(path for path in earlier if path != uri and filesystem.exists(path))
-    value = str(output)
-    if patterns:
-        names = [*map(display_uri, patterns), value]
-        value = f"[{','.join(names)}]"
-    command = ["sentiflow", "trends", str(config), f"trends.labels={value}", "--overwrite"]
-    typer.echo(f"  {shlex.join(command)}")
+        return ""
+    others = patterns or [path for path in earlier if path != uri and filesystem.exists(path)]
+    if not others:
+        return str(output)
+    return f"[{','.join([*map(display_uri, others), str(output)])}]"
 
 
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:

@@ -86,3 +86,27 @@ def test_the_sample_needs_a_file_that_is_free(place):
     ):
         found = invoke(*arguments)
         assert (found.exit_code, message in found.stderr) == (2, True), found.stderr
+
+
+def test_rows_of_a_run_in_mlflow_are_drawn_in_another_directory(place):
+    folder, _ = place
+    store = f"sqlite:///{folder}/mlflow.db"
+    assert invoke().exit_code == 0
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("air")
+    (run,) = client.search_runs([experiment.experiment_id])
+    name, tracking = f"runs:/{run.info.run_id}", f"tracking.uri={store}"
+    sample = ["--sample", "9", "--output", "to_label.csv"]
+
+    refused = CliRunner().invoke(app, ["trends", name, tracking, *sample])
+    assert refused.exit_code == 2
+    assert "can be repeated in another directory only: add output_uri=NEW" in refused.stderr
+    typed = [name, tracking, "output_uri=again", "trends.labels=first.csv"]
+    drawn = CliRunner().invoke(app, ["trends", *typed, *sample])
+
+    assert drawn.exit_code == 0, drawn.stderr
+    again = [*typed[:3], "'trends.labels=[first.csv,to_label.csv]'", "--overwrite"]
+    assert drawn.stdout.splitlines()[-1].split() == ["sentiflow", "trends", *again]
+    assert len(pd.read_csv("to_label.csv")) == 9
+    assert (folder / "again/samples/draw-0001.json").exists()
+    assert not (folder / "runs/a/samples").exists()
