@@ -63,8 +63,8 @@ def find_changes(
 
     Parameters of the preparation come first, then the preset. If the preset differs, the settings
     that a preset fills in are not named. A training without a preset is rather compared with
-    others without one, as "preset=None" tells little. A parameter that an earlier training lacks is no
-    difference. If these changes name an earlier training already, the next similar training is
+    others without one, as "preset=None" tells little. A parameter that an earlier training lacks is
+    no difference. If these changes name an earlier training already, the next similar training is
     compared, so that the names of a grid of settings differ.
 
     Args:
