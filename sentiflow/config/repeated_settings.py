@@ -1,6 +1,7 @@
 """Settings of an earlier command -> settings that repeat it in another directory."""
 
 import copy
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,23 @@ def resolve(earlier: Mapping[str, Any], *, directory: str, source: str) -> Confi
     """
     config = settings.validate(copy.deepcopy(dict(earlier)), source=source)
     return resolve_locations(config, base=directory or None, submitted=False)
+
+
+def expand_homes(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the home directory in place of ``~``: another user who repeats a command has another.
+
+    Args:
+        raw: Settings as they were written.
+    """
+    expanded = copy.deepcopy(dict(raw))
+    for path in _list_locations():
+        value = _find(expanded, path)
+        if isinstance(value, str):
+            settings.put(expanded, ".".join(path), os.path.expanduser(value))
+        elif isinstance(value, list):
+            uris = [os.path.expanduser(uri) if isinstance(uri, str) else uri for uri in value]
+            settings.put(expanded, ".".join(path), uris)
+    return expanded
 
 
 def _require_output(changes: Overrides, verbs: Sequence[str], source: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from sentiflow.config import ray_job, settings, yaml_text
+from sentiflow.config import ray_job, repeated_settings, settings, yaml_text
 from sentiflow.config.settings import ConfigLike, Overrides
 from sentiflow.errors import printable
 from sentiflow.storage.uris import without_credentials
@@ -51,7 +51,7 @@ def write_down(
     """
     return WrittenCommand(
         line=write_line(verb, config, changes, options=options),
-        settings=to_yaml(raw),
+        settings=to_yaml(repeated_settings.expand_homes(raw)),
         directory="" if ray_job.is_here() else os.getcwd(),
     )
 

@@ -25,7 +25,8 @@ def parse(text: str) -> Any:
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (_Loader is a SafeLoader)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError, LookupError) as error:
+        # the last two: a value does not fit its tag, such as !!timestamp x
         raise ValueError(" ".join(str(error).split())) from error
 
 

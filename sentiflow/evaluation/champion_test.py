@@ -226,7 +226,7 @@ def _read_comparison(
         content = model_registry.read_file(candidate, COMPARISON_FILE, tracking_uri=tracking_uri)
         found = json.loads(content or b"{}")
         return _ADAPTER.validate_python(found["comparison"]) if found.get("key") == key else None
-    except (JobError, KeyError, AttributeError, ValueError):  # it may not be read, or was changed
+    except (JobError, UserError, KeyError, AttributeError, ValueError):  # not readable, or changed
         return None
 
 

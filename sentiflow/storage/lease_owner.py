@@ -5,9 +5,11 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -77,7 +79,7 @@ class Owner:
         own = join(self.uri, FOLDER, os.path.basename(claim))
         try:
             return not os.path.samefile(filesystem.locate(own)[1], filesystem.locate(claim)[1])
-        except PermissionError:  # the directory of another user
+        except (PermissionError, ValueError):  # the directory of another user; no path at all
             return False
         except (FileNotFoundError, NotADirectoryError):
             return os.path.exists(filesystem.locate(claim)[1])
@@ -98,6 +100,8 @@ class Owner:
 
 _CLAIM_KEYS = tuple(each.name for each in fields(Owner) if each.name != "renewed")
 """Keys of a claim. Other keys are of a later version of sentiflow."""
+_NUMBERS: Mapping[str, tuple[type, ...]] = {"pid": (int,), "started": (int, float)}
+"""Keys of a claim whose values are numbers, with their types; all others are texts."""
 
 
 def name_owner(job: str, *, uri: str = "", user: str = "") -> Owner:
@@ -144,6 +148,18 @@ def _has_same_mounts(pid: int) -> bool:
         return False
 
 
+def _check_types(known: Mapping[str, Any]) -> None:
+    """Check the values of a claim: whoever can write to a directory can write claims.
+
+    Raises:
+        TypeError: A value is of another type than this version writes.
+    """
+    for name, value in known.items():
+        kinds = _NUMBERS.get(name, (str,))
+        if not isinstance(value, kinds) or isinstance(value, bool):
+            raise TypeError(f"{name} has another type")
+
+
 def read_owner(claim: str, renewed: float) -> Owner | None:
     """Read the owner in a claim; None if the claim has just been deleted.
 
@@ -157,10 +173,11 @@ def read_owner(claim: str, renewed: float) -> Owner | None:
             content = filesystem.read_bytes(claim)
         found = json.loads(content)
         known = {name: found[name] for name in _CLAIM_KEYS if name in found}
+        _check_types(known)
         return Owner(**known, renewed=renewed)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):  # the last one: nested too deeply
         return Owner(
             host="an unknown host",
             boot_id="",

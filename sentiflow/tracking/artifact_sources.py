@@ -1,7 +1,7 @@
-"""Where MLflow says that it keeps a model -> whether its files may be fetched from there.
+"""Where MLflow says that it keeps files -> whether they may be fetched from there, or sent there.
 
-Whoever may write to the MLflow server chooses the location of a version. MLflow's clients send
-``MLFLOW_TRACKING_TOKEN``, or user and password, to the host in it.
+Whoever may write to the MLflow server chooses the location of a version, and of an experiment with
+its runs. MLflow's clients send ``MLFLOW_TRACKING_TOKEN``, or user and password, to the host in it.
 """
 
 from urllib.parse import urlsplit
@@ -20,23 +20,33 @@ _MAX_SHOWN = 300
 """Maximum length of a location in a message, in characters."""
 
 
-def check(source: str, *, uri: str, tracking_uri: str) -> None:
-    """Check that the files of a model are on this machine, in an object store or on the server.
+_OTHER_MODEL = "register the model again"
+OTHER_RUN = "its experiment was made with this location: choose another name for the experiment"
+"""What to do about a run whose files are on another server."""
+
+
+class ForeignSourceError(UserError):
+    """Files of MLflow are on another server, which is neither asked for them nor sent any."""
+
+
+def check(source: str, *, uri: str, tracking_uri: str, hint: str = _OTHER_MODEL) -> None:
+    """Check that files of MLflow are on this machine, in an object store or on the server.
 
     Args:
-        source: Where MLflow keeps the model.
-        uri: The model, for messages.
+        source: Where MLflow keeps the files.
+        uri: The model or the run, for messages.
         tracking_uri: Address of the MLflow server.
+        hint: What to do if they are elsewhere.
 
     Raises:
-        UserError: They are on another server.
+        ForeignSourceError: They are on another server.
     """
     if is_local(source) or _is_in_store(source) or _is_on_server(source, tracking_uri):
         return
-    raise UserError(
+    raise ForeignSourceError(
         f"{uri} is kept at {shorten(printable(source), _MAX_SHOWN)}, which is neither an object "
         "store nor the MLflow server",
-        hint="register the model again",
+        hint=hint,
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sentiflow import __version__
 from sentiflow.config import repeated_settings, settings, written
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.config.settings import ConfigLike, Overrides
 from sentiflow.config.written import WrittenCommand
 from sentiflow.progress import say
@@ -75,12 +75,8 @@ def load(
 
 def _repeat(earlier: EarlierRun, verb: str, changes: Overrides) -> dict[str, Any]:
     """Change the settings of a run, so that a command repeats it elsewhere."""
-    verbs: Sequence[str] = (verb,)
-    if verb == "run":
-        before = repeated_settings.resolve(
-            earlier.settings, directory=earlier.directory, source=earlier.uri
-        )
-        verbs = before.run_stages
+    # A run that did not train may train now, by a change of the new command.
+    verbs: Sequence[str] = RUN_STAGES if verb == "run" else (verb,)
     return repeated_settings.repeat(
         earlier.settings,
         changes,

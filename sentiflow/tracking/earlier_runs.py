@@ -14,7 +14,7 @@ import yaml
 from sentiflow.config import yaml_text
 from sentiflow.config.settings import ConfigLike
 from sentiflow.errors import UserError, printable
-from sentiflow.tracking import mlflow_store, runs
+from sentiflow.tracking import artifact_sources, mlflow_store, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -104,7 +104,8 @@ def read(uri: str, *, tracking_uri: str) -> EarlierRun:
     """Read the settings of a run, and what it has found.
 
     Raises:
-        UserError: There is no such store or run, it is no run of sentiflow, or it has no settings.
+        UserError: There is no such store or run, it is no run of sentiflow, it has no settings, or
+            they are on another server.
         JobError: MLflow refuses.
         UnavailableError: MLflow does not answer.
     """
@@ -118,6 +119,12 @@ def read(uri: str, *, tracking_uri: str) -> EarlierRun:
         tags = run.data.tags
         if runs.STAGE_TAG not in tags:
             raise UserError(f"{uri} is no run of sentiflow", hint=_HINT)
+        artifact_sources.check(
+            run.info.artifact_uri,
+            uri=uri,
+            tracking_uri=tracking_uri,
+            hint="repeat it with its settings file",
+        )
         name, text = _read_settings(client, match["id"], uri)
     return EarlierRun(
         uri=uri,
@@ -147,7 +154,8 @@ def _read_settings(client: "MlflowClient", run_id: str, uri: str) -> tuple[str, 
             raise UserError(f"{name} of {uri} is too large", hint="no settings file is so large")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(client.download_artifacts(run_id, name, folder))
-            return name, path.read_bytes()[:_MAX_BYTES].decode("utf-8", "replace")
+            with path.open("rb") as file:  # its true size may be another one
+                return name, file.read(_MAX_BYTES).decode("utf-8", "replace")
     raise UserError(
         f"{uri} has no settings: neither {runs.CONFIG_FILE} nor {runs.RESOLVED_FILE}",
         hint="repeat it with its settings file; a run that an earlier version imported has none",

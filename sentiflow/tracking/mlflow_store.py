@@ -258,7 +258,7 @@ def ask(call: Callable[[], Result]) -> Result:
 
 def is_refusal(error: Exception) -> bool:
     """Say whether a call will fail in every later try, too; an ImportError is a missing package."""
-    if isinstance(error, ImportError) or permissions.explain(error, "EDIT"):
+    if isinstance(error, ImportError | UserError) or permissions.explain(error, "EDIT"):
         return True
     return getattr(error, "error_code", "") in _REFUSALS
 

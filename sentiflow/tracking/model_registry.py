@@ -292,6 +292,9 @@ def describe(
             client.update_model_version(name, number, text[:_MAX_DESCRIPTION_LENGTH])
         for file_name, content in (files or {}).items():
             model = _find_output(client, known.run_id, _MODEL)
+            artifact_sources.check(
+                model.artifact_location, uri=str(version), tracking_uri=tracking_uri
+            )
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, file_name)
                 path.write_bytes(content)
@@ -302,10 +305,12 @@ def read_file(version: Version, name: str, *, tracking_uri: str) -> bytes | None
     """Read a file that :func:`describe` has added to the model of a version; None if it is gone.
 
     Raises:
+        UserError: It is on another server.
         JobError: The store cannot be reached.
     """
     with mlflow_store.asking(tracking_uri, f"read {name} of {version}") as client:
         source = client.get_model_version_download_uri(version.name, str(version.number))
+        artifact_sources.check(source, uri=str(version), tracking_uri=tracking_uri)
         files = list_artifacts(source, tracking_uri=tracking_uri)
         if name not in [Path(file.path).name for file in files]:
             return None
@@ -328,6 +333,12 @@ def log_model(client: MlflowClient, run_id: str, package_uri: str, record: Manif
         source_run_id=run_id,
         tags={FINGERPRINT_TAG: record["fingerprint"]},
         params=run.data.params,
+    )
+    artifact_sources.check(
+        model.artifact_location,
+        uri=f"runs:/{run_id}/{_MODEL}",
+        tracking_uri=client.tracking_uri,
+        hint=artifact_sources.OTHER_RUN,
     )
     with tempfile.TemporaryDirectory() as folder:
         path = logged_model.write(package_uri, record, Path(folder), model=model)

@@ -25,6 +25,7 @@ from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.progress import say
 from sentiflow.storage.uris import names_model
 from sentiflow.tracking import datasets, mlflow_store, runs
+from sentiflow.tracking.artifact_sources import ForeignSourceError
 from sentiflow.tracking.experiment_store import Store
 from sentiflow.tracking.live_metrics import LiveMetrics
 
@@ -349,7 +350,7 @@ class Recorder:
             self.store.fail(str(error))
             if not registered:
                 self.note_unregistered(str(error))
-        except PermissionDeniedError as error:
+        except (PermissionDeniedError, ForeignSourceError) as error:
             log.warning("%s%s", error, self.store.describe_repair("it"))
             if not registered:
                 self.note_unregistered(str(error))

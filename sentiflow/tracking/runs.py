@@ -20,7 +20,7 @@ from sentiflow import __version__
 from sentiflow.config import ray_job, run_tags
 from sentiflow.config.settings import flatten
 from sentiflow.storage.uris import without_credentials
-from sentiflow.tracking import mlflow_store
+from sentiflow.tracking import artifact_sources, mlflow_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -213,9 +213,18 @@ def add_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -
         client: The store.
         run_id: The run.
         files: Contents by path below the artifacts.
+
+    Raises:
+        ForeignSourceError: MLflow would send them to another server.
     """
     if not files:
         return
+    artifact_sources.check(
+        client.get_run(run_id).info.artifact_uri,
+        uri=f"runs:/{run_id}",
+        tracking_uri=client.tracking_uri,
+        hint=artifact_sources.OTHER_RUN,
+    )
     with tempfile.TemporaryDirectory() as folder:
         for name, content in files.items():
             path = Path(folder, name)

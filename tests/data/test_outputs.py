@@ -122,6 +122,27 @@ def test_an_unfinished_replacement_is_left_to_the_command_that_began_it(spec, fo
     assert not (folder / "_work").exists()
 
 
+@pytest.mark.parametrize("place", ["manifest.json", "replaced/manifest.json"])
+def test_a_changed_manifest_of_a_killed_run_does_not_delete_the_result(spec, folder, place):
+    finish(spec())
+    record = json.loads((folder / "manifest.json").read_text())
+    record["files"].append({"path": "manifest.json", "rows": None, "bytes": 1})
+    filesystem.write_bytes(f"{folder}/_work/ab12/{place}", json.dumps(record).encode())
+    with open_output(spec()) as output:
+        assert output.is_complete
+    assert find_status(spec()).state == "complete"
+    assert not (folder / "_work").exists()
+
+
+def test_a_changed_manifest_of_an_earlier_format_does_not_delete_a_claim(spec, folder):
+    finish(spec())
+    record = json.loads((folder / "manifest.json").read_text()) | {"format_version": 2}
+    record["files"].append({"path": "_lease/a.json"})
+    filesystem.write_bytes(f"{folder}/manifest.json", json.dumps(record).encode())
+    filesystem.write_bytes(f"{folder}/_lease/a.json", b"{}")
+    assert not any(path.startswith("_lease") for path in find_status(spec()).leftovers)
+
+
 def test_rolling_back_removes_the_files_of_the_run_and_nothing_else(spec, folder):
     add_part(begin(spec()))
     fill(folder, "notes.txt")

@@ -366,7 +366,11 @@ def test_a_deleted_claim_is_noticed_on_any_node(folder):
             lease.check(held.claim)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"host": 1}', b'{"pid": "x"}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"host": 1}', b'{"pid": "x"}', b"[" * 200_000],
+    ids=lambda content: ascii(content[:12]),
+)
 def test_a_damaged_claim_counts_until_it_is_old(tmp_path, content):
     uri = str(tmp_path)
     filesystem.write_bytes(f"{uri}/_lease/other.json", content)
@@ -375,6 +379,41 @@ def test_a_damaged_claim_counts_until_it_is_old(tmp_path, content):
     os.utime(tmp_path / "_lease/other.json", (0, 0))
     with lease.hold(uri, job="prepare"):
         assert len(claims(uri)) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("since", 5),
+        ("since", None),
+        ("pid", "1"),
+        ("pid", True),
+        ("started", "now"),
+        ("uri", 5),
+        ("user", {}),
+        ("host", ["a"]),
+    ],
+)
+def test_a_claim_with_a_value_of_another_type_is_a_damaged_one(tmp_path, key, value):
+    uri = str(tmp_path)
+    claim = vars(lease_owner.name_owner("train", uri=uri)) | {"pid": 1, "host": "a"}
+    del claim["renewed"]
+    filesystem.write_bytes(f"{uri}/_lease/a.json", json.dumps(claim).encode())
+    filesystem.write_bytes(f"{uri}/_lease/b.json", json.dumps(claim | {key: value}).encode())
+    owner = lease_owner.read_owner(f"{uri}/_lease/b.json", 0.0)
+    assert owner is not None
+    assert owner.job == "an unknown job"
+    with pytest.raises(JobError, match="is in use by another job"):
+        lease.hold(uri, job="prepare").__enter__()
+
+
+@pytest.mark.parametrize("uri", ["/a\0b", "\0"])
+def test_a_claim_that_names_no_path_is_the_one_of_another_job(tmp_path, uri):
+    claim = vars(lease_owner.name_owner("train", uri=uri))
+    del claim["renewed"]
+    filesystem.write_bytes(f"{tmp_path}/_lease/a.json", json.dumps(claim).encode())
+    with pytest.raises(JobError, match="is in use by another job"):
+        lease.hold(str(tmp_path), job="prepare").__enter__()
 
 
 def test_a_failure_in_the_job_is_the_one_that_is_told(folder):

@@ -73,6 +73,35 @@ def test_a_repetition_can_be_repeated(uri, tmp_path, monkeypatch):
     assert config.prepare.output_uri.endswith("/newer/prepared")
 
 
+def test_another_user_repeats_a_command_with_the_same_files(uri, tmp_path, monkeypatch):
+    """``~`` in the settings is the home of the first user, also where another one repeats them."""
+    settings = SETTINGS | {
+        "prepare": {"csv": ["~/a.csv", "b.csv"]},
+        "score": {"corpus": "~/c.csv"},
+    }
+    monkeypatch.setenv("HOME", "/home/ann")
+    run = record(uri, tmp_path, monkeypatch, settings)
+    monkeypatch.setenv("HOME", "/home/ben")
+    config = commands.load("run", run, {"output_uri": "~/new"}).config
+    assert config.prepare.csv == ("/home/ann/a.csv", f"{tmp_path}/b.csv")
+    assert config.score.corpus == ("/home/ann/c.csv",)
+    assert config.output_uri == "/home/ben/new"
+
+
+def test_a_training_that_a_command_adds_writes_below_the_new_output(uri, tmp_path, monkeypatch):
+    """An average of models does not train, so its directory of a training was never written."""
+    settings = SETTINGS | {
+        "train": {"output_uri": "/precious"},
+        "score": {"model_uri": ["/models/a", "/models/b"]},
+    }
+    run = record(uri, tmp_path, monkeypatch, settings, stage="score")
+    before = commands.load("run", run, {"output_uri": "/new"}).config
+    assert before.score.model_uri == ("/models/a", "/models/b")
+    assert before.run_stages == ("prepare", "score", "evaluate")
+    changed = commands.load("run", run, {"output_uri": "/new", "score.model_uri": None}).config
+    assert changed.train.output_uri == "/new/trained"
+
+
 def test_a_run_of_an_earlier_version_is_repeated_by_its_resolved_settings(uri, tmp_path):
     store = experiment_store.open_store(uri, experiment="laws", required=True)
     resolved = commands.load("run", SETTINGS).config.model_dump(mode="json")
@@ -134,6 +163,7 @@ def test_a_repetition_says_whether_it_has_the_same_result(uri, tmp_path, monkeyp
         ),
         ("runs:/ALIASES", ["output_uri=new"], "holds no settings that can be read"),
         ("runs:/BROKEN", ["output_uri=new"], "config.yaml of runs:/"),
+        ("runs:/TAGGED", ["output_uri=new"], "config.yaml of runs:/"),
     ],
 )
 def test_a_run_that_cannot_be_repeated_gives_one_line(
@@ -144,6 +174,7 @@ def test_a_run_that_cannot_be_repeated_gives_one_line(
     experiment = client.get_experiment_by_name("laws").experiment_id
     ids = {"ID": run.removeprefix("runs:/")}
     texts = {"OTHER": None, "EMPTY": None, "ALIASES": "a: &a [1]\nb: *a\n", "BROKEN": "a: [\n"}
+    texts["TAGGED"] = "name: !!timestamp x\n"
     for key, text in texts.items():
         tags = {} if key == "OTHER" else {"sentiflow.stage": "train"}
         ids[key] = client.create_run(experiment, tags=tags).info.run_id
