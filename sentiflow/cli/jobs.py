@@ -301,6 +301,7 @@ def _render_run(
 ) -> str:
     """Write the results of a whole run, by stage, and what to type next."""
     from sentiflow.evaluation.evaluated_rows import headline_split
+    from sentiflow.tracking import earlier_runs
 
     figures: dict[str, Any] = {}
     split = ""
@@ -320,6 +321,7 @@ def _render_run(
         unregistered=_explain_unregistered(records),
         command=write_command,
         config=str(path),
+        is_repeated=earlier_runs.is_run(path),
         is_local=is_local,
         fetch_report=_write_fetch(uris.get("evaluate", "")),
     )

@@ -141,6 +141,13 @@ def test_a_report_in_an_object_store_is_fetched_by_a_command():
     assert f"  fetch the report    python -c '{code}' > report.html\n" in text
 
 
+def test_a_repeated_run_names_no_command_that_does_not_read_runs():
+    outcomes = [Outcome(stage, f"again/{stage}", one, ran=True) for stage, one in RUN.items()]
+    text = jobs.render("run", outcomes, Path("runs:/0f"))
+    assert "  compare runs        sentiflow ui\n" in text
+    assert "  make it champion    sentiflow promote with the settings file of the run\n" in text
+
+
 def test_a_run_that_was_complete_says_so():
     line = "Everything was complete already; nothing was repeated."
     results, next_steps = (GOLDEN / "run.txt").read_text().rstrip("\n").split("\n\nNext:\n")
