@@ -197,7 +197,7 @@ def _draw_sample(
     typer.echo(f"Write {name_any(classes)} in the column label, then:")
     patterns = resolved.trends.labels
     if any(globs.matches(uri, pattern) for pattern in patterns):
-        typer.echo(f"  sentiflow trends {config} --overwrite")
+        typer.echo(f"  {shlex.join(['sentiflow', 'trends', str(config), '--overwrite'])}")
         return
     if not patterns:
         patterns = tuple(path for path in earlier if path != uri and filesystem.exists(path))
