@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import os
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -251,13 +252,17 @@ def _serve(store: str, port: int, verbose: bool) -> NoReturn:
 
     ``mlflow server`` would start the server as a second process. If ``mlflow`` were killed, the
     server would continue to listen, without a password.
+
+    It imports nothing from the working directory, which may have come from a stranger, with its
+    store: Python would look there first, and so would uvicorn, unless they are told otherwise.
     """
     os.environ["MLFLOW_TRACKING_URI"] = store
     os.environ["MLFLOW_REGISTRY_URI"] = store
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # we run no jobs on it
-    python = [sys.executable, "-W", "ignore", "-m"]
+    python = [sys.executable, "-P", "-W", "ignore", "-m"]
     server = ["uvicorn", "mlflow.server.fastapi_app:app", "--workers", "1"]
     server += ["--host", "127.0.0.1", "--port", str(port)]
+    server += ["--app-dir", sysconfig.get_path("stdlib")]
     if not verbose:
         server.append("--no-access-log")
     os.execv(sys.executable, [*python, *server])  # noqa: S606

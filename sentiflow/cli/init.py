@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -123,13 +124,14 @@ def _check_config(text: str, path: Path, model: str | None, *, has_test: bool) -
 
 def _name_next(found: "Inspection", path: Path, model: str | None) -> str:
     """Write the command to type next."""
+    config = shlex.quote(str(path))
     if model is not None:
-        return f"sentiflow score {path}"
+        return f"sentiflow score {config}"
     if found.roles.label is not None:
-        return f"sentiflow run {path}"
+        return f"sentiflow run {config}"
     # The config has no model: without labels it cannot train one.
     remark = "# it only scores: without labels nothing is trained"
-    return f"sentiflow score {path} score.model_uri=MODEL  {remark}"
+    return f"sentiflow score {config} score.model_uri=MODEL  {remark}"
 
 
 def _inspect_files(

@@ -1,6 +1,7 @@
 """The command ``submit``: a job on a cluster, followed to its end."""
 
 import functools
+import shlex
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -122,7 +123,8 @@ def submit(
         with Progress("submit", what="connecting to the cluster"):
             client = job_client.connect(url, verbose=verbose)
         submission_id = _find_or_start_job(client, job, url) if job else str(attach)
-        follow_hint = f"follow it: sentiflow submit --attach {submission_id} --address {url}"
+        words = ["sentiflow", "submit", "--attach", submission_id, "--address", url]
+        follow_hint = f"follow it: {shlex.join(words)}"  # another user may have chosen the id
         if no_wait:
             say("submit", follow_hint)
             if as_json:
@@ -132,7 +134,7 @@ def submit(
             return
         interruption.line = (
             f"submit    detached; the job continues; {follow_hint}; or end it: ray job stop "
-            f"{submission_id}"
+            f"{shlex.quote(submission_id)}"
         )
         code = _follow_job(client, submission_id, as_json=as_json, was_known=job is not None)
     if code:

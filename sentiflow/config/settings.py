@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         )
     if _TABLE.search(path.name):
         raise UserError(
-            f"{path} is a table, not a config", hint=f"sentiflow init {path} writes one"
+            f"{path} is a table, not a config",
+            hint=f"{shlex.join(['sentiflow', 'init', str(path)])} writes one",
         )
     try:
         raw = yaml_text.parse(path.read_text(encoding="utf-8"))

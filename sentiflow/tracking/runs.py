@@ -90,7 +90,11 @@ COMMIT_VARIABLE = "SENTIFLOW_COMMIT"
 """Variable with the commit, for a submitted job, which has no repository: the result of
 :func:`read_commit` on the machine that submitted it."""
 _DIRTY_SUFFIX = "-dirty"
-"""End of a commit in the text of ``git describe --dirty`` if tracked files have been changed."""
+"""End of the result of :func:`read_commit` if tracked files have been changed."""
+_OF_REPOSITORY = re.compile(r"^(local|worktree)\t", re.MULTILINE)
+"""A setting of git from the repository itself, by ``git config --show-scope``."""
+_READ_ONLY = {"GIT_OPTIONAL_LOCKS": "0", "GIT_ALLOW_PROTOCOL": "none", "GIT_NO_LAZY_FETCH": "1"}
+"""Variables by which git writes nothing, and fetches nothing from a server."""
 
 CONTEXTS = {
     "prepare": "preparation",
@@ -172,16 +176,38 @@ def hash_code() -> str:
 def read_commit() -> str:
     """Ask git for the commit of the working directory; empty without git or a repository.
 
-    The result ends with ``-dirty`` if tracked files have been changed since the commit.
+    The result ends with ``-dirty`` if tracked files have been changed since the commit. This is not
+    looked at in a repository with filters of its own, which git would run.
     """
+    commit = _ask_git("describe", "--always", "--abbrev=40", "--exclude=*")
+    filters = _ask_git("config", "--show-scope", "--get-regexp", r"^filter\.")
+    if not commit or filters is None or _OF_REPOSITORY.search(filters):
+        return commit or ""
+    changed = _ask_git("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    return f"{commit}{_DIRTY_SUFFIX}" if changed else commit
+
+
+def _ask_git(*words: str) -> str | None:
+    """Run a command of git that only reads; return its output, None if git fails.
+
+    The working directory may have come from a stranger, with a repository whose configuration names
+    programs and servers: git runs and asks none of them.
+    """
+    command = ["git", "-c", "core.fsmonitor=false", "-c", f"core.hooksPath={os.devnull}", *words]
     try:
-        asked = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty"],  # noqa: S607
-            capture_output=True, text=True, timeout=10, check=False,
-        )  # fmt: skip
+        asked = subprocess.run(  # noqa: S603
+            command,
+            env=os.environ | _READ_ONLY,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=10,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return asked.stdout.strip() if asked.returncode == 0 else ""
+        return None
+    has_none = words[0] == "config" and asked.returncode == 1
+    return asked.stdout.strip() if has_none or asked.returncode == 0 else None
 
 
 def log(

@@ -315,6 +315,12 @@ def test_a_table_in_place_of_a_config_is_said_to_be_one(place):
             assert line == f"sentiflow: {expected}"
 
 
+def test_a_name_of_a_file_is_quoted_in_the_command_to_type(place):
+    name = "my $(id).csv"
+    (place / name).write_bytes(write(ROWS, header=("text", "label")))
+    assert "sentiflow init 'my $(id).csv' writes one" in one_line(invoke("run", name))
+
+
 def test_files_in_object_storage_are_looked_at(place, bucket):
     for name in ("a", "b"):
         content = write(ROWS, header=("text", "label"), delimiter="\t")

@@ -66,6 +66,20 @@ def is_free(port: int) -> bool:
         return sock.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_the_server_imports_nothing_from_the_working_directory(uri, tmp_path, monkeypatch):
+    """A store may have been given away in a directory with modules."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("stranger", "uvicorn"):
+        (tmp_path / f"{name}.py").write_text(f"open('{tmp_path}/has_run', 'w')\n")
+    commands = []
+    monkeypatch.setattr("os.execv", lambda program, words: commands.append(words))
+    invoke("ui", "--port", str(free_port()))
+    command = ["stranger:app" if word.startswith("mlflow.") else word for word in commands[0]]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert 'Could not import module "stranger"' in ended.stderr
+    assert not (tmp_path / "has_run").exists()
+
+
 @pytest.mark.soak
 @pytest.mark.slow
 @needs_browser

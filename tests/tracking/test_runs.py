@@ -1,7 +1,11 @@
 """Names and values fit into MLflow, hold no secret, and say which code made a result."""
 
+import os
+import re
 import subprocess
+from pathlib import Path
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from mlflow.utils import validation
@@ -106,3 +110,55 @@ def test_no_value_holds_a_secret():
 
 def test_what_is_not_unicode_is_escaped():
     assert runs.to_tags({"file": "caf\udce9"}) == {"file": "caf\\udce9"}
+
+
+def git(folder: Path, *words: str) -> None:
+    user = ["-c", "user.name=a", "-c", "user.email=a@b.c", "-c", f"core.hooksPath={os.devnull}"]
+    subprocess.run(["git", *user, *words], cwd=folder, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch) -> Path:
+    """A repository with one commit, as the working directory."""
+    folder = tmp_path / "clone"
+    folder.mkdir()
+    git(folder, "init")
+    (folder / "a.txt").write_text("a")
+    git(folder, "add", ".")
+    git(folder, "commit", "-m", "first")
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_a_changed_file_makes_the_commit_dirty(repository):
+    clean = runs.read_commit()
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    (repository / "untracked.txt").write_text("a")
+    os.utime(repository / "a.txt", (0, 0))  # the same content
+    assert runs.read_commit() == clean
+    (repository / "a.txt").write_text("b")
+    assert runs.read_commit() == f"{clean}-dirty"
+
+
+def test_a_directory_without_a_repository_has_no_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert runs.read_commit() == ""
+
+
+@pytest.mark.parametrize("name", ["core.fsmonitor", "filter.x.clean", "filter.x.process", "hook"])
+def test_a_repository_of_a_stranger_runs_no_program(repository, tmp_path, name):
+    """A run that was given away may be in a repository, whose configuration names programs."""
+    commit = runs.read_commit()
+    (repository / ".gitattributes").write_text("*.txt filter=x\n")
+    program = f"touch {tmp_path}/has_run; cat"
+    if name == "hook":
+        hook = repository / ".git/hooks/post-index-change"
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\n{program}\n")
+        hook.chmod(0o755)
+    else:
+        git(repository, "config", name, program)
+    os.utime(repository / "a.txt", (0, 0))
+    assert runs.read_commit() == commit
+    assert not (tmp_path / "has_run").exists()
