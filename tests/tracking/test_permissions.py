@@ -168,7 +168,8 @@ def test_another_account_promotes_when_it_may(
     for options in ([], ["--force"]):
         refused = promote(config, *options)
         assert refused.exit_code == 2
-        (line,) = refused.stderr.splitlines()
+        lines = refused.stderr.splitlines()
+        (line,) = [line for line in lines if not line.endswith(" so far")]  # of a busy machine
         assert f"models:/{name}/2" in line
         assert lacks in line
     assert aliases(config) == {CANDIDATE: 2, CHAMPION: 1}
