@@ -133,9 +133,10 @@ def test_a_package_has_no_hidden_file(saved, name):
 
 
 def test_a_package_that_the_finder_has_shown_is_read(saved):
+    before = ModelPackage.load(saved)
     with open(f"{saved}/.DS_Store", "wb") as file:
         file.write(b"\0")
-    ModelPackage.load(saved)
+    assert ModelPackage.load(saved).settings == before.settings
 
 
 @pytest.mark.parametrize(

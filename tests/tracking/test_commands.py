@@ -207,6 +207,7 @@ def test_a_run_of_another_user_is_repeated_in_an_empty_folder(
     folder = tmp_path / "empty"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("SENTIFLOW_USER", "ben")
     record = json.loads((finished_run / "run/trained/manifest.json").read_text())
     name = f"runs:/{record['mlflow_run_id']}"
     run = sentiflow.run(name, {"output_uri": "again", "tracking.uri": uri})
@@ -222,4 +223,11 @@ def test_a_run_of_another_user_is_repeated_in_an_empty_folder(
             == (before.stages[stage].manifest["fingerprint"])
         )
     assert f"the same settings and inputs as {name}; all " in said.text
-    assert manifest.read(f"{folder}/again/trained")
+    client = MlflowClient(uri)
+    repeated = manifest.read(f"{folder}/again/trained")
+    users = [
+        client.get_run(each["mlflow_run_id"]).data.tags["mlflow.user"]
+        for each in (repeated, record)
+    ]
+    assert users[0] == "ben"
+    assert users[1] != "ben"

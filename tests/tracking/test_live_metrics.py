@@ -6,7 +6,7 @@ import pytest
 from conftest import make_store
 from mlflow import MlflowClient
 
-from sentiflow.tracking import experiment_store, live_metrics, recording
+from sentiflow.tracking import experiment_store, live_metrics, mlflow_store, recording
 from sentiflow.tracking.live_metrics import LiveMetrics
 
 
@@ -93,9 +93,12 @@ def test_a_point_that_fails_or_hangs_changes_nothing(store, monkeypatch):
     assert MlflowClient(store.uri).get_run(recorder.run_id).data.metrics == {"score/rows": 7.0}
 
 
-def test_without_a_store_nothing_is_offered():
+def test_without_a_store_nothing_is_offered(monkeypatch):
+    calls = []
+    monkeypatch.setattr(mlflow_store, "make_client", calls.append)
     watch = recording.Recorder().watch_rows("score")
     watch._began -= 60
     watch._logged_at -= 60
     watch((1, 1), 0)
     watch((1, 1), 10)
+    assert not calls
