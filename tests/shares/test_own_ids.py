@@ -70,7 +70,14 @@ def read(folder, files):
     return labels.read(config.trends, manifest.read(uri), uri)
 
 
-@pytest.mark.parametrize("order", ["descending", "descending weeks", "random"])
+@pytest.mark.parametrize(
+    "order",
+    [
+        "random",
+        pytest.param("descending", marks=pytest.mark.soak),
+        pytest.param("descending weeks", marks=pytest.mark.soak),
+    ],
+)
 def test_labels_of_each_week_count_and_what_is_kept_gives_the_same(tmp_path, corpus, order):
     ids = make_ids(order)
     arrival = pd.Series(np.arange(NUM_ROWS), ids)

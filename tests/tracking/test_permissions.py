@@ -153,7 +153,7 @@ def promote(config: Path, *options: object):
     return CliRunner().invoke(app, ["promote", str(config), *map(str, options)])
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_another_account_promotes_when_it_may(
     config, register, good, bad, server, account, monkeypatch
 ):

@@ -210,6 +210,7 @@ def run(worker, folder, resources, num_workers, **options):
 
 @pytest.mark.ray
 @pytest.mark.slow
+@pytest.mark.soak
 def test_workers_that_a_fault_of_the_storage_ends_are_replaced_and_the_fault_is_named(
     tmp_path, resources
 ):
