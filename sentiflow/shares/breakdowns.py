@@ -268,9 +268,9 @@ def _estimate_strata(
     stratum with too few labels gets the interval 0 to 1, if it has few rows or if its texts were
     trained on: it widens the interval of its group, whose other rows are corrected.
 
-    The method of a group is the weakest method of its strata. Two kinds of strata do not count,
-    unless they are the whole group: texts that were trained on, and strata that got the interval 0
-    to 1. They are given the strongest method.
+    The method of a group is the weakest method of its strata. Two kinds of strata do not count:
+    those that got the interval 0 to 1, and beside others those that were trained on. They are given
+    the strongest method. If no stratum of a group has an interval, none gets the interval 0 to 1.
 
     Args:
         sums: Sums by keys and model, in R rows.
@@ -284,12 +284,10 @@ def _estimate_strata(
     versions = np.asarray(sums.index.codes[place])
     is_seen = sums.index.get_level_values(SEEN).to_numpy(bool)
     rows_of_group = np.bincount(group_of_row, sums["rows", 0])
-    unseen_rows_of_group = np.bincount(
-        group_of_row[~is_seen], sums.loc[~is_seen, ("rows", 0)], minlength=len(rows_of_group)
-    )
-    found_strata = []
-    for version in np.unique(versions):
-        for of_seen in (False, True):
+    has_interval = np.zeros(len(rows_of_group), bool)
+    estimated = []
+    for of_seen in (False, True):
+        for version in np.unique(versions):
             of_stratum = np.flatnonzero((versions == version) & (is_seen == of_seen))
             if not len(of_stratum):
                 continue
@@ -297,13 +295,19 @@ def _estimate_strata(
             own_sums = sums.iloc[_to_slice(of_stratum)]
             own_pool = None if pool is None else pool[group]
             found = shares.estimate(own_sums, pool=own_pool)
-            is_few = found.rows <= MAX_UNKNOWN * rows_of_group[group]
-            may_bound = is_few | of_seen
-            bounded = strata.bound_unknown(own_sums, found, may_bound)
-            if of_seen:
-                is_method_used = unseen_rows_of_group[group] == 0
-            else:
-                is_method_used = bounded.method == found.method
-            method = np.where(is_method_used, bounded.method, shares.COUNTED)
-            found_strata.append(strata.Stratum(group, replace(bounded, method=method)))
+            has_interval[group[~np.isnan(found.low).any(axis=1)]] = True
+            estimated.append((of_seen, group, own_sums, found))
+    found_strata = []
+    has_method = np.zeros(len(rows_of_group), bool)
+    for of_seen, group, own_sums, found in estimated:  # texts that were trained on come last
+        is_few = found.rows <= MAX_UNKNOWN * rows_of_group[group]
+        may_bound = (is_few | of_seen) & has_interval[group]
+        bounded = strata.bound_unknown(own_sums, found, may_bound)
+        is_method_used = bounded.method == found.method
+        if of_seen:
+            is_method_used &= ~has_method[group]
+        else:
+            has_method[group[is_method_used]] = True
+        method = np.where(is_method_used, bounded.method, shares.COUNTED)
+        found_strata.append(strata.Stratum(group, replace(bounded, method=method)))
     return strata.join(found_strata)

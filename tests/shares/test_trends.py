@@ -125,6 +125,15 @@ def test_a_corpus_without_labels_gets_uncorrected_shares_and_a_way_out(tmp_path)
     assert "It is not corrected" in page
 
 
+def test_six_versions_without_labels_are_uncorrected_not_known(tmp_path):
+    table, _ = draw(3000)
+    score(tmp_path, table, rows_of={str(number): 500 for number in range(6)})
+    record, found = run(tmp_path)
+    assert set(found["method"]) == {"uncorrected"}
+    assert "uncorrected" in record["conclusions"][0][1]
+    assert "texts have a label" not in (tmp_path / "trends/trends.html").read_text()
+
+
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
     """A corpus of many texts, without labels."""
