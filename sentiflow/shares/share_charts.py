@@ -98,8 +98,13 @@ def _choose_marked(share: pd.Series) -> list[int]:
 
 def _choose_ticks(periods: pd.Series, max_ticks: int) -> pd.Series:
     """Choose periods at about equal distances in time, among them the first and the last one."""
-    ideal = pd.date_range(periods.min(), periods.max(), periods=min(max_ticks, len(periods)))
-    places = np.searchsorted(periods.to_numpy(), ideal.to_numpy())
+    index = pd.Index(periods)
+    num_ticks = min(max_ticks, len(index))
+    ideal = pd.date_range(index[0], index[-1], periods=num_ticks)
+    # Months are not equally long: the first of a month may be shortly before its ideal place.
+    near = (index[-1] - index[0]) / num_ticks / 4
+    nearest = index.get_indexer(ideal, method="nearest", tolerance=near)
+    places = np.where(nearest < 0, index.searchsorted(ideal), nearest)
     return periods.iloc[np.unique(places)]
 
 

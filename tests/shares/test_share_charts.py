@@ -35,3 +35,5 @@ def test_ticks_are_spread_over_the_time_and_name_the_first_and_the_last_period()
     even = pd.Series(pd.date_range("2015-01-01", periods=61, freq="D"))
     assert list(share_charts._choose_ticks(even, 6)) == list(even[::12])
     assert list(share_charts._choose_ticks(even[:1], 6)) == [even[0]]
+    months = pd.Series(pd.date_range("2015-01-01", periods=6, freq="MS"))
+    assert list(share_charts._choose_ticks(months, 6)) == list(months)
