@@ -184,10 +184,10 @@ def check_given(config: Config, command: str, *, source: str) -> None:
             missing.append("score.model_uri")
     if missing:
         values = " ".join(f"{name}=VALUE" for name in missing)
-        raise UserError(
-            f"{source}: sentiflow {command} needs {' and '.join(missing)}",
-            hint=f"add what is missing, or give {values}",
-        )
+        hint = f"add what is missing, or give {values}"
+        if command == "run" and not score.reads_prepared:
+            hint += "; sentiflow score scores the corpus without training"
+        raise UserError(f"{source}: sentiflow {command} needs {' and '.join(missing)}", hint=hint)
 
 
 def check_slices(config: Config, *, source: str) -> None:

@@ -180,6 +180,13 @@ def test_what_a_command_needs_is_named_in_one_line(tmp_path, command, sections, 
     )
 
 
+def test_a_run_of_settings_that_only_score_names_the_command_that_does(tmp_path):
+    path = tmp_path / "trial.yaml"
+    path.write_text(yaml.safe_dump({"name": "trial", "output_uri": "runs", "score": CORPUS}))
+    with pytest.raises(UserError, match="; sentiflow score scores the corpus without training"):
+        settings.load(path, command="run")
+
+
 @pytest.mark.parametrize(
     "sections",
     [
