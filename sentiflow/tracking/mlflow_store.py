@@ -172,7 +172,7 @@ def asking(
     if path and not path.exists():
         raise UserError(
             f"there is no MLflow store {without_credentials(uri)}",
-            hint="name the store with the model by tracking.uri or MLFLOW_TRACKING_URI",
+            hint="name another one by tracking.uri or MLFLOW_TRACKING_URI",
         )
     try:
         yield make_client(uri)
