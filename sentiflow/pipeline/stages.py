@@ -20,7 +20,7 @@ import yaml
 from sentiflow.config import submitter
 from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.config.written import WrittenCommand
-from sentiflow.data import manifest, outputs
+from sentiflow.data import manifest, outputs, prepared_data
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import Status, UnfinishedRun, find_status, read_result
@@ -271,7 +271,7 @@ def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Ver
     if tuple(verbs) != VERBS or not is_refit:
         return verbs
     prepared = manifest.read(config.score.prepared_uri)
-    if prepared and manifest.has_given_test(prepared):
+    if prepared and prepared_data.has_given_test(prepared):
         return verbs
     say(
         "evaluate",

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from stages import begin, finish, look
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest, prepared_data
 from sentiflow.data.manifest import fingerprint
 from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
@@ -130,6 +130,6 @@ def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
 def test_a_file_of_given_test_rows_alone_is_not_learned():
     files = [{"uri": f"/{name}.csv", "tree_sha256": name} for name in "abc"]
     prepared = {"inputs": {"csv": {"files": files}}, "settings": {}}
-    assert manifest.identify_learned_files(prepared) == set("abc")
+    assert prepared_data.identify_learned_files(prepared) == set("abc")
     prepared["settings"]["fixed_files"] = [None, "validation", "test"]
-    assert manifest.identify_learned_files(prepared) == set("ab")
+    assert prepared_data.identify_learned_files(prepared) == set("ab")

@@ -9,7 +9,7 @@ from conftest import PROJECT
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, manifest_content
 from sentiflow.pipeline import estimates, machine_load, measured_speeds, stage_data
 
 HEAD = b"text,label\n" + b"".join(
@@ -269,4 +269,4 @@ def test_the_output_says_what_the_stage_had(tmp_path):
     folder = PROJECT / "tests/format_3/run/prepared"
     record = manifest.read(str(folder))
     content = manifest.to_json({**record, "resources": {"num_cpus": 2}, "resumed": True})
-    assert manifest.parse(content, "x", directories=())["resumed"]
+    assert manifest_content.parse(content, "x", directories=())["resumed"]
