@@ -100,6 +100,14 @@ def test_the_time_of_a_training_follows_from_epochs_folds_network_and_texts(writ
     assert "on disk" not in estimate("train", config).to_text()
 
 
+def test_a_training_has_the_workers_for_which_the_cluster_will_grow(write):
+    config = write(10**9, "train.num_workers=4", "train.cpus_per_worker=2")
+    one = write(10**9, "train.num_workers=1", "train.cpus_per_worker=2")
+    growing = cores(2, may_grow=True)
+    assert estimates.estimate("train", config, growing).seconds < seconds("train", one)
+    assert seconds("train", config) == seconds("train", one), "they cannot start"
+
+
 def test_only_rows_with_a_label_are_trained_on(write):
     config = write(13 * 10**8)
     num_train = stage_data.find("train", config).num_train
