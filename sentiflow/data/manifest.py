@@ -142,10 +142,14 @@ def read(uri: str, *, stage: str = "", near: Collection[str] = ()) -> Manifest |
             format (``OtherFormatError``); or the manifest of another directory names ``uri``, but
             in another store than its own.
     """
+    if "\0" in uri:  # no directory has such a name
+        return None
     path = join(uri, MANIFEST)
     try:
         content = result_files.read(path, max_bytes=manifest_content.MAX_BYTES)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte in the URI
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeEncodeError:  # Arrow opens no file whose name is not UTF-8
         return None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):

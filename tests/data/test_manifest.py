@@ -4,6 +4,7 @@ import functools
 import json
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from stages import begin, finish, look
 
@@ -11,7 +12,7 @@ from sentiflow.data import manifest, prepared_data
 from sentiflow.data.manifest import fingerprint
 from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, result_files
 
 
 def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
@@ -133,3 +134,17 @@ def test_a_file_of_given_test_rows_alone_is_not_learned():
     assert prepared_data.identify_learned_files(prepared) == set("abc")
     prepared["settings"]["fixed_files"] = [None, "validation", "test"]
     assert prepared_data.identify_learned_files(prepared) == set("ab")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 5000])
+def test_a_directory_whose_name_cannot_be_has_no_manifest(folder, name):
+    assert manifest.read(f"{folder}/{name}") is None
+
+
+def test_an_error_of_a_reader_is_not_the_lack_of_a_manifest(folder, monkeypatch):
+    def fail(uri, *, max_bytes):
+        raise pa.ArrowInvalid("this is no path")
+
+    monkeypatch.setattr(result_files, "read", fail)
+    with pytest.raises(pa.ArrowInvalid):
+        manifest.read(str(folder))
