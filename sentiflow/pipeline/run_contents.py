@@ -7,7 +7,7 @@ from sentiflow.data import manifest, prepared_data
 from sentiflow.tracking.runs import AT_A_GLANCE
 
 if TYPE_CHECKING:
-    from sentiflow.pipeline.stages import StagePlan, Verb
+    from sentiflow.pipeline.stage_plans import StagePlan, Verb
 
 
 def describe_settings(planned: "StagePlan", verb: "Verb") -> dict[str, Any]:
