@@ -17,9 +17,9 @@ from unittest import mock
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.data import sample
-from sentiflow.pipeline import estimates, stages
+from sentiflow.pipeline import estimates, stage_plans, stages
 
-STAGES: tuple[stages.Verb, ...] = ("prepare", "train", "score")
+STAGES: tuple[stage_plans.Verb, ...] = ("prepare", "train", "score")
 KOREAN = {
     "kind": "csv",
     "columns": {"text": "review", "label": "rating"},

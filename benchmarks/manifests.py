@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from sentiflow.data import input_files, manifest
+from sentiflow.data import input_files, manifest, manifest_content
 from sentiflow.data.manifest_types import FileEntry, Manifest
 
 _PATHS = (
@@ -78,7 +78,7 @@ def compare(folder: str, num_parts: int) -> None:
 
     def publish() -> None:
         record = manifest.make("score", {}, {}, counts={}, files=predictions)
-        manifest.parse(manifest.to_json(record), "scored", directories=())
+        manifest_content.parse(manifest.to_json(record), "scored", directories=())
 
     own = measure(publish)
     total = start + checks + commit + own

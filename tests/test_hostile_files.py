@@ -24,7 +24,7 @@ from saved_package import forge, package, saved  # noqa: F401
 from test_cli import invoke
 from test_hostile_packages import carry_out, check_ended_well
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest_content
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet, result_files, unpacking
@@ -167,9 +167,9 @@ def test_a_manifest_of_nothing_but_a_hole_is_refused(saved):
 
 def test_a_manifest_that_is_too_large_is_refused(saved, monkeypatch):
     size = os.path.getsize(f"{saved}/manifest.json")
-    monkeypatch.setattr(manifest, "_MAX_BYTES", size)
+    monkeypatch.setattr(manifest_content, "MAX_BYTES", size)
     ModelPackage.load(saved)
-    monkeypatch.setattr(manifest, "_MAX_BYTES", size - 1)
+    monkeypatch.setattr(manifest_content, "MAX_BYTES", size - 1)
     with pytest.raises(UserError, match=r"manifest\.json is larger than \d+ MiB"):
         ModelPackage.load(saved)
 

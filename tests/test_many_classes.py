@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 from sentiflow.config import settings
 from sentiflow.models.package import ModelPackage
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -55,7 +55,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def outcomes(folder, resources):
     config = settings.load(folder / "config.yaml")
-    return {one.verb: one.record for one in stages.run(config, stages.VERBS)}
+    return {one.verb: one.record for one in stages.run(config, stage_plans.VERBS)}
 
 
 def test_all_stages_know_ten_classes(folder, outcomes):

@@ -21,7 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import schema
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.slow]
 def run_here(folder, verb: str, *overrides: str, overwrite: bool = False):
     """Run a job in this process, on the session's Ray."""
     config = settings.load(folder / "config.yaml", overrides)
-    verbs = [v for v in stages.VERBS if verb in (v, "run")]
+    verbs = [v for v in stage_plans.VERBS if verb in (v, "run")]
     return stages.run(config, verbs, overwrite=overwrite)
 
 

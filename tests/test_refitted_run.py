@@ -15,7 +15,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import model_card, promotion
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 from sentiflow.tracking import rebuild, refits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -109,7 +109,7 @@ def test_a_sweep_refuses_a_refit(run):
 
 def test_a_whole_run_leaves_the_evaluation_out_and_evaluate_refuses(run, said):
     config = load(run, f"train.refit.of={run}/run")
-    outcomes = stages.run(config, stages.VERBS)
+    outcomes = stages.run(config, stage_plans.VERBS)
     assert [outcome.verb for outcome in outcomes] == ["prepare", "train", "score"]
     assert "left out: a refit is trained on every labelled row" in said.text
     result = invoke("evaluate", run / "config.yaml", f"train.refit.of={run}/run")

@@ -18,7 +18,7 @@ from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 from sentiflow.storage import filesystem
 
 HEAVY = ("torch", "matplotlib", "sklearn", "mlflow", "pandas", "ray", "ray.train", "ray.data")
@@ -49,9 +49,8 @@ def test_the_pipeline_loads_no_stage_before_it_is_named():
     ],
 )
 def test_a_stage_loads_nothing_that_only_others_need(verbs, needless):
-    script = (
-        f"from sentiflow.pipeline import stages; [stages._import_stage(verb) for verb in {verbs}]"
-    )
+    imports = "from sentiflow.pipeline import stage_plans, stages"
+    script = f"{imports}; [stage_plans.import_stage(verb) for verb in {verbs}]"
     assert not loaded(script) & needless
 
 
@@ -280,7 +279,7 @@ def happened(monkeypatch):
     monkeypatch.setattr(
         experiment_store, "open_store", note("the store opens", experiment_store.Store("", ""))
     )
-    monkeypatch.setattr(stages, "_import_stage", lambda verb: stage)
+    monkeypatch.setattr(stage_plans, "import_stage", lambda verb: stage)
     return notes
 
 
@@ -314,7 +313,7 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
     def refuse(config):
         raise UserError("no such file")
 
-    stages._import_stage("prepare").resolve = refuse
+    stage_plans.import_stage("prepare").resolve = refuse
     with pytest.raises(UserError):
         run(tmp_path, sample_csv)
     assert happened == []
@@ -322,9 +321,9 @@ def test_a_wrong_input_is_said_before_anything_is_started(tmp_path, sample_csv, 
 
 def test_a_whole_run_starts_ray_once(tmp_path, sample_csv, happened):
     config = settings.load(write_config(tmp_path, sample_csv), ())
-    stage = stages._import_stage("prepare")
+    stage = stage_plans.import_stage("prepare")
     stage.resolve = lambda config: plan_preparation(config, f"{tmp_path}/{len(happened)}")
-    stages.run(config, stages.VERBS)
-    assert happened.count("the stage runs") == len(stages.VERBS)
+    stages.run(config, stage_plans.VERBS)
+    assert happened.count("the stage runs") == len(stage_plans.VERBS)
     assert happened.count("Ray starts") == 1
     assert happened[-1] == "Ray is stopped"

@@ -33,7 +33,8 @@ from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
     from sentiflow.data.manifest_types import Manifest
-    from sentiflow.pipeline.stages import Outcome, Verb
+    from sentiflow.pipeline.stage_plans import Verb
+    from sentiflow.pipeline.stages import Outcome
 
 JOBS = {
     "run": "Prepare, train, score and evaluate; complete stages are skipped.",
@@ -99,7 +100,7 @@ def run(
     as_json: bool = False,
 ) -> None:
     """Run a job, and print its result; in a dry run print the settings and the plan instead."""
-    from sentiflow.pipeline import stages
+    from sentiflow.pipeline import run_plan, stages
     from sentiflow.tracking import commands
 
     options = ["--overwrite"] if overwrite else []
@@ -108,7 +109,7 @@ def run(
     verbs = resolved.run_stages if verb == "run" else (cast("Verb", verb),)
     if dry_run:
         show_settings(resolved)
-        plan = stages.plan(resolved, verbs, overwrite=overwrite)
+        plan = run_plan.plan(resolved, verbs, overwrite=overwrite)
         typer.echo("\n".join(plan.lines))
         if plan.refusal:
             raise plan.refusal

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.train_sections import ModelSettings
-from sentiflow.data import csv_format, followed_inputs, manifest, result_columns
+from sentiflow.data import csv_format, followed_inputs, manifest, prepared_data, result_columns
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Settings
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
@@ -182,7 +182,7 @@ class ScoredCorpus:
         """Identify the files of given test rows by content, in their order."""
         if not self.prepared:
             return []
-        pairs = manifest.given_splits(self.prepared)
+        pairs = prepared_data.given_splits(self.prepared)
         return [manifest.identify_file(file) for file, split in pairs if split == "test"]
 
     @property

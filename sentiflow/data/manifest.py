@@ -1,7 +1,7 @@
 """Directory -> its manifest: the files, settings and inputs of a complete result.
 
-A manifest is the only pointer to a result. It may come from a stranger, so it is validated here
-for every reader. Nothing is written here.
+A manifest is the only pointer to a result. It may come from a stranger, so it is validated for
+every reader (:mod:`manifest_content`). Nothing is written here.
 
 Who reads which directory:
 
@@ -16,19 +16,16 @@ import contextlib
 import errno
 import functools
 import hashlib
-import itertools
 import json
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, cast
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 
 from sentiflow import __version__
-from sentiflow.config.class_names import BINARY, MIN_CLASS_ROWS
-from sentiflow.data import foreign_inputs, json_faults, other_versions
+from sentiflow.data import manifest_content
 from sentiflow.data.manifest_types import (
     FORMAT_VERSION,
     Counts,
@@ -39,10 +36,9 @@ from sentiflow.data.manifest_types import (
     Settings,
 )
 from sentiflow.data.other_versions import OtherFormatError
-from sentiflow.data.prediction_keys import Predictions
 from sentiflow.errors import ReplacedError, UserError, printable, shorten
 from sentiflow.storage import filesystem, result_files
-from sentiflow.storage.uris import display_uri, is_inside, join, join_member, split_member
+from sentiflow.storage.uris import display_uri, join, join_member, split_member
 
 MANIFEST = "manifest.json"
 WORK = "_work"
@@ -60,10 +56,6 @@ _NUM_LOOKS = 3
 """Number of times that a result is looked at, if a job replaces it meanwhile."""
 _LIBRARIES = ("ray", "torch", "pyarrow", "numpy", "pandas", "mlflow")
 """Libraries whose versions a manifest records."""
-_HIDDEN = re.compile(r"(?:^|/)[._]")
-"""The beginning of a name that no file of a result has; folders of unfinished work have one."""
-_MAX_BYTES = 1 << 27
-"""Maximum size of a manifest: it has about 200 bytes for each file."""
 
 
 def fingerprint(value: Any) -> str:
@@ -150,84 +142,23 @@ def read(uri: str, *, stage: str = "", near: Collection[str] = ()) -> Manifest |
             format (``OtherFormatError``); or the manifest of another directory names ``uri``, but
             in another store than its own.
     """
+    if "\0" in uri:  # no directory has such a name
+        return None
     path = join(uri, MANIFEST)
     try:
-        content = result_files.read(path, max_bytes=_MAX_BYTES)
-    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte in the URI
+        content = result_files.read(path, max_bytes=manifest_content.MAX_BYTES)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except UnicodeEncodeError:  # Arrow opens no file whose name is not UTF-8
         return None
     except OSError as error:
         if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
             return None
         raise
-    record = parse(content, path, directories=(uri, *near))
+    record = manifest_content.parse(content, path, directories=(uri, *near))
     if stage and record["stage"] != stage:
         return None
     return record
-
-
-def parse(content: bytes, path: str, *, directories: Collection[str]) -> Manifest:
-    """Read the content of the manifest ``path``, and check it.
-
-    Args:
-        content: The content.
-        path: The manifest, for messages.
-        directories: Its inputs may be in the stores of these, see :func:`foreign_inputs.mark`.
-
-    Raises:
-        OtherFormatError: Another version made it in another format.
-        UserError: It is of another program, damaged or too large, or it lists a file twice or
-            outside of its directory.
-    """
-    if len(content) > _MAX_BYTES:
-        raise UserError(
-            f"{path} is larger than {_MAX_BYTES >> 20} MiB", hint="it is no manifest of a result"
-        )
-    try:
-        record = _validator().validate_json(content, strict=True)
-    except ValidationError as error:
-        other = other_versions.find(content)
-        if other:
-            raise OtherFormatError(path, other) from error
-        raise UserError(
-            f"{path} is not a manifest of sentiflow: {json_faults.find_first(error)}",
-            hint="it is damaged, or of another program: choose another directory",
-        ) from error
-    if record["format_version"] != FORMAT_VERSION:
-        other = other_versions.find(content)
-        if other:
-            raise OtherFormatError(path, other)
-    _check_paths(record, path)
-    foreign_inputs.mark(record, directories)
-    return record
-
-
-def _check_paths(record: Manifest, path: str) -> None:
-    """Check that the files of a manifest are below its directory, not hidden, and listed once.
-
-    Raises:
-        UserError: A file is not.
-    """
-    listed = set()
-    for item in record["files"]:
-        fault = ""
-        if not is_inside(item["path"]):
-            fault = "which is no path below its directory"
-        elif _HIDDEN.search(item["path"]):
-            fault = "and no file of a result has a name that begins with . or _"
-        elif item["path"] in listed:
-            fault = "and lists it again"
-        if fault:
-            raise UserError(
-                f"{path} lists {shorten(ascii(item['path']), 80)}, {fault}",
-                hint="do not use this directory: its manifest was changed by hand",
-            )
-        listed.add(item["path"])
-
-
-@functools.cache
-def _validator() -> TypeAdapter[Manifest]:
-    """Make the validator when the first manifest is read: it takes a while."""
-    return TypeAdapter(Manifest)
 
 
 def require(uri: str, *, stage: str, setting: str, near: Collection[str] = ()) -> Manifest:
@@ -250,7 +181,7 @@ def require(uri: str, *, stage: str, setting: str, near: Collection[str] = ()) -
     for _ in range(_NUM_LOOKS):
         record = _require_manifest(uri, stage=stage, setting=setting, near=near)
         if stage == "score":
-            _check_predictions(record, f"{setting}: {join(uri, MANIFEST)}", way_out)
+            manifest_content.check_predictions(record, f"{setting}: {join(uri, MANIFEST)}", way_out)
         damaged = find_damaged(uri, record, filesystem.sizes(uri))
         if not damaged:
             return record
@@ -309,33 +240,6 @@ def naming_replacement(uri: str, record: Manifest) -> Iterator[None]:
         if was_replaced(uri, record):
             raise explain_replaced(uri) from error
         raise
-
-
-def _check_predictions(record: Manifest, place: str, way_out: str) -> None:
-    """Check the keys that only manifests of predictions have.
-
-    Args:
-        record: The manifest.
-        place: The setting and the manifest, for messages.
-        way_out: What to do, for hints.
-
-    Raises:
-        UserError: One is missing, or has a wrong value.
-    """
-    try:
-        _predictions_validator().validate_python(record, strict=True)
-    except ValidationError as error:
-        fault = json_faults.find_first(error)
-        problem = f"has no {fault.key}" if fault.is_missing else f"has {fault}"
-        raise UserError(
-            f"{place} {problem}", hint=f"{other_versions.explain(record)}; {way_out}"
-        ) from error
-
-
-@functools.cache
-def _predictions_validator() -> TypeAdapter[Predictions]:
-    """Make the validator when the first predictions are read."""
-    return TypeAdapter(Predictions)
 
 
 def find_package(uri: str) -> str:
@@ -428,24 +332,6 @@ def identify_file(item: InputFile) -> str:
     return join_member(item["tree_sha256"], split_member(item["uri"])[1])
 
 
-def identify_learned_files(prepared: Manifest) -> set[str]:
-    """Identify the input files of prepared data by content, without files of given test rows."""
-    return {identify_file(file) for file, split in given_splits(prepared) if split != "test"}
-
-
-def has_given_test(prepared: Manifest) -> bool:
-    """Say whether the test rows of prepared data are from files of their own."""
-    return "test" in prepared.get("fixed_splits", ())
-
-
-def given_splits(prepared: Manifest) -> Iterator[tuple[InputFile, str | None]]:
-    """Pair each input file of prepared data with the split given to its rows; None: not given."""
-    files = prepared["inputs"]["csv"]["files"]
-    of_first_files = prepared["settings"].get("fixed_files", [])
-    splits = itertools.chain(of_first_files, itertools.repeat(None))
-    return zip(files, splits, strict=False)
-
-
 def rows_by_file(record: Manifest, uri: str, folders: Iterable[str]) -> dict[str, int]:
     """List the files of some folders of a finished directory in order, each with its row count.
 
@@ -494,31 +380,3 @@ def reference(uri: str, record: Manifest) -> Input:
 def find_classes(record: Manifest) -> tuple[str, ...]:
     """Return the classes of prepared data or of predictions; a label is a position among them."""
     return tuple(record["classes"])
-
-
-def find_learnable(record: Manifest) -> tuple[str, ...]:
-    """Return the classes whose rows prepare encodes, in the order of :func:`find_classes`.
-
-    These are all classes; for Sentiment140 only negative and positive.
-    """
-    if record["settings"]["format"]["kind"] == "sentiment140":
-        return BINARY
-    return find_classes(record)
-
-
-def find_default_classes(record: Manifest) -> tuple[str, ...]:
-    """Return the classes of prepared data that a model learns unless the settings name others.
-
-    A class needs ``MIN_CLASS_ROWS`` rows, not counting given test rows. If only negative and
-    positive can be learned, both always are.
-    """
-    learnable = find_learnable(record)
-    if learnable == BINARY:
-        return learnable
-    rows_by_class = dict.fromkeys(learnable, 0)
-    for split, rows in record["counts"]["labels"].items():
-        if split == "test" and has_given_test(record):
-            continue
-        for name in learnable:
-            rows_by_class[name] += rows.get(name, 0)
-    return tuple(name for name, rows in rows_by_class.items() if rows >= MIN_CLASS_ROWS)

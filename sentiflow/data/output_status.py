@@ -105,6 +105,11 @@ class Status:
             return self.earlier_format.paths
         return list_paths(self.record)
 
+    @property
+    def outdated(self) -> list[UnfinishedRun]:
+        """The unfinished runs whose work is of no use, as their settings differ."""
+        return [run for run in self.unfinished if run.changes]
+
     def to_error(self, uri: str) -> UserError:
         """Make the error for the ``problem`` of the directory ``uri``."""
         return UserError(

@@ -10,7 +10,7 @@ from sentiflow import progress
 from sentiflow.config import settings as settings_of
 from sentiflow.config.settings import ConfigLike
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import results, stages
+from sentiflow.pipeline import results, stage_plans, stages
 from sentiflow.pipeline.results import Evaluated, Prepared, Run, Scored, Trained, Trends
 from sentiflow.pipeline.tables import Filters
 from sentiflow.storage import errors
@@ -108,7 +108,7 @@ def run(
 def _run(
     config: ConfigLike,
     changes: Mapping[str, Any] | None,
-    *verbs: stages.Verb,
+    *verbs: stage_plans.Verb,
     overwrite: bool,
     verbose: bool,
 ) -> Run:

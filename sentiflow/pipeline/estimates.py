@@ -172,23 +172,13 @@ def _estimate(
     data = stage_data.find(verb, config, corpus)
     uses_gpus = verb != "prepare" and resources.num_gpus > 0
     if not uses_gpus:
-        resources = _leave_out_gpus(resources)
+        resources = replace(resources, num_gpus=0, max_gpus=0)
     speed = measured_speeds.find_speed(verb, getattr(config, verb).output_uri, resources)
     if not data.num_rows or (uses_gpus and not speed.uri):
         return None
     if verb == "train":
         return _estimate_training(config, data, speed, resources)
     return _estimate_parts(verb, config, data, speed, resources)
-
-
-def _leave_out_gpus(resources: Resources) -> Resources:
-    """Return the resources of a stage that uses no GPU."""
-    return Resources(
-        num_cpus=resources.num_cpus,
-        num_gpus=0,
-        num_nodes=resources.num_nodes,
-        min_node_cpus=resources.min_node_cpus,
-    )
 
 
 def _estimate_parts(

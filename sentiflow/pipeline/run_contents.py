@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest, prepared_data
 from sentiflow.tracking.runs import AT_A_GLANCE
 
 if TYPE_CHECKING:
-    from sentiflow.pipeline.stages import StagePlan, Verb
+    from sentiflow.pipeline.stage_plans import StagePlan, Verb
 
 
 def describe_settings(planned: "StagePlan", verb: "Verb") -> dict[str, Any]:
@@ -41,7 +41,7 @@ def list_figures(planned: "StagePlan", remaining: Sequence["Verb"]) -> list[str]
     classes = planned.learned.names
     splits = []
     if "evaluate" in remaining and planned.config.score.reads_prepared:
-        if planned.config.train.folds and not manifest.has_given_test(prepared):
+        if planned.config.train.folds and not prepared_data.has_given_test(prepared):
             splits.append("cross-validated")
         elif learned_classes.count_rows(prepared, "test", classes):
             splits.append("test")

@@ -3,60 +3,29 @@
 Stages, Ray and MLflow are imported where they are needed, as each import takes a second or two.
 """
 
-import contextlib
-import functools
-import importlib
 import logging
-import secrets
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from types import ModuleType
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
-import yaml
-
-from sentiflow.config import submitter
-from sentiflow.config.sections import RUN_STAGES, Config
+from sentiflow.config.sections import Config
 from sentiflow.config.written import WrittenCommand
-from sentiflow.data import manifest, outputs
+from sentiflow.data import outputs
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_spec import OutputSpec
-from sentiflow.data.output_status import Status, UnfinishedRun, find_status, read_result
+from sentiflow.data.output_status import read_result
 from sentiflow.data.outputs import Output
-from sentiflow.errors import PermissionDeniedError, UnavailableError, UserError
-from sentiflow.pipeline import machine_load, run_contents
+from sentiflow.pipeline import run_contents, stage_plans
+from sentiflow.pipeline.session import NEED_RAY, Session
+from sentiflow.pipeline.stage_plans import StagePlan, Verb
 from sentiflow.progress import Progress, say
-from sentiflow.storage import retries
-from sentiflow.storage.uris import display_uri, is_local, without_credentials
+from sentiflow.storage.uris import display_uri, is_local
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
-    from sentiflow.tracking.experiment_store import Store
     from sentiflow.tracking.recording import Recorder
 
 log = logging.getLogger(__name__)
-
-Verb = Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
-
-VERBS: tuple[Verb, ...] = RUN_STAGES
-"""The stages of a whole run, in their order."""
-
-_MODULES: dict[Verb, str] = {
-    "prepare": "sentiflow.preparation.prepare",
-    "train": "sentiflow.training.train",
-    "score": "sentiflow.scoring.score",
-    "evaluate": "sentiflow.evaluation.evaluate",
-    "trends": "sentiflow.shares.trends",
-    "sweep": "sentiflow.training.sweep",
-}
-"""The module of each stage, with its functions ``resolve`` and ``run``."""
-_MAX_PLANS = 3
-"""Number of tries to plan a stage, in case of I/O errors. The address of a store may be wrong, so
-these are few."""
-_NEED_RAY = ("prepare", "train", "score", "sweep")
-"""Stages whose ``run`` takes the resources of Ray."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +65,9 @@ def run(
         JobError: A stage failed.
     """
     is_whole_run = tuple(verbs) == config.run_stages
-    verbs = _leave_out_evaluation(config, verbs)
+    verbs = stage_plans.leave_out_evaluation(config, verbs)
     outcomes = []
-    with _Session(config, verbose=verbose, command=command) as session:
+    with Session(config, verbose=verbose, command=command) as session:
         for number in range(len(verbs)):
             outcome = _complete_stage(
                 session, verbs[number:], overwrite=overwrite, is_whole_run=is_whole_run
@@ -108,7 +77,7 @@ def run(
 
 
 def _complete_stage(
-    session: "_Session", remaining: Sequence[Verb], *, overwrite: bool, is_whole_run: bool
+    session: Session, remaining: Sequence[Verb], *, overwrite: bool, is_whole_run: bool
 ) -> Outcome:
     """Run the first remaining stage, unless its result is complete."""
     verb = remaining[0]
@@ -119,7 +88,7 @@ def _complete_stage(
     if read_result(getattr(session.config, verb).output_uri) is None:
         check()  # the stage will run, and its plan reads what is checked here
     with Progress(verb, what="looking at the inputs"):
-        planned = _plan_stage(verb, session.config)
+        planned = stage_plans.plan_stage(verb, session.config)
     session.config = planned.config
     spec = planned.spec
     if overwrite:
@@ -149,101 +118,13 @@ def _tell_complete(verb: Verb, spec: OutputSpec, record: Manifest) -> None:
         say(verb, f"{change}: new files use it; --overwrite rescores all")
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What :func:`run` would do."""
-
-    lines: list[str]
-    """What would become of each stage, and the time and memory that it would take."""
-    refusal: UserError | None
-    """The error with which the run would end at a result that only ``overwrite`` replaces."""
-
-
-def plan(config: Config, verbs: Sequence[Verb], *, overwrite: bool = False) -> Plan:
-    """Foresee what :func:`run` would do.
-
-    Raises:
-        UserError: Input or settings are wrong, or a directory has foreign files or, unless it is
-            overwritten, a result in the format of another version.
-    """
-    from sentiflow.pipeline import estimates
-
-    lines = []
-    refusal = None
-    state = "complete"
-    resources: Resources | None = None
-    verbs = _leave_out_evaluation(config, verbs)
-    for number, verb in enumerate(verbs):
-        uri = getattr(config, verb).output_uri
-        if state == "complete":
-            status, config = _foresee_status(config, verbs[number:], overwrite)
-            state = _describe_status(status, overwrite)
-            if status.state == "other" and not overwrite:
-                refusal = status.to_error(uri)
-        else:
-            state = f"after {verbs[number - 1]}"
-        lines.append(f"# {verb:<9} {state}: {uri}")
-        if state == "complete" or verb not in estimates.ESTIMATED:
-            continue
-        resources = resources or _count_resources()
-        load_percent = 0 if resources.may_grow else machine_load.find()
-        found = estimates.estimate(verb, config, resources, load_percent=load_percent)
-        if found and found.is_long:
-            lines.append(f"#           {found.to_text(with_core_hours=resources.may_grow)}")
-    return Plan(lines, refusal)
-
-
-def _count_resources() -> "Resources":
-    """Count the cores of this machine; or join the cluster of ``RAY_ADDRESS``, and count its own.
-
-    Raises:
-        UserError: The cluster refuses the token, or the address is wrong.
-        UnavailableError: The cluster does not answer.
-    """
-    from sentiflow.cluster import address
-    from sentiflow.pipeline import estimates
-
-    if not address.joins_cluster():
-        return estimates.count_here()
-    from sentiflow.cluster import connection
-
-    # Ray prints some messages on standard output, where only the result belongs.
-    with contextlib.redirect_stdout(sys.stderr), connection.starting(verbose=False) as wait:
-        return wait()
-
-
-def _foresee_status(
-    config: Config, remaining: Sequence[Verb], overwrite: bool
-) -> tuple[Status, Config]:
-    """Compare the output of the first remaining stage; also return its resolved settings."""
-    verb = remaining[0]
-    is_new = read_result(getattr(config, verb).output_uri) is None
-    if is_new:  # as in run: the plan reads what is checked here
-        _check_inputs(config, remaining, overwrite=overwrite)
-    planned = _plan_stage(verb, config)
-    config = planned.config
-    spec = planned.spec
-    status = find_status(spec.to_replace() if overwrite else spec)
-    if not is_new and status.state != "complete":
-        new_files = None
-        if status.state == "extended" and status.record and spec.grows:
-            new_files = spec.find_new(status.record)
-        _check_inputs(config, remaining, new_files, overwrite=overwrite)
-    return status, config
-
-
-def _list_replaced(status: Status) -> list[UnfinishedRun]:
-    """List the unfinished runs whose work is of no use, as their settings differ."""
-    return [run for run in status.unfinished if run.changes]
-
-
 def _take_over(verb: Verb, output: Output, recorder: "Recorder") -> None:
     """Say what a stage replaces, and end the runs of killed jobs whose work it takes over."""
     status = output.status
     if status.problem:
         say(verb, f"replaces {display_uri(output.spec.uri)}, which {status.problem}")
     else:
-        for run in _list_replaced(status):
+        for run in status.outdated:
             say(verb, f"replaces {run}")
     output.mlflow_run_id = recorder.run_id
     for run in status.unfinished:
@@ -251,112 +132,31 @@ def _take_over(verb: Verb, output: Output, recorder: "Recorder") -> None:
         recorder.end_killed(run_id, output.spec)
 
 
-def _describe_status(status: Status, overwrite: bool) -> str:
-    """Say what a stage would do with its output."""
-    if status.state == "new":
-        action = "would run (an earlier run did not finish)" if status.run else "would run"
-        replaced = [str(run) for run in _list_replaced(status)]
-        return " and replace ".join([action, *replaced])
-    if status.state == "extended":
-        return "would add what is new"
-    if status.state == "other":
-        action = "would replace" if overwrite else "needs --overwrite"
-        return f"{action}: it {status.problem}"
-    return "complete"
-
-
-def _leave_out_evaluation(config: Config, verbs: Sequence[Verb]) -> Sequence[Verb]:
-    """Leave out the evaluation of a refit in a whole run, if no test row is left."""
-    is_refit = config.train.refit and config.score.reads_prepared
-    if tuple(verbs) != VERBS or not is_refit:
-        return verbs
-    prepared = manifest.read(config.score.prepared_uri)
-    if prepared and manifest.has_given_test(prepared):
-        return verbs
-    say(
-        "evaluate",
-        "left out: a refit is trained on every labelled row; sentiflow card describes it",
-    )
-    return VERBS[:-1]  # the evaluation is the last stage
-
-
-def _check_inputs(
-    config: Config,
-    verbs: Sequence[Verb],
-    new_files: Sequence[str] | None = None,
-    *,
-    overwrite: bool = False,
-) -> None:
-    """Check the inputs and outputs of stages, before the first of them runs.
-
-    Args:
-        config: The experiment.
-        verbs: The stages.
-        new_files: If the first stage extends its result: the files that are new to it. Known files
-            are not opened again.
-        overwrite: Whether existing results may be replaced.
-    """
-    from sentiflow.pipeline.preflight import config_checks  # only if a stage has to run
-
-    with Progress(verbs[0], what="checking the inputs"):
-        config_checks.require(config, verbs, new_files=new_files, overwrite=overwrite)
-
-
-def _import_stage(verb: Verb) -> ModuleType:
-    """Import the module of a stage."""
-    return importlib.import_module(_MODULES[verb])
-
-
-class StagePlan(Protocol):
-    """A stage as it will run: everything that its settings refer to, looked up once."""
-
-    @property
-    def config(self) -> Config:
-        """The experiment. In a refit the section ``train`` is that of the run to repeat."""
-
-    @property
-    def spec(self) -> OutputSpec:
-        """The output, with the settings and inputs that decide it."""
-
-
-def _plan_stage(verb: Verb, config: Config) -> StagePlan:
-    """Look up what the settings of a stage refer to; the stage runs by this plan."""
-    module = _import_stage(verb)
-
-    def resolve() -> StagePlan:
-        planned: StagePlan = module.resolve(config)
-        return planned
-
-    return retries.repeat_after_io_errors(
-        resolve, place=f"the inputs of {verb}", max_failures=_MAX_PLANS
-    )
-
-
 def _run_stage(
     planned: StagePlan,
     remaining: Sequence[Verb],
     output: Output,
     recorder: "Recorder",
-    session: "_Session",
+    session: Session,
 ) -> Manifest:
     """Run the first remaining stage; return its manifest."""
     verb = remaining[0]
     config = planned.config
     recorder.log_settings(run_contents.describe_settings(planned, verb))
     options: dict[str, Resources] = {}
-    if verb in _NEED_RAY:
+    if verb in NEED_RAY:
         resources = options["resources"] = _wait_for_ray(planned, remaining, output, session)
         uri = getattr(config, verb).output_uri
         if is_local(uri) and not resources.is_one_machine:
             from sentiflow.cluster import nodes
 
             nodes.check_shared(f"{verb}.output_uri", uri)
-    record: Manifest = _import_stage(verb).run(planned, output, recorder, **options)
+    record: Manifest = stage_plans.import_stage(verb).run(planned, output, recorder, **options)
     return record
 
 
 def _wait_for_ray(
-    planned: StagePlan, remaining: Sequence[Verb], output: Output, session: "_Session"
+    planned: StagePlan, remaining: Sequence[Verb], output: Output, session: Session
 ) -> "Resources":
     """Wait for Ray, note its resources for the manifest, and tell the estimate of the stage."""
     assert session.resources, "start_ray comes first"
@@ -382,7 +182,7 @@ def _tell_estimates(
     planned: StagePlan,
     remaining: Sequence[Verb],
     resources: "Resources",
-    session: "_Session",
+    session: Session,
     load_percent: int,
 ) -> None:
     """Tell what the first remaining stage takes; on a cluster first also what all stages take."""
@@ -402,143 +202,3 @@ def _tell_estimates(
     )
     if found and found.is_long:
         say(verb, found.to_text(with_core_hours=resources.may_grow))
-
-
-class _Session(contextlib.ExitStack):
-    """Ray and the tracking store, each opened by the first stage that needs it."""
-
-    def __init__(self, config: Config, *, verbose: bool, command: WrittenCommand | None) -> None:
-        from sentiflow.tracking import mlflow_store
-
-        super().__init__()
-        self.config = config
-        """The settings; each stage may resolve more of them."""
-        self.verbose = verbose
-        self.command = command
-        self.store_uri = mlflow_store.default_uri(config.tracking.uri)
-        self.user = submitter.find(config.tracking.user)
-        """The person who runs this command."""
-        self.group = secrets.token_hex(4)
-        """Id of this command in the tags of its runs."""
-        self.load_percent = machine_load.find()
-        """Load of this machine by other processes when the command began."""
-        self.has_told_sum = False
-        """Whether the time of all stages was told, or could have been."""
-        self.resources: Callable[[], Resources] | None = None
-        """Waits for Ray, and counts its resources; None until a stage needs Ray."""
-        self._has_checked = False
-        """Whether the inputs were checked; this is done once, before the first stage runs."""
-
-    def check_inputs(
-        self, remaining: Sequence[Verb], output: Output | None, *, overwrite: bool
-    ) -> None:
-        """Check the inputs and outputs of the remaining stages; do nothing in later calls.
-
-        Args:
-            remaining: The stages that are not complete or not looked at yet.
-            output: The output of the first of them, if it is known.
-            overwrite: Whether existing results may be replaced.
-        """
-        if self._has_checked:
-            return
-        self._has_checked = True
-        with Progress(remaining[0], what="looking for new files"):
-            new_files = None
-            if output and output.previous and output.spec.grows:
-                new_files = output.spec.find_new(output.previous)
-            _check_inputs(self.config, remaining, new_files, overwrite=overwrite)
-
-    def start_ray(self, verbs: Sequence[Verb]) -> None:
-        """Start Ray or connect to it in the background, if the first of these stages needs it."""
-        if verbs[0] in _NEED_RAY and self.resources is None:
-            from sentiflow.cluster import connection
-
-            trains = "train" in verbs or "sweep" in verbs
-            starting = connection.starting(verbose=self.verbose, preloads_data=not trains)
-            self.resources = self.enter_context(starting)
-
-    @functools.cached_property
-    def store(self) -> "Store":
-        """The tracking store."""
-        from sentiflow.tracking import experiment_store
-
-        config = self.config
-        try:
-            return experiment_store.open_store(
-                self.store_uri,
-                experiment=config.name,
-                required=config.tracking.required,
-                repair=self._write_import(),
-            )
-        except (PermissionDeniedError, UnavailableError) as error:
-            raise type(error)(f"{error}; {experiment_store.WITHOUT}") from error
-
-    def _write_import(self) -> str:
-        """Write the command that adds the runs to the store later."""
-        words = ["sentiflow", "tracking", "import", display_uri(self.config.output_uri)]
-        if self.config.tracking.uri:
-            words += ["--tracking-uri", without_credentials(self.config.tracking.uri)]
-        return shlex.join(words)
-
-    @contextlib.contextmanager
-    def open_run(
-        self, planned: StagePlan, remaining: Sequence[Verb], *, is_whole_run: bool
-    ) -> Iterator["Recorder"]:
-        """Open the MLflow run of the first remaining stage; log its command and its inputs.
-
-        A ``trends`` with the same settings and output continues its run: its metrics get a new
-        point for the new inputs.
-        """
-        from sentiflow.tracking import recording, run_names, runs
-
-        verb = remaining[0]
-        spec = planned.spec
-        # Inputs of files are logged with the manifest: see Recorder.log_result.
-        inputs = {name: value for name, value in spec.inputs.items() if "files" not in value}
-        tags = {**self.config.tracking.tags, **runs.describe_code()}
-        tags[runs.OUTPUT_TAG] = spec.uri
-        tags |= runs.describe_lineage(inputs)
-        params = runs.to_params(run_contents.describe_settings(planned, verb))
-        changes = ""
-        earlier = None
-        if verb == "train" and not self.config.train.refit:
-            changes = self.store.find_changes(params)
-        if verb == "trends":
-            earlier = self.store.find_earlier(verb, spec.uri, params)
-        with recording.open_run(
-            self.store,
-            verb,
-            group=self.group,
-            user=self.user,
-            tags=tags,
-            name=run_names.name_run(verb, self.config, changes=changes),
-            registers_model=registers_model(self.config, verb, is_whole_run=is_whole_run),
-            earlier=earlier,
-        ) as recorder:
-            recorder.reserve_metrics(run_contents.list_figures(planned, remaining))
-            text = yaml.safe_dump(self.config.model_dump(mode="json"), sort_keys=False)
-            recorder.log_files(
-                {runs.RESOLVED_FILE: without_credentials(text).encode()}, are_outputs=False
-            )
-            if self.command:
-                recorder.log_command(self.command)
-            profiles = run_contents.describe_inputs(inputs)
-            recorder.keep_profiles(profiles)
-            recorder.log_inputs(inputs, stage=spec.stage, profiles=profiles)
-            yield recorder
-
-
-def registers_model(config: Config, verb: Verb, *, is_whole_run: bool) -> bool:
-    """Say whether a stage registers the model.
-
-    With ``auto`` the evaluation of a whole run does, for a refit the training: it may have no
-    evaluation. With True the training does, for an average the evaluation: it is not trained.
-    """
-    setting = config.tracking.register_model
-    if setting == "auto":
-        if config.train.refit:
-            return verb == "train"
-        return verb == "evaluate" and is_whole_run
-    is_average = len(config.score.model_uris) > 1
-    registering = "evaluate" if is_average else "train"
-    return setting and verb == registering

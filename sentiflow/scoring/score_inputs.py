@@ -6,7 +6,15 @@ from typing import NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
 from sentiflow.config.sections import ScoreSettings
-from sentiflow.data import column_checks, corpus, csv_plans, followed_inputs, manifest, table_plans
+from sentiflow.data import (
+    column_checks,
+    corpus,
+    csv_plans,
+    followed_inputs,
+    manifest,
+    prepared_data,
+    table_plans,
+)
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output
@@ -183,4 +191,4 @@ def _identify_learned_files(model: ModelInput) -> set[str]:
     if training is None:
         return set()
     prepared = followed_inputs.read_checked_input(training["inputs"], "prepared")
-    return manifest.identify_learned_files(prepared) if prepared else set()
+    return prepared_data.identify_learned_files(prepared) if prepared else set()

@@ -13,13 +13,15 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from sentiflow.storage import filesystem
+from sentiflow.storage import errors, filesystem
 from sentiflow.storage.uris import is_local, join
 
 FOLDER = "_lease"
 """Folder of the claims in the directory."""
 _REWRITE_SECONDS = 0.1
-"""Maximum time that a claim is empty while its owner writes it again."""
+"""Maximum time that a claim cannot be read while its owner writes it again."""
+_NUM_READS = 3
+"""Number of times that a claim is read which is empty, or which the storage fails to read."""
 _SAME_SECONDS = 2.0
 """Start times of a process that differ by less count as equal: setting the clock changes them."""
 
@@ -160,24 +162,42 @@ def _check_types(known: Mapping[str, Any]) -> None:
             raise TypeError(f"{name} has another type")
 
 
+def _read_claim(claim: str) -> bytes:
+    """Read a claim; again if its owner seems to be renewing it.
+
+    Meanwhile it is empty in a file system. An object store may fail to read it then.
+    """
+    for _ in range(_NUM_READS - 1):
+        try:
+            content = filesystem.read_bytes(claim)
+            if content:
+                return content
+        except OSError as error:
+            if not errors.is_temporary(error):
+                raise
+        time.sleep(_REWRITE_SECONDS)
+    return filesystem.read_bytes(claim)
+
+
 def read_owner(claim: str, renewed: float) -> Owner | None:
     """Read the owner in a claim; None if the claim has just been deleted.
 
-    The owner is an unknown job if the claim is damaged, or cannot be read: then the job may be
+    The owner is an unknown job if the claim is damaged, or may not be read: then the job may be
     alive.
+
+    Raises:
+        OSError: The storage has failed; a later try may succeed.
     """
     try:
-        content = filesystem.read_bytes(claim)
-        if not content:  # the claim is being renewed
-            time.sleep(_REWRITE_SECONDS)
-            content = filesystem.read_bytes(claim)
-        found = json.loads(content)
+        found = json.loads(_read_claim(claim))
         known = {name: found[name] for name in _CLAIM_KEYS if name in found}
         _check_types(known)
         return Owner(**known, renewed=renewed)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError, RecursionError):  # the last one: nested too deeply
+    except (OSError, ValueError, TypeError, RecursionError) as error:  # the last: nested too deeply
+        if errors.is_gone(error):
+            return None
+        if errors.is_temporary(error):
+            raise
         return Owner(
             host="an unknown host",
             boot_id="",

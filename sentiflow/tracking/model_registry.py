@@ -13,7 +13,7 @@ from mlflow.artifacts import download_artifacts, list_artifacts
 from mlflow.entities import LoggedModel, LoggedModelOutput
 from mlflow.exceptions import MlflowException
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest, manifest_content
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files
@@ -155,7 +155,9 @@ def resolve(uri: str, *, tracking_uri: str, near: str = "") -> ResolvedModel:
         directories = ["/", source]  # the root stands for this machine
         if near:
             directories.append(near)
-        record = manifest.parse(content, f"{manifest.MANIFEST} of {uri}", directories=directories)
+        record = manifest_content.parse(
+            content, f"{manifest.MANIFEST} of {uri}", directories=directories
+        )
     listed = {item["path"] for item in record["files"]}
     if record["stage"] != "model" or listed != set(average_files.list_files(record)):
         raise UserError(f"{uri} is damaged", hint="its manifest names files of no model package")

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sentiflow.config.sections import Config
 from sentiflow.config.settings import flatten
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import followed_inputs, json_faults, manifest, other_versions
+from sentiflow.data import followed_inputs, json_faults, manifest, other_versions, prepared_data
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, shorten
@@ -218,7 +218,7 @@ def _require_prepared(uri: str, training: Manifest) -> tuple[str, Manifest]:
 def _make_record(uri: str, package: Manifest, prepared: Manifest) -> RefitRecord:
     """Describe the run to repeat for the manifests of the refit and of its package."""
     splits = list(SPLITS)
-    if manifest.has_given_test(prepared):
+    if prepared_data.has_given_test(prepared):
         splits.remove(TEST)
     return {
         "splits": splits,

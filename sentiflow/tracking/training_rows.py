@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import followed_inputs, lineage, manifest
+from sentiflow.data import followed_inputs, lineage, manifest, prepared_data
 from sentiflow.data.arrays import hash_texts, one_array
 from sentiflow.data.manifest_types import InputFile, Manifest
 from sentiflow.data.schema import SPLITS, TRAIN, VALIDATION
@@ -202,7 +202,7 @@ def _refuse_learned(
     Raises:
         UserError: It has read one; in the prepared data the rows have other numbers.
     """
-    learned = manifest.identify_learned_files(prepared)
+    learned = prepared_data.identify_learned_files(prepared)
     uri = training["inputs"]["prepared"]["uri"]
     folders = tuple(join(uri, folder) for folder in name_learned_folders(training))
     hint = (

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
-from sentiflow.data import manifest, schema
+from sentiflow.data import manifest, prepared_data, schema
 from sentiflow.data.answers import Answers, add_answers
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
@@ -92,7 +92,7 @@ def _read_texts(job: TrainJob, splits: Sequence[str]) -> tuple[pa.Table, int]:
     """
     uris = job.list_files("tweets", splits)
     labelled = pa.concat_tables(parquet.read(uri, columns=_TWEETS) for uri in uris)
-    num_classes = len(manifest.find_learnable(job.prepared))
+    num_classes = len(prepared_data.find_learnable(job.prepared))
     labelled = labelled.filter(pc.less(labelled["label"], num_classes))
     uris = manifest.rows_by_file(job.prepared, job.settings.prepared_uri, ["unlabelled"])
     further = [parquet.read(uri, columns=["row_id", "text"]) for uri in uris]

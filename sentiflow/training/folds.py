@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.data import manifest
+from sentiflow.data import prepared_data
 from sentiflow.data.manifest_types import FileEntry
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
@@ -75,7 +75,7 @@ def train(
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
     tables, low_gain = _train_missing(job, learned, join(root, folder), run, taught)
-    has_given_test = manifest.has_given_test(job.prepared)
+    has_given_test = prepared_data.has_given_test(job.prepared)
     costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
     files = list[FileEntry]()
     scores = list[Scores]()

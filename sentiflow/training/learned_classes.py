@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.class_names import set_apart
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest, schema
+from sentiflow.data import manifest, prepared_data, schema
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import MOST_LISTED, UserError, few
 from sentiflow.storage.uris import display_uri
@@ -76,7 +76,7 @@ def choose(
         UserError: A class has no rows, or there are fewer than two classes.
     """
     classes = manifest.find_classes(prepared)
-    learnable = manifest.find_learnable(prepared)
+    learnable = prepared_data.find_learnable(prepared)
     names = _choose_names(prepared, settings, learnable)
     counts = np.zeros(len(names), np.int64)
     for split in splits:
@@ -114,7 +114,7 @@ def _choose_names(
             f"train.classes: no row to learn has the class {' or '.join(few(quoted))}",
             hint=split_has,
         )
-    chosen = settings.classes or manifest.find_default_classes(prepared)
+    chosen = settings.classes or prepared_data.find_default_classes(prepared)
     names = tuple(name for name in learnable if name in chosen)
     if len(names) < 2:
         raise UserError("a classifier needs rows of two classes or more", hint=split_has)

@@ -4,7 +4,7 @@ import pytest
 
 from sentiflow.config import repeated_settings, settings
 from sentiflow.errors import UserError
-from sentiflow.pipeline.stages import VERBS
+from sentiflow.pipeline.stage_plans import VERBS
 
 STORE = "http://tracking:5000"
 WRITTEN = {

@@ -4,14 +4,15 @@ import functools
 import json
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 from stages import begin, finish, look
 
-from sentiflow.data import manifest
+from sentiflow.data import manifest, prepared_data
 from sentiflow.data.manifest import fingerprint
 from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
-from sentiflow.storage import filesystem
+from sentiflow.storage import filesystem, result_files
 
 
 def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
@@ -130,6 +131,20 @@ def test_requiring_names_the_setting_and_what_it_should_be(spec, folder):
 def test_a_file_of_given_test_rows_alone_is_not_learned():
     files = [{"uri": f"/{name}.csv", "tree_sha256": name} for name in "abc"]
     prepared = {"inputs": {"csv": {"files": files}}, "settings": {}}
-    assert manifest.identify_learned_files(prepared) == set("abc")
+    assert prepared_data.identify_learned_files(prepared) == set("abc")
     prepared["settings"]["fixed_files"] = [None, "validation", "test"]
-    assert manifest.identify_learned_files(prepared) == set("ab")
+    assert prepared_data.identify_learned_files(prepared) == set("ab")
+
+
+@pytest.mark.parametrize("name", ["a\0b", "\ud800", "a" * 5000])
+def test_a_directory_whose_name_cannot_be_has_no_manifest(folder, name):
+    assert manifest.read(f"{folder}/{name}") is None
+
+
+def test_an_error_of_a_reader_is_not_the_lack_of_a_manifest(folder, monkeypatch):
+    def fail(uri, *, max_bytes):
+        raise pa.ArrowInvalid("this is no path")
+
+    monkeypatch.setattr(result_files, "read", fail)
+    with pytest.raises(pa.ArrowInvalid):
+        manifest.read(str(folder))

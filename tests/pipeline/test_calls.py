@@ -18,7 +18,7 @@ import sentiflow
 from sentiflow import progress
 from sentiflow.config import settings
 from sentiflow.errors import JobError, StorageError, UserError
-from sentiflow.pipeline import calls, stages
+from sentiflow.pipeline import calls, session, stage_plans
 
 BASE = {"name": "n", "output_uri": "o", "train": {"num_epochs": 3, "model": {"hidden_size": 9}}}
 
@@ -205,7 +205,7 @@ def test_the_setting_says_which_stage_registers(setting, is_whole_run, expected)
     config = settings.validate(BASE | {"tracking": {"register_model": setting}}, source="test")
     asked = [
         verb
-        for verb in stages.VERBS
-        if stages.registers_model(config, verb, is_whole_run=is_whole_run)
+        for verb in stage_plans.VERBS
+        if session.registers_model(config, verb, is_whole_run=is_whole_run)
     ]
     assert asked == expected

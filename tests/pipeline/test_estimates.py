@@ -9,7 +9,7 @@ from conftest import PROJECT
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, manifest_content
 from sentiflow.pipeline import estimates, machine_load, measured_speeds, stage_data
 
 HEAD = b"text,label\n" + b"".join(
@@ -98,6 +98,14 @@ def test_the_time_of_a_training_follows_from_epochs_folds_network_and_texts(writ
         pytest.approx(times, rel=0.5)
     )
     assert "on disk" not in estimate("train", config).to_text()
+
+
+def test_a_training_has_the_workers_for_which_the_cluster_will_grow(write):
+    config = write(10**9, "train.num_workers=4", "train.cpus_per_worker=2")
+    one = write(10**9, "train.num_workers=1", "train.cpus_per_worker=2")
+    growing = cores(2, may_grow=True)
+    assert estimates.estimate("train", config, growing).seconds < seconds("train", one)
+    assert seconds("train", config) == seconds("train", one), "they cannot start"
 
 
 def test_only_rows_with_a_label_are_trained_on(write):
@@ -269,4 +277,4 @@ def test_the_output_says_what_the_stage_had(tmp_path):
     folder = PROJECT / "tests/format_3/run/prepared"
     record = manifest.read(str(folder))
     content = manifest.to_json({**record, "resources": {"num_cpus": 2}, "resumed": True})
-    assert manifest.parse(content, "x", directories=())["resumed"]
+    assert manifest_content.parse(content, "x", directories=())["resumed"]

@@ -16,7 +16,7 @@ from sentiflow.config import settings
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UserError
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import run_plan, stage_plans, stages
 from sentiflow.storage import filesystem
 from sentiflow.tracking import runs
 from sentiflow.tracking.recording import Recorder
@@ -49,13 +49,13 @@ def make_stage(*, dies: bool = False, has_files: bool = False) -> types.SimpleNa
 def run_and_die(pipe: Connection, config: Path, has_files: bool) -> None:
     """Run the stage as another person; the process is killed."""
     os.environ["SENTIFLOW_USER"] = "ben"
-    stages._import_stage = lambda verb: make_stage(dies=True, has_files=has_files)
+    stage_plans.import_stage = lambda verb: make_stage(dies=True, has_files=has_files)
     stages.run(settings.load(config), ["evaluate"])
 
 
 @pytest.fixture
 def config(tmp_path, sample_csv, monkeypatch) -> Path:
-    monkeypatch.setattr(stages, "_import_stage", lambda verb: make_stage())
+    monkeypatch.setattr(stage_plans, "import_stage", lambda verb: make_stage())
     monkeypatch.setenv("SENTIFLOW_USER", "anna")
     return write_config(tmp_path, sample_csv)
 
@@ -88,7 +88,7 @@ def check_ended(config: Path) -> None:
 def test_work_of_other_settings_is_named_when_it_is_replaced(config, said):
     kill_a_run(config)
     other = settings.load(config, OTHER)
-    line = stages.plan(other, ["evaluate"]).lines[0]
+    line = run_plan.plan(other, ["evaluate"]).lines[0]
     assert f"would run and replace {CHANGE}: " in line
     stages.run(other, ["evaluate"])
     assert f"evaluate  replaces {CHANGE}" in said.text

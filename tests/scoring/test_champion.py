@@ -31,7 +31,7 @@ from test_score import (  # noqa: F401
 from sentiflow.config import settings
 from sentiflow.errors import UserError
 from sentiflow.models.package import ModelPackage
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import run_plan
 from sentiflow.tracking import model_registry
 from sentiflow.tracking.model_registry import CHAMPION, Version
 
@@ -84,7 +84,7 @@ def test_new_files_are_scored_by_the_new_champion_and_the_old_predictions_stay(
     assert not score(config).ran
     line = "models:/test/1 of negative, positive there, models:/test/2 of negative, positive here"
     assert f"{line} by score.model_uri: new files use it; --overwrite rescores all" in said.text
-    plan = stages.plan(settings.load(config), ["score"], overwrite=True)
+    plan = run_plan.plan(settings.load(config), ["score"], overwrite=True)
     assert "would replace" in plan.lines[0]
     score(config, days(corpora, 0, 1))
     score(config, days(corpora, 0, 1, 2))

@@ -1,6 +1,7 @@
 """A directory has one writer: on a file system and in an object store, among real processes."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -168,6 +169,18 @@ def test_a_claim_that_is_being_renewed_is_read_again(folder):
     renewal.start()
     assert lease_owner.read_owner(str(path), 0.0).job == "score, raysubmit_x"
     renewal.join()
+
+
+def test_a_failure_of_the_storage_is_no_job_that_holds_the_lease(folder, monkeypatch):
+    write_claim(folder)
+
+    def fail(uri):
+        raise OSError(errno.EIO, "Input/output error", uri)
+
+    monkeypatch.setattr(filesystem, "read_bytes", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        lease.hold(folder, job="prepare").__enter__()
+    assert [Path(claim).name for claim in claims(folder)] == ["other.json"]
 
 
 @pytest.mark.parametrize("num_races", [6, pytest.param(50, marks=pytest.mark.soak)])

@@ -21,7 +21,7 @@ from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.errors import PermissionDeniedError
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 from sentiflow.tracking import (
     experiment_store,
     mlflow_store,
@@ -197,7 +197,7 @@ def test_a_job_ends_before_it_begins_if_it_may_not_log_its_run(
     (line,) = caplog.messages
     assert line.startswith("MLflow refuses a part of the run: MLflow's user ben lacks the permis")
     config = write_config(tmp_path, sample_csv, tracking={"uri": server.uri})
-    monkeypatch.setattr(stages, "_import_stage", lambda verb: make_stage())
+    monkeypatch.setattr(stage_plans, "import_stage", lambda verb: make_stage())
     result = CliRunner().invoke(app, ["evaluate", str(config)])
     assert result.exit_code == 2
     assert "cannot log runs to the experiment test in http://localhost:" in result.stderr

@@ -20,7 +20,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 from sentiflow.storage import filesystem
 from sentiflow.tracking import experiment_store, model_registry, rebuild, recording
 
@@ -317,7 +317,7 @@ def make_stage() -> types.SimpleNamespace:
 def test_a_job_that_ran_without_the_store_is_imported_later(
     tmp_path, sample_csv, monkeypatch, caplog
 ):
-    monkeypatch.setattr(stages, "_import_stage", lambda verb: make_stage())
+    monkeypatch.setattr(stage_plans, "import_stage", lambda verb: make_stage())
     away = {"uri": "http://127.0.0.1:9", "required": False}
     path = write_config(tmp_path, sample_csv, tracking=away)
     stages.run(settings.load(path), ["evaluate"])

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import Config
-from sentiflow.data import column_checks, input_files, manifest, schema
+from sentiflow.data import column_checks, input_files, manifest, prepared_data, schema
 from sentiflow.data.answers import TEACHERS, read_answers
 from sentiflow.data.corrections import CORRECTIONS, read_corrections
 from sentiflow.data.output_spec import OutputSpec
@@ -196,7 +196,7 @@ def _check_teachers(config: Config) -> None:
         classes = config.format.learnable
         record = read_result(settings.prepared_uri)
         if record is not None and record["stage"] == "prepare":
-            classes = manifest.find_default_classes(record)
+            classes = prepared_data.find_default_classes(record)
     for teacher in model_sources.find_teachers(config, classes):
         if isinstance(teacher, tuple):  # files of answers
             read_answers(teacher, classes or ())
