@@ -313,6 +313,7 @@ def open_output(
     overwrite: bool = False,
     user: str = "",
     before: Callable[[Output], None] = lambda output: None,
+    held: lease.Held | None = None,
 ) -> Iterator[Output]:
     """Find the state of an output; unless it is complete, lock its directory for this job.
 
@@ -323,6 +324,7 @@ def open_output(
         overwrite: Replace an existing result.
         user: The person who runs the job, whom other users of the directory are told.
         before: Called with an incomplete output before it is locked.
+        held: The lease on the directory, if this job has it already (:func:`reserve`).
 
     Raises:
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
@@ -336,25 +338,39 @@ def open_output(
         return
     if not output.is_complete:
         before(output)
-    job = spec.stage
+    locking = (
+        contextlib.nullcontext(held) if held else reserve(spec.uri, stage=spec.stage, user=user)
+    )
+    with (
+        locking as held,
+        # the lock, and this job's files, may be gone if its process was paused for long
+        filesystem.recording(functools.partial(lease.check, held.claim)),
+    ):
+        status = find_status(spec)
+        if status.record != output.status.record:
+            raise JobError(f"another job has just completed {spec.uri}: run the command again")
+        output = Output(spec, status, overwrite=overwrite, claim=held.claim, user=user)
+        if output.is_complete and not status.is_tidy:
+            output.roll_back()
+        yield output
+
+
+@contextlib.contextmanager
+def reserve(uri: str, *, stage: str, user: str = "") -> Iterator[lease.Held]:
+    """Lock the output directory of a stage for this job; at the end an empty one is deleted.
+
+    Raises:
+        JobError: Another job holds the directory.
+    """
+    job = stage
     submission_id = ray_job.submission_id()
     if submission_id:
         job += f", {submission_id}"
     try:
-        with (
-            lease.hold(spec.uri, job=job, user=user) as held,
-            # the lock, and this job's files, may be gone if its process was paused for long
-            filesystem.recording(functools.partial(lease.check, held.claim)),
-        ):
-            status = find_status(spec)
-            if status.record != output.status.record:
-                raise JobError(f"another job has just completed {spec.uri}: run the command again")
-            output = Output(spec, status, overwrite=overwrite, claim=held.claim, user=user)
-            if output.is_complete and not status.is_tidy:
-                output.roll_back()
-            yield output
+        with lease.hold(uri, job=job, user=user) as held:
+            yield held
     finally:
-        filesystem.delete_empty(spec.uri)
+        filesystem.delete_empty(uri)
 
 
 def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:

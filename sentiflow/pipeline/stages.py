@@ -28,7 +28,7 @@ from sentiflow.data.outputs import Output
 from sentiflow.errors import PermissionDeniedError, UnavailableError, UserError
 from sentiflow.pipeline import machine_load, run_contents
 from sentiflow.progress import Progress, say
-from sentiflow.storage import retries
+from sentiflow.storage import lease, retries
 from sentiflow.storage.uris import display_uri, is_local, without_credentials
 
 if TYPE_CHECKING:
@@ -127,10 +127,16 @@ def _complete_stage(
     else:
         for note in spec.notes:
             say(verb, note)
-    with outputs.open_output(spec, overwrite=overwrite, user=session.user, before=check) as output:
+    with (
+        session.taking_reserved(verb) as held,
+        outputs.open_output(
+            spec, overwrite=overwrite, user=session.user, before=check, held=held
+        ) as output,
+    ):
         if output.is_complete and output.status.record:
             _tell_complete(verb, planned.spec, output.status.record)
             return Outcome(verb, spec.uri, output.status.record, ran=False)
+        session.reserve(remaining[1:])
         session.start_ray(remaining)
         with session.open_run(planned, remaining, is_whole_run=is_whole_run) as recorder:
             _take_over(verb, output, recorder)
@@ -428,6 +434,8 @@ class _Session(contextlib.ExitStack):
         """Waits for Ray, and counts its resources; None until a stage needs Ray."""
         self._has_checked = False
         """Whether the inputs were checked; this is done once, before the first stage runs."""
+        self._reserved: dict[Verb, tuple[contextlib.ExitStack, lease.Held]] = {}
+        """The lease on the output of each later stage, and what releases it."""
 
     def check_inputs(
         self, remaining: Sequence[Verb], output: Output | None, *, overwrite: bool
@@ -447,6 +455,26 @@ class _Session(contextlib.ExitStack):
             if output and output.previous and output.spec.grows:
                 new_files = output.spec.find_new(output.previous)
             _check_inputs(self.config, remaining, new_files, overwrite=overwrite)
+
+    def reserve(self, verbs: Sequence[Verb]) -> None:
+        """Lock the outputs of later stages, so that no other job takes one between two stages.
+
+        Raises:
+            JobError: Another job works in one of these directories.
+        """
+        for verb in verbs:
+            if verb not in self._reserved:
+                uri = getattr(self.config, verb).output_uri
+                stack = self.enter_context(contextlib.ExitStack())
+                held = stack.enter_context(outputs.reserve(uri, stage=verb, user=self.user))
+                self._reserved[verb] = stack, held
+
+    @contextlib.contextmanager
+    def taking_reserved(self, verb: Verb) -> Iterator[lease.Held | None]:
+        """Give the lease that was reserved for a stage, if any; release it when the stage ends."""
+        stack, held = self._reserved.pop(verb, (contextlib.ExitStack(), None))
+        with stack:
+            yield held
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""
