@@ -332,6 +332,8 @@ def open_output(
     """
     with Progress(spec.stage, what="looking at the output directory"):
         status = find_status(spec)
+    if status.problem and status.unfinished and not (overwrite or held):
+        _refuse_if_in_use(spec, user=user)
     output = Output(spec, status, overwrite=overwrite, user=user)
     if output.is_complete and output.status.is_tidy:
         yield output
@@ -353,6 +355,19 @@ def open_output(
         if output.is_complete and not status.is_tidy:
             output.roll_back()
         yield output
+
+
+def _refuse_if_in_use(spec: OutputSpec, *, user: str) -> None:
+    """Refuse a directory in which another job works: then its run is not an unfinished one.
+
+    Raises:
+        JobError: Another job holds the directory.
+    """
+    with (
+        contextlib.suppress(OSError),  # without a lease nobody can tell; the run counts as ended
+        reserve(spec.uri, stage=spec.stage, user=user),
+    ):
+        pass
 
 
 @contextlib.contextmanager
