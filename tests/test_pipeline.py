@@ -157,7 +157,8 @@ def test_results_are_on_standard_output_and_progress_on_standard_error(finished_
     assert "epoch 6" in stderr
     assert "epoch 6" not in stdout
     lines = stderr.strip().splitlines()
-    assert all(line.split()[0] in STAGES for line in lines), "the libraries' own noise is silenced"
+    ours = {*STAGES, "tracking"}  # a busy machine shows that it waits for MLflow
+    assert all(line.split()[0] in ours for line in lines), "the libraries' own noise is silenced"
 
 
 def test_running_again_does_nothing_and_says_so(finished_run):

@@ -313,6 +313,7 @@ def open_output(
     overwrite: bool = False,
     user: str = "",
     before: Callable[[Output], None] = lambda output: None,
+    held: lease.Held | None = None,
 ) -> Iterator[Output]:
     """Find the state of an output; unless it is complete, lock its directory for this job.
 
@@ -323,6 +324,7 @@ def open_output(
         overwrite: Replace an existing result.
         user: The person who runs the job, whom other users of the directory are told.
         before: Called with an incomplete output before it is locked.
+        held: The lease on the directory, if this job has it already (:func:`reserve`).
 
     Raises:
         UserError: There is a result of other settings and ``overwrite`` is off, or foreign files.
@@ -330,31 +332,60 @@ def open_output(
     """
     with Progress(spec.stage, what="looking at the output directory"):
         status = find_status(spec)
+    if status.problem and status.unfinished and not (overwrite or held):
+        _refuse_if_in_use(spec, user=user)
     output = Output(spec, status, overwrite=overwrite, user=user)
     if output.is_complete and output.status.is_tidy:
         yield output
         return
     if not output.is_complete:
         before(output)
-    job = spec.stage
+    locking = (
+        contextlib.nullcontext(held) if held else reserve(spec.uri, stage=spec.stage, user=user)
+    )
+    with (
+        locking as held,
+        # the lock, and this job's files, may be gone if its process was paused for long
+        filesystem.recording(functools.partial(lease.check, held.claim)),
+    ):
+        status = find_status(spec)
+        if status.record != output.status.record:
+            raise JobError(f"another job has just completed {spec.uri}: run the command again")
+        output = Output(spec, status, overwrite=overwrite, claim=held.claim, user=user)
+        if output.is_complete and not status.is_tidy:
+            output.roll_back()
+        yield output
+
+
+def _refuse_if_in_use(spec: OutputSpec, *, user: str) -> None:
+    """Refuse a directory in which another job works: then its run is not an unfinished one.
+
+    Raises:
+        JobError: Another job holds the directory.
+    """
+    with (
+        contextlib.suppress(OSError),  # without a lease nobody can tell; the run counts as ended
+        reserve(spec.uri, stage=spec.stage, user=user),
+    ):
+        pass
+
+
+@contextlib.contextmanager
+def reserve(uri: str, *, stage: str, user: str = "") -> Iterator[lease.Held]:
+    """Lock the output directory of a stage for this job; at the end an empty one is deleted.
+
+    Raises:
+        JobError: Another job holds the directory.
+    """
+    job = stage
     submission_id = ray_job.submission_id()
     if submission_id:
         job += f", {submission_id}"
     try:
-        with (
-            lease.hold(spec.uri, job=job, user=user) as held,
-            # the lock, and this job's files, may be gone if its process was paused for long
-            filesystem.recording(functools.partial(lease.check, held.claim)),
-        ):
-            status = find_status(spec)
-            if status.record != output.status.record:
-                raise JobError(f"another job has just completed {spec.uri}: run the command again")
-            output = Output(spec, status, overwrite=overwrite, claim=held.claim, user=user)
-            if output.is_complete and not status.is_tidy:
-                output.roll_back()
-            yield output
+        with lease.hold(uri, job=job, user=user) as held:
+            yield held
     finally:
-        filesystem.delete_empty(spec.uri)
+        filesystem.delete_empty(uri)
 
 
 def list_result(uri: str, record: Manifest, *, path: str) -> list[FileEntry]:

@@ -1,4 +1,4 @@
-"""Ray, the tracking store and the MLflow runs of a command that runs stages.
+"""Ray, the tracking store, the MLflow runs and the leases of a command that runs stages.
 
 Ray and MLflow are imported where they are needed, as each import takes a second or two.
 """
@@ -15,11 +15,13 @@ import yaml
 from sentiflow.config import submitter
 from sentiflow.config.sections import Config
 from sentiflow.config.written import WrittenCommand
+from sentiflow.data import outputs
 from sentiflow.data.outputs import Output
 from sentiflow.errors import PermissionDeniedError, UnavailableError
 from sentiflow.pipeline import machine_load, run_contents, stage_plans
 from sentiflow.pipeline.stage_plans import StagePlan, Verb
 from sentiflow.progress import Progress
+from sentiflow.storage import lease
 from sentiflow.storage.uris import display_uri, without_credentials
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ class Session(contextlib.ExitStack):
         """Waits for Ray, and counts its resources; None until a stage needs Ray."""
         self._has_checked = False
         """Whether the inputs were checked; this is done once, before the first stage runs."""
+        self._reserved: dict[Verb, tuple[contextlib.ExitStack, lease.Held]] = {}
+        """The lease on the output of each later stage, and what releases it."""
 
     def check_inputs(
         self, remaining: Sequence[Verb], output: Output | None, *, overwrite: bool
@@ -75,6 +79,26 @@ class Session(contextlib.ExitStack):
             if output and output.previous and output.spec.grows:
                 new_files = output.spec.find_new(output.previous)
             stage_plans.check_inputs(self.config, remaining, new_files, overwrite=overwrite)
+
+    def reserve(self, verbs: Sequence[Verb]) -> None:
+        """Lock the outputs of later stages, so that no other job takes one between two stages.
+
+        Raises:
+            JobError: Another job works in one of these directories.
+        """
+        for verb in verbs:
+            if verb not in self._reserved:
+                uri = getattr(self.config, verb).output_uri
+                stack = self.enter_context(contextlib.ExitStack())
+                held = stack.enter_context(outputs.reserve(uri, stage=verb, user=self.user))
+                self._reserved[verb] = stack, held
+
+    @contextlib.contextmanager
+    def taking_reserved(self, verb: Verb) -> Iterator[lease.Held | None]:
+        """Give the lease that was reserved for a stage, if any; release it when the stage ends."""
+        stack, held = self._reserved.pop(verb, (contextlib.ExitStack(), None))
+        with stack:
+            yield held
 
     def start_ray(self, verbs: Sequence[Verb]) -> None:
         """Start Ray or connect to it in the background, if the first of these stages needs it."""

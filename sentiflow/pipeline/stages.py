@@ -96,10 +96,16 @@ def _complete_stage(
     else:
         for note in spec.notes:
             say(verb, note)
-    with outputs.open_output(spec, overwrite=overwrite, user=session.user, before=check) as output:
+    with (
+        session.taking_reserved(verb) as held,
+        outputs.open_output(
+            spec, overwrite=overwrite, user=session.user, before=check, held=held
+        ) as output,
+    ):
         if output.is_complete and output.status.record:
             _tell_complete(verb, planned.spec, output.status.record)
             return Outcome(verb, spec.uri, output.status.record, ran=False)
+        session.reserve(remaining[1:])
         session.start_ray(remaining)
         with session.open_run(planned, remaining, is_whole_run=is_whole_run) as recorder:
             _take_over(verb, output, recorder)

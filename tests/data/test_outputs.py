@@ -266,6 +266,18 @@ def test_the_second_writer_is_told_who_the_first_is(spec, monkeypatch):
         open_output(spec()).__enter__()
 
 
+def test_a_job_of_other_settings_is_told_that_the_directory_is_in_use(spec):
+    with open_output(spec(), user="anna") as first:
+        first.begin()
+        add_part(first)
+        with pytest.raises(JobError, match="in use by another job of anna"):
+            open_output(spec(seed=1), user="ben").__enter__()
+    with pytest.raises(UserError, match="holds an unfinished run of other settings by anna"):
+        open_output(spec(seed=1), user="ben").__enter__()
+    with open_output(spec()) as again:
+        assert again.resumes
+
+
 def test_a_job_that_has_lost_its_lease_changes_nothing(spec, folder):
     with open_output(spec()) as output:
         output.begin()
