@@ -11,7 +11,7 @@ from sentiflow.config import settings
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output, open_output
 from sentiflow.errors import JobError, UserError
-from sentiflow.pipeline import stages
+from sentiflow.pipeline import stage_plans, stages
 from sentiflow.storage import filesystem
 
 
@@ -40,7 +40,7 @@ def run_stages(tmp_path, sample_csv, monkeypatch):
     config = settings.load(write_config(tmp_path, sample_csv))
 
     def run(during=lambda verb, config: None) -> list[stages.Outcome]:
-        monkeypatch.setattr(stages, "_import_stage", lambda verb: make_stage(verb, during))
+        monkeypatch.setattr(stage_plans, "import_stage", lambda verb: make_stage(verb, during))
         monkeypatch.setattr(stages, "_check_inputs", lambda *_, **__: None)
         monkeypatch.setenv("SENTIFLOW_USER", "anna")
         return stages.run(config, ["evaluate", "trends"])
