@@ -130,6 +130,12 @@ def make_store(folder: Path, name: str = "mlflow.db") -> str:
     return f"sqlite:///{path}"
 
 
+def messages(stderr: str) -> list[str]:
+    """List the lines of a command without those that a busy machine adds: progress of a step."""
+    progress = re.compile(r"[\d.,]+ (s|min|h) (so far|left)(, .*)?$")
+    return [line for line in stderr.splitlines() if not progress.search(line)]
+
+
 def without_token(path: object) -> str:
     """Remove key and token from the name of a part: equal runs have different tokens."""
     return re.sub(r"(part-\d+)-[0-9a-f]*-[0-9a-f]{8}", r"\1", str(path))

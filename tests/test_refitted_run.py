@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import make_store
+from conftest import make_store, messages
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -114,7 +114,7 @@ def test_a_whole_run_leaves_the_evaluation_out_and_evaluate_refuses(run, said):
     assert "left out: a refit is trained on every labelled row" in said.text
     result = invoke("evaluate", run / "config.yaml", f"train.refit.of={run}/run")
     assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert "the model is a refit, which was trained on all labelled rows of this corpus" in line
     assert "run has a test accuracy of 0." in line
     compared = invoke("compare", run / "run", run / "run/refit")

@@ -4,7 +4,7 @@
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import write_config
+from conftest import messages, write_config
 from test_pipeline import copy_of_run, record, run_here, score_corpus  # noqa: F401
 from typer.testing import CliRunner
 
@@ -58,7 +58,7 @@ def test_an_input_with_a_file_of_another_size_is_refused_at_once(copy_of_run, ve
     place = f"{verb}.output_uri={copy_of_run}/damaged"
     result = CliRunner().invoke(app, [verb, str(copy_of_run / "config.yaml"), place])
     assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert f"{path} is missing or damaged: make it again by sentiflow prepare" in line
     assert not (copy_of_run / "damaged").exists()
 

@@ -10,7 +10,7 @@ import types
 
 import psutil
 import pytest
-from conftest import PROJECT, SMALL_MODEL, write_config
+from conftest import PROJECT, SMALL_MODEL, messages, write_config
 from mlflow import MlflowClient
 from stages import publish
 
@@ -140,9 +140,7 @@ def test_a_command_stopped_while_ray_starts_leaves_none_of_it(
         if "Exception ignored in" not in stderr:
             break
     assert process.returncode == code, stderr
-    assert said_by_itself(stderr) == [
-        "sentiflow: interrupted; run the same command again to resume"
-    ]
+    assert messages(stderr) == ["sentiflow: interrupted; run the same command again to resume"]
     _, alive = psutil.wait_procs(processes, timeout=20)
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
     assert not (tmp_path / f"run-{attempt}/prepared/manifest.json").exists()
@@ -159,15 +157,8 @@ def test_a_stopped_command_ends_its_mlflow_run_as_killed(tmp_path, sample_csv, n
         process.send_signal(number)
         _, stderr = process.communicate(timeout=200)
     assert process.returncode == 128 + number, stderr
-    assert said_by_itself(stderr) == [
-        "sentiflow: interrupted; run the same command again to resume"
-    ]
+    assert messages(stderr) == ["sentiflow: interrupted; run the same command again to resume"]
     assert [run.info.status for run in runs(tmp_path)] == ["KILLED"]
-
-
-def said_by_itself(stderr):
-    """List the lines of a command; on a busy machine there are lines of progress, too."""
-    return [line for line in stderr.splitlines() if not line.endswith(" so far")]
 
 
 def configure(folder, csv, run):
@@ -218,7 +209,7 @@ def test_a_command_whose_ray_is_killed_ends_with_one_line_and_resumes(
         _, stderr = process.communicate(timeout=200)
     assert process.returncode == 1, stderr
     assert "sentiflow: Ray has ended" in stderr, stderr
-    lines = said_by_itself(stderr)
+    lines = messages(stderr)
     shown = {line.partition(" ")[0] for line in lines if not line.startswith("[20")}
     assert shown <= {verb, "ray", "sentiflow:"}, "others are of Ray's compiled code, with a time"
     _, alive = psutil.wait_procs(of_ray, timeout=30)
@@ -244,7 +235,7 @@ def test_a_store_that_is_away_ends_the_command_though_ray_is_starting(
     config = write_config(tmp_path, sample_csv)
     result = sentiflow("prepare", config, "tracking.uri=http://127.0.0.1:9")
     assert result.returncode == 1
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert "cannot reach the MLflow store http://127.0.0.1:9" in line
     assert not (tmp_path / "run/prepared").exists()
 

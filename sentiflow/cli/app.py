@@ -256,16 +256,18 @@ def _serve(store: str, port: int, verbose: bool) -> NoReturn:
     It imports nothing from the working directory, which may have come from a stranger, with its
     store: Python would look there first, and so would uvicorn, unless they are told otherwise.
     """
-    os.environ["MLFLOW_TRACKING_URI"] = store
-    os.environ["MLFLOW_REGISTRY_URI"] = store
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"  # we run no jobs on it
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": store,
+        "MLFLOW_REGISTRY_URI": store,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # we run no jobs on it
+    }
     python = [sys.executable, "-P", "-W", "ignore", "-m"]
     server = ["uvicorn", "mlflow.server.fastapi_app:app", "--workers", "1"]
     server += ["--host", "127.0.0.1", "--port", str(port)]
     server += ["--app-dir", sysconfig.get_path("stdlib")]
     if not verbose:
         server.append("--no-access-log")
-    os.execv(sys.executable, [*python, *server])  # noqa: S606
+    os.execve(sys.executable, [*python, *server], environment)  # noqa: S606
 
 
 @tracking_app.command("import")

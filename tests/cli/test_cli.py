@@ -3,7 +3,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
+from conftest import PROJECT, messages
 from typer.testing import CliRunner
 
 from sentiflow.cli import jobs
@@ -20,7 +20,7 @@ def one_line(result) -> str:
     """Check that a user's mistake gave exit code 2 and one clear line; return it."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
+    (line,) = messages(result.stderr)
     return line
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import typer
-from conftest import PROJECT
+from conftest import PROJECT, messages
 from test_cli import invoke
 
 import sentiflow
@@ -35,7 +35,7 @@ def test_a_full_standard_output_is_one_line():
     done = shell("sentiflow config show configs/quickstart.yaml > /dev/full")
     assert done.returncode == 1
     assert done.stderr.startswith("sentiflow: No space left on device: ")
-    assert done.stderr.count("\n") == 1
+    assert len(messages(done.stderr)) == 1
 
 
 @FULL

@@ -72,7 +72,7 @@ def test_the_server_imports_nothing_from_the_working_directory(uri, tmp_path, mo
     for name in ("stranger", "uvicorn"):
         (tmp_path / f"{name}.py").write_text(f"open('{tmp_path}/has_run', 'w')\n")
     commands = []
-    monkeypatch.setattr("os.execv", lambda program, words: commands.append(words))
+    monkeypatch.setattr("os.execve", lambda program, words, environment: commands.append(words))
     invoke("ui", "--port", str(free_port()))
     command = ["stranger:app" if word.startswith("mlflow.") else word for word in commands[0]]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import new_package
+from conftest import messages, new_package
 from test_cli import invoke, one_line
 
 from sentiflow.words import word_vectors
@@ -101,7 +101,7 @@ def test_a_vector_is_printed_with_its_rank():
 def test_with_json_a_command_prints_one_object(few, arguments, expected):
     stdout, stderr = words(*arguments, "--vectors", few, "--json")
     assert json.loads(stdout) == {"vectors": few} | expected
-    assert stderr == ""
+    assert messages(stderr) == []
     assert stdout.count("\n") == 1
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from conftest import messages
 from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, tens
 from typer.testing import CliRunner
 
@@ -32,7 +33,7 @@ def invoke(*arguments):
 def line_of(result):
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
-    (line,) = result.stderr.strip().splitlines()
+    (line,) = messages(result.stderr)
     return line
 
 

@@ -18,7 +18,7 @@ from candidates import (
     register,
     store,
 )
-from conftest import make_store
+from conftest import make_store, messages
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
@@ -81,7 +81,7 @@ def test_a_worse_candidate_is_refused_in_one_line(config, register, good, bad):
     result = invoke(config)
     assert result.exit_code == 3, "the same command would give the same answer"
     assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert "version 2 of test_a_worse" in line
     assert "champion, version 1: its accuracy is no higher; test accuracy 0.1250 against" in line
     assert "against 0.8750 on 8 rows (McNemar's test: p = 0.07); " in line

@@ -41,7 +41,7 @@ def run_stages(tmp_path, sample_csv, monkeypatch):
 
     def run(during=lambda verb, config: None) -> list[stages.Outcome]:
         monkeypatch.setattr(stage_plans, "import_stage", lambda verb: make_stage(verb, during))
-        monkeypatch.setattr(stages, "_check_inputs", lambda *_, **__: None)
+        monkeypatch.setattr(stage_plans, "check_inputs", lambda *_, **__: None)
         monkeypatch.setenv("SENTIFLOW_USER", "anna")
         return stages.run(config, ["evaluate", "trends"])
 

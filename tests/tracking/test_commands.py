@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import make_store
+from conftest import make_store, messages
 from mlflow import MlflowClient
 from test_cli import invoke
 
@@ -185,7 +185,7 @@ def test_a_run_that_cannot_be_repeated_gives_one_line(
         problem = problem.replace("runs:/ID can", f"{run} can").replace("runs:/ID/m", f"{run}/m")
     result = invoke("run", name, *changes)
     assert result.exit_code == 2, result.output
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert problem in line
 
 

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from conftest import messages
 from mlflow import MlflowClient
 from test_rebuild import invoke, output, publish_run, runs, send, uri
 
@@ -49,7 +50,7 @@ def test_a_hostile_manifest_is_refused_in_one_line_before_anything_is_written(
     before = sorted(tmp_path.rglob("*"))
     result = invoke(output, "--tracking-uri", f"sqlite:///{tmp_path}/absent.db")
     assert result.exit_code == 2, result.output
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert line.startswith("sentiflow: ")
     assert sorted(tmp_path.rglob("*")) == before
 

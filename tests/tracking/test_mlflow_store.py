@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from conftest import write_config
+from conftest import messages, write_config
 from mlflow import MlflowClient
 from mlflow.exceptions import (
     BAD_REQUEST,
@@ -180,7 +180,7 @@ def test_a_mistyped_address_gives_one_line_without_its_password(uri, monkeypatch
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     config = str(write_config(tmp_path, tmp_path / "no.csv", tracking={}))
     result = invoke("run", config)
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert result.exit_code == 2, line
     assert "is not the address of " in line
     assert "hu" not in line

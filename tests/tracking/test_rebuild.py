@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from conftest import make_store, write_config
+from conftest import make_store, messages, write_config
 from mlflow import MlflowClient
 from other_process import calling
 from stages import publish as complete
@@ -289,7 +289,7 @@ def test_what_cannot_be_imported_is_said_in_one_line(output, arguments, code, pr
     publish_run(output)
     result = invoke(*(output if item == "OUTPUT" else item for item in arguments))
     assert result.exit_code == code
-    (line,) = result.stderr.splitlines()
+    (line,) = messages(result.stderr)
     assert problem in line
 
 

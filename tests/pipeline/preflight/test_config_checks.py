@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from conftest import PROJECT
+from conftest import PROJECT, messages
 
 from sentiflow.config import settings
 from sentiflow.errors import UserError
@@ -364,7 +364,7 @@ def test_a_refused_run_has_imported_neither_ray_nor_mlflow_nor_torch(find, tmp_p
     )
     assert (done.returncode, done.stdout) == (2, "[]\n")
     assert "has no column 'txt'" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    assert len(messages(done.stderr)) == 1
 
 
 @pytest.mark.parametrize(
