@@ -94,7 +94,7 @@ def draw_orders(num_orders):
 
 
 ORDERS = [
-    pytest.param(order, marks=pytest.mark.soak if number > 1 else ())
+    pytest.param(order, marks=pytest.mark.soak if number > 0 else ())
     for number, order in enumerate(draw_orders(12))
 ]
 

@@ -45,7 +45,7 @@ def measure(config, files):
     return outcome.record
 
 
-@pytest.mark.parametrize("order", ["descending", "random"])
+@pytest.mark.parametrize("order", ["descending", pytest.param("random", marks=pytest.mark.soak)])
 def test_labels_of_all_weeks_count_whatever_order_the_ids_have(tmp_path, model, resources, order):
     config = configure(
         tmp_path,

@@ -122,6 +122,7 @@ def test_a_killed_server_costs_one_line_and_few_requests(server, caplog, request
         experiment_store.open_store(server.uri, experiment="laws", required=True)
 
 
+@pytest.mark.soak
 def test_a_store_that_is_too_slow_is_waited_for_once(server, store, monkeypatch, caplog):
     monkeypatch.setattr(experiment_store, "MAX_WAIT_SECONDS", 0.5)
     with open_run(store, "slow") as recorder:

@@ -209,6 +209,7 @@ def test_a_job_ends_before_it_begins_if_it_may_not_log_its_run(
     assert MlflowClient(server.uri).get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_a_model_that_may_not_be_registered_does_not_fail_the_job(
     server, account, make_package, caplog
@@ -241,6 +242,7 @@ def test_a_model_that_may_not_be_registered_does_not_fail_the_job(
     assert version.number == 1
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_everybody_reads_and_what_is_not_there_is_said(config, register, good, server, account):
     register(good)

@@ -108,6 +108,7 @@ def tls(tmp_path_factory) -> Iterator[tuple[int, str]]:
         yield port, str(folder / "ca.pem")
 
 
+@pytest.mark.soak
 def test_a_server_with_a_private_ca_is_trusted_as_mlflow_trusts_it(tls, tmp_path, monkeypatch):
     port, ca = tls
     uri = f"https://localhost:{port}"
