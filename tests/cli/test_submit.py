@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from conftest import messages
 from mlflow import MlflowClient
 from mlflow_server import Server
 from ray_head import BIN, Head
@@ -131,7 +132,7 @@ SOAK = pytest.mark.soak
 
 def said_in(err: str) -> list[str]:
     """List the lines of the command itself; with ``--json`` the log is on standard error, too."""
-    return [line for line in err.splitlines() if line.startswith("submit    ")]
+    return [line for line in messages(err) if line.startswith("submit    ")]
 
 
 def test_a_dry_run_estimates_the_job_with_the_cores_of_the_cluster(submit, tmp_path):
