@@ -9,6 +9,7 @@ from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
 from sentiflow.config.run_tags import Tags
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
+    ADDED,
     LOCATION,
     CountOrAuto,
     Distinct,
@@ -135,9 +136,13 @@ class PrepareSettings(Settings):
     """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.
     ``tutorial``, as in the tutorial of docs/tutorial.md, splits at blanks and four punctuation
     marks."""
+    unit: Annotated[Literal["words", "characters"], ADDED] = "words"
+    """What the network reads. ``words``: the tokens. ``characters``: the characters of each word,
+    for languages with many forms of a word, such as Korean, Turkish or Swahili; mentions, links,
+    hashtags, emoji and numbers stay whole. The linear model reads both in any case."""
     vocabulary: VocabularySettings = VocabularySettings()
     max_length: int = Field(default=64, ge=1)
-    """Maximum number of tokens of a text; later tokens are cut off."""
+    """Maximum number of units (see ``unit``) of a text; later ones are cut off."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """Approximate number of input rows for each output file. The input is cut into parts of this
     size, the unit of work and of resumption; a part becomes at most one file in each split."""
@@ -150,6 +155,15 @@ class PrepareSettings(Settings):
         """The columns to read in addition to the columns that ``format`` names."""
         names = [name for name in (*self.keep_columns, self.split.column) if name]
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> "PrepareSettings":
+        if self.unit == "characters" and self.vocabulary.kind == "pretrained":
+            raise ValueError(
+                "unit: characters needs characters of the texts, and vocabulary.kind: pretrained "
+                "has words: set vocabulary.kind: corpus"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_test_rows(self) -> "PrepareSettings":

@@ -17,7 +17,7 @@ from sentiflow.data import first_rows, input_files, table_files
 from sentiflow.data.manifest_types import InputFile, Manifest
 from sentiflow.data.output_status import read_result
 from sentiflow.errors import UserError
-from sentiflow.models import tokenizer
+from sentiflow.models import tokenizer, units
 
 CSV_ROW_BYTES = 130
 """Bytes of a row in an uncompressed CSV whose beginning cannot be read."""
@@ -210,6 +210,7 @@ def _read_sample(
         size = file["bytes"] if first.is_whole else first_rows.FIRST_BYTES
         row_bytes = size / num_rows
     tokens = tokenizer.tokenize(pc.drop_null(text).cast(pa.string()), name=config.prepare.tokenizer)
+    tokens = units.split(tokens, config.prepare.unit)
     num_tokens = len(tokens.cut(config.prepare.max_length).ids)
     return _Sample(row_bytes, num_tokens / num_rows or 1.0, _find_labelled_fraction(label))
 

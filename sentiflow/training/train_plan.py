@@ -11,6 +11,7 @@ from typing import Any
 
 from sentiflow.config import decisive
 from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.text_units import find_unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
@@ -125,7 +126,7 @@ def resolve(config: Config) -> TrainPlan:
     learned = learned_classes.choose(prepared, settings, splits)
     if not refit:
         learned_classes.check_unseen(settings, prepared, learned)
-    first = _find_first(config, learned)
+    first = _find_first(config, learned, prepared)
     if refit:
         _check_same_first(refit, first)
     teachers = model_sources.describe_teachers(config, learned.names)
@@ -165,11 +166,11 @@ def decide_linear(settings: TrainSettings, learned: LearnedClasses, refit: Refit
     return rates.has_linear(settings.linear, learned.num_rows)
 
 
-def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
+def _find_first(config: Config, learned: LearnedClasses, prepared: Manifest) -> FirstModel | None:
     """Find the model that ``train.init_from`` names, and check that it fits.
 
     Raises:
-        UserError: There is no such model, or it has another network.
+        UserError: There is no such model, or it has another network or reads other units.
     """
     settings = config.train
     if settings.init_from is None:
@@ -180,7 +181,8 @@ def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
         setting="train.init_from",
         near=settings.output_uri,
     )
-    notes = package_files.check_first(model, settings.model, learned.names)
+    unit = find_unit(prepared["settings"])
+    notes = package_files.check_first(model, settings.model, learned.names, unit=unit)
     return FirstModel(model, notes)
 
 

@@ -161,7 +161,7 @@ def test_an_average_is_no_member_of_another_and_no_network_to_start_from(package
         lambda: model_sources.describe([packages[0], saved], tracking=None),
         lambda: package_files.read_vectors(saved),
         lambda: package_files.check_first(
-            model_sources.describe(saved, tracking=None), RnnSettings(), THREE
+            model_sources.describe(saved, tracking=None), RnnSettings(), THREE, unit=None
         ),
     ):
         with pytest.raises(UserError, match=f"{saved} is an average of 3 models: name one of them"):
