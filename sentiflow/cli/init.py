@@ -20,6 +20,7 @@ from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 if TYPE_CHECKING:
     from sentiflow.data.inspection.columns import Column
     from sentiflow.data.inspection.findings import Inspection
+    from sentiflow.words.unit_choice import UnitChoice
 
 _STEPS = Steps(
     "init",
@@ -93,6 +94,7 @@ def init(
             model_uri=model,
             test=test or (),
             max_length=tokens.max_length,
+            reason_for_characters=tokens.unit.reason_for_characters,
         )
         with _STEPS.show("check"):
             _check_config(config, path, model, has_test=bool(test))
@@ -172,27 +174,34 @@ class _Tokens(NamedTuple):
     """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
     is_unspaced: bool
     """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
+    unit: "UnitChoice"
+    """What the network reads."""
 
 
 def _inspect_tokens(found: "Inspection") -> _Tokens:
-    """Tokenize the sample, and find the length and the script of the texts."""
+    """Tokenize the sample; find the length and the script of the texts, and what to read."""
     import numpy as np
     import pyarrow.compute as pc
 
-    from sentiflow.config.sections import PrepareSettings
+    from sentiflow.config.sections import PrepareSettings, VocabularySettings
     from sentiflow.data.arrays import UNSPACED
-    from sentiflow.models import tokenizer
+    from sentiflow.models import tokenizer, units
+    from sentiflow.words import unit_choice, word_vectors
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
     is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     num_letters = is_letter[tokens.ids].sum()
-    long_length = np.quantile(np.diff(tokens.offsets), _LONG_QUANTILE) if len(texts) else 0
+    vectors = word_vectors.load(VocabularySettings.model_fields["vectors"].default)
+    unit = unit_choice.choose(tokens, vectors)
+    lengths = np.diff(units.split(tokens, unit.unit).offsets)
+    long_length = np.quantile(lengths, _LONG_QUANTILE) if len(texts) else 0
     max_length = None
     if long_length > PrepareSettings.model_fields["max_length"].default:
         multiple_of_16 = 16 * math.ceil(long_length / 16)
         max_length = min(_MAX_TOKENS, multiple_of_16)
-    return _Tokens(max_length, is_unspaced=bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids)))
+    is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
+    return _Tokens(max_length, is_unspaced=is_unspaced, unit=unit)
 
 
 def _render_findings(
@@ -220,6 +229,7 @@ def _render_findings(
         has_test=has_test,
         max_length=tokens.max_length,
         is_unspaced=tokens.is_unspaced,
+        reason_for_characters=tokens.unit.reason_for_characters,
         rare=findings.count_rare(found),
         unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",

@@ -46,10 +46,15 @@ def split(tokens: Tokens, unit: str) -> Tokens:
     return Tokens(tokens.words, ids, tokens.offsets).replace_words(parts)
 
 
+def find_words(tokens: pa.Array) -> np.ndarray:
+    """Whether each token is a word, which has characters, bool."""
+    return np.asarray(pc.match_substring_regex(tokens, _WORD), bool)
+
+
 def _split_words(words: pa.Array) -> Tokens:
     """Split each of W distinct words into its characters; other tokens stay whole."""
     spaced = pc.replace_substring_regex(words, _CHARACTER, r"\0 ")
-    spaced = pc.if_else(pc.match_substring_regex(words, _WORD), spaced, words)
+    spaced = pc.if_else(pa.array(find_words(words)), spaced, words)
     return Tokens.from_lists(pc.split_pattern(pc.utf8_rtrim(spaced, characters=" "), " "))
 
 

@@ -83,6 +83,7 @@ def render(
     model_uri: str | None,
     test: Sequence[str] = (),
     max_length: int | None = None,
+    reason_for_characters: str = "",
 ) -> str:
     """Return the text of a config that reads the inspected files.
 
@@ -94,6 +95,7 @@ def render(
         model_uri: A model to score with; then nothing is trained.
         test: Files of test rows, as the user has typed them.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
+        reason_for_characters: Why the network reads characters; empty if it reads words.
     """
     counts = inspection.label_counts
     trains = bool(counts) and model_uri is None
@@ -126,6 +128,7 @@ def render(
         rejected=list_rejected(inspection),
         model_uri=model_uri,
         max_length=max_length,
+        reason_for_characters=reason_for_characters,
         **_choose_training(inspection),
     )
 
