@@ -33,8 +33,8 @@ class UnitChoice(NamedTuple):
         if self.unit == WORDS:
             return ""
         return (
-            f"{self.once_fraction:.0%} of the words occur once, and {self.vector_fraction:.0%} have "
-            "a vector"
+            f"{self.once_fraction:.0%} of the words occur once, and {self.vector_fraction:.0%} "
+            "have a vector"
         )
 
 

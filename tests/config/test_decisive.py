@@ -26,7 +26,13 @@ class LaterPrepare(PrepareSettings):
 
 
 def test_an_added_setting_at_its_default_is_left_out():
-    assert decisive.dump(LaterPrepare()) == PrepareSettings().model_dump()
+    assert decisive.dump(LaterPrepare()) == decisive.dump(PrepareSettings())
+
+
+def test_added_settings_of_this_version():
+    """A result of a version without the setting ``unit`` stays complete."""
+    assert "unit" not in decisive.dump(PrepareSettings())
+    assert decisive.dump(PrepareSettings(unit="characters"))["unit"] == "characters"
 
 
 @pytest.mark.parametrize("mode", ["python", "json"])

@@ -85,13 +85,13 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
     encoded = []
-    encode = ModelPackage._encode
+    encode = ModelPackage._read
 
     def encode_and_note(self, text):
         encoded.append(self)
         return encode(self, text)
 
-    monkeypatch.setattr(ModelPackage, "_encode", encode_and_note)
+    monkeypatch.setattr(ModelPackage, "_read", encode_and_note)
     model.score(pa.array(TEXTS))
     assert len(encoded) == 2
 
