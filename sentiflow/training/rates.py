@@ -28,6 +28,10 @@ _MAX_EXCERPTS = 12_000
 """Excerpts of all texts together, see ``training.excerpts``."""
 _MAX_PER_TEXT = 4
 """Excerpts of one text."""
+_ENOUGH_ANSWERS = 800
+"""Rows that decide the calibration well enough, if nothing is measured on them."""
+_MIN_FOLDS = 2
+"""Folds that are trained at least: each is calibrated by the others."""
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """Matrix products in a step of a recurrent cell."""
 _TOKEN_MULTIPLICATIONS = 2000
@@ -65,6 +69,27 @@ def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:
     if setting == "auto":
         return num_rows <= MAX_LINEAR_ROWS
     return setting
+
+
+def count_folds(num_folds: int, num_rows: float, *, needs_all: bool) -> int:
+    """Count the folds that are trained.
+
+    Args:
+        num_folds: The setting ``train.folds``.
+        num_rows: Rows in all folds.
+        needs_all: Whether the answers of all rows are needed. Otherwise they only decide the
+            calibration, for which fewer are enough.
+
+    Example:
+        >>> count_folds(5, 2000, needs_all=True), count_folds(5, 2000, needs_all=False)
+        (5, 2)
+        >>> count_folds(5, 900, needs_all=False)
+        5
+    """
+    if needs_all or not num_rows:
+        return num_folds
+    enough = math.ceil(_ENOUGH_ANSWERS * num_folds / num_rows)
+    return min(num_folds, max(_MIN_FOLDS, enough))
 
 
 def count_best_workers(step_seconds: float) -> int:

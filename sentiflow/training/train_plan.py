@@ -12,7 +12,7 @@ from typing import Any
 from sentiflow.config import decisive
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -181,6 +181,11 @@ def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
         near=settings.output_uri,
     )
     notes = package_files.check_first(model, settings.model, learned.names)
+    training = lineage.training_of(model)
+    if training and not training["history"]:
+        notes.append(
+            "the network of the first model was not trained: it had no share in the logits"
+        )
     return FirstModel(model, notes)
 
 
