@@ -81,17 +81,20 @@ def _describe_linear(plan: TrainPlan) -> str:
     return f"train.linear=auto is {value}, {reason}"
 
 
-def describe_report(plan: TrainPlan, report: TrainReport, costs: TrainingCosts) -> Iterator[str]:
+def describe_report(
+    report: TrainReport, costs: TrainingCosts, *, is_refit: bool, has_teacher: bool = False
+) -> Iterator[str]:
     """Describe the model and its calibration, and suggest other settings if they may be better.
 
     Args:
-        plan: The training.
         report: The report of the first worker.
         costs: What the training has cost, with its folds.
+        is_refit: Whether the training repeats a run.
+        has_teacher: Whether the network learns from teachers.
     """
     calibration = report.package["calibration"] or {}
-    yield from describe_calibration(calibration, costs, is_refit=plan.refit is not None)
-    advice = logit_shares.advise(calibration, has_teacher=bool(plan.teachers))
+    yield from describe_calibration(calibration, costs, is_refit=is_refit)
+    advice = logit_shares.advise(calibration, has_teacher=has_teacher)
     if advice:
         yield advice
     yield from _describe_model(report)

@@ -96,7 +96,9 @@ def run(
     )
     costs += report.costs
     registered = train_results.register(plan, output, recorder, note)
-    for line in descriptions.describe_report(plan, report, costs):
+    for line in descriptions.describe_report(
+        report, costs, is_refit=plan.refit is not None, has_teacher=bool(plan.teachers)
+    ):
         say(STAGE, line)
     return train_results.publish(
         output,
