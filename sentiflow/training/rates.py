@@ -16,9 +16,16 @@ CPU_SECONDS = 1e-10
 backward pass."""
 GPU_SECONDS = 4e-12
 """The same of a GPU (assumed)."""
-LINEAR_ROWS_PER_SECOND = 5000
-"""Rows of the linear model of two classes on one core, for all strengths of its regularization
-together. Many rows on an idle core take half of this time, few rows twice as much."""
+NETWORK_FACTOR = 2.0
+"""Time of a training step on a core, as a multiple of its multiplications at the rate above. That
+is the rate of an idle core; two busy cores that share their caches take 2.0 to 2.9 times as long.
+"""
+_LINEAR_ROWS_PER_SECOND = 3500
+"""Short texts of the linear model of two classes on one core, for all strengths of its
+regularization together. Many rows on an idle core take half of this time, few rows twice as much.
+"""
+_SHORT_TOKENS = 15.0
+"""Tokens of a row up to which the time of the linear model does not grow."""
 MAX_LINEAR_ROWS = 200_000
 """Train rows up to which ``train.linear: auto`` is true."""
 _WAIT_SECONDS = 4e-3
@@ -57,6 +64,21 @@ def estimate_row(
         size = model.hidden_size * (1 + model.bidirectional)
         multiplications = _GATES[model.cell] * size * (vector_size + model.hidden_size)
     return num_tokens * (multiplications + _TOKEN_MULTIPLICATIONS) * seconds
+
+
+def estimate_linear(num_rows: float, num_tokens: float = 15, num_classes: int = 2) -> float:
+    """Estimate the seconds of one core to fit the linear models.
+
+    A long text has many n-grams more than once, so the time grows with the root of its tokens.
+
+    Args:
+        num_rows: Rows to learn.
+        num_tokens: Tokens of a row.
+        num_classes: Classes.
+    """
+    seconds = num_rows / _LINEAR_ROWS_PER_SECOND
+    seconds *= math.sqrt(max(1.0, num_tokens / _SHORT_TOKENS))
+    return seconds * math.cbrt(max(1, num_classes - 1))
 
 
 def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:

@@ -96,8 +96,12 @@ class TrainPlan:
         num_pretrained = self.learned.num_pretrained
         linear = 0
         if self.has_linear:
-            rate = rates.LINEAR_ROWS_PER_SECOND * rates.estimate_row(self.settings.model)
-            linear = int(num_rows / rate)
+            of_train = self.prepared["counts"]["labels"]["train"]
+            num_tokens = self.prepared["vocabulary"]["tokens"]["train"]["tokens"]
+            tokens_per_row = num_tokens / max(1, sum(of_train.values()))
+            seconds = rates.estimate_linear(num_rows, tokens_per_row, len(self.learned.names))
+            row_seconds = rates.estimate_row(self.settings.model, num_tokens=tokens_per_row)
+            linear = int(seconds / (rates.NETWORK_FACTOR * row_seconds))
         return Amount(
             num_rows=num_rows,
             total=num_rows * num_epochs[TRAIN] + num_pretrained * num_epochs[PRETRAIN],
