@@ -134,7 +134,7 @@ def test_teachers_that_encode_texts_are_counted(write):
     config = write(10**8)
     taught = write(10**8, "train.distill.teachers=[encoder:use-multilingual]")
     num_rows = estimate("train", taught).num_rows
-    assert seconds("train", taught) - seconds("train", config) >= num_rows / 190 / 2
+    assert seconds("train", taught) - seconds("train", config) >= 0.99 * num_rows / 190 / 2
 
 
 def test_a_job_is_summed_up_in_core_hours(write):
