@@ -36,7 +36,7 @@ _MAX_EXCERPTS = 12_000
 _MAX_PER_TEXT = 4
 """Excerpts of one text."""
 _ENOUGH_ANSWERS = 800
-"""Rows that decide the calibration well enough, if nothing is measured on them."""
+"""About so many rows decide the calibration well enough, if nothing is measured on them."""
 _MIN_FOLDS = 2
 """Folds that are trained at least: each is calibrated by the others."""
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
@@ -106,11 +106,11 @@ def count_folds(num_folds: int, num_rows: float, *, needs_all: bool) -> int:
         >>> count_folds(5, 2000, needs_all=True), count_folds(5, 2000, needs_all=False)
         (5, 2)
         >>> count_folds(5, 900, needs_all=False)
-        5
+        4
     """
     if needs_all or not num_rows:
         return num_folds
-    enough = math.ceil(_ENOUGH_ANSWERS * num_folds / num_rows)
+    enough = round(_ENOUGH_ANSWERS * num_folds / num_rows)
     return min(num_folds, max(_MIN_FOLDS, enough))
 
 
