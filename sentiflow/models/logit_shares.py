@@ -91,6 +91,8 @@ def describe_model(model: ModelInput, trained: Manifest | None) -> str:
 def _describe_costs(costs: Mapping[str, Any]) -> str:
     """Say how long network and linear model have been trained, in folds and in the end."""
     num_networks = int(costs["num_networks"])
+    if not num_networks:
+        return f"No network was trained; the linear model took {costs['linear_seconds']:.1f} s"
     networks = "network" if num_networks == 1 else f"networks ({num_networks})"
     models = "model" if num_networks == 1 else "models"
     return (
