@@ -34,8 +34,9 @@ _MAX_LISTED_VALUES = 20
 """Maximum number of different values that are all listed."""
 _NUM_EXAMPLES = 3
 """Number of rows that are shown as examples."""
-_MAX_TOKENS = 512
-"""Maximum ``prepare.max_length`` that is written, in tokens."""
+_MAX_TOKENS = 256
+"""Maximum ``prepare.max_length`` that is written, in tokens; of longer texts the middle is cut out.
+The time of a training grows with it, and accuracy hardly does: see benchmarks/LOG.md."""
 _MAX_REJECTED_FRACTION = 0.5
 """If a larger fraction of the sample would be rejected, the columns were not recognized."""
 _LONG_QUANTILE = 0.99
@@ -94,6 +95,7 @@ def init(
             model_uri=model,
             test=test or (),
             max_length=tokens.max_length,
+            cuts_middle=tokens.cuts_middle,
             reason_for_characters=tokens.unit.reason_for_characters,
         )
         with _STEPS.show("check"):
@@ -172,6 +174,8 @@ class _Tokens(NamedTuple):
 
     max_length: int | None
     """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
+    cuts_middle: bool
+    """Whether more texts are longer than ``max_length``, so that ``prepare.cut`` is ``middle``."""
     is_unspaced: bool
     """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
     unit: "UnitChoice"
@@ -201,7 +205,8 @@ def _inspect_tokens(found: "Inspection") -> _Tokens:
         multiple_of_16 = 16 * math.ceil(long_length / 16)
         max_length = min(_MAX_TOKENS, multiple_of_16)
     is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
-    return _Tokens(max_length, is_unspaced=is_unspaced, unit=unit)
+    cuts_middle = bool(long_length > _MAX_TOKENS)
+    return _Tokens(max_length, cuts_middle, is_unspaced=is_unspaced, unit=unit)
 
 
 def _render_findings(

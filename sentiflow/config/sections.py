@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sentiflow.config import submitter
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
 from sentiflow.config.run_tags import Tags
+from sentiflow.config.text_units import Cut
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     ADDED,
@@ -142,7 +143,11 @@ class PrepareSettings(Settings):
     hashtags, emoji and numbers stay whole. The linear model reads both in any case."""
     vocabulary: VocabularySettings = VocabularySettings()
     max_length: int = Field(default=64, ge=1)
-    """Maximum number of units (see ``unit``) of a text; later ones are cut off."""
+    """Maximum number of units (see ``unit``) of a text that the network reads."""
+    cut: Annotated[Cut, ADDED] = "end"
+    """Which units of a longer text are left out. ``end``: the last ones. ``middle``: the first and
+    the last half of ``max_length`` are kept, as the end of a long text often says what its author
+    thinks."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """Approximate number of input rows for each output file. The input is cut into parts of this
     size, the unit of work and of resumption; a part becomes at most one file in each split."""

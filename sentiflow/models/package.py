@@ -162,7 +162,9 @@ class ModelPackage:
             text, name=self.settings.tokenizer, version=self.settings.tokenizer_version
         )
         own_units = units.split(tokens, self.settings.unit)
-        encoded = self.vocabulary.encode(own_units, max_length=self.settings.max_length)
+        encoded = self.vocabulary.encode(
+            own_units, max_length=self.settings.max_length, cut=self.settings.cut
+        )
         return _ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
     def _reads_as(self, other: "ModelPackage") -> bool:
@@ -174,6 +176,7 @@ class ModelPackage:
             and mine.tokenizer_version == theirs.tokenizer_version
             and mine.unit == theirs.unit
             and mine.max_length == theirs.max_length
+            and mine.cut == theirs.cut
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 

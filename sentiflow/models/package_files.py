@@ -14,6 +14,7 @@ import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.class_names import check_names
+from sentiflow.config.text_units import Cut
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import ADDED, Fraction, Settings
 from sentiflow.data import json_faults, manifest, other_versions, schema
@@ -67,7 +68,9 @@ class PackageSettings(Settings):
     unit: Annotated[Literal["words", "characters"], ADDED] = "words"
     """What the network reads, see :mod:`models.units`."""
     max_length: int = Field(ge=1, le=_LARGE)
-    """Maximum number of units of a text; the network does not see the units after these."""
+    """Maximum number of units of a text; the network does not see the others."""
+    cut: Annotated[Cut, ADDED] = "end"
+    """Which units of a longer text are left out, see :func:`models.tokens.find_kept`."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     priors: tuple[Fraction, ...]

@@ -234,7 +234,7 @@ def _read_sample(
         row_bytes = size / num_rows
     tokens = tokenizer.tokenize(pc.drop_null(text).cast(pa.string()), name=config.prepare.tokenizer)
     tokens = units.split(tokens, config.prepare.unit)
-    num_tokens = len(tokens.cut(config.prepare.max_length).ids)
+    num_tokens = len(tokens.cut(config.prepare.max_length, config.prepare.cut).ids)
     return _Sample(row_bytes, num_tokens / num_rows or 1.0, _find_labelled_fraction(label))
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
-from sentiflow.config.text_units import WORDS
+from sentiflow.config.text_units import END, WORDS, Cut
 from sentiflow.data import parts
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import SPLITS
@@ -98,20 +98,23 @@ def tokenize(table: pa.Table, *, rule: str, unit: str = WORDS) -> pa.Table:
     return put_columns(table, {"tokens": units.split(tokens, unit).to_lists()})
 
 
-def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) -> pa.Table:
+def encode(
+    table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int, cut: Cut = END
+) -> pa.Table:
     """Add the ids of the tokens.
 
     Args:
         table: Has ``tokens``.
         words: The vocabulary.
         max_length: Maximum number of ids that are kept of each text.
+        cut: Which ids are kept, see :func:`models.tokens.find_kept`.
 
     Columns:
         added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of tokens
             that the vocabulary lacks; ``is_cut``, whether a text has more ids than are kept.
     """
     tokens = tokens_of(table)
-    encoded = words.encode(tokens, max_length=max_length)
+    encoded = words.encode(tokens, max_length=max_length, cut=cut)
     # without an id for unknown words, unknown tokens are dropped and do not count as cut
     num_dropped = 0 if words.has_unknown else encoded.num_unknown
     is_cut = np.diff(tokens.offsets) - num_dropped > max_length

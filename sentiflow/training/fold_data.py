@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
-from sentiflow.config.text_units import find_unit
+from sentiflow.config.text_units import find_cut, find_unit
 from sentiflow.data import manifest, prepared_data, schema
 from sentiflow.data.answers import Answers, add_answers
 from sentiflow.data.arrays import hash_texts
@@ -126,7 +126,8 @@ def write(
     """
     chosen = _choose_rows(job, rows, number)
     words = _fit_vocabulary(rows, chosen["train"])
-    encoded = words.encode(rows.tokens, max_length=job.prepared["settings"]["max_length"])
+    rules = job.prepared["settings"]
+    encoded = words.encode(rows.tokens, max_length=rules["max_length"], cut=find_cut(rules))
     lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
     table = rows.table.append_column("token_ids", encoded.token_ids)
     table = table.append_column("length", lengths)

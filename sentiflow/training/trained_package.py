@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from sentiflow.config.text_units import find_unit
+from sentiflow.config.text_units import find_cut, find_unit
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import Manifest, Unsure
 from sentiflow.metrics import abstention, classification, confidence
@@ -101,6 +101,7 @@ def _pack(
         tokenizer_version=TOKENIZERS[prepared["tokenizer"]].version,
         unit=find_unit(prepared),
         max_length=prepared["max_length"],
+        cut=find_cut(prepared),
         classes=classes.names,
         priors=classes.priors,
         left_out=classes.left_out,

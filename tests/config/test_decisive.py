@@ -30,9 +30,10 @@ def test_an_added_setting_at_its_default_is_left_out():
 
 
 def test_added_settings_of_this_version():
-    """A result of a version without the setting ``unit`` stays complete."""
-    assert "unit" not in decisive.dump(PrepareSettings())
+    """A result of a version without these settings stays complete."""
+    assert not {"unit", "cut"} & decisive.dump(PrepareSettings()).keys()
     assert decisive.dump(PrepareSettings(unit="characters"))["unit"] == "characters"
+    assert decisive.dump(PrepareSettings(cut="middle"))["cut"] == "middle"
 
 
 @pytest.mark.parametrize("mode", ["python", "json"])

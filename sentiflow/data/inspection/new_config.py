@@ -83,6 +83,7 @@ def render(
     model_uri: str | None,
     test: Sequence[str] = (),
     max_length: int | None = None,
+    cuts_middle: bool = False,
     reason_for_characters: str = "",
 ) -> str:
     """Return the text of a config that reads the inspected files.
@@ -95,6 +96,7 @@ def render(
         model_uri: A model to score with; then nothing is trained.
         test: Files of test rows, as the user has typed them.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
+        cuts_middle: Whether ``prepare.cut`` is ``middle``, as many texts are longer than that.
         reason_for_characters: Why the network reads characters; empty if it reads words.
     """
     counts = inspection.label_counts
@@ -128,6 +130,7 @@ def render(
         rejected=list_rejected(inspection),
         model_uri=model_uri,
         max_length=max_length,
+        cuts_middle=cuts_middle,
         reason_for_characters=reason_for_characters,
         **_choose_training(inspection),
     )
