@@ -22,7 +22,7 @@ NUM_TEST = 20_000
 """Number of test rows of a draw of Korean reviews."""
 ALL_FOLDS = 5000
 """Number of rows from which only the first fold of a corpus is answered."""
-RATINGS = {rating: "negative" for rating in (1, 2, 3, 4)} | {9: "positive", 10: "positive"}
+RATINGS = dict.fromkeys((1, 2, 3, 4), "negative") | {9: "positive", 10: "positive"}
 """The labels of ratings; other ratings have none."""
 
 
@@ -156,8 +156,11 @@ def draw_reviews(
                 raise SystemExit(f"{num_draws} draws need more than {len(of_class)} {name} reviews")
             train.append(drawn[: num_train // 2])
             test.append(drawn[num_train // 2 :])
-        # in the order of `shuffled`, which mixes the classes
-        labelled = Draw(str(number), pd.concat(train).sort_index(), pd.concat(test).sort_index())
+        labelled = Draw(
+            name=str(number),
+            train=pd.concat(train).sample(frac=1, random_state=number),
+            test=pd.concat(test).sample(frac=1, random_state=number),
+        )
         others = shuffled.drop(labelled.train.index).drop(labelled.test.index)
         unlabelled = others["text"].sample(num_unlabelled, random_state=number)
         draws.append(replace(labelled, unlabelled=unlabelled.tolist()))
