@@ -57,7 +57,9 @@ def place(tmp_path_factory):
 
 def test_init_writes_characters_and_says_why(place):
     config = (place / "films.yaml").read_text()
-    assert yaml.safe_load(config)["prepare"]["unit"] == "characters"
+    written = yaml.safe_load(config)
+    assert written["prepare"]["unit"] == "characters"
+    assert written["train"]["model"]["hidden_size"] == 64
     (line,) = [line for line in config.splitlines() if "unit:" in line]
     assert "of the words occur once, and 0% have a vector" in line
     assert "The network reads characters: " in (place / "looked.txt").read_text()

@@ -25,7 +25,8 @@ from sentiflow.storage.uris import absolute_uri, is_local, split_key, split_memb
 _SMALL_ROWS = 1000
 """Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
 _MEDIUM_ROWS = 20_000
-"""Above this number of rows, batches of 128 are as good as batches of 64, and faster."""
+"""Above this number of rows, batches of 128 are as good as batches of 64, and faster. Up to it, 64
+states read characters as well as 128, in half the time: see benchmarks/LOG.md."""
 _LARGE_ROWS = 100_000
 """Above this number of rows, the config has the preset ``best``, which pretrains."""
 _MIN_ROWS_WITHOUT_FOLDS = 3000
@@ -132,7 +133,7 @@ def render(
         max_length=max_length,
         cuts_middle=cuts_middle,
         reason_for_characters=reason_for_characters,
-        **_choose_training(inspection),
+        **_choose_training(inspection, reads_characters=bool(reason_for_characters)),
     )
 
 
@@ -212,7 +213,7 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
     return None
 
 
-def _choose_training(inspection: Inspection) -> dict[str, Any]:
+def _choose_training(inspection: Inspection, *, reads_characters: bool) -> dict[str, Any]:
     """Choose the settings of the training by the number of rows and classes."""
     counts = inspection.label_counts
     rare = count_rare(inspection)
@@ -223,6 +224,9 @@ def _choose_training(inspection: Inspection) -> dict[str, Any]:
         batch_size = 32
     if num_rows > _MEDIUM_ROWS:
         batch_size = 128
+    hidden_size = 128
+    if reads_characters and num_rows <= _MEDIUM_ROWS:
+        hidden_size = 64
     num_labelled = sum(counts.values()) * inspection.scale
     num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
     num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
@@ -230,6 +234,7 @@ def _choose_training(inspection: Inspection) -> dict[str, Any]:
         "is_large": num_rows > _LARGE_ROWS,
         "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
         "batch_size": batch_size,
+        "hidden_size": hidden_size,
         "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
         "is_unbalanced": bool(class_sizes) and max(class_sizes) >= _UNBALANCED * min(class_sizes),
     }
