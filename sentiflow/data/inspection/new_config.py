@@ -26,7 +26,7 @@ _SMALL_ROWS = 1000
 """Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
 _MEDIUM_ROWS = 20_000
 """Above this number of rows, batches of 128 are as good as batches of 64, and faster. Up to it, 64
-states read characters as well as 128, in half the time: see benchmarks/LOG.md."""
+states read characters and long texts as well as 128, in half the time: see benchmarks/LOG.md."""
 _LARGE_ROWS = 100_000
 """Above this number of rows, the config has the preset ``best``, which pretrains."""
 _MIN_ROWS_WITHOUT_FOLDS = 3000
@@ -133,7 +133,7 @@ def render(
         max_length=max_length,
         cuts_middle=cuts_middle,
         reason_for_characters=reason_for_characters,
-        **_choose_training(inspection, reads_characters=bool(reason_for_characters)),
+        **_choose_training(inspection, are_long=cuts_middle or bool(reason_for_characters)),
     )
 
 
@@ -213,8 +213,13 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
     return None
 
 
-def _choose_training(inspection: Inspection, *, reads_characters: bool) -> dict[str, Any]:
-    """Choose the settings of the training by the number of rows and classes."""
+def _choose_training(inspection: Inspection, *, are_long: bool) -> dict[str, Any]:
+    """Choose the settings of the training by the number of rows and classes.
+
+    Args:
+        inspection: The inspected files.
+        are_long: Whether the network reads long texts, or characters, which make any text long.
+    """
     counts = inspection.label_counts
     rare = count_rare(inspection)
     class_sizes = [rows for name, rows in counts.items() if name not in rare]
@@ -225,7 +230,7 @@ def _choose_training(inspection: Inspection, *, reads_characters: bool) -> dict[
     if num_rows > _MEDIUM_ROWS:
         batch_size = 128
     hidden_size = 128
-    if reads_characters and num_rows <= _MEDIUM_ROWS:
+    if are_long and num_rows <= _MEDIUM_ROWS:
         hidden_size = 64
     num_labelled = sum(counts.values()) * inspection.scale
     num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
