@@ -74,7 +74,15 @@ class VocabularySettings(Settings):
     """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which is
     downloaded once, to ``.vector_cache``; a file in the text format of GloVe or word2vec (.txt,
     .txt.gz, .zip); or the directory of a model package or of a run, whose learned vectors are
-    used."""
+    used. ``random:128d``: none; the network learns vectors of this size from random ones."""
+
+    @model_validator(mode="after")
+    def _check_vectors(self) -> "VocabularySettings":
+        if self.kind == "pretrained" and self.vectors.startswith("random:"):
+            raise ValueError(
+                "kind: pretrained takes the words of vectors, and random ones have none"
+            )
+        return self
 
 
 class UnlabelledSettings(Settings):

@@ -332,13 +332,11 @@ def fit_vocabulary(
         words = vocabulary.from_words(vectors.words)
     else:
         words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
-    rows = vectors.find(words.words)
-    has_vector = rows >= 0
-    # a word without a vector has row -1, so it takes the last vector, which becomes NaN
-    matrix = np.where(has_vector[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
-    num_with_vector = int(has_vector.sum())
+    matrix = vectors.take(words.words)
+    num_with_vector = int((~np.isnan(matrix[:, 0])).sum())
     num_words = len(words) - words.num_special
-    if settings.unit == WORDS and num_with_vector < _FEW_VECTORS * num_words:
+    is_surprising = settings.unit == WORDS and len(vectors.words) > 0
+    if is_surprising and num_with_vector < _FEW_VECTORS * num_words:
         few = f"only {num_with_vector:,} of {num_words:,} words"
         log.warning("%s have a vector in %s", few, display_uri(section.vectors))
     report: VocabularyReport = {

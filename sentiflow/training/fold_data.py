@@ -276,6 +276,4 @@ def _fit_vocabulary(rows: AllRows, is_train: np.ndarray) -> vocabulary.Vocabular
         numbers = pa.array(rows.tokens.count(is_train))
         counts = pa.table({"word": rows.tokens.words, "count": numbers})
         words = vocabulary.fit(counts, min_count=choice.min_count, max_size=choice.max_size)
-    places = rows.vectors.find(words.words)
-    matrix = np.where((places >= 0)[:, None], rows.vectors.vectors[places], np.nan)
-    return replace(words, vectors=matrix.astype(np.float32))
+    return replace(words, vectors=rows.vectors.take(words.words))

@@ -9,8 +9,10 @@ from sentiflow.models import units
 from sentiflow.models.tokens import Tokens
 from sentiflow.words.word_vectors import WordVectors
 
-_MIN_ONCE = 0.2
-"""Share of the words that occur nowhere else in the texts, above which characters may say more."""
+_NUM_TEXTS = 2000
+"""Number of texts that are looked at. In more texts fewer words occur once."""
+_MIN_ONCE = 0.4
+"""Share of the words that occur nowhere else in these texts, from which characters may say more."""
 _MIN_WITH_VECTOR = 0.5
 """Share of the words with a vector, from which words say enough: a vector also tells what a rare
 word means. benchmarks/LOG.md has the corpora that both limits are from, and where they are wrong.
@@ -45,7 +47,7 @@ def choose(tokens: Tokens, vectors: WordVectors) -> UnitChoice:
     and most words have no vector.
 
     Args:
-        tokens: The tokens of a sample of the texts.
+        tokens: The tokens of the texts; the first ``_NUM_TEXTS`` decide.
         vectors: The vectors that the network starts from.
 
     Example:
@@ -54,6 +56,7 @@ def choose(tokens: Tokens, vectors: WordVectors) -> UnitChoice:
         >>> choose(Tokens.from_lists(pa.array([["영화가"], ["영화는", "!"]])), vectors)
         UnitChoice(unit='characters', once_fraction=1.0, vector_fraction=0.0)
     """
+    tokens = tokens.take(np.arange(min(_NUM_TEXTS, len(tokens.offsets) - 1)))
     is_word = units.find_words(tokens.words)
     counts = np.bincount(tokens.ids, minlength=len(tokens.words))[is_word]
     has_vector = vectors.find(tokens.words)[is_word] >= 0
