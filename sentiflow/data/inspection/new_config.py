@@ -37,6 +37,8 @@ _STEPS_PER_CLASS = 15
 """Additional optimizer steps for each class."""
 _MIN_EPOCHS = 4
 """Minimum of ``train.num_epochs``."""
+_MIN_CHARACTER_EPOCHS = 8
+"""The same for a network that reads characters, which has to learn words: see benchmarks/LOG.md."""
 _MAX_EPOCHS = 20
 """Maximum of ``train.num_epochs``."""
 _MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
@@ -133,7 +135,9 @@ def render(
         max_length=max_length,
         cuts_middle=cuts_middle,
         reason_for_characters=reason_for_characters,
-        **_choose_training(inspection, are_long=cuts_middle or bool(reason_for_characters)),
+        **_choose_training(
+            inspection, reads_characters=bool(reason_for_characters), cuts_middle=cuts_middle
+        ),
     )
 
 
@@ -213,12 +217,15 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
     return None
 
 
-def _choose_training(inspection: Inspection, *, are_long: bool) -> dict[str, Any]:
+def _choose_training(
+    inspection: Inspection, *, reads_characters: bool, cuts_middle: bool
+) -> dict[str, Any]:
     """Choose the settings of the training by the number of rows and classes.
 
     Args:
         inspection: The inspected files.
-        are_long: Whether the network reads long texts, or characters, which make any text long.
+        reads_characters: Whether the network reads characters.
+        cuts_middle: Whether it reads long texts, which it cuts in the middle.
     """
     counts = inspection.label_counts
     rare = count_rare(inspection)
@@ -230,17 +237,18 @@ def _choose_training(inspection: Inspection, *, are_long: bool) -> dict[str, Any
     if num_rows > _MEDIUM_ROWS:
         batch_size = 128
     hidden_size = 128
-    if are_long and num_rows <= _MEDIUM_ROWS:
+    if (reads_characters or cuts_middle) and num_rows <= _MEDIUM_ROWS:
         hidden_size = 64
     num_labelled = sum(counts.values()) * inspection.scale
     num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
     num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
+    min_epochs = _MIN_CHARACTER_EPOCHS if reads_characters else _MIN_EPOCHS
     return {
         "is_large": num_rows > _LARGE_ROWS,
         "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
         "batch_size": batch_size,
         "hidden_size": hidden_size,
-        "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
+        "num_epochs": min(max(num_epochs, min_epochs), _MAX_EPOCHS),
         "is_unbalanced": bool(class_sizes) and max(class_sizes) >= _UNBALANCED * min(class_sizes),
     }
 
