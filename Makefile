@@ -7,7 +7,7 @@ READY_BENCH := .venv/.ready-bench
 READY_AUDIT := .venv/.ready-audit
 READY_SCHEDULERS := build/schedulers/.ready
 # these run on synthetic data; the benchmarks left out need files as arguments
-BENCHMARKS := $(filter-out $(addprefix benchmarks/,estimates.py published.py retrained.py serving.py silences.py words.py),$(wildcard benchmarks/*.py))
+BENCHMARKS := $(filter-out $(addprefix benchmarks/,estimates.py published.py published_corpora.py published_models.py retrained.py serving.py silences.py words.py),$(wildcard benchmarks/*.py))
 FAST_TESTS := $(BIN)/pytest -n logical --maxprocesses 8 -m "not ray and not slow and not soak"
 ALL_TESTS := $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder --durations 30
 

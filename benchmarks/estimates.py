@@ -59,6 +59,7 @@ def list_cases(folder: Path, data: Path) -> Iterator[tuple[str, dict[str, Any]]]
     few_korean = cut(data / "korean_reviews.csv.gz", folder / "few_korean.csv", 2000)
     long = cut(data / "long_reviews.csv.gz", folder / "long.csv", 700)
     airline = data / "airline_tweets.csv"
+    given = cut(data / "korean_reviews.csv.gz", folder / "given_korean.csv", 3000)
     few = cut(airline, folder / "few_airline.csv", 1500)
     texts = cut(data / "tweets_unlabelled.csv", folder / "texts.csv", 2000)
     yield (
@@ -148,6 +149,46 @@ def list_cases(folder: Path, data: Path) -> Iterator[tuple[str, dict[str, Any]]]
                 "batching": {"global_batch_size": 32},
                 "num_epochs": 2,
                 "linear": True,
+            },
+        },
+    )
+    yield (
+        "long texts, folds",
+        {
+            "format": {
+                "kind": "csv",
+                "columns": {"text": "text", "label": "label"},
+                "labels": "auto",
+            },
+            "prepare": {
+                "csv": str(data / "long_reviews.csv.gz"),
+                "max_length": 512,
+                "split": {"validation_fraction": 0},
+            },
+            "train": {
+                "model": GRU,
+                "batching": {"global_batch_size": 64},
+                "num_epochs": 9,
+                "linear": True,
+                "folds": 5,
+            },
+        },
+    )
+    yield (
+        "Korean, given test rows",
+        {
+            "format": KOREAN,
+            "prepare": {
+                "csv": str(few_korean),
+                "test": str(given),
+                "split": {"validation_fraction": 0},
+            },
+            "train": {
+                "model": GRU,
+                "batching": {"global_batch_size": 64},
+                "num_epochs": 9,
+                "linear": True,
+                "folds": 5,
             },
         },
     )

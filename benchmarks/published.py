@@ -1,40 +1,55 @@
 """The settings of `init` against words and characters in scikit-learn, on published corpora.
 
-    python benchmarks/published.py FOLDER [--corpora umsab_french,banking77] [--runs 5]
-        [--taught] [--unlabelled tweets.csv] [--joint] [--answers DIRECTORY]
+    python benchmarks/published.py FOLDER [--corpora umsab_french,korean-2000] [--runs 5]
+        [--before CHECKOUT] [--also characters prepare.unit=characters]
+        [--taught] [--unlabelled tweets.csv] [--unlabelled-rows 15000]
+        [--joint] [--answers DIRECTORY]
 
-FOLDER has one CSV for each corpus, with the columns `text`, `label` and `part` (which is not read).
-The rows of a corpus are divided into folds at random. For each of the first `--runs` folds, all
-models are trained on the other folds and answer this one. `sentiflow init` writes the settings of
-our model. The rival is the baseline of the report: words 1-2 and characters 2-5, TF-IDF, logistic
-regression, C by cross-validation.
+`published_corpora.py` describes FOLDER. Each draw of a corpus has train rows and test rows: draws
+of Korean reviews have 20,000 test rows, other corpora are divided into folds at random. All models
+are trained on the train rows and answer the test rows of each of the first `--runs` draws; by
+default of all draws, but only of one fold of a corpus with at least 5,000 rows.
+
+`sentiflow init` writes the settings of our model, and `--set` replaces some. The rival is the
+baseline of the report: words 1-2 and characters 2-5, TF-IDF, logistic regression, C by
+cross-validation.
+
+`--before` adds the model of another checkout of the project, trained by its own commands, with the
+settings that its own `init` writes. `--also` adds a model with other settings: a name, then the
+settings; it can be used several times.
 
 `--taught` adds a model of the same settings with a teacher that knows the language
 (`train.distill: {teachers: ["encoder:use-multilingual"], hard_weight: 0.5}`, four epochs of five
-times the texts). The teacher also answers the texts of `--unlabelled`. `--joint` adds one model of
-all these corpora, which must have the same labels.
+times the texts). The teacher also answers the texts of `--unlabelled` and, for Korean reviews,
+`--unlabelled-rows` other reviews. `--joint` adds one model of all these corpora, which must have
+the same labels and equally many draws.
 
-The table has the macro F1 of all answered rows, and the 95% interval of the paired difference in
-points. Answers are kept in `--answers`, so that a killed command continues.
+The first table has the macro F1 and the accuracy of all answered rows, and the 95% intervals of
+the paired differences in points. The second table has the share of the network in the logits, how
+many networks were trained of those that the model and its folds have, what the network reads, the
+CPU seconds of `prepare` and `train`, and the time that `train` took and had told when it began. Its
+shares and times are means over the draws.
+
+Answers, costs and logs are kept in `--answers`, so that a killed command continues: name another
+directory for other settings.
 """
 
 import argparse
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
-import pyarrow as pa
+import published_corpora
+import published_models
+from published_corpora import Choice, Corpus
+from published_models import Answer, Costs, Ours
 
-import sentiflow
 from sentiflow.config import yaml_text
-from sentiflow.evaluation import tfidf
 from sentiflow.metrics import paired
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import count_confusion
@@ -45,103 +60,94 @@ TAUGHT = {
     "train.num_epochs": 4,
 }
 """Settings of ``--taught``."""
-Answer = Callable[[pd.DataFrame, pd.DataFrame, list[str]], np.ndarray]
-"""Train rows, rows to answer, names of the classes -> the position of the class of each row."""
+RIVALS = ("linear", "before")
+"""What our model is compared with; other models are compared with our model."""
+COSTS = (
+    "corpus",
+    "model",
+    "network share",
+    "networks",
+    "unit",
+    "prepare, CPU s",
+    "train, CPU s",
+    "train, s",
+    "told",
+)
+"""Columns of the second table."""
 
 
-def train(
-    rows: pd.DataFrame, test: pd.DataFrame, folder: Path, changes: dict[str, Any]
-) -> sentiflow.Model:
-    """Train as a first-time user who has a file of test rows does."""
-    rows[["text", "label"]].to_csv(folder / "rows.csv", index=False)
-    test[["text", "label"]].to_csv(folder / "test.csv", index=False)
-    config = folder / "rows.yaml"
-    command = [
-        sys.executable, "-m", "sentiflow", "init", "rows.csv", "--test", "test.csv",
-        "--label", "label", "--text", "text",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
-    settings = {
-        "prepare.csv": f"{folder}/rows.csv",
-        "prepare.test": f"{folder}/test.csv",
-        "output_uri": f"{folder}/run",
-        "tracking.uri": None,
-        **changes,
-    }
-    sentiflow.prepare(str(config), settings)
-    sentiflow.train(str(config), settings)
-    return sentiflow.load_model(f"{folder}/run/trained/model")
+class Answers(NamedTuple):
+    """The answers of a model to all draws of a corpus, one after the other."""
+
+    prediction: list[np.ndarray]
+    costs: list[Costs]
 
 
-def ours(changes: dict[str, Any]) -> Answer:
-    """Answer with a model of ours: the settings of `init`, with changes."""
-
-    def answer(learned: pd.DataFrame, answered: pd.DataFrame, names: list[str]) -> np.ndarray:
-        with tempfile.TemporaryDirectory() as folder:
-            model = train(learned, answered, Path(folder), changes)
-            predicted = model.predict(answered["text"].tolist())["predicted_label"]
-        return np.array([names.index(name) for name in predicted])
-
-    return answer
-
-
-def scikit_learn(learned: pd.DataFrame, answered: pd.DataFrame, names: list[str]) -> np.ndarray:
-    """Answer with the baseline of the report."""
-    train_text = pa.array(learned["text"].tolist())
-    test_text = pa.array(answered["text"].tolist())
-    label = np.array([names.index(name) for name in learned["label"]])
-    prediction, _ = tfidf.predict(train_text, label, test_text)
-    return prediction
-
-
-def answer_folds(
-    system: str, answer: Answer, corpora: pd.DataFrame, given: argparse.Namespace
-) -> np.ndarray:
-    """Answer each row by the model that was trained without its fold.
+def answer_draws(system: str, answer: Answer, corpus: Corpus, kept: Path) -> Answers:
+    """Answer the draws of a corpus that are not answered yet.
 
     Args:
         system: Name of the kind of model.
         answer: Trains such a model, and answers.
-        corpora: The rows.
-        given: The options.
-
-    Returns:
-        The position of the class of each row; -1 for rows of folds that are not answered.
+        corpus: The corpus.
+        kept: Directory of the answers.
     """
-    answers = np.full(len(corpora), -1)
-    names = sorted(corpora["label"].unique())
-    for number in range(given.runs):
-        is_answered = (corpora["fold"] == number).to_numpy()
-        which = "+".join(corpora["corpus"].unique())
-        kept = given.answers / f"{system}-{which}-{number}-of-{given.folds}.npy"
-        if not kept.exists():
+    prediction = []
+    costs = []
+    for draw in corpus.draws:
+        name = f"{system}-{corpus.name}-{draw.name}"
+        answered = published_models.read_kept(kept / name)
+        if answered is None:
             began = time.monotonic()
-            predicted = answer(corpora[~is_answered], corpora[is_answered], names)
-            np.save(kept, predicted)
-            print(f"{system} {which} {number}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-        answers[is_answered] = np.load(kept)
-    return answers
+            answered = answer(draw, corpus.classes)
+            published_models.keep(kept / name, answered)
+            print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+        prediction.append(answered.prediction)
+        costs.append(answered.costs)
+    return Answers(prediction, costs)
 
 
 class Difference(NamedTuple):
-    """The difference of two macro F1, in points."""
+    """The difference of two models, in points."""
 
     value: float
     width: float
     """Half the width of its 95% interval."""
 
     @classmethod
-    def of(cls, truth: np.ndarray, rival: np.ndarray, answers: np.ndarray) -> "Difference":
-        """Measure the difference of a model to its rival."""
-        interval = paired.f1_macro_difference(
-            label=truth,
-            first=rival,
-            second=answers,
-            num_classes=int(truth.max()) + 1,
-            num_resamples=1000,
-        )
-        assert interval is not None, "each class occurs"
+    def of(cls, interval: paired.Difference) -> "Difference":
+        """Turn a difference of two shares into points."""
         return cls(value=100 * interval.value, width=50 * (interval.high - interval.low))
+
+
+def compare_f1(truth: np.ndarray, rival: np.ndarray, answers: np.ndarray) -> Difference:
+    """Measure the difference of a model's macro F1 to its rival's."""
+    interval = paired.f1_macro_difference(
+        label=truth,
+        first=rival,
+        second=answers,
+        num_classes=int(truth.max()) + 1,
+        num_resamples=1000,
+    )
+    assert interval is not None, "each class occurs"
+    return Difference.of(interval)
+
+
+def compare_accuracy(truth: np.ndarray, rival: np.ndarray, answers: np.ndarray) -> Difference:
+    """Measure the difference of a model's accuracy to its rival's."""
+    interval, _ = paired.compare_accuracy(rival == truth, answers == truth)
+    return Difference.of(interval)
+
+
+def pair_up(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pair each model with ours: the model, and the rival that is subtracted."""
+    pairs = []
+    for name in names:
+        if name in RIVALS:
+            pairs.append(("sentiflow", name))
+        elif name != "sentiflow":
+            pairs.append((name, "sentiflow"))
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -150,26 +156,25 @@ class Result:
 
     scores: list[float]
     """Macro F1 of each model."""
-    differences: list[Difference]
-    """Of our model to the linear one, then of each other model to ours."""
     accuracies: list[float]
     """Accuracy of each model."""
+    differences: list[Difference]
+    """Of macro F1 for each pair of models, then of accuracy for each pair."""
 
     @classmethod
     def of(cls, truth: np.ndarray, answers: dict[str, np.ndarray]) -> "Result":
         """Compare the answers of all models to the rows of a corpus."""
         scores = []
         accuracies = []
-        differences = []
-        for system, each in answers.items():
+        for each in answers.values():
             matrix = count_confusion(truth, each, num_labels=int(truth.max()) + 1)
             scores.append(macro_f1(matrix) or 0.0)
-            accuracies.append((each == truth).mean())
-            if system == "sentiflow":
-                differences.append(Difference.of(truth, answers["linear"], each))
-            elif system != "linear":
-                differences.append(Difference.of(truth, answers["sentiflow"], each))
-        return cls(scores=scores, differences=differences, accuracies=accuracies)
+            accuracies.append(float((each == truth).mean()))
+        differences = []
+        for compare in (compare_f1, compare_accuracy):
+            for name, rival in pair_up(list(answers)):
+                differences.append(compare(truth, answers[rival], answers[name]))
+        return cls(scores, accuracies, differences)
 
     @classmethod
     def mean(cls, results: list["Result"]) -> "Result":
@@ -183,29 +188,60 @@ class Result:
             differences.append(Difference(value=float(value), width=float(width)))
         return cls(
             scores=np.mean([result.scores for result in results], axis=0).tolist(),
-            differences=differences,
             accuracies=np.mean([result.accuracies for result in results], axis=0).tolist(),
+            differences=differences,
         )
 
-    def __str__(self) -> str:
-        """Write the cells of the table."""
+    @property
+    def cells(self) -> list[str]:
+        """The cells of the table, see :func:`list_columns`."""
         cells = [f"{score:.4f}" for score in self.scores]
-        cells += [f"{each.value:+.1f} ± {each.width:.1f}" for each in self.differences]
         cells += [f"{accuracy:.4f}" for accuracy in self.accuracies]
-        return " | ".join(cells)
+        cells += [f"{each.value:+.1f} ± {each.width:.1f}" for each in self.differences]
+        return cells
 
 
-def read_corpora(given: argparse.Namespace) -> list[pd.DataFrame]:
-    """Read the chosen corpora, and draw their folds."""
-    chosen = [name for name in given.corpora.split(",") if name]
-    corpora = []
-    for path in sorted(given.folder.glob("*.csv")):
-        if not chosen or path.stem in chosen:
-            rows = pd.read_csv(path, keep_default_na=False)
-            folds = np.arange(len(rows)) % given.folds
-            fold = np.random.default_rng(0).permutation(folds)
-            corpora.append(rows.assign(corpus=path.stem, fold=fold))
-    return corpora
+def list_columns(names: list[str]) -> list[str]:
+    """List the columns of the first table, given the names of the models."""
+    columns = ["corpus", "rows"]
+    columns += [f"{name}, macro F1" for name in names]
+    columns += [f"{name}, accuracy" for name in names]
+    for figure in ("macro F1", "accuracy"):
+        columns += [f"{name} - {rival}, {figure}" for name, rival in pair_up(names)]
+    return columns
+
+
+def print_titles(columns: Sequence[str]) -> None:
+    """Print the head of a table."""
+    print_line(columns)
+    print("|---" * len(columns), "|", sep="")
+
+
+def print_line(cells: Sequence[str]) -> None:
+    """Print a line of a table."""
+    print("|", " | ".join(cells), "|", flush=True)
+
+
+def write_costs(costs: list[Costs]) -> list[str]:
+    """Write the cells of a model in the table of costs, given its costs in each draw."""
+    networks = [f"{each.num_networks} of {each.max_networks}" for each in costs]
+    cells = [
+        f"{np.mean([each.network_share for each in costs]):.0%}",
+        list_different(networks),
+        list_different([each.unit for each in costs]),
+        f"{np.mean([each.prepare_cpu_s for each in costs]):.1f}",
+        f"{np.mean([each.train_cpu_s for each in costs]):.1f}",
+        f"{np.mean([each.train_seconds for each in costs]):.0f}",
+        list_different([each.told or "below 1 min" for each in costs]),
+    ]
+    if costs[0].max_networks == 0:
+        return ["", "", "", "", cells[4], "", ""]
+    return cells
+
+
+def list_different(texts: Sequence[str]) -> str:
+    """List texts in their order, equal ones once."""
+    return ", ".join(dict.fromkeys(texts))
 
 
 def read_settings(lines: list[str]) -> dict[str, Any]:
@@ -217,70 +253,96 @@ def read_settings(lines: list[str]) -> dict[str, Any]:
     return settings
 
 
-def print_titles(names: list[str]) -> None:
-    """Print the head of the table.
-
-    Args:
-        names: Our model, the linear one, then the others.
-    """
-    columns = ["corpus", "rows", *names, "sentiflow - linear"]
-    columns += [f"{name} - sentiflow" for name in names[2:]]
-    columns += [f"{name}, accuracy" for name in names]
-    print("|", " | ".join(columns), "|")
-    print("|---" * len(columns), "|", sep="")
-
-
 def read_options() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--corpora", default="")
+    parser.add_argument("--corpora", default="", help="all that the folder has")
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--runs", type=int)
+    parser.add_argument("--draws", type=int, default=2, help="draws of Korean reviews (2)")
+    parser.add_argument("--runs", type=int, help="draws to answer")
     parser.add_argument("--set", nargs="*", default=[], help="settings to replace")
+    parser.add_argument("--before", type=Path, help="another checkout of the project")
+    parser.add_argument("--also", nargs="+", action="append", default=[], help="name, settings")
     parser.add_argument("--taught", action="store_true")
-    parser.add_argument("--unlabelled", nargs="*", default=[], help="files with the column text")
+    parser.add_argument(
+        "--unlabelled", nargs="*", type=Path, default=[], help="files with the column text"
+    )
+    parser.add_argument("--unlabelled-rows", type=int, default=0)
     parser.add_argument("--joint", action="store_true")
     parser.add_argument("--answers", type=Path, default=Path(tempfile.mkdtemp()))
     given = parser.parse_args()
-    given.runs = given.runs or given.folds
     given.answers.mkdir(parents=True, exist_ok=True)
     return given
 
 
-def main() -> None:
-    """Print a line for each corpus."""
-    given = read_options()
-    corpora = read_corpora(given)
+def list_systems(given: argparse.Namespace) -> dict[str, Answer]:
+    """List the models that are trained for each corpus."""
     changes = read_settings(given.set)
-    systems: dict[str, Answer] = {"sentiflow": ours(changes), "linear": scikit_learn}
+    systems = {"sentiflow": Ours(changes).answer, "linear": published_models.scikit_learn}
+    if given.before:
+        systems["before"] = Ours(checkout=given.before.resolve()).answer
+    for name, *lines in given.also:
+        systems[name] = Ours({**changes, **read_settings(lines)}).answer
     if given.taught:
-        systems["taught"] = ours(
-            {**changes, **TAUGHT, "prepare.unlabelled.files": given.unlabelled}
-        )
+        systems["taught"] = Ours({**changes, **TAUGHT}, unlabelled=given.unlabelled).answer
+    return systems
+
+
+def answer_jointly(
+    answer: Answer, corpora: Sequence[Corpus], kept: Path
+) -> tuple[list[list[np.ndarray]], list[Costs]]:
+    """Answer all corpora by one model; returns the answers to the draws of each, and the costs."""
+    joint = answer_draws("joint", answer, published_corpora.join(corpora), kept)
+    of_corpora: list[list[np.ndarray]] = [[] for _ in corpora]
+    for number, prediction in enumerate(joint.prediction):
+        start = 0
+        for corpus, found in zip(corpora, of_corpora, strict=True):
+            end = start + len(corpus.draws[number].test)
+            found.append(prediction[start:end])
+            start = end
+    return of_corpora, joint.costs
+
+
+def main() -> None:
+    """Print a line for each corpus, then the costs."""
+    given = read_options()
+    choice = Choice(
+        names=[name for name in given.corpora.split(",") if name],
+        num_folds=given.folds,
+        num_runs=given.runs,
+        num_draws=given.draws,
+        num_unlabelled=given.unlabelled_rows,
+    )
+    corpora = published_corpora.read(given.folder, choice)
+    systems = list_systems(given)
     names = list(systems)
+    costs: list[tuple[str, str, list[Costs]]] = []
     if given.joint:
         names.append("joint")
-        all_rows = pd.concat(corpora, ignore_index=True)
-        of_all_rows = answer_folds("joint", ours(changes), all_rows, given)
-    print_titles(names)
+        answer = Ours(read_settings(given.set)).answer
+        of_corpora, of_joint = answer_jointly(answer, corpora, given.answers)
+        costs.append(("all", "joint", of_joint))
+    print_titles(list_columns(names))
     results = []
-    start = 0
-    for rows in corpora:
-        end = start + len(rows)
-        is_answered = (rows["fold"] < given.runs).to_numpy()
+    for number, corpus in enumerate(corpora):
         answers = {}
         for name, answer in systems.items():
-            answers[name] = answer_folds(name, answer, rows, given)[is_answered]
+            answered = answer_draws(name, answer, corpus, given.answers)
+            answers[name] = np.concatenate(answered.prediction)
+            costs.append((corpus.name, name, answered.costs))
         if given.joint:
-            answers["joint"] = of_all_rows[start:end][is_answered]
-        start = end
-        classes = sorted(rows["label"].unique())
-        label = np.array([classes.index(name) for name in rows["label"]])
-        result = Result.of(label[is_answered], answers)
+            answers["joint"] = np.concatenate(of_corpora[number])
+        result = Result.of(corpus.truth, answers)
         results.append(result)
-        print(f"| {rows['corpus'].iloc[0]} | {is_answered.sum():,} | {result} |", flush=True)
-    print(f"| mean | | {Result.mean(results)} |")
+        print_line([corpus.name, f"{len(corpus.truth):,}", *result.cells])
+    print_line(["mean", "", *Result.mean(results).cells])
+    print()
+    print_titles(COSTS)
+    for corpus_name, name, of_draws in costs:
+        print_line([corpus_name, name, *write_costs(of_draws)])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,13 +85,27 @@ class _Watch:
         return sum(each.look() for each in self.seen.values())
 
 
-def run(verb: str, *arguments: object) -> Usage:
+def run(
+    verb: str,
+    *arguments: object,
+    folder: Path | None = None,
+    log: Path | None = None,
+    **environment: str,
+) -> Usage:
     """Run a command of sentiflow.
+
+    Args:
+        verb: The command.
+        arguments: Its arguments.
+        folder: Its working directory. None: the directory of this process.
+        log: File to write its output to. None: the output is deleted.
+        environment: Variables to set for it.
 
     Raises:
         RuntimeError: It failed.
     """
-    return _run(verb, arguments, must_end=None).usage
+    place = _Place(folder, log, environment)
+    return _run(verb, arguments, place, must_end=None).usage
 
 
 def run_until(is_over: Callable[[], bool], verb: str, *arguments: object) -> Killed:
@@ -100,18 +114,37 @@ def run_until(is_over: Callable[[], bool], verb: str, *arguments: object) -> Kil
     Raises:
         RuntimeError: It failed before.
     """
-    return _run(verb, arguments, must_end=is_over)
+    return _run(verb, arguments, _Place(), must_end=is_over)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a command runs, see :func:`run`."""
+
+    folder: Path | None = None
+    log: Path | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def _run(
-    verb: str, arguments: tuple[object, ...], *, must_end: Callable[[], bool] | None
+    verb: str,
+    arguments: tuple[object, ...],
+    place: _Place,
+    *,
+    must_end: Callable[[], bool] | None,
 ) -> Killed:
     """Run a command of sentiflow, and look at its processes."""
     command = [sys.executable, "-m", "sentiflow", verb, *map(str, arguments)]
     is_killed = False
-    with tempfile.TemporaryFile() as log:
+    with place.log.open("w+b") if place.log else tempfile.TemporaryFile() as log:
         began = time.perf_counter()
-        child = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ)
+        child = subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=log,
+            cwd=place.folder,
+            env=os.environ | place.environment,
+        )
         watch = _Watch(psutil.Process(child.pid))
         while child.poll() is None:
             watch.look()

@@ -20,6 +20,7 @@ from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 if TYPE_CHECKING:
     from sentiflow.data.inspection.columns import Column
     from sentiflow.data.inspection.findings import Inspection
+    from sentiflow.words.unit_choice import UnitChoice
 
 _STEPS = Steps(
     "init",
@@ -33,8 +34,9 @@ _MAX_LISTED_VALUES = 20
 """Maximum number of different values that are all listed."""
 _NUM_EXAMPLES = 3
 """Number of rows that are shown as examples."""
-_MAX_TOKENS = 512
-"""Maximum ``prepare.max_length`` that is written, in tokens."""
+_MAX_TOKENS = 256
+"""Maximum ``prepare.max_length`` that is written, in tokens; of longer texts the middle is cut out.
+The time of a training grows with it, and accuracy hardly does: see benchmarks/LOG.md."""
 _MAX_REJECTED_FRACTION = 0.5
 """If a larger fraction of the sample would be rejected, the columns were not recognized."""
 _LONG_QUANTILE = 0.99
@@ -93,6 +95,8 @@ def init(
             model_uri=model,
             test=test or (),
             max_length=tokens.max_length,
+            cuts_middle=tokens.cuts_middle,
+            reason_for_characters=tokens.unit.reason_for_characters,
         )
         with _STEPS.show("check"):
             _check_config(config, path, model, has_test=bool(test))
@@ -170,29 +174,39 @@ class _Tokens(NamedTuple):
 
     max_length: int | None
     """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
+    cuts_middle: bool
+    """Whether more texts are longer than ``max_length``, so that ``prepare.cut`` is ``middle``."""
     is_unspaced: bool
     """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
+    unit: "UnitChoice"
+    """What the network reads."""
 
 
 def _inspect_tokens(found: "Inspection") -> _Tokens:
-    """Tokenize the sample, and find the length and the script of the texts."""
+    """Tokenize the sample; find the length and the script of the texts, and what to read."""
     import numpy as np
     import pyarrow.compute as pc
 
-    from sentiflow.config.sections import PrepareSettings
+    from sentiflow.config.sections import PrepareSettings, VocabularySettings
     from sentiflow.data.arrays import UNSPACED
-    from sentiflow.models import tokenizer
+    from sentiflow.models import tokenizer, units
+    from sentiflow.words import unit_choice, word_vectors
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
     is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     num_letters = is_letter[tokens.ids].sum()
-    long_length = np.quantile(np.diff(tokens.offsets), _LONG_QUANTILE) if len(texts) else 0
+    vectors = word_vectors.load(VocabularySettings.model_fields["vectors"].default)
+    unit = unit_choice.choose(tokens, vectors)
+    lengths = np.diff(units.split(tokens, unit.unit).offsets)
+    long_length = np.quantile(lengths, _LONG_QUANTILE) if len(texts) else 0
     max_length = None
     if long_length > PrepareSettings.model_fields["max_length"].default:
         multiple_of_16 = 16 * math.ceil(long_length / 16)
         max_length = min(_MAX_TOKENS, multiple_of_16)
-    return _Tokens(max_length, is_unspaced=bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids)))
+    is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
+    cuts_middle = bool(long_length > _MAX_TOKENS)
+    return _Tokens(max_length, cuts_middle, is_unspaced=is_unspaced, unit=unit)
 
 
 def _render_findings(
@@ -220,6 +234,7 @@ def _render_findings(
         has_test=has_test,
         max_length=tokens.max_length,
         is_unspaced=tokens.is_unspaced,
+        reason_for_characters=tokens.unit.reason_for_characters,
         rare=findings.count_rare(found),
         unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",

@@ -345,7 +345,10 @@ def _load_vectors(source: str, max_words: int | None) -> "WordVectors":
 
     if not names_model(source):
         with Progress("words", what="reading the vectors"):
-            return word_vectors.load(source, max_words=max_words)
+            vectors = word_vectors.load(source, max_words=max_words)
+        if not len(vectors.words):
+            raise UserError(f"{source} has no words", hint="name the vectors of a model or a file")
+        return vectors
     from sentiflow.tracking import model_sources
 
     with (

@@ -7,8 +7,10 @@ from pydantic import AfterValidator, Field, model_validator
 from sentiflow.config import submitter
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
 from sentiflow.config.run_tags import Tags
+from sentiflow.config.text_units import Cut
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
+    ADDED,
     LOCATION,
     CountOrAuto,
     Distinct,
@@ -72,7 +74,15 @@ class VocabularySettings(Settings):
     """Pretrained word vectors: ``package:glove.6B.50d``; ``torchtext:6B.50d``, which is
     downloaded once, to ``.vector_cache``; a file in the text format of GloVe or word2vec (.txt,
     .txt.gz, .zip); or the directory of a model package or of a run, whose learned vectors are
-    used."""
+    used. ``random:128d``: none; the network learns vectors of this size from random ones."""
+
+    @model_validator(mode="after")
+    def _check_vectors(self) -> "VocabularySettings":
+        if self.kind == "pretrained" and self.vectors.startswith("random:"):
+            raise ValueError(
+                "kind: pretrained takes the words of vectors, and random ones have none"
+            )
+        return self
 
 
 class UnlabelledSettings(Settings):
@@ -135,9 +145,17 @@ class PrepareSettings(Settings):
     """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.
     ``tutorial``, as in the tutorial of docs/tutorial.md, splits at blanks and four punctuation
     marks."""
+    unit: Annotated[Literal["words", "characters"], ADDED] = "words"
+    """What the network reads. ``words``: the tokens. ``characters``: the characters of each word,
+    for languages with many forms of a word, such as Korean, Turkish or Swahili; mentions, links,
+    hashtags, emoji and numbers stay whole. The linear model reads both in any case."""
     vocabulary: VocabularySettings = VocabularySettings()
     max_length: int = Field(default=64, ge=1)
-    """Maximum number of tokens of a text; later tokens are cut off."""
+    """Maximum number of units (see ``unit``) of a text that the network reads."""
+    cut: Annotated[Cut, ADDED] = "end"
+    """Which units of a longer text are left out. ``end``: the last ones. ``middle``: the first and
+    the last half of ``max_length`` are kept, as the end of a long text often says what its author
+    thinks."""
     rows_per_file: int = Field(default=100_000, ge=1)
     """Approximate number of input rows for each output file. The input is cut into parts of this
     size, the unit of work and of resumption; a part becomes at most one file in each split."""
@@ -150,6 +168,15 @@ class PrepareSettings(Settings):
         """The columns to read in addition to the columns that ``format`` names."""
         names = [name for name in (*self.keep_columns, self.split.column) if name]
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _check_unit(self) -> "PrepareSettings":
+        if self.unit == "characters" and self.vocabulary.kind == "pretrained":
+            raise ValueError(
+                "unit: characters needs characters of the texts, and vocabulary.kind: pretrained "
+                "has words: set vocabulary.kind: corpus"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_test_rows(self) -> "PrepareSettings":

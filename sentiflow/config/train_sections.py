@@ -290,7 +290,8 @@ class TrainSettings(Settings):
     folds: int = Field(default=0, ge=0, le=20)
     """Cross-validation: number of folds of the labelled rows. One model per fold predicts the fold
     it was not trained on. These predictions calibrate the model, and ``evaluate`` measures them
-    unless test rows are given. Recommended: 5 below 3,000 rows. 0: off."""
+    unless test rows are given: then only the first folds are trained, until they have some 800
+    rows. Recommended: 5 below 3,000 rows. 0: off."""
     unsure: UnsureSettings | None = None
     refit: RefitSettings | None = None
 

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
 from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.text_units import find_unit
 from sentiflow.config.train_sections import ModelSettings
 from sentiflow.data import csv_format, followed_inputs, manifest, prepared_data, result_columns
 from sentiflow.data.manifest_types import FileEntry, Input, Manifest, ModelInput, Settings
@@ -121,8 +122,8 @@ def _describe_member(settings: Settings) -> str:
             network += ", with layers of an earlier version"
         if settings.get("linear_weight"):
             network += ", beside a linear model"
-        num_words = f"{settings['vocabulary_size']:,} words"
-        return f"{network}; tokenizer {settings['tokenizer']}, {num_words}"
+        num_units = f"{settings['vocabulary_size']:,} {find_unit(settings)}"
+        return f"{network}; tokenizer {settings['tokenizer']}, {num_units}"
     except (KeyError, ValueError) as error:  # ValueError: also a ValidationError
         raise UserError(
             "a manifest has no valid settings of its model", hint=_DAMAGED_HINT

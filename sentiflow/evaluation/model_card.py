@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from sentiflow.config.settings import flatten
+from sentiflow.config.text_units import CHARACTERS, MIDDLE, find_cut, find_unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import followed_inputs, lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
@@ -80,6 +81,8 @@ def render(
         most_listed=MOST_LISTED,
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
+        unit="characters" if find_unit(settings) == CHARACTERS else "tokens",
+        cuts_middle=find_cut(settings) == MIDDLE,
         logit_shares=logit_shares.describe_model(model, trainings[0]),
         refit=refits.describe(model["refit"]) if "refit" in model else "",
         corpus=corpus,

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.text_units import find_cut
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import slices
@@ -48,7 +49,7 @@ def describe(
     Args:
         rows: N rows of one split, as ``compact_rows.read`` returns them.
         sources: Where the texts and the columns are.
-        settings: Settings of the model package: ``tokenizer`` and ``max_length``.
+        settings: Settings of the model package: ``tokenizer``, ``max_length`` and ``cut``.
         patterns: User-defined slices: a regular expression (RE2) by name.
         searched: Columns that are left out if their type has no categories.
         with_words: Whether the sample has words.
@@ -120,7 +121,7 @@ def add_traits(rows: pa.Table, settings: Settings, patterns: Mapping[str, str]) 
 def _tokenize(text: pa.Array, settings: Settings) -> Tokens:
     """Cut texts into the tokens that a model reads."""
     tokens = tokenize(text, name=settings["tokenizer"], version=settings.get("tokenizer_version"))
-    return tokens.cut(settings["max_length"])
+    return tokens.cut(settings["max_length"], find_cut(settings))
 
 
 class _Collector:

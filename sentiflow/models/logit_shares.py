@@ -50,8 +50,29 @@ def describe(calibration: Mapping[str, Any], costs: Mapping[str, Any] | None = N
     return text
 
 
+def advise(calibration: Mapping[str, Any], *, has_teacher: bool) -> str:
+    """Say what may give the network a share in the logits; empty if it has one.
+
+    Args:
+        calibration: The calibration of the model, as in the manifest of its package.
+        has_teacher: Whether the network was distilled.
+
+    Example:
+        >>> advise({"linear_weight": 1.0}, has_teacher=True)
+        'the network has no share: more labelled rows may help it'
+        >>> advise({"linear_weight": 0.9}, has_teacher=True)
+        ''
+    """
+    if calibration.get("linear_weight") != 1:
+        return ""
+    what = "more labelled rows"
+    if not has_teacher:
+        what = f"a teacher (train.distill, docs/distilling.md) or {what}"
+    return f"the network has no share: {what} may help it"
+
+
 def describe_model(model: ModelInput, trained: Manifest | None) -> str:
-    """Say the shares of a model, see :func:`describe`; empty for an average of models.
+    """Say the shares of a model and what may help; empty for an average of models.
 
     Args:
         model: The model.
@@ -59,13 +80,19 @@ def describe_model(model: ModelInput, trained: Manifest | None) -> str:
     """
     if "members" in model:
         return ""
-    costs = trained.get("costs") if trained else None
-    return describe(model.get("calibration") or {}, costs)
+    calibration = model.get("calibration") or {}
+    if trained is None:
+        return describe(calibration)
+    text = describe(calibration, trained.get("costs"))
+    advice = advise(calibration, has_teacher="distill" in trained["settings"])
+    return f"{text}. {advice[0].upper()}{advice[1:]}" if advice else text
 
 
 def _describe_costs(costs: Mapping[str, Any]) -> str:
     """Say how long network and linear model have been trained, in folds and in the end."""
     num_networks = int(costs["num_networks"])
+    if not num_networks:
+        return f"No network was trained; the linear model took {costs['linear_seconds']:.1f} s"
     networks = "network" if num_networks == 1 else f"networks ({num_networks})"
     models = "model" if num_networks == 1 else "models"
     return (

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +23,14 @@ from sentiflow.config import decisive
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import average_files, batching, earlier_layers, networks, package_files
+from sentiflow.models import (
+    average_files,
+    batching,
+    earlier_layers,
+    networks,
+    package_files,
+    units,
+)
 from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.profile import Profile
@@ -44,6 +51,17 @@ _MAX_PROBLEM = 200
 """Maximum length of the part of PyTorch's message that an error message quotes, in characters."""
 _SHOWN_CHARACTERS = 60
 """Maximum length of the part of a text that an error message shows, in characters."""
+
+
+class _ReadTexts(NamedTuple):
+    """N texts as the two models of a package read them."""
+
+    encoded: Encoded
+    """The ids of their units, for the network."""
+    tokens: Tokens
+    """Their tokens, for the linear model."""
+    lengths: np.ndarray
+    """Number of units of each text, known or not, before it is cut."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +114,12 @@ class ModelPackage:
         Raises:
             JobError: A probability is not a number; the message names the first rows.
         """
-        encoded, tokens = self._encode(text)
+        own = self._read(text)
         probabilities = []
         num_tokens = []
         for package in (self, *self.others):
-            if package._encodes_as(self):
-                ids_of_package = encoded
-                tokens_of_package = tokens
-            else:
-                ids_of_package, tokens_of_package = package._encode(text)
-            by_class, num_known = package._predict(ids_of_package, tokens_of_package, bf16=bf16)
+            read = own if package._reads_as(self) else package._read(text)
+            by_class, num_known = package._predict(read, bf16=bf16)
             order = [package.settings.classes.index(name) for name in self.settings.classes]
             probabilities.append(by_class[:, order])
             num_tokens.append(num_known)
@@ -118,8 +132,8 @@ class ModelPackage:
             probabilities=mean,
             classes=self.settings.classes,
             num_tokens=np.max(num_tokens, axis=0),
-            lengths=np.diff(tokens.offsets),
-            num_unknown=encoded.num_unknown,
+            lengths=own.lengths,
+            num_unknown=own.encoded.num_unknown,
             threshold=threshold,
         )
 
@@ -141,38 +155,42 @@ class ModelPackage:
                 scores = list(pool.map(self.score, chain([first, second], pieces)))
         return Scores.join(scores)
 
-    def _encode(self, text: pa.Array) -> tuple[Encoded, Tokens]:
-        """Return the ids of N texts, and all their tokens, known or not."""
+    def _read(self, text: pa.Array) -> _ReadTexts:
+        """Tokenize and encode N texts."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
             text, name=self.settings.tokenizer, version=self.settings.tokenizer_version
         )
-        return self.vocabulary.encode(tokens, max_length=self.settings.max_length), tokens
+        own_units = units.split(tokens, self.settings.unit)
+        encoded = self.vocabulary.encode(
+            own_units, max_length=self.settings.max_length, cut=self.settings.cut
+        )
+        return _ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
-    def _encodes_as(self, other: "ModelPackage") -> bool:
+    def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
         mine = self.settings
         theirs = other.settings
         return (
             mine.tokenizer == theirs.tokenizer
             and mine.tokenizer_version == theirs.tokenizer_version
+            and mine.unit == theirs.unit
             and mine.max_length == theirs.max_length
+            and mine.cut == theirs.cut
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 
-    def _predict(
-        self, encoded: Encoded, tokens: Tokens, *, bf16: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, read: _ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts.
 
         Texts without a known word get the class priors, unless the linear model knows some of
         their n-grams.
 
         Returns:
-            The probabilities, ``(N, C)`` float32; and the known words of each text, at least 1 if
+            The probabilities, ``(N, C)`` float32; and the known units of each text, at least 1 if
             the linear model knows an n-gram.
         """
-        rows = batching.EncodedRows.from_lists(encoded.token_ids)
+        rows = batching.EncodedRows.from_lists(read.encoded.token_ids)
         weight = self.settings.linear_weight
         priors = torch.tensor(self.settings.priors)
         if weight < 1:
@@ -181,21 +199,21 @@ class ModelPackage:
             logits = torch.zeros(len(rows), len(priors))
         is_known = rows.lengths > 0
         if self.linear is not None:
-            linear_logits, has_ngram = self.linear.answer(tokens)
+            linear_logits, has_ngram = self.linear.answer(read.tokens)
             logits = (1 - weight) * logits + torch.from_numpy(linear_logits)
             is_known = is_known | has_ngram
         by_class = torch.softmax(logits / self.settings.temperature, dim=1)
         answered = torch.where(torch.from_numpy(is_known)[:, None], by_class, priors)
-        return answered.numpy(), np.maximum(encoded.num_known, is_known)
+        return answered.numpy(), np.maximum(read.encoded.num_known, is_known)
 
     def component_logits(
         self, text: pa.Array, models: Mapping[float, LinearModel]
     ) -> list[np.ndarray]:
         """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
-        encoded, tokens = self._encode(text)
-        rows = batching.EncodedRows.from_lists(encoded.token_ids)
+        read = self._read(text)
+        rows = batching.EncodedRows.from_lists(read.encoded.token_ids)
         of_network = self.network_logits(rows).numpy()
-        return [of_network, *(model.logits(tokens) for model in models.values())]
+        return [of_network, *(model.logits(read.tokens) for model in models.values())]
 
     def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.

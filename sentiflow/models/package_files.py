@@ -5,7 +5,7 @@ This module does not import torch, so reading only words and vectors stays fast.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.class_names import check_names
+from sentiflow.config.text_units import Cut
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import ADDED, Fraction, Settings
 from sentiflow.data import json_faults, manifest, other_versions, schema
@@ -64,8 +65,12 @@ class PackageSettings(Settings):
     """Name of the tokenizer, one of ``TOKENIZERS``."""
     tokenizer_version: int
     """Version of the tokenizer that the model was trained with."""
+    unit: Annotated[Literal["words", "characters"], ADDED] = "words"
+    """What the network reads, see :mod:`models.units`."""
     max_length: int = Field(ge=1, le=_LARGE)
-    """Maximum number of token ids of a text; the network does not see the tokens after these."""
+    """Maximum number of units of a text; the network does not see the others."""
+    cut: Annotated[Cut, ADDED] = "end"
+    """Which units of a longer text are left out, see :func:`models.tokens.find_kept`."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
     priors: tuple[Fraction, ...]
@@ -335,21 +340,24 @@ def _read_vocabulary(path: str, content: bytes, *, max_words: int) -> Vocabulary
     return words
 
 
-def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]) -> list[str]:
+def check_first(
+    first: ModelInput, ours: ModelSettings, classes: tuple[str, ...], *, unit: str | None
+) -> list[str]:
     """Check that a training can start from a model.
 
     Args:
         first: The model.
         ours: The network of the training.
         classes: The classes of the training.
+        unit: What its network reads, see :mod:`models.units`. None: it is not known yet.
 
     Returns:
         A list with one line, about the output layer, if the classes differ and it is therefore
         reinitialized; otherwise an empty list.
 
     Raises:
-        UserError: The networks differ in other settings than ``_MAY_DIFFER``, or the model is an
-            average.
+        UserError: The networks differ in other settings than ``_MAY_DIFFER``, the model is an
+            average, or it reads other units.
     """
     reject_average(first, setting="train.init_from")
     theirs = read_settings(first["uri"], json.dumps(first["settings"]))
@@ -364,6 +372,11 @@ def check_first(first: ModelInput, ours: ModelSettings, classes: tuple[str, ...]
         raise UserError(
             f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",
             hint=f"train.model is {ours.summary}; only dropout and vectors may differ",
+        )
+    if unit and theirs.unit != unit:
+        raise UserError(
+            f"train.init_from: {first['uri']} reads {theirs.unit}",
+            hint=f"prepare with unit={theirs.unit}, or leave train.init_from out",
         )
     if theirs.classes != classes:
         named = ", ".join(few(theirs.classes))

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.text_units import END, MIDDLE, Cut
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -33,13 +35,12 @@ class Tokens:
         chosen = np.repeat(rows, np.diff(self.offsets))
         return np.bincount(self.ids[chosen], minlength=len(self.words))
 
-    def cut(self, max_length: int) -> "Tokens":
-        """Keep the first ``max_length`` tokens of each tweet."""
+    def cut(self, max_length: int, cut: Cut = END) -> "Tokens":
+        """Keep at most ``max_length`` tokens of each tweet, see :func:`find_kept`."""
+        kept = find_kept(self.offsets, max_length=max_length, cut=cut)
         lengths = np.diff(self.offsets)
-        starts = np.repeat(self.offsets[:-1], lengths)
-        place = np.arange(len(self.ids)) - starts
         offsets = np.append(0, np.cumsum(np.minimum(lengths, max_length)))
-        return Tokens(self.words, self.ids[place < max_length], offsets)
+        return Tokens(self.words, self.ids[kept], offsets)
 
     def take(self, rows: np.ndarray) -> "Tokens":
         """Return the tokens of some tweets, given by positions, without the words of others."""
@@ -78,3 +79,21 @@ class Tokens:
         taken = lists.take(pa.array(self.ids))
         offsets = taken.offsets.to_numpy()[self.offsets].astype(np.int64)
         return Tokens(parts.words, taken.flatten().to_numpy(), offsets)
+
+
+def find_kept(offsets: np.ndarray, *, max_length: int, cut: Cut) -> np.ndarray:
+    """Mark the tokens that are left when tweets are cut to ``max_length`` tokens, bool.
+
+    Args:
+        offsets: As in :class:`Tokens`, from 0.
+        max_length: Maximum number of tokens of a tweet.
+        cut: ``END``: the first tokens are kept. ``MIDDLE``: the first and the last half are; the
+            first half has one more if the number is odd.
+    """
+    num_last = max_length // 2 if cut == MIDDLE else 0
+    num_first = max_length - num_last
+    lengths = np.diff(offsets)
+    place = np.arange(offsets[-1])
+    number_from_start = place - np.repeat(offsets[:-1], lengths)
+    number_from_end = np.repeat(offsets[1:], lengths) - place
+    return (number_from_start < num_first) | (number_from_end <= num_last)

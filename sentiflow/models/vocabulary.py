@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.text_units import END, Cut
 from sentiflow.data import schema
 from sentiflow.data.arrays import one_array
-from sentiflow.models.tokens import Tokens
+from sentiflow.models.tokens import Tokens, find_kept
 from sentiflow.storage import parquet
 
 PAD = "<pad>"
@@ -81,8 +82,8 @@ class Vocabulary:
         estimated = np.nanmax(counts, initial=1.0) / ranks
         return np.where(np.isnan(counts), estimated, counts)
 
-    def encode(self, tokens: Tokens, *, max_length: int) -> Encoded:
-        """Encode tokens as ids, at most ``max_length`` of each tweet.
+    def encode(self, tokens: Tokens, *, max_length: int, cut: Cut = END) -> Encoded:
+        """Encode tokens as ids, at most ``max_length`` of each tweet, see :func:`find_kept`.
 
         A tweet without a known word gets an empty list.
         """
@@ -94,7 +95,8 @@ class Vocabulary:
         # drop unknown words; without <unk> only, otherwise they have its id
         kept, offsets = _select(token_ids, tokens.offsets, token_ids != _DROPPED)
         # cut long tweets
-        kept, offsets = _select(kept, offsets, _number_in_row(offsets) < max_length)
+        is_kept = find_kept(offsets, max_length=max_length, cut=cut)
+        kept, offsets = _select(kept, offsets, is_kept)
         num_known = np.diff(offsets)
         if self.has_unknown:  # without <unk>, its id is that of an ordinary word
             num_known = _count_by_row(kept != UNKNOWN_ID, offsets)
@@ -189,12 +191,6 @@ def _select(
     if chosen.all():
         return values, offsets
     return values[chosen], _count_before(chosen)[offsets]
-
-
-def _number_in_row(offsets: np.ndarray) -> np.ndarray:
-    """Number the values of each row from 0."""
-    starts = np.repeat(offsets[:-1], np.diff(offsets))
-    return np.arange(len(starts)) - starts
 
 
 def _count_by_row(chosen: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -249,13 +249,18 @@ def _estimate_training(
     if num_encoders:
         num_rows += stage_costs.count_excerpts(data.num_train)
     has_linear = rates.has_linear(settings.linear, data.num_train)
+    num_folds = stage_costs.count_folds(settings, data)
+    num_networks: float = speed.num_networks
+    if not num_networks or speed.folds != settings.folds:
+        num_networks = _guess_networks(num_folds, has_linear=has_linear)
     work = stage_costs.TrainingWork(
         settings=settings,
         num_rows=num_rows,
         num_pretrained=data.num_train + data.num_unlabelled,
         tokens_per_row=data.tokens_per_row,
         vector_size=data.vector_size,
-        num_networks=_guess_networks(settings.folds, has_linear=has_linear, speed=speed),
+        num_networks=num_networks,
+        num_folds=num_folds,
         has_linear=has_linear,
         num_classes=data.num_classes,
         num_encoders=num_encoders,
@@ -287,18 +292,20 @@ def _estimate_training(
     )
 
 
-def _guess_networks(folds: int, *, has_linear: bool, speed: Speed) -> float:
+def _guess_networks(num_folds: int, *, has_linear: bool) -> float:
     """Guess how many networks a training trains: that of the model, and those of its folds.
 
-    With a linear model, later folds train none if the network gains nothing. Then there are two
-    networks, otherwise one for each fold and one more. Where nobody knows, it is the geometric mean
-    of both numbers.
+    Beside a linear model, only the first fold trains one if the network gains nothing. Otherwise
+    there is one for each fold and one more. Nobody knows before, so it is the geometric mean of
+    both numbers.
+
+    Args:
+        num_folds: Folds that are trained.
+        has_linear: Whether there is a linear model.
     """
-    if speed.num_networks and speed.folds == folds:
-        return speed.num_networks
-    if folds and has_linear:
-        return math.sqrt(2 * (1 + folds))
-    return 1 + folds
+    if num_folds and has_linear:
+        return math.sqrt(1 + num_folds)
+    return 1 + num_folds
 
 
 def _choose_workers(config: Config, costs: Costs, resources: Resources) -> int:
@@ -311,5 +318,6 @@ def _choose_workers(config: Config, costs: Costs, resources: Resources) -> int:
     if most == 1 or settings.num_workers != "auto":
         return most
     num_steps = max(1.0, costs.steps / stage_costs.STEP_SECONDS)
-    step_seconds = costs.network / num_steps / math.sqrt(max(1, resources.min_node_cpus - 1))
+    step_seconds = costs.network / rates.NETWORK_FACTOR / num_steps
+    step_seconds /= math.sqrt(max(1, resources.min_node_cpus - 1))
     return min(most, rates.count_best_workers(step_seconds))

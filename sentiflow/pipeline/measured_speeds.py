@@ -215,6 +215,8 @@ def _find_work(record: Manifest) -> TrainingWork:
     tokens_per_row = stage_data.TOKENS_PER_ROW
     vector_size = stage_data.VECTOR_SIZE
     num_classes = 2
+    settings = _read_settings(record)
+    num_folds = 0 if "refit" in record else settings.folds
     prepared = manifest.read_input(record["inputs"], "prepared")
     if prepared:
         data = stage_data.of_prepared(prepared)
@@ -222,15 +224,18 @@ def _find_work(record: Manifest) -> TrainingWork:
         tokens_per_row = data.tokens_per_row
         vector_size = data.vector_size
         num_classes = data.num_classes
+        if num_folds:
+            num_folds = stage_costs.count_folds(settings, data)
     costs_of_run = record.get("costs", {})
     num_rows = record["counts"]["rows"]
     return TrainingWork(
-        settings=_read_settings(record),
+        settings=settings,
         num_rows=num_rows,
         num_pretrained=num_rows + num_unlabelled,
         tokens_per_row=tokens_per_row,
         vector_size=vector_size,
-        num_networks=max(1, int(costs_of_run.get("num_networks", 0))),
+        num_networks=int(costs_of_run.get("num_networks", 1)),
+        num_folds=num_folds,
         has_linear=costs_of_run.get("linear_seconds", 0.0) > 0,
         num_classes=num_classes,
         num_encoders=_count_encoders(record),
@@ -250,5 +255,5 @@ def _count_encoders(record: Manifest) -> int:
 def _read_settings(record: Manifest) -> TrainSettings:
     """Read the settings of a training that decide its duration."""
     written = record["settings"]
-    names = ("model", "batching", "pretrain", "num_epochs", "folds")
+    names = ("model", "batching", "pretrain", "num_epochs", "folds", "unsure")
     return TrainSettings.model_validate({name: written[name] for name in names if name in written})

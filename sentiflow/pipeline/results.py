@@ -230,6 +230,8 @@ class Trained(StageResult):
         history = self.manifest["history"]
         chosen = self.manifest["chosen_epoch"]
         summary = f"epoch {chosen} of {len(history)}"
+        if not history:
+            summary = "the linear model alone"
         accuracies = {epoch["epoch"]: epoch.get("validation_accuracy") for epoch in history}
         of_network = accuracies.get(chosen)
         accuracy = self._read_validation_accuracy()

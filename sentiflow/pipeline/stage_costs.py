@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import ModelSettings, TrainSettings
+from sentiflow.pipeline.stage_data import StageData
 from sentiflow.training import rates
 
 START_SECONDS = {"prepare": 4.0, "train": 4.0, "score": 4.0}
@@ -32,8 +33,6 @@ _SCORE_FRACTION = 0.15
 """The network's time to score a row, as a fraction of its time to train on a row."""
 STEP_SECONDS = 5e-3
 """Time of an optimizer step, in addition to the time of its rows."""
-_SHORT_TOKENS = 15.0
-"""Tokens of a row up to which the time of the linear model does not grow."""
 _ENCODED_PER_SECOND = 190.0
 """Texts that a sentence encoder encodes on a core."""
 
@@ -76,6 +75,8 @@ class TrainingWork(NamedTuple):
     vector_size: int
     num_networks: float
     """Networks that are trained: of the model, and of folds."""
+    num_folds: int
+    """Folds that are trained."""
     has_linear: bool
     num_classes: int = 2
     num_encoders: int = 0
@@ -122,7 +123,7 @@ def of_scoring(
 
 
 def of_training(work: TrainingWork) -> Costs:
-    """Compute the costs of a training with all its folds."""
+    """Compute the costs of a training with its folds."""
     settings = work.settings
     row_seconds = rates.estimate_row(settings.model, work.vector_size, work.tokens_per_row)
     num_texts = work.num_rows * settings.num_epochs
@@ -130,16 +131,20 @@ def of_training(work: TrainingWork) -> Costs:
     num_texts *= work.num_networks
     linear = 0.0
     if work.has_linear:
-        linear = work.num_rows / rates.LINEAR_ROWS_PER_SECOND
-        linear *= max(1.0, work.tokens_per_row / _SHORT_TOKENS)
-        linear *= math.cbrt(max(1, work.num_classes - 1))
+        linear = rates.estimate_linear(work.num_rows, work.tokens_per_row, work.num_classes)
     return Costs(
-        START_SECONDS["train"] + _FOLD_SECONDS * settings.folds,
-        network=row_seconds * num_texts,
+        START_SECONDS["train"] + _FOLD_SECONDS * work.num_folds,
+        network=rates.NETWORK_FACTOR * row_seconds * num_texts,
         steps=STEP_SECONDS * num_texts / settings.batching.global_batch_size,
-        linear=linear * (1 + settings.folds),
+        linear=linear * (1 + work.num_folds),
         teaching=work.num_encoders * work.num_asked / _ENCODED_PER_SECOND,
     )
+
+
+def count_folds(settings: TrainSettings, data: StageData) -> int:
+    """Count the folds that a training trains, about as the training does."""
+    needs_all = not data.has_given_test or settings.unsure is not None
+    return rates.count_folds(settings.folds, data.num_in_folds, needs_all=needs_all)
 
 
 def count_excerpts(num_rows: float) -> float:

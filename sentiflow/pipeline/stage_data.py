@@ -13,11 +13,11 @@ import pyarrow.compute as pc
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
-from sentiflow.data import first_rows, input_files, table_files
+from sentiflow.data import first_rows, input_files, prepared_data, table_files
 from sentiflow.data.manifest_types import InputFile, Manifest
 from sentiflow.data.output_status import read_result
 from sentiflow.errors import UserError
-from sentiflow.models import tokenizer
+from sentiflow.models import tokenizer, units
 
 CSV_ROW_BYTES = 130
 """Bytes of a row in an uncompressed CSV whose beginning cannot be read."""
@@ -49,6 +49,10 @@ class StageData(NamedTuple):
     """Size of the word vectors."""
     num_classes: int
     """Classes of the labels."""
+    num_in_folds: float = 0.0
+    """Labelled rows that a training with folds divides among them."""
+    has_given_test: bool = False
+    """Whether the test rows are from files of their own."""
 
 
 class _Sample(NamedTuple):
@@ -101,7 +105,19 @@ def of_prepared(prepared: Manifest) -> StageData:
         tokens_per_row=num_tokens / max(1, sum(of_train.values())) or TOKENS_PER_ROW,
         vector_size=find_vector_size(prepared["settings"]["vocabulary"]["vectors"]),
         num_classes=sum(1 for name, rows in of_train.items() if rows and name != UNLABELLED),
+        num_in_folds=_count_in_folds(prepared),
+        has_given_test=prepared_data.has_given_test(prepared),
     )
+
+
+def _count_in_folds(prepared: Manifest) -> int:
+    """Count the labelled rows of the splits that are not given."""
+    given = prepared.get("fixed_splits", ())
+    num_rows = 0
+    for split, counts in prepared["counts"]["labels"].items():
+        if split not in given:
+            num_rows += sum(rows for name, rows in counts.items() if name != UNLABELLED)
+    return num_rows
 
 
 def find_vector_size(source: str) -> int:
@@ -157,15 +173,22 @@ def _guess_prepared(config: Config) -> StageData:
     num_rows = _sum_bytes(files) / sample.row_bytes
     num_given = _sum_bytes(given_files) / sample.row_bytes
     num_texts = _sum_bytes(texts) / of_texts.row_bytes
-    train_fraction = 1 - prepare.split.validation_fraction - prepare.split.test_fraction
+    train_fraction = 1.0
+    if not prepare.validation:
+        train_fraction -= prepare.split.validation_fraction
+    if not prepare.test:
+        train_fraction -= prepare.split.test_fraction
+    num_labelled = num_rows * sample.labelled_fraction / prepare.every_nth
     return StageData(
         num_rows=(num_rows + num_given + num_texts) / prepare.every_nth,
         num_bytes=_sum_bytes([*files, *given_files, *texts]),
-        num_train=num_rows * train_fraction * sample.labelled_fraction / prepare.every_nth,
+        num_train=num_labelled * train_fraction,
         num_unlabelled=num_texts / prepare.every_nth,
         tokens_per_row=sample.tokens_per_row,
         vector_size=find_vector_size(prepare.vocabulary.vectors),
         num_classes=len(config.format.learnable) or 2,
+        num_in_folds=num_labelled,
+        has_given_test=bool(prepare.test),
     )
 
 
@@ -210,7 +233,8 @@ def _read_sample(
         size = file["bytes"] if first.is_whole else first_rows.FIRST_BYTES
         row_bytes = size / num_rows
     tokens = tokenizer.tokenize(pc.drop_null(text).cast(pa.string()), name=config.prepare.tokenizer)
-    num_tokens = len(tokens.cut(config.prepare.max_length).ids)
+    tokens = units.split(tokens, config.prepare.unit)
+    num_tokens = len(tokens.cut(config.prepare.max_length, config.prepare.cut).ids)
     return _Sample(row_bytes, num_tokens / num_rows or 1.0, _find_labelled_fraction(label))
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.text_units import WORDS
 from sentiflow.data import csv_format
 from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
 from sentiflow.data.parts import Part
@@ -221,7 +222,9 @@ class Flow:
         if drops:
             self._run("hash", parts, read, steps.hash_texts, mark, write=part_files.write_keys)
             parts = self._drop_repeats()
-        tokenize = functools.partial(steps.tokenize, rule=self.job.settings.tokenizer)
+        tokenize = functools.partial(
+            steps.tokenize, rule=self.job.settings.tokenizer, unit=self.job.settings.unit
+        )
         results = self._run(
             name, parts, read, steps.hash_texts, mark, tokenize, *further, write=write
         )
@@ -329,13 +332,11 @@ def fit_vocabulary(
         words = vocabulary.from_words(vectors.words)
     else:
         words = vocabulary.fit(counts, min_count=section.min_count, max_size=section.max_size)
-    rows = vectors.find(words.words)
-    has_vector = rows >= 0
-    # a word without a vector has row -1, so it takes the last vector, which becomes NaN
-    matrix = np.where(has_vector[:, None], vectors.vectors[rows], np.nan).astype(np.float32)
-    num_with_vector = int(has_vector.sum())
+    matrix = vectors.take(words.words)
+    num_with_vector = int((~np.isnan(matrix[:, 0])).sum())
     num_words = len(words) - words.num_special
-    if num_with_vector < _FEW_VECTORS * num_words:
+    is_surprising = settings.unit == WORDS and len(vectors.words) > 0
+    if is_surprising and num_with_vector < _FEW_VECTORS * num_words:
         few = f"only {num_with_vector:,} of {num_words:,} words"
         log.warning("%s have a vector in %s", few, display_uri(section.vectors))
     report: VocabularyReport = {

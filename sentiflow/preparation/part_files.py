@@ -227,7 +227,8 @@ def read_tokens(part: int, *, job: PrepareJob) -> pa.Table:
 def encode_tokens(table: pa.Table, *, job: PrepareJob) -> pa.Table:
     """Add the ids of the tokens in the vocabulary, see :func:`steps.encode`."""
     words = _load_vocabulary(join(job.work, VOCABULARY), job.key)
-    return steps.encode(table, words=words, max_length=job.settings.max_length)
+    settings = job.settings
+    return steps.encode(table, words=words, max_length=settings.max_length, cut=settings.cut)
 
 
 @functools.lru_cache(maxsize=1)

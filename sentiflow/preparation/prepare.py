@@ -150,7 +150,7 @@ def _prepare(
         "peak_memory_bytes": max(step.peak_memory_bytes for step in steps),
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
-    _report(counts, usage, seconds, recorder, max_length=plan.settings.max_length)
+    _report(counts, usage, seconds, recorder, settings=plan.settings)
     return output.publish(
         inputs=inputs,
         counts=counts,
@@ -254,7 +254,7 @@ def _report(
     seconds: float,
     recorder: Recorder,
     *,
-    max_length: int,
+    settings: PrepareSettings,
 ) -> None:
     """Tell the user what was done, and log the metrics."""
     unlabelled = counts.get("unlabelled")
@@ -267,7 +267,7 @@ def _report(
     metrics = {**{name: counts[name] for name in names}, **usage, "rows_per_second": rate}
     lines = [
         f"{counts['rows_read']:,} rows read, {counts['accepted']:,} accepted, "
-        f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} words "
+        f"{counts['rejected']:,} rejected; {counts['vocabulary_size']:,} {settings.unit} "
         f"({seconds:.1f} s, {rate:,.0f} rows/s)"
     ]
     if corrections:
@@ -287,7 +287,7 @@ def _report(
     if num_cut > _FEW_CUT * num_encoded:
         lines.append(
             f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%}) are cut at "
-            f"{max_length} tokens: raise prepare.max_length"
+            f"{settings.max_length} tokens: raise prepare.max_length"
         )
     for line in lines:
         say(STAGE, line)

@@ -9,11 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
+from sentiflow.config.text_units import END, WORDS, Cut
 from sentiflow.data import parts
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models import tokenizer, units, vocabulary
 from sentiflow.models.tokens import Tokens
 from sentiflow.preparation import duplicates
 
@@ -83,33 +84,37 @@ def assign_splits(
     return put_columns(table, {"split": pc.coalesce(fixed.cast(pa.int8()), pa.array(split))})
 
 
-def tokenize(table: pa.Table, *, rule: str) -> pa.Table:
-    """Add ``tokens``: the words of each text, none for a row with a reason.
+def tokenize(table: pa.Table, *, rule: str, unit: str = WORDS) -> pa.Table:
+    """Add ``tokens``: the units of each text, none for a row with a reason.
 
-    Each word is stored once: the lists have indexes into one array of distinct words.
+    Each unit is stored once: the lists have indexes into one array of distinct units.
 
     Args:
         table: Has ``text`` and ``reason``.
         rule: Name of the tokenizer.
+        unit: What the network reads, see :func:`models.units.split`.
     """
     tokens = tokenizer.tokenize(parts.accepted_texts(table), name=rule)
-    return put_columns(table, {"tokens": tokens.to_lists()})
+    return put_columns(table, {"tokens": units.split(tokens, unit).to_lists()})
 
 
-def encode(table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int) -> pa.Table:
+def encode(
+    table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int, cut: Cut = END
+) -> pa.Table:
     """Add the ids of the tokens.
 
     Args:
         table: Has ``tokens``.
         words: The vocabulary.
         max_length: Maximum number of ids that are kept of each text.
+        cut: Which ids are kept, see :func:`models.tokens.find_kept`.
 
     Columns:
         added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of tokens
             that the vocabulary lacks; ``is_cut``, whether a text has more ids than are kept.
     """
     tokens = tokens_of(table)
-    encoded = words.encode(tokens, max_length=max_length)
+    encoded = words.encode(tokens, max_length=max_length, cut=cut)
     # without an id for unknown words, unknown tokens are dropped and do not count as cut
     num_dropped = 0 if words.has_unknown else encoded.num_unknown
     is_cut = np.diff(tokens.offsets) - num_dropped > max_length

@@ -156,13 +156,13 @@ def names_model(uri: str) -> bool:
 
 
 def names_vectors(source: str) -> bool:
-    """Say whether ``source`` names word vectors rather than the location of a file.
+    """Say whether ``source`` names word vectors, or random ones, rather than a file.
 
     Example:
         >>> names_vectors("package:glove.6B.50d"), names_vectors("vectors/glove.6B.300d.txt")
         (True, False)
     """
-    return source.startswith(("package:", "torchtext:"))
+    return source.startswith(("package:", "torchtext:", "random:"))
 
 
 def names_encoder(source: str) -> bool:

@@ -81,26 +81,35 @@ def _describe_linear(plan: TrainPlan) -> str:
     return f"train.linear=auto is {value}, {reason}"
 
 
-def describe_report(report: TrainReport, costs: TrainingCosts, *, is_refit: bool) -> Iterator[str]:
-    """Describe the model and its calibration, and suggest other settings if losses call for them.
+def describe_report(
+    report: TrainReport, costs: TrainingCosts, *, is_refit: bool, has_teacher: bool = False
+) -> Iterator[str]:
+    """Describe the model and its calibration, and suggest other settings if they may be better.
 
     Args:
         report: The report of the first worker.
         costs: What the training has cost, with its folds.
         is_refit: Whether the training repeats a run.
+        has_teacher: Whether the network learns from teachers.
     """
     calibration = report.package["calibration"] or {}
     yield from describe_calibration(calibration, costs, is_refit=is_refit)
+    advice = logit_shares.advise(calibration, has_teacher=has_teacher)
+    if advice:
+        yield advice
     yield from _describe_model(report)
-    yield from describe_losses(report.history)
+    if report.history:
+        yield from describe_losses(report.history)
 
 
 def _describe_model(report: TrainReport) -> Iterator[str]:
     """Say the validation metrics of the model, if the figures of its network are others."""
     metrics = report.package.get("metrics", {})
-    chosen = report.history[report.chosen_epoch - 1]
     accuracy = metrics.get("validation/accuracy")
-    if accuracy is None or accuracy == chosen.validation_accuracy:
+    of_network = None
+    if report.history:
+        of_network = report.history[report.chosen_epoch - 1].validation_accuracy
+    if accuracy is None or accuracy == of_network:
         return
     text = f"the model as a whole: validation accuracy {accuracy:.4f}"
     if "validation/f1_macro" in metrics:

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.text_units import find_cut, find_unit
 from sentiflow.data import schema
 from sentiflow.data.arrays import UNSPACED, hash_texts
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models import tokenizer, units, vocabulary
 from sentiflow.storage import parquet
 from sentiflow.storage.uris import join, names_encoder
 from sentiflow.training import rates
@@ -145,7 +146,9 @@ def write(
         return {}
     tokens = tokenizer.tokenize(made, name=prepared["settings"]["tokenizer"])
     words = vocabulary.load(join(prepared_uri, "vocabulary.parquet"), with_vectors=False)
-    encoded = words.encode(tokens, max_length=prepared["settings"]["max_length"])
+    tokens = units.split(tokens, find_unit(prepared["settings"]))
+    settings = prepared["settings"]
+    encoded = words.encode(tokens, max_length=settings["max_length"], cut=find_cut(settings))
     row_ids = np.arange(_FIRST_ROW, _FIRST_ROW + len(made))
     lengths = pc.list_value_length(encoded.token_ids)
     columns = [row_ids, made, encoded.token_ids, lengths]

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import VocabularySettings
+from sentiflow.config.text_units import find_cut, find_unit
 from sentiflow.data import manifest, prepared_data, schema
 from sentiflow.data.answers import Answers, add_answers
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import FileEntry, Manifest
-from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models import tokenizer, units, vocabulary
 from sentiflow.models.tokens import Tokens
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -39,7 +40,7 @@ class AllRows:
     position: np.ndarray
     """From 0 to the number of folds, see :meth:`Folds.place`."""
     tokens: Tokens
-    """The tokens of all texts."""
+    """The units of all texts, which the network reads."""
     choice: VocabularySettings
     """How the words are chosen."""
     vectors: word_vectors.WordVectors
@@ -71,14 +72,14 @@ def read(job: TrainJob, learned: learned_classes.LearnedClasses) -> AllRows:
     is_kept = ~np.isin(position, position[:num_labelled])  # equal texts have equal positions
     is_kept[:num_labelled] = True
     table = table.filter(pa.array(is_kept)).combine_chunks()
+    text = table["text"].combine_chunks()
+    tokens = tokenizer.tokenize(text, name=prepared["settings"]["tokenizer"])
     choice = _find_choice(prepared)
     max_words = choice.max_size if choice.kind == "pretrained" else None
     return AllRows(
         table=table,
         position=position[is_kept],
-        tokens=tokenizer.tokenize(
-            table["text"].combine_chunks(), name=prepared["settings"]["tokenizer"]
-        ),
+        tokens=units.split(tokens, find_unit(prepared["settings"])),
         choice=choice,
         vectors=word_vectors.load(choice.vectors, max_words=max_words),
     )
@@ -125,7 +126,8 @@ def write(
     """
     chosen = _choose_rows(job, rows, number)
     words = _fit_vocabulary(rows, chosen["train"])
-    encoded = words.encode(rows.tokens, max_length=job.prepared["settings"]["max_length"])
+    rules = job.prepared["settings"]
+    encoded = words.encode(rows.tokens, max_length=rules["max_length"], cut=find_cut(rules))
     lengths = pc.list_value_length(encoded.token_ids).cast(pa.int32())
     table = rows.table.append_column("token_ids", encoded.token_ids)
     table = table.append_column("length", lengths)
@@ -274,6 +276,4 @@ def _fit_vocabulary(rows: AllRows, is_train: np.ndarray) -> vocabulary.Vocabular
         numbers = pa.array(rows.tokens.count(is_train))
         counts = pa.table({"word": rows.tokens.words, "count": numbers})
         words = vocabulary.fit(counts, min_count=choice.min_count, max_size=choice.max_size)
-    places = rows.vectors.find(words.words)
-    matrix = np.where((places >= 0)[:, None], rows.vectors.vectors[places], np.nan)
-    return replace(words, vectors=matrix.astype(np.float32))
+    return replace(words, vectors=rows.vectors.take(words.words))

@@ -1,17 +1,39 @@
 """Texts -> folds: which rows a fold answers, which it trains on, and which choose its epoch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import prepared_data
 from sentiflow.data.arrays import hash_strings, normalize_text
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
+from sentiflow.training import learned_classes, rates
 
 _KEY = "sentiflow--folds"
 """Key of the hash that decides the fold of a text. The split of a text is independent of it."""
+
+
+def count_trained(settings: TrainSettings, prepared: Manifest, classes: Sequence[str]) -> int:
+    """Count the folds whose models are trained: the first ones.
+
+    All of them are trained if their answers measure the model, or decide which texts are unsure.
+    Given test rows measure the model in their place.
+
+    Args:
+        settings: The section ``train``.
+        prepared: Manifest of the prepared data.
+        classes: The classes to learn.
+    """
+    splits = Folds.of(prepared, settings.folds).splits
+    num_rows = sum(learned_classes.count_rows(prepared, split, classes) for split in splits)
+    is_measured = not prepared_data.has_given_test(prepared)
+    needs_all = is_measured or settings.unsure is not None
+    return rates.count_folds(settings.folds, num_rows, needs_all=needs_all)
 
 
 @dataclass(frozen=True)

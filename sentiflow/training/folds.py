@@ -4,9 +4,12 @@ Every labelled row is in one fold. For each fold a model is trained on the other
 that are counted in their rows. Its predictions for the rows of the fold are the *answers* of the
 fold. A finished fold leaves the file of its logits, so that a killed training resumes.
 
+Where given test rows measure the model, the answers only decide its calibration. Then the models of
+the first folds are enough (:func:`fold_rows.count_trained`), and the other folds train none.
+
 Once the answers of the finished folds show that the network hardly helps the linear model, the
-other folds train only linear models, and the network has no share in the logits. The files of the
-finished folds decide that, so a resumed training decides the same.
+other folds and the model itself train only linear models, and the network has no share in the
+logits. The files of the finished folds decide that, so a resumed training decides the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +26,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import excerpts, fold_answers, fold_data, trained_package
+from sentiflow.training import excerpts, fold_answers, fold_data, fold_rows, trained_package
 from sentiflow.training.fold_answers import NetworkGain
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.reports import TrainingCosts, TrainReport
@@ -40,16 +43,16 @@ _LEAST_SHOWN = 0.0001
 
 @dataclass(frozen=True)
 class FoldResults:
-    """The answers of the models of all folds, and the calibration that follows from them."""
+    """The answers of the models of the folds, and the calibration that follows from them."""
 
     files: Sequence[FileEntry]
     """The answers of each fold. Empty if the test rows are fixed: these measure the model."""
     calibration: dict[str, Any]
-    """A ``manifest_types.Calibration`` by the answers of all folds."""
+    """A ``manifest_types.Calibration`` by the answers of the trained folds."""
     profile: Profile
     """Profile of the answered texts."""
     costs: TrainingCosts = field(compare=False)
-    """What the models of all folds have cost. Equal trainings take other times."""
+    """What the models of the folds have cost. Equal trainings take other times."""
 
 
 def train(
@@ -61,9 +64,9 @@ def train(
     run: RunFold,
     taught: Sequence[str] = (),
 ) -> FoldResults:
-    """Train a model for each fold that is not finished, and let it answer the rows of the fold.
+    """Train a model for each fold that needs one, and let it answer the rows of the fold.
 
-    The answers of all folds calibrate the model of the training itself. The answers of a fold are
+    The answers of these folds calibrate the model of the training itself. The answers of a fold are
     calibrated by the other folds.
 
     Args:
@@ -76,6 +79,7 @@ def train(
     """
     tables, low_gain = _train_missing(job, learned, join(root, folder), run, taught)
     has_given_test = prepared_data.has_given_test(job.prepared)
+    num_folds = len(tables)
     costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
     files = list[FileEntry]()
     scores = list[Scores]()
@@ -84,7 +88,7 @@ def train(
         calibration = fold_answers.calibrate(others, learned)
         of_fold = fold_answers.score(table, learned, calibration)
         scores.append(of_fold)
-        what = f"fold {number + 1} of {job.settings.folds}"
+        what = f"fold {number + 1} of {num_folds}"
         _say_accuracy(what, of_fold, table["label"].to_numpy())
         if not has_given_test:
             answers = fold_answers.tabulate(table, number, of_fold)
@@ -94,7 +98,10 @@ def train(
     whole = pa.concat_tables(tables)
     label = whole["label"].to_numpy()
     answered = Scores.join(scores)
-    _say_accuracy("all folds", answered, label)
+    what = "all folds"
+    if num_folds < job.settings.folds:
+        what = f"{num_folds} of {job.settings.folds} folds"
+    _say_accuracy(what, answered, label)
     calibration = fold_answers.calibrate(whole, learned)
     if low_gain:
         calibration["network_gain"] = round(low_gain.value, 5)
@@ -118,7 +125,7 @@ def _train_missing(
     run: RunFold,
     taught: Sequence[str],
 ) -> tuple[list[pa.Table], NetworkGain | None]:
-    """Train the model of each fold that is not finished.
+    """Train the model of each fold that needs one and is not finished.
 
     The rows are read only if a fold is left.
 
@@ -130,20 +137,22 @@ def _train_missing(
         taught: See :func:`train`.
 
     Returns:
-        The logits of all folds; and the gain of the network, if it is so small that other folds
-        have trained no network. Then no table has logits of a network.
+        The logits of these folds; and the gain of the network, if it is so small that what is left
+        to train needs no network. Then no table has logits of a network.
     """
     rows: fold_data.AllRows | None = None
     tables = list[pa.Table]()
     low_gain: NetworkGain | None = None
-    for number in range(job.settings.folds):
+    num_folds = fold_rows.count_trained(job.settings, job.prepared, learned.names)
+    if num_folds < job.settings.folds:
+        say(
+            "train",
+            f"{num_folds} of {job.settings.folds} folds are trained: their rows decide the "
+            "calibration, and the given test rows measure the model",
+        )
+    for number in range(num_folds):
         fold_uri = join(folds_uri, str(number + 1))
         logits_uri = join(fold_uri, LOGITS)
-        if tables and low_gain is None:
-            gain = fold_answers.measure_gain(tables)
-            if gain and not gain.is_worth_training:
-                low_gain = gain
-                _say_linear_only(gain, job.settings.folds - number)
         if not filesystem.exists(logits_uri):
             if rows is None:
                 rows = fold_data.read(job, learned)
@@ -156,17 +165,25 @@ def _train_missing(
             logits = fold_answers.compute_logits(fold_job, rows, number, learned)
             parquet.write(logits_uri, fold_answers.add_costs(logits, report.costs))
         tables.append(parquet.read(logits_uri).combine_chunks())
+        if low_gain is None:
+            gain = fold_answers.measure_gain(tables)
+            if gain and not gain.is_worth_training:
+                low_gain = gain
+                _say_linear_only(gain, num_folds - number - 1)
     if low_gain:
         tables = [fold_answers.drop_network(table) for table in tables]
     return tables, low_gain
 
 
 def _say_linear_only(gain: NetworkGain, num_left: int) -> None:
-    """Say why the folds that are left train no network."""
-    folds = "1 fold trains" if num_left == 1 else f"{num_left} folds train"
+    """Say why the folds that are left and the model itself train no network."""
+    trained = "the model trains"
+    if num_left:
+        folds = "fold" if num_left == 1 else "folds"
+        trained = f"{num_left} more {folds} and the model train"
     say(
         "train",
-        f"the other {folds} only the linear model: the network lowers the log loss of "
+        f"{trained} only linear models: the network lowers the log loss of "
         f"{gain.num_rows:,} rows that the models have not seen by less than "
         f"{max(gain.high, _LEAST_SHOWN):.4f} (certainty 95%)",
     )

@@ -16,9 +16,16 @@ CPU_SECONDS = 1e-10
 backward pass."""
 GPU_SECONDS = 4e-12
 """The same of a GPU (assumed)."""
-LINEAR_ROWS_PER_SECOND = 5000
-"""Rows of the linear model of two classes on one core, for all strengths of its regularization
-together. Many rows on an idle core take half of this time, few rows twice as much."""
+NETWORK_FACTOR = 2.0
+"""Time of a training step on a core, as a multiple of its multiplications at the rate above. That
+is the rate of an idle core; two busy cores that share their caches take 2.0 to 2.9 times as long.
+"""
+_LINEAR_ROWS_PER_SECOND = 3500
+"""Short texts of the linear model of two classes on one core, for all strengths of its
+regularization together. Many rows on an idle core take half of this time, few rows twice as much.
+"""
+_SHORT_TOKENS = 15.0
+"""Tokens of a row up to which the time of the linear model does not grow."""
 MAX_LINEAR_ROWS = 200_000
 """Train rows up to which ``train.linear: auto`` is true."""
 _WAIT_SECONDS = 4e-3
@@ -28,6 +35,10 @@ _MAX_EXCERPTS = 12_000
 """Excerpts of all texts together, see ``training.excerpts``."""
 _MAX_PER_TEXT = 4
 """Excerpts of one text."""
+_ENOUGH_ANSWERS = 800
+"""About so many rows decide the calibration well enough, if nothing is measured on them."""
+_MIN_FOLDS = 2
+"""Folds that are trained at least: each is calibrated by the others."""
 _GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 """Matrix products in a step of a recurrent cell."""
 _TOKEN_MULTIPLICATIONS = 2000
@@ -55,6 +66,21 @@ def estimate_row(
     return num_tokens * (multiplications + _TOKEN_MULTIPLICATIONS) * seconds
 
 
+def estimate_linear(num_rows: float, num_tokens: float = 15, num_classes: int = 2) -> float:
+    """Estimate the seconds of one core to fit the linear models.
+
+    A long text has many n-grams more than once, so the time grows with the root of its tokens.
+
+    Args:
+        num_rows: Rows to learn.
+        num_tokens: Tokens of a row.
+        num_classes: Classes.
+    """
+    seconds = num_rows / _LINEAR_ROWS_PER_SECOND
+    seconds *= math.sqrt(max(1.0, num_tokens / _SHORT_TOKENS))
+    return seconds * math.cbrt(max(1, num_classes - 1))
+
+
 def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:
     """Say whether a linear model is trained besides the network.
 
@@ -65,6 +91,27 @@ def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:
     if setting == "auto":
         return num_rows <= MAX_LINEAR_ROWS
     return setting
+
+
+def count_folds(num_folds: int, num_rows: float, *, needs_all: bool) -> int:
+    """Count the folds that are trained.
+
+    Args:
+        num_folds: The setting ``train.folds``.
+        num_rows: Rows in all folds.
+        needs_all: Whether the answers of all rows are needed. Otherwise they only decide the
+            calibration, for which fewer are enough.
+
+    Example:
+        >>> count_folds(5, 2000, needs_all=True), count_folds(5, 2000, needs_all=False)
+        (5, 2)
+        >>> count_folds(5, 900, needs_all=False)
+        4
+    """
+    if needs_all or not num_rows:
+        return num_folds
+    enough = round(_ENOUGH_ANSWERS * num_folds / num_rows)
+    return min(num_folds, max(_MIN_FOLDS, enough))
 
 
 def count_best_workers(step_seconds: float) -> int:

@@ -213,12 +213,17 @@ class TrainCallback:
         settings: TrainSettings,
         expected_workers: int,
         *,
+        num_texts: int,
         num_epochs: Mapping[Phase, int],
         num_classes: int = 2,
     ) -> None:
-        """Expect the events of a training that asks for ``expected_workers`` workers."""
+        """Expect the events of a training that asks for ``expected_workers`` workers.
+
+        ``num_texts`` is the number of texts of all epochs, see :class:`Amount`.
+        """
         self.progress = progress
         self.recorder = recorder
+        self.num_texts = num_texts
         self.num_epochs = num_epochs
         self.has_linear = settings.linear is True
         self.shows_f1 = num_classes > 2 or settings.selection.metric == "macro_f1"
@@ -243,8 +248,7 @@ class TrainCallback:
             self._record_epoch(TRAIN, result, is_new=not event.is_start)
         self.last_step = max(self.last_step, event.step)
         if len(event.history) == self.num_epochs[TRAIN]:
-            what = "fitting the linear model" if self.has_linear else "saving the model"
-            self.progress.turn_to(what, units=self.progress.later)
+            self.progress.turn_to("saving the model")
 
     def _start(self, event: Event) -> None:
         """Say with how many workers the training begins, and where it resumes."""
@@ -266,6 +270,8 @@ class TrainCallback:
             return
         if self.num_workers < self.expected_workers:
             say(TRAIN, f"starting with {workers}: the cluster has no room for more now")
+        self.progress.what = ""  # the linear model is fitted
+        self.progress.count(self.num_texts, "texts")
         self.progress.start_at(event.rows_done)
         if event.step:
             say(TRAIN, f"resuming at {where}")

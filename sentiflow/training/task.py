@@ -62,7 +62,8 @@ def run(
 ) -> TrainReport | Exception | None:
     """Train in one of the worker processes, which all make the same steps together.
 
-    The training resumes from the last checkpoint if there is one.
+    The linear models are fitted first: that takes little time, so a training that is resumed fits
+    them again. The network resumes from the last checkpoint if there is one.
 
     Args:
         job: The same in every worker.
@@ -85,13 +86,14 @@ def run(
     if problems:
         return UserError(problems[0])
     with filesystem.recording(functools.partial(_check_job, job)):
+        began = time.monotonic()
+        linear = worker.fit_linear()
+        linear_seconds = time.monotonic() - began if linear else 0.0
+        worker.report_start()
         try:
             worker.train()
         except JobError as error:
             return error
-        began = time.monotonic()
-        linear = worker.fit_linear()
-        linear_seconds = time.monotonic() - began if linear else 0.0
         if worker.rank != 0:
             return None
         return worker.publish_model(linear, linear_seconds)
@@ -212,7 +214,6 @@ class _Worker:
                 self.trainer.resume(last.tensors, last.state["position"])
             else:  # it was saved at the end of pretraining
                 self._load_network(last)
-        self.report(self._describe_progress(is_start=True))
 
     def _begin_phase(self, phase: Phase) -> None:
         """Make the trainer of a phase; the network keeps its weights.
@@ -336,6 +337,10 @@ class _Worker:
         best = self.history.best
         checkpoints.keep(self.root, last=_NUM_CHECKPOINTS, best=best.step if best else None)
         self.saved_at = time.monotonic()
+
+    def report_start(self) -> None:
+        """Report that the training of the network begins, or resumes."""
+        self.report(self._describe_progress(is_start=True))
 
     def _describe_progress(
         self, *, is_start: bool = False, metrics: dict[str, float] | None = None

@@ -83,15 +83,22 @@ def run(
         job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
         fold_files = found.files
         costs = found.costs
+    if job.calibration and job.calibration.get("linear_weight") == 1:
+        job = replace(job, trains_network=False)
+        amount = plan.count_texts(job.taught, job.num_epochs)
     note = descriptions.describe_refit(plan)
     for line in descriptions.describe_plan(plan, amount.num_rows, num_workers, note, why):
         say(STAGE, line)
+    if not job.trains_network:
+        say(STAGE, "no network is trained: its share in the logits is 0%")
     report, num_workers = _train_model(
         output, recorder, job, plan.learned, num_workers, amount, run_workers, watch
     )
     costs += report.costs
     registered = train_results.register(plan, output, recorder, note)
-    for line in descriptions.describe_report(report, costs, is_refit=plan.refit is not None):
+    for line in descriptions.describe_report(
+        report, costs, is_refit=plan.refit is not None, has_teacher=bool(plan.teachers)
+    ):
         say(STAGE, line)
     return train_results.publish(
         output,
@@ -128,7 +135,7 @@ def _train_folds(
     amount: Amount,
     run_workers: RunWorkers,
 ) -> "FoldResults":
-    """Train a model for each fold, by one worker.
+    """Train a model for each fold that needs one, by one worker.
 
     Args:
         output: The output of the training.
@@ -138,30 +145,27 @@ def _train_folds(
         amount: What one training has to do.
         run_workers: Trains.
     """
-    from sentiflow.training import folds
+    from sentiflow.training import fold_rows, folds
 
-    num_folds = job.settings.folds
-    total = amount.total
+    num_folds = fold_rows.count_trained(job.settings, job.prepared, learned.names)
 
     def run_fold(fold_job: TrainJob, number: int) -> TrainReport:
         """Train the model of a fold; the other folds and the model itself follow."""
-        num_left = num_folds - number
-        networks = num_left * total
-        if not fold_job.trains_network:
-            networks = total
-        own = total if fold_job.trains_network else 0
-        later = networks + (num_left + 1) * amount.linear
+        total = amount.total if fold_job.trains_network else 0
         what = f"fold {number + 1} of {num_folds}"
-        end = f"{what}: fitting the linear model, predicting the fold"
-        with Progress(STAGE, total=own, unit="texts", later=later) as progress:
+        begin = f"{what}: fitting the linear model" if amount.linear else what
+        later = (num_folds - number) * (total + amount.linear)
+        with Progress(STAGE, what=begin, later=later) as progress:
 
             def show(event: Event) -> None:
+                if event.is_start:
+                    progress.what = ""
+                    progress.count(total, "texts")
+                    progress.start_at(event.rows_done)
                 progress.advance(event.rows_done - progress.done, what)
                 if progress.done == progress.total:
-                    progress.turn_to(end, units=amount.linear)
+                    progress.turn_to(f"{what}: predicting the fold")
 
-            if not own:
-                progress.turn_to(end)
             return run_workers(fold_job, 1, show)
 
     with output.rolled_back_if_refused():
@@ -195,8 +199,9 @@ def _train_model(
     def has_checkpoint() -> bool:
         return bool(checkpoints.list_steps(job.checkpoints_uri))
 
+    begin = "fitting the linear model" if amount.linear else ""
     with (
-        Progress(STAGE, total=amount.total, unit="texts", later=amount.linear) as progress,
+        Progress(STAGE, what=begin) as progress,
         recorder.watching_system(),
         output.rolled_back_if_refused(unless=has_checkpoint),
     ):
@@ -205,6 +210,7 @@ def _train_model(
             recorder,
             job.settings,
             num_workers,
+            num_texts=amount.total,
             num_epochs=job.num_epochs,
             num_classes=len(learned.names),
         )

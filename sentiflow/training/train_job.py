@@ -55,8 +55,8 @@ class TrainJob:
     """In a fold: directory to write all linear models to, from which the calibration chooses one.
     Otherwise empty."""
     trains_network: bool = True
-    """False in a fold whose network cannot change an answer: only the linear models are trained,
-    and the network keeps its first weights."""
+    """False if the network cannot change an answer, in a fold or in the model itself: only the
+    linear models are trained, and the network keeps its first weights."""
 
     @property
     def validation_splits(self) -> Sequence[str]:

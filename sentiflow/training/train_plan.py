@@ -11,8 +11,9 @@ from typing import Any
 
 from sentiflow.config import decisive
 from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.text_units import find_unit
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -96,8 +97,12 @@ class TrainPlan:
         num_pretrained = self.learned.num_pretrained
         linear = 0
         if self.has_linear:
-            rate = rates.LINEAR_ROWS_PER_SECOND * rates.estimate_row(self.settings.model)
-            linear = int(num_rows / rate)
+            of_train = self.prepared["counts"]["labels"]["train"]
+            num_tokens = self.prepared["vocabulary"]["tokens"]["train"]["tokens"]
+            tokens_per_row = num_tokens / max(1, sum(of_train.values()))
+            seconds = rates.estimate_linear(num_rows, tokens_per_row, len(self.learned.names))
+            row_seconds = rates.estimate_row(self.settings.model, num_tokens=tokens_per_row)
+            linear = int(seconds / (rates.NETWORK_FACTOR * row_seconds))
         return Amount(
             num_rows=num_rows,
             total=num_rows * num_epochs[TRAIN] + num_pretrained * num_epochs[PRETRAIN],
@@ -125,7 +130,7 @@ def resolve(config: Config) -> TrainPlan:
     learned = learned_classes.choose(prepared, settings, splits)
     if not refit:
         learned_classes.check_unseen(settings, prepared, learned)
-    first = _find_first(config, learned)
+    first = _find_first(config, learned, prepared)
     if refit:
         _check_same_first(refit, first)
     teachers = model_sources.describe_teachers(config, learned.names)
@@ -165,11 +170,11 @@ def decide_linear(settings: TrainSettings, learned: LearnedClasses, refit: Refit
     return rates.has_linear(settings.linear, learned.num_rows)
 
 
-def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
+def _find_first(config: Config, learned: LearnedClasses, prepared: Manifest) -> FirstModel | None:
     """Find the model that ``train.init_from`` names, and check that it fits.
 
     Raises:
-        UserError: There is no such model, or it has another network.
+        UserError: There is no such model, or it has another network or reads other units.
     """
     settings = config.train
     if settings.init_from is None:
@@ -180,7 +185,13 @@ def _find_first(config: Config, learned: LearnedClasses) -> FirstModel | None:
         setting="train.init_from",
         near=settings.output_uri,
     )
-    notes = package_files.check_first(model, settings.model, learned.names)
+    unit = find_unit(prepared["settings"])
+    notes = package_files.check_first(model, settings.model, learned.names, unit=unit)
+    training = lineage.training_of(model)
+    if training and not training["history"]:
+        notes.append(
+            "the network of the first model was not trained: it had no share in the logits"
+        )
     return FirstModel(model, notes)
 
 

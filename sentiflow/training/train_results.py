@@ -83,10 +83,12 @@ def publish(
     """
     _log_metrics(recorder, report, seconds, refit, costs)
     history = [asdict(epoch) for epoch in report.history]
-    curve = _draw_curve(history)
-    recorder.log_files({CURVE: curve})
     package = report.package
-    files = [output.write(CURVE, curve)]
+    files = list[FileEntry]()
+    if history:
+        curve = _draw_curve(history)
+        recorder.log_files({CURVE: curve})
+        files.append(output.write(CURVE, curve))
     files += list_result(join(output.uri, MODEL), package, path=MODEL)
     files += _list_checkpoints(output)
     more: dict[str, Any] = {"registered": registered, "num_workers": num_workers}
@@ -131,6 +133,8 @@ def _log_metrics(
     """
     metrics = _list_metrics(report, seconds, refit, costs)
     recorder.log_metrics(metrics)
+    if not report.history:
+        return
     chosen = report.history[report.chosen_epoch - 1]
     recorder.log_metrics(chosen.to_metrics(), step=chosen.epoch)
 
@@ -139,12 +143,13 @@ def _list_metrics(
     report: TrainReport, seconds: float, refit: Refit | None, costs: TrainingCosts
 ) -> dict[str, float | None]:
     """List the metrics of the whole training; in a refit also the metrics of the repeated run."""
-    rates = [epoch.tweets_per_second for epoch in report.history]
     metrics: dict[str, float | None] = {
         "train/seconds": seconds,
-        "train/tweets_per_second": float(np.median(rates)),
         "train/network_seconds": costs.network_seconds,
     }
+    if report.history:
+        rates = [epoch.tweets_per_second for epoch in report.history]
+        metrics["train/tweets_per_second"] = float(np.median(rates))
     if costs.linear_seconds:
         metrics["train/linear_seconds"] = costs.linear_seconds
     of_model = report.package.get("metrics", {})

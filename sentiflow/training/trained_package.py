@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from sentiflow.config.text_units import find_cut, find_unit
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import Manifest, Unsure
 from sentiflow.metrics import abstention, classification, confidence
@@ -98,7 +99,9 @@ def _pack(
         embedding_dim=network.embedding.embedding_dim,
         tokenizer=prepared["tokenizer"],
         tokenizer_version=TOKENIZERS[prepared["tokenizer"]].version,
+        unit=find_unit(prepared),
         max_length=prepared["max_length"],
+        cut=find_cut(prepared),
         classes=classes.names,
         priors=classes.priors,
         left_out=classes.left_out,

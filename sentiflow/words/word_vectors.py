@@ -4,6 +4,7 @@ import hashlib
 import importlib
 import logging
 import os
+import re
 import ssl
 import sys
 import tempfile
@@ -37,6 +38,8 @@ GLOVE_NAMES = [
     for file in archive.members
 ]
 """Names of GloVe vectors: each NAME.DIMd of ``torchtext:NAME.DIMd``."""
+_RANDOM = re.compile(r"random:([1-9]\d{0,3})d")
+"""Name of random vectors, with their size."""
 _TORCHTEXT = "torchtext:"
 """Prefix of the name of GloVe vectors that are downloaded and read as torchtext does."""
 _CACHE_VERSION = 2
@@ -62,6 +65,14 @@ class WordVectors:
         rows = pc.index_in(words, value_set=self.words)
         return pc.fill_null(rows, -1).to_numpy().astype(np.int64)
 
+    def take(self, words: pa.Array) -> np.ndarray:
+        """Return the vector of each word, (N, D) float32; NaN for a word without a vector."""
+        rows = self.find(words)
+        has_vector = rows >= 0
+        taken = np.full((len(words), self.vectors.shape[1]), np.nan, np.float32)
+        taken[has_vector] = self.vectors[rows[has_vector]]
+        return taken
+
 
 def load(source: str, *, max_words: int | None = None) -> WordVectors:
     """Load word vectors; GloVe vectors by name are downloaded the first time.
@@ -70,7 +81,8 @@ def load(source: str, *, max_words: int | None = None) -> WordVectors:
     ``~/.cache/sentiflow/vectors``, and mapped into memory the next time. Nothing is unpickled.
 
     Args:
-        source: ``package:glove.6B.50d``; ``torchtext:NAME.DIMd`` (GloVe vectors); a file in the
+        source: ``package:glove.6B.50d``; ``torchtext:NAME.DIMd`` (GloVe vectors); ``random:DIMd``
+            (no word has a vector, and a network starts from random ones); a file in the
             text format of GloVe or word2vec, plain or compressed (``archive.zip::file`` for a zip
             archive with several files); or the directory of a model package.
         max_words: Load only the first words. Default: all.
@@ -83,14 +95,16 @@ def load(source: str, *, max_words: int | None = None) -> WordVectors:
 
 
 def locate(source: str) -> str | None:
-    """Find the file or the model directory that :func:`load` reads; None for ``package:…``.
+    """Find the file or the model directory that :func:`load` reads.
+
+    It is None for ``package:…`` and ``random:…``.
 
     The file of GloVe vectors may not exist yet: :func:`load` downloads it.
 
     Raises:
         UserError: The source is unknown or missing.
     """
-    if source == _GLOVE_PACKAGE:
+    if source == _GLOVE_PACKAGE or _RANDOM.fullmatch(source):
         return None
     if source.startswith(_TORCHTEXT):
         name = source.removeprefix(_TORCHTEXT)
@@ -105,8 +119,8 @@ def locate(source: str) -> str | None:
     if not source or kind == FileType.NotFound:
         raise UserError(
             f"there is no file, directory or word vectors {source!r}",
-            hint=f"use {_GLOVE_PACKAGE}, torchtext:6B.50d, a text file of vectors (.txt, .txt.gz, "
-            ".zip), or a model package",
+            hint=f"use {_GLOVE_PACKAGE}, torchtext:6B.50d, random:128d, a text file of vectors "
+            "(.txt, .txt.gz, .zip), or a model package",
         )
     return manifest.find_package(uri) if kind == FileType.Directory else uri
 
@@ -114,6 +128,9 @@ def locate(source: str) -> str | None:
 def _load(source: str, max_words: int | None) -> _Vectors:
     """Load at least the first ``max_words`` words and their vectors; None: all words."""
     path = locate(source)
+    is_random = _RANDOM.fullmatch(source)
+    if is_random:
+        return pa.array([], pa.string()), np.zeros((0, int(is_random[1])), np.float32)
     if path is None:
         return _load_glove_package()
     if filesystem.file_info(path).type == FileType.Directory:

@@ -75,14 +75,24 @@ def test_the_config_has_what_the_file_needs_and_nothing_else(place):
 
 
 @pytest.mark.parametrize(
-    ("num_words", "num_long", "max_length"),
-    [(65, 4, 64), (65, 8, 80), (80, 8, 80), (81, 400, 96), (2000, 8, 512)],
+    ("num_words", "num_long", "max_length", "cut"),
+    [
+        (65, 4, 64, "end"),
+        (65, 8, 80, "end"),
+        (80, 8, 80, "end"),
+        (81, 400, 96, "end"),
+        (256, 8, 256, "end"),
+        (257, 8, 256, "middle"),
+    ],
 )
-def test_long_texts_get_a_larger_maximum(place, num_words, num_long, max_length):
+def test_long_texts_get_a_larger_maximum_and_longer_ones_are_cut_in_the_middle(
+    place, num_words, num_long, max_length, cut
+):
     long = [(" ".join(["word"] * num_words), label) for _, label in ROWS[:num_long]]
     (place / "messages.csv").write_bytes(write([*long, *ROWS[num_long:]], header=("text", "label")))
     printed = init("messages.csv")
-    assert settings.load("messages.yaml").prepare.max_length == max_length
+    prepare = settings.load("messages.yaml").prepare
+    assert (prepare.max_length, prepare.cut) == (max_length, cut)
     is_told = f"Long texts: prepare.max_length is {max_length} tokens." in printed
     assert is_told == ("max_length" in read_config()["prepare"]) == (max_length > 64)
 

@@ -35,6 +35,7 @@ PREPARED = {
         "tokens": {"test": {"unknown_fraction": 0.0456}},
     },
     "fixed_splits": [],
+    "settings": {},
     "seconds": 0.1,
 }
 UNLABELLED = {

@@ -26,7 +26,14 @@ class LaterPrepare(PrepareSettings):
 
 
 def test_an_added_setting_at_its_default_is_left_out():
-    assert decisive.dump(LaterPrepare()) == PrepareSettings().model_dump()
+    assert decisive.dump(LaterPrepare()) == decisive.dump(PrepareSettings())
+
+
+def test_added_settings_of_this_version():
+    """A result of a version without these settings stays complete."""
+    assert not {"unit", "cut"} & decisive.dump(PrepareSettings()).keys()
+    assert decisive.dump(PrepareSettings(unit="characters"))["unit"] == "characters"
+    assert decisive.dump(PrepareSettings(cut="middle"))["cut"] == "middle"
 
 
 @pytest.mark.parametrize("mode", ["python", "json"])

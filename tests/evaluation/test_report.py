@@ -406,3 +406,11 @@ def test_markup_in_names_settings_and_texts_is_shown_not_run(rows):
         outline.text.count(SCRIPT)
         >= 10 + len(set(hostile.mistakes["kind"].to_pylist())) + num_failures
     )
+
+
+def test_a_model_without_a_trained_network_says_its_shares_without_a_curve(data):
+    no_curve = change(data, curve=data.curve[:0], logit_shares="network 0%")
+    plots = {name: image for name, image in draw(no_curve).items() if "training_curve" not in name}
+    page = render_page(no_curve, plots)
+    assert "Share in the logits: network 0%." in page
+    assert "Training curve" not in page

@@ -85,13 +85,13 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = model_sources.load(packages)
     encoded = []
-    encode = ModelPackage._encode
+    encode = ModelPackage._read
 
     def encode_and_note(self, text):
         encoded.append(self)
         return encode(self, text)
 
-    monkeypatch.setattr(ModelPackage, "_encode", encode_and_note)
+    monkeypatch.setattr(ModelPackage, "_read", encode_and_note)
     model.score(pa.array(TEXTS))
     assert len(encoded) == 2
 
@@ -161,7 +161,7 @@ def test_an_average_is_no_member_of_another_and_no_network_to_start_from(package
         lambda: model_sources.describe([packages[0], saved], tracking=None),
         lambda: package_files.read_vectors(saved),
         lambda: package_files.check_first(
-            model_sources.describe(saved, tracking=None), RnnSettings(), THREE
+            model_sources.describe(saved, tracking=None), RnnSettings(), THREE, unit=None
         ),
     ):
         with pytest.raises(UserError, match=f"{saved} is an average of 3 models: name one of them"):

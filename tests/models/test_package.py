@@ -39,6 +39,15 @@ def test_a_nul_is_read_as_in_texts_of_files(package):
     assert given.probability.tolist() == read.probability.tolist()
 
 
+def test_of_a_long_text_a_package_reads_both_ends(package, tmp_path):
+    settings = package.settings.model_copy(update={"max_length": 4, "cut": "middle"})
+    replace(package, settings=settings).save(str(tmp_path), lineage={})
+    long, of_ends, of_start = ("good day bad good day bad", "good day day bad", "good day bad good")
+    scores = ModelPackage.load(str(tmp_path)).score(pa.array([long, of_ends, of_start]))
+    assert scores.probability[0] == scores.probability[1] != scores.probability[2]
+    assert scores.lengths.tolist() == [6, 4, 4]
+
+
 def test_a_package_is_used_without_heavy_modules_and_nothing_is_unpickled(saved):
     program = f"""
 import sys

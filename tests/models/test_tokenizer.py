@@ -375,10 +375,18 @@ def test_squeezing_a_slice_equals_its_plain_form(texts, start, length):
 
 @SETTINGS
 @given(texts=st.lists(TWEETS, max_size=6), max_length=st.integers(0, 12))
-def test_cutting_keeps_the_first_tokens_of_each_text(texts, max_length):
+def test_cutting_keeps_the_first_tokens_of_each_text_or_both_ends(texts, max_length):
     tokens = tokenize(pa.array(texts, pa.string()), name="tweet")
     rows = tokens.to_lists().to_pylist()
     assert tokens.cut(max_length).to_lists().to_pylist() == [row[:max_length] for row in rows]
+
+    num_last = max_length // 2
+    both_ends = []
+    for row in rows:
+        is_long = len(row) > max_length
+        ends = row[: max_length - num_last] + row[len(row) - num_last :]
+        both_ends.append(ends if is_long else row)
+    assert tokens.cut(max_length, "middle").to_lists().to_pylist() == both_ends
 
 
 @pytest.mark.parametrize("texts", [[], [""], ["", " ", "\n"], ["\ufe0e", ""]])

@@ -43,13 +43,16 @@ CORPUS = fitted([("a", 9), ("c", 5), ("\u00e9", 4), ("", 1)])
 PRETRAINED = vocabulary.from_words(pa.array(["c", "a", "the", "\u00e9"]))
 
 
-def encode_reference(words, tokens, max_length):
+def encode_reference(words, tokens, max_length, cut):
     """Encode one tweet word by word; returns the ids and how many are known."""
     numbers = {word: number for number, word in enumerate(words) if word not in (PAD, UNKNOWN)}
     if words[1] == UNKNOWN:
         ids = [numbers.get(token, 1) for token in tokens]
     else:
         ids = [numbers[token] for token in tokens if token in numbers]
+    if cut == "middle" and len(ids) > max_length:
+        num_last = max_length // 2
+        ids = ids[: max_length - num_last] + ids[len(ids) - num_last :]
     ids = ids[:max_length]
     num_known = sum(number in numbers.values() for number in ids)
     return (ids if num_known else []), num_known
@@ -62,12 +65,13 @@ def encode_reference(words, tokens, max_length):
     start=st.integers(0, 4),
     length=st.integers(0, 7),
     max_length=st.integers(1, 5),
+    cut=st.sampled_from(["end", "middle"]),
 )
-def test_encoding_equals_its_plain_form(words, rows, start, length, max_length):
+def test_encoding_equals_its_plain_form(words, rows, start, length, max_length, cut):
     tokens = lists_of(rows)[start : start + length]
     rows = rows[start : start + length]
-    lists, num_known, _ = words.encode(Tokens.from_lists(tokens), max_length=max_length)
-    expected = [encode_reference(words.words.to_pylist(), row, max_length) for row in rows]
+    lists, num_known, _ = words.encode(Tokens.from_lists(tokens), max_length=max_length, cut=cut)
+    expected = [encode_reference(words.words.to_pylist(), row, max_length, cut) for row in rows]
     assert list(zip(lists.to_pylist(), num_known.tolist(), strict=True)) == expected
     assert (lists.type, num_known.dtype) == (pa.list_(pa.int32()), np.int32)
     lists.validate(full=True)

@@ -7,6 +7,7 @@ import pytest
 from sentiflow.config.sections import SplitSettings
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
+from sentiflow.models.tokens import Tokens
 from sentiflow.preparation import duplicates, part_counts, part_files, steps
 
 
@@ -76,6 +77,18 @@ def test_tokens_become_ids_of_the_vocabulary(table):
     so, bad = (words.words.to_pylist().index(word) for word in ("so", "bad"))
     assert found["token_ids"].to_pylist() == [[so], [so], [], [so], [], [bad]]
     assert found["is_cut"].to_pylist() == [True, True, False, True, False, False]
+
+
+def test_of_a_long_text_both_ends_can_be_kept():
+    words = vocabulary.fit(
+        pa.table({"word": ["a", "b", "c", "d"], "count": [4, 3, 2, 1]}), min_count=1, max_size=None
+    )
+    lists = pa.array([["a", "b", "c", "d"], ["d", "c", "b"], ["a"]])
+    tokens = pa.table({"tokens": Tokens.from_lists(lists).to_lists()})
+    found = steps.encode(tokens, words=words, max_length=3, cut="middle")
+    a, b, c, d = range(2, 6)
+    assert found["token_ids"].to_pylist() == [[a, b, d], [d, c, b], [a]]
+    assert found["is_cut"].to_pylist() == [True, False, False]
 
 
 def test_a_text_whose_unknown_words_are_dropped_is_cut_by_its_other_words(table):

@@ -37,10 +37,10 @@ def make():
         settings = TrainSettings.model_validate(
             {"num_epochs": 2, "pretrain": pretrain, "linear": linear}
         )
-        progress = Progress("train", total=100, unit="tweets")
+        progress = Progress("train", what="fitting the linear model")
         num_epochs = {"pretrain": settings.pretrain.num_epochs, "train": settings.num_epochs}
         return reports.TrainCallback(
-            progress, Recorder(), settings, num_workers, num_epochs=num_epochs
+            progress, Recorder(), settings, num_workers, num_texts=100, num_epochs=num_epochs
         )
 
     return make
@@ -129,3 +129,11 @@ def test_beside_a_linear_model_the_figures_of_an_epoch_are_named_as_those_of_the
     assert "pretraining epoch 1: loss 0.5000, validation loss 0.6000 (" in said.text
     line = "epoch 1: loss 0.5000, validation accuracy 0.7000, of the network alone (2.0 s"
     assert line in said.text
+
+
+def test_texts_are_counted_once_the_linear_model_is_fitted(make):
+    told = make(linear=True)
+    assert told.progress.to_line().startswith("fitting the linear model, ")
+    told(start())
+    told(steps(2))
+    assert told.progress.to_line().startswith("20 of 100 texts")

@@ -17,7 +17,16 @@ from sentiflow.metrics.confidence import Calibration, calibrate, softmax
 from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
-from sentiflow.training import excerpts, fold_answers, fold_data, folds, learned_classes, task
+from sentiflow.training import (
+    excerpts,
+    fold_answers,
+    fold_data,
+    fold_rows,
+    folds,
+    learned_classes,
+    rates,
+    task,
+)
 from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
 from sentiflow.words.word_vectors import WordVectors
@@ -208,6 +217,55 @@ def test_given_test_rows_are_in_no_fold_and_measure_the_model(job, tmp_path):
     assert not any(test & rows for rows in seen)
     assert results.files == []
     assert results.calibration["num_rows"] == NUM_ROWS - len(test)
+
+
+@pytest.fixture
+def few_folds(job, monkeypatch):
+    """Describe a training with given test rows, for which two folds have rows enough."""
+    monkeypatch.setattr(rates, "_ENOUGH_ANSWERS", 90)  # of 192 rows in four folds
+    return replace(job, prepared={**job.prepared, "fixed_splits": ["test"]})
+
+
+def test_with_given_test_rows_the_first_folds_decide_the_calibration(few_folds, tmp_path):
+    trained = []
+
+    def run(own):
+        trained.append(own.model_uri.split("/")[-2])
+        return task.run(own, lambda event: None)
+
+    results = train(few_folds, tmp_path / "whole", run)
+    assert trained == ["1", "2"]
+    parts = [
+        parquet.read(str(tmp_path / f"whole/folds/ab/{fold}/{folds.LOGITS}")) for fold in trained
+    ]
+    num_rows = sum(len(part) for part in parts)
+    assert results.calibration["num_rows"] == results.profile.rows == num_rows
+    assert results.costs.num_networks == 2
+    assert results.files == []
+
+    def stop(own):
+        if "/2/" in own.model_uri:
+            raise KeyboardInterrupt
+        return task.run(own, lambda event: None)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(few_folds, tmp_path / "killed", stop)
+    trained.clear()
+    assert train(few_folds, tmp_path / "killed", run) == results
+    assert trained == ["2"]
+
+
+def test_all_folds_are_trained_where_their_answers_are_measured_or_choose_unsure_texts(few_folds):
+    def count(prepared, **changes):
+        settings = few_folds.settings.model_copy(update=changes)
+        return fold_rows.count_trained(settings, prepared, CLASSES)
+
+    given = few_folds.prepared
+    assert count(given) == 2
+    assert count(given, unsure={"max_error": 0.1}) == NUM_FOLDS
+    assert count({**given, "fixed_splits": []}) == NUM_FOLDS
+    few = {**given, "counts": {"labels": {"train": dict.fromkeys(CLASSES, 40)}}}
+    assert count(few) == 3, "a fold has 30 rows"
 
 
 def test_a_killed_training_trains_only_the_folds_that_are_missing(job, tmp_path):

@@ -251,8 +251,18 @@ def test_the_figure_of_the_model_is_told_where_its_network_has_another():
         "share in the logits: network 0%, linear model 100%: the network does not lower the log "
         "loss of texts that the models have not seen. Training the networks (2) took 61.2 s, the "
         "linear models 4.0 s",
+        "the network has no share: a teacher (train.distill, docs/distilling.md) or more labelled "
+        "rows may help it",
         "the model as a whole: validation accuracy 0.6560, macro F1 0.5000",
     ]
     package["metrics"] = {"validation/accuracy": 0.6}
     lines = list(descriptions.describe_report(report, TrainingCosts(), is_refit=False))
-    assert len(lines) == 1
+    assert len(lines) == 2
+    untrained = TrainReport([], [], 0, package, 0, "cpu", "fp32")
+    lines = list(
+        descriptions.describe_report(untrained, TrainingCosts(), is_refit=False, has_teacher=True)
+    )
+    assert lines[1:] == [
+        "the network has no share: more labelled rows may help it",
+        "the model as a whole: validation accuracy 0.6000",
+    ]

@@ -104,10 +104,11 @@ def describe(first, **settings):
     return {"uri": "m", "settings": first.settings.model_dump(mode="json") | settings}
 
 
-def check(first, classes=BINARY, described=None, **model):
+def check(first, classes=BINARY, described=None, unit="words", **model):
     raw = first.settings.model.model_dump() | model
     settings = TrainSettings.model_validate({"model": raw})
-    return package_files.check_first(described or describe(first), settings.model, classes)
+    described = described or describe(first)
+    return package_files.check_first(described, settings.model, classes, unit=unit)
 
 
 def test_what_is_reinitialized_is_said(first):
@@ -116,6 +117,12 @@ def test_what_is_reinitialized_is_said(first):
     assert line == (
         "the first model has other classes (negative, positive): the output layer is reinitialized"
     )
+
+
+def test_a_model_that_reads_other_units_is_refused(first):
+    with pytest.raises(UserError, match="m reads words: prepare with unit=words"):
+        check(first, unit="characters")
+    assert check(first, unit=None) == []  # prepared data decide it later
 
 
 def test_another_network_is_refused(first):

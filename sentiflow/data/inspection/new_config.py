@@ -25,7 +25,8 @@ from sentiflow.storage.uris import absolute_uri, is_local, split_key, split_memb
 _SMALL_ROWS = 1000
 """Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
 _MEDIUM_ROWS = 20_000
-"""Above this number of rows, batches of 128 are as good as batches of 64, and faster."""
+"""Above this number of rows, batches of 128 are as good as batches of 64, and faster. Up to it, 64
+states read characters and long texts as well as 128, in half the time: see benchmarks/LOG.md."""
 _LARGE_ROWS = 100_000
 """Above this number of rows, the config has the preset ``best``, which pretrains."""
 _MIN_ROWS_WITHOUT_FOLDS = 3000
@@ -36,6 +37,8 @@ _STEPS_PER_CLASS = 15
 """Additional optimizer steps for each class."""
 _MIN_EPOCHS = 4
 """Minimum of ``train.num_epochs``."""
+_MIN_CHARACTER_EPOCHS = 8
+"""The same for a network that reads characters, which has to learn words: see benchmarks/LOG.md."""
 _MAX_EPOCHS = 20
 """Maximum of ``train.num_epochs``."""
 _MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
@@ -83,6 +86,8 @@ def render(
     model_uri: str | None,
     test: Sequence[str] = (),
     max_length: int | None = None,
+    cuts_middle: bool = False,
+    reason_for_characters: str = "",
 ) -> str:
     """Return the text of a config that reads the inspected files.
 
@@ -94,6 +99,8 @@ def render(
         model_uri: A model to score with; then nothing is trained.
         test: Files of test rows, as the user has typed them.
         max_length: ``prepare.max_length``, if the default is too low for the texts.
+        cuts_middle: Whether ``prepare.cut`` is ``middle``, as many texts are longer than that.
+        reason_for_characters: Why the network reads characters; empty if it reads words.
     """
     counts = inspection.label_counts
     trains = bool(counts) and model_uri is None
@@ -126,7 +133,11 @@ def render(
         rejected=list_rejected(inspection),
         model_uri=model_uri,
         max_length=max_length,
-        **_choose_training(inspection),
+        cuts_middle=cuts_middle,
+        reason_for_characters=reason_for_characters,
+        **_choose_training(
+            inspection, reads_characters=bool(reason_for_characters), cuts_middle=cuts_middle
+        ),
     )
 
 
@@ -206,8 +217,16 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
     return None
 
 
-def _choose_training(inspection: Inspection) -> dict[str, Any]:
-    """Choose the settings of the training by the number of rows and classes."""
+def _choose_training(
+    inspection: Inspection, *, reads_characters: bool, cuts_middle: bool
+) -> dict[str, Any]:
+    """Choose the settings of the training by the number of rows and classes.
+
+    Args:
+        inspection: The inspected files.
+        reads_characters: Whether the network reads characters.
+        cuts_middle: Whether it reads long texts, which it cuts in the middle.
+    """
     counts = inspection.label_counts
     rare = count_rare(inspection)
     class_sizes = [rows for name, rows in counts.items() if name not in rare]
@@ -217,14 +236,19 @@ def _choose_training(inspection: Inspection) -> dict[str, Any]:
         batch_size = 32
     if num_rows > _MEDIUM_ROWS:
         batch_size = 128
+    hidden_size = 128
+    if (reads_characters or cuts_middle) and num_rows <= _MEDIUM_ROWS:
+        hidden_size = 64
     num_labelled = sum(counts.values()) * inspection.scale
     num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
     num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
+    min_epochs = _MIN_CHARACTER_EPOCHS if reads_characters else _MIN_EPOCHS
     return {
         "is_large": num_rows > _LARGE_ROWS,
         "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
         "batch_size": batch_size,
-        "num_epochs": min(max(num_epochs, _MIN_EPOCHS), _MAX_EPOCHS),
+        "hidden_size": hidden_size,
+        "num_epochs": min(max(num_epochs, min_epochs), _MAX_EPOCHS),
         "is_unbalanced": bool(class_sizes) and max(class_sizes) >= _UNBALANCED * min(class_sizes),
     }
 

@@ -171,17 +171,28 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResul
         return
     yield from find_problem("input", require_prepared, config, verbs, "train")
     if settings.init_from is not None:
-        yield from find_problem("model", _check_initial, config, setting="train.init_from")
+        unit = config.prepare.unit if "prepare" in verbs else None
+        yield from find_problem("model", _check_initial, config, unit, setting="train.init_from")
     yield from find_problem("model", _check_teachers, config, setting=TEACHERS)
 
 
-def _check_initial(config: Config) -> None:
-    """Check that the training can start from the model of ``train.init_from``."""
+def _check_initial(config: Config, unit: str | None) -> None:
+    """Check that the training can start from the model of ``train.init_from``.
+
+    Args:
+        config: The settings.
+        unit: What the network reads; None if data that are prepared already decide it.
+    """
     settings = config.train
     initial = model_sources.describe(
         settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
-    package_files.check_first(initial, settings.model, settings.classes or config.format.learnable)
+    package_files.check_first(
+        initial,
+        settings.model,
+        settings.classes or config.format.learnable,
+        unit=unit,
+    )
 
 
 def _check_teachers(config: Config) -> None:
