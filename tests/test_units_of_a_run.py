@@ -4,6 +4,7 @@ import json
 import random
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from test_cli import invoke
 
 import sentiflow
 from sentiflow.data import manifest
+from sentiflow.evaluation import slices, text_traits
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -87,6 +89,13 @@ def test_a_loaded_model_answers_as_the_run_did(place):
     num_characters = table["text"].str.replace("@ann", "@").str.replace(" ", "").str.len()
     assert (table["num_tokens"] <= num_characters).all()
     assert (table["num_tokens"] > num_characters / 2).all(), "most characters are known"
+
+
+def test_the_length_of_a_text_is_counted_in_what_the_network_reads():
+    settings = {"tokenizer": "tweet", "max_length": 6, "unit": "characters"}
+    rows = pa.table({"text": ["영화가 좋다", "영화가 아주 좋았다", "!"]})
+    lengths = text_traits.add_traits(rows, settings, {})[slices.LENGTH]
+    assert lengths.to_pylist() == [5, 6, 1]
 
 
 def test_card_and_report_name_the_unit(place):

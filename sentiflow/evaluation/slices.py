@@ -181,7 +181,7 @@ def find_traits(
 
     Args:
         text: N texts.
-        tokens: Their tokens that the model reads.
+        tokens: Their units that the network reads: words or characters.
         normalized: The texts as ``arrays.normalize_text`` returns them.
         patterns: User-defined slices: a regular expression (RE2) by name.
 

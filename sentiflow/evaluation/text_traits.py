@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.config.text_units import find_cut
+from sentiflow.config.text_units import WORDS, find_cut, find_unit
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import slices
@@ -19,6 +19,7 @@ from sentiflow.evaluation.slice_search import Sampler, SearchSample
 from sentiflow.evaluation.slices import OWN
 from sentiflow.evaluation.text_source import TextSource
 from sentiflow.metrics.row_ranges import row_ranges
+from sentiflow.models import units
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.models.tokens import Tokens
 
@@ -110,18 +111,24 @@ def add_traits(rows: pa.Table, settings: Settings, patterns: Mapping[str, str]) 
     chunks: dict[str, list[pa.Array]] = {}
     for part in row_ranges(len(rows)):
         text = one_array(rows[TEXT].slice(part.start, part.stop - part.start))
-        tokens = _tokenize(text, settings)
-        traits = slices.find_traits(text, tokens, np.asarray(normalize_text(text)), patterns)
+        _, read = _tokenize(text, settings)
+        traits = slices.find_traits(text, read, np.asarray(normalize_text(text)), patterns)
         for name, values in traits.items():
             chunks.setdefault(name, []).append(pa.array(values))
     columns = {name: pa.chunked_array(parts) for name, parts in chunks.items()}
     return put_columns(rows, columns).combine_chunks()
 
 
-def _tokenize(text: pa.Array, settings: Settings) -> Tokens:
-    """Cut texts into the tokens that a model reads."""
+def _tokenize(text: pa.Array, settings: Settings) -> tuple[Tokens, Tokens]:
+    """Return the words of texts, which slices are searched by, and the units that a network reads.
+
+    They are the same for a network that reads words.
+    """
     tokens = tokenize(text, name=settings["tokenizer"], version=settings.get("tokenizer_version"))
-    return tokens.cut(settings["max_length"], find_cut(settings))
+    unit = find_unit(settings)
+    read = units.split(tokens, unit).cut(settings["max_length"], find_cut(settings))
+    words = read if unit == WORDS else tokens
+    return words, read
 
 
 class _Collector:
@@ -139,9 +146,9 @@ class _Collector:
 
     def add(self, positions: np.ndarray, text: pa.Array) -> None:
         """Add the texts of some rows."""
-        tokens = _tokenize(text, self._settings)
+        words, read = _tokenize(text, self._settings)
         normalized = np.asarray(normalize_text(text))
-        traits = slices.find_traits(text, tokens, normalized, self._patterns)
+        traits = slices.find_traits(text, read, normalized, self._patterns)
         for name, values in traits.items():
             if name not in self._traits:
                 self._traits[name] = np.zeros(len(self._rows), values.dtype)
@@ -150,7 +157,7 @@ class _Collector:
             draw = self._hash_column(AUTHOR, positions)
         else:
             draw = hash_strings(normalized, key=_DRAW_KEY)
-        self._sampler.add(positions, draw, tokens if self._with_words else None)
+        self._sampler.add(positions, draw, words if self._with_words else None)
 
     def finish(self, rows: pa.Table) -> DescribedRows:
         """Add the columns to rows, and draw the sample."""

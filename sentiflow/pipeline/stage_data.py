@@ -29,8 +29,8 @@ VECTOR_SIZE = 50
 """Size of word vectors of which the size is unknown."""
 _TEXT_PLACE = 5
 """Column of the text in the CSV of Sentiment140, all of whose rows are labelled."""
-_VECTOR_SIZE = re.compile(r"\.(\d+)d\b")
-"""Finds the size of vectors in a name such as ``glove.6B.50d``."""
+_VECTOR_SIZE = re.compile(r"[.:](\d+)d\b")
+"""Finds the size of vectors in a name such as ``glove.6B.50d`` or ``random:128d``."""
 
 
 class StageData(NamedTuple):
@@ -126,6 +126,8 @@ def find_vector_size(source: str) -> int:
     Example:
         >>> find_vector_size("torchtext:6B.300d"), find_vector_size("mine.txt")
         (300, 50)
+        >>> find_vector_size("random:128d")
+        128
     """
     match = _VECTOR_SIZE.search(source)
     return int(match[1]) if match else VECTOR_SIZE

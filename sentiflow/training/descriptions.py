@@ -7,6 +7,7 @@ from typing import Any
 
 from sentiflow.config.class_names import BINARY
 from sentiflow.config.settings import list_preset_changes
+from sentiflow.config.text_units import find_unit
 from sentiflow.data.manifest_types import Unsure
 from sentiflow.metrics import abstention
 from sentiflow.models import logit_shares
@@ -49,9 +50,10 @@ def describe_plan(
         note: Description of a refit, see :func:`describe_refit`.
         why: Why there are no more workers, if that needs a reason.
     """
-    num_words = plan.prepared["counts"]["vocabulary_size"]
+    num_units = plan.prepared["counts"]["vocabulary_size"]
+    unit = find_unit(plan.prepared["settings"])
     yield (
-        f"{plan.settings.model.summary}; {num_words:,} words, {num_rows:,} texts, "
+        f"{plan.settings.model.summary}; {num_units:,} {unit}, {num_rows:,} texts, "
         f"{count_workers(num_workers)}"
     )
     if note:

@@ -202,8 +202,11 @@ class _Worker:
         )
 
     def _resume(self) -> None:
-        """Continue the phase of the last checkpoint, or begin the first phase."""
-        last = checkpoints.load_last(self.root)
+        """Continue the phase of the last checkpoint, or begin the first phase.
+
+        If no network is trained, a checkpoint has no use. An earlier version may have left one.
+        """
+        last = checkpoints.load_last(self.root) if self.job.trains_network else None
         if last is not None:
             self.pretraining = read_epochs(last.state["pretraining"])
             self.history.epochs = read_epochs(last.state["history"])
