@@ -77,9 +77,9 @@ def run(
     run_workers = functools.partial(_run_workers, plan, output, resources)
     fold_files: Sequence[FileEntry] = ()
     costs = TrainingCosts()
-    if plan.settings.folds and not plan.refit:
+    if plan.num_folds_trained:
         answers = taught.of_folds if taught else ()
-        found = _train_folds(output, job, plan.learned, answers, amount, run_workers)
+        found = _train_folds(plan, output, job, answers, amount, run_workers)
         job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
         fold_files = found.files
         costs = found.costs
@@ -128,9 +128,9 @@ def _wait_for_nodes(plan: TrainPlan, resources: Resources, num_workers: int) -> 
 
 
 def _train_folds(
+    plan: TrainPlan,
     output: Output,
     job: TrainJob,
-    learned: LearnedClasses,
     answers: Sequence[str],
     amount: Amount,
     run_workers: RunWorkers,
@@ -138,16 +138,16 @@ def _train_folds(
     """Train a model for each fold that needs one, by one worker.
 
     Args:
-        output: The output of the training.
+        plan: The training.
+        output: Its output.
         job: The training of the model itself.
-        learned: The classes.
         answers: For each fold the file with the answers of its teachers, if there are any.
         amount: What one training has to do.
         run_workers: Trains.
     """
-    from sentiflow.training import fold_rows, folds
+    from sentiflow.training import folds
 
-    num_folds = fold_rows.count_trained(job.settings, job.prepared, learned.names)
+    num_folds = plan.num_folds_trained
 
     def run_fold(fold_job: TrainJob, number: int) -> TrainReport:
         """Train the model of a fold; the other folds and the model itself follow."""
@@ -171,7 +171,8 @@ def _train_folds(
     with output.rolled_back_if_refused():
         return folds.train(
             job,
-            learned,
+            plan.learned,
+            num_folds=num_folds,
             root=output.spec.uri,
             folder=f"{FOLDS}/{output.spec.fingerprint}",
             run=run_fold,

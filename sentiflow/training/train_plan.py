@@ -22,7 +22,7 @@ from sentiflow.models import package_files
 from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.refits import Refit
-from sentiflow.training import learned_classes, own_paths, rates
+from sentiflow.training import fold_rows, learned_classes, own_paths, rates
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
@@ -83,6 +83,13 @@ class TrainPlan:
     def settings(self) -> TrainSettings:
         """The section ``train``."""
         return self.config.train
+
+    @property
+    def num_folds_trained(self) -> int:
+        """The folds whose models are trained, the first of ``train.folds``; none in a refit."""
+        if self.refit:
+            return 0
+        return fold_rows.count_trained(self.settings, self.prepared, self.learned.names)
 
     def count_texts(
         self, taught: Mapping[str, int] | None, num_epochs: Mapping[Phase, int]

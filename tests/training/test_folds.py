@@ -76,7 +76,14 @@ def job(tmp_path, monkeypatch):
 
 def train(job, root, run):
     learned = learned_classes.choose(job.prepared, job.settings)
-    return folds.train(job, learned, root=str(root), folder="folds/ab", run=lambda own, _: run(own))
+    return folds.train(
+        job,
+        learned,
+        num_folds=fold_rows.count_trained(job.settings, job.prepared, CLASSES),
+        root=str(root),
+        folder="folds/ab",
+        run=lambda own, _: run(own),
+    )
 
 
 def rows_of(own, table, split):
@@ -175,7 +182,15 @@ def test_a_fold_learns_from_teachers_that_have_not_seen_its_rows(job, tmp_path):
         assert sorted(further) == sorted(["good night", *of_texts])
         return task.run(own, lambda event: None)
 
-    folds.train(job, learned, root=str(tmp_path), folder="folds", run=run, taught=uris)
+    folds.train(
+        job,
+        learned,
+        num_folds=NUM_FOLDS,
+        root=str(tmp_path),
+        folder="folds",
+        run=run,
+        taught=uris,
+    )
     assert len(taught) == NUM_FOLDS
 
 
