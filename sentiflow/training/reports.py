@@ -141,7 +141,7 @@ class Taught:
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
     of_folds: list[str]
-    """For each fold the file with the answers of encoders that have not seen its rows."""
+    """For each trained fold the file with the answers of encoders that have not seen its rows."""
 
     def describe(self) -> dict[str, Any]:
         """Describe the answers for the manifest of a training."""
