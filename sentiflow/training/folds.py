@@ -81,7 +81,7 @@ def train(
     """
     tables, low_gain = _train_missing(job, learned, num_folds, join(root, folder), run, taught)
     has_given_test = prepared_data.has_given_test(job.prepared)
-    costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
+    costs = sum(map(fold_answers.read_costs, tables), TrainingCosts(num_folds_trained=num_folds))
     files = list[FileEntry]()
     scores = list[Scores]()
     for number, table in enumerate(tables):

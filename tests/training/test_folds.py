@@ -255,7 +255,7 @@ def test_with_given_test_rows_the_first_folds_decide_the_calibration(few_folds, 
     ]
     num_rows = sum(len(part) for part in parts)
     assert results.calibration["num_rows"] == results.profile.rows == num_rows
-    assert results.costs.num_networks == 2
+    assert (results.costs.num_networks, results.costs.num_folds_trained) == (2, 2)
     assert results.files == []
 
     def stop(own):
@@ -321,7 +321,7 @@ def test_after_a_network_that_hardly_helps_the_other_folds_train_only_linear_mod
     results = train(linear, tmp_path, run)
     assert [report.chosen_epoch for report in reports] == [1, 0, 0, 0]
     assert [len(report.history) for report in reports] == [1, 0, 0, 0]
-    assert results.costs.num_networks == 1
+    assert (results.costs.num_networks, results.costs.num_folds_trained) == (1, NUM_FOLDS)
     assert results.costs.linear_seconds > 0
     calibration = results.calibration
     assert calibration["linear_weight"] == 1
