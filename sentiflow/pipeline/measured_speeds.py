@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import ModelSettings, TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, prepared_data
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stage_costs, stage_data
@@ -161,7 +161,7 @@ def _find_costs(verb: str, record: Manifest) -> Costs:
         data = stage_data.of_prepared(record)
         return stage_costs.of_preparation(data.num_rows, data.num_bytes, settings)
     profile = record["profile"]
-    tokens_per_row = profile["tokens"] / max(1, profile["rows"]) or stage_data.TOKENS_PER_ROW
+    tokens_per_row = prepared_data.average_tokens(profile["tokens"], profile["rows"])
     model = record["inputs"]["model"]
     models = read_models(model)
     # A result that was extended: the seconds are those of the last job.
@@ -212,7 +212,7 @@ def _measure_training(record: Manifest, resources: Resources, seconds: float) ->
 def _find_work(record: Manifest) -> TrainingWork:
     """Find what the duration of a training depended on; if its data are gone, guess their kind."""
     num_unlabelled = 0.0
-    tokens_per_row = stage_data.TOKENS_PER_ROW
+    tokens_per_row = prepared_data.TOKENS_PER_ROW
     vector_size = stage_data.VECTOR_SIZE
     num_classes = 2
     settings = _read_settings(record)

@@ -13,7 +13,7 @@ from sentiflow.config import decisive
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.config.text_units import find_unit
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import lineage, manifest
+from sentiflow.data import lineage, manifest, prepared_data
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -104,9 +104,7 @@ class TrainPlan:
         num_pretrained = self.learned.num_pretrained
         linear = 0
         if self.has_linear:
-            of_train = self.prepared["counts"]["labels"]["train"]
-            num_tokens = self.prepared["vocabulary"]["tokens"]["train"]["tokens"]
-            tokens_per_row = num_tokens / max(1, sum(of_train.values()))
+            tokens_per_row = prepared_data.find_tokens_per_row(self.prepared)
             seconds = rates.estimate_linear(num_rows, tokens_per_row, len(self.learned.names))
             row_seconds = rates.estimate_row(self.settings.model, num_tokens=tokens_per_row)
             linear = int(seconds / (rates.NETWORK_FACTOR * row_seconds))
