@@ -51,6 +51,15 @@ def describe(calibration: Mapping[str, Any], costs: Mapping[str, Any] | None = N
     return text
 
 
+def has_network(calibration: Mapping[str, Any] | None) -> bool:
+    """Say whether the network has a share in the logits.
+
+    Args:
+        calibration: The calibration of a model; None: it has none, as without a linear model.
+    """
+    return not calibration or calibration.get("linear_weight") != 1
+
+
 def advise(calibration: Mapping[str, Any], *, has_teacher: bool) -> str:
     """Say what may give the network a share in the logits; empty if it has one.
 
@@ -64,7 +73,7 @@ def advise(calibration: Mapping[str, Any], *, has_teacher: bool) -> str:
         >>> advise({"linear_weight": 0.9}, has_teacher=True)
         ''
     """
-    if calibration.get("linear_weight") != 1:
+    if has_network(calibration):
         return ""
     what = "more labelled rows"
     if not has_teacher:

@@ -13,6 +13,7 @@ from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output
+from sentiflow.models import logit_shares
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import join
 from sentiflow.training import descriptions, train_job, train_results, worker_count
@@ -83,7 +84,7 @@ def run(
         job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
         fold_files = found.files
         costs = found.costs
-    if job.calibration and job.calibration.get("linear_weight") == 1:
+    if not logit_shares.has_network(job.calibration):
         job = replace(job, trains_network=False)
         amount = plan.count_texts(job.taught, job.num_epochs)
     note = descriptions.describe_refit(plan)
