@@ -195,7 +195,8 @@ def _find_first(config: Config, learned: LearnedClasses, prepared: Manifest) -> 
     training = lineage.training_of(model)
     if training and not training["history"]:
         notes.append(
-            "the network of the first model was not trained: it had no share in the logits"
+            "the training of the first model did not train its network, which had no share in the "
+            "logits: it has the weights that this training started with"
         )
     return FirstModel(model, notes)
 
