@@ -1,19 +1,34 @@
-"""What a network reads of a text, as the settings have it: which units, and how many."""
+"""What a network reads of a text, as the settings have it: which units, and how many.
+
+A unit is one entry of the sequence that the network reads: a token, or a character of a word.
+"""
 
 from collections.abc import Mapping
 from typing import Any, Literal, cast
 
-WORDS = "words"
-CHARACTERS = "characters"
+Unit = Literal["words", "characters"]
+"""Values of ``prepare.unit``. They also name the entries of a vocabulary: ``2,261 words``."""
+WORDS: Unit = "words"
+CHARACTERS: Unit = "characters"
 Cut = Literal["end", "middle"]
 """Values of ``prepare.cut``."""
 END: Cut = "end"
 MIDDLE: Cut = "middle"
 
 
-def find_unit(settings: Mapping[str, Any]) -> str:
+def find_unit(settings: Mapping[str, Any]) -> Unit:
     """Find the unit in the settings of prepared data or of a package, which leave out ``WORDS``."""
-    return str(settings.get("unit", WORDS))
+    return cast(Unit, settings.get("unit", WORDS))
+
+
+def name_units(unit: Unit) -> str:
+    """Name the units of a text, as lines and pages do. Words are called tokens: some are marks.
+
+    Example:
+        >>> name_units(WORDS), name_units(CHARACTERS)
+        ('tokens', 'characters')
+    """
+    return "tokens" if unit == WORDS else unit
 
 
 def find_cut(settings: Mapping[str, Any]) -> Cut:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
-from sentiflow.config.text_units import END, WORDS, Cut
+from sentiflow.config.text_units import END, WORDS, Cut, Unit
 from sentiflow.data import parts
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import SPLITS
@@ -84,7 +84,7 @@ def assign_splits(
     return put_columns(table, {"split": pc.coalesce(fixed.cast(pa.int8()), pa.array(split))})
 
 
-def tokenize(table: pa.Table, *, rule: str, unit: str = WORDS) -> pa.Table:
+def tokenize(table: pa.Table, *, rule: str, unit: Unit = WORDS) -> pa.Table:
     """Add ``tokens``: the units of each text, none for a row with a reason.
 
     Each unit is stored once: the lists have indexes into one array of distinct units.

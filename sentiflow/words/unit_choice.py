@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sentiflow.config.text_units import CHARACTERS, WORDS
+from sentiflow.config.text_units import CHARACTERS, WORDS, Unit
 from sentiflow.models import units
 from sentiflow.models.tokens import Tokens
 from sentiflow.words.word_vectors import WordVectors
@@ -22,8 +22,7 @@ word means. benchmarks/LOG.md has the corpora that both limits are from, and whe
 class UnitChoice(NamedTuple):
     """What a network should read, and why."""
 
-    unit: str
-    """``WORDS`` or ``CHARACTERS``."""
+    unit: Unit
     once_fraction: float
     """Of all words in the texts, the share that occurs once."""
     vector_fraction: float
@@ -63,7 +62,7 @@ def choose(tokens: Tokens, vectors: WordVectors) -> UnitChoice:
     num_words = max(1, counts.sum())
     once_fraction = float((counts == 1).sum() / num_words)
     vector_fraction = float(counts[has_vector].sum() / num_words)
-    unit = WORDS
+    unit: Unit = WORDS
     if once_fraction >= _MIN_ONCE and vector_fraction < _MIN_WITH_VECTOR:
         unit = CHARACTERS
     return UnitChoice(unit, once_fraction, vector_fraction)
