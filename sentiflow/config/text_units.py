@@ -21,14 +21,16 @@ def find_unit(settings: Mapping[str, Any]) -> Unit:
     return cast(Unit, settings.get("unit", WORDS))
 
 
-def name_units(unit: Unit) -> str:
-    """Name the units of a text, as lines and pages do. Words are called tokens: some are marks.
+def name_unit(unit: Unit) -> str:
+    """Name a unit of a text, as lines and pages do; an "s" makes it plural.
+
+    The entries of a vocabulary are called words, the units of a text tokens: some are marks.
 
     Example:
-        >>> name_units(WORDS), name_units(CHARACTERS)
-        ('tokens', 'characters')
+        >>> name_unit(WORDS), name_unit(CHARACTERS)
+        ('token', 'character')
     """
-    return "tokens" if unit == WORDS else unit
+    return "token" if unit == WORDS else "character"
 
 
 def find_cut(settings: Mapping[str, Any]) -> Cut:

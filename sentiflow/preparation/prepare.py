@@ -27,6 +27,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.text_units import MIDDLE, name_unit
 from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
@@ -285,10 +286,14 @@ def _report(
     num_cut = counts["encoded_cut"]
     num_encoded = counts["encoded"]
     if num_cut > _FEW_CUT * num_encoded:
-        lines.append(
-            f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%}) are cut at "
-            f"{settings.max_length} tokens: raise prepare.max_length"
+        longer = (
+            f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%}) have more than "
+            f"{settings.max_length} {name_unit(settings.unit)}s"
         )
+        if settings.cut == MIDDLE:
+            lines.append(f"{longer}: the network reads their beginning and end (prepare.cut)")
+        else:
+            lines.append(f"{longer}, and are cut: raise prepare.max_length")
     for line in lines:
         say(STAGE, line)
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

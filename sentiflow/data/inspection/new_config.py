@@ -11,7 +11,7 @@ import jinja2
 import yaml
 
 from sentiflow.config import vector_names
-from sentiflow.config.text_units import CHARACTERS, WORDS, Unit, name_units
+from sentiflow.config.text_units import CHARACTERS, WORDS, Unit, name_unit
 from sentiflow.data import partitions, row_checks
 from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.findings import (
@@ -79,7 +79,7 @@ class Reading:
     @property
     def units(self) -> str:
         """The name of the units, such as ``tokens``."""
-        return name_units(self.unit)
+        return f"{name_unit(self.unit)}s"
 
 
 def name_after(uri: str) -> str:
