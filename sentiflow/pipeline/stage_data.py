@@ -101,9 +101,7 @@ def of_prepared(prepared: Manifest) -> StageData:
         num_train=num_labelled,
         num_unlabelled=num_unlabelled,
         tokens_per_row=num_tokens / max(1, sum(of_train.values())) or TOKENS_PER_ROW,
-        vector_size=vector_names.find_size(
-            prepared["settings"]["vocabulary"]["vectors"], VECTOR_SIZE
-        ),
+        vector_size=vector_names.find_size(prepared_data.find_vectors(prepared), VECTOR_SIZE),
         num_classes=sum(1 for name, rows in of_train.items() if rows and name != UNLABELLED),
         num_in_folds=_count_in_folds(prepared),
         has_given_test=prepared_data.has_given_test(prepared),

@@ -101,16 +101,16 @@ def tokenize(table: pa.Table, *, rule: str, unit: Unit = WORDS) -> pa.Table:
 def encode(
     table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int, cut: Cut = END
 ) -> pa.Table:
-    """Add the ids of the tokens.
+    """Add the ids of the units.
 
     Args:
-        table: Has ``tokens``.
+        table: Has ``tokens``, the units of each text.
         words: The vocabulary.
         max_length: Maximum number of ids that are kept of each text.
         cut: Which ids are kept, see :func:`models.tokens.find_kept`.
 
     Columns:
-        added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of tokens
+        added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of units
             that the vocabulary lacks; ``is_cut``, whether a text has more ids than are kept.
     """
     tokens = tokens_of(table)
