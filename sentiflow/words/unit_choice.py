@@ -12,11 +12,10 @@ from sentiflow.words.word_vectors import WordVectors
 _NUM_TEXTS = 2000
 """Number of texts that are looked at. In more texts fewer words occur once."""
 _MIN_ONCE = 0.4
-"""Share of the words that occur nowhere else in these texts, from which characters may say more."""
+"""Minimum share of the words that occur once in these texts, for a network to read characters."""
 _MIN_WITH_VECTOR = 0.5
-"""Share of the words with a vector, from which words say enough: a vector also tells what a rare
-word means. benchmarks/LOG.md has the corpora that both limits are from, and where they are wrong.
-"""
+"""Share of the words with a vector from which the network reads words: a vector also tells what a
+rare word means. benchmarks/LOG.md has the corpora of both limits, and where they are wrong."""
 
 
 class UnitChoice(NamedTuple):
@@ -42,8 +41,8 @@ class UnitChoice(NamedTuple):
 def choose(tokens: Tokens, vectors: WordVectors) -> UnitChoice:
     """Choose what a network should read.
 
-    It reads characters where many words occur once, as in languages that glue endings to stems,
-    and most words have no vector.
+    It reads characters if many words occur once, as in languages that glue endings to stems, and
+    if most words have no vector. Otherwise it reads words.
 
     Args:
         tokens: The tokens of the texts; the first ``_NUM_TEXTS`` decide.
