@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.text_units import find_unit
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import ReplacedError, UserError
@@ -267,7 +268,7 @@ def _measure_slices(
     """Compare the predictions of two models in each slice, by adjusted p-value."""
     rows = text_traits.add_traits(rows, settings, patterns)
     slices.check_patterns(rows, patterns)
-    found = slices.find(rows, patterns=patterns, columns=columns)
+    found = slices.find(rows, patterns=patterns, columns=columns, unit=find_unit(settings))
     chosen = [item for item in found if item.is_own or not item.mask.all()]
     first, second = (model.right for model in predicted)
     groups = predicted[0].groups

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from sentiflow.config.settings import flatten
-from sentiflow.config.text_units import CHARACTERS, MIDDLE, find_cut, find_unit
+from sentiflow.config.text_units import MIDDLE, find_cut, find_unit, name_unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import followed_inputs, lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
@@ -81,7 +81,7 @@ def render(
         most_listed=MOST_LISTED,
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
-        unit="characters" if find_unit(settings) == CHARACTERS else "tokens",
+        unit=name_unit(find_unit(settings)),
         cuts_middle=find_cut(settings) == MIDDLE,
         logit_shares=logit_shares.describe_model(model, trainings[0]),
         refit=refits.describe(model["refit"]) if "refit" in model else "",
