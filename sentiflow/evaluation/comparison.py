@@ -11,8 +11,9 @@ import pyarrow as pa
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import ReplacedError, UserError
-from sentiflow.evaluation import common_rows, slices, text_traits
+from sentiflow.evaluation import common_rows, scored_runs, slices, text_traits
 from sentiflow.evaluation.regression import Check, Regression, find_regression
+from sentiflow.evaluation.scored_runs import Pair
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
@@ -152,17 +153,17 @@ def compare(
         _compare_pair, patterns=patterns or {}, columns=columns, margin=margin
     )
     with _STEPS.show("read"):
-        pair = common_rows.find_pair(first, second)
+        pair = scored_runs.find_pair(first, second)
     try:
         return compare_pair(pair)
     except (OSError, ValueError, UserError, ReplacedError):
-        if not common_rows.was_replaced(pair):
+        if not scored_runs.was_replaced(pair):
             raise
-    return compare_pair(common_rows.find_pair(first, second))
+    return compare_pair(scored_runs.find_pair(first, second))
 
 
 def _compare_pair(
-    pair: common_rows.Pair,
+    pair: Pair,
     *,
     patterns: Mapping[str, str],
     columns: Sequence[str],
@@ -228,7 +229,7 @@ def compare_predictions(
     return MetricDifferences(accuracy=accuracy, differences=differences, mcnemar=mcnemar)
 
 
-def _describe(pair: common_rows.Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:
+def _describe(pair: Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:
     """Describe one of two models: the first if ``number`` is 0, the second if it is 1."""
     scored = pair[number]
     metrics = measure(rows.predicted[number], has_probabilities=scored.has_probabilities)

@@ -10,7 +10,7 @@ from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input,
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import common_rows
-from sentiflow.evaluation.common_rows import ScoredRun
+from sentiflow.evaluation.scored_runs import ScoredRun
 from sentiflow.storage.uris import join
 from sentiflow.tracking import training_rows
 
