@@ -92,6 +92,8 @@ class ComparedModel:
     num_rows_seen: int
     """Test rows of the other model that are in this model's training or validation split. They are
     not compared."""
+    num_rows_labelled: int
+    """Labelled rows of the split in its run, compared or not."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,9 @@ class Comparison:
     num_authors: int = 0
     """Authors of the rows, where these are whole authors whose names were kept: intervals and tests
     are by author. Otherwise 0."""
+    joined_by: str = "row_id"
+    """By what the rows of the runs are joined: ``row_id``; ``text`` if they have different
+    files."""
 
 
 def compare(
@@ -202,6 +207,7 @@ def _compare_pair(
         notes=notes,
         verdict=_write_verdict(found, rows, pair[0].name, pair[1].name),
         num_authors=rows.num_authors,
+        joined_by=rows.joined_by,
     )
     if margin is None:
         return compared
@@ -243,6 +249,7 @@ def _describe(pair: Pair, rows: common_rows.ComparedRows, number: int) -> Compar
             figures=metrics.to_json(),
             num_rows_only_here=0,
             num_rows_seen=0,
+            num_rows_labelled=rows.num_labelled[number],
         )
     model = scored.record["inputs"]["model"]
     return ComparedModel(
@@ -254,6 +261,7 @@ def _describe(pair: Pair, rows: common_rows.ComparedRows, number: int) -> Compar
         figures=metrics.to_json(),
         num_rows_only_here=rows.num_only_in[number],
         num_rows_seen=rows.num_seen_by[number],
+        num_rows_labelled=rows.num_labelled[number],
     )
 
 
