@@ -19,6 +19,7 @@ from sentiflow.errors import MOST_LISTED, UserError, is_printable
 from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
+from sentiflow.metrics.classification import MIN_ROWS
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
 from sentiflow.models import logit_shares, package_files
 from sentiflow.storage.uris import absolute_uri, display_uri
@@ -135,6 +136,7 @@ def _describe_result(result: EvaluationResult | None) -> dict[str, Any]:
         "result": result,
         "measured": measured,
         "metrics": _list_metrics(measured),
+        "min_rows": MIN_ROWS,
         "class_metrics": [metric for metric in CLASS_METRICS if not metric.of_probabilities],
         "intervals": measured.intervals[measured.split],
         "texts": name_texts(measured.split),

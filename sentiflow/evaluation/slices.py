@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 from sentiflow.config.text_units import WORDS, Unit, name_unit
 from sentiflow.data.arrays import find_sorted, hash_strings, one_array
 from sentiflow.errors import UserError
+from sentiflow.metrics.classification import MIN_ROWS as MIN_ROWS
 from sentiflow.metrics.row_ranges import row_ranges
 from sentiflow.models.tokens import Tokens
 
-MIN_ROWS = 30
-"""Slices of fewer rows are listed last: their accuracy is too uncertain."""
 MAX_VALUES = 20
 """Maximum number of values of a column that each get a slice."""
 OWN = "own column "
