@@ -29,7 +29,7 @@ from sentiflow.data.arrays import find_sorted, put_columns
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import FileEntry
 from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, steps
+from sentiflow.preparation import duplicates, most_repeated, steps
 from sentiflow.preparation.part_counts import NUM_EXAMPLES, LabelCounts, PartJson
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -161,8 +161,10 @@ def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
 
 
 def write_keys(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
-    """Write the hashes of the texts."""
-    keys = parts.accepted(table).select(duplicates.KEYS.names)
+    """Write the hashes of the texts, with their users and days where these are read."""
+    keys = parts.accepted(table)
+    origin = steps.find_origin(keys)
+    keys = put_columns(keys.select(duplicates.KEYS.names), origin)
     filesystem.write_arrow(job.work_file(KEYS, part.number), keys)
 
 
@@ -276,6 +278,15 @@ def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
         rows = np.bincount(label[split == number], minlength=len(names))
         counts[split_name] = dict(zip(names, rows.tolist(), strict=True))
     return counts
+
+
+def read_dropped_texts(
+    rows: tuple[parts.Part, Sequence[int]], *, job: PrepareJob
+) -> dict[str, str]:
+    """Read the texts of rows that are left out, by ``row_id``, from their part of the corpus."""
+    part, row_ids = rows
+    texts = most_repeated.pick(parts.read(part, _labelled_rules(job)), row_ids)
+    return {str(row_id): text for row_id, text in texts.items()}
 
 
 def count_times(table: pa.Table) -> dict[str, int]:
