@@ -24,7 +24,7 @@ from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import parts, row_checks, schema, times
+from sentiflow.data import authors, parts, row_checks, schema, times
 from sentiflow.data.arrays import find_sorted, put_columns
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import FileEntry
@@ -162,9 +162,12 @@ def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
 
 def write_keys(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
     """Write the hashes of the texts, with their users and days where these are read."""
-    keys = parts.accepted(table)
-    origin = steps.find_origin(keys)
-    keys = put_columns(keys.select(duplicates.KEYS.names), origin)
+    rows = parts.accepted(table)
+    named = job.format.columns.user if job.format.columns else None
+    kept_user = authors.find_column(job.settings.keep_columns, named)
+    user_column = parts.kept_name(kept_user or authors.USER)
+    origin = steps.find_origin(rows, user_column=user_column)
+    keys = put_columns(rows.select(duplicates.KEYS.names), origin)
     filesystem.write_arrow(job.work_file(KEYS, part.number), keys)
 
 

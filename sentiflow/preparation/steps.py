@@ -89,15 +89,16 @@ def assign_splits(
     return put_columns(table, {"split": pc.coalesce(fixed.cast(pa.int8()), pa.array(split))})
 
 
-def find_origin(table: pa.Table) -> dict[str, pa.Array | pa.ChunkedArray]:
+def find_origin(table: pa.Table, *, user_column: str) -> dict[str, pa.Array | pa.ChunkedArray]:
     """Make the columns of ``duplicates.ORIGIN``, as far as the columns for them were read.
 
-    Columns:
-        read: ``user`` and ``time`` if present.
+    Args:
+        table: Accepted rows. It may have the column of users, and ``time``.
+        user_column: The column with the users.
     """
     columns = dict[str, pa.Array | pa.ChunkedArray]()
-    if "user" in table.column_names and pa.types.is_string(table["user"].type):
-        user = one_array(table["user"])
+    if user_column in table.column_names and pa.types.is_string(table[user_column].type):
+        user = one_array(table[user_column])
         hashes = pa.array(hash_strings(pc.fill_null(user, "")))
         columns["user"] = pc.if_else(user.is_valid(), hashes, None)
     if "time" in table.column_names and pa.types.is_timestamp(table["time"].type):
