@@ -68,7 +68,9 @@ def test_each_part_gets_its_own_repeated_rows_of_all_groups(tmp_path):
     expected = duplicates.find(pa.concat_tables(whole), mode="drop").dropped
     dropped = []
     for group in range(2):
-        _, uri, _ = repeated_texts.find_duplicates(group, uris=uris, num_groups=2, fixed=(), job=job)
+        _, uri, _ = repeated_texts.find_duplicates(
+            group, uris=uris, num_groups=2, fixed=(), job=job
+        )
         dropped.append(uri)
     rows = [
         repeated_texts.PartRows(number, number * ROWS, (number + 1) * ROWS)
