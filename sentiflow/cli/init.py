@@ -41,6 +41,8 @@ _MAX_REJECTED_FRACTION = 0.5
 """If a larger fraction of the sample would be rejected, the columns were not recognized."""
 _LONG_QUANTILE = 0.99
 """Fraction of the texts that the written ``prepare.max_length`` should not cut."""
+_MANY_COPIED = 0.02
+"""If a larger fraction of the texts are near-copies of others, a remark says so."""
 _UNSPACED_FRACTION = 0.1
 """If a larger fraction of the tokens are letters of scripts without spaces, a remark says so."""
 
@@ -180,6 +182,8 @@ class _Tokens(NamedTuple):
     """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
     unit: "UnitChoice"
     """What the network reads."""
+    copied_fraction: float
+    """Share of the texts that are near-copies of others."""
 
 
 def _inspect_tokens(found: "Inspection") -> _Tokens:
@@ -189,7 +193,7 @@ def _inspect_tokens(found: "Inspection") -> _Tokens:
 
     from sentiflow.config.sections import PrepareSettings, VocabularySettings
     from sentiflow.data.arrays import UNSPACED
-    from sentiflow.models import tokenizer, units
+    from sentiflow.models import text_keys, tokenizer, units
     from sentiflow.words import unit_choice, word_vectors
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
@@ -206,7 +210,10 @@ def _inspect_tokens(found: "Inspection") -> _Tokens:
         max_length = min(_MAX_TOKENS, multiple_of_16)
     is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
     cuts_middle = bool(long_length > _MAX_TOKENS)
-    return _Tokens(max_length, cuts_middle, is_unspaced=is_unspaced, unit=unit)
+    copied = text_keys.count_near_copies(texts) / max(1, len(texts))
+    return _Tokens(
+        max_length, cuts_middle, is_unspaced=is_unspaced, unit=unit, copied_fraction=copied
+    )
 
 
 def _render_findings(
@@ -234,6 +241,7 @@ def _render_findings(
         has_test=has_test,
         max_length=tokens.max_length,
         is_unspaced=tokens.is_unspaced,
+        copied=tokens.copied_fraction if tokens.copied_fraction >= _MANY_COPIED else 0,
         reason_for_characters=tokens.unit.reason_for_characters,
         rare=findings.count_rare(found),
         unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},

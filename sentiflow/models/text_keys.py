@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.text_units import EXACT, DuplicateKey
+from sentiflow.config.text_units import EXACT, TEMPLATE, DuplicateKey
 from sentiflow.data.arrays import UNSPACED, normalize_text
 from sentiflow.models import tokenizer
 from sentiflow.models.tokens import Tokens
@@ -49,6 +49,17 @@ def make(text: pa.Array, kind: DuplicateKey) -> pa.Array:
     is_kept = _match(tokens, _KEPT)[tokens.ids] & ~_find_retweets(tokens)
     is_long = _count_words(tokens, is_kept) >= _MIN_WORDS
     return pc.if_else(pa.array(is_long), _join(tokens, is_kept), exact)
+
+
+def count_near_copies(text: pa.Array) -> int:
+    """Count the texts that nearly copy an earlier one, and do not equal it.
+
+    Example:
+        >>> count_near_copies(pa.array(["I like it", "I LIKE it", "i like it!", "@ann i like it"]))
+        2
+    """
+    num_exact, num_different = (len(pc.unique(make(text, kind))) for kind in (EXACT, TEMPLATE))
+    return num_exact - num_different
 
 
 def _match(tokens: Tokens, pattern: str) -> np.ndarray:
