@@ -42,6 +42,8 @@ _MAX_REJECTED_FRACTION = 0.5
 """If a larger fraction of the sample would be rejected, the columns were not recognized."""
 _LONG_QUANTILE = 0.99
 """Fraction of the texts that the written ``prepare.max_length`` should not cut."""
+_MANY_COPIED = 0.02
+"""If a larger fraction of the texts are near-copies of others, a remark says so."""
 _UNSPACED_FRACTION = 0.1
 """If a larger fraction of the tokens are letters of scripts without spaces, a remark says so."""
 
@@ -175,6 +177,8 @@ class _Tokens(NamedTuple):
     """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
     read: "Reading"
     """What the network reads; the defaults if none is trained."""
+    copied_fraction: float
+    """Share of the texts that are near-copies of others."""
 
 
 def _inspect_tokens(found: "Inspection", *, trains: bool) -> _Tokens:
@@ -189,14 +193,18 @@ def _inspect_tokens(found: "Inspection", *, trains: bool) -> _Tokens:
 
     from sentiflow.data.arrays import UNSPACED
     from sentiflow.data.inspection.new_config import Reading
-    from sentiflow.models import tokenizer
+    from sentiflow.models import text_keys, tokenizer
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
     is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     num_letters = is_letter[tokens.ids].sum()
     is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
-    return _Tokens(is_unspaced, _choose_reading(tokens) if trains else Reading())
+    return _Tokens(
+        is_unspaced=is_unspaced,
+        read=_choose_reading(tokens) if trains else Reading(),
+        copied_fraction=text_keys.count_near_copies(texts) / max(1, len(texts)),
+    )
 
 
 def _choose_reading(tokens: "Tokens") -> "Reading":
@@ -249,6 +257,7 @@ def _render_findings(
         has_test=has_test,
         is_unspaced=tokens.is_unspaced,
         read=tokens.read,
+        copied=tokens.copied_fraction if tokens.copied_fraction >= _MANY_COPIED else 0,
         rare=findings.count_rare(found),
         unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",

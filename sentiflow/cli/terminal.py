@@ -40,6 +40,8 @@ WIDTH = 96
 """Maximum characters of a line."""
 MAX_VALUE = 24
 """Maximum characters of a value in a table."""
+_MAX_TEXT = 40
+"""Maximum characters of a text of the data in a table."""
 
 
 def print_json(record: object, *, allow_nan: bool = True) -> None:
@@ -63,6 +65,7 @@ def fill(template: str, **values: object) -> str:
         "few": errors.few,
         "lowest": list_lowest_classes,
         "percent": "{:.1%}".format,
+        "shown": show_text,
         "table": align_table,
         "thousands": "{:,.0f}".format,
         "find_unit": find_unit,
@@ -77,6 +80,11 @@ def list_lowest_classes(values: Mapping[str, float], form: str, where: str = "")
     """Write values of classes, see :func:`errors.list_lowest`; their names are set apart."""
     named = {class_names.set_apart(name): value for name, value in values.items()}
     return errors.list_lowest(named, form, where)
+
+
+def show_text(text: str) -> str:
+    """Write the beginning of a text of the data, without characters that control a terminal."""
+    return errors.shorten(errors.printable(text), _MAX_TEXT)
 
 
 def wrap(text: str) -> str:

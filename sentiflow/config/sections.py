@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 from sentiflow.config import submitter, vector_names
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
 from sentiflow.config.run_tags import Tags
-from sentiflow.config.text_units import CHARACTERS, Cut, Unit
+from sentiflow.config.text_units import CHARACTERS, Cut, DuplicateKey, Unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     ADDED,
@@ -127,9 +127,16 @@ class PrepareSettings(Settings):
     """Keep the bytes of rejected rows, in ``prepare`` and ``score``. They may contain personal
     data."""
     duplicates: Literal["keep", "drop_contradicting", "drop"] = "keep"
-    """Treatment of texts that are equal except for case and white space. ``keep``: keep all rows.
-    ``drop_contradicting``: drop the rows of texts with more than one label. ``drop``: as
-    ``drop_contradicting``; and of every other repeated text keep only one row."""
+    """Treatment of texts that are equal except for case and white space (see ``duplicate_key``).
+    ``keep``: keep all rows. ``drop_contradicting``: drop the rows of texts with more than one
+    label. ``drop``: as ``drop_contradicting``; and of every other repeated text keep only one
+    row."""
+    duplicate_key: Annotated[DuplicateKey, ADDED] = "exact"
+    """Which texts count as equal: they are in one split and one fold, and ``duplicates`` treats
+    them alike. ``exact``: texts that differ only in case and white space. ``template``: also
+    near-copies, which differ in mentions, links, punctuation, symbols, emoji and elongation
+    (``sooo``); other numbers make another text. A text of fewer than three words has no
+    near-copies; in a script without spaces, two letters count as a word."""
     corrections: Locations = ()
     """Files of corrected labels, CSV or Parquet. Columns: ``row_id`` or ``text``, which say which
     rows; and ``label``, the name of a class or a value of ``format.labels``. Corrections replace

@@ -1,4 +1,4 @@
-"""What a network reads of a text, as the settings have it: which units, and how many.
+"""What the settings of prepared data say of texts: what a network reads, which texts are equal.
 
 A unit is one entry of the sequence that the network reads: a token, or a character of a word.
 """
@@ -14,6 +14,10 @@ Cut = Literal["end", "middle"]
 """Values of ``prepare.cut``."""
 END: Cut = "end"
 MIDDLE: Cut = "middle"
+DuplicateKey = Literal["exact", "template"]
+"""Values of ``prepare.duplicate_key``."""
+EXACT: DuplicateKey = "exact"
+TEMPLATE: DuplicateKey = "template"
 
 
 def find_unit(settings: Mapping[str, Any]) -> Unit:
@@ -36,3 +40,8 @@ def name_unit(unit: Unit) -> str:
 def find_cut(settings: Mapping[str, Any]) -> Cut:
     """Find how long texts are cut, in the same settings, which leave out ``END``."""
     return cast(Cut, settings.get("cut", END))
+
+
+def find_duplicate_key(settings: Mapping[str, Any]) -> DuplicateKey:
+    """Find by which key texts count as equal, in the settings of prepared data."""
+    return cast(DuplicateKey, settings.get("duplicate_key", EXACT))

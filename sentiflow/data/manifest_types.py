@@ -97,6 +97,22 @@ class DuplicateCounts(TypedDict):
     """Rows to leave out, by reason and split."""
 
 
+class RepeatedText(TypedDict):
+    """A text with many rows: texts with the same key, see ``prepare.duplicate_key``."""
+
+    rows: Count
+    """Rows, before any is left out."""
+    row_id: Count
+    """The row whose text is shown."""
+    text: str
+    """Its beginning."""
+    users: NotRequired[Count]
+    """Different users of the rows, if users are read."""
+    first_day: NotRequired[str]
+    """The first day in UTC, ISO 8601, if times are read."""
+    last_day: NotRequired[str]
+
+
 class VocabularyReport(TypedDict):
     """How many tokens of the corpus are in the vocabulary, and how many words have a vector."""
 
@@ -297,6 +313,8 @@ class Manifest(TypedDict, total=False):
     trained or chosen on given test rows."""
     duplicates: DuplicateCounts
     """prepare: repeated, leaking and contradicting texts."""
+    most_repeated: list[RepeatedText]
+    """prepare: the texts with the most rows, at most ten, each with five rows or more."""
     vocabulary: VocabularyReport
     """prepare: how well the vocabulary fits the corpus."""
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sentiflow.data import lineage
 from sentiflow.data.lineage import ScoredCorpus
-from sentiflow.data.manifest_types import Manifest, Settings
+from sentiflow.data.manifest_types import Manifest, RepeatedText, Settings
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.models import logit_shares
 
@@ -47,6 +47,8 @@ class Origin:
     lineage: Sequence[LineageStep]
     versions: Mapping[str, str]
     """Versions of libraries, by name."""
+    most_repeated: Sequence[RepeatedText] = ()
+    """The texts of the prepared data with the most rows."""
     logit_shares: str = ""
     """What the network and the linear model decide; empty without a linear model."""
     model_accuracy: float | None = None
@@ -75,6 +77,7 @@ def describe_origin(
         settings=settings | {spec.stage: spec.settings},
         lineage=_list_steps(scored, corpus, spec),
         versions=scored["versions"],
+        most_repeated=corpus.prepared.get("most_repeated", ()) if corpus.prepared else (),
         logit_shares=logit_shares.describe_model(scored["inputs"]["model"], trained),
         model_accuracy=_find_model_accuracy(trained),
     )

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.settings import flatten
+from sentiflow.config.text_units import TEMPLATE, find_duplicate_key
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation import slice_search
 from sentiflow.evaluation.evaluated_rows import predicted_of
@@ -94,7 +95,8 @@ def render_page(
 def _describe_origin(origin: Origin) -> dict[str, Any]:
     """Return the fields of the origin, with each setting as a line of key and value."""
     settings = [(key, write_setting(value)) for key, value in flatten(origin.settings).items()]
-    return vars(origin) | {"settings": settings}
+    near_copies = find_duplicate_key(origin.settings.get("prepare", {})) == TEMPLATE
+    return vars(origin) | {"settings": settings, "near_copies": near_copies}
 
 
 def _describe_metrics(measured: Measurements) -> dict[str, Any]:

@@ -3,21 +3,25 @@
 Texts are compared by their hashes. A corpus whose hashes do not fit into one process is searched in
 groups; all rows of a text are in the same group.
 
-Two normalized texts are equal if both of their 64-bit hashes are equal. Among 10^9 different texts
+Two texts are equal if their keys are (:mod:`text_keys`): the normalized texts, or their templates.
+Two keys are equal if both of their 64-bit hashes are equal. Among 10^9 different texts
 the probability that any two are confused is below 2e-21: 10^18 / 2 pairs, each with 2^-128.
 """
 
 from collections.abc import Collection
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import CHECK_KEY, SPLIT_KEY, hash_strings, normalize_text
+from sentiflow.config.text_units import EXACT, DuplicateKey
+from sentiflow.data.arrays import CHECK_KEY, SPLIT_KEY, hash_strings
 from sentiflow.data.manifest_types import DuplicateCounts, RepeatCounts, TextCounts
 from sentiflow.data.schema import SPLITS
+from sentiflow.models import text_keys
+from sentiflow.preparation.most_repeated import RepeatedRows, find_most_repeated
 
 KEYS = pa.schema(
     [
@@ -28,8 +32,11 @@ KEYS = pa.schema(
         pa.field("split", pa.int8(), nullable=False),
     ]
 )
-"""Accepted rows. ``normalized`` and ``check`` are hashes of the normalized text, under
+"""Accepted rows. ``normalized`` and ``check`` are hashes of the key of the text, under
 ``arrays.SPLIT_KEY`` and ``arrays.CHECK_KEY``; ``split`` is an index in ``schema.SPLITS``."""
+ORIGIN = pa.schema([pa.field("user", pa.uint64()), pa.field("day", pa.int32())])
+"""Further columns of ``KEYS`` where users or times are read: the hash of the user, and days since
+1970."""
 
 DROPPED = pa.schema(
     [
@@ -51,19 +58,31 @@ REASONS = (CONTRADICTING, REPEATED, IN_LATER_SPLIT)
 _TEST = SPLITS.index("test")
 
 
-def hash_texts(text: pa.Array) -> dict[str, np.ndarray]:
-    """Compute the hashes by which rows are compared; each text is normalized and hashed once.
+class Found(NamedTuple):
+    """What is found in the keys of texts."""
+
+    counts: DuplicateCounts
+    """They can be added up over groups."""
+    dropped: pa.Table
+    """The rows to leave out, as ``DROPPED``."""
+    most_repeated: list[RepeatedRows]
+    """The texts with the most rows."""
+
+
+def hash_texts(text: pa.Array, key: DuplicateKey = EXACT) -> dict[str, np.ndarray]:
+    """Compute the hashes by which rows are compared; each key is made and hashed once.
 
     Args:
         text: N texts as written, without nulls.
+        key: The key by which texts count as equal.
 
     Returns:
         The columns ``normalized`` and ``check`` of ``KEYS``, each N uint64.
     """
-    normalized_text = np.asarray(normalize_text(text))
+    key_text = np.asarray(text_keys.make(text, key))
     return {
-        "normalized": hash_strings(normalized_text, key=SPLIT_KEY),
-        "check": hash_strings(normalized_text, key=CHECK_KEY),
+        "normalized": hash_strings(key_text, key=SPLIT_KEY),
+        "check": hash_strings(key_text, key=CHECK_KEY),
     }
 
 
@@ -72,23 +91,21 @@ def find(
     *,
     mode: Literal["keep", "drop_contradicting", "drop"],
     fixed: Collection[str] = (),
-) -> tuple[DuplicateCounts, pa.Table]:
+) -> Found:
     """Count repeated, leaking and contradicting texts, and choose the rows to leave out.
 
     The result does not depend on the order of the rows. The result for a text does not depend on
     other texts.
 
     Args:
-        keys: As ``KEYS``, rows and columns in any order: all rows of each text, each row once.
+        keys: As ``KEYS``, some columns of ``ORIGIN`` with them, rows and columns in any order: all
+            rows of each text, each row once.
         mode: What to drop besides the rows that ``fixed`` drops. ``keep``: nothing.
             ``drop_contradicting``: all rows of contradicting texts. ``drop``: these rows, too, and
             all rows but one of every other text. The row that stays is labelled if there is one,
             and has the lowest ``row_id``.
         fixed: Splits whose rows were given. If there are any, a text stays only in its last split:
             test, otherwise validation, otherwise train. Given test rows all stay, in any mode.
-
-    Returns:
-        The counts, which can be added up over groups; and the rows to leave out, as ``DROPPED``.
     """
     rows = _select_repeated(keys)
     text = rows.groupby(["normalized", "check"]).ngroup()
@@ -122,7 +139,11 @@ def find(
         "dropped": {name: _count_by_split(split[reason == name]) for name in is_dropped},
     }
     dropped = pa.table([pa.array(rows["row_id"]), pa.array(reason)], schema=DROPPED)
-    return counts, dropped.filter(pc.not_equal(dropped["reason"], ""))
+    return Found(
+        counts,
+        dropped.filter(pc.not_equal(dropped["reason"], "")),
+        find_most_repeated(rows, text, is_dropped=reason != ""),
+    )
 
 
 def _select_repeated(keys: pa.Table) -> pd.DataFrame:

@@ -21,10 +21,23 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.config.text_units import WORDS
 from sentiflow.data import csv_format
-from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
+from sentiflow.data.manifest_types import (
+    DuplicateCounts,
+    FileEntry,
+    RepeatedText,
+    VocabularyReport,
+    merge_counts,
+)
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
-from sentiflow.preparation import corrected, part_counts, part_files, repeated_texts, steps
+from sentiflow.preparation import (
+    corrected,
+    most_repeated,
+    part_counts,
+    part_files,
+    repeated_texts,
+    steps,
+)
 from sentiflow.preparation.passes import Passes
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri
@@ -66,6 +79,8 @@ class Flow:
         self.passes = passes
         self.duplicate_counts: DuplicateCounts | None = None
         """Counts of repeated texts, once they were compared."""
+        self.most_repeated: list[most_repeated.RepeatedRows] = []
+        """The texts with the most rows, once they were compared."""
         self.corrected_labels: Counter[str] = Counter()
         """Rows by corrected label, once :meth:`correct` has found them."""
         self.fixed = job.fixed_splits
@@ -148,6 +163,30 @@ class Flow:
         if self.duplicate_counts is None:
             self._find_duplicates()
 
+    def show_most_repeated(self, files: Sequence[FileEntry]) -> list[RepeatedText]:
+        """Describe the texts with the most rows, each with the beginning of its text.
+
+        Args:
+            files: The files of ingested parts.
+        """
+        first_rows = self._list_first_rows()
+        kept = []
+        dropped: dict[int, list[int]] = {}
+        for text in self.most_repeated:
+            if text["is_dropped"]:
+                part = most_repeated.find_part(text["row_id"], first_rows)
+                dropped.setdefault(part, []).append(text["row_id"])
+            else:
+                kept.append(text)
+        root = self.job.root
+        examples = most_repeated.read_kept(kept, files, first_rows=first_rows, root=root)
+        if dropped:  # no output has them
+            read = functools.partial(part_files.read_dropped_texts, job=self.job)
+            rows = [(self.parts[part], row_ids) for part, row_ids in dropped.items()]
+            for texts in self.maps.map("read_dropped", read, rows, key=self.job.key):
+                examples |= {int(row_id): text for row_id, text in texts.items()}
+        return most_repeated.describe(self.most_repeated, examples)
+
     def encode(self) -> part_counts.PartCounts:
         """Encode all parts by the vocabulary."""
         results = self._run(
@@ -219,15 +258,14 @@ class Flow:
                 find these rows.
         """
         parts = self.whole_parts
+        hash_texts = functools.partial(steps.hash_texts, key=self.job.settings.duplicate_key)
         if drops:
-            self._run("hash", parts, read, steps.hash_texts, mark, write=part_files.write_keys)
+            self._run("hash", parts, read, hash_texts, mark, write=part_files.write_keys)
             parts = self._drop_repeats()
         tokenize = functools.partial(
             steps.tokenize, rule=self.job.settings.tokenizer, unit=self.job.settings.unit
         )
-        results = self._run(
-            name, parts, read, steps.hash_texts, mark, tokenize, *further, write=write
-        )
+        results = self._run(name, parts, read, hash_texts, mark, tokenize, *further, write=write)
         return part_counts.PartCounts.of(results)
 
     def _find_fixed_splits(self) -> tuple[str, ...]:
@@ -266,14 +304,17 @@ class Flow:
             part_files.CorpusPart(part, uri) for part, uri in zip(self.parts, uris, strict=True)
         ]
 
+    def _list_first_rows(self) -> list[int]:
+        """List the number of the first row of each part."""
+        until = itertools.accumulate(part.num_rows for part in self.parts)
+        return [0, *until][: len(self.parts)]
+
     def _batch_parts(self) -> list[list[repeated_texts.PartRows]]:
         """List the rows of all parts, in batches of about ``_ROWS_PER_GROUP`` rows."""
         rows = []
-        first = 0
-        for number, part in enumerate(self.parts):
-            stop = first + part.num_rows
+        for number, first in enumerate(self._list_first_rows()):
+            stop = first + self.parts[number].num_rows
             rows.append(repeated_texts.PartRows(number, first, stop))
-            first = stop
         batches = itertools.groupby(rows, key=lambda part: part.first // _ROWS_PER_GROUP)
         return [list(batch) for _, batch in batches]
 
@@ -287,10 +328,11 @@ class Flow:
             fixed=self.fixed,
             job=self.job,
         )
-        name = f"{self.job.prefix}count_duplicates"
+        name = f"{self.job.prefix}compare_texts"
         groups = self.maps.map(name, find, range(num_groups), key=self.job.key)
-        self.duplicate_counts = merge_counts([counts for counts, _ in groups])
-        return [uri for _, uri in groups]
+        self.duplicate_counts = merge_counts([counts for counts, _, _ in groups])
+        self.most_repeated = most_repeated.choose([texts for _, _, texts in groups])
+        return [uri for _, uri, _ in groups]
 
     def _run(
         self,

@@ -24,12 +24,12 @@ from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.data import parts, row_checks, schema, times
+from sentiflow.data import authors, parts, row_checks, schema, times
 from sentiflow.data.arrays import find_sorted, put_columns
 from sentiflow.data.corrections import CorrectedRows
 from sentiflow.data.manifest_types import FileEntry
 from sentiflow.models import vocabulary
-from sentiflow.preparation import duplicates, steps
+from sentiflow.preparation import duplicates, most_repeated, steps
 from sentiflow.preparation.part_counts import NUM_EXAMPLES, LabelCounts, PartJson
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -161,8 +161,13 @@ def write_times(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
 
 
 def write_keys(table: pa.Table, part: PartId, *, job: PrepareJob) -> None:
-    """Write the hashes of the texts."""
-    keys = parts.accepted(table).select(duplicates.KEYS.names)
+    """Write the hashes of the texts, with their users and days where these are read."""
+    rows = parts.accepted(table)
+    named = job.format.columns.user if job.format.columns else None
+    kept_user = authors.find_column(job.settings.keep_columns, named)
+    user_column = parts.kept_name(kept_user or authors.USER)
+    origin = steps.find_origin(rows, user_column=user_column)
+    keys = put_columns(rows.select(duplicates.KEYS.names), origin)
     filesystem.write_arrow(job.work_file(KEYS, part.number), keys)
 
 
@@ -276,6 +281,15 @@ def count_labels(table: pa.Table, names: Sequence[str]) -> LabelCounts:
         rows = np.bincount(label[split == number], minlength=len(names))
         counts[split_name] = dict(zip(names, rows.tolist(), strict=True))
     return counts
+
+
+def read_dropped_texts(
+    rows: tuple[parts.Part, Sequence[int]], *, job: PrepareJob
+) -> dict[str, str]:
+    """Read the texts of rows that are left out, by ``row_id``, from their part of the corpus."""
+    part, row_ids = rows
+    texts = most_repeated.pick(parts.read(part, _labelled_rules(job)), row_ids)
+    return {str(row_id): text for row_id, text in texts.items()}
 
 
 def count_times(table: pa.Table) -> dict[str, int]:

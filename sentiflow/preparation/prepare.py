@@ -134,6 +134,7 @@ def _prepare(
         say(STAGE, note)
     with Progress(STAGE, what="counting words and repeated texts"):
         words, report = _fit_beside_duplicates(flow, opened.vectors, plan.settings)
+    most_repeated = flow.show_most_repeated(read.files)
     vocabulary_file = output.write(VOCABULARY, parquet.to_bytes(words.to_table()), rows=len(words))
     encoded = flow.encode()
     report["tokens"] = part_counts.describe_tokens(encoded)
@@ -162,6 +163,7 @@ def _prepare(
         parts=row_sources.place_parts(labelled.parts, labelled.files["files"]),
         fixed_splits=list(flow.fixed),
         duplicates=flow.duplicate_counts,
+        most_repeated=most_repeated,
         vocabulary=report,
     )
 

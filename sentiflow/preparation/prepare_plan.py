@@ -11,10 +11,12 @@ from pyarrow.fs import FileType
 
 from sentiflow.config import decisive, vector_names
 from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.text_units import TEMPLATE
 from sentiflow.data import input_files, manifest, output_status
 from sentiflow.data.manifest_types import Input
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.own_files import PART
+from sentiflow.models import text_keys
 from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import input_sources
 from sentiflow.preparation.input_sources import STAGE, InputSource
@@ -113,6 +115,8 @@ def _list_decisive(
     listed = decisive.dump(settings, exclude=_NOT_DECISIVE)
     listed["format"] = decisive.dump(config.format)
     listed["rules"] = {"preparation": RULES_VERSION, "tokenizer": tokenizer_version}
+    if settings.duplicate_key == TEMPLATE:
+        listed["rules"]["template"] = text_keys.TEMPLATE_VERSION
     # Only this kind has classes in its settings; their order decides the labels.
     if config.format.kind == "csv":
         listed["classes"] = config.format.classes

@@ -17,6 +17,7 @@ from sentiflow.data import schema
 from sentiflow.data.arrays import find_sorted, one_array, put_columns
 from sentiflow.data.manifest_types import DuplicateCounts
 from sentiflow.preparation import duplicates
+from sentiflow.preparation.most_repeated import RepeatedRows
 from sentiflow.preparation.part_files import PrepareJob, load_table
 from sentiflow.storage import filesystem
 
@@ -41,7 +42,7 @@ class PartRows(NamedTuple):
 
 def find_duplicates(
     group: int, *, uris: Sequence[str], num_groups: int, fixed: Sequence[str], job: PrepareJob
-) -> tuple[DuplicateCounts, str]:
+) -> tuple[DuplicateCounts, str, list[RepeatedRows]]:
     """Find the repeated texts of a group, and write the rows to drop.
 
     Args:
@@ -52,13 +53,14 @@ def find_duplicates(
         job: Arguments of all tasks.
 
     Returns:
-        The counts; the URI of the rows to drop, with the columns of ``duplicates.DROPPED``.
+        The counts; the URI of the rows to drop, with the columns of ``duplicates.DROPPED``; the
+        texts with the most rows.
     """
     keys = _read_group(group, uris=uris, num_groups=num_groups)
-    counts, dropped = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
+    found = duplicates.find(keys, mode=job.settings.duplicates, fixed=fixed)
     uri = job.work_file(_DROPPED_OF_GROUP, group)
-    filesystem.write_arrow(uri, dropped)
-    return counts, uri
+    filesystem.write_arrow(uri, found.dropped)
+    return found.counts, uri, found.most_repeated
 
 
 def write_dropped(batch: Sequence[PartRows], *, uris: Sequence[str], job: PrepareJob) -> None:
@@ -94,7 +96,7 @@ def _read_group(group: int, *, uris: Sequence[str], num_groups: int) -> pa.Table
         groups = keys["normalized"].to_numpy() % np.uint64(num_groups)
         return keys.filter(pa.array(groups == group))
 
-    return pa.concat_tables(filesystem.map_files(read, uris))
+    return pa.concat_tables(filesystem.map_files(read, uris), promote_options="default")
 
 
 def write_known(group: int, *, uris: Sequence[str], num_groups: int, job: PrepareJob) -> None:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
-from sentiflow.config.text_units import END, WORDS, Cut, Unit
+from sentiflow.config.text_units import END, EXACT, WORDS, Cut, DuplicateKey, Unit
 from sentiflow.data import parts
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import SPLITS
@@ -46,9 +46,14 @@ def leave_out(table: pa.Table, *, every_nth: int = 1, dropped: pa.Table | None =
     return put_columns(table, {"reason": reason})
 
 
-def hash_texts(table: pa.Table) -> pa.Table:
-    """Add the hashes by which texts are compared: ``normalized`` and ``check``."""
-    hashes = duplicates.hash_texts(parts.accepted_texts(table))
+def hash_texts(table: pa.Table, *, key: DuplicateKey = EXACT) -> pa.Table:
+    """Add the hashes by which texts are compared: ``normalized`` and ``check``.
+
+    Args:
+        table: Has ``text`` and ``reason``.
+        key: The key by which texts count as equal.
+    """
+    hashes = duplicates.hash_texts(parts.accepted_texts(table), key)
     return put_columns(table, {name: pa.array(values) for name, values in hashes.items()})
 
 
@@ -82,6 +87,23 @@ def assign_splits(
         )
     fixed = pc.index_in(one_array(table["split"]), value_set=pa.array(SPLITS))
     return put_columns(table, {"split": pc.coalesce(fixed.cast(pa.int8()), pa.array(split))})
+
+
+def find_origin(table: pa.Table, *, user_column: str) -> dict[str, pa.Array | pa.ChunkedArray]:
+    """Make the columns of ``duplicates.ORIGIN``, as far as the columns for them were read.
+
+    Args:
+        table: Accepted rows. It may have the column of users, and ``time``.
+        user_column: The column with the users.
+    """
+    columns = dict[str, pa.Array | pa.ChunkedArray]()
+    if user_column in table.column_names and pa.types.is_string(table[user_column].type):
+        user = one_array(table[user_column])
+        hashes = pa.array(hash_strings(pc.fill_null(user, "")))
+        columns["user"] = pc.if_else(user.is_valid(), hashes, None)
+    if "time" in table.column_names and pa.types.is_timestamp(table["time"].type):
+        columns["day"] = table["time"].cast(pa.date32()).cast(pa.int32())
+    return columns
 
 
 def tokenize(table: pa.Table, *, rule: str, unit: Unit = WORDS) -> pa.Table:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.text_units import EXACT, DuplicateKey, find_duplicate_key
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import prepared_data
-from sentiflow.data.arrays import hash_strings, normalize_text
+from sentiflow.data.arrays import hash_strings
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
+from sentiflow.models import text_keys
 from sentiflow.training import learned_classes, rates
 
 _KEY = "sentiflow--folds"
@@ -41,6 +43,8 @@ class Folds:
     """The splits whose rows are in folds. Given test rows are in none."""
     validation_fraction: float
     """Share of the validation rows among the rows outside a fold."""
+    key: DuplicateKey = EXACT
+    """The key by which texts count as equal, as for the splits."""
 
     @classmethod
     def of(cls, prepared: Manifest, num_folds: int) -> "Folds":
@@ -51,14 +55,15 @@ class Folds:
             num_folds=num_folds,
             splits=tuple(name for name in SPLITS if name not in fixed),
             validation_fraction=split["validation_fraction"] / (1 - split["test_fraction"]),
+            key=find_duplicate_key(prepared["settings"]),
         )
 
     def place(self, text: pa.Array) -> np.ndarray:
-        """Compute positions of texts, from 0 to ``num_folds``, by the hash of their normal form.
+        """Compute positions of texts, from 0 to ``num_folds``, by the hash of their keys.
 
         The integer part is the fold of a text, the fraction its position within the fold.
         """
-        share = hash_strings(normalize_text(text), key=_KEY) / np.float64(2**64)
+        share = hash_strings(text_keys.make(text, self.key), key=_KEY) / np.float64(2**64)
         below_last = np.nextafter(self.num_folds, 0)
         return np.asarray((share * self.num_folds).clip(max=below_last))
 

@@ -100,7 +100,12 @@ def test_long_texts_get_a_larger_maximum_and_longer_ones_are_cut_in_the_middle(
 
 UNSPACED = "Texts of a script without spaces: each letter is a token."
 FAMILY = "👨\u200d👩\u200d👧 क्\u200cष so good"
+COPIED = "Near-copies: 98.0% of the texts; prepare.duplicate_key=template keeps them in one split."
 PRINTED = {
+    "near-copies": (
+        [(f"@ann{i} this is text {i % 8} of mine", label) for i, (_, label) in enumerate(ROWS)],
+        COPIED,
+    ),
     "a script without spaces": (
         [(f"今天天气很好 {i}", b) for i, (_, b) in enumerate(ROWS)],
         UNSPACED,
@@ -126,6 +131,8 @@ def test_what_deserves_attention_is_printed(place, rows, said):
     printed = init("messages.csv")
     assert said in printed
     assert (UNSPACED in printed) == (said == UNSPACED)
+    if said in (COPIED, UNSPACED):
+        assert ("Near-copies" in printed) == (said == COPIED)
     assert "max_rejected_fraction" not in read_config()["prepare"]
 
 

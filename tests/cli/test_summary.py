@@ -57,6 +57,16 @@ EVERYTHING = {
     "corrections": {"rows": 1_500, "changed": 12},
     "unlabelled": UNLABELLED,
 }
+DAYS = {"first_day": "2026-03-01", "last_day": "2026-03-12"}
+MOST_REPEATED = {
+    "most_repeated": [
+        {"rows": 1_083, "row_id": 3, "text": "win | a \x1b[2Jprize", "users": 3} | DAYS,
+        {"rows": 90, "row_id": 5, "text": "good morning " * 9, "users": 1},
+        {"rows": 80, "row_id": 4, "text": "so", "first_day": "2026-03-01"}
+        | {"last_day": "2026-03-01"},
+        {"rows": 7, "row_id": 7, "text": "the fourth text is in the manifest only"},
+    ]
+}
 REPORTED = {
     "conclusions": [["76.1%", "is its accuracy where it is worst: [/b] | x", "slices"]],
     "notes": ["9 rows are left out"],
@@ -115,7 +125,7 @@ def render(verb, records, *, ran=True):
         (
             "prepare_everything",
             "prepare",
-            {"prepare": PREPARED | {"counts": PREPARED["counts"] | EVERYTHING}},
+            {"prepare": PREPARED | MOST_REPEATED | {"counts": PREPARED["counts"] | EVERYTHING}},
         ),
         ("evaluate", "evaluate", {"evaluate": REPORTED}),
         ("trends", "trends", {"trends": REPORTED}),

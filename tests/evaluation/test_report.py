@@ -124,6 +124,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         corpus="tweets.csv",
         logit_shares="network 31%, linear model 69%",
         model_accuracy=0.812,
+        most_repeated=[],
     )
     return change(data, **changes)
 
@@ -262,6 +263,27 @@ def test_every_slice_is_on_the_page_worst_first(data, page):
         places.append(slices.index(written))
     assert places == sorted(places)
     assert "weather matches rain" in slices
+
+
+def test_the_texts_with_the_most_rows_are_listed_unless_texts_are_hidden(data, plots):
+    days = {"first_day": "2026-03-01", "last_day": "2026-03-12"}
+    found = [
+        {"rows": 1_083, "row_id": 3, "text": "win <b>a prize", "users": 17} | days,
+        {"rows": 90, "row_id": 4, "text": "good morning"},
+    ]
+    repeated = change(data, most_repeated=found)
+    page = render_page(repeated, plots)
+    assert "<td>1,083</td><td>17</td>" in page
+    assert "win &lt;b&gt;a prize" in page
+    assert "2026-03-12" in page
+    assert "with the same text, before" in page
+    settings = {"prepare": {"duplicate_key": "template"}}
+    assert "with the same words and numbers" in render_page(
+        change(repeated, settings=settings), plots
+    )
+    assert "good morning" not in render_page(change(repeated, num_examples=0), plots)
+    rows_alone = [{"rows": 90, "row_id": 4, "text": "good morning"}]
+    assert ">users<" not in render_page(change(data, most_repeated=rows_alone), plots)
 
 
 def test_slices_found_by_a_search_stand_between_your_own_and_others(data):

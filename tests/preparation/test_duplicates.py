@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sentiflow.data.arrays import put_columns
 from sentiflow.data.manifest_types import merge_counts
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
 from sentiflow.preparation.duplicates import KEYS, find, hash_texts
+from sentiflow.preparation.most_repeated import choose
 
 SETTINGS = settings(max_examples=50, deadline=None)
 
@@ -176,6 +178,64 @@ def test_the_result_is_that_of_a_dictionary(rows, mode):
     found = find(keys_of(rows), mode=mode)
     assert found[0] == counts
     assert dropped_by(keys_of(rows), mode) == dropped
+
+
+MANY_ROWS = st.lists(
+    st.tuples(st.sampled_from("abcd"), st.integers(0, 3) | st.none(), st.integers(-9, 9)),
+    max_size=40,
+)
+
+
+@SETTINGS
+@given(MANY_ROWS, MODE)
+def test_the_texts_with_the_most_rows_are_those_of_a_dictionary(rows, mode):
+    texts = defaultdict(list)
+    for row_id, (text, user, day) in enumerate(rows):
+        texts[text].append((row_id, user, day))
+    origin = {
+        "user": pa.array([user for _, user, _ in rows], pa.uint64()),
+        "day": pa.array([day for _, _, day in rows], pa.int32()),
+    }
+    keys = put_columns(keys_of([(text, TRAIN, POSITIVE) for text, _, _ in rows]), origin)
+    expected = []
+    for same in texts.values():
+        row_ids, users, days = zip(*same, strict=True)
+        if len(same) >= 5:
+            expected.append(
+                {
+                    "rows": len(same),
+                    "users": len(set(users) - {None}),
+                    "days": (min(days), max(days)),
+                    "row_id": row_ids[0],
+                    "split": TRAIN,
+                    "is_dropped": False,
+                }
+            )
+    expected.sort(key=lambda text: (-text["rows"], text["row_id"]))
+    assert find(keys, mode=mode).most_repeated == expected
+
+
+def test_ten_texts_are_listed_at_most_and_groups_give_the_same_ones():
+    rows = [(f"{number % 14}", TRAIN, number % 2) for number in range(130)]
+    keys = keys_of(rows)
+    whole = find(keys, mode="keep").most_repeated
+    assert [(text["rows"], text["row_id"]) for text in whole] == [(10, n) for n in range(4)] + [
+        (9, n) for n in range(4, 10)
+    ]
+    group = keys["normalized"].to_numpy() % np.uint64(3)
+    parts = [keys.filter(pa.array(group == number)) for number in range(3)]
+    assert choose([find(part, mode="keep").most_repeated for part in parts]) == whole
+
+
+@pytest.mark.parametrize(
+    ("labels", "shown", "is_dropped"),
+    [([1] * 6, 0, False), ([None, None, 1, 1, 1, 1], 2, False), ([0, 1] * 3, 0, True)],
+)
+def test_a_kept_row_is_shown_if_any_is_kept(labels, shown, is_dropped):
+    (text,) = find(keys_of([("a", TEST, label) for label in labels]), mode="drop").most_repeated
+    assert text["row_id"] == shown
+    assert text["is_dropped"] == is_dropped
+    assert text["rows"] == len(labels)
 
 
 @SETTINGS

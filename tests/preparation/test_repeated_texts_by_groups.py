@@ -65,10 +65,12 @@ def test_texts_of_labelled_rows_are_known_whatever_the_number_of_groups(tmp_path
 def test_each_part_gets_its_own_repeated_rows_of_all_groups(tmp_path):
     job, uris, _ = make_job(tmp_path, duplicates="drop")
     whole = [filesystem.read_arrow(uri) for uri in uris]
-    _, expected = duplicates.find(pa.concat_tables(whole), mode="drop")
+    expected = duplicates.find(pa.concat_tables(whole), mode="drop").dropped
     dropped = []
     for group in range(2):
-        _, uri = repeated_texts.find_duplicates(group, uris=uris, num_groups=2, fixed=(), job=job)
+        _, uri, _ = repeated_texts.find_duplicates(
+            group, uris=uris, num_groups=2, fixed=(), job=job
+        )
         dropped.append(uri)
     rows = [
         repeated_texts.PartRows(number, number * ROWS, (number + 1) * ROWS)

@@ -127,6 +127,19 @@ def test_each_row_is_answered_once_by_a_model_that_has_not_seen_it(job, tmp_path
         assert unlabelled["text"].to_pylist() == ["good night"], "other texts only"
 
 
+@pytest.mark.parametrize("key", ["exact", "template"])
+def test_near_copies_are_in_one_fold_with_a_template_key(job, key):
+    texts = [f"this is sentence {number}" for number in range(50)]
+    copies = [f"@ann {text}!" for text in texts]
+    settings = job.prepared["settings"] | {"duplicate_key": key}
+    divided = fold_rows.Folds.of({**job.prepared, "settings": settings}, NUM_FOLDS)
+    place, place_of_copy = divided.place(pa.array(texts)), divided.place(pa.array(copies))
+    assert np.array_equal(place, place_of_copy) == (key == "template")
+    assert len(np.unique(place)) == len(texts)
+    default = fold_rows.Folds.of(job.prepared, NUM_FOLDS).place(pa.array(texts))
+    assert np.array_equal(default, place) == (key == "exact")
+
+
 def test_the_share_of_the_linear_model_of_a_fold_is_decided_by_the_others(
     job, linear, tmp_path, monkeypatch
 ):
