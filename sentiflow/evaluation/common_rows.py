@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import lineage, manifest
+from sentiflow.data import lineage, manifest, prediction_files
 from sentiflow.data.arrays import one_array, put_columns
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_classes, evaluated_rows, prediction_files
+from sentiflow.evaluation import evaluated_classes, evaluated_rows, replaced_predictions
 from sentiflow.evaluation.evaluated_rows import (
     AUTHOR,
     TEXT,
@@ -128,7 +128,7 @@ def _read_prediction_file(name: str, run: ScoredRun) -> ScoredRun:
     Returns:
         The run under the name of the file, with its predictions.
     """
-    file = prediction_files.read(absolute_uri(name), run.record)
+    file = replaced_predictions.read(absolute_uri(name), run.record)
     return replace(run, name=name, file=file)
 
 
@@ -319,7 +319,7 @@ def _prepare_rows(
         rows, notes_on_rows = evaluated_classes.match_classes(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
-            rows = prediction_files.replace_predictions(rows, scored.file)
+            rows = replaced_predictions.replace_predictions(rows, scored.file)
         else:
             notes += [f"{name}: {note}" for note in notes_on_rows]
         prepared.append(rows)
