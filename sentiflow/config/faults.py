@@ -180,7 +180,8 @@ def check_given(config: Config, command: str, *, source: str) -> None:
         has_corpus = not score.reads_prepared or score.prepared_uri or prepare.output_uri
         if not has_corpus:
             missing.append("score.corpus")
-        if not score.model_uri and "train" not in config.model_fields_set:
+        has_predictions = score.model_uri or score.predictions
+        if not has_predictions and "train" not in config.model_fields_set:
             missing.append("score.model_uri")
     if missing:
         values = " ".join(f"{name}=VALUE" for name in missing)

@@ -120,9 +120,7 @@ def read(
     )
 
 
-def find_columns(
-    uris: Sequence[str], *, setting: str, text_column: str = _TEXT
-) -> tuple[str, ...]:
+def find_columns(uris: Sequence[str], *, setting: str, text_column: str = _TEXT) -> tuple[str, ...]:
     """List the columns of files of predictions that are read; check that all files have the same.
 
     Raises:

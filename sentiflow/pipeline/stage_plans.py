@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.data import manifest, prepared_data
@@ -40,6 +40,18 @@ class StagePlan(Protocol):
     @property
     def spec(self) -> OutputSpec:
         """The output, with the settings and inputs that decide it."""
+
+
+def list_stages(config: Config, command: str) -> tuple[Verb, ...]:
+    """List the stages of a command, in order.
+
+    ``trends`` scores first if another program has made the predictions: they are only looked up.
+    """
+    if command == "run":
+        return config.run_stages
+    if command == "trends" and config.score.predictions:
+        return ("score", "trends")
+    return (cast(Verb, command),)
 
 
 def plan_stage(verb: Verb, config: Config) -> StagePlan:
