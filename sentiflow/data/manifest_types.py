@@ -7,7 +7,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from itertools import chain
-from typing import Annotated, Any, Literal, NotRequired, Required, TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict

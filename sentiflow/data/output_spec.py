@@ -116,7 +116,7 @@ class OutputSpec:
             if not self._may_stay(there):
                 return [
                     f"another model: {_name_model(there)} there, {_name_model(here)} here by "
-                    f"{self.stage}.model_uri"
+                    f"{self.stage}.{'predictions' if 'given' in here else 'model_uri'}"
                 ]
         return []
 
