@@ -248,7 +248,8 @@ def _find_form(
 
 def _name_way_out(classes: Sequence[str]) -> str:
     """Name the classes of the corpus, and the setting that decides them."""
-    return f"the classes of the corpus are {', '.join(few(classes))}, by format.labels"
+    names = ", ".join(few(classes))
+    return f"the classes of the corpus are {names} (format.labels, or else train.classes)"
 
 
 def _read_batches(

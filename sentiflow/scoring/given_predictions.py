@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from sentiflow.config.class_names import check_names, order_classes
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import ScoreSettings
+from sentiflow.config.sections import Config, ScoreSettings
 from sentiflow.data import csv_format, input_files, manifest, parts, prediction_files
 from sentiflow.data.arrays import find_sorted, hash_texts, one_array, put_columns
 from sentiflow.data.manifest_types import GivenCounts, Manifest, ModelInput
@@ -63,19 +63,18 @@ class Found(NamedTuple):
     """The places of the predictions that were found, see :func:`_pack`."""
 
 
-def describe(
-    settings: ScoreSettings, prepared: Manifest | None, earlier: Manifest | None
-) -> ModelInput:
+def describe(config: Config, prepared: Manifest | None, earlier: Manifest | None) -> ModelInput:
     """Describe the files of predictions as a stage's model.
 
     Args:
-        settings: The section ``score``.
+        config: The experiment.
         prepared: Manifest of the prepared data, if they are the corpus.
         earlier: Manifest of a complete scoring. Files that it has read are not read again.
 
     Raises:
         UserError: A file is missing, or does not name two classes or more.
     """
+    settings = config.score
     uris = input_files.expand(settings.predictions, setting=SETTING)
     for uri in uris:
         if not uri.endswith(prediction_files.SUFFIXES):
@@ -90,7 +89,7 @@ def describe(
     )
     has_probabilities = any(name.startswith(prediction_files.PROBABILITY) for name in columns)
     given: Any = "probabilities" if has_probabilities else "labels"
-    classes = _find_classes(settings, prepared, uris)
+    classes = _find_classes(config, prepared, uris)
     return {
         "uri": uris[0],
         "files": described["files"],
@@ -112,25 +111,28 @@ def _find_text_column(settings: ScoreSettings) -> str:
 
 
 def _find_classes(
-    settings: ScoreSettings, prepared: Manifest | None, uris: Sequence[str]
+    config: Config, prepared: Manifest | None, uris: Sequence[str]
 ) -> tuple[str, ...]:
-    """Name the classes: of the prepared data, of ``format.labels``, or else of the files.
+    """Name the classes: of the prepared data, of the settings, or else of the files.
 
     Raises:
         UserError: There are fewer than two classes, or a name cannot be used.
     """
     if prepared:
         return manifest.find_classes(prepared)
-    form = _form_of(settings)
+    form = _form_of(config.score)
     if form.kind == "csv" and form.classes:
         return form.classes
+    if config.train.classes:
+        return order_classes(config.train.classes)
     names = prediction_files.name_classes(uris, _name_values(form), setting=SETTING)
     classes = order_classes(names)
     try:
         check_names(classes)
     except ValueError as error:
         raise UserError(
-            f"{SETTING}: {display_uri(uris[0])}: {error}", hint="name all classes in format.labels"
+            f"{SETTING}: {display_uri(uris[0])}: {error}",
+            hint="name all classes: in format.labels, or in train.classes",
         ) from error
     return classes
 

@@ -261,7 +261,11 @@ def _score_parts(
     else:
         form = plan.settings.format
         assert form is not None, "settings are resolved"
-        rules = row_checks.RowRules.of_texts(form, keep=kept, keep_raw=keep_raw)
+        # A row without a prediction of another program is found later: it needs its offset.
+        with_offsets = job.given is not None
+        rules = row_checks.RowRules.of_texts(
+            form, keep=kept, keep_raw=keep_raw, with_offsets=with_offsets
+        )
     return maps.run(
         STAGE,
         source.parts,
@@ -301,11 +305,13 @@ def _check_accepted(output: Output, source: Corpus, new: RowCounts, total: RowCo
     if total.rejected and total.rejected == total.rows_read:
         output.roll_back()
         reasons = row_checks.list_reasons(new.rejected_by_reason)
-        raise UserError(
-            f"no row was accepted: {total.rejected:,} rejected ({reasons})",
-            hint="correct the corpus, or describe it: Parquet by score.text_column, CSV by "
-            "score.format, such as score.format='{kind: csv, columns: {text: NAME}}'",
+        hint = (
+            "correct the corpus, or describe it: Parquet by score.text_column, CSV by "
+            "score.format, such as score.format='{kind: csv, columns: {text: NAME}}'"
         )
+        if given_predictions.NO_PREDICTION in new.rejected_by_reason:
+            hint = "name files of score.predictions with row ids or texts of this corpus"
+        raise UserError(f"no row was accepted: {total.rejected:,} rejected ({reasons})", hint=hint)
 
 
 def _publish(

@@ -130,7 +130,7 @@ def _describe_model(config: Config, prepared: Manifest | None) -> ModelInput:
     settings = config.score
     if settings.predictions:
         earlier = output_status.read_result(settings.output_uri)
-        return given_predictions.describe(settings, prepared, earlier)
+        return given_predictions.describe(config, prepared, earlier)
     assert settings.model_uri, "settings are resolved"
     model = model_sources.describe(
         settings.model_uri,

@@ -264,7 +264,7 @@ def _check_given(config: Config, verbs: Sequence[str]) -> None:
             settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
         )
     earlier = read_result(settings.output_uri)
-    given_predictions.read(settings, given_predictions.describe(settings, prepared, earlier))
+    given_predictions.read(settings, given_predictions.describe(config, prepared, earlier))
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
