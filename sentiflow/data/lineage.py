@@ -87,6 +87,24 @@ def is_of_others(model: Mapping[str, Any]) -> bool:
     return "given" in model
 
 
+def require_model(scored: Manifest, *, name: str) -> None:
+    """Check that a model of sentiflow has made the predictions.
+
+    Args:
+        scored: Manifest of the predictions.
+        name: What to call them in a message.
+
+    Raises:
+        UserError: Another program has made them.
+    """
+    if is_of_others(scored["inputs"]["model"]):
+        raise UserError(
+            f"{name} has the predictions of another program, not of a model",
+            hint="sentiflow compare RUN FILE compares their file with a run; sentiflow trends "
+            "corrects their shares",
+        )
+
+
 def left_out_of(model: Mapping[str, Any]) -> set[str]:
     """Name the classes that the training of a model left out; for an average, of any of them."""
     names: set[str] = set()

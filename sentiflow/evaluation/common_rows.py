@@ -116,6 +116,7 @@ def _find_run(name: str) -> ScoredRun:
     for location in (uri, join(uri, "scored")):
         if manifest.read(location, stage="score"):
             record = manifest.require(location, stage="score", setting=name)
+            lineage.require_model(record, name=name)
             return ScoredRun(name=name, uri=location, record=record)
     raise UserError(
         f"{name} holds no finished predictions", hint=f"score it first; or {_HOW_TO_NAME}"
