@@ -100,6 +100,8 @@ def read(
         found = list(_read_batches(uri, form, classes, values, setting=setting))
         batches += found
         num_rows.append(sum(len(batch.keys) for batch in found))
+    if not sum(num_rows):
+        raise label_files.fault_in(uris[0], "has no prediction", "name a file with rows")
     joined = _Batch.join(batches)
     order = _sort(joined, uris, num_rows, form)
     code = joined.code[order]
@@ -145,18 +147,20 @@ def find_columns(uris: Sequence[str], *, setting: str, text_column: str = _TEXT)
     return tuple(first)
 
 
-def name_classes(uris: Sequence[str], values: Mapping[str, str], *, setting: str) -> list[str]:
+def name_classes(
+    uris: Sequence[str], columns: Sequence[str], values: Mapping[str, str], *, setting: str
+) -> list[str]:
     """Name the classes that files predict: the columns of probabilities, or all labels, sorted.
 
     Args:
         uris: The files.
+        columns: Their columns, see :func:`find_columns`.
         values: Labels as files write them, each with the name of its class.
         setting: What names the files, for messages.
 
     Raises:
-        UserError: A file has none of these columns, or a row has no label.
+        UserError: A file is missing or is no table.
     """
-    columns = find_columns(uris, setting=setting)
     of_columns = [name for name in columns if name.startswith(PROBABILITY)]
     if of_columns:
         return [name.removeprefix(PROBABILITY) for name in of_columns]

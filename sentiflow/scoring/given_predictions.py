@@ -89,7 +89,7 @@ def describe(config: Config, prepared: Manifest | None, earlier: Manifest | None
     )
     has_probabilities = any(name.startswith(prediction_files.PROBABILITY) for name in columns)
     given: Any = "probabilities" if has_probabilities else "labels"
-    classes = _find_classes(config, prepared, uris)
+    classes = _find_classes(config, prepared, uris, columns)
     return {
         "uri": uris[0],
         "files": described["files"],
@@ -111,9 +111,15 @@ def _find_text_column(settings: ScoreSettings) -> str:
 
 
 def _find_classes(
-    config: Config, prepared: Manifest | None, uris: Sequence[str]
+    config: Config, prepared: Manifest | None, uris: Sequence[str], columns: Sequence[str]
 ) -> tuple[str, ...]:
     """Name the classes: of the prepared data, of the settings, or else of the files.
+
+    Args:
+        config: The experiment.
+        prepared: Manifest of the prepared data, if they are the corpus.
+        uris: The files of predictions.
+        columns: Their columns.
 
     Raises:
         UserError: There are fewer than two classes, or a name cannot be used.
@@ -125,7 +131,7 @@ def _find_classes(
         return form.classes
     if config.train.classes:
         return order_classes(config.train.classes)
-    names = prediction_files.name_classes(uris, _name_values(form), setting=SETTING)
+    names = prediction_files.name_classes(uris, columns, _name_values(form), setting=SETTING)
     classes = order_classes(names)
     try:
         check_names(classes)
