@@ -228,10 +228,10 @@ def _note_gone(gone: Sequence[str]) -> tuple[str, ...]:
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:
     """Return the beginning of the URIs of all versions of a model; empty if no alias names it.
 
-    Files of predictions are versions of one model as long as the first file has the same name.
+    Files of predictions by another program are versions of one model if files were only added.
     """
     if lineage.is_of_others(model):
-        return model["uri"]  # files that were added predict new rows
+        return model["uri"]
     version = REGISTRY_URI.fullmatch(model["uri"])
     is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
     return version["prefix"] if version and is_alias else ""
