@@ -137,7 +137,7 @@ def test_files_that_are_added_to_the_corpus_get_the_predictions_that_are_added(t
     assert records["score"]["given"]["rows_without"] == 3
 
 
-def test_the_command_scores_first_and_draws_rows_to_label(tmp_path, resources, monkeypatch):
+def test_the_command_scores_first_and_draws_rows_to_label(tmp_path, resources):
     texts = write_corpus(tmp_path, 0)
     label = np.where(texts["message"].str.contains("good"), "positive", "negative")
     rows = pd.DataFrame({"text": texts["message"], "predicted_label": label})
@@ -147,18 +147,18 @@ def test_the_command_scores_first_and_draws_rows_to_label(tmp_path, resources, m
     del raw["trends"]["labels"]
     config.write_text(yaml.safe_dump(raw))
     to_label = tmp_path / "to_label.csv"
-    drawn = invoke("trends", config, "--sample", "60", "--output", to_label)
+    drawn = invoke("trends", str(config), "--sample", "60", "--output", str(to_label))
     assert drawn.exit_code == 0, drawn.stderr
     sample = pd.read_csv(to_label)
     assert len(sample) == 60
-    first = invoke("trends", config, "--json")
+    first = invoke("trends", str(config), "--json")
     assert first.exit_code == 0, first.stderr
     notes = json.loads(first.stdout)["trends"]["notes"]
     assert any("nothing is known of their errors: only labels tell them" in note for note in notes)
     page = (tmp_path / "given/run/trends/trends.html").read_text()
     assert "Which texts the program was trained on" in page
     sample.assign(label="negative").to_csv(to_label, index=False)
-    second = invoke("trends", config, f"trends.labels={to_label}", "--overwrite", "--json")
+    second = invoke("trends", str(config), f"trends.labels={to_label}", "--overwrite", "--json")
     counts = json.loads(second.stdout)["trends"]["counts"]
     assert (counts["rows"], counts["sample"]) == (FILE_ROWS, 60)
     page = (tmp_path / "given/run/trends/trends.html").read_text()
