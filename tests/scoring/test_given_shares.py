@@ -48,7 +48,7 @@ def configure(folder, name, **score):
         "output_uri": str(folder / name / "run"),
         "format": {"kind": "csv", "columns": {"text": "message", "time": "day"}},
         "train": {"classes": ["negative", "positive"]},
-        "score": corpus | {"keep_columns": ["shop", "time", "message"]} | score,
+        "score": corpus | {"keep_columns": ["shop", "time", "text"]} | score,
         "trends": {"by": ["shop", "time:month"], "labels": str(folder / "labels.csv")},
     }
     path = folder / f"{name}.yaml"
