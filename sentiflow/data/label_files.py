@@ -5,6 +5,7 @@ program, such as a large language model.
 """
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,9 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import yaml
 
+from sentiflow.config import class_names
 from sentiflow.data.schema import PROBABILITY as PROBABILITY
-from sentiflow.errors import UserError, few
+from sentiflow.errors import MOST_LISTED, UserError, few
 from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri
 
@@ -253,6 +256,7 @@ def reject(
     *,
     column: str = "",
     hint: str = CORRECT,
+    way_out: str = "",
 ) -> None:
     """Reject a file if some of its rows are wrong; name the first one, and its value in ``column``.
 
@@ -262,6 +266,7 @@ def reject(
         problem: What is wrong, as the end of a sentence.
         column: The column with the wrong values, if there is one.
         hint: What to do.
+        way_out: What to do instead of correcting the file, if there is a choice.
 
     Raises:
         UserError: There is a wrong row.
@@ -276,7 +281,7 @@ def reject(
     num_more = wrong.sum() - 1
     if num_more:
         message += f" ({num_more:,} more)"
-    raise UserError(message, hint=hint)
+    raise UserError(message, hint=f"{hint}; or {way_out}" if way_out else hint)
 
 
 def read_row_ids(table: pd.DataFrame) -> pd.Series:
@@ -306,6 +311,7 @@ def read_labels(
     *,
     column: str = "label",
     hint: str = CORRECT,
+    setting: str = "",
 ) -> pd.Series:
     """Convert labels to positions of classes.
 
@@ -318,6 +324,7 @@ def read_labels(
         values: Written values, each with its position in ``classes``; None: no label.
         column: Column with the labels.
         hint: What to do about an unknown one.
+        setting: The setting that can name further classes, for the message; empty: none can.
 
     Returns:
         Positions in ``classes``; -1 for no label.
@@ -339,9 +346,43 @@ def read_labels(
             code = names[folded]
         codes[label] = -1 if code is None else code
     labels = table[column].map(codes)
-    problem = f"is none of {', '.join(few(classes))}"
-    reject(table, labels == unknown, problem, column=column, hint=hint)
+    new_classes = [label for label, code in codes.items() if code == unknown]
+    reject(
+        table,
+        labels == unknown,
+        f"is none of {', '.join(few(classes))}",
+        column=column,
+        hint=hint,
+        way_out=_explain_new_classes(new_classes, classes, setting) if setting else "",
+    )
     return labels.astype("int64")
+
+
+def _explain_new_classes(labels: Sequence[str], classes: Sequence[str], setting: str) -> str:
+    """Say how unknown labels become classes; empty if they are too many, or can name no class.
+
+    Args:
+        labels: The unknown labels.
+        classes: The classes that are known.
+        setting: The setting that names the classes.
+    """
+    by_spelling = {label.casefold(): label for label in reversed(labels)}
+    names = [label for label in labels if by_spelling[label.casefold()] == label]
+    if len(names) > MOST_LISTED:
+        return ""
+    try:
+        class_names.check_names([*classes, *names])
+    except ValueError:
+        return ""
+    added = yaml.safe_dump(
+        {name: name for name in names},
+        default_flow_style=True,
+        allow_unicode=True,
+        sort_keys=False,
+        width=math.inf,
+    )
+    what = "a new class" if len(names) == 1 else "new classes"
+    return f"for {what}, add to {setting}: {added.strip().strip('{}')}"
 
 
 def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:

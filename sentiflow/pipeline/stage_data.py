@@ -3,13 +3,13 @@
 A guess is fast: it reads only the beginning of the first file.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config import vector_names
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
@@ -23,14 +23,10 @@ CSV_ROW_BYTES = 130
 """Bytes of a row in an uncompressed CSV whose beginning cannot be read."""
 PACKED_RATIO = 2.6
 """Bytes of a CSV for each byte of the same rows in Parquet, or in a compressed CSV."""
-TOKENS_PER_ROW = 15.0
-"""Tokens of a short text."""
 VECTOR_SIZE = 50
 """Size of word vectors of which the size is unknown."""
 _TEXT_PLACE = 5
 """Column of the text in the CSV of Sentiment140, all of whose rows are labelled."""
-_VECTOR_SIZE = re.compile(r"[.:](\d+)d\b")
-"""Finds the size of vectors in a name such as ``glove.6B.50d`` or ``random:128d``."""
 
 
 class StageData(NamedTuple):
@@ -92,7 +88,6 @@ def of_prepared(prepared: Manifest) -> StageData:
     of_train = counts["labels"]["train"]
     num_labelled = sum(rows for name, rows in of_train.items() if name != UNLABELLED)
     num_unlabelled = counts.get("unlabelled", {}).get("accepted", 0)
-    num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     num_bytes = 0.0
     for name in ("csv", "unlabelled"):
         files = prepared["inputs"].get(name, {}).get("files", [])
@@ -102,8 +97,8 @@ def of_prepared(prepared: Manifest) -> StageData:
         num_bytes=num_bytes,
         num_train=num_labelled,
         num_unlabelled=num_unlabelled,
-        tokens_per_row=num_tokens / max(1, sum(of_train.values())) or TOKENS_PER_ROW,
-        vector_size=find_vector_size(prepared["settings"]["vocabulary"]["vectors"]),
+        tokens_per_row=prepared_data.find_tokens_per_row(prepared),
+        vector_size=vector_names.find_size(prepared_data.find_vectors(prepared), VECTOR_SIZE),
         num_classes=sum(1 for name, rows in of_train.items() if rows and name != UNLABELLED),
         num_in_folds=_count_in_folds(prepared),
         has_given_test=prepared_data.has_given_test(prepared),
@@ -118,19 +113,6 @@ def _count_in_folds(prepared: Manifest) -> int:
         if split not in given:
             num_rows += sum(rows for name, rows in counts.items() if name != UNLABELLED)
     return num_rows
-
-
-def find_vector_size(source: str) -> int:
-    """Find the size of word vectors in their name.
-
-    Example:
-        >>> find_vector_size("torchtext:6B.300d"), find_vector_size("mine.txt")
-        (300, 50)
-        >>> find_vector_size("random:128d")
-        128
-    """
-    match = _VECTOR_SIZE.search(source)
-    return int(match[1]) if match else VECTOR_SIZE
 
 
 def count_bytes(file: InputFile) -> float:
@@ -157,7 +139,7 @@ def _guess_corpus(config: Config, corpus: Sequence[InputFile] | None) -> StageDa
         num_train=0,
         num_unlabelled=0,
         tokens_per_row=sample.tokens_per_row,
-        vector_size=find_vector_size(config.prepare.vocabulary.vectors),
+        vector_size=vector_names.find_size(config.prepare.vocabulary.vectors, VECTOR_SIZE),
         num_classes=2,
     )
 
@@ -187,7 +169,7 @@ def _guess_prepared(config: Config) -> StageData:
         num_train=num_labelled * train_fraction,
         num_unlabelled=num_texts / prepare.every_nth,
         tokens_per_row=sample.tokens_per_row,
-        vector_size=find_vector_size(prepare.vocabulary.vectors),
+        vector_size=vector_names.find_size(prepare.vocabulary.vectors, VECTOR_SIZE),
         num_classes=len(config.format.learnable) or 2,
         num_in_folds=num_labelled,
         has_given_test=bool(prepare.test),
@@ -207,7 +189,7 @@ def _read_sample(
         config: Has the tokenizer.
         text_column: Column of the text in Parquet that the format does not describe.
     """
-    usual = _Sample(float(CSV_ROW_BYTES), TOKENS_PER_ROW, labelled_fraction=1.0)
+    usual = _Sample(float(CSV_ROW_BYTES), prepared_data.TOKENS_PER_ROW, 1.0)
     if not files:
         return usual
     file = files[-1]
@@ -237,7 +219,8 @@ def _read_sample(
     tokens = tokenizer.tokenize(pc.drop_null(text).cast(pa.string()), name=config.prepare.tokenizer)
     tokens = units.split(tokens, config.prepare.unit)
     num_tokens = len(tokens.cut(config.prepare.max_length, config.prepare.cut).ids)
-    return _Sample(row_bytes, num_tokens / num_rows or 1.0, _find_labelled_fraction(label))
+    tokens_per_row = prepared_data.average_tokens(num_tokens, num_rows)
+    return _Sample(row_bytes, tokens_per_row, _find_labelled_fraction(label))
 
 
 def _find_labelled_fraction(label: pa.Array | None) -> float:

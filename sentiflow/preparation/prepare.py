@@ -27,6 +27,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.text_units import MIDDLE, name_unit
 from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
@@ -248,6 +249,15 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.Part
     return texts, counts
 
 
+def _describe_cut(num_cut: int, num_encoded: int, settings: PrepareSettings) -> str:
+    """Say how many texts are cut, where, and what to do."""
+    limit = f"{settings.max_length} {name_unit(settings.unit)}s"
+    texts = f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%})"
+    if settings.cut == MIDDLE:
+        return f"{texts} have more than {limit}: the network reads their beginning and end"
+    return f"{texts} are cut at {limit}: raise prepare.max_length, or set prepare.cut={MIDDLE}"
+
+
 def _report(
     counts: Counts,
     usage: Mapping[str, float],
@@ -285,10 +295,7 @@ def _report(
     num_cut = counts["encoded_cut"]
     num_encoded = counts["encoded"]
     if num_cut > _FEW_CUT * num_encoded:
-        lines.append(
-            f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%}) are cut at "
-            f"{settings.max_length} tokens: raise prepare.max_length"
-        )
+        lines.append(_describe_cut(num_cut, num_encoded, settings))
     for line in lines:
         say(STAGE, line)
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

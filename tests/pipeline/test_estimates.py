@@ -8,8 +8,8 @@ import pytest
 from conftest import PROJECT
 
 from sentiflow.cluster.resources import Resources
-from sentiflow.config import settings
-from sentiflow.data import manifest, manifest_content
+from sentiflow.config import settings, vector_names
+from sentiflow.data import manifest, manifest_content, prepared_data
 from sentiflow.pipeline import estimates, machine_load, measured_speeds, stage_data
 
 HEAD = b"text,label\n" + b"".join(
@@ -270,9 +270,12 @@ def test_a_network_that_gained_nothing_is_expected_to_gain_nothing_again(write, 
     assert estimates._guess_networks(5, has_linear=False) == 6
     config = write(10**6, "train.folds=5", "train.linear=true", "train.num_epochs=50")
     guessed = seconds("train", config)
-    speed = measured_speeds.Speed(num_networks=1, folds=5)
+    speed = measured_speeds.Speed(num_networks=1, num_folds_trained=5)
     monkeypatch.setattr(measured_speeds, "find_speed", lambda *_: speed)
     assert seconds("train", config) < 0.6 * guessed
+    of_two_folds = speed._replace(num_folds_trained=2)  # given test rows left the others out
+    monkeypatch.setattr(measured_speeds, "find_speed", lambda *_: of_two_folds)
+    assert seconds("train", config) == guessed
 
 
 def test_given_test_rows_leave_two_folds_to_train(write):
@@ -292,9 +295,30 @@ def test_a_repeated_training_without_a_network_says_nothing_about_networks():
     assert measured_speeds._measure_training(changed, cores(2), record["seconds"]).network == 1
 
 
+def test_the_manifest_says_how_many_folds_were_trained():
+    record = manifest.read(str(PROJECT / "tests/format_3/run/trained"))
+    record["settings"]["folds"] = 5
+    costs = {"num_networks": 1, "network_seconds": 9.0, "linear_seconds": 3.0}
+    for written, expected in ((costs, 5), ({**costs, "num_folds_trained": 2}, 2)):
+        changed = {**record, "costs": written}
+        speed = measured_speeds._measure_training(changed, cores(2), record["seconds"])
+        assert (speed.num_networks, speed.num_folds_trained) == (1, expected)
+
+
 def test_the_output_says_what_the_stage_had(tmp_path):
     """A manifest with these keys is one of this version: readers take it."""
     folder = PROJECT / "tests/format_3/run/prepared"
     record = manifest.read(str(folder))
     content = manifest.to_json({**record, "resources": {"num_cpus": 2}, "resumed": True})
     assert manifest_content.parse(content, "x", directories=())["resumed"]
+
+
+def test_the_size_of_vectors_is_found_when_they_were_a_file():
+    prepared = {
+        "settings": {"vocabulary": {"kind": "corpus"}},
+        "inputs": {"vectors": {"files": [{"uri": "/data/wiki.300d.txt"}]}},
+    }
+    uri = prepared_data.find_vectors(prepared)
+    assert vector_names.find_size(uri, 50) == 300
+    named = {"settings": {"vocabulary": {"vectors": "random:128d"}}, "inputs": {}}
+    assert vector_names.find_size(prepared_data.find_vectors(named), 50) == 128
