@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
@@ -34,7 +34,6 @@ from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
     from sentiflow.data.manifest_types import Manifest
-    from sentiflow.pipeline.stage_plans import Verb
     from sentiflow.pipeline.stages import Outcome
 
 JOBS = {
@@ -101,13 +100,13 @@ def run(
     as_json: bool = False,
 ) -> None:
     """Run a job, and print its result; in a dry run print the settings and the plan instead."""
-    from sentiflow.pipeline import run_plan, stages
+    from sentiflow.pipeline import run_plan, stage_plans, stages
     from sentiflow.tracking import commands
 
     options = ["--overwrite"] if overwrite else []
     command = commands.load(verb, config, overrides, options=options)
     resolved = command.config
-    verbs = resolved.run_stages if verb == "run" else (cast("Verb", verb),)
+    verbs = stage_plans.list_stages(resolved, verb)
     if dry_run:
         show_settings(resolved)
         plan = run_plan.plan(resolved, verbs, overwrite=overwrite)
@@ -194,9 +193,12 @@ def _draw_sample(
     """
     from sentiflow.data import label_files
     from sentiflow.evaluation.evaluated_rows import name_any
+    from sentiflow.pipeline import stages
     from sentiflow.shares import next_draw, sample_log
     from sentiflow.storage import filesystem
 
+    if resolved.score.predictions:
+        stages.run(resolved, ("score",))
     with sample_log.hold(resolved):
         earlier = sample_log.read(resolved).paths
         with Progress("trends", what="drawing rows to label"):

@@ -169,10 +169,17 @@ def check_given(config: Config, command: str, *, source: str) -> None:
     """Check that the settings that a command requires are given.
 
     Raises:
-        UserError: Required settings are missing.
+        UserError: Required settings are missing, or a whole run is asked for predictions of another
+            program.
     """
     prepare = config.prepare
     score = config.score
+    if command == "run" and score.predictions:
+        raise UserError(
+            f"{source}: sentiflow run makes a model, and score.predictions names the predictions "
+            "of another program",
+            hint="sentiflow trends measures their shares",
+        )
     missing = []
     if command in ("prepare", "run") and not prepare.csv:
         missing.append("prepare.csv")
@@ -180,7 +187,8 @@ def check_given(config: Config, command: str, *, source: str) -> None:
         has_corpus = not score.reads_prepared or score.prepared_uri or prepare.output_uri
         if not has_corpus:
             missing.append("score.corpus")
-        if not score.model_uri and "train" not in config.model_fields_set:
+        has_predictions = score.model_uri or score.predictions
+        if not has_predictions and "train" not in config.model_fields_set:
             missing.append("score.model_uri")
     if missing:
         values = " ".join(f"{name}=VALUE" for name in missing)

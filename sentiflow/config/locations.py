@@ -50,7 +50,7 @@ def resolve_locations(
         },
         "score": {
             "prepared_uri": config.score.prepared_uri or prepared,
-            "model_uri": config.score.model_uri or join(trained, "model"),
+            "model_uri": config.score.model_uri or _find_trained(config, trained),
             "output_uri": scored,
             "format": config.score.format or config.format,
         },
@@ -67,6 +67,11 @@ def resolve_locations(
     resolved = config.model_copy(update=resolved_sections)
     _check_outputs(resolved)
     return resolved
+
+
+def _find_trained(config: Config, trained: str) -> str | None:
+    """Return the location of the model that is trained; None if another program predicts."""
+    return None if config.score.predictions else join(trained, "model")
 
 
 def _is_name(key: str, uri: str) -> bool:

@@ -227,6 +227,11 @@ class ScoreSettings(Settings):
     current version, and earlier predictions stay; ``--overwrite`` rescores all files. A list of
     models with the same classes: the mean of their probabilities. Default: the model in
     ``train.output_uri``."""
+    predictions: Locations = ()
+    """Files of predictions that another program has made, such as a language model, in place of a
+    model: files or globs, Parquet or CSV with a header. Columns: ``row_id`` or the text, and
+    ``predicted_label``, ``probability_<class>`` or both. Rows of the corpus without a prediction
+    are rejected."""
     output_uri: Location = ""
     """Directory of the predictions. Default: ``<output_uri>/scored``."""
     format: FormatSettings | None = None
@@ -261,6 +266,12 @@ class ScoreSettings(Settings):
         """The models in ``model_uri``."""
         models = self.model_uri or ()
         return (models,) if isinstance(models, str) else models
+
+    @model_validator(mode="after")
+    def _check_source(self) -> "ScoreSettings":
+        if self.predictions and self.model_uri:
+            raise ValueError("predictions and model_uri exclude each other: keep one of them")
+        return self
 
 
 class SliceSettings(Settings):
@@ -424,10 +435,13 @@ class Config(Settings):
     def trains(self) -> bool:
         """Whether ``sentiflow run`` trains; the locations must be absolute.
 
-        It does not if ``score.model_uri`` lists several models and none is in
-        ``train.output_uri``: an average of finished models. A single model from elsewhere changes
+        It does not if ``score.predictions`` names the predictions of another program, or if
+        ``score.model_uri`` lists several models and none is in ``train.output_uri``: an average of
+        finished models. A single model from elsewhere changes
         nothing: the champion may score while another model is trained.
         """
+        if self.score.predictions:
+            return False
         uris = self.score.model_uris
         return len(uris) < 2 or any(self.is_trained_here(uri) for uri in uris)
 

@@ -6,8 +6,9 @@ program, such as a large language model.
 
 import io
 import math
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,8 +34,12 @@ width, which Excel takes for the same. It may have quotes before it, since :func
 _WHOLE = r"[0-9]{1,19}(?:\.0?)?"
 """A row number in a spreadsheet: ``7``, ``7.`` or ``7.0``. ``1.000`` is not accepted, because it
 may mean a thousand."""
-_BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 22
 """Bytes of a CSV to read at once."""
+CORRECT = "correct the file and run the same command again"
+"""Hint for a wrong row."""
+CSV_OPTIONS: dict[str, Any] = {"dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+"""How pandas reads a CSV: all values are strings."""
 
 
 def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataFrame:
@@ -55,8 +60,21 @@ def read(uri: str, *, setting: str, needs: Sequence[str], hint: str) -> pd.DataF
         UserError: The file is missing or is no table, it lacks a needed column, its labels are
             numbers of classes, or a probability is not a number.
     """
-    table = _read_checked(uri, setting=setting, needs=needs, hint=hint)
-    places = _name_places([uri], [len(table)]).set_axis(table.index)
+    return convert(_read_checked(uri, setting=setting, needs=needs, hint=hint), uri)
+
+
+def convert(table: pd.DataFrame, uri: str, *, start: int = 0) -> pd.DataFrame:
+    """Convert rows of a file as :func:`read` does.
+
+    Args:
+        table: The rows, as the file has them.
+        uri: The file, for messages.
+        start: Number of rows before them in the file.
+
+    Raises:
+        UserError: A probability is not a number.
+    """
+    places = _name_places([uri], [len(table)], start=start).set_axis(table.index)
     for column, values in table.items():
         if str(column).startswith(PROBABILITY):
             table[column] = _read_probabilities(table.assign(**{PLACE: places}), str(column))
@@ -114,7 +132,7 @@ def _read_checked(uri: str, *, setting: str, needs: Sequence[str], hint: str) ->
     """
     name = display_uri(uri)
     table = _read_table(uri, name, setting)
-    _check_columns(table, name, needs=needs, hint=hint)
+    check_columns(table, name, needs=needs, hint=hint)
     return table
 
 
@@ -133,8 +151,12 @@ def _read_probabilities(table: pd.DataFrame, column: str) -> pd.Series:
     return numbers
 
 
-def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint: str) -> None:
-    """Check that a table has the needed columns, and that its labels are names."""
+def check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint: str) -> None:
+    """Check that a table has the needed columns, and that its labels are names.
+
+    Raises:
+        UserError: It lacks a column, or its labels are numbers of classes.
+    """
     columns = [str(column) for column in table.columns]
     missing = []
     for needed in needs:
@@ -154,8 +176,14 @@ def _check_columns(table: pd.DataFrame, name: str, *, needs: Sequence[str], hint
         )
 
 
-def _name_places(uris: Sequence[str], num_rows: Sequence[int]) -> pd.Series:
-    """Name the place of each row of files, one after the other, for messages."""
+def _name_places(uris: Sequence[str], num_rows: Sequence[int], *, start: int = 0) -> pd.Series:
+    """Name the place of each row of files, one after the other, for messages.
+
+    Args:
+        uris: The files.
+        num_rows: The number of rows of each.
+        start: Number of rows before these in each file.
+    """
     names = []
     numbers = []
     for uri, number in zip(uris, num_rows, strict=True):
@@ -165,10 +193,16 @@ def _name_places(uris: Sequence[str], num_rows: Sequence[int]) -> pd.Series:
         else:
             unit = "line"
             first = 2  # the header is line 1
+        first += start
         names.append(f"{display_uri(uri)}: {unit} ")
         numbers.append(np.arange(first, first + number))
     of_rows = pd.Series(np.repeat(np.array(names, object), num_rows))
     return of_rows + pd.Series(np.concatenate(numbers)).astype(str)
+
+
+def name_row(uri: str, number: int) -> str:
+    """Name the place of a row of a file, counted from 0, for messages."""
+    return str(_name_places([uri], [1], start=number).iloc[0])
 
 
 def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
@@ -177,18 +211,32 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
     The values of a CSV are strings. Its delimiter is the comma, semicolon or tab, whichever is most
     frequent in its header.
     """
-    try:
+    with explaining(name, setting):
         if uri.endswith(".parquet"):
             return parquet.read(uri).to_pandas(integer_object_nulls=True)
-        text = b"".join(compression.read_blocks(uri, _BLOCK_BYTES)).decode("utf-8-sig")
+        text = b"".join(compression.read_blocks(uri, BLOCK_BYTES)).decode("utf-8-sig")
         header = text.partition("\n")[0]
-        return pd.read_csv(
-            io.StringIO(text),
-            sep=max(",;\t", key=header.count),
-            dtype=str,
-            keep_default_na=False,
-            skip_blank_lines=False,
-        )
+        return pd.read_csv(io.StringIO(text), sep=find_delimiter(header), **CSV_OPTIONS)
+
+
+def find_delimiter(header: str) -> str:
+    """Find the delimiter of a CSV: the most frequent one in its header."""
+    return max(",;\t", key=header.count)
+
+
+@contextmanager
+def explaining(name: str, setting: str) -> Iterator[None]:
+    """Turn errors of a file that is missing or is no table into user errors.
+
+    Args:
+        name: The file, for messages.
+        setting: The setting that names it.
+
+    Raises:
+        UserError: There is no file, it is not text in UTF-8, or it is no table.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{setting}: there is no {name}") from error
     except UnicodeDecodeError as error:
@@ -207,6 +255,7 @@ def reject(
     problem: str,
     *,
     column: str = "",
+    hint: str = CORRECT,
     way_out: str = "",
 ) -> None:
     """Reject a file if some of its rows are wrong; name the first one, and its value in ``column``.
@@ -216,6 +265,7 @@ def reject(
         wrong: Whether each row is wrong, bool.
         problem: What is wrong, as the end of a sentence.
         column: The column with the wrong values, if there is one.
+        hint: What to do.
         way_out: What to do instead of correcting the file, if there is a choice.
 
     Raises:
@@ -231,7 +281,6 @@ def reject(
     num_more = wrong.sum() - 1
     if num_more:
         message += f" ({num_more:,} more)"
-    hint = "correct the file and run the same command again"
     raise UserError(message, hint=f"{hint}; or {way_out}" if way_out else hint)
 
 
@@ -261,6 +310,7 @@ def read_labels(
     values: Mapping[str, int | None],
     *,
     column: str = "label",
+    hint: str = CORRECT,
     setting: str = "",
 ) -> pd.Series:
     """Convert labels to positions of classes.
@@ -273,6 +323,7 @@ def read_labels(
         classes: The names in their order.
         values: Written values, each with its position in ``classes``; None: no label.
         column: Column with the labels.
+        hint: What to do about an unknown one.
         setting: The setting that can name further classes, for the message; empty: none can.
 
     Returns:
@@ -301,6 +352,7 @@ def read_labels(
         labels == unknown,
         f"is none of {', '.join(few(classes))}",
         column=column,
+        hint=hint,
         way_out=_explain_new_classes(new_classes, classes, setting) if setting else "",
     )
     return labels.astype("int64")

@@ -82,6 +82,29 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
     return tuple(scored["inputs"]["model"]["settings"]["classes"])
 
 
+def is_of_others(model: Mapping[str, Any]) -> bool:
+    """Say whether another program has made the predictions; of its training nothing is known."""
+    return "given" in model
+
+
+def require_model(scored: Manifest, *, name: str) -> None:
+    """Check that a model of sentiflow has made the predictions.
+
+    Args:
+        scored: Manifest of the predictions.
+        name: What to call them in a message.
+
+    Raises:
+        UserError: Another program has made them.
+    """
+    if is_of_others(scored["inputs"]["model"]):
+        raise UserError(
+            f"{name} has the predictions of another program, not of a model",
+            hint="sentiflow compare RUN FILE compares their file with a run; sentiflow trends "
+            "corrects their shares",
+        )
+
+
 def left_out_of(model: Mapping[str, Any]) -> set[str]:
     """Name the classes that the training of a model left out; for an average, of any of them."""
     names: set[str] = set()
@@ -92,6 +115,8 @@ def left_out_of(model: Mapping[str, Any]) -> set[str]:
 
 def describe_model(settings: Settings) -> str:
     """Describe a model in one line, given the settings of its package."""
+    if "given" in settings:
+        return f"predictions of another program, {settings['given']}"
     members = _settings_of_members(settings)
     different = dict.fromkeys(_describe_member(member) for member in members)
     described = " and ".join(different)

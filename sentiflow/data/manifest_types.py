@@ -7,7 +7,7 @@ import functools
 import operator
 from collections.abc import Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, Required
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import AfterValidator, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -203,6 +203,20 @@ class ModelInput(Input, total=False):
     settings: Settings | None
     refit: RefitRecord
     """Only for a refit."""
+    given: Literal["labels", "probabilities"]
+    """Only for predictions of another program: what its files have. The other keys describe these
+    files; there is no package."""
+
+
+class GivenCounts(TypedDict):
+    """Counts of predictions of another program, in a manifest of predictions."""
+
+    predictions: Count
+    """Predictions in the files; of equal ones for a text only one counts."""
+    unused: Count
+    """Those for no row of the corpus. 0 if files of the corpus were added later."""
+    rows_without: Count
+    """Rows of the corpus without a prediction, which are rejected."""
 
 
 class Scoring(TypedDict):
@@ -367,6 +381,8 @@ class Manifest(TypedDict, total=False):
     ``inputs.model`` is the model of the last job."""
     scorings: list[Scoring]
     """score: the jobs that have added parts, in order."""
+    given: GivenCounts
+    """score: only if another program has made the predictions."""
 
     figures: dict[str, Any]
     """evaluate: metrics by split."""

@@ -116,7 +116,7 @@ class OutputSpec:
             if not self._may_stay(there):
                 return [
                     f"another model: {_name_model(there)} there, {_name_model(here)} here by "
-                    f"{self.stage}.model_uri"
+                    f"{self.stage}.{'predictions' if 'given' in here else 'model_uri'}"
                 ]
         return []
 
@@ -125,8 +125,12 @@ class OutputSpec:
         here = self.inputs.get("model", {})
         if model.get("fingerprint") == here.get("fingerprint"):
             return True
-        is_version = bool(self.follows) and str(model.get("uri")).startswith(self.follows)
-        return is_version and _list_classes(model) == _list_classes(here)
+        if not self.follows or _list_classes(model) != _list_classes(here):
+            return False
+        if "given" in here:  # files of predictions may be added
+            files = {partitions.identify(item) for item in here["files"]}
+            return all(partitions.identify(item) in files for item in model.get("files", ()))
+        return str(model.get("uri")).startswith(self.follows)
 
 
 def _compare_settings(there: Settings, here: Settings) -> list[str]:

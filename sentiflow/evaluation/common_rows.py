@@ -12,7 +12,12 @@ from sentiflow.data.arrays import put_columns
 from sentiflow.data.lineage import ScoredCorpus
 from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_classes, evaluated_rows, prediction_files, rows_by_text
+from sentiflow.evaluation import (
+    evaluated_classes,
+    evaluated_rows,
+    replaced_predictions,
+    rows_by_text,
+)
 from sentiflow.evaluation.evaluated_rows import (
     AUTHOR,
     TEXT,
@@ -238,7 +243,7 @@ def _prepare_rows(
         rows, notes_on_rows = evaluated_classes.match_classes(rows, scored.record, left_out)
         rows = of_split(rows, split)
         if scored.file:
-            rows = prediction_files.replace_predictions(rows, scored.file)
+            rows = replaced_predictions.replace_predictions(rows, scored.file)
         else:
             notes += [f"{name}: {note}" for note in notes_on_rows]
         prepared.append(rows)

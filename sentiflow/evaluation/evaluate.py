@@ -128,7 +128,8 @@ def resolve(config: Config) -> EvaluatePlan:
 
     Raises:
         UserError: There are no complete predictions, or they lack a column of
-            ``evaluate.slices``, or the model is a refit that was trained on these rows.
+            ``evaluate.slices``, they are of another program, or the model is a refit that was
+            trained on these rows.
     """
     settings = config.evaluate
     record = manifest.require(
@@ -137,6 +138,7 @@ def resolve(config: Config) -> EvaluatePlan:
         setting="evaluate.scored_uri",
         near=[settings.output_uri],
     )
+    lineage.require_model(record, name="evaluate.scored_uri")
     training_rows.refuse_refit(record, name="evaluate.scored_uri")
     corpus = lineage.corpus_of(record)
     evaluated_rows.check_columns(settings.slices.columns, record, corpus)

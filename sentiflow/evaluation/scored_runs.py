@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, replace
 
-from sentiflow.data import manifest
+from sentiflow.data import lineage, manifest, prediction_files
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import prediction_files
+from sentiflow.evaluation import replaced_predictions
 from sentiflow.storage.uris import absolute_uri, join, names_model
 
 _HOW_TO_NAME = (
@@ -74,6 +74,7 @@ def _find_run(name: str) -> ScoredRun:
     for location in (uri, join(uri, "scored")):
         if manifest.read(location, stage="score"):
             record = manifest.require(location, stage="score", setting=name)
+            lineage.require_model(record, name=name)
             return ScoredRun(name=name, uri=location, record=record)
     raise UserError(
         f"{name} holds no finished predictions", hint=f"score it first; or {_HOW_TO_NAME}"
@@ -86,5 +87,5 @@ def _read_prediction_file(name: str, run: ScoredRun) -> ScoredRun:
     Returns:
         The run under the name of the file, with its predictions.
     """
-    file = prediction_files.read(absolute_uri(name), run.record)
+    file = replaced_predictions.read(absolute_uri(name), run.record)
     return replace(run, name=name, file=file)

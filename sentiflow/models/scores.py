@@ -33,6 +33,9 @@ class Scores:
     """Units of each whole text that are out of the vocabulary, int32."""
     threshold: float | None = None
     """The confidence up to which a prediction is unsure; None: no prediction is unsure."""
+    given: np.ndarray | None = None
+    """Labels by another program, positions in the classes, (N,) int8; None: the most probable class
+    is predicted."""
 
     @property
     def unsure(self) -> np.ndarray | None:
@@ -43,7 +46,9 @@ class Scores:
 
     @property
     def prediction(self) -> np.ndarray:
-        """The most probable class of each text, see :func:`choose_classes`."""
+        """The given label of each text, or the most probable class: :func:`choose_classes`."""
+        if self.given is not None:
+            return self.given
         return choose_classes(self.probabilities)
 
     @property
@@ -143,7 +148,9 @@ class Scores:
 
     def take(self, chosen: np.ndarray | slice) -> "Scores":
         """Choose the predictions of some texts."""
-        return replace(self, **{name: getattr(self, name)[chosen] for name in _COLUMNS})
+        given = None if self.given is None else self.given[chosen]
+        columns = {name: getattr(self, name)[chosen] for name in _COLUMNS}
+        return replace(self, given=given, **columns)
 
 
 _COLUMNS = ("probabilities", "num_tokens", "lengths", "num_unknown")

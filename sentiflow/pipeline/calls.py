@@ -108,19 +108,19 @@ def run(
 def _run(
     config: ConfigLike,
     changes: Mapping[str, Any] | None,
-    *verbs: stage_plans.Verb,
+    command: str = "run",
+    *,
     overwrite: bool,
     verbose: bool,
 ) -> Run:
-    """Run the stages ``verbs``; without any, the stages of a whole run."""
-    command = verbs[0] if verbs else "run"
+    """Run the stages of a command."""
     with reporting(verbose):
         options = ["--overwrite"] if overwrite else []
         loaded = commands.load(command, config, changes or {}, options=options)
         resolved = loaded.config
-        chosen = verbs or resolved.run_stages
+        verbs = stage_plans.list_stages(resolved, command)
         outcomes = stages.run(
-            resolved, chosen, overwrite=overwrite, verbose=verbose, command=loaded.written
+            resolved, verbs, overwrite=overwrite, verbose=verbose, command=loaded.written
         )
         loaded.compare({outcome.verb: outcome.record for outcome in outcomes})
     finished: dict[str, results.StageResult] = {}

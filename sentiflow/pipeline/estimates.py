@@ -219,6 +219,8 @@ def _find_models(config: Config, data: StageData) -> list[ScoringModel]:
 
     Without a finished model, it is the one that the training of the config will make.
     """
+    if config.score.predictions:
+        return []
     uris = config.score.model_uris or (config.train.output_uri,)
     found = []
     for uri in uris:

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import ModelSettings, TrainSettings
-from sentiflow.data import manifest, prepared_data
+from sentiflow.data import lineage, manifest, prepared_data
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stage_costs, stage_data
@@ -170,8 +170,13 @@ def _find_costs(verb: str, record: Manifest) -> Costs:
 
 
 def read_models(model: Any) -> list[ScoringModel]:
-    """Read what the speed of a described model depends on, or of each member of an average."""
-    found = []
+    """Read what the speed of a described model depends on, or of each member of an average.
+
+    Predictions of another program are only looked up: there is no model.
+    """
+    found: list[ScoringModel] = []
+    if lineage.is_of_others(model):
+        return found
     for member in model.get("members", [model]):
         settings = member["settings"]
         found.append(

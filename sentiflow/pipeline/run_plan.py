@@ -93,7 +93,8 @@ def _foresee_status(
     planned = stage_plans.plan_stage(verb, config)
     config = planned.config
     spec = planned.spec
-    status = find_status(spec.to_replace() if overwrite else spec)
+    replaces = stage_plans.must_replace(spec, remaining, overwrite=overwrite)
+    status = find_status(spec.to_replace() if replaces else spec)
     if not is_new and status.state != "complete":
         new_files = None
         if status.state == "extended" and status.record and spec.grows:

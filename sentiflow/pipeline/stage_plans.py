@@ -3,11 +3,12 @@
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 from sentiflow.config.sections import RUN_STAGES, Config
 from sentiflow.data import manifest, prepared_data
 from sentiflow.data.output_spec import OutputSpec
+from sentiflow.data.output_status import find_status
 from sentiflow.progress import Progress, say
 from sentiflow.storage import retries
 
@@ -15,6 +16,9 @@ Verb = Literal["prepare", "train", "score", "evaluate", "trends", "sweep"]
 
 VERBS: tuple[Verb, ...] = RUN_STAGES
 """The stages of a whole run, in their order."""
+
+FOR_TRENDS: tuple[Verb, ...] = ("score", "trends")
+"""The stages of ``trends`` if another program has made the predictions."""
 
 _MODULES: dict[Verb, str] = {
     "prepare": "sentiflow.preparation.prepare",
@@ -42,6 +46,18 @@ class StagePlan(Protocol):
         """The output, with the settings and inputs that decide it."""
 
 
+def list_stages(config: Config, command: str) -> tuple[Verb, ...]:
+    """List the stages of a command, in order.
+
+    ``trends`` scores first if another program has made the predictions: they are only looked up.
+    """
+    if command == "run":
+        return config.run_stages
+    if command == "trends" and config.score.predictions:
+        return FOR_TRENDS
+    return (cast(Verb, command),)
+
+
 def plan_stage(verb: Verb, config: Config) -> StagePlan:
     """Look up what the settings of a stage refer to; the stage runs by this plan."""
     module = import_stage(verb)
@@ -53,6 +69,24 @@ def plan_stage(verb: Verb, config: Config) -> StagePlan:
     return retries.repeat_after_io_errors(
         resolve, place=f"the inputs of {verb}", max_failures=_MAX_PLANS
     )
+
+
+def must_replace(spec: OutputSpec, remaining: Sequence[Verb], *, overwrite: bool) -> bool:
+    """Say whether the first remaining stage replaces its result.
+
+    A scoring for ``trends`` is kept, or extended, unless it is of other settings or inputs.
+
+    Args:
+        spec: The output of the stage.
+        remaining: The stages.
+        overwrite: Whether the command may replace results.
+
+    Raises:
+        UserError: The output holds other files.
+    """
+    if overwrite and tuple(remaining) == FOR_TRENDS:
+        return find_status(spec).state == "other"
+    return overwrite
 
 
 def import_stage(verb: Verb) -> ModuleType:

@@ -91,7 +91,8 @@ def _complete_stage(
         planned = stage_plans.plan_stage(verb, session.config)
     session.config = planned.config
     spec = planned.spec
-    if overwrite:
+    replaces = stage_plans.must_replace(spec, remaining, overwrite=overwrite)
+    if replaces:
         spec = spec.to_replace()
     else:
         for note in spec.notes:
@@ -99,7 +100,7 @@ def _complete_stage(
     with (
         session.taking_reserved(verb) as held,
         outputs.open_output(
-            spec, overwrite=overwrite, user=session.user, before=check, held=held
+            spec, overwrite=replaces, user=session.user, before=check, held=held
         ) as output,
     ):
         if output.is_complete and output.status.record:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from sentiflow.data import lineage
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, PartPlace, Scoring
 from sentiflow.scoring.score_plan import REGISTRY_URI
 from sentiflow.scoring.tasks import RowCounts
@@ -52,11 +53,13 @@ class EarlierJobs:
         """Name a model in the column ``model_version`` of predictions.
 
         The name is the model's number in the registry, or else its fingerprint. A model that has
-        scored some of the rows keeps its name. A recreated registry reuses numbers: a number that
-        another model has is not used again.
+        scored some of the rows keeps its name, and so do predictions of another program. A
+        recreated registry reuses numbers: a number that another model has is not used again.
         """
         for name, other in self.models.items():
             if other["fingerprint"] == model["fingerprint"]:
+                return name
+            if lineage.is_of_others(other) and lineage.is_of_others(model):
                 return name
         version = REGISTRY_URI.fullmatch(model["uri"])
         if version and version["number"] not in self.models:

@@ -18,22 +18,31 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sentiflow.cluster.map_stages import MapStages, Pass
 from sentiflow.cluster.resources import Resources
-from sentiflow.data import corpus, input_files, manifest, parts, row_checks, row_sources
+from sentiflow.data import corpus, input_files, lineage, manifest, parts, row_checks, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.manifest import MODEL
-from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput, Scoring
+from sentiflow.data.manifest_types import FileEntry, GivenCounts, Manifest, ModelInput, Scoring
 from sentiflow.data.outputs import Output, list_result
+from sentiflow.data.prediction_files import PredictionFile
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.profile import Profile
 from sentiflow.progress import Progress, say
-from sentiflow.scoring import corpus_files, id_checks, score_inputs, summary, tasks
+from sentiflow.scoring import (
+    corpus_files,
+    given_predictions,
+    id_checks,
+    score_inputs,
+    summary,
+    tasks,
+)
 from sentiflow.scoring.corpus_files import CorpusFiles
 from sentiflow.scoring.earlier_jobs import EarlierJobs
+from sentiflow.scoring.given_predictions import Given
 from sentiflow.scoring.score_plan import STAGE, ScorePlan
 from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
@@ -77,7 +86,10 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         )
         with input_files.naming_changes(unread):
             rows, labels = retries.repeat_after_io_errors(inspect, place="score.corpus")
-    num_gpus = resources.gpus_per_score_task(settings.gpus_per_worker)
+    file = None
+    if settings.predictions:
+        file = given_predictions.read(settings, plan.model)
+    num_gpus = 0.0 if file else resources.gpus_per_score_task(settings.gpus_per_worker)
     if previous and isinstance(rows, TablePlan):
         check_compatible(previous, rows)
 
@@ -93,17 +105,22 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         output.rolled_back_if_refused(),
         input_files.naming_changes(unread),
     ):
-        opened = _open(plan, output, maps, rows, earlier)
+        opened = _open(plan, output, maps, rows, earlier, file)
     source = opened.source
     earlier = opened.earlier
     _announce(plan.model, source)
 
     job = _describe_job(plan, output, opened, labels=labels, on_gpu=num_gpus > 0)
-    part_counts = _score_parts(plan, source, maps, job, num_gpus)
+    results = _score_parts(plan, source, maps, job, num_gpus)
+    part_counts = [RowCounts.from_json(result) for result in results]
 
     new = _sum_up(plan.model, source, part_counts)
     total = RowCounts.sum([earlier.counts, new])
     _check_accepted(output, source, new, total)
+    counts_of_given = None
+    if file:
+        counts_of_given = given_predictions.count(results, len(file.keys), previous)
+        given_predictions.tell(counts_of_given)
 
     done = Summary(
         new=new,
@@ -115,7 +132,15 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     summary.tell(done, plan.model, uri=plan.spec.uri)
     summary.log_metrics(done, recorder)
     return _publish(
-        plan, output, recorder, job=job, source=source, files=files, earlier=earlier, done=done
+        plan,
+        output,
+        recorder,
+        job=job,
+        source=source,
+        files=files,
+        earlier=earlier,
+        done=done,
+        counts_of_given=counts_of_given,
     )
 
 
@@ -127,7 +152,9 @@ class _Opened(NamedTuple):
     earlier: EarlierJobs
     """Results of earlier jobs. If the corpus has its own row ids, the files have ranges of them."""
     model_uri: str
-    """Directory of the model package, which all nodes can read."""
+    """Directory of the model package, which all nodes can read; empty if there is none."""
+    given: Given | None
+    """Predictions of another program, in place of the model."""
     writes_id_ranges: bool
     """See :class:`ScoreJob`."""
 
@@ -138,6 +165,7 @@ def _open(
     maps: MapStages,
     rows: corpus.Plan | Corpus,
     earlier: EarlierJobs,
+    file: PredictionFile | None,
 ) -> _Opened:
     """Check the row ids of new files, cut the files into parts, and fetch the model.
 
@@ -147,6 +175,7 @@ def _open(
         maps: Runs the work on many rows or files.
         rows: New files, or prepared data.
         earlier: Results of earlier jobs.
+        file: Predictions of another program, in place of the model.
     """
     if isinstance(rows, TablePlan) and rows.table_format.has_row_ids:
         rows, scored_files = id_checks.check(rows, output.previous, uri=plan.spec.uri, maps=maps)
@@ -155,7 +184,8 @@ def _open(
     return _Opened(
         source=source,
         earlier=earlier,
-        model_uri=score_inputs.fetch_model(plan, output),
+        model_uri="" if file else score_inputs.fetch_model(plan, output),
+        given=given_predictions.write(file, plan.classes, folder=output.uri) if file else None,
         writes_id_ranges=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
     )
 
@@ -199,6 +229,7 @@ def _describe_job(
         first_part=earlier.num_parts,
         writes_id_ranges=opened.writes_id_ranges,
         root=output.parts_uri,
+        given=opened.given,
     )
 
 
@@ -221,8 +252,8 @@ def _score_parts(
     maps: MapStages,
     job: ScoreJob,
     num_gpus: float,
-) -> list[RowCounts]:
-    """Score the parts that have no completion marker; return the counts of all parts."""
+) -> list[dict[str, Any]]:
+    """Score the parts that have no completion marker; return the results of all parts as JSON."""
     kept = tuple(tasks.list_kept(job.keep_columns))
     keep_raw = plan.config.prepare.keep_raw
     if plan.prepared:  # its rows have been checked
@@ -230,8 +261,12 @@ def _score_parts(
     else:
         form = plan.settings.format
         assert form is not None, "settings are resolved"
-        rules = row_checks.RowRules.of_texts(form, keep=kept, keep_raw=keep_raw)
-    results = maps.run(
+        # A row without a prediction of another program is found later: it needs its offset.
+        with_offsets = job.given is not None
+        rules = row_checks.RowRules.of_texts(
+            form, keep=kept, keep_raw=keep_raw, with_offsets=with_offsets
+        )
+    return maps.run(
         STAGE,
         source.parts,
         functools.partial(parts.read, rules=rules),
@@ -241,12 +276,13 @@ def _score_parts(
         num_gpus=num_gpus,
         nth=Pass(),
     )
-    return [RowCounts.from_json(result) for result in results]
 
 
 def _sum_up(model: ModelInput, source: Corpus, part_counts: Sequence[RowCounts]) -> RowCounts:
     """Add up the counts of the new rows; without a profile if the model may have learned some."""
     new = RowCounts.sum(part_counts)
+    if lineage.is_of_others(model):
+        return new
     learned = score_inputs.find_learned_files(source.files, model)
     reason = ""
     if learned.names:
@@ -269,11 +305,13 @@ def _check_accepted(output: Output, source: Corpus, new: RowCounts, total: RowCo
     if total.rejected and total.rejected == total.rows_read:
         output.roll_back()
         reasons = row_checks.list_reasons(new.rejected_by_reason)
-        raise UserError(
-            f"no row was accepted: {total.rejected:,} rejected ({reasons})",
-            hint="correct the corpus, or describe it: Parquet by score.text_column, CSV by "
-            "score.format, such as score.format='{kind: csv, columns: {text: NAME}}'",
+        hint = (
+            "correct the corpus, or describe it: Parquet by score.text_column, CSV by "
+            "score.format, such as score.format='{kind: csv, columns: {text: NAME}}'"
         )
+        if given_predictions.NO_PREDICTION in new.rejected_by_reason:
+            hint = "name files of score.predictions with row ids or texts of this corpus"
+        raise UserError(f"no row was accepted: {total.rejected:,} rejected ({reasons})", hint=hint)
 
 
 def _publish(
@@ -286,6 +324,7 @@ def _publish(
     files: CorpusFiles,
     earlier: EarlierJobs,
     done: Summary,
+    counts_of_given: GivenCounts | None,
 ) -> Manifest:
     """Publish the new predictions together with the previous ones.
 
@@ -298,6 +337,7 @@ def _publish(
         files: The files of the corpus.
         earlier: Results of earlier jobs.
         done: What was scored.
+        counts_of_given: Counts of the predictions of another program, if these were scored.
 
     Raises:
         UserError: A file of the corpus was changed during the scoring; the new output is removed.
@@ -336,6 +376,7 @@ def _publish(
         drift=done.drift,
         seconds=done.seconds,
         run=recorder.describe(),
+        **({"given": counts_of_given} if counts_of_given else {}),
     )
 
 

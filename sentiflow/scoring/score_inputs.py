@@ -11,6 +11,7 @@ from sentiflow.data import (
     corpus,
     csv_plans,
     followed_inputs,
+    lineage,
     manifest,
     prepared_data,
     table_plans,
@@ -49,7 +50,11 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
     settings = plan.settings
     # Files that do not name their classes are assumed to have the classes of the model. If these
     # are negative and positive, the files may also have neutral, as Sentiment140 has.
-    assumed = SENTIMENT140 if plan.classes == BINARY else plan.classes
+    # Another program knows the classes of its files.
+    is_of_others = lineage.is_of_others(plan.model)
+    assumed = plan.classes
+    if plan.classes == BINARY and not is_of_others:
+        assumed = SENTIMENT140
     if plan.prepared:
         inspected = _open_prepared(settings, plan.prepared)
     elif corpus.are_tables([item["uri"] for item in files.distinct], setting="score.corpus"):

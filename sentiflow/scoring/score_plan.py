@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 from sentiflow.config import decisive
 from sentiflow.config.sections import Config, ScoreSettings
-from sentiflow.data import arrival, corpus, input_files, manifest, output_status, schema
+from sentiflow.data import (
+    arrival,
+    corpus,
+    input_files,
+    lineage,
+    manifest,
+    output_status,
+    schema,
+)
 from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
@@ -19,6 +27,7 @@ from sentiflow.data.own_files import PART
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
 from sentiflow.models.profile import Profile
+from sentiflow.scoring import given_predictions
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 
@@ -31,6 +40,7 @@ _NOT_DECISIVE = {
     "keep_expired",
     "prepared_uri",
     "model_uri",
+    "predictions",
     "output_uri",
     "num_workers",
     "gpus_per_worker",
@@ -78,14 +88,6 @@ def resolve(config: Config) -> ScorePlan:
         JobError: MLflow cannot be reached.
     """
     settings = config.score
-    assert settings.model_uri, "settings are resolved"
-    model = model_sources.describe(
-        settings.model_uri,
-        tracking=config.tracking.uri,
-        to=join(settings.output_uri, MODEL),
-        near=settings.output_uri,
-    )
-    _check_reference(model)
     prepared = None
     if settings.reads_prepared:
         uri = settings.prepared_uri
@@ -94,6 +96,7 @@ def resolve(config: Config) -> ScorePlan:
         gone: tuple[str, ...] = ()
     else:
         described, gone = _describe_files(settings)
+    model = _describe_model(config, prepared)
     spec = OutputSpec(
         stage=STAGE,
         uri=settings.output_uri,
@@ -111,10 +114,39 @@ def resolve(config: Config) -> ScorePlan:
         config=config,
         spec=spec,
         model=model,
-        classes=package_files.classes_of(model),
+        classes=_list_classes(model),
         corpus=described,
         prepared=prepared,
     )
+
+
+def _describe_model(config: Config, prepared: Manifest | None) -> ModelInput:
+    """Describe the model, or the predictions of another program in its place.
+
+    Raises:
+        UserError: It does not exist, or is damaged.
+        JobError: MLflow cannot be reached.
+    """
+    settings = config.score
+    if settings.predictions:
+        earlier = output_status.read_result(settings.output_uri)
+        return given_predictions.describe(config, prepared, earlier)
+    assert settings.model_uri, "settings are resolved"
+    model = model_sources.describe(
+        settings.model_uri,
+        tracking=config.tracking.uri,
+        to=join(settings.output_uri, MODEL),
+        near=settings.output_uri,
+    )
+    _check_reference(model)
+    return model
+
+
+def _list_classes(model: ModelInput) -> tuple[str, ...]:
+    """List the classes of a model, or of the predictions in its place."""
+    if lineage.is_of_others(model):
+        return tuple((model["settings"] or {})["classes"])
+    return package_files.classes_of(model)
 
 
 def _check_reference(model: ModelInput) -> None:
@@ -194,7 +226,12 @@ def _note_gone(gone: Sequence[str]) -> tuple[str, ...]:
 
 
 def _find_version_prefix(settings: ScoreSettings, model: ModelInput) -> str:
-    """Return the beginning of the URIs of all versions of a model; empty if no alias names it."""
+    """Return the beginning of the URIs of all versions of a model; empty if no alias names it.
+
+    Files of predictions by another program are versions of one model if files were only added.
+    """
+    if lineage.is_of_others(model):
+        return model["uri"]
     version = REGISTRY_URI.fullmatch(model["uri"])
     is_alias = isinstance(settings.model_uri, str) and _ALIAS.fullmatch(settings.model_uri)
     return version["prefix"] if version and is_alias else ""

@@ -25,6 +25,8 @@ from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
+from sentiflow.scoring import given_predictions
+from sentiflow.scoring.given_predictions import Given
 from sentiflow.storage import parquet
 
 IDS_HINT = "give the new rows consecutive numbers, or score all into another directory"
@@ -74,6 +76,8 @@ class ScoreJob:
     their own ``row_id``."""
     root: str
     """Directory to write to."""
+    given: Given | None = None
+    """Predictions of another program, in place of the model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,21 +232,32 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
         job: Arguments of all tasks of the scoring.
 
     Returns:
-        A :class:`RowCounts` as JSON.
+        A :class:`RowCounts` as JSON. With predictions of another program it also has ``used``, see
+        :func:`given_predictions.count_unused`.
 
     Raises:
         JobError: A probability is not a number, or the model was replaced since the job began.
+        UserError: Predictions of another program are of other texts.
     """
+    if job.given is not None:
+        found = given_predictions.find(table, job.given)
+        return asdict(_write_scored(found.table, found.scores, part, job)) | {"used": found.used}
     (package,) = loaded_models.load_models(
         (job.model_uri, job.model_fingerprint), on_gpu=job.on_gpu
     )
     accepted = parts.accepted(table)
-    rejected = parts.take_rejected(table)
     scores = package.score(
         one_array(accepted["text"]),
         row_ids=accepted["row_id"].to_numpy(),
         bf16=job.precision == "bf16",
     )
+    return asdict(_write_scored(table, scores, part, job))
+
+
+def _write_scored(table: pa.Table, scores: Scores, part: PartId, job: ScoreJob) -> RowCounts:
+    """Write the predictions of the accepted rows of a part, and its rejected rows; count them."""
+    accepted = parts.accepted(table)
+    rejected = parts.take_rejected(table)
     tweets = parts.take_accepted(accepted, keep=list_kept(job.keep_columns))
     predictions = tabulate(tweets, scores, job)
     name = part.name_file(first=job.first_part)
@@ -250,7 +265,7 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
         *_write(f"predictions/{name}", predictions, job),
         *_write(f"rejected/{name}", rejected, job),
     ]
-    result = RowCounts(
+    return RowCounts(
         rows_read=len(table),
         accepted=len(accepted),
         rejected=len(rejected),
@@ -265,7 +280,6 @@ def score(table: pa.Table, part: PartId, *, job: ScoreJob) -> dict[str, Any]:
         peak_memory_bytes=memory.peak_bytes(),
         files=files,
     )
-    return asdict(result)
 
 
 def _write(path: str, rows: pa.Table, job: ScoreJob) -> list[FileEntry]:

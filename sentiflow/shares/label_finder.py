@@ -91,8 +91,11 @@ class LabelFinder:
         """Find the rows and texts that a model was trained on.
 
         If the row numbers cannot be found, only texts tell which rows the model has seen. Without
-        texts, a note says what follows.
+        texts, a note says what follows. Of another program nothing is known.
         """
+        if lineage.is_of_others(model):
+            nothing = np.zeros(0, np.int64)
+            return _Seen(labelled=nothing, row_ids=nothing, texts=np.zeros(0, np.uint64))
         texts, _ = training_rows.find_text_hashes([model] if has_text else [])
         of_version = lineage.of_version(scored, version)
         try:

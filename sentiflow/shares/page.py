@@ -68,6 +68,7 @@ def render(
     settings: TrendsSettings,
     model: str,
     corpus: str,
+    is_of_others: bool = False,
 ) -> str:
     """Write one HTML page with everything inside: styles, images, no scripts.
 
@@ -83,6 +84,7 @@ def render(
         settings: The section ``trends``.
         model: The model in a line.
         corpus: The texts in a line.
+        is_of_others: Whether another program has made the predictions.
     """
     focus = trends.focus
     share = float(trends.whole["share"][focus])
@@ -103,6 +105,7 @@ def render(
         time_zone=settings.time_zone,
         model=model,
         corpus=corpus,
+        is_of_others=is_of_others,
         trends=trends,
         focus=focus,
         shares=Section("Shares", _mark(trends.whole, names=trends.whole["class"])),

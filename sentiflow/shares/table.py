@@ -100,8 +100,7 @@ def measure(
     kept = kept or KeptTables()
     finder = LabelFinder(scored, settings, uri, kept)
     sums = prediction_sums.collect(settings, scored, uri, finder, kept)
-    _check_matched(settings, finder)
-    notes = list(finder.notes)
+    notes = [*finder.notes, *_check_matched(settings, scored, finder)]
     if finder.num_seen:
         notes.append(
             f"{finder.num_seen:,} rows of trends.labels were used to train or choose the model: "
@@ -173,21 +172,30 @@ def _find_changes(
     return looks
 
 
-def _check_matched(settings: TrendsSettings, finder: LabelFinder) -> None:
+def _check_matched(settings: TrendsSettings, scored: Manifest, finder: LabelFinder) -> list[str]:
     """Check that all rows of ``trends.labels`` are in the predictions.
 
+    If another program has left out rows, a line says how many labels are missing.
+
     Raises:
-        UserError: Some are not.
+        UserError: Some are not, though all rows are predicted.
     """
     if finder.labels is None:
-        return
+        return []
     num_missing = finder.labels.num_labelled - finder.num_matched
+    rows_without = scored["given"]["rows_without"] if "given" in scored else 0
+    if 0 < num_missing <= rows_without:
+        return [
+            f"{num_missing:,} of {finder.labels.num_labelled:,} labels of trends.labels are left "
+            "out: their rows have no prediction"
+        ]
     if num_missing:
         raise UserError(
             f"trends.labels: {num_missing:,} row ids of {', '.join(settings.labels)} are not in "
             "the predictions",
             hint="the labels belong to another corpus, or the file was damaged",
         )
+    return []
 
 
 def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[str]:

@@ -99,6 +99,9 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     with _STEPS.show("measure"):
         trends, kept = retries.repeat_after_io_errors(measure, place=config.score.output_uri)
     output.begin()
+    is_of_others = lineage.is_of_others(scored["inputs"]["model"])
+    if is_of_others:
+        trends.notes.extend(_describe_given(trends, scored))
     if trends.method == UNCORRECTED:
         trends.notes.insert(0, _explain_uncorrected(trends))
         confusion = scored.get("profile", {}).get("confusion", {})
@@ -115,6 +118,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
             conclusions=results,
             settings=plan.settings,
             model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
+            is_of_others=is_of_others,
             corpus=lineage.corpus_of(scored).name,
         )
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
@@ -159,6 +163,29 @@ def _explain_uncorrected(trends: table.ShareTable) -> str:
         )
     way = "sentiflow trends CONFIG --sample 300 --output to_label.csv"
     return f"{why}, so no correction; to draw rows to label: {way}"
+
+
+def _describe_given(trends: table.ShareTable, scored: Manifest) -> list[str]:
+    """Say what is not known of predictions by another program, and which rows have none."""
+    notes = []
+    num_without = scored["given"]["rows_without"]
+    if num_without:
+        num_rows = num_without + trends.num_rows
+        notes.append(
+            f"{num_without:,} of {num_rows:,} rows have no prediction in the files of "
+            "score.predictions: shares are of the others"
+        )
+    if trends.method == UNCORRECTED:
+        notes.append(
+            "another program has made these predictions, and nothing is known of their errors: "
+            "only labels tell them"
+        )
+    else:
+        notes.append(
+            "another program has made these predictions: it is not known which labels its maker "
+            "has seen; leave such labels out, as the program errs less on their texts"
+        )
+    return notes
 
 
 def _track(

@@ -113,10 +113,16 @@ def check_texts(column: pa.ChunkedArray, name: str, *, stored: int) -> None:
         )
 
 
-def write(uri: str, table: pa.Table) -> int:
-    """Publish ``table`` as one Parquet file; return its size in bytes."""
+def write(uri: str, table: pa.Table, *, rows_per_group: int | None = None) -> int:
+    """Publish ``table`` as one Parquet file; return its size in bytes.
+
+    Args:
+        uri: The file.
+        table: The rows.
+        rows_per_group: Rows in each row group. Default: that of Arrow.
+    """
     with filesystem.publish(uri) as stream:
-        pq.write_table(table, stream, **OPTIONS)
+        pq.write_table(table, stream, row_group_size=rows_per_group, **OPTIONS)
         return int(stream.tell())
 
 

@@ -15,7 +15,7 @@ from sentiflow.cli.compare import to_text
 from sentiflow.config.class_names import BINARY
 from sentiflow.data import label_files, manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import comparison, evaluated_rows, prediction_files
+from sentiflow.evaluation import comparison, evaluated_rows, replaced_predictions
 
 IS_TEST = by_tens() == "test"
 
@@ -215,7 +215,7 @@ def test_values_of_the_corpus_are_labels_too(runs, write):
     table = rival()
     record = manifest.read(f"{run}/scored")
     table["predicted_label"] = table["predicted_label"].map({"negative": "0", "positive": "4"})
-    found = prediction_files.read(write(table, "rival.csv"), record)
+    found = replaced_predictions.read(write(table, "rival.csv"), record)
     assert found.classes == BINARY
     assert (found.prediction == (rival()["predicted_label"] == "positive")).all()
 

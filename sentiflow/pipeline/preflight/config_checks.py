@@ -24,6 +24,7 @@ from sentiflow.models import package_files
 from sentiflow.pipeline.preflight import previews
 from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
 from sentiflow.progress import say
+from sentiflow.scoring import given_predictions
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local
 from sentiflow.tracking import model_sources, refits
@@ -225,7 +226,9 @@ def _check_scoring(
         new_files: The files that are added to a result; None: all files.
     """
     settings = config.score
-    models = settings.model_uris
+    if settings.predictions:
+        yield from find_problem("predictions", _check_given, config, verbs)
+    models = () if settings.predictions else settings.model_uris
     if "train" in verbs:  # the model of this training does not exist yet
         models = tuple(uri for uri in models if not config.is_trained_here(uri))
     if models:
@@ -249,6 +252,20 @@ def _check_scoring(
         text_column=settings.text_column,
         uris=new_files,
     )
+
+
+def _check_given(config: Config, verbs: Sequence[str]) -> None:
+    """Check every prediction of another program, unless the corpus is prepared later."""
+    settings = config.score
+    prepared = None
+    if settings.reads_prepared:
+        if _will_be_prepared(config, verbs, settings.prepared_uri):
+            return
+        prepared = manifest.require(
+            settings.prepared_uri, stage="prepare", setting="score.prepared_uri"
+        )
+    earlier = read_result(settings.output_uri)
+    given_predictions.read(settings, given_predictions.describe(config, prepared, earlier))
 
 
 def _check_prepared_columns(config: Config, verbs: Sequence[str]) -> None:
