@@ -92,7 +92,9 @@ def draw_for_width(
         typer.echo(_render(plan).rstrip("\n"))
     if output is None or not plan.num_to_draw:
         if as_json:
-            print_json({"width": _to_json(plan)})
+            print_json({"rows": 0, "width": _to_json(plan)})
+        elif output is not None:
+            typer.echo(f"\nNo row was drawn, so there is no {output}.")
         return
     draw(
         resolved,

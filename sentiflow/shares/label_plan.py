@@ -195,19 +195,20 @@ def plan(config: Config, wanted: float) -> LabelPlan:
             f"--width {wanted:g}: all {num_rows:,} rows would have to be labelled",
             hint="name a larger half-width, in points",
         )
+    labelled = int(whole["labelled", 0]) if is_drawn else 0
     classes = manifest.find_classes(scored)
     return LabelPlan(
         wanted=wanted,
         widest=classes[int(cells.expect_reach(labels).argmax())],
         labels=labels,
-        labelled=int(whole["labelled", 0]) if is_drawn else 0,
+        labelled=labelled,
         pending=_count_pending(config, finder, written),
         is_measured=cells.factors is not None,
         at_most=cells.count_labels(wanted / 100, is_useless=True),
         num_rows=num_rows,
         skipped=int(whole.get(("skipped", 0), 0)),
         groups=tuple(
-            _plan_groups(settings, parts, cells, by, labels, wanted=wanted / 100)
+            _plan_groups(settings, parts, cells, by, max(labels, labelled), wanted=wanted / 100)
             for by in settings.by
         ),
     )
