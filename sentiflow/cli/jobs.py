@@ -52,7 +52,7 @@ COMMANDS = {"trends": sampling.TrendsCommand}
 def run_job(verb: str) -> None:
     """Run one job as a script, for ``jobs/<verb>.py``."""
     reduce_garbage_collection()
-    exits.run_alone(make_command(verb), meaning=JOBS[verb])
+    exits.run_alone(make_command(verb), meaning=JOBS[verb], command_class=COMMANDS.get(verb))
 
 
 def reduce_garbage_collection() -> None:
