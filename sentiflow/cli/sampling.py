@@ -89,13 +89,15 @@ def draw_for_width(
     with Progress("trends", what="counting the labels that are needed"):
         plan = label_plan.plan(resolved, width)
     if not as_json:
-        typer.echo(_render(plan).rstrip("\n"))
+        typer.echo(fill("label_plan.txt.j2", plan=plan, max_groups=_MAX_GROUPS))
     if output is None or not plan.num_to_draw:
         if as_json:
             print_json({"rows": 0, "width": _to_json(plan)})
         elif output is not None:
             typer.echo(f"\nNo row was drawn, so there is no {output}.")
         return
+    if not as_json:
+        typer.echo()
     draw(
         resolved,
         plan.num_to_draw,
@@ -106,11 +108,6 @@ def draw_for_width(
         width=SaidWidth(wanted=width, labels=plan.labels, widest=plan.widest),
         more={"width": _to_json(plan)},
     )
-
-
-def _render(plan: "LabelPlan") -> str:
-    """Write what a half-width needs, for a terminal."""
-    return fill("label_plan.txt.j2", plan=plan, max_groups=_MAX_GROUPS)
 
 
 def _to_json(plan: "LabelPlan") -> dict[str, Any]:
