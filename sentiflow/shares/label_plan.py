@@ -88,30 +88,44 @@ class _Cells:
     """
 
     def __init__(self, parts: list[pd.DataFrame], by: str, *, is_drawn: bool) -> None:
+        """Find the cells.
+
+        Args:
+            parts: Sums whose sum are the sums of all rows.
+            by: The column by whose groups rows are drawn; empty for none.
+            is_drawn: See the class.
+
+        Raises:
+            UserError: Every row has a label.
+        """
         self.is_drawn = is_drawn
         columns = _list_columns(parts)
         whole = sampling.merge_by(parts, _STRATA, columns=columns)
-        levels = [*_STRATA, by] if by else _STRATA
-        sums = sampling.merge_by(parts, levels, columns=columns)
-        total = whole["rows", 0].sum()
-        of_strata = sums.groupby(level=_STRATA).sum().reindex(whole.index, fill_value=0)
-        rest = whole - of_strata  # rows without a time are one drawn group
-        stratum, _ = group_rows([sums.index, rest.index], _STRATA)
-        group = group_rows([sums.index], [by])[0] if by else np.zeros(len(sums), int)
-        num_groups = int(group.max(initial=-1)) + 1
-        every = pd.concat([sums.reset_index(drop=True), rest.reset_index(drop=True)])
+        of_groups = sampling.merge_by(parts, [*_STRATA, by] if by else _STRATA, columns=columns)
+        in_groups = of_groups.groupby(level=_STRATA).sum().reindex(whole.index, fill_value=0)
+        rest = whole - in_groups  # rows without a time are one drawn group
+        stratum, _ = group_rows([of_groups.index, rest.index], _STRATA)
+        group = np.zeros(len(of_groups), np.int64)
+        if by:
+            group, _ = group_rows([of_groups.index], [by])
+        group = np.concatenate([group, np.full(len(rest), group.max(initial=-1) + 1)])
+        sums = pd.concat([of_groups, rest], ignore_index=True)
         if not is_drawn:
-            every = _leave_out_labelled(every)
-        group = np.concatenate([group, np.full(len(rest), num_groups)])
-        is_there = (every["population", 0] > 0.5).to_numpy()
-        self.sums = every[is_there].reset_index(drop=True)
+            sums = _leave_out_labelled(sums)
+        is_there = (sums["population", 0] > 0.5).to_numpy()  # up to errors of rounding
+        place = np.unique(stratum[is_there])
+        if not len(place):
+            raise UserError(
+                "every row of the predictions has a label",
+                hint="run without --width, which counts the labels",
+            )
+        self.sums = sums[is_there].reset_index(drop=True)
         self.stratum = np.unique(stratum[is_there], return_inverse=True)[1]
         self.group = np.unique(group[is_there], return_inverse=True)[1]
         rows_of = self.sums["population", 0].to_numpy()
-        self.weight = np.bincount(self.stratum, rows_of) / total
+        self.weight = np.bincount(self.stratum, rows_of) / whole["rows", 0].sum()
         self.group_rows = np.bincount(self.group, rows_of)
-        place = np.unique(stratum[is_there])
-        self.factors = self._find_factors(whole, place, is_drawn=is_drawn)
+        self.factors = self._find_factors(whole.iloc[place])
 
     def find_rate(self, size: int) -> float:
         """Find the rate of a draw, as ``--sample`` draws rows."""
@@ -123,16 +137,14 @@ class _Cells:
         of_groups = drawing.find_least_chances(self.group_rows, self.find_rate(size))
         return np.asarray(of_groups[self.group])
 
-    def _find_factors(
-        self, whole: pd.DataFrame, place: np.ndarray, *, is_drawn: bool
-    ) -> Factors | None:
+    def _find_factors(self, of_strata: pd.DataFrame) -> Factors | None:
         """Compare the labels of each stratum with its probabilities, if there are enough."""
-        measured = measure(whole.iloc[place])
-        number = int(whole["labelled", 0].sum())
+        measured = measure(of_strata)
+        number = int(of_strata["labelled", 0].sum())
         if number < MIN_LABELLED:
             return None
         chance = np.full(len(self.stratum), min(number / self.group_rows.sum(), 1))
-        if is_drawn:
+        if self.is_drawn:
             chance = self.find_chances(number)
         expected = label_budget.expect(self.sums, chance, self.stratum)
         factors = label_budget.find_factors(measured, expected)

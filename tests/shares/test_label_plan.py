@@ -127,6 +127,13 @@ def test_labels_of_the_corpus_measure_the_error_but_are_in_no_draw(tmp_path, cor
     assert found.num_rows == (label < 0).sum()
 
 
+def test_a_corpus_whose_rows_are_all_labelled_needs_no_plan(tmp_path, corpus):
+    whole, truth = corpus
+    score(tmp_path, whole, truth)
+    with pytest.raises(UserError, match="every row of the predictions has a label"):
+        plan(tmp_path)
+
+
 def test_rows_of_several_models_are_planned_together(tmp_path, corpus):
     whole, _ = corpus
     score(tmp_path / "one", whole)
