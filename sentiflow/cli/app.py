@@ -34,7 +34,7 @@ download_app = typer.Typer(
 )
 app.command()(init.init)
 for _verb, _meaning in jobs.JOBS.items():
-    app.command(name=_verb, help=_meaning)(jobs.make_command(_verb))
+    app.command(name=_verb, help=_meaning, cls=jobs.COMMANDS.get(_verb))(jobs.make_command(_verb))
 app.add_typer(config_app, name="config")
 app.add_typer(tracking_app, name="tracking")
 app.add_typer(download_app, name="download")

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import LogHandler, clean
@@ -55,10 +56,15 @@ def run(app: typer.Typer) -> None:
         raise
 
 
-def run_alone(command: Callable[..., None], *, meaning: str | None = None) -> None:
+def run_alone(
+    command: Callable[..., None],
+    *,
+    meaning: str | None = None,
+    command_class: type[TyperCommand] | None = None,
+) -> None:
     """Run one command as a script, as the files in ``jobs/`` do."""
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(help=meaning)(command)
+    app.command(help=meaning, cls=command_class)(command)
     run(app)
 
 

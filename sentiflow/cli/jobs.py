@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import yaml
 
-from sentiflow.cli import exits
+from sentiflow.cli import exits, sampling
 from sentiflow.cli.terminal import (
     AsJson,
     ConfigOrRun,
@@ -29,7 +29,6 @@ from sentiflow.cli.terminal import (
 from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
-from sentiflow.progress import Progress
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
@@ -46,14 +45,14 @@ JOBS = {
     "sweep": "Train a model for each of many settings, and list them, best first.",
 }
 """Help of each job command, by its name."""
-_LABELS = "trends.labels="
-"""The beginning of a changed setting that names files of labels."""
+COMMANDS = {"trends": sampling.TrendsCommand}
+"""Classes of commands that read their words in another way, by name."""
 
 
 def run_job(verb: str) -> None:
     """Run one job as a script, for ``jobs/<verb>.py``."""
     reduce_garbage_collection()
-    exits.run_alone(make_command(verb), meaning=JOBS[verb])
+    exits.run_alone(make_command(verb), meaning=JOBS[verb], command_class=COMMANDS.get(verb))
 
 
 def reduce_garbage_collection() -> None:
@@ -148,18 +147,23 @@ def trends(
         int | None,
         typer.Option("--sample", min=1, metavar="N", help="Draw N rows to label, and no more."),
     ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            "--width",
+            metavar="POINTS",
+            help="In place of N: say how many labels 95% intervals of this half-width need. With "
+            "--output, draw the rows that are missing.",
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", metavar="FILE.csv", help="The file of the sample.")
     ] = None,
 ) -> None:
     """Measure shares of the classes in a scored corpus, by column or time."""
     with exits.reporting(verbose):
-        if (sample is None) != (output is None):
-            raise UserError(
-                "--sample and --output need each other",
-                hint="sentiflow trends CONFIG --sample 300 --output to_label.csv",
-            )
-        if sample is None or output is None:
+        sampling.check_options(sample, width, output)
+        if sample is None and width is None:
             run(
                 config,
                 "trends",
@@ -172,73 +176,20 @@ def trends(
             return
         from sentiflow.tracking import commands
 
-        uri = check_free(output, overwrite, option="--output ")
+        uri = check_free(output, overwrite, option="--output ") if output else ""
         command = commands.load("trends", config, overrides or ())
         typed = [str(config), *(overrides or ())]
-        _draw_sample(command.config, sample, typed=typed, output=output, uri=uri, as_json=as_json)
-
-
-def _draw_sample(
-    resolved: Config, num_rows: int, *, typed: list[str], output: Path, uri: str, as_json: bool
-) -> None:
-    """Write a file of rows to label, and print the next steps.
-
-    Args:
-        resolved: The settings.
-        num_rows: Number of rows.
-        typed: The settings file or the run, and the changed settings, as they were typed.
-        output: The file, as it was typed.
-        uri: Its location.
-        as_json: Print the result as JSON.
-    """
-    from sentiflow.data import label_files
-    from sentiflow.evaluation.evaluated_rows import name_any
-    from sentiflow.pipeline import stages
-    from sentiflow.shares import next_draw, sample_log
-    from sentiflow.storage import filesystem
-
-    if resolved.score.predictions:
-        stages.run(resolved, ("score",))
-    with sample_log.hold(resolved):
-        earlier = sample_log.read(resolved).paths
-        with Progress("trends", what="drawing rows to label"):
-            table, classes = next_draw.draw_rows(resolved, num_rows)
-        filesystem.write_bytes(uri, label_files.to_csv(table, is_wide=uri.endswith(".txt")))
-        sample_log.record(resolved, table, path=uri)
-    if as_json:
-        print_json({"path": str(output), "rows": len(table), "classes": list(classes)})
-        return
-    typer.echo(f"{len(table):,} rows to label: {output}")
-    if " after " in table["sample"].iloc[0]:
-        typer.echo("They are not in earlier draws: name the files of all draws in trends.labels.")
-    typer.echo(f"Write {name_any(classes)} in the column label, then:")
-    named = _name_draws(resolved.trends.labels, earlier, output=output, uri=uri)
-    if named:
-        typed = [word for word in typed if not word.startswith(_LABELS)]
-        typed.append(_LABELS + named)
-    typer.echo(f"  {shlex.join(['sentiflow', 'trends', *typed, '--overwrite'])}")
-
-
-def _name_draws(patterns: Sequence[str], earlier: Sequence[str], *, output: Path, uri: str) -> str:
-    """Write the value of ``trends.labels`` that names a new draw, too.
-
-    Args:
-        patterns: The present value.
-        earlier: The files of earlier draws.
-        output: The file of the new draw, as it was typed.
-        uri: Its location.
-
-    Returns:
-        The value as it is typed. Empty if the present one names the new draw.
-    """
-    from sentiflow.storage import filesystem, globs
-
-    if any(globs.matches(uri, pattern) for pattern in patterns):
-        return ""
-    others = patterns or [path for path in earlier if path != uri and filesystem.exists(path)]
-    if not others:
-        return str(output)
-    return f"[{','.join([*map(display_uri, others), str(output)])}]"
+        sampling.join_predictions(command.config)
+        if width is None:
+            assert sample is not None, "one of both is given"
+            assert output is not None, "a sample has a file"
+            sampling.draw(
+                command.config, sample, typed=typed, output=output, uri=uri, as_json=as_json
+            )
+        else:
+            sampling.draw_for_width(
+                command.config, width, typed=typed, output=output, uri=uri, as_json=as_json
+            )
 
 
 def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:

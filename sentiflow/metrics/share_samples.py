@@ -110,8 +110,8 @@ def measure(sums: pd.DataFrame) -> Samples:
         has_sample = has_sample | (of["skipped_w"][:, 0] > 0)
     groups = np.flatnonzero(has_sample)
     if len(groups) == len(sums):
-        return _measure(of)
-    found = _measure({name: values[groups] for name, values in of.items()})
+        return measure_named(of)
+    found = measure_named({name: values[groups] for name, values in of.items()})
     empty = _find_empty(of)
     columns = {}
     for field in fields(Samples):
@@ -139,8 +139,8 @@ def _find_empty(of: dict[str, np.ndarray]) -> Samples:
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _measure(of: dict[str, np.ndarray]) -> Samples:
-    """Measure samples, given the sums of G groups."""
+def measure_named(of: dict[str, np.ndarray]) -> Samples:
+    """Measure samples, given the sums of G groups by name; each group has a sample."""
     total = of["population"]
     n = of["clusters"]
     w = of["w"]

@@ -49,7 +49,7 @@ def draw_rows(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]
     before, drawn_before = _find_draws(config, scored, end)
     by = settings.by[0] if settings.by else ""
     history = (*before, draw_history.Draw(size=size, num_rows=end, by=by))
-    kept = _find_kept(settings)
+    kept = find_kept(settings)
     drawn = draws.replay(settings, scored, uri, history, drawn_before, kept, with_text=has_text)
     _check_earlier_draws(config, drawn.rows["row_id"], drawn_before)
     table = drawn.rows[drawn.rows["draw"] == len(before)].reset_index(drop=True)
@@ -67,7 +67,7 @@ def draw_rows(config: Config, size: int) -> tuple[pd.DataFrame, tuple[str, ...]]
     return table, manifest.find_classes(scored)
 
 
-def _find_kept(settings: TrendsSettings) -> KeptTables:
+def find_kept(settings: TrendsSettings) -> KeptTables:
     """Find what the last run of ``trends`` has kept; nothing is added."""
     with contextlib.suppress(UserError):
         return KeptTables(settings.output_uri, manifest.read(settings.output_uri, stage="trends"))
@@ -91,7 +91,7 @@ def _check_earlier_draws(config: Config, drawn: pd.Series, drawn_before: np.ndar
         )
 
 
-def _find_files(patterns: Sequence[str]) -> list[str]:
+def find_files(patterns: Sequence[str]) -> list[str]:
     """List the files that match some patterns; there may be none before the first draw."""
     uris = []
     for pattern in patterns:
@@ -116,7 +116,7 @@ def _find_draws(
     logged = sample_log.read(config)
     history = logged.history
     row_ids = np.array(logged.row_ids, np.int64)
-    files = _find_files(config.trends.labels)
+    files = find_files(config.trends.labels)
     if files:
         written = written_labels.read(files, scored)
         row_ids = np.union1d(row_ids, written.row_ids)

@@ -24,6 +24,30 @@ _NUMBER = re.compile(r"draw-(\d+)\.json")
 """Name of a file, with the number of its draw."""
 
 
+class SaidWidth(NamedTuple):
+    """What was said of the width of intervals when rows were drawn for it."""
+
+    wanted: float
+    """The wanted half-width, in points."""
+    labels: int
+    """The labels that it needs in all, also those of earlier draws."""
+    widest: str
+    """The class whose interval is the widest."""
+
+
+class LoggedDraw(NamedTuple):
+    """A draw."""
+
+    history: draw_history.History
+    """The draws up to it."""
+    row_ids: list[int]
+    """Its rows."""
+    path: str
+    """Its file, where it was written."""
+    width: SaidWidth | None
+    """None if a number of rows was asked for, not a width."""
+
+
 class LoggedDraws(NamedTuple):
     """The draws of a corpus so far."""
 
@@ -57,10 +81,25 @@ def read(config: Config) -> LoggedDraws:
     Raises:
         UserError: A file is damaged, or does not follow the ones before it.
     """
-    folder = find_folder(config)
     history: draw_history.History = ()
     row_ids: list[int] = []
     paths: list[str] = []
+    for found in read_each(config):
+        history = found.history
+        row_ids += found.row_ids
+        paths.append(found.path)
+    return LoggedDraws(history, row_ids, paths)
+
+
+def read_each(config: Config) -> list[LoggedDraw]:
+    """Read each draw so far, in their order.
+
+    Raises:
+        UserError: A file is damaged, or does not follow the ones before it.
+    """
+    folder = find_folder(config)
+    history: draw_history.History = ()
+    draws = []
     for name in _list_files(folder):
         uri = join(folder, name)
         found = _read_file(uri)
@@ -70,18 +109,20 @@ def read(config: Config) -> LoggedDraws:
                 hint="move the files of draws that do not count away, the last ones first",
             )
         history = found.history
-        row_ids += found.row_ids
-        paths += found.paths
-    return LoggedDraws(history, row_ids, paths)
+        draws.append(found)
+    return draws
 
 
-def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
+def record(
+    config: Config, table: pd.DataFrame, *, path: str, width: SaidWidth | None = None
+) -> None:
     """Add a draw.
 
     Args:
         config: Names the folder.
         table: ``row_id`` and ``sample`` of the drawn rows, as ``next_draw.draw_rows`` returns them.
-        path: The file of these rows. It helps people; nothing reads it.
+        path: The file of these rows.
+        width: What was said of the width of intervals, if rows were drawn for it.
     """
     folder = find_folder(config)
     content = {
@@ -90,6 +131,8 @@ def record(config: Config, table: pd.DataFrame, *, path: str) -> None:
         "file": path,
         "row_ids": table["row_id"].tolist(),
     }
+    if width is not None:
+        content["width"] = width._asdict()
     # An earlier file may have been deleted, so the files are not counted.
     last = 0
     for file in _list_files(folder):
@@ -106,8 +149,8 @@ def _list_files(folder: str) -> list[str]:
     return sorted(name for name in names if name.startswith("draw-") and name.endswith(".json"))
 
 
-def _read_file(uri: str) -> LoggedDraws:
-    """Read a draw: the draws up to it, its rows and its file.
+def _read_file(uri: str) -> LoggedDraw:
+    """Read a draw.
 
     Raises:
         UserError: The file is damaged.
@@ -117,6 +160,7 @@ def _read_file(uri: str) -> LoggedDraws:
         history = draw_history.read_history(content["sample"])
         row_ids = [int(row_id) for row_id in content["row_ids"]]
         path = str(content["file"])
+        width = SaidWidth(**content["width"]) if content.get("width") else None
     except (ValueError, KeyError, TypeError):
         history = None
     if not history:
@@ -124,4 +168,4 @@ def _read_file(uri: str) -> LoggedDraws:
             f"{display_uri(uri)} is no draw of sentiflow trends --sample",
             hint="restore it, or move it away if its file of labels is lost",
         )
-    return LoggedDraws(history, row_ids, [path])
+    return LoggedDraw(history, row_ids, path, width)

@@ -14,7 +14,16 @@ from sentiflow.data.outputs import Output
 from sentiflow.metrics.predicted_shares import compare_unseen
 from sentiflow.metrics.shares import MIN_CORRECTED, UNCORRECTED
 from sentiflow.progress import Steps, say
-from sentiflow.shares import conclusions, kept_tables, page, rows, share_charts, table
+from sentiflow.shares import (
+    conclusions,
+    kept_tables,
+    page,
+    reached_width,
+    rows,
+    share_charts,
+    table,
+)
+from sentiflow.shares.sample_log import SaidWidth
 from sentiflow.storage import parquet, retries
 from sentiflow.tracking.recording import Recorder
 
@@ -48,14 +57,16 @@ class TrendsPlan:
     (:meth:`Output.publish`)."""
     settings: TrendsSettings
     """The section ``trends``, with the files of labels in place of their globs."""
+    said: SaidWidth | None
+    """What was said of the width of intervals when rows were drawn for one; None otherwise."""
 
 
 def resolve(config: Config) -> TrendsPlan:
     """Plan an estimate of shares.
 
     Raises:
-        UserError: There are no complete predictions, they lack a column of ``trends.by``, or a file
-            of ``trends.labels`` is missing.
+        UserError: There are no complete predictions, they lack a column of ``trends.by``, a file of
+            ``trends.labels`` is missing, or a file of a draw is damaged.
     """
     settings = config.trends
     uri = config.score.output_uri
@@ -79,6 +90,7 @@ def resolve(config: Config) -> TrendsPlan:
         ),
         scored=record,
         settings=settings,
+        said=reached_width.find_said(config),
     )
 
 
@@ -109,6 +121,9 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
             trends.notes.append(f"{share} {meaning}")
     with _STEPS.show("compare"):
         results = conclusions.draw_conclusions(trends)
+        width = reached_width.compare(trends, plan.said)
+        if width is not None:
+            results.append(reached_width.describe(width))
         plots = share_charts.render(trends)
         content = page.render(
             trends,
@@ -133,6 +148,8 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     seconds = time.monotonic() - began
     first = results[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
+    if width is not None:
+        say(STAGE, " ".join(reached_width.describe(width)[:2]))
     # A table has a line for each group and class.
     num_groups = sum(len(item.table) for item in trends.breakdowns) // len(trends.classes)
     return output.publish(
@@ -150,6 +167,7 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         conclusions=results,
         notes=trends.notes,
         agreement=trends.agreement._asdict() if trends.agreement else None,
+        width=width._asdict() if width else None,
     )
 
 

@@ -81,11 +81,55 @@ def test_the_sample_needs_a_file_that_is_free(place):
     for arguments, message in (
         (["--sample", 9], "--sample and --output need each other"),
         (["--sample", 9, "--output", "air.yaml"], "--output air.yaml exists"),
+        (["--width", 3, "--output", "air.yaml"], "--output air.yaml exists"),
+        (["--sample", 9, "--width", 3], "--sample N and --width POINTS exclude each other"),
+        (["--width", 0], "--width 0 is not above 0 and below 50"),
+        (["--width", 50], "--width 50 is not above 0 and below 50"),
+        (["--width", "nan"], "--width nan is not above 0 and below 50"),
+        (["--width", 0.01], "all 3,000 rows would have to be labelled"),
         (["trends.labels=gone.csv"], "trends.labels: no such file"),
         (["trends.by=brand"], "no column brand"),
     ):
         found = invoke(*arguments)
         assert (found.exit_code, message in found.stderr) == (2, True), found.stderr
+
+
+def test_as_many_rows_are_drawn_as_a_width_needs(place):
+    folder, truth = place
+    planned = json.loads(invoke("--width", 4, "--json").stdout)
+    assert planned["rows"] == 0
+    number = planned["width"]["labels"]
+    assert not (folder / "runs/a/samples").exists()
+    drawn = invoke("--sample", "--width", 4, "--output", "to_label.csv")
+    assert drawn.exit_code == 0, drawn.stderr
+    lines = drawn.stdout.splitlines()
+    assert lines[0].startswith(f"{number:,} labels for ±4 points in all 3,000 texts: the 95% ")
+    assert any(line.startswith("All groups by airline within ±4 points: ") for line in lines)
+    assert lines[-3].startswith(f"{number:,} rows to label: to_label.csv")
+    again = invoke("--width", 4, "--output", "again.csv")
+    assert again.exit_code == 0
+    assert "No row was drawn, so there is no again.csv." in again.stdout
+    assert not (folder / "again.csv").exists()
+
+    table = pd.read_csv("to_label.csv")
+    table.assign(label=np.array(CLASSES)[truth[table["row_id"]]]).to_csv("to_label.csv")
+    found = invoke("trends.labels=to_label.csv", "--json")
+    assert found.exit_code == 0, found.stderr
+    record = json.loads(found.stdout)["trends"]
+    width = record["width"]
+    assert (width["wanted"], width["labels"], width["labelled"]) == (4, number, number)
+    said = f"±{width['reached']:.1f} points: the widest interval, of {width['widest']}"
+    assert said in found.stderr
+    page = (folder / "runs/a/trends/trends.html").read_text()
+    assert said.partition(" ")[2] in page
+    more = json.loads(
+        invoke(
+            *("--width", 2, "--output", "more.csv", "trends.labels=to_label.csv", "--json")
+        ).stdout
+    )
+    assert more["width"]["labelled"] == number
+    assert more["rows"] == more["width"]["more"] == more["width"]["labels"] - number
+    assert len(pd.read_csv("more.csv")) == more["rows"]
 
 
 def test_rows_of_a_run_in_mlflow_are_drawn_in_another_directory(place):
