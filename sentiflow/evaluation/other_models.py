@@ -133,7 +133,7 @@ class RatingComparison:
     @property
     def verdict(self) -> str:
         """Say in words how the median labels compare."""
-        shown = f"mean absolute error {self.mae_of_model:.3f} against {self.mae:.3f}"
+        shown = f"the model's is {self.mae_of_model:.3f}"
         difference = self.mae_difference
         if difference is None:
             return shown
