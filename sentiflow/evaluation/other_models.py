@@ -21,7 +21,6 @@ from sentiflow.metrics.dependence import FoldGroups
 from sentiflow.metrics.intervals import right_interval
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import Predicted, count_confusion
-from sentiflow.models import package_files
 from sentiflow.models.scores import choose_classes
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER
@@ -232,6 +231,7 @@ def measure(rows: pa.Table | None, scored: Manifest) -> tuple[list[Baseline], st
     """
     if rows is None:
         return [], "there are no texts"
+    predicted = predicted_of(rows, lineage.class_values_of(scored))
     try:
         text, label = _read_train_rows(scored)
         began = time.monotonic()
@@ -241,11 +241,10 @@ def measure(rows: pa.Table | None, scored: Manifest) -> tuple[list[Baseline], st
             train_text,
             label[chosen],
             rows["text"].combine_chunks(),
-            class_values=package_files.class_values_of(scored["inputs"]["model"]),
+            class_values=predicted.class_values,  # the model's classes are the first
         )
     except UserError as error:
         return [], str(error)
-    predicted = predicted_of(rows, lineage.class_values_of(scored))
     baseline = Baseline.of(
         predicted,
         answers.prediction,
@@ -276,6 +275,7 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
     chosen = choose_evenly(len(answers), MAX_TRAIN_ROWS)
     rows = answers.take(pa.array(chosen))
     is_measured = measured[chosen]
+    class_values = lineage.class_values_of(scored)
     fold = rows["fold"].to_numpy()
     try:
         text = _read_texts(scored, one_array(rows["row_id"]))
@@ -283,13 +283,13 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
             text,
             rows["label"].to_numpy(),
             fold,
-            package_files.class_values_of(scored["inputs"]["model"]),
+            predicted_of(rows, class_values).class_values,
         )
     except UserError:
         return []
     groups = FoldGroups(fold[is_measured])
     measured_rows = rows.filter(pa.array(is_measured))
-    predicted = predicted_of(measured_rows, lineage.class_values_of(scored))
+    predicted = predicted_of(measured_rows, class_values)
     predicted = replace(predicted, groups=groups)
     median = None if of_rows.median is None else of_rows.median[is_measured]
     baseline = Baseline.of(
