@@ -133,22 +133,30 @@ def to_text(comparison: "Comparison", template: str = "comparison.txt.j2") -> st
 def _list_classes(comparison: "Comparison") -> list[tuple[str, tuple[float, float] | None]]:
     """List the classes whose F1 differs, with both F1, the largest differences first.
 
-    If there are many, the last row has no F1 and says how many more there are.
+    Classes of fewer than ``MIN_ROWS`` rows come last, with their number of rows. If there are many
+    classes, the last row has no F1 and says how many more there are.
     """
+    from sentiflow.metrics.classification import MIN_ROWS
+
     first = comparison.first.figures.get("by_class", {})
     second = comparison.second.figures.get("by_class", {})
     f1: dict[str, tuple[float, float]] = {}
-    differences: dict[str, float] = {}
+    rank: dict[str, tuple[bool, float]] = {}
     for name in first:
         if name not in second:
             continue
         before = first[name]["f1"]
         after = second[name]["f1"]
         if before is not None and after is not None and before != after:
-            f1[name] = (before, after)
-            differences[name] = abs(after - before)
-    largest_first = sorted(differences, key=lambda name: -differences[name])
-    return [(name, f1.get(name)) for name in few(largest_first, "with --json")]
+            num_rows = first[name]["num_rows"]
+            is_small = num_rows < MIN_ROWS
+            shown = (
+                f"{name} ({num_rows} {'row' if num_rows == 1 else 'rows'})" if is_small else name
+            )
+            f1[shown] = (before, after)
+            rank[shown] = (is_small, -abs(after - before))
+    in_order = sorted(rank, key=lambda shown: rank[shown])
+    return [(shown, f1.get(shown)) for shown in few(in_order, "with --json")]
 
 
 def _list_settings(comparison: "Comparison") -> list[tuple[str, str, str]]:

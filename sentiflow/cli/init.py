@@ -20,7 +20,8 @@ from sentiflow.storage.uris import absolute_uri, display_uri, names_model
 if TYPE_CHECKING:
     from sentiflow.data.inspection.columns import Column
     from sentiflow.data.inspection.findings import Inspection
-    from sentiflow.words.unit_choice import UnitChoice
+    from sentiflow.data.inspection.new_config import Reading
+    from sentiflow.models.tokens import Tokens
 
 _STEPS = Steps(
     "init",
@@ -34,9 +35,9 @@ _MAX_LISTED_VALUES = 20
 """Maximum number of different values that are all listed."""
 _NUM_EXAMPLES = 3
 """Number of rows that are shown as examples."""
-_MAX_TOKENS = 256
-"""Maximum ``prepare.max_length`` that is written, in tokens; of longer texts the middle is cut out.
-The time of a training grows with it, and accuracy hardly does: see benchmarks/LOG.md."""
+_LARGEST_MAX_LENGTH = 256
+"""Largest ``prepare.max_length`` that is written. Longer texts get ``prepare.cut: middle``. The
+time of a training grows with it, and accuracy hardly does: see benchmarks/LOG.md."""
 _MAX_REJECTED_FRACTION = 0.5
 """If a larger fraction of the sample would be rejected, the columns were not recognized."""
 _LONG_QUANTILE = 0.99
@@ -86,7 +87,7 @@ def init(
         if test and found.roles.label is None:
             raise UserError("--test needs labels", hint="choose the column with --label COLUMN")
         with _STEPS.show("tokens"):
-            tokens = _inspect_tokens(found)
+            tokens = _inspect_tokens(found, trains=model is None and found.roles.label is not None)
         config = new_config.render(
             found,
             files=files,
@@ -94,9 +95,7 @@ def init(
             origin=f"Written by `sentiflow init` for {_count_rows(found)}.",
             model_uri=model,
             test=test or (),
-            max_length=tokens.max_length,
-            cuts_middle=tokens.cuts_middle,
-            reason_for_characters=tokens.unit.reason_for_characters,
+            read=tokens.read,
         )
         with _STEPS.show("check"):
             _check_config(config, path, model, has_test=bool(test))
@@ -172,41 +171,57 @@ def _count_rows(found: "Inspection") -> str:
 class _Tokens(NamedTuple):
     """Findings in the tokens of the sample."""
 
-    max_length: int | None
-    """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
-    cuts_middle: bool
-    """Whether more texts are longer than ``max_length``, so that ``prepare.cut`` is ``middle``."""
     is_unspaced: bool
     """Whether many tokens are letters of scripts without spaces; see ``_UNSPACED_FRACTION``."""
-    unit: "UnitChoice"
-    """What the network reads."""
+    read: "Reading"
+    """What the network reads; the defaults if none is trained."""
 
 
-def _inspect_tokens(found: "Inspection") -> _Tokens:
-    """Tokenize the sample; find the length and the script of the texts, and what to read."""
+def _inspect_tokens(found: "Inspection", *, trains: bool) -> _Tokens:
+    """Tokenize the sample; find the script of the texts, and what a network should read of them.
+
+    Args:
+        found: The inspected files.
+        trains: Whether the config trains a network.
+    """
     import numpy as np
     import pyarrow.compute as pc
 
-    from sentiflow.config.sections import PrepareSettings, VocabularySettings
     from sentiflow.data.arrays import UNSPACED
-    from sentiflow.models import tokenizer, units
-    from sentiflow.words import unit_choice, word_vectors
+    from sentiflow.data.inspection.new_config import Reading
+    from sentiflow.models import tokenizer
 
     texts = pc.drop_null(found.sample.column(found.roles.text))
     tokens = tokenizer.tokenize(texts, name="tweet")
     is_letter = np.array(pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]"), bool)
     num_letters = is_letter[tokens.ids].sum()
+    is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
+    return _Tokens(is_unspaced, _choose_reading(tokens) if trains else Reading())
+
+
+def _choose_reading(tokens: "Tokens") -> "Reading":
+    """Choose what a network reads of the texts of the sample."""
+    import numpy as np
+
+    from sentiflow.config.sections import PrepareSettings, VocabularySettings
+    from sentiflow.data.inspection.new_config import Reading
+    from sentiflow.models import units
+    from sentiflow.words import unit_choice, word_vectors
+
     vectors = word_vectors.load(VocabularySettings.model_fields["vectors"].default)
-    unit = unit_choice.choose(tokens, vectors)
-    lengths = np.diff(units.split(tokens, unit.unit).offsets)
-    long_length = np.quantile(lengths, _LONG_QUANTILE) if len(texts) else 0
+    choice = unit_choice.choose(tokens, vectors)
+    lengths = np.diff(units.split(tokens, choice.unit).offsets)
+    long_length = np.quantile(lengths, _LONG_QUANTILE) if len(lengths) else 0
     max_length = None
     if long_length > PrepareSettings.model_fields["max_length"].default:
         multiple_of_16 = 16 * math.ceil(long_length / 16)
-        max_length = min(_MAX_TOKENS, multiple_of_16)
-    is_unspaced = bool(num_letters > _UNSPACED_FRACTION * len(tokens.ids))
-    cuts_middle = bool(long_length > _MAX_TOKENS)
-    return _Tokens(max_length, cuts_middle, is_unspaced=is_unspaced, unit=unit)
+        max_length = min(_LARGEST_MAX_LENGTH, multiple_of_16)
+    return Reading(
+        unit=choice.unit,
+        reason_for_characters=choice.reason_for_characters,
+        max_length=max_length,
+        cuts_middle=bool(long_length > _LARGEST_MAX_LENGTH),
+    )
 
 
 def _render_findings(
@@ -232,9 +247,8 @@ def _render_findings(
         rows=[line.strip() for line in shown.splitlines()],
         scores_only=scores_only,
         has_test=has_test,
-        max_length=tokens.max_length,
         is_unspaced=tokens.is_unspaced,
-        reason_for_characters=tokens.unit.reason_for_characters,
+        read=tokens.read,
         rare=findings.count_rare(found),
         unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",

@@ -26,6 +26,7 @@ from sentiflow.cli.terminal import (
     fill,
     print_json,
 )
+from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.progress import Progress
@@ -310,13 +311,14 @@ def _render_run(
         figures = records["evaluate"]["figures"]
         split = headline_split(list(figures))
     by_class = figures.get(split, {}).get("by_class", {})
-    f1 = {name: found["f1"] for name, found in by_class.items() if found["f1"] is not None}
+    f1, small = _divide_by_size(by_class)
     return fill(
         "run.txt.j2",
         records=records,
         uris=uris,
         split=split,
         f1=f1,
+        small=small,
         any_ran=any_ran,
         is_registered=any(record.get("registered") for record in records.values()),
         unregistered=_explain_unregistered(records),
@@ -326,6 +328,33 @@ def _render_run(
         is_local=is_local,
         fetch_report=_write_fetch(uris.get("evaluate", "")),
     )
+
+
+def _divide_by_size(
+    by_class: Mapping[str, Mapping[str, Any]],
+) -> tuple[dict[str, float], list[str]]:
+    """Divide the classes that have an F1 by the number of their texts.
+
+    Args:
+        by_class: The metrics of each class.
+
+    Returns:
+        The F1 of each class of ``MIN_ROWS`` texts or more; how many texts each other class has.
+    """
+    from sentiflow.metrics.classification import MIN_ROWS
+
+    f1 = {}
+    small = []
+    for name, found in by_class.items():
+        num_rows = found["num_rows"]
+        if found["f1"] is None:
+            continue
+        if num_rows >= MIN_ROWS:
+            f1[name] = found["f1"]
+        else:
+            texts = "text" if num_rows == 1 else "texts"
+            small.append(f"{num_rows:,} {texts} of {set_apart(name)}")
+    return f1, small
 
 
 def _explain_unregistered(records: "Mapping[str, Manifest]") -> str:

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from sentiflow import errors
-from sentiflow.config import class_names
+from sentiflow.config import class_names, vector_names
+from sentiflow.config.text_units import find_unit, name_unit
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
 ConfigPath = Annotated[Path, typer.Argument(metavar="CONFIG", help="A settings file (YAML).")]
@@ -64,6 +65,9 @@ def fill(template: str, **values: object) -> str:
         "percent": "{:.1%}".format,
         "table": align_table,
         "thousands": "{:,.0f}".format,
+        "find_unit": find_unit,
+        "name_unit": name_unit,
+        "is_random": vector_names.is_random,
         "wrap": wrap,
     }
     return environment.get_template(template).render(**values).rstrip()

@@ -6,11 +6,11 @@ Locations are files, directories and models, as paths or URIs.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sentiflow.config import ray_job
+from sentiflow.config import ray_job, vector_names
 from sentiflow.config.sections import PREPARED, Config
 from sentiflow.config.types import LOCATION, Settings
 from sentiflow.errors import UserError
-from sentiflow.storage.uris import absolute_uri, join, names_encoder, names_vectors
+from sentiflow.storage.uris import absolute_uri, join, names_encoder
 
 REFIT = "refit"
 """Folder of a refit in ``output_uri``: a refit is another run on the same prepared data."""
@@ -75,7 +75,7 @@ def _is_name(key: str, uri: str) -> bool:
         return True
     if key == "train.distill.teachers" and names_encoder(uri):
         return True
-    return names_vectors(uri)
+    return vector_names.is_name(uri)
 
 
 Section = TypeVar("Section", bound=Settings)

@@ -4,10 +4,10 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, model_validator
 
-from sentiflow.config import submitter
+from sentiflow.config import submitter, vector_names
 from sentiflow.config.format_sections import FormatSettings, UnlabelledFormat
 from sentiflow.config.run_tags import Tags
-from sentiflow.config.text_units import Cut
+from sentiflow.config.text_units import CHARACTERS, Cut, Unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import (
     ADDED,
@@ -78,7 +78,7 @@ class VocabularySettings(Settings):
 
     @model_validator(mode="after")
     def _check_vectors(self) -> "VocabularySettings":
-        if self.kind == "pretrained" and self.vectors.startswith("random:"):
+        if self.kind == "pretrained" and vector_names.is_random(self.vectors):
             raise ValueError(
                 "kind: pretrained takes the words of vectors, and random ones have none"
             )
@@ -145,7 +145,7 @@ class PrepareSettings(Settings):
     """Tokenizer. ``tweet`` recognizes links, mentions, entities, elongations and emoticons.
     ``tutorial``, as in the tutorial of docs/tutorial.md, splits at blanks and four punctuation
     marks."""
-    unit: Annotated[Literal["words", "characters"], ADDED] = "words"
+    unit: Annotated[Unit, ADDED] = "words"
     """What the network reads. ``words``: the tokens. ``characters``: the characters of each word,
     for languages with many forms of a word, such as Korean, Turkish or Swahili; mentions, links,
     hashtags, emoji and numbers stay whole. The linear model reads both in any case."""
@@ -171,7 +171,7 @@ class PrepareSettings(Settings):
 
     @model_validator(mode="after")
     def _check_unit(self) -> "PrepareSettings":
-        if self.unit == "characters" and self.vocabulary.kind == "pretrained":
+        if self.unit == CHARACTERS and self.vocabulary.kind == "pretrained":
             raise ValueError(
                 "unit: characters needs characters of the texts, and vocabulary.kind: pretrained "
                 "has words: set vocabulary.kind: corpus"

@@ -108,4 +108,6 @@ def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
     values.update(csv_format.written_labels(form))
     values[UNLABELLED] = None
     names = dict(enumerate(form.classes)) | {-1: ""}
-    return label_files.read_labels(table, form.classes, values).map(names)
+    # kind: sentiment140 has no setting that names classes
+    setting = f"{form.section}.labels" if form.kind == "csv" else ""
+    return label_files.read_labels(table, form.classes, values, setting=setting).map(names)

@@ -5,15 +5,18 @@ program, such as a large language model.
 """
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import yaml
 
+from sentiflow.config import class_names
 from sentiflow.data.schema import PROBABILITY as PROBABILITY
-from sentiflow.errors import UserError, few
+from sentiflow.errors import MOST_LISTED, UserError, few
 from sentiflow.storage import compression, parquet
 from sentiflow.storage.uris import display_uri
 
@@ -199,7 +202,12 @@ def _read_table(uri: str, name: str, setting: str) -> pd.DataFrame:
 
 
 def reject(
-    table: pd.DataFrame, wrong: "pd.Series | np.ndarray", problem: str, *, column: str = ""
+    table: pd.DataFrame,
+    wrong: "pd.Series | np.ndarray",
+    problem: str,
+    *,
+    column: str = "",
+    way_out: str = "",
 ) -> None:
     """Reject a file if some of its rows are wrong; name the first one, and its value in ``column``.
 
@@ -208,6 +216,7 @@ def reject(
         wrong: Whether each row is wrong, bool.
         problem: What is wrong, as the end of a sentence.
         column: The column with the wrong values, if there is one.
+        way_out: What to do instead of correcting the file, if there is a choice.
 
     Raises:
         UserError: There is a wrong row.
@@ -222,7 +231,8 @@ def reject(
     num_more = wrong.sum() - 1
     if num_more:
         message += f" ({num_more:,} more)"
-    raise UserError(message, hint="correct the file and run the same command again")
+    hint = "correct the file and run the same command again"
+    raise UserError(message, hint=f"{hint}; or {way_out}" if way_out else hint)
 
 
 def read_row_ids(table: pd.DataFrame) -> pd.Series:
@@ -251,6 +261,7 @@ def read_labels(
     values: Mapping[str, int | None],
     *,
     column: str = "label",
+    setting: str = "",
 ) -> pd.Series:
     """Convert labels to positions of classes.
 
@@ -262,6 +273,7 @@ def read_labels(
         classes: The names in their order.
         values: Written values, each with its position in ``classes``; None: no label.
         column: Column with the labels.
+        setting: The setting that can name further classes, for the message; empty: none can.
 
     Returns:
         Positions in ``classes``; -1 for no label.
@@ -283,8 +295,42 @@ def read_labels(
             code = names[folded]
         codes[label] = -1 if code is None else code
     labels = table[column].map(codes)
-    reject(table, labels == unknown, f"is none of {', '.join(few(classes))}", column=column)
+    new_classes = [label for label, code in codes.items() if code == unknown]
+    reject(
+        table,
+        labels == unknown,
+        f"is none of {', '.join(few(classes))}",
+        column=column,
+        way_out=_explain_new_classes(new_classes, classes, setting) if setting else "",
+    )
     return labels.astype("int64")
+
+
+def _explain_new_classes(labels: Sequence[str], classes: Sequence[str], setting: str) -> str:
+    """Say how unknown labels become classes; empty if they are too many, or can name no class.
+
+    Args:
+        labels: The unknown labels.
+        classes: The classes that are known.
+        setting: The setting that names the classes.
+    """
+    by_spelling = {label.casefold(): label for label in reversed(labels)}
+    names = [label for label in labels if by_spelling[label.casefold()] == label]
+    if len(names) > MOST_LISTED:
+        return ""
+    try:
+        class_names.check_names([*classes, *names])
+    except ValueError:
+        return ""
+    added = yaml.safe_dump(
+        {name: name for name in names},
+        default_flow_style=True,
+        allow_unicode=True,
+        sort_keys=False,
+        width=math.inf,
+    )
+    what = "a new class" if len(names) == 1 else "new classes"
+    return f"for {what}, add to {setting}: {added.strip().strip('{}')}"
 
 
 def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:

@@ -105,8 +105,8 @@ class VocabularyReport(TypedDict):
     words_with_vector: int
     """Number of them that have a pretrained vector."""
     tokens: dict[str, Counts]
-    """By split: the number of ``tokens``, how many of them are ``unknown`` to the vocabulary, and
-    their share ``unknown_fraction``."""
+    """By split: the number of ``tokens``, or of characters if the network reads them; how many of
+    them are ``unknown`` to the vocabulary; and their share ``unknown_fraction``."""
 
 
 class RefitRecord(TypedDict):

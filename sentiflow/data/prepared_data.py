@@ -48,6 +48,16 @@ def identify_learned_files(prepared: Manifest) -> set[str]:
     }
 
 
+def find_vectors(prepared: Manifest) -> str:
+    """Return the word vectors of prepared data: a name, or the location that was read."""
+    source = prepared["settings"]["vocabulary"].get("vectors")
+    if source:
+        return str(source)
+    vectors = prepared["inputs"].get("vectors", {})
+    files = vectors.get("files") or [vectors]
+    return str(files[0].get("uri", ""))
+
+
 def find_learnable(record: Manifest) -> tuple[str, ...]:
     """Return the classes whose rows prepare encodes, in the order of :func:`manifest.find_classes`.
 

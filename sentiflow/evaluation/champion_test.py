@@ -443,7 +443,7 @@ def _find_seen(rows: pa.Table, seen: np.ndarray, uri: str) -> np.ndarray:
     Raises:
         UserError: All texts were seen.
     """
-    is_seen = np.isin(hash_texts(one_array(rows["text"])), seen)
+    is_seen = training_rows.are_learned(hash_texts(one_array(rows["text"])), seen)
     if is_seen.all():
         raise UserError(
             f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "

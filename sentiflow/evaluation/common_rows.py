@@ -1,20 +1,18 @@
 """Two runs, named by the user -> the labelled rows of both that neither model was trained on."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data import lineage, manifest
-from sentiflow.data.arrays import one_array, put_columns
+from sentiflow.data import lineage
+from sentiflow.data.arrays import put_columns
 from sentiflow.data.lineage import ScoredCorpus
-from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.schema import TEST
 from sentiflow.errors import UserError
-from sentiflow.evaluation import evaluated_classes, evaluated_rows, prediction_files
+from sentiflow.evaluation import evaluated_classes, evaluated_rows, prediction_files, rows_by_text
 from sentiflow.evaluation.evaluated_rows import (
     AUTHOR,
     TEXT,
@@ -24,36 +22,11 @@ from sentiflow.evaluation.evaluated_rows import (
     of_split,
     predicted_of,
 )
+from sentiflow.evaluation.rows_by_text import JoinedRows
+from sentiflow.evaluation.scored_runs import Pair
 from sentiflow.evaluation.slices import OWN
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.storage.uris import absolute_uri, join, names_model
 from sentiflow.tracking import training_rows
-
-_HOW_TO_NAME = (
-    "name a scored directory, or the output_uri of a run, which MLflow shows as a tag of the run"
-)
-
-
-@dataclass(frozen=True)
-class ScoredRun:
-    """A scored directory that a user named, or a file of predictions for its rows."""
-
-    name: str
-    """As the user wrote it."""
-    uri: str
-    """The scored directory."""
-    record: Manifest
-    """Manifest of the directory."""
-    file: prediction_files.PredictionFile | None = None
-    """A file whose predictions replace the predictions of the directory; None without a file."""
-
-    @property
-    def has_probabilities(self) -> bool:
-        """Say whether the predictions have probabilities: a file may have labels alone."""
-        return self.file is None or self.file.has_probabilities
-
-
-Pair = tuple[ScoredRun, ScoredRun]
 
 
 @dataclass(frozen=True)
@@ -74,67 +47,19 @@ class ComparedRows:
     are not compared and not counted in ``num_only_in``."""
     notes: list[str]
     """What a reader should know about the rows."""
+    num_labelled: tuple[int, int]
+    """Labelled rows of the split in each run, compared or not."""
+    joined_by: str = "row_id"
+    """By what the rows of the runs are joined: ``row_id``; ``text`` if they have different
+    files."""
     num_authors: int = 0
     """Authors of the rows, where these are whole authors whose names were kept; otherwise 0."""
 
 
-def find_pair(first: str, second: str) -> Pair:
-    """Find two runs, or a run and a file of predictions for its test rows.
-
-    Raises:
-        UserError: Both are files, a run has no predictions, or a file is faulty.
-    """
-    first_is_file = first.endswith(prediction_files.SUFFIXES)
-    second_is_file = second.endswith(prediction_files.SUFFIXES)
-    if first_is_file and second_is_file:
-        raise UserError(
-            f"{first} and {second} are files of predictions",
-            hint="one of the two must be a run, which has the labels of the test rows",
-        )
-    if first_is_file:
-        run = _find_run(second)
-        return _read_prediction_file(first, run), run
-    run = _find_run(first)
-    if second_is_file:
-        return run, _read_prediction_file(second, run)
-    return run, _find_run(second)
-
-
-def was_replaced(pair: Pair) -> bool:
-    """Say whether a job has replaced the predictions of a run since they were found."""
-    return any(manifest.was_replaced(scored.uri, scored.record) for scored in pair)
-
-
-def _find_run(name: str) -> ScoredRun:
-    """Find the predictions of a run.
-
-    Raises:
-        UserError: It has no finished predictions, or it is a model.
-    """
-    if names_model(name):
-        raise UserError(f"{name} is a model, not a run with predictions", hint=_HOW_TO_NAME)
-    uri = absolute_uri(name)
-    for location in (uri, join(uri, "scored")):
-        if manifest.read(location, stage="score"):
-            record = manifest.require(location, stage="score", setting=name)
-            return ScoredRun(name=name, uri=location, record=record)
-    raise UserError(
-        f"{name} holds no finished predictions", hint=f"score it first; or {_HOW_TO_NAME}"
-    )
-
-
-def _read_prediction_file(name: str, run: ScoredRun) -> ScoredRun:
-    """Read a file of predictions for the test rows of a run.
-
-    Returns:
-        The run under the name of the file, with its predictions.
-    """
-    file = prediction_files.read(absolute_uri(name), run.record)
-    return replace(run, name=name, file=file)
-
-
 def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     """Read the common rows of two test splits, or of two corpora without splits.
+
+    Rows of the same files are joined by number, rows of different files by text.
 
     Args:
         pair: The two runs.
@@ -142,14 +67,16 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
 
     Raises:
         UserError: A row number means different rows in the two runs, labels differ, there is no
-            common row, or a file is damaged.
+            common row, rows of different files have no texts, or a file is damaged.
     """
-    _check_numbering(pair)
+    have_same_numbers = _have_same_numbers(pair)
     tables = _read_tables(pair, columns)
     split = _find_split(pair, tables)
     tables, notes_on_classes = _prepare_rows(pair, tables, split)
-    common = _find_common(pair, tables)
-    first, second = _share_authors([_take_rows(table, common.row_ids) for table in tables])
+    common = _find_common(pair, tables) if have_same_numbers else rows_by_text.join(pair, tables)
+    first, second = _share_authors(
+        [table.take(place) for table, place in zip(tables, common.positions, strict=True)]
+    )
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
     class_values = _find_class_values(pair)
@@ -158,7 +85,7 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
             number_classes(predicted[0], class_values),
             number_classes(predicted[1], class_values),
         )
-    _check_labels(pair, common.row_ids, predicted)
+    _check_labels(pair, first["row_id"].to_numpy(), predicted)
     num_authors = 0
     if AUTHOR in first.column_names:
         num_authors = len(pc.unique(first[AUTHOR]))
@@ -168,7 +95,10 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
         split=split,
         num_only_in=common.num_only_in,
         num_seen_by=common.num_seen_by,
+        num_labelled=(len(tables[0]), len(tables[1])),
+        joined_by="row_id" if have_same_numbers else "text",
         notes=[
+            *common.notes,
             *_note_unknown(pair, common.is_known),
             *_note_versions(pair),
             *_note_authors(pair, num_authors),
@@ -204,20 +134,7 @@ def _read_tables(pair: Pair, columns: Sequence[str]) -> list[pa.Table]:
     return [of_first, evaluated_rows.read(second.uri, second.record)]
 
 
-class _CommonRows(NamedTuple):
-    """Which rows are compared, and how many rows are not."""
-
-    row_ids: np.ndarray
-    """Numbers of the compared rows, in rising order."""
-    num_only_in: tuple[int, int]
-    """As in :class:`ComparedRows`."""
-    num_seen_by: tuple[int, int]
-    """As in :class:`ComparedRows`."""
-    is_known: tuple[bool, bool]
-    """Whether every training that led to each model could be read."""
-
-
-def _find_common(pair: Pair, tables: list[pa.Table]) -> _CommonRows:
+def _find_common(pair: Pair, tables: list[pa.Table]) -> JoinedRows:
     """Find the rows that both models have scored, and that neither was trained on.
 
     Raises:
@@ -239,17 +156,19 @@ def _find_common(pair: Pair, tables: list[pa.Table]) -> _CommonRows:
         )
     seen_by_first = np.isin(of_second, learned_by_first)
     seen_by_second = np.isin(of_first, learned_by_second)
-    return _CommonRows(
-        row_ids=common,
+    return JoinedRows(
+        positions=(_find_places(of_first, common), _find_places(of_second, common)),
         num_only_in=(len(unseen_of_first) - len(common), len(unseen_of_second) - len(common)),
         num_seen_by=(int(seen_by_first.sum()), int(seen_by_second.sum())),
         is_known=(first_is_known, second_is_known),
+        notes=[],
     )
 
 
-def _take_rows(table: pa.Table, row_ids: np.ndarray) -> pa.Table:
-    """Take rows by their numbers, in this order."""
-    return table.take(pc.index_in(pa.array(row_ids), value_set=one_array(table["row_id"])))
+def _find_places(row_ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Find the positions of wanted rows among rows, which are in any order."""
+    order = np.argsort(row_ids)
+    return np.asarray(order[np.searchsorted(row_ids, wanted, sorter=order)])
 
 
 def _share_authors(tables: Sequence[pa.Table]) -> list[pa.Table]:
@@ -344,23 +263,18 @@ def _prepare_rows(
     return prepared, notes
 
 
-def _check_numbering(pair: Pair) -> None:
-    """Check that a row number means the same row in both runs.
+def _have_same_numbers(pair: Pair) -> bool:
+    """Say whether a row number means the same row in both runs.
+
+    It does not if the rows come from different files, or from files that are unknown.
 
     Raises:
-        UserError: The rows come from different files or from files that are unknown, or only one
-            run counts the first record as a header.
+        UserError: Only one run counts the first record of the same files as a header.
     """
     first, second = pair
     names = f"{first.name} and {second.name}"
-    corpus = lineage.corpus_of(first.record)
-    other_corpus = lineage.corpus_of(second.record)
-    if not _have_same_rows(corpus, other_corpus):
-        raise UserError(
-            f"{names} have scored different files, or prepared data that are gone or were "
-            f"redone: {corpus.name}; {other_corpus.name}",
-            hint="score the same corpus with both models, or give both the same prepare.test",
-        )
+    if not _have_same_rows(lineage.corpus_of(first.record), lineage.corpus_of(second.record)):
+        return False
     of_first = lineage.format_of(first.record)
     of_second = lineage.format_of(second.record)
     if of_first.has_header != of_second.has_header:
@@ -369,6 +283,7 @@ def _check_numbering(pair: Pair) -> None:
             "a header",
             hint="use the same format.header, and score again",
         )
+    return True
 
 
 def _have_same_rows(first: ScoredCorpus, second: ScoredCorpus) -> bool:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.text_units import find_unit
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
 from sentiflow.errors import ReplacedError, UserError
-from sentiflow.evaluation import common_rows, slices, text_traits
+from sentiflow.evaluation import common_rows, scored_runs, slices, text_traits
 from sentiflow.evaluation.regression import Check, Regression, find_regression
+from sentiflow.evaluation.scored_runs import Pair
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
@@ -92,6 +94,8 @@ class ComparedModel:
     num_rows_seen: int
     """Test rows of the other model that are in this model's training or validation split. They are
     not compared."""
+    num_rows_labelled: int
+    """Labelled rows of the split in its run, compared or not."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,9 @@ class Comparison:
     num_authors: int = 0
     """Authors of the rows, where these are whole authors whose names were kept: intervals and tests
     are by author. Otherwise 0."""
+    joined_by: str = "row_id"
+    """By what the rows of the runs are joined: ``row_id``; ``text`` if they have different
+    files."""
 
 
 def compare(
@@ -153,17 +160,17 @@ def compare(
         _compare_pair, patterns=patterns or {}, columns=columns, margin=margin
     )
     with _STEPS.show("read"):
-        pair = common_rows.find_pair(first, second)
+        pair = scored_runs.find_pair(first, second)
     try:
         return compare_pair(pair)
     except (OSError, ValueError, UserError, ReplacedError):
-        if not common_rows.was_replaced(pair):
+        if not scored_runs.was_replaced(pair):
             raise
-    return compare_pair(common_rows.find_pair(first, second))
+    return compare_pair(scored_runs.find_pair(first, second))
 
 
 def _compare_pair(
-    pair: common_rows.Pair,
+    pair: Pair,
     *,
     patterns: Mapping[str, str],
     columns: Sequence[str],
@@ -202,6 +209,7 @@ def _compare_pair(
         notes=notes,
         verdict=_write_verdict(found, rows, pair[0].name, pair[1].name),
         num_authors=rows.num_authors,
+        joined_by=rows.joined_by,
     )
     if margin is None:
         return compared
@@ -229,7 +237,7 @@ def compare_predictions(
     return MetricDifferences(accuracy=accuracy, differences=differences, mcnemar=mcnemar)
 
 
-def _describe(pair: common_rows.Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:
+def _describe(pair: Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:
     """Describe one of two models: the first if ``number`` is 0, the second if it is 1."""
     scored = pair[number]
     metrics = measure(rows.predicted[number], has_probabilities=scored.has_probabilities)
@@ -243,6 +251,7 @@ def _describe(pair: common_rows.Pair, rows: common_rows.ComparedRows, number: in
             figures=metrics.to_json(),
             num_rows_only_here=0,
             num_rows_seen=0,
+            num_rows_labelled=rows.num_labelled[number],
         )
     model = scored.record["inputs"]["model"]
     return ComparedModel(
@@ -254,6 +263,7 @@ def _describe(pair: common_rows.Pair, rows: common_rows.ComparedRows, number: in
         figures=metrics.to_json(),
         num_rows_only_here=rows.num_only_in[number],
         num_rows_seen=rows.num_seen_by[number],
+        num_rows_labelled=rows.num_labelled[number],
     )
 
 
@@ -268,7 +278,7 @@ def _measure_slices(
     """Compare the predictions of two models in each slice, by adjusted p-value."""
     rows = text_traits.add_traits(rows, settings, patterns)
     slices.check_patterns(rows, patterns)
-    found = slices.find(rows, patterns=patterns, columns=columns)
+    found = slices.find(rows, patterns=patterns, columns=columns, unit=find_unit(settings))
     chosen = [item for item in found if item.is_own or not item.mask.all()]
     first, second = (model.right for model in predicted)
     groups = predicted[0].groups

@@ -15,7 +15,7 @@ from sentiflow.evaluation.result import Highlight
 from sentiflow.evaluation.slice_metrics import SliceMetrics
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import CalibrationError
-from sentiflow.metrics.classification import Metrics
+from sentiflow.metrics.classification import MIN_ROWS, Metrics
 from sentiflow.metrics.predicted_shares import compare_shares
 
 _MAX_NAMED = 3
@@ -149,20 +149,16 @@ def _summarize_others(
 
 
 def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
-    """Of many classes, name the classes with the lowest F1 and the pairs that are confused most."""
+    """Of many classes, name the classes with the lowest F1 and the pairs that are confused most.
+
+    A class of few texts is named for its mistakes only, as its F1 is too uncertain.
+    """
     if not metrics.has_many:
         return
-    worst = [(name, metrics.by_class[name]) for name in metrics.worst_first[:_MAX_NAMED]]
-    classes = [
-        f"{set_apart(name)} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} labelled)"
-        for name, of_class in worst
-    ]
-    _, lowest = worst[0]
-    yield Highlight(
-        number=f"{lowest.f1 or 0:.3f}",
-        meaning=f"is the lowest F1 of {len(metrics.by_class)} classes: {', '.join(classes)}",
-        section="classes",
-    )
+    large = [name for name in metrics.worst_first if not metrics.by_class[name].is_small]
+    if large:
+        yield _describe_lowest(metrics, large)
+
     confused = [pair for pair in metrics.confused_pairs if pair.num_texts > 1][:_MAX_NAMED]
     if confused:
         pairs = [
@@ -175,6 +171,25 @@ def _summarize_classes(metrics: Metrics) -> Iterator[Highlight]:
             f"{', then '.join(pairs)}",
             section="confusion",
         )
+
+
+def _describe_lowest(metrics: Metrics, large: Sequence[str]) -> Highlight:
+    """Name the classes with the lowest F1.
+
+    Args:
+        metrics: The metrics of all classes.
+        large: The classes that are not small, the lowest F1 first.
+    """
+    classes = []
+    for name in large[:_MAX_NAMED]:
+        of_class = metrics.by_class[name]
+        classes.append(f"{set_apart(name)} {of_class.f1 or 0:.3f} ({of_class.num_rows:,} labelled)")
+    kind = "" if len(large) == len(metrics.by_class) else f" of {MIN_ROWS} texts or more"
+    return Highlight(
+        number=f"{metrics.by_class[large[0]].f1 or 0:.3f}",
+        meaning=f"is the lowest F1 of {len(large)} classes{kind}: {', '.join(classes)}",
+        section="classes",
+    )
 
 
 def _summarize_gaps(measured: Measurements) -> Iterator[Highlight]:

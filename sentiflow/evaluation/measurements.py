@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sentiflow.config.text_units import Unit, find_unit
 from sentiflow.data.manifest_types import Settings
 from sentiflow.evaluation import mistakes, slice_metrics, slice_search, slices
 from sentiflow.evaluation.evaluated_rows import WHOLE, headline_split, predicted_of
@@ -161,6 +162,7 @@ def measure(
             patterns=patterns,
             columns=columns,
             searched=searched,
+            unit=find_unit(model["settings"]),
         ),
     )
 
@@ -185,9 +187,10 @@ def _measure_slices(
     patterns: Mapping[str, str],
     columns: Sequence[str],
     searched: Sequence[str],
+    unit: Unit,
 ) -> list[SliceMetrics]:
     """Find the slices that have a name, search for others, and measure all."""
-    named = slices.find(rows, patterns=patterns, columns=columns)
+    named = slices.find(rows, patterns=patterns, columns=columns, unit=unit)
     categories = [name for name in searched if slices.OWN + name in rows.column_names]
     candidates = slice_search.search(
         named,

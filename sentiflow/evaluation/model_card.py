@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jinja2
 
 from sentiflow.config.settings import flatten
-from sentiflow.config.text_units import CHARACTERS, MIDDLE, find_cut, find_unit
+from sentiflow.config.text_units import MIDDLE, find_cut, find_unit, name_unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import followed_inputs, lineage, manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
@@ -19,6 +19,7 @@ from sentiflow.errors import MOST_LISTED, UserError, is_printable
 from sentiflow.evaluation.measurements import Measurements, name_texts
 from sentiflow.evaluation.page_templates import open_template, write_setting
 from sentiflow.evaluation.result import EvaluationResult
+from sentiflow.metrics.classification import MIN_ROWS
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, Metric
 from sentiflow.models import logit_shares, package_files
 from sentiflow.storage.uris import absolute_uri, display_uri
@@ -81,7 +82,7 @@ def render(
         most_listed=MOST_LISTED,
         about=lineage.describe_model(settings),
         max_length=settings["max_length"],
-        unit="characters" if find_unit(settings) == CHARACTERS else "tokens",
+        unit=name_unit(find_unit(settings)),
         cuts_middle=find_cut(settings) == MIDDLE,
         logit_shares=logit_shares.describe_model(model, trainings[0]),
         refit=refits.describe(model["refit"]) if "refit" in model else "",
@@ -135,6 +136,7 @@ def _describe_result(result: EvaluationResult | None) -> dict[str, Any]:
         "result": result,
         "measured": measured,
         "metrics": _list_metrics(measured),
+        "min_rows": MIN_ROWS,
         "class_metrics": [metric for metric in CLASS_METRICS if not metric.of_probabilities],
         "intervals": measured.intervals[measured.split],
         "texts": name_texts(measured.split),

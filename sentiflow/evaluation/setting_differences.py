@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sentiflow.config.settings import flatten
 from sentiflow.data import followed_inputs, lineage
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.evaluation.common_rows import Pair
+from sentiflow.evaluation.scored_runs import Pair
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config.text_units import WORDS, Unit, name_unit
 from sentiflow.data.arrays import find_sorted, hash_strings, one_array
 from sentiflow.errors import UserError
+from sentiflow.metrics.classification import MIN_ROWS as MIN_ROWS
 from sentiflow.metrics.row_ranges import row_ranges
 from sentiflow.models.tokens import Tokens
 
-MIN_ROWS = 30
-"""Slices of fewer rows are listed last: their accuracy is too uncertain."""
 MAX_VALUES = 20
 """Maximum number of values of a column that each get a slice."""
 OWN = "own column "
@@ -28,7 +28,7 @@ predictions."""
 HASH = "text hash"
 """Column with a hash of each text: texts that differ only in case or white space have the same."""
 LENGTH = "text length"
-"""Column with the number of tokens that the model reads."""
+"""Column with the number of units that the network reads."""
 IS_SHORT = "text is short"
 """Column that says whether a text has at most ``LONGEST_CHANGED`` characters."""
 MATCHES = "text matches "
@@ -69,25 +69,27 @@ class _Range(NamedTuple):
     """A slice of the rows with a value above ``low`` and at most ``high``."""
 
     name: str
+    """With ``{unit}`` for the name of a unit."""
     low: float
     high: float
 
 
 _LENGTHS = (
-    _Range("0 to 4 tokens", -1, 4),
-    _Range("5 to 9 tokens", 4, 9),
-    _Range("10 to 14 tokens", 9, 14),
-    _Range("15 to 19 tokens", 14, 19),
-    _Range("20 to 29 tokens", 19, 29),
-    _Range("30 tokens or more", 29, math.inf),
+    _Range("0 to 4 {unit}s", -1, 4),
+    _Range("5 to 9 {unit}s", 4, 9),
+    _Range("10 to 14 {unit}s", 9, 14),
+    _Range("15 to 19 {unit}s", 14, 19),
+    _Range("20 to 29 {unit}s", 19, 29),
+    _Range("30 {unit}s or more", 29, math.inf),
 )
+"""By the number of units that the network reads: tokens or characters."""
 _UNKNOWN = (
-    _Range("no unknown token", -math.inf, 0),
-    _Range("unknown tokens, up to a tenth", 0, 0.1),
-    _Range("unknown tokens, a tenth to a quarter", 0.1, 0.25),
-    _Range("unknown tokens, over a quarter", 0.25, 1),
+    _Range("no unknown {unit}", -math.inf, 0),
+    _Range("unknown {unit}s, up to a tenth", 0, 0.1),
+    _Range("unknown {unit}s, a tenth to a quarter", 0.1, 0.25),
+    _Range("unknown {unit}s, over a quarter", 0.25, 1),
 )
-"""By the share of unknown tokens."""
+"""By the share of units that are unknown to the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -215,41 +217,46 @@ def _read_matches(rows: pa.Table, place: int) -> np.ndarray:
 
 
 def find(
-    rows: pa.Table, *, patterns: Mapping[str, str], columns: Sequence[str] = ()
+    rows: pa.Table,
+    *,
+    patterns: Mapping[str, str],
+    columns: Sequence[str] = (),
+    unit: Unit = WORDS,
 ) -> list[SliceOfRows]:
     """Find the slices of a table's rows; a row may be in many, and each slice has at least one.
 
     Args:
         rows: At least one row. Optional columns: the columns of :func:`find_traits`, without which
-            there are slices by column alone; ``num_tokens``, the number of tokens that the model
+            there are slices by column alone; ``num_tokens``, the number of units that the model
             knows.
         patterns: The user-defined slices that :func:`find_traits` took.
         columns: User-defined slices: columns, see :func:`by_columns`.
+        unit: What the network reads, which slices by length are named after.
     """
     of_columns = by_columns(rows, columns, is_own=True)
     if not has_texts(rows):
         return of_columns
     lengths = rows[LENGTH].to_numpy()
-    listed = of_columns + _by_range(lengths, _LENGTHS)
+    listed = of_columns + _by_range(lengths, _LENGTHS, unit)
     for place, (name, each) in enumerate(list_patterns(patterns).items()):
         mask = _read_matches(rows, place)
         listed.append(SliceOfRows.of(name, each.about, mask, is_own=each.is_own))
     if "num_tokens" in rows.column_names:
-        listed += _by_known_tokens(rows["num_tokens"].to_numpy(), lengths)
+        listed += _by_known_units(rows["num_tokens"].to_numpy(), lengths, unit)
     repeated = find_repeated(rows[HASH].to_numpy())
     listed.append(SliceOfRows.of("repeated", "the same text is on more than one row", repeated))
     return [item for item in listed if item.bits.any()]
 
 
-def _by_known_tokens(num_known: np.ndarray, lengths: np.ndarray) -> list[SliceOfRows]:
-    """Find the rows by the share of their tokens that the model does not know."""
+def _by_known_units(num_known: np.ndarray, lengths: np.ndarray, unit: Unit) -> list[SliceOfRows]:
+    """Find the rows by the share of their units that the model does not know."""
     unknown_fraction = num_known / np.maximum(lengths, 1)
     is_unknown = unknown_fraction == 0
     np.subtract(1, unknown_fraction, out=unknown_fraction)
     unknown_fraction[is_unknown] = np.nan
     about = "the prediction is the class prior"
-    by_share = _by_range(unknown_fraction, _UNKNOWN)
-    return [*by_share, SliceOfRows.of("no known token", about, is_unknown)]
+    by_share = _by_range(unknown_fraction, _UNKNOWN, unit)
+    return [*by_share, SliceOfRows.of(f"no known {name_unit(unit)}", about, is_unknown)]
 
 
 def find_repeated(hashes: np.ndarray) -> np.ndarray:
@@ -337,12 +344,13 @@ def has_categories(kind: pa.DataType) -> bool:
     return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
 
 
-def _by_range(values: np.ndarray, ranges: Sequence[_Range]) -> list[SliceOfRows]:
+def _by_range(values: np.ndarray, ranges: Sequence[_Range], unit: Unit) -> list[SliceOfRows]:
     """Find the rows whose value is in each range; NaN is in none."""
-    return [
-        SliceOfRows.of(each.name, "", (values > each.low) & (values <= each.high))
-        for each in ranges
-    ]
+    found = []
+    for each in ranges:
+        name = each.name.format(unit=name_unit(unit))
+        found.append(SliceOfRows.of(name, "", (values > each.low) & (values <= each.high)))
+    return found
 
 
 def matches(text: pa.Array, regex: str) -> np.ndarray:

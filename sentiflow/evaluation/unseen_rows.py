@@ -103,5 +103,5 @@ def _are_learned(
     if not len(learned):
         return found
     for positions, text in texts.read_texts(rows["row_id"].to_numpy()):
-        found[positions], _ = find_sorted(learned, hash_texts(text))
+        found[positions] = training_rows.are_learned(hash_texts(text), learned)
     return found

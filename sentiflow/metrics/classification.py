@@ -16,6 +16,9 @@ from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, ClassMetric
 
+MIN_ROWS = 30
+"""Classes and slices of fewer rows are listed last: their figures are too uncertain."""
+
 
 @dataclass(frozen=True)
 class ClassMetrics:
@@ -32,6 +35,11 @@ class ClassMetrics:
     def f1(self) -> float | None:
         """The harmonic mean of precision and recall."""
         return self.values["f1"]
+
+    @property
+    def is_small(self) -> bool:
+        """Whether fewer than ``MIN_ROWS`` rows have the label."""
+        return self.num_rows < MIN_ROWS
 
     @property
     def of_predictions(self) -> dict[str, float | None]:
@@ -146,13 +154,14 @@ class Metrics:
 
     @property
     def worst_first(self) -> list[str]:
-        """Name the classes by their F1, the lowest first; classes without F1 come last."""
+        """Name the classes by their F1, the lowest first; small ones and those without F1 last."""
 
-        def f1_or_last(name: str) -> float:
-            f1 = self.by_class[name].f1
-            return 2.0 if f1 is None else f1  # 2 is above any F1
+        def rank(name: str) -> tuple[bool, float]:
+            of_class = self.by_class[name]
+            f1 = 2.0 if of_class.f1 is None else of_class.f1  # 2 is above any F1
+            return of_class.is_small, f1
 
-        return sorted(self.by_class, key=f1_or_last)
+        return sorted(self.by_class, key=rank)
 
     @property
     def confused_pairs(self) -> list[ConfusedPair]:

@@ -58,17 +58,17 @@ class Model:
                 each class.
 
         Returns:
-            A row for each text, in their order, with the index of the Series:
-            ``predicted_label``, ``confidence`` (its probability), ``probability`` (of positive, if
-            the model has this class), ``probability_<class>`` for each class (float32), and
-            ``num_tokens``, the number of words that the model knows (1 if it knows only some
-            characters). If ``num_tokens`` is 0, the probabilities are the shares of the classes in
-            training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
-            ``confidence_2`` and so on, and ``num_tokens``. A model trained with
-            ``train.unsure`` adds ``unsure`` (bool): whether a person should label the text. A model
-            of ordered classes adds, before ``num_tokens``, ``expected_rating`` (the mean of their
-            numbers by probability, float32) and ``median_label`` (the first class at which the
-            probabilities sum to one half).
+            A row for each text, in their order, with the index of the Series: ``predicted_label``,
+            ``confidence`` (its probability), ``probability`` (of positive, if the model has this
+            class), ``probability_<class>`` for each class (float32), and ``num_tokens``, the number
+            of tokens that the network reads and knows, or of characters if it reads these (1 if
+            only the linear model knows something). If ``num_tokens`` is 0, the probabilities are
+            the shares of the classes in training. With ``top``: ``predicted_label``,
+            ``confidence``, ``label_2``, ``confidence_2`` and so on, and ``num_tokens``. A model
+            trained with ``train.unsure`` adds ``unsure`` (bool): whether a person should label the
+            text. A model of ordered classes adds, before ``num_tokens``, ``expected_rating`` (the
+            mean of their numbers by probability, float32) and ``median_label`` (the first class at
+            which the probabilities sum to one half).
 
         Raises:
             UserError: A value in ``texts`` is not a text, or ``top`` is below 1.

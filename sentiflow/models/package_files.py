@@ -5,7 +5,7 @@ This module does not import torch, so reading only words and vectors stays fast.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ import safetensors.numpy
 from pydantic import Field, ValidationError, model_validator
 
 from sentiflow.config.class_names import check_names
-from sentiflow.config.text_units import Cut
+from sentiflow.config.text_units import Cut, Unit
 from sentiflow.config.train_sections import ModelSettings, UnsureSettings
 from sentiflow.config.types import ADDED, Fraction, Settings
 from sentiflow.data import json_faults, manifest, other_versions, schema
@@ -65,7 +65,7 @@ class PackageSettings(Settings):
     """Name of the tokenizer, one of ``TOKENIZERS``."""
     tokenizer_version: int
     """Version of the tokenizer that the model was trained with."""
-    unit: Annotated[Literal["words", "characters"], ADDED] = "words"
+    unit: Annotated[Unit, ADDED] = "words"
     """What the network reads, see :mod:`models.units`."""
     max_length: int = Field(ge=1, le=_LARGE)
     """Maximum number of units of a text; the network does not see the others."""
@@ -353,7 +353,7 @@ def _read_vocabulary(path: str, content: bytes, *, max_words: int) -> Vocabulary
 
 
 def check_first(
-    first: ModelInput, ours: ModelSettings, classes: tuple[str, ...], *, unit: str | None
+    first: ModelInput, ours: ModelSettings, classes: tuple[str, ...], *, unit: Unit | None
 ) -> list[str]:
     """Check that a training can start from a model.
 

@@ -26,12 +26,12 @@ class Scores:
     classes: tuple[str, ...]
     """Names of the C classes."""
     num_tokens: np.ndarray
-    """Known words of each text, int32; at least 1 if a linear model knows some of the characters. A
-    text without a known word (0) gets the class priors."""
+    """Known units of each text, int32: the tokens, or characters, that the network reads and knows.
+    At least 1 if a linear model knows an n-gram. A text with 0 gets the class priors."""
     lengths: np.ndarray
-    """Tokens of each text, known or not, int64."""
+    """Units of each whole text, known or not, int64."""
     num_unknown: np.ndarray
-    """Tokens out of the vocabulary, int32."""
+    """Units of each whole text that are out of the vocabulary, int32."""
     class_values: tuple[float, ...] | None = None
     """The numbers of ordered classes; None: the classes have no order."""
     threshold: float | None = None

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.text_units import CHARACTERS, WORDS
+from sentiflow.config.text_units import CHARACTERS, WORDS, Unit
 from sentiflow.models.tokens import Tokens
 
 _MARK = r"\p{M}\x{200C}\x{200D}"
@@ -23,7 +23,7 @@ _HASH = "#"
 """The token before the word of a hashtag."""
 
 
-def split(tokens: Tokens, unit: str) -> Tokens:
+def split(tokens: Tokens, unit: Unit) -> Tokens:
     """Split tokens into the units that a network reads.
 
     Args:

@@ -3,13 +3,13 @@
 A guess is fast: it reads only the beginning of the first file.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sentiflow.config import vector_names
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config
@@ -27,8 +27,6 @@ VECTOR_SIZE = 50
 """Size of word vectors of which the size is unknown."""
 _TEXT_PLACE = 5
 """Column of the text in the CSV of Sentiment140, all of whose rows are labelled."""
-_VECTOR_SIZE = re.compile(r"[.:](\d+)d\b")
-"""Finds the size of vectors in a name such as ``glove.6B.50d`` or ``random:128d``."""
 
 
 class StageData(NamedTuple):
@@ -100,7 +98,7 @@ def of_prepared(prepared: Manifest) -> StageData:
         num_train=num_labelled,
         num_unlabelled=num_unlabelled,
         tokens_per_row=prepared_data.find_tokens_per_row(prepared),
-        vector_size=find_vector_size(prepared["settings"]["vocabulary"]["vectors"]),
+        vector_size=vector_names.find_size(prepared_data.find_vectors(prepared), VECTOR_SIZE),
         num_classes=sum(1 for name, rows in of_train.items() if rows and name != UNLABELLED),
         num_in_folds=_count_in_folds(prepared),
         has_given_test=prepared_data.has_given_test(prepared),
@@ -115,19 +113,6 @@ def _count_in_folds(prepared: Manifest) -> int:
         if split not in given:
             num_rows += sum(rows for name, rows in counts.items() if name != UNLABELLED)
     return num_rows
-
-
-def find_vector_size(source: str) -> int:
-    """Find the size of word vectors in their name.
-
-    Example:
-        >>> find_vector_size("torchtext:6B.300d"), find_vector_size("mine.txt")
-        (300, 50)
-        >>> find_vector_size("random:128d")
-        128
-    """
-    match = _VECTOR_SIZE.search(source)
-    return int(match[1]) if match else VECTOR_SIZE
 
 
 def count_bytes(file: InputFile) -> float:
@@ -154,7 +139,7 @@ def _guess_corpus(config: Config, corpus: Sequence[InputFile] | None) -> StageDa
         num_train=0,
         num_unlabelled=0,
         tokens_per_row=sample.tokens_per_row,
-        vector_size=find_vector_size(config.prepare.vocabulary.vectors),
+        vector_size=vector_names.find_size(config.prepare.vocabulary.vectors, VECTOR_SIZE),
         num_classes=2,
     )
 
@@ -184,7 +169,7 @@ def _guess_prepared(config: Config) -> StageData:
         num_train=num_labelled * train_fraction,
         num_unlabelled=num_texts / prepare.every_nth,
         tokens_per_row=sample.tokens_per_row,
-        vector_size=find_vector_size(prepare.vocabulary.vectors),
+        vector_size=vector_names.find_size(prepare.vocabulary.vectors, VECTOR_SIZE),
         num_classes=len(config.format.learnable) or 2,
         num_in_folds=num_labelled,
         has_given_test=bool(prepare.test),

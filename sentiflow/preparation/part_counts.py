@@ -60,9 +60,10 @@ class PartCounts:
     without_token: int = 0
     """Encoded rows without any token of the vocabulary."""
     cut: int = 0
-    """Encoded rows with more tokens than ``prepare.max_length``."""
+    """Encoded rows with more units than ``prepare.max_length``."""
     tokens: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By split: the number of ``tokens``, and how many are ``unknown`` to the vocabulary."""
+    """By split: the number of ``tokens``, or of characters if the network reads them, and how many
+    are ``unknown`` to the vocabulary."""
 
     @classmethod
     def of(cls, parts: Sequence[PartJson]) -> "PartCounts":

@@ -27,7 +27,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import PrepareSettings
-from sentiflow.config.text_units import CHARACTERS, MIDDLE
+from sentiflow.config.text_units import MIDDLE, name_unit
 from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
@@ -256,14 +256,11 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.Part
 
 def _describe_cut(num_cut: int, num_encoded: int, settings: PrepareSettings) -> str:
     """Say how many texts are cut, where, and what to do."""
-    unit = CHARACTERS if settings.unit == CHARACTERS else "tokens"
-    where = f"at {settings.max_length} {unit}"
-    advice = f"raise prepare.max_length, or set prepare.cut={MIDDLE}"
+    limit = f"{settings.max_length} {name_unit(settings.unit)}s"
+    texts = f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%})"
     if settings.cut == MIDDLE:
-        where = f"in the middle, to {settings.max_length} {unit}"
-        advice = "raise prepare.max_length"
-    share = num_cut / num_encoded
-    return f"{num_cut:,} of {num_encoded:,} texts ({share:.1%}) are cut {where}: {advice}"
+        return f"{texts} have more than {limit}: the network reads their beginning and end"
+    return f"{texts} are cut at {limit}: raise prepare.max_length, or set prepare.cut={MIDDLE}"
 
 
 def _report(

@@ -9,7 +9,7 @@ from typing import Any
 
 from pyarrow.fs import FileType
 
-from sentiflow.config import decisive
+from sentiflow.config import decisive, vector_names
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.data import input_files, manifest, output_status
 from sentiflow.data.manifest_types import Input
@@ -19,7 +19,6 @@ from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.preparation import input_sources
 from sentiflow.preparation.input_sources import STAGE, InputSource
 from sentiflow.storage import filesystem
-from sentiflow.storage.uris import names_vectors
 from sentiflow.words import word_vectors
 
 OWNS = (
@@ -128,7 +127,7 @@ def _list_decisive(
 
 def _describe_vectors(vectors: str, earlier: Input | None) -> Input | None:
     """Describe word vectors that are a file or a model package; None if they are published ones."""
-    if names_vectors(vectors):
+    if vector_names.is_name(vectors):
         return None
     uri = str(word_vectors.locate(vectors))
     if filesystem.file_info(uri).type == FileType.Directory:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sentiflow.config.sections import SplitSettings
-from sentiflow.config.text_units import END, WORDS, Cut
+from sentiflow.config.text_units import END, WORDS, Cut, Unit
 from sentiflow.data import parts
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns
 from sentiflow.data.schema import SPLITS
@@ -84,7 +84,7 @@ def assign_splits(
     return put_columns(table, {"split": pc.coalesce(fixed.cast(pa.int8()), pa.array(split))})
 
 
-def tokenize(table: pa.Table, *, rule: str, unit: str = WORDS) -> pa.Table:
+def tokenize(table: pa.Table, *, rule: str, unit: Unit = WORDS) -> pa.Table:
     """Add ``tokens``: the units of each text, none for a row with a reason.
 
     Each unit is stored once: the lists have indexes into one array of distinct units.
@@ -101,16 +101,16 @@ def tokenize(table: pa.Table, *, rule: str, unit: str = WORDS) -> pa.Table:
 def encode(
     table: pa.Table, *, words: vocabulary.Vocabulary, max_length: int, cut: Cut = END
 ) -> pa.Table:
-    """Add the ids of the tokens.
+    """Add the ids of the units.
 
     Args:
-        table: Has ``tokens``.
+        table: Has ``tokens``, the units of each text.
         words: The vocabulary.
         max_length: Maximum number of ids that are kept of each text.
         cut: Which ids are kept, see :func:`models.tokens.find_kept`.
 
     Columns:
-        added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of tokens
+        added: ``token_ids``; ``length``, the number of ids; ``num_unknown``, the number of units
             that the vocabulary lacks; ``is_cut``, whether a text has more ids than are kept.
     """
     tokens = tokens_of(table)

@@ -155,16 +155,6 @@ def names_model(uri: str) -> bool:
     return uri.lower().startswith(("models:/", "runs:/"))
 
 
-def names_vectors(source: str) -> bool:
-    """Say whether ``source`` names word vectors, or random ones, rather than a file.
-
-    Example:
-        >>> names_vectors("package:glove.6B.50d"), names_vectors("vectors/glove.6B.300d.txt")
-        (True, False)
-    """
-    return source.startswith(("package:", "torchtext:", "random:"))
-
-
 def names_encoder(source: str) -> bool:
     """Say whether ``source`` names a sentence encoder rather than a model or a file.
 

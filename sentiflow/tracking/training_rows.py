@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.data import followed_inputs, lineage, manifest, prepared_data
-from sentiflow.data.arrays import hash_texts, one_array
+from sentiflow.data.arrays import find_sorted, hash_texts, one_array
 from sentiflow.data.manifest_types import InputFile, Manifest
 from sentiflow.data.schema import SPLITS, TRAIN, VALIDATION
 from sentiflow.errors import UserError
@@ -94,6 +94,12 @@ def find_text_hashes(
             for table in _read_learned(training, prepared, "text"):
                 hashes.append(hash_texts(one_array(table["text"])))
     return np.unique(np.concatenate(hashes)), is_known
+
+
+def are_learned(texts: np.ndarray, learned: np.ndarray) -> np.ndarray:
+    """Say which texts are among the texts that models have learned; both are hashes."""
+    is_learned, _ = find_sorted(learned, texts)
+    return is_learned
 
 
 # By row number

@@ -105,12 +105,8 @@ def _read_texts(job: TrainJob, splits: Sequence[str]) -> tuple[pa.Table, int]:
 def _find_choice(prepared: Manifest) -> VocabularySettings:
     """Return how the words of the prepared data were chosen, with the file of their vectors."""
     settings = prepared["settings"]["vocabulary"]
-    source = settings.get("vectors")
-    if not source:
-        vectors = prepared["inputs"].get("vectors", {})
-        files = vectors.get("files") or [vectors]
-        source = files[0]["uri"]
-    return VocabularySettings.model_validate(settings | {"vectors": source})
+    vectors = prepared_data.find_vectors(prepared)
+    return VocabularySettings.model_validate(settings | {"vectors": vectors})
 
 
 def write(

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sentiflow.config.text_units import CHARACTERS, WORDS
+from sentiflow.config.text_units import CHARACTERS, WORDS, Unit
 from sentiflow.models import units
 from sentiflow.models.tokens import Tokens
 from sentiflow.words.word_vectors import WordVectors
@@ -12,18 +12,16 @@ from sentiflow.words.word_vectors import WordVectors
 _NUM_TEXTS = 2000
 """Number of texts that are looked at. In more texts fewer words occur once."""
 _MIN_ONCE = 0.4
-"""Share of the words that occur nowhere else in these texts, from which characters may say more."""
+"""Minimum share of the words that occur once in these texts, for a network to read characters."""
 _MIN_WITH_VECTOR = 0.5
-"""Share of the words with a vector, from which words say enough: a vector also tells what a rare
-word means. benchmarks/LOG.md has the corpora that both limits are from, and where they are wrong.
-"""
+"""Share of the words with a vector from which the network reads words: a vector also tells what a
+rare word means. benchmarks/LOG.md has the corpora of both limits, and where they are wrong."""
 
 
 class UnitChoice(NamedTuple):
     """What a network should read, and why."""
 
-    unit: str
-    """``WORDS`` or ``CHARACTERS``."""
+    unit: Unit
     once_fraction: float
     """Of all words in the texts, the share that occurs once."""
     vector_fraction: float
@@ -43,8 +41,8 @@ class UnitChoice(NamedTuple):
 def choose(tokens: Tokens, vectors: WordVectors) -> UnitChoice:
     """Choose what a network should read.
 
-    It reads characters where many words occur once, as in languages that glue endings to stems,
-    and most words have no vector.
+    It reads characters if many words occur once, as in languages that glue endings to stems, and
+    if most words have no vector. Otherwise it reads words.
 
     Args:
         tokens: The tokens of the texts; the first ``_NUM_TEXTS`` decide.
@@ -63,7 +61,7 @@ def choose(tokens: Tokens, vectors: WordVectors) -> UnitChoice:
     num_words = max(1, counts.sum())
     once_fraction = float((counts == 1).sum() / num_words)
     vector_fraction = float(counts[has_vector].sum() / num_words)
-    unit = WORDS
+    unit: Unit = WORDS
     if once_fraction >= _MIN_ONCE and vector_fraction < _MIN_WITH_VECTOR:
         unit = CHARACTERS
     return UnitChoice(unit, once_fraction, vector_fraction)

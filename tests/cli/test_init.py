@@ -93,7 +93,8 @@ def test_long_texts_get_a_larger_maximum_and_longer_ones_are_cut_in_the_middle(
     printed = init("messages.csv")
     prepare = settings.load("messages.yaml").prepare
     assert (prepare.max_length, prepare.cut) == (max_length, cut)
-    is_told = f"Long texts: prepare.max_length is {max_length} tokens." in printed
+    is_told = f"Long texts: prepare.max_length is {max_length} tokens" in printed
+    assert ("cut: middle keeps the beginning and the end" in printed) == (cut == "middle")
     assert is_told == ("max_length" in read_config()["prepare"]) == (max_length > 64)
 
 
@@ -179,6 +180,29 @@ def test_a_large_corpus_gets_other_settings(place, monkeypatch):
     assert settings.load("tested.yaml").train.folds == 5
     assert settings.load("tested.yaml").prepare.split.validation_fraction == 0
     assert read_config("small.yaml")["name"] == "small"
+
+
+GLUED = [(f"단어{n}가 낱말{n}도 아주{n}네", label) for n, (_, label) in enumerate(ROWS)]
+
+
+def test_a_large_corpus_of_characters_gets_more_epochs_than_the_preset(place, monkeypatch):
+    (place / "messages.csv").write_bytes(write(GLUED, header=("text", "label")))
+    monkeypatch.setattr(new_config, "_LARGE_ROWS", 300)
+    monkeypatch.setattr(new_config, "_STEPS", 1)
+    init("messages.csv")
+    assert read_config()["train"]["num_epochs"] == new_config._MIN_CHARACTER_EPOCHS
+    train = settings.load("messages.yaml").train
+    assert (train.preset, train.batching.global_batch_size) == ("best", 256)
+
+
+@pytest.mark.parametrize("header", [("text", "label"), ("text", "note")])
+def test_nothing_is_said_of_a_network_that_is_not_trained(place, header):
+    rows = [(f"{text} " * 20, f"a note {n}") for n, (text, _) in enumerate(GLUED)]
+    (place / "messages.csv").write_bytes(write(rows, header=header))
+    options = ["--model", "models:/a/1"] if "label" in header else []
+    printed = init("messages.csv", *options)
+    assert "The network" not in printed
+    assert "Long texts" not in printed
 
 
 @pytest.mark.parametrize(

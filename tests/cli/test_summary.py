@@ -80,12 +80,15 @@ EVALUATED = {
     "registered": {"name": "mine", "version": 1},
     "seconds": 0.1,
 }
+BY_CLASS = {
+    "joy": {"f1": 0.9, "num_rows": 600},
+    "anger": {"f1": 0.5, "num_rows": 30},
+    "mixed": {"f1": 0.0, "num_rows": 3},
+    "fear": {"f1": None, "num_rows": 0},
+    "2": {"f1": 0.0, "num_rows": 1},
+}
 OF_CLASSES = EVALUATED | {
-    "figures": {
-        "test": FIGURES
-        | {"f1_macro": 0.7}
-        | {"by_class": {"joy": {"f1": 0.9}, "anger": {"f1": 0.5}, "fear": {"f1": None}}}
-    },
+    "figures": {"test": FIGURES | {"f1_macro": 0.7} | {"by_class": BY_CLASS}},
     "conclusions": [CONCLUSIONS[0], ("70.0%", "is the macro F1", "figures"), *CONCLUSIONS[1:]],
 }
 UNREGISTERED = EVALUATED | {

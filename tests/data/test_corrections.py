@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import yaml
 
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.data import label_files
@@ -89,6 +90,39 @@ def test_a_wrong_file_is_a_line_that_says_where(tmp_path, content, message):
     assert message in str(error.value)
     assert "wrong.csv" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("labels", "added"),
+    [
+        (["mixed"], "for a new class, add to format.labels: mixed: mixed"),
+        (
+            ["Mixed", "mixed", "p", "yes", "so: so"],
+            "for new classes, add to format.labels: Mixed: Mixed, 'yes': 'yes', 'so: so': 'so: so'",
+        ),
+        ([f"class {i}" for i in range(11)], None),
+        (["a" * 61], None),
+    ],
+)
+def test_an_unknown_label_names_the_setting_that_makes_it_a_class(tmp_path, labels, added):
+    lines = [f"{number},{label}\n" for number, label in enumerate(labels)]
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "a.csv", f"row_id,label\n{''.join(lines)}")
+    hint = "correct the file and run the same command again"
+    assert str(error.value).endswith(f"{hint}; or {added}" if added else hint)
+    if added:
+        further = yaml.safe_load(f"{{{added.partition('format.labels: ')[2]}}}")
+        form = FormatSettings(**FORM.model_dump() | {"labels": LABELS | further})
+        content = f"row_id,label\n{''.join(lines)}"
+        found = read(tmp_path / "a.csv", content, form)["label"].str.casefold()
+        known = [label.casefold() if label != "p" else "positive" for label in labels]
+        assert found.tolist() == known
+
+
+def test_a_format_without_the_setting_does_not_name_it(tmp_path):
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "a.csv", "row_id,label\n1,mixed\n", FormatSettings())
+    assert "format.labels" not in str(error.value)
 
 
 def test_numbers_of_a_models_classes_are_no_labels(tmp_path):

@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pyarrow as pa
 import pytest
-from test_evaluated_rows import LABEL, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
+from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import common_rows
-from sentiflow.evaluation.common_rows import ScoredRun
+from sentiflow.evaluation.scored_runs import ScoredRun
 from sentiflow.storage.uris import join
 from sentiflow.tracking import training_rows
 
@@ -100,14 +100,106 @@ def test_labels_that_differ_are_refused(runs, other):
     assert " in a and " in line
 
 
-def test_other_files_are_refused_and_named(runs):
+def grown(runs, name, *, shift=50, prepare=None, **more):
+    """A run whose corpus has ``shift`` new rows before rows of the first corpus."""
+    texts = [f"a new text {i}" for i in range(shift)] + TEXTS[: NUM_ROWS - shift]
+    label = np.roll(LABEL, shift)
+    label[:shift] = LABEL[:shift]
+    files = csv_input("0ther", "/data/more.csv")
+    prepare = {"csv": files, "texts": texts, "label": label} | (prepare or {})
+    return runs.run(name, prepare=prepare, label=label, **more)
+
+
+def test_rows_of_other_files_are_joined_by_text(runs):
+    a = runs.run("a", wrong=[8])
+    b = grown(runs, "b", shift=50)
+    found = read(a, b)
+    assert found.joined_by == "text"
+    assert row_ids(found) == [i for i in tens(8, 9) if i < 250]
+    assert found.predicted[0].label.tolist() == found.predicted[1].label.tolist()
+    assert np.array(row_ids(found))[~found.predicted[0].right].tolist() == [8]
+    assert (found.num_labelled, found.num_only_in) == ((60, 60), (10, 10))
+    assert (found.num_seen_by, found.notes) == ((0, 0), [])
+    assert found.table["text"].to_pylist() == [TEXTS[i] for i in row_ids(found)]
+    back = read(b, a)
+    assert row_ids(back) == [i + 50 for i in row_ids(found)]
+    assert back.num_only_in == (10, 10)
+
+
+def test_texts_that_one_model_has_learned_in_other_files_are_not_compared(runs):
     a = runs.run("a")
-    b = runs.run("b", prepare={"csv": csv_input("0ther", "/data/more.csv")})
+    b = grown(runs, "b", shift=51)  # texts of tens 7 and 8 of the first corpus are test rows
+    found = read(a, b)
+    assert row_ids(found) == [i for i in tens(8) if i < 249]
+    num_sevens = len([i for i in tens(7) if i < 249])
+    num_nines = len([i for i in tens(9) if i < 249])
+    assert found.num_seen_by == (num_sevens, num_nines)
+    num_last = len([i for i in tens(8, 9) if i >= 249])  # the second corpus lacks them
+    assert found.num_only_in == (num_last, 60 - num_sevens - len(row_ids(found)))
+
+
+def test_rows_of_other_files_with_another_label_are_left_out_and_counted(runs):
+    a = runs.run("a")
+    label = np.roll(LABEL, 50)
+    label[58] = 1 - label[58]
+    b = grown(runs, "b")
+    scored_again = runs.score("b", f"{b}/prepared", f"{b}/trained", split=by_tens(), label=label)
+    found = read(a, scored_again)
+    assert 8 not in row_ids(found)
+    assert found.num_only_in == (10, 10)
+    assert found.notes == [
+        "rows with another label in the other run are left out: 1 of a and 1 of b"
+    ]
+
+
+def test_equal_texts_of_other_files_are_joined_as_often_as_both_have_them(runs):
+    texts = list(TEXTS)
+    texts[18] = texts[28] = texts[8]
+    label = LABEL.copy()
+    label[[8, 18, 28]] = 0, 1, 0
+    a = runs.run("a", prepare={"texts": texts, "label": label}, label=label)
+    fewer = list(texts)
+    fewer[28] = "another"
+    more = {"texts": fewer, "label": label, "csv": csv_input("0ther")}
+    found = read(a, runs.run("b", prepare=more, label=label))
+    assert row_ids(found) == [i for i in tens(8, 9) if i != 28]
+    assert found.num_only_in == (1, 1)
+
+
+def test_a_text_that_its_own_model_has_learned_in_another_split_is_left_out(runs):
+    texts = list(TEXTS)
+    texts[8] = texts[0]
+    a = runs.run("a", prepare={"texts": texts})
+    b = runs.run("b", prepare={"csv": csv_input("0ther")}, split=by_tens(test=(8, 9, 0)))
+    found = read(a, b)
+    assert row_ids(found) == tens(8, 9)[1:]
+    assert found.num_seen_by == (30, 0)
+    assert found.num_only_in == (0, 1)  # row 8 of b has its own text
+    assert found.notes == [
+        "1 row is left out: the model of a was trained on, or chosen by, the same text in "
+        "another split"
+    ]
+
+
+def test_without_a_common_text_or_without_texts_the_files_are_named(runs):
+    a = runs.run("a")
+    b = runs.run("b", prepare={"csv": csv_input("0ther", "/data/more.csv"), "texts": [
+        f"another text {i}" for i in range(NUM_ROWS)
+    ]})  # fmt: skip
     line = refusal(a, b)
     assert line.startswith("a and b have scored different files, or ")
-    assert "tweets.csv; more.csv" in line
-    c = runs.run("c", prepare={"csv": csv_input("0ther")})
-    assert "a and c have scored different files, or " in refusal(a, c)
+    assert "(tweets.csv; more.csv): no labelled text is in both that neither model" in line
+    shutil.rmtree(f"{b}/prepared")
+    line = refusal(a, b)
+    assert "there are no texts for the predictions of b" in line
+    assert "score.keep_columns" in line
+
+
+def test_training_rows_of_other_files_that_are_gone_are_noted(runs):
+    a = runs.run("a")
+    b = grown(runs, "b")
+    shutil.rmtree(f"{b}/trained")
+    assert read(a, b).notes == ["it is unknown which rows the model of b was trained on"]
 
 
 def test_rows_after_a_header_have_other_numbers(runs):
@@ -124,7 +216,7 @@ def test_preparations_that_are_gone_are_not_taken_for_the_same(runs):
     a = runs.run("a")
     b = runs.run("b", prepare={"tokenizer": "tutorial"})
     shutil.rmtree(f"{b}/prepared")
-    assert "prepared data that are gone or were redone: tweets.csv; prepared" in refusal(a, b)
+    assert "data that are gone or were redone (tweets.csv; prepared): their rows" in refusal(a, b)
 
 
 def test_a_corpus_without_splits_is_compared_without_training_rows(runs):

@@ -8,7 +8,7 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 from conftest import messages
-from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, tens
+from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, csv_input, tens
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
@@ -180,6 +180,37 @@ def test_text_shows_what_differs_and_fits_the_page(runs, monkeypatch):
     assert "negation 15 1.0000 0.0000 -1.0000" in text
     assert "p is adjusted for 3 slices (Holm)" in text  # one holds every row
     assert text.endswith("59 rows, p < 0.001).")
+
+
+def test_rows_of_different_files_are_counted_in_text_json_and_markdown(runs, tmp_path):
+    a = runs.run("a", wrong=[8, 9])
+    texts = TEXTS[:-10] + [f"a new text {i}" for i in range(10)]
+    b = runs.run("b", prepare={"csv": csv_input("0ther"), "texts": texts})
+    path = tmp_path / "report.md"
+    result = invoke(a, b, "--markdown", path)
+    assert result.exit_code == 0, result.output
+    expected = (
+        "58 labelled test rows are compared, of 60 in the first run and 60 in the second: the runs "
+        "have different files, so their rows are joined by text. 2 more rows are in the first run "
+        "only. 2 more rows are in the second run only."
+    )
+    assert expected in " ".join(result.stdout.split())
+    assert expected in " ".join(path.read_text().split())
+    found = json.loads(invoke(a, b, "--json").stdout)
+    assert (found["num_rows"], found["joined_by"]) == (58, "text")
+    assert [found[side]["num_rows_labelled"] for side in ("first", "second")] == [60, 60]
+    assert found["mcnemar"]["only_second_right"] == 2
+    same = json.loads(invoke(a, a, "--json").stdout)
+    assert (same["joined_by"], same["first"]["num_rows_labelled"]) == ("row_id", 60)
+    invoke(a, a, "--markdown", path)
+    assert "rows are compared" not in path.read_text()
+
+
+def test_runs_without_a_common_text_give_one_clear_line(runs):
+    a = runs.run("a")
+    texts = [f"a new text {i}" for i in range(NUM_ROWS)]
+    b = runs.run("b", prepare={"csv": csv_input("0ther"), "texts": texts})
+    assert "no labelled text is in both that neither model was trained on" in line_of(invoke(a, b))
 
 
 def test_a_wrong_slice_gives_one_clear_line(runs):

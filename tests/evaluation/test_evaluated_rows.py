@@ -117,12 +117,13 @@ class Runs:
         label=LABEL,
         kind="hash",
         user=None,
+        texts=TEXTS,
         **settings,
     ):
         uri, split = str(self.folder / name / "prepared"), by_tens() if split is None else split
         rule = {"kind": kind, "of_rows": split[:10].tolist()}
         settings |= {"format": form or {"kind": "sentiment140"}, "split": rule}
-        columns = {"row_id": ROW_IDS, "text": TEXTS, "label": label}
+        columns = {"row_id": ROW_IDS, "text": texts, "label": label}
         if user is not None:
             columns["user"] = user
             settings["keep_columns"] = ["user"]

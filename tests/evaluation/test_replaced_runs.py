@@ -15,7 +15,7 @@ from test_evaluated_rows import NUM_ROWS, Runs
 import sentiflow
 from sentiflow.data import manifest
 from sentiflow.errors import JobError, ReplacedError, UserError
-from sentiflow.evaluation import common_rows, comparison
+from sentiflow.evaluation import comparison, scored_runs
 from sentiflow.pipeline.results import Scored
 from sentiflow.storage import filesystem
 
@@ -88,7 +88,7 @@ def test_a_comparison_reads_a_replaced_run_once_more(runs, monkeypatch):
     first = runs.run("a", wrong=[8])
     second = runs.run("b", wrong=[9])
     expected = comparison.compare(first, second)
-    find_pair = common_rows.find_pair
+    find_pair = scored_runs.find_pair
     found = []
 
     def find_and_replace(*names):
@@ -98,7 +98,7 @@ def test_a_comparison_reads_a_replaced_run_once_more(runs, monkeypatch):
             republish(f"{first}/scored", len(found))
         return found[-1]
 
-    monkeypatch.setattr(common_rows, "find_pair", find_and_replace)
+    monkeypatch.setattr(scored_runs, "find_pair", find_and_replace)
     num_replaced = 1
     assert comparison.compare(first, second) == expected
     assert len(found) == 2

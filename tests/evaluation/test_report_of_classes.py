@@ -128,15 +128,23 @@ def test_any_number_of_classes_with_any_names_is_reported(num_classes, monkeypat
 
 def test_of_many_classes_the_worst_are_named_first():
     names = [f"topic_{k}" for k in range(30)]
-    data = report_data(rows_of_classes(900, classes=names), model=MODEL, asked=False)
+    data = report_data(rows_of_classes(1800, classes=names), model=MODEL, asked=False)
     metrics = data.result.measured.metrics
+    num_small = sum(of_class.is_small for of_class in metrics.by_class.values())
+    assert 0 < num_small < 30
+    order = [metrics.by_class[name].is_small for name in metrics.worst_first]
+    assert order == [False] * (30 - num_small) + [True] * num_small
     f1 = {name: metrics.by_class[name].f1 for name in metrics.worst_first}
-    assert list(f1.values()) == sorted(f1.values())
+    large = list(f1.values())[: 30 - num_small]
+    assert large == sorted(large)
     plots = draw(data)
     outline = Outline(render_page(data, plots))
     summary, _, table = outline.text.partition("Summary")[2].partition("Metrics")
     worst = list(f1)[:3]
-    assert f"is the lowest F1 of 30 classes: “{worst[0]}” {f1[worst[0]]:.3f} (" in summary
+    classes = f"{30 - num_small} classes of 30 texts or more"
+    assert f"is the lowest F1 of {classes}: “{worst[0]}” {f1[worst[0]]:.3f} (" in summary
+    assert "fewer than 30 texts, in gray, are too uncertain" in table
+    assert [a.get("class") for t, a in outline.tags if t == "tr"].count("few") >= num_small
     most = metrics.confused_pairs[0]
     assert f"{most.num_texts} mistakes are between" in summary
     assert f"“{most.first}” and “{most.second}” ({most.num_texts})" in summary

@@ -119,3 +119,13 @@ def test_own_slices_need_a_text():
         check({"a": "rain", "b": "sun", "c": "dry"})
     with pytest.raises(UserError, match=r"^the slices a need the texts.*keep_columns=\[text\]$"):
         slices.check_patterns(without_texts, {"a": "rain"})
+
+
+def test_slices_by_length_are_named_after_what_the_network_reads():
+    rows = pa.table({"text": ["영화가 좋다", "!"], "num_tokens": [5, 0]})
+    settings = {"tokenizer": "tweet", "max_length": 64, "unit": "characters"}
+    table = text_traits.describe_table(rows, settings=settings, patterns={}).rows
+    names = {item.name for item in slices.find(table, patterns={}, unit="characters")}
+    assert {"0 to 4 characters", "5 to 9 characters", "no unknown character"} <= names
+    assert "no known character" in names
+    assert not any("token" in name for name in names)

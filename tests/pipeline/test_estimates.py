@@ -8,8 +8,8 @@ import pytest
 from conftest import PROJECT
 
 from sentiflow.cluster.resources import Resources
-from sentiflow.config import settings
-from sentiflow.data import manifest, manifest_content
+from sentiflow.config import settings, vector_names
+from sentiflow.data import manifest, manifest_content, prepared_data
 from sentiflow.pipeline import estimates, machine_load, measured_speeds, stage_data
 
 HEAD = b"text,label\n" + b"".join(
@@ -311,3 +311,14 @@ def test_the_output_says_what_the_stage_had(tmp_path):
     record = manifest.read(str(folder))
     content = manifest.to_json({**record, "resources": {"num_cpus": 2}, "resumed": True})
     assert manifest_content.parse(content, "x", directories=())["resumed"]
+
+
+def test_the_size_of_vectors_is_found_when_they_were_a_file():
+    prepared = {
+        "settings": {"vocabulary": {"kind": "corpus"}},
+        "inputs": {"vectors": {"files": [{"uri": "/data/wiki.300d.txt"}]}},
+    }
+    uri = prepared_data.find_vectors(prepared)
+    assert vector_names.find_size(uri, 50) == 300
+    named = {"settings": {"vocabulary": {"vectors": "random:128d"}}, "inputs": {}}
+    assert vector_names.find_size(prepared_data.find_vectors(named), 50) == 128

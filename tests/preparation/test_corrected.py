@@ -99,6 +99,22 @@ def test_classes_of_auto_are_those_after_the_correction(tmp_path, resources):
 
 
 @pytest.mark.ray
+def test_a_class_may_occur_in_corrections_only(tmp_path, labelled, resources):
+    rows = [number for number, (label, _) in enumerate(ROWS) if label == "n"][:12]
+    fixes = write(tmp_path / "a.csv", [(number, "", "mixed") for number in rows])
+    options = ANY | {"classes": [*CLASSES[:2], "mixed"], "corrections": fixes}
+    with pytest.raises(UserError, match=r"add to format.labels: mixed: mixed$"):
+        prepare(tmp_path, labelled, NAMED, **options)
+    form = NAMED | {"labels": NAMED["labels"] | {"mixed": "mixed"}}
+    record = prepare(tmp_path, labelled, form, **options)
+    assert record["classes"] == [*CLASSES, "mixed"]
+    found = {row["row_id"]: row["label"] for row in read(tmp_path)}
+    assert [number for number, label in found.items() if label == 3] == rows
+    encoded = [row["row_id"] for row in read(tmp_path, "encoded") if row["label"] == 3]
+    assert encoded == rows
+
+
+@pytest.mark.ray
 def test_only_the_content_of_the_files_counts(tmp_path, labelled, resources):
     fixes = write(tmp_path / "a.csv", [(0, "", "neutral")])
     for name in ("none", "one", "moved"):

@@ -302,15 +302,18 @@ def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "at 64 tokens: raise prepare.max_length, or set prepare.cut=middle"),
+        ({}, "are cut at 64 tokens: raise prepare.max_length, or set prepare.cut=middle"),
         (
             {"unit": "characters"},
-            "at 64 characters: raise prepare.max_length, or set prepare.cut=middle",
+            "are cut at 64 characters: raise prepare.max_length, or set prepare.cut=middle",
         ),
-        ({"cut": "middle"}, "in the middle, to 64 tokens: raise prepare.max_length"),
+        (
+            {"cut": "middle"},
+            "have more than 64 tokens: the network reads their beginning and end",
+        ),
     ],
 )
 def test_the_advice_about_cut_texts_names_their_units_and_where_they_are_cut(changes, expected):
     chosen = PrepareSettings(**changes)
     line = preparation._describe_cut(30, 200, chosen)
-    assert line == f"30 of 200 texts (15.0%) are cut {expected}"
+    assert line == f"30 of 200 texts (15.0%) {expected}"

@@ -4,12 +4,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jinja2
 import yaml
 
+from sentiflow.config import vector_names
+from sentiflow.config.text_units import CHARACTERS, WORDS, Unit, name_unit
 from sentiflow.data import partitions, row_checks
 from sentiflow.data.inspection.column_names import split_name
 from sentiflow.data.inspection.findings import (
@@ -43,6 +45,8 @@ _MIN_CHARACTER_EPOCHS = 8
 """The same for a network that reads characters, which has to learn words: see benchmarks/LOG.md."""
 _MAX_EPOCHS = 20
 """Maximum of ``train.num_epochs``."""
+_CHARACTER_VECTOR_SIZE = 128
+"""Size of the vectors of characters; 50, as GloVe has, is too small: see benchmarks/LOG.md."""
 _MIN_DAYS = {"month": 90, "week": 21, "day": 2, "hour": 0}
 """Minimum number of days between first and last time for each unit of ``trends.by``."""
 _LANGUAGE = {"language", "lang", "sprache", "langue", "idioma", "lingua", "locale", "taal", "язык"}
@@ -59,6 +63,25 @@ _REJECTED_MARGIN = 1.5
 """Factor by which the maximum share of rejected rows exceeds the share in the sample."""
 _UNBALANCED = 1.5
 """Minimum ratio of the largest class to the smallest that counts as unbalanced."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a network reads of a text."""
+
+    unit: Unit = WORDS
+    """``prepare.unit``."""
+    reason_for_characters: str = ""
+    """Why it reads characters; empty if it reads words."""
+    max_length: int | None = None
+    """``prepare.max_length``; None if the default cuts at most one text in a hundred."""
+    cuts_middle: bool = False
+    """Whether ``prepare.cut`` is ``middle``, as many texts are longer than ``max_length``."""
+
+    @property
+    def units(self) -> str:
+        """The name of the units, such as ``tokens``."""
+        return f"{name_unit(self.unit)}s"
 
 
 def name_after(uri: str) -> str:
@@ -87,9 +110,7 @@ def render(
     origin: str,
     model_uri: str | None,
     test: Sequence[str] = (),
-    max_length: int | None = None,
-    cuts_middle: bool = False,
-    reason_for_characters: str = "",
+    read: Reading | None = None,
 ) -> str:
     """Return the text of a config that reads the inspected files.
 
@@ -100,10 +121,9 @@ def render(
         origin: The first line, a comment.
         model_uri: A model to score with; then nothing is trained.
         test: Files of test rows, as the user has typed them.
-        max_length: ``prepare.max_length``, if the default is too low for the texts.
-        cuts_middle: Whether ``prepare.cut`` is ``middle``, as many texts are longer than that.
-        reason_for_characters: Why the network reads characters; empty if it reads words.
+        read: What a network reads of the texts. Default: what the settings' defaults say.
     """
+    read = read or Reading()
     counts = inspection.label_counts
     trains = bool(counts) and model_uri is None
     uris = inspection.sample.uris
@@ -134,12 +154,9 @@ def render(
         max_rejected=_choose_max_rejected(inspection),
         rejected=list_rejected(inspection),
         model_uri=model_uri,
-        max_length=max_length,
-        cuts_middle=cuts_middle,
-        reason_for_characters=reason_for_characters,
-        **_choose_training(
-            inspection, reads_characters=bool(reason_for_characters), cuts_middle=cuts_middle
-        ),
+        read=read,
+        character_vectors=vector_names.name_random(_CHARACTER_VECTOR_SIZE),
+        **_choose_training(inspection, read),
     )
 
 
@@ -219,16 +236,9 @@ def _choose_max_rejected(inspection: Inspection) -> float | None:
     return None
 
 
-def _choose_training(
-    inspection: Inspection, *, reads_characters: bool, cuts_middle: bool
-) -> dict[str, Any]:
-    """Choose the settings of the training by the number of rows and classes.
-
-    Args:
-        inspection: The inspected files.
-        reads_characters: Whether the network reads characters.
-        cuts_middle: Whether it reads long texts, which it cuts in the middle.
-    """
+def _choose_training(inspection: Inspection, read: Reading) -> dict[str, Any]:
+    """Choose the settings of the training by the number of rows and classes, and by the units."""
+    reads_characters = read.unit == CHARACTERS
     counts = inspection.label_counts
     rare = count_rare(inspection)
     class_sizes = [rows for name, rows in counts.items() if name not in rare]
@@ -239,13 +249,14 @@ def _choose_training(
     if num_rows > _MEDIUM_ROWS:
         batch_size = 128
     hidden_size = 128
-    if (reads_characters or cuts_middle) and num_rows <= _FEW_STATES_ROWS:
+    if (reads_characters or read.cuts_middle) and num_rows <= _FEW_STATES_ROWS:
         hidden_size = 64
     num_labelled = sum(counts.values()) * inspection.scale
     num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
     num_epochs = math.ceil(num_steps * batch_size / max(1, num_labelled))
     min_epochs = _MIN_CHARACTER_EPOCHS if reads_characters else _MIN_EPOCHS
     return {
+        "min_epochs": min_epochs,
         "is_large": num_rows > _LARGE_ROWS,
         "has_folds": num_labelled < _MIN_ROWS_WITHOUT_FOLDS,
         "batch_size": batch_size,

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import Config
+from sentiflow.config.text_units import Unit
 from sentiflow.data import column_checks, input_files, manifest, prepared_data, schema
 from sentiflow.data.answers import TEACHERS, read_answers
 from sentiflow.data.corrections import CORRECTIONS, read_corrections
@@ -176,7 +177,7 @@ def _check_training(config: Config, verbs: Sequence[str]) -> Iterator[CheckResul
     yield from find_problem("model", _check_teachers, config, setting=TEACHERS)
 
 
-def _check_initial(config: Config, unit: str | None) -> None:
+def _check_initial(config: Config, unit: Unit | None) -> None:
     """Check that the training can start from the model of ``train.init_from``.
 
     Args:
