@@ -127,6 +127,8 @@ class OutputSpec:
             return True
         if not self.follows or _list_classes(model) != _list_classes(here):
             return False
+        if _find_values(model) != _find_values(here):
+            return False
         if "given" in here:  # files of predictions may be added
             files = {partitions.identify(item) for item in here["files"]}
             return all(partitions.identify(item) in files for item in model.get("files", ()))
@@ -197,6 +199,12 @@ def _list_classes(model: Mapping[str, Any]) -> str:
     """List the classes of a model as text."""
     settings = model.get("settings") or {}
     return ", ".join(settings.get("classes", ()))
+
+
+def _find_values(model: Mapping[str, Any]) -> list[float] | None:
+    """Find the numbers of the classes of a model, which decide the columns of predictions."""
+    values = (model.get("settings") or {}).get("class_values")
+    return None if values is None else list(values)
 
 
 def _is_same_file(one: InputFile, other: InputFile) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.data.ratings import average_values, find_medians
 from sentiflow.data.schema import BINARY
 from sentiflow.models.profile import LENGTH_EDGES, NUM_PROBABILITY_BINS, Profile
 
@@ -31,6 +32,8 @@ class Scores:
     """Units of each whole text, known or not, int64."""
     num_unknown: np.ndarray
     """Units of each whole text that are out of the vocabulary, int32."""
+    class_values: tuple[float, ...] | None = None
+    """The numbers of ordered classes; None: the classes have no order."""
     threshold: float | None = None
     """The confidence up to which a prediction is unsure; None: no prediction is unsure."""
     given: np.ndarray | None = None
@@ -50,6 +53,21 @@ class Scores:
         if self.given is not None:
             return self.given
         return choose_classes(self.probabilities)
+
+    @property
+    def expected_rating(self) -> np.ndarray | None:
+        """The mean of the numbers of the classes, weighed by their probabilities, (N,) float32.
+
+        None if the classes have no order.
+        """
+        if self.class_values is None:
+            return None
+        return average_values(self.probabilities, self.class_values).astype(np.float32)
+
+    @property
+    def median(self) -> np.ndarray:
+        """The median class of each text, see :func:`find_medians`."""
+        return find_medians(self.probabilities)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -107,7 +125,11 @@ class Scores:
     @property
     def _last_columns(self) -> dict[str, Any]:
         """The columns after the classes; they do not depend on how many classes are named."""
-        columns = {"num_tokens": self.num_tokens}
+        columns: dict[str, Any] = {}
+        if self.class_values is not None:
+            columns["expected_rating"] = self.expected_rating
+            columns["median_label"] = self._name_classes(self.median)
+        columns["num_tokens"] = self.num_tokens
         if self.unsure is not None:
             columns["unsure"] = self.unsure
         return columns
@@ -144,7 +166,13 @@ class Scores:
         columns = {
             name: np.concatenate([getattr(part, name) for part in scores]) for name in _COLUMNS
         }
-        return cls(classes=scores[0].classes, threshold=scores[0].threshold, **columns)
+        first = scores[0]
+        return cls(
+            classes=first.classes,
+            class_values=first.class_values,
+            threshold=first.threshold,
+            **columns,
+        )
 
     def take(self, chosen: np.ndarray | slice) -> "Scores":
         """Choose the predictions of some texts."""
