@@ -20,6 +20,9 @@ variance and the sample size are, too.
 A group with few labels takes t and the mean error from its pool, or from all groups if the pool
 also has few: ``metrics.small_groups``.
 
+A mean rating is the same for the values of ordered classes, from 0 to 1 (``rating_scale``): y is
+the value of the label, and p the mean value by the probabilities.
+
 The interval is Wilson's, with the number of labels that would have the same variance without
 predictions, and with the quantile of Student's t: the normal interval contains the share of a rare
 class too seldom. For a pooled error Student's t has Satterthwaite's degrees of freedom (F. E.
@@ -86,6 +89,8 @@ class Shares:
           groups, also where ``share`` leans on them. Without a label of the group it is ``share``.
         - error: ``(G, C)``, the standard error of ``compared`` among these rows; 0 if all are
           labelled, NaN if the method is ``UNCORRECTED``.
+        - spread: ``(G, C)``, the variance of a label by that of a label of 0 or 1 with the same
+          mean: 1 for classes, at most 1 for values of ordered classes.
     """
 
     rows: np.ndarray
@@ -98,6 +103,7 @@ class Shares:
     high: np.ndarray
     compared: np.ndarray
     error: np.ndarray
+    spread: np.ndarray
 
     @property
     def is_comparable(self) -> np.ndarray:
@@ -109,7 +115,11 @@ class Shares:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def estimate(
-    sums: pd.DataFrame, *, min_labelled: int = MIN_LABELLED, pool: np.ndarray | None = None
+    sums: pd.DataFrame,
+    *,
+    min_labelled: int = MIN_LABELLED,
+    pool: np.ndarray | None = None,
+    step: float = 1.0,
 ) -> Shares:
     """Estimate the share of each class in each group; see the module for formulas and sources.
 
@@ -118,6 +128,8 @@ def estimate(
         min_labelled: Minimum effective size of a group's own sample.
         pool: The number of each group's pool, from 0: such as the number of the airline, where
             groups are the weeks of each airline. Default: one pool.
+        step: For the sums of values of ordered classes: ``RatingScale.step``. Default: the sums are
+            of classes.
 
     Example:
         500 of 1,000 texts have the probability 0.8 of being positive, and 500 have 0.2. 100 texts
@@ -141,8 +153,10 @@ def estimate(
     of = sampling.by_name(sums)
     rows = of["rows"]
     num_labelled = of["labelled"]
-    samples = measure(sums)
-    small = small_groups.estimate_small(sums, samples, min_labelled=min_labelled, pool=pool)
+    samples = measure(sums, step)
+    small = small_groups.estimate_small(
+        sums, samples, min_labelled=min_labelled, pool=pool, step=step
+    )
     is_counted = num_labelled == of["population"]
     is_large = is_counted | (samples.size >= min_labelled)
     large = np.flatnonzero(is_large)
@@ -177,7 +191,18 @@ def estimate(
         high=high,
         compared=compared.share,
         error=error,
+        spread=_choose_spread(samples, small.pool_samples),
     )
+
+
+def _choose_spread(samples: Samples, pool_samples: Samples) -> np.ndarray:
+    """Return the spread of the labels of each group, rather too large than too small, ``(G, C)``.
+
+    It is that of its own labels or that of its pool, whichever is larger.
+    """
+    own = np.where(samples.size > 0, samples.spread, 0)
+    of_pool = np.where(pool_samples.size > 0, pool_samples.spread, 1)
+    return np.maximum(own, of_pool)
 
 
 def _name_methods(

@@ -115,11 +115,13 @@ class _Pooled:
           beyond the first of their group.
     """
 
-    def __init__(self, sums: pd.DataFrame, samples: Samples, pool: np.ndarray) -> None:
+    def __init__(
+        self, sums: pd.DataFrame, samples: Samples, pool: np.ndarray, step: float
+    ) -> None:
         self.of = sampling.by_name(sums)
         self.samples = samples
         self.pool = pool
-        of_pools = measure(sampling.merge([sums.set_axis(pd.Index(pool))]))
+        of_pools = measure(sampling.merge([sums.set_axis(pd.Index(pool))]), step)
         self.num_pools = len(of_pools.size)
         self.pool_samples = of_pools.take(pool)
         self.population = np.maximum(self.of["population"], 1)
@@ -143,7 +145,12 @@ class _Pooled:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def estimate_small(
-    sums: pd.DataFrame, samples: Samples, *, min_labelled: int, pool: np.ndarray | None
+    sums: pd.DataFrame,
+    samples: Samples,
+    *,
+    min_labelled: int,
+    pool: np.ndarray | None,
+    step: float = 1.0,
 ) -> SmallGroups:
     """Estimate the share of each class in each group by the labels of its pool.
 
@@ -154,8 +161,9 @@ def estimate_small(
             one is all groups together.
         pool: The number of each group's pool, from 0; pools without groups may have numbers, too.
             None: one pool.
+        step: The size of an error that is added, see :class:`Samples`.
     """
-    of_all = _estimate(_Pooled(sums, samples, np.zeros(len(sums), np.int64)))
+    of_all = _estimate(_Pooled(sums, samples, np.zeros(len(sums), np.int64), step))
     if pool is None:
         return of_all
     of = sampling.by_name(sums)
@@ -166,7 +174,7 @@ def estimate_small(
     if not len(in_large):
         return of_all
     large_pool = np.unique(pool[in_large], return_inverse=True)[1]
-    of_large = _estimate(_Pooled(sums.iloc[in_large], samples.take(in_large), large_pool))
+    of_large = _estimate(_Pooled(sums.iloc[in_large], samples.take(in_large), large_pool, step))
     columns = {}
     for name, values in vars(of_all.pool_samples).items():
         columns[name] = put(values, in_large, getattr(of_large.pool_samples, name))
@@ -193,7 +201,7 @@ def _estimate(groups: _Pooled) -> SmallGroups:
     least = between.least[pool]
 
     # The variance q (1 - q) of a class without a label, with q = 1 / (n + 2) by Laplace's rule.
-    unseen = (pool_samples.size + 1) / (pool_samples.size + 2) ** 2
+    unseen = pool_samples.step**2 * (pool_samples.size + 1) / (pool_samples.size + 2) ** 2
     residual = np.maximum(pool_samples.residual(pool_samples.tuning), unseen)
     own_variance = residual.sum(axis=1, keepdims=True) / samples.size
     trust = np.where(samples.size > 0, least / (least + own_variance), 0)
