@@ -3,12 +3,13 @@
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED, Labels, order_classes
-from sentiflow.config.types import Column, Encoding, RequiredColumn, Settings
+from sentiflow.config.ordered_classes import ClassValues, find_values, sort_by_value
+from sentiflow.config.types import ADDED, Column, Encoding, RequiredColumn, Settings
 
 _DIRECTIVES = "aAbBdfGHIjmMpSuUVwWyYzZ"
 """Directives of strptime that pandas reads."""
@@ -50,6 +51,13 @@ class FormatSettings(Settings):
     mean no label; default: an empty one. Unlabelled rows are scored, but never trained on. Rows
     with any other value are rejected. ``auto``: every value is the name of a class, except an empty
     one and ``unlabelled``, which mean no label. Surrounding white space is ignored."""
+    ordered: Annotated[bool, ADDED] = False
+    """``csv``: whether the classes have an order and a distance, such as 1 to 5 stars. Their order
+    is that of ``labels``; with ``labels: auto`` they are sorted by their numbers. The number of a
+    class is in its name (``3``, ``0.5``, ``3 stars``, ``★★★``), unless ``values`` has it."""
+    values: Annotated[ClassValues | None, ADDED] = None
+    """With ``ordered: true``: the numbers of classes whose names have none: ``{bad: 1, good: 5}``.
+    They must rise or fall from class to class. Default: the numbers in the names."""
     header: bool | None = None
     """``csv``: whether the first record holds the names of the columns. Default: true if
     ``columns`` has a name."""
@@ -76,7 +84,21 @@ class FormatSettings(Settings):
             return SENTIMENT140
         if self.labels == "auto":
             return None
-        return order_classes(name for name in self.labels or () if name != UNLABELLED)
+        names = tuple(name for name in self.labels or () if name != UNLABELLED)
+        return names if self.ordered else order_classes(names)
+
+    @property
+    def class_values(self) -> tuple[float, ...] | None:
+        """The numbers of ordered classes, in the order of ``classes``.
+
+        None if the classes have no order, or if ``labels: auto`` has not named them yet.
+
+        Raises:
+            ValueError: A class that ``labels: auto`` has found has no number.
+        """
+        if not self.ordered or not self.classes:
+            return None
+        return find_values(self.classes, self.values)
 
     @property
     def learnable(self) -> tuple[str, ...]:
@@ -90,7 +112,14 @@ class FormatSettings(Settings):
         return self.classes or ()
 
     def name_classes(self, names: Iterable[str]) -> "FormatSettings":
-        """Replace ``labels: auto`` by classes whose values are their names."""
+        """Replace ``labels: auto`` by classes whose values are their names.
+
+        Raises:
+            ValueError: The classes are ordered, and one has no number.
+        """
+        if self.ordered:
+            names = sort_by_value(names, self.values)
+            find_values(names, self.values)
         labels: dict[str, tuple[str, ...]] = {name: (name,) for name in names}
         labels[UNLABELLED] = ("", UNLABELLED)
         return self.model_copy(update={"labels": labels})
@@ -116,6 +145,8 @@ class FormatSettings(Settings):
                     raise ValueError(f"{name} needs kind: csv")
             if self.delimiter != ",":
                 raise ValueError("delimiter needs kind: csv")
+            if self.ordered:
+                raise ValueError("ordered needs kind: csv")
             return self
         if self.columns is None:
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
@@ -123,6 +154,7 @@ class FormatSettings(Settings):
             _check_time_format(self.time_format)
         if (self.columns.label is None) != (self.labels is None):
             raise ValueError("columns.label and labels need each other, such as labels: auto")
+        self._check_order()
         if len(self.delimiter) != 1 or not self.delimiter.isascii():
             raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
         if self.delimiter in '"\r\n':
@@ -132,6 +164,21 @@ class FormatSettings(Settings):
         if self.header is False and self._column_names:
             raise ValueError(f"column {self._column_names[0]!r} is a name, but header is false")
         return self
+
+    def _check_order(self) -> None:
+        """Check that ordered classes have numbers, and that only they have.
+
+        Raises:
+            ValueError: They do not.
+        """
+        if not self.ordered:
+            if self.values is not None:
+                raise ValueError("values needs ordered: true")
+            return
+        if self.labels is None:
+            raise ValueError("ordered needs labels, such as labels: auto")
+        if self.classes is not None:
+            find_values(self.classes, self.values)
 
 
 def _check_time_format(time_format: str) -> None:

@@ -81,7 +81,7 @@ def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     """Fill in settings that ``score.format`` lacks from ``format``, if both have the same kind.
 
     ``columns`` is inherited only as a whole, because two files may have different columns.
-    ``labels`` is inherited only if there is a column of labels.
+    ``labels`` and the order of the classes are inherited only if there is a column of labels.
     """
     base = raw.get("format")
     score = raw.get("score")
@@ -96,7 +96,8 @@ def inherit_format(raw: dict[str, Any]) -> dict[str, Any]:
     inherited = dict(base)
     columns = score_format.get("columns")
     if isinstance(columns, dict) and columns.get("label") is None:
-        inherited.pop("labels", None)
+        for name in ("labels", "ordered", "values"):
+            inherited.pop(name, None)
     return raw | {"score": score | {"format": inherited | score_format}}
 
 

@@ -380,3 +380,14 @@ def reference(uri: str, record: Manifest) -> Input:
 def find_classes(record: Manifest) -> tuple[str, ...]:
     """Return the classes of prepared data or of predictions; a label is a position among them."""
     return tuple(record["classes"])
+
+
+def find_class_values(record: Manifest) -> tuple[float | None, ...] | None:
+    """Return the numbers of the ordered classes of prepared data or of predictions.
+
+    Returns:
+        A number for each class of :func:`find_classes`; None in place of a number that is unknown,
+        or of all if the classes have no order.
+    """
+    values = record.get("class_values")
+    return None if values is None else tuple(values)

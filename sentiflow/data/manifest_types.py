@@ -292,6 +292,10 @@ class Manifest(TypedDict, total=False):
     classes: ClassNames
     """prepare: the names of all classes; a label is a position in this list. score: the classes of
     the model, then classes that only the corpus has; labels and predictions are positions in it."""
+    class_values: list[Number | None]
+    """prepare, score: the numbers of ordered classes, in the order of ``classes``; in predictions
+    null for a class that only the corpus has, if its number is unknown. Missing unless
+    ``format.ordered`` is set."""
     fixed_splits: list[str]
     """prepare: splits whose rows are given, by files or by a column. No model, not even a refit, is
     trained or chosen on given test rows."""

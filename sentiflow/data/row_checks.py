@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -359,3 +359,15 @@ def choose_classes(counts: Mapping[str, int]) -> tuple[str, ...]:
     except ValueError as error:
         raise UserError(f"format.labels=auto: {error}", hint=hint) from error
     return order_classes(names)
+
+
+def name_classes(form: FormatSettings, names: Iterable[str]) -> FormatSettings:
+    """Replace ``labels: auto`` by classes, see :meth:`FormatSettings.name_classes`.
+
+    Raises:
+        UserError: The classes are ordered, and one has no number.
+    """
+    try:
+        return form.name_classes(names)
+    except ValueError as error:
+        raise UserError(f"{form.section}.{error}") from error

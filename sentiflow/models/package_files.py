@@ -73,6 +73,9 @@ class PackageSettings(Settings):
     """Which units of a longer text are left out, see :func:`models.tokens.find_kept`."""
     classes: tuple[str, ...]
     """Names of the classes, in the order of the logits."""
+    class_values: Annotated[tuple[float, ...] | None, ADDED] = None
+    """The numbers of ordered classes, such as 1 to 5 stars, in the order of the logits. None: the
+    classes have no order."""
     priors: tuple[Fraction, ...]
     """Share of each class in training: the prediction for texts without a known word."""
     left_out: tuple[str, ...] = ()
@@ -98,6 +101,8 @@ class PackageSettings(Settings):
         check_names(self.classes)
         if len(self.priors) != len(self.classes):
             raise ValueError("priors: must have a number for each class")
+        if self.class_values is not None and len(self.class_values) != len(self.classes):
+            raise ValueError("class_values: must have a number for each class")
         return self
 
 
@@ -226,6 +231,13 @@ def classes_of(model: ModelInput) -> tuple[str, ...]:
     """Name the classes of a model."""
     assert model["settings"] is not None, "a package has settings"
     return tuple(model["settings"]["classes"])
+
+
+def class_values_of(model: ModelInput) -> tuple[float, ...] | None:
+    """Return the numbers of the classes of a model; None if they have no order."""
+    assert model["settings"] is not None, "a package has settings"
+    values = model["settings"].get("class_values")
+    return None if values is None else tuple(values)
 
 
 def fingerprint(files: Sequence[FileEntry]) -> str:

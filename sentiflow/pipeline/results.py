@@ -140,6 +140,15 @@ class _CorpusResult(StageResult):
         return manifest.find_classes(self.manifest)
 
     @property
+    def class_values(self) -> tuple[float | None, ...] | None:
+        """The numbers of ordered classes, in the order of ``classes``.
+
+        None: the classes have no order. None in place of a number: it is unknown, of a class that
+        only the corpus of predictions has.
+        """
+        return manifest.find_class_values(self.manifest)
+
+    @property
     def rejected(self) -> Table:
         """The rejected records, with their ``reason``.
 

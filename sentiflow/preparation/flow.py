@@ -20,7 +20,7 @@ import pyarrow as pa
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.config.text_units import WORDS
-from sentiflow.data import csv_format
+from sentiflow.data import csv_format, row_checks
 from sentiflow.data.manifest_types import DuplicateCounts, VocabularyReport, merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
@@ -115,7 +115,7 @@ class Flow:
             write=part_files.count_written_labels,
         )
         classes = part_counts.choose_classes(counts, corrected=self.corrected_labels)
-        form = self.job.format.name_classes(classes)
+        form = row_checks.name_classes(self.job.format, classes)
         self.job = replace(self.job, format=form)
         labels = csv_format.written_labels(form)
         for number, part in enumerate(self.parts):

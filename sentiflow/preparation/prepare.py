@@ -151,13 +151,18 @@ def _prepare(
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
     _report(counts, usage, seconds, recorder, settings=plan.settings)
+    form = flow.job.format
+    ordered: dict[str, Any] = {}
+    if form.class_values:
+        ordered["class_values"] = list(form.class_values)
     return output.publish(
         inputs=inputs,
         counts=counts,
         files=[*(file for step in steps for file in step.files), vocabulary_file],
         seconds=seconds,
         run=recorder.describe(),
-        classes=list(flow.job.format.classes or ()),
+        classes=list(form.classes or ()),
+        **ordered,
         parts=row_sources.place_parts(labelled.parts, labelled.files["files"]),
         fixed_splits=list(flow.fixed),
         duplicates=flow.duplicate_counts,

@@ -330,6 +330,7 @@ def _publish(
         kept_types=kept_types(source.table_format),
         counts=done.total.counts,
         classes=list(job.classes),
+        **score_inputs.find_class_values(plan, job.classes),
         precision=job.precision,
         profile=vars(done.total.profile),
         unknown_values=dict(unknown_values),

@@ -1,10 +1,12 @@
 """Plan of a scoring -> the corpus, cut into parts, and a model that all nodes can read."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.class_names import BINARY, SENTIMENT140, UNLABELLED
+from sentiflow.config.ordered_classes import read_value
 from sentiflow.config.sections import ScoreSettings
 from sentiflow.data import (
     column_checks,
@@ -19,6 +21,7 @@ from sentiflow.data.manifest import MODEL
 from sentiflow.data.manifest_types import Input, Manifest, ModelInput
 from sentiflow.data.outputs import Output
 from sentiflow.errors import UserError
+from sentiflow.models import package_files
 from sentiflow.scoring.corpus_files import CorpusFiles
 from sentiflow.scoring.score_plan import ScorePlan
 from sentiflow.storage import errors
@@ -58,6 +61,29 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
         inspected = _plan_csv(settings, files, assumed, unpack_to)
     column_checks.check_scored(inspected.rows, settings.keep_columns, classes=plan.classes)
     return inspected
+
+
+def find_class_values(plan: ScorePlan, classes: Sequence[str]) -> dict[str, list[float | None]]:
+    """Find the numbers of the classes of predictions by an ordered model.
+
+    Args:
+        plan: The scoring.
+        classes: Classes of the model, then classes that only the corpus has.
+
+    Returns:
+        The key ``class_values`` of the manifest; empty if the model's classes have no order.
+    """
+    of_model = package_files.class_values_of(plan.model)
+    if of_model is None:
+        return {}
+    known: dict[str, float | None] = {}
+    if plan.settings.format:
+        known |= plan.settings.format.values or {}
+    if plan.prepared:
+        of_corpus = manifest.find_class_values(plan.prepared) or ()
+        known |= dict(zip(manifest.find_classes(plan.prepared), of_corpus, strict=False))
+    known |= dict(zip(plan.classes, of_model, strict=True))
+    return {"class_values": [known.get(name, read_value(name)) for name in classes]}
 
 
 def _open_prepared(settings: ScoreSettings, record: Manifest) -> Inspected:

@@ -30,6 +30,8 @@ class LearnedClasses:
     training rows; None if all are 1."""
     left_out: tuple[str, ...] = ()
     """See ``PackageSettings.left_out``."""
+    values: tuple[float, ...] | None = None
+    """The numbers of ordered classes; None: the classes have no order."""
     num_unlabelled: int = 0
     """Unlabelled texts with a known word. Pretraining reads them besides the labelled rows."""
 
@@ -92,6 +94,7 @@ def choose(
         positions=np.array(positions, np.int8),
         weights=_weigh(settings.class_weights, counts),
         left_out=tuple(left_out),
+        values=_find_values(prepared, names),
         num_unlabelled=_count_unlabelled(prepared),
     )
 
@@ -119,6 +122,16 @@ def _choose_names(
     if len(names) < 2:
         raise UserError("a classifier needs rows of two classes or more", hint=split_has)
     return names
+
+
+def _find_values(prepared: Manifest, names: Sequence[str]) -> tuple[float, ...] | None:
+    """Return the numbers of ordered classes; None if the classes have no order."""
+    values = manifest.find_class_values(prepared)
+    if values is None:
+        return None
+    by_class = dict(zip(manifest.find_classes(prepared), values, strict=True))
+    chosen = [by_class[name] for name in names]
+    return tuple(value for value in chosen if value is not None)  # prepared data have them all
 
 
 def relabel(rows: pa.Table, positions: np.ndarray) -> pa.Table:

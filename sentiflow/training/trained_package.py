@@ -103,6 +103,7 @@ def _pack(
         max_length=prepared["max_length"],
         cut=find_cut(prepared),
         classes=classes.names,
+        class_values=classes.values,
         priors=classes.priors,
         left_out=classes.left_out,
     )

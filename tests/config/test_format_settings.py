@@ -3,8 +3,10 @@
 import pytest
 import yaml
 
-from sentiflow.config import settings
+from sentiflow.config import decisive, settings, yaml_text
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.locations import resolve_locations
+from sentiflow.data import row_checks
 from sentiflow.errors import UserError
 
 
@@ -108,6 +110,42 @@ FAULTS = {
         "format",
         "time_format '%d/%m/%d' has %d twice",
     ),
+    "ordered without a number": (
+        f"{{{LABELLED}, ordered: true, labels: {{bad: b, good: g}}}}",
+        "format",
+        "no number in the name of the class bad, good: give the number of each class in format.val",
+    ),
+    "ordered, in another order": (
+        f"{{{LABELLED}, ordered: true, labels: {{'1': 1, '3': 3, '2': 2}}}}",
+        "format",
+        "neither rise nor fall from class to class (“1” = 1, “3” = 3, “2” = 2): list",
+    ),
+    "ordered, a number twice": (
+        f"{{{LABELLED}, ordered: true, labels: {{'1': 1, 1 star: 3}}}}",
+        "format",
+        "neither rise nor fall",
+    ),
+    "a value of no class": (
+        f"{{{LABELLED}, ordered: true, values: {{bad: 1}}, labels: {{'1': 1, '2': 2}}}}",
+        "format",
+        "values names bad, but the classes are “1”, “2”",
+    ),
+    "a value that is no number": (
+        f"{{{LABELLED}, ordered: true, values: {{bad: low}}, labels: {{bad: 1, good: 2}}}}",
+        "format.values",
+        "bad='low': must be a number",
+    ),
+    "values without an order": (
+        f"{{{LABELLED}, values: {{bad: 1, good: 2}}, labels: {{bad: 1, good: 2}}}}",
+        "format",
+        "values needs ordered: true",
+    ),
+    "an order without labels": (
+        "{kind: csv, columns: {text: 0}, ordered: true}",
+        "format",
+        "ordered needs labels, such as labels: auto",
+    ),
+    "an order of Sentiment140": ("{ordered: true}", "format", "ordered needs kind: csv"),
 }
 
 
@@ -153,3 +191,58 @@ def test_unlabelled_files_have_the_column_text_unless_the_settings_say_else():
     assert unlabelled(format=dumped).resolved_format == form
     labelled = {"columns": {"text": "a", "label": "b"}, "labels": "auto"}
     assert unlabelled(format=labelled).resolved_format.columns.text == "a"
+
+
+def read_format(**changes):
+    form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "ordered": True}
+    return FormatSettings.model_validate(form | changes)
+
+
+@pytest.mark.parametrize(
+    ("labels", "values", "expected"),
+    [
+        ({"1": "1", "2": "2", "10": "10"}, None, (1, 2, 10)),
+        ({"0.5": "0.5", "1": "1", "1,5": "1,5"}, None, (0.5, 1, 1.5)),
+        ({"3 stars": "3", "2 stars": "2"}, None, (3, 2)),
+        ({"★": "★", "★★☆": "★★☆"}, None, (1, 2)),
+        ({"positive": "p", "neutral": "o", "negative": "n"}, {"positive": 5, "neutral": 3}, None),
+        (
+            {"positive": "p", "neutral": "o", "negative": "n"},
+            {"negative": 1, "positive": 5, "neutral": 3},
+            (5, 3, 1),
+        ),
+    ],
+)
+def test_ordered_classes_keep_their_order_and_have_values(labels, values, expected):
+    if expected is None:
+        with pytest.raises(ValueError, match="no number in the name of the class negative"):
+            read_format(labels=labels, values=values)
+        return
+    form = read_format(labels=labels, values=values)
+    assert form.classes == tuple(labels)
+    assert form.class_values == expected
+
+
+def test_ordered_classes_that_auto_finds_are_sorted_by_number():
+    form = read_format(labels="auto")
+    assert form.class_values is None  # not known yet
+    assert form.name_classes(["10", "2", "1"]).classes == ("1", "2", "10")
+    named = read_format(labels="auto", values={"good": 5, "bad": 1}).name_classes(["good", "bad"])
+    assert (named.classes, named.class_values) == (("bad", "good"), (1, 5))
+    with pytest.raises(UserError, match="no number in the name of the class good"):
+        row_checks.name_classes(form, ["1", "good"])
+
+
+def test_the_order_changes_a_fingerprint_only_where_it_is_set():
+    labels = {"1": "1", "2": "2"}
+    unordered = decisive.dump(read_format(labels=labels, ordered=False))
+    assert "ordered" not in unordered
+    assert "values" not in unordered
+    assert decisive.dump(read_format(labels=labels)) == unordered | {"ordered": True}
+
+
+def test_a_score_format_without_labels_inherits_no_order():
+    form = {"kind": "csv", "columns": {"text": 0, "label": 1}, "labels": "auto", "ordered": True}
+    raw = {"format": form, "score": {"format": {"columns": {"text": 3}}}}
+    inherited = yaml_text.inherit_format(raw)["score"]["format"]
+    assert "ordered" not in inherited

@@ -188,12 +188,21 @@ def _check_labels(preview: Preview, max_rejected_fraction: float) -> list[CheckR
         # Every label is unknown; more classes than these may follow further down.
         if not preview.is_whole and len(unknown) <= MAX_CLASSES:
             return []
-        return find_problem("labels", lambda: row_checks.choose_classes(unknown))
+        return find_problem("labels", lambda: _name_classes(preview))
     if not unknown:
         return []
     is_bad = unknown.total() > max_rejected_fraction * preview.num_rows
     level: Level = "error" if is_bad else "warning"
     return [CheckResult("labels", level, _explain_labels(preview))]
+
+
+def _name_classes(preview: Preview) -> None:
+    """Name the classes of ``labels: auto`` by all labels, as the preparation would.
+
+    Raises:
+        UserError: There are too few or too many, or one has a wrong name or no number.
+    """
+    row_checks.name_classes(preview.format, row_checks.choose_classes(preview.unknown))
 
 
 def _has_no_label(preview: Preview) -> bool:
