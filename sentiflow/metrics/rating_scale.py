@@ -1,6 +1,8 @@
 """Values of ordered classes -> numbers from 0 to 1, which the estimators of shares take."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -43,8 +45,21 @@ class RatingScale:
         """The mean distance between neighboring classes, if the values reach from 0 to 1."""
         return 1 / (len(self.values) - 1)
 
-    def to_rating(self, mean: np.ndarray) -> np.ndarray:
-        """Convert means from 0 to 1 to means of the values."""
+    @property
+    def decimals(self) -> int:
+        """The number of decimals by which means are written: two for stars."""
+        distance = self.span * self.step
+        return max(2 - round(math.log10(distance)), 0)
+
+    def round_outward(self, low: float, high: float) -> tuple[float, float]:
+        """Widen a range of means from 0 to 1 so that its ends are round numbers of the values."""
+        unit = 10 ** math.floor(math.log10(self.span)) / 10
+        first = math.floor(self.to_rating(low) / unit) * unit
+        last = math.ceil(self.to_rating(high) / unit) * unit
+        return (first - self.lowest) / self.span, (last - self.lowest) / self.span
+
+    def to_rating(self, mean: Any) -> Any:
+        """Convert a mean from 0 to 1, or an array of means, to means of the values."""
         return self.lowest + self.span * mean
 
     def to_points(self, difference: float) -> float:

@@ -382,9 +382,7 @@ def _compare(spans: _Spans, ends: np.ndarray, step: float) -> _Comparison:
     return _Comparison(before.mean, since.mean, np.sqrt(variance))
 
 
-def _vary(
-    spans: _Spans, pooled: np.ndarray, row_variance: np.ndarray, step: float
-) -> np.ndarray:
+def _vary(spans: _Spans, pooled: np.ndarray, row_variance: np.ndarray, step: float) -> np.ndarray:
     """Return the variance of the shares of some spans, rather too large than too small.
 
     A span that lacks a rare class by chance would have a small variance. So the variances of a

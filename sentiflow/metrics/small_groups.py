@@ -115,9 +115,7 @@ class _Pooled:
           beyond the first of their group.
     """
 
-    def __init__(
-        self, sums: pd.DataFrame, samples: Samples, pool: np.ndarray, step: float
-    ) -> None:
+    def __init__(self, sums: pd.DataFrame, samples: Samples, pool: np.ndarray, step: float) -> None:
         self.of = sampling.by_name(sums)
         self.samples = samples
         self.pool = pool
