@@ -22,8 +22,9 @@ of the class and 0 for others, and p is the probability of the class.
 
 **Values.** Ordered classes have values v from 0 to 1. Their mean has the sums of one more class,
 number C: y is the value of the label, p the mean value by the probabilities, and a prediction or a
-counted label counts as its value. ``wyy`` (of w y²) is there only for it: for a class it is ``wy``.
-:func:`of_classes` and :func:`of_values` take the sums apart.
+counted label counts as its value. Two sums are there only for it: ``wyy`` (of w y²; for a class it
+is ``wy``), and ``wrong`` (of w, where p is nearer to another value than y). :func:`of_classes` and
+:func:`of_values` take the sums apart.
 
 **Clusters.** :func:`add_up` makes each row its own cluster, so ``clusters`` equals ``labelled``,
 ``ww`` equals ``square``, and ``wwyy`` equals ``wwy``. :func:`join_clusters` replaces ``clusters``,
@@ -55,8 +56,8 @@ _BY_CLASS = (
     "wwpp",
 )
 """Sums for each class."""
-_OF_VALUES = "wyy"
-"""Sum that only the mean of values has."""
+_OF_VALUES = ("wyy", "wrong")
+"""Sums that only the mean of values has."""
 _FEW = 4
 """A part is scattered into its own groups if it has less than 1/4 as many rows as there are
 groups."""
@@ -114,7 +115,9 @@ def add_up(
     w = weight[labelled, None].astype(np.float64)
     parts.append(_add_up_labelled(keys.iloc[labelled], y=y, p=p[labelled], w=w))
     if values is not None:
-        parts.append(_sum(keys.iloc[labelled], **{_OF_VALUES: w * y[:, -1:] ** 2}))
+        y = y[:, -1:]
+        is_wrong = np.abs(y - p[labelled, -1:]) > 0.5 / (len(values) - 1)
+        parts.append(_sum(keys.iloc[labelled], wyy=w * y**2, wrong=w * is_wrong))
 
     if is_skipped is not None and is_skipped.any():
         skipped = np.flatnonzero(is_skipped)
@@ -299,7 +302,7 @@ def list_columns(num_classes: int, *, has_values: bool = False) -> list[tuple[st
     for name in _BY_CLASS:
         columns += [(name, number) for number in range(num_classes + has_values)]
     if has_values:
-        columns.append((_OF_VALUES, 0))
+        columns += [(name, 0) for name in _OF_VALUES]
     return columns
 
 
@@ -310,7 +313,7 @@ def of_classes(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
         sums: Result of :func:`add_up` with values.
         num_classes: C.
     """
-    is_kept = [name != _OF_VALUES and number < num_classes for name, number in sums.columns]
+    is_kept = [name not in _OF_VALUES and number < num_classes for name, number in sums.columns]
     return sums.loc[:, is_kept]
 
 

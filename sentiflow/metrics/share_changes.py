@@ -133,6 +133,11 @@ class _Spans(NamedTuple):
         return np.asarray(self.share / self.labels)
 
     @property
+    def spread(self) -> np.ndarray:
+        """The variance of a label by that of a label of 0 or 1 with the same mean, ``(S, C)``."""
+        return measure_spread({"w": self.weight, "wy": self.label, "wyy": self.label_square})
+
+    @property
     def squares(self) -> np.ndarray:
         """Sum of squares of u around the share, ``(S, C)``."""
         around = self.square - 2 * self.mean * self.product + self.mean**2 * self.size
@@ -142,8 +147,7 @@ class _Spans(NamedTuple):
     def row_variance(self) -> np.ndarray:
         """Variance of the labels of rows, by Laplace's rule so that it is above 0, ``(S, C)``."""
         share = (self.mean * self.rows + 1) / (self.rows + 2)
-        spread = measure_spread({"w": self.weight, "wy": self.label, "wyy": self.label_square})
-        return np.asarray(spread * np.clip(share * (1 - share), 0, 0.25))
+        return np.asarray(self.spread * np.clip(share * (1 - share), 0, 0.25))
 
 
 class _Comparison(NamedTuple):
@@ -168,7 +172,6 @@ def find_changes(
     focus: int = 0,
     in_order: bool = True,
     part: np.ndarray | None = None,
-    step: float = 1.0,
 ) -> Looks:
     """Look at periods one after the other, as somebody does who looks after each of them.
 
@@ -183,8 +186,6 @@ def find_changes(
         focus: Position of the class that gets most of the level.
         in_order: Whether the labels of a period were there before those of later periods.
         part: ``(C,)``, the part of the level that each class has. Default: by ``focus``.
-        step: For the sums of values of ordered classes: ``RatingScale.step``. Default: the sums are
-            of classes.
 
     Example:
         10 weeks of 1,000 rows, of which 30 are labelled. 20% are positive, and 60% from the sixth
@@ -221,7 +222,7 @@ def find_changes(
     for look in usable.tolist():
         num_before = look_boundaries.count_before(labels, look)
         until = ordered.up_to(int(ends[look]))
-        found = _look(until, ends[:num_before], raised[look], step)
+        found = _look(until, ends[:num_before], raised[look])
         for code, change in found.items():
             if code in changes:
                 change = replace(change, claimed=changes[code].claimed)
@@ -233,17 +234,16 @@ def find_changes(
     )
 
 
-def _look(sums: _Sums, ends: np.ndarray, boundaries: np.ndarray, step: float) -> dict[int, Change]:
+def _look(sums: _Sums, ends: np.ndarray, boundaries: np.ndarray) -> dict[int, Change]:
     """Find the changes that are beyond chance at a look, by position of the class.
 
     Args:
         sums: Sums of the periods up to the look.
         ends: ``(S,)``, the last period before each possible change.
         boundaries: ``(C,)``, the boundary of |z| for each class.
-        step: The size of an error that a variance has at least.
     """
     look = int(sums.period[-1])
-    found = _compare(_measure_spans(sums), ends, step)
+    found = _compare(_measure_spans(sums), ends)
     is_beyond = np.abs(found.z).max(axis=0) > boundaries
     changes = {}
     for code in np.flatnonzero(is_beyond).tolist():
@@ -365,31 +365,30 @@ def _add_up(values: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def _compare(spans: _Spans, ends: np.ndarray, step: float) -> _Comparison:
+def _compare(spans: _Spans, ends: np.ndarray) -> _Comparison:
     """Compare the periods after each of S changes with those before it.
 
     Args:
         spans: Spans from the first period to each period; the last one is the look.
         ends: ``(S,)``, the last period before each change.
-        step: The size of an error that a variance has at least.
     """
     before = spans.at(ends)
     since = spans.at(np.full(len(ends), -1)).minus(before)
     freedom = before.size + since.size - 3
     pooled = (before.squares + since.squares) / np.maximum(freedom, 1)
-    of_all = spans.at(np.array([-1])).row_variance
-    variance = _vary(before, pooled, of_all, step) + _vary(since, pooled, of_all, step)
+    of_all = spans.at(np.array([-1]))
+    variance = _vary(before, pooled, of_all) + _vary(since, pooled, of_all)
     return _Comparison(before.mean, since.mean, np.sqrt(variance))
 
 
-def _vary(spans: _Spans, pooled: np.ndarray, row_variance: np.ndarray, step: float) -> np.ndarray:
+def _vary(spans: _Spans, pooled: np.ndarray, of_all: _Spans) -> np.ndarray:
     """Return the variance of the shares of some spans, rather too large than too small.
 
     A span that lacks a rare class by chance would have a small variance. So the variances of a
-    labelled row and of a row are at least ``pooled`` and ``row_variance``, those of both sides.
+    labelled row and of a row are at least ``pooled`` and that of ``of_all``, those of both sides.
     """
     own = spans.squares / np.maximum(spans.size - 2, 1)
-    least = _MIN_ERRORS * step**2 * spans.size / np.maximum(spans.num_rows, 1) ** 2
+    least = _MIN_ERRORS * of_all.spread * spans.size / np.maximum(spans.num_rows, 1) ** 2
     per_label = np.maximum(np.maximum(own, pooled), least)
-    per_row = np.maximum(spans.row_variance, row_variance)
+    per_row = np.maximum(spans.row_variance, of_all.row_variance)
     return np.asarray((per_label * spans.estimated + per_row * spans.drawn) / spans.labels**2)

@@ -13,8 +13,7 @@ from scipy import special
 from sentiflow.metrics import sampling
 
 _PSEUDO_ERRORS = 2
-"""Errors of predictions, +1 and -1, that are added to the errors of the labelled rows. Of ordered
-classes these are errors of one class."""
+"""Errors of predictions, +1 and -1, that are added to the errors of the labelled rows."""
 _MIN_VARIANCE = 1e-12
 """Labels of a smaller variance are equal, up to rounding."""
 
@@ -31,12 +30,14 @@ class Samples:
           over the rows or clusters of the sample.
         - spread: ``(G, C)``, the variance of y by y (1 - y), the largest variance that numbers from
           0 to 1 have with this mean: 1 for classes, and less for values of ordered classes.
+        - wrong: ``(G, 1)``, the part of the sample whose predicted mean value is nearer to another
+          value than that of the label; 1 for classes, for which it does not matter.
         - tuning: ``(G, 1)``, the factor t.
         - size, num_rows: ``(G, 1)``, the effective number of clusters and of rows: (Σ w)² / Σ w²
           (L. Kish, Survey Sampling, 1965).
         - finite_correction: ``(G, 1)``, the fraction of the population that is not in the sample.
         - step: ``(G, 1)``, the size of an error that is added: 1 for classes, or the mean distance
-          between neighboring values of ordered classes.
+          between neighboring values of ordered classes, ``RatingScale.step``.
     """
 
     share: np.ndarray
@@ -46,6 +47,7 @@ class Samples:
     covariance: np.ndarray
     probability_variance: np.ndarray
     spread: np.ndarray
+    wrong: np.ndarray
     tuning: np.ndarray
     size: np.ndarray
     num_rows: np.ndarray
@@ -65,18 +67,30 @@ class Samples:
         )
         return np.asarray(np.maximum(variance, 0))
 
-    @property
-    def pseudo_variance(self) -> np.ndarray:
-        """Return the variance that ``_PSEUDO_ERRORS`` add, ``(G, 1)``.
+    def add_errors(self, residual: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
+        """Add the variance of ``_PSEUDO_ERRORS`` to that of the labelled rows, ``(G, C)``.
 
-        A sample may contain no error of an accurate model.
+        A sample may contain no error of an accurate model, or too few. For classes the size of an
+        error is 1. The errors of values of ordered classes are as large as those of the labelled
+        rows: s² = (Σ e² + spread) / (k + 1), where e are the errors, and k predictions are wrong.
+        With no wrong prediction this is the spread, which is large; the more there are, the less it
+        counts. The size is at least ``step``. Labels alone have no larger variance.
+
+        Args:
+            residual: The variance of y - t p.
+            factor: By how much the errors count.
         """
-        return np.asarray(_PSEUDO_ERRORS * self.step**2 * self.size / self.num_rows**2)
+        variance = factor * (_PSEUDO_ERRORS * self.size / self.num_rows**2)
+        squares = self.num_rows**2 * residual / self.size
+        square = (squares + self.spread) / (self.wrong * self.num_rows + 1)
+        square = np.maximum(np.fmin(square, self.spread), self.step**2)
+        of_labels = np.maximum(residual, self.label_variance) + self.step**2 * variance
+        return np.minimum(residual + square * variance, of_labels)
 
     @property
     def variance(self) -> np.ndarray:
-        """Return the variance of the share, ``(G, C)``, with t times the pseudo-variance."""
-        residual = self.residual(self.tuning) + self.tuning * self.pseudo_variance
+        """Return the variance of the share, ``(G, C)``; added errors count by t."""
+        residual = self.add_errors(self.residual(self.tuning), self.tuning)
         return np.asarray(self.finite_correction * residual / self.size)
 
 
@@ -145,6 +159,7 @@ def _find_empty(of: dict[str, np.ndarray], step: float) -> Samples:
         covariance=unknown,
         probability_variance=unknown,
         spread=np.ones_like(unknown),
+        wrong=np.ones_like(nothing),
         tuning=nothing,
         size=nothing,
         num_rows=nothing,
@@ -193,6 +208,7 @@ def _measure(of: dict[str, np.ndarray], step: float) -> Samples:
         covariance=yp * per_row,
         probability_variance=pp * per_row,
         spread=measure_spread(of),
+        wrong=of["wrong"] / w if "wrong" in of else np.ones_like(w),
         tuning=tuning,
         size=size,
         num_rows=num_rows,
@@ -205,14 +221,14 @@ def _measure(of: dict[str, np.ndarray], step: float) -> Samples:
 def measure_spread(of: dict[str, np.ndarray]) -> np.ndarray:
     """Return the variance of y by y (1 - y), ``(G, C)``: see :class:`Samples`.
 
-    It is 1 for classes, whose sums have no ``wyy``, and if all labels are 0 or all are 1.
+    It is 1 for classes, whose sums have no ``wyy``, and if all labels are equal.
     """
     y = of["wy"] / of["w"]
     if "wyy" not in of:
         return np.ones_like(y)
     largest = y * (1 - y)
-    spread = np.where(largest > _MIN_VARIANCE, (of["wyy"] / of["w"] - y**2) / largest, 1)
-    return np.asarray(np.clip(spread, 0, 1))
+    variance = of["wyy"] / of["w"] - y**2
+    return np.asarray(np.where(variance > _MIN_VARIANCE, np.minimum(variance / largest, 1), 1))
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -234,7 +250,7 @@ def bound(sample: Samples) -> tuple[np.ndarray, np.ndarray]:
     # The few rows of a rare class may have small weights by chance, and then a small variance. So
     # the labels are also counted by a label variance with these weights; the smaller count is used.
     weighted_variance = sample.num_rows * sample.residual(np.zeros(1)) / size
-    is_flat = label_variance * sample.spread < _MIN_VARIANCE
+    is_flat = weighted_variance < _MIN_VARIANCE
     weighted_variance = np.where(is_flat, np.nan, weighted_variance / sample.spread)
     labels = np.fmin(label_variance / sample.variance, weighted_variance / sample.variance)
     labels = np.where(label_variance > 0, labels, size)

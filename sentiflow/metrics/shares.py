@@ -255,7 +255,7 @@ def _estimate_alone(samples: Samples, pool_samples: Samples) -> Estimates:
     pseudo-errors count in full, and the variance of its rows is at least the pool's.
     """
     low, high = bound(samples)
-    own = samples.residual(samples.tuning) + samples.pseudo_variance
+    own = samples.add_errors(samples.residual(samples.tuning), 1.0)
     residual = np.fmax(own, pool_samples.residual(samples.tuning))
     variance = samples.finite_correction * residual / samples.size
     return Estimates(share=samples.share, low=low, high=high, variance=variance)
@@ -279,7 +279,7 @@ def _estimate_compared(
     mean = of["p"][labelled] / of["population"][labelled]
     share = own_samples.label_mean + tuning * (mean - own_samples.probability_mean)
     residual = np.fmax(own_samples.residual(tuning), pool_samples.residual(tuning))
-    residual = residual + tuning * own_samples.pseudo_variance
+    residual = own_samples.add_errors(residual, tuning)
     variance = own_samples.finite_correction * residual / own_samples.size
     own = Estimates(share=share, low=share, high=share, variance=variance)  # nobody reads bounds
     return small.estimates.put(labelled, own)

@@ -199,7 +199,7 @@ def _estimate(groups: _Pooled) -> SmallGroups:
     least = between.least[pool]
 
     # The variance q (1 - q) of a class without a label, with q = 1 / (n + 2) by Laplace's rule.
-    unseen = pool_samples.step**2 * (pool_samples.size + 1) / (pool_samples.size + 2) ** 2
+    unseen = pool_samples.spread * (pool_samples.size + 1) / (pool_samples.size + 2) ** 2
     residual = np.maximum(pool_samples.residual(pool_samples.tuning), unseen)
     own_variance = residual.sum(axis=1, keepdims=True) / samples.size
     trust = np.where(samples.size > 0, least / (least + own_variance), 0)

@@ -170,15 +170,15 @@ def _measure_means(
         of_classes: The shares of the classes.
         in_order: See ``share_changes.find_changes``.
     """
-    step = scale.step
-    breakdowns = break_down_means(settings, sums, step, can_compare=of_classes.is_random)
+    can_compare = of_classes.is_random
+    breakdowns = break_down_means(settings, sums, scale.step, can_compare=can_compare)
     part = look_boundaries.divide_level_with_mean(len(of_classes.classes))[-1:]
     return replace(
         of_classes,
         classes=(ratings.MEAN,),
         breakdowns=breakdowns,
         notes=[f"{ratings.MEAN} {note}" for note in _note_methods(breakdowns)],
-        looks=_find_changes(settings, sums.by_value, part, in_order=in_order, step=step),
+        looks=_find_changes(settings, sums.by_value, part, in_order=in_order),
         scale=scale,
     )
 
@@ -209,7 +209,6 @@ def _find_changes(
     part: np.ndarray,
     *,
     in_order: bool,
-    step: float = 1.0,
 ) -> dict[str, share_changes.Looks]:
     """Look for a change of a share over time, for each key that is a time.
 
@@ -218,7 +217,6 @@ def _find_changes(
         sums_by: Adds up the sums by some keys.
         part: See ``share_changes.find_changes``, like the other arguments.
         in_order: The same.
-        step: The same.
     """
     looks = {}
     for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
@@ -233,7 +231,6 @@ def _find_changes(
                 model=pd.factorize(index.get_level_values(VERSION))[0],
                 part=part,
                 in_order=in_order,
-                step=step,
             )
     return looks
 

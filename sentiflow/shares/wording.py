@@ -65,7 +65,10 @@ class Wording:
                 return share, f"is the {self.name} of the texts: all labels are known"
             return share, f"of the texts are labelled {name}: all labels are known"
         if is_mean:
-            return share, f"is the {self.name} of the texts ({interval}); predicted labels give {predicted}"
+            return (
+                share,
+                f"is the {self.name} of the texts ({interval}); predicted labels give {predicted}",
+            )
         return share, f"of the texts are {name} ({interval}); {predicted} are predicted so"
 
     def describe_top(self, extreme: str, where: str, p_value: str) -> str:
