@@ -250,10 +250,10 @@ def bound(sample: Samples) -> tuple[np.ndarray, np.ndarray]:
     # The few rows of a rare class may have small weights by chance, and then a small variance. So
     # the labels are also counted by a label variance with these weights; the smaller count is used.
     weighted_variance = sample.num_rows * sample.residual(np.zeros(1)) / size
-    is_flat = weighted_variance < _MIN_VARIANCE
-    weighted_variance = np.where(is_flat, np.nan, weighted_variance / sample.spread)
+    are_equal = weighted_variance < _MIN_VARIANCE
+    weighted_variance = weighted_variance / sample.spread
     labels = np.fmin(label_variance / sample.variance, weighted_variance / sample.variance)
-    labels = np.where(label_variance > 0, labels, size)
+    labels = np.where(are_equal, size, labels)
     square = quantile(size - 2) ** 2 / labels  # t² / n
     middle = (share + square / 2) / (1 + square)
     reach = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)

@@ -39,7 +39,8 @@ class Section:
     lines: pd.DataFrame
     """Lines of the table, as ``Breakdown.of`` returns them, with four more columns: ``name``, the
     group or period; ``has_interval``; ``is_worse``, whether the share is higher, or the mean rating
-    lower, than in all other groups together, beyond chance; ``is_known``, whether the interval is narrower than 0 to 1."""
+    lower, than in all other groups together, beyond chance; ``is_known``, whether the interval is
+    narrower than 0 to 1."""
     num_left_out: int = 0
     """Lines that are not shown."""
     reference: float = 0

@@ -133,14 +133,211 @@ def measure(seed, stars, model, size, num_draws, *, num_rows=20_000):
     return coverage, alone, width / width_alone, width * ratings.scale.span
 
 
-def test_x():
+def measure_all(cells, num_draws, **options):
+    """Measure cells, print the worst, and return the coverage and the ratio of the widths."""
     found = {}
-    for cell in product(STARS, [*MODELS, *ACCURATE], (30, 100, 300)):
-        found[cell] = measure(1, *cell, 2000)
-    for cell in sorted(found, key=lambda c: found[c][0])[:60]:
-        print(*cell, "%.3f alone %.3f ratio %.2f width %.2f" % found[cell])
+    for number, cell in enumerate(cells):
+        found[cell] = measure(number, *cell, num_draws, **options)
+    for cell in sorted(found, key=lambda cell: found[cell][0])[:5]:
+        coverage, alone, ratio, width = found[cell]
+        print(f"{coverage:.4f} (labels alone {alone:.4f}), ratio {ratio:.2f}, {width:.2f}", *cell)
+    coverage, _, ratio, _ = np.array(list(found.values())).T
+    return coverage, ratio
+
+
+def test_intervals_hold_the_truth():
+    cells = [("middle", "biased", 30), ("ten", "biased", 30), ("ten", "good", 100)]
+    cells += [("high", "weak", 100), ("ends", (0.96, "top", 0.995), 300)]
+    coverage, ratio = measure_all(cells, 600)
+    assert coverage.min() > 0.92
+    assert coverage.mean() > 0.94
+    assert ratio.mean() < 0.75
+
+
+def test_rare_errors_over_the_whole_scale_are_allowed_for():
+    """Most samples have no such error: the added errors are as large as labels differ."""
+    coverage, _ = measure_all([("ten", (0.99, "bottom", 0.995), 100)], 600)
+    assert coverage.min() > 0.92
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_intervals_of_any_stars_and_model_hold_the_truth():
+    cells = list(product(STARS, [*MODELS, *ACCURATE], (30, 100, 300)))
+    coverage, ratio = measure_all(cells, 5000)
+    print(f"{len(cells)} cells, {coverage.min():.4f} to {coverage.max():.4f}")
+    is_moderate = np.array([cell[1] in MODELS for cell in cells])
     for size in (30, 100, 300):
-        print(size, np.mean([v[2] for c, v in found.items() if c[1] in MODELS and c[2] == size]))
-    for cell in found:
-        if cell[1] in MODELS:
-            print(*cell, "%.3f alone %.3f ratio %.2f width %.2f" % found[cell])
+        of_size = is_moderate & np.array([cell[2] == size for cell in cells])
+        print(f"{size} labels: width by that of labels alone {ratio[of_size].mean():.2f}")
+    assert coverage.min() >= 0.93
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_60_months_of_60_labels_hold_the_truth():
+    """Each draw has 60 months of 2,000 texts, 60 of them labelled."""
+    cells = list(product(STARS, MODELS, (60,)))
+    coverage, ratio = measure_all(cells, 60 * 100, num_rows=2000)
+    print(f"months: {coverage.min():.4f} to {coverage.max():.4f}, ratio {ratio.mean():.2f}")
+    assert coverage.min() >= 0.93
+
+
+def draw_groups(rng, num_groups, *, num_rows, error, differ, num_labels):
+    """Estimate groups of texts with few labels, whose ratings and errors of the model differ."""
+    scale = RatingScale((1.0, 2.0, 3.0, 4.0, 5.0))
+    group = np.repeat(np.arange(num_groups), num_rows)
+    latent = (3.5 + differ * rng.normal(size=num_groups))[group] + rng.normal(size=len(group))
+    truth = np.clip(np.round(latent), 1, 5).astype(int) - 1
+    bias = (0.4 + error * rng.normal(size=num_groups))[group]
+    seen = latent + bias + 0.8 * rng.normal(size=len(group))
+    logits = -((seen[:, None] - np.arange(1, 6)) ** 2)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    sums = sampling.add_up(
+        pd.DataFrame({"group": group}),
+        prediction=probabilities.argmax(axis=1),
+        probabilities=probabilities,
+        label=np.where(rng.random(len(group)) < num_labels / num_rows, truth, -1),
+        weight=np.ones(len(group)),
+        values=scale.units,
+    )
+    found = shares.estimate(sampling.of_values(sums, 5), step=scale.step)
+    return found, scale.units[truth].reshape(num_groups, num_rows).mean(axis=1)
+
+
+def measure_groups(num_draws, num_groups=20, **options):
+    """Return the coverage over all groups and draws, and the part with an interval."""
+    hits, known = [], []
+    for seed in range(num_draws):
+        found, truth = draw_groups(np.random.default_rng(seed), num_groups, **options)
+        low, high = found.low[:, 0], found.high[:, 0]
+        is_known = ~np.isnan(low)
+        known.append(is_known.mean())
+        if is_known.any():
+            hits.append(((low <= truth) & (truth <= high))[is_known].mean())
+    return float(np.mean(hits)), float(np.mean(known))
+
+
+def test_pooled_means():
+    coverage, known = measure_groups(20, num_rows=500, error=0.3, differ=0.4, num_labels=10)
+    assert coverage > 0.92
+    assert known == 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_means_of_groups_with_few_labels_hold_the_truth():
+    found = {}
+    for cell in product((0, 0.3, 0.6), (0, 0.4, 0.8), (5, 10, 20)):
+        error, differ, num_labels = cell
+        options = {"error": error, "differ": differ, "num_labels": num_labels}
+        found["20 groups", *cell] = measure_groups(200, num_rows=500, **options)
+    for cell in product((0, 0.3), (0, 0.4), (0.3, 1, 3)):
+        error, differ, num_labels = cell
+        options = {"error": error, "differ": differ, "num_labels": num_labels}
+        found["1,000 groups", *cell] = measure_groups(30, 1000, num_rows=30, **options)
+    for cell in sorted(found, key=lambda cell: found[cell][0])[:6]:
+        print("{:.4f}, with an interval {:.2f}".format(*found[cell]), *cell)
+    for coverage, _ in found.values():
+        assert coverage >= 0.93
+
+
+def measure_claims(seed, num_draws, num_groups, size, stars, model, *, shift=0.0):
+    """Return how often any group is said to differ, the highest or the lowest; the first lowest.
+
+    ``shift``: what is added to the latent ratings of the first group.
+    """
+    rng, claims = np.random.default_rng(seed), []
+    ratings = Ratings(stars, model)
+    sample, rest, _ = draw(rng, ratings, num_draws * num_groups, size, 2000)
+    sums = ratings.add_up(sample, rest)
+    if shift:
+        other = Ratings(stars, model, shift=shift)
+        first = other.add_up(*draw(rng, other, num_draws, size, 2000)[:2])
+        sums.iloc[::num_groups] = first.to_numpy()
+    step = ratings.scale.step
+    found = shares.estimate(sums, pool=np.repeat(np.arange(num_draws), num_groups), step=step)
+    for number in range(num_draws):
+        part = slice(number * num_groups, (number + 1) * num_groups)
+        one = shares.Shares(**{name: values[part] for name, values in vars(found).items()})
+        mean, error, spread = one.compared[:, 0], one.error[:, 0], one.spread[:, 0]
+        ends = int(mean.argmax()), int(mean.argmin())
+        is_claimed = []
+        for end in ends:
+            p_values = share_comparison.compare_with_each(
+                mean, error, one.rows, end, spread=spread, step=step
+            )
+            is_claimed.append(np.nanmax(p_values) < SIGNIFICANCE)
+        differs = np.nanmin(share_comparison.compare_with_others(one, step=step)) < SIGNIFICANCE
+        claims.append((differs, any(is_claimed), is_claimed[1] and ends[1] == 0))
+    return np.mean(claims, axis=0)
+
+
+def test_equal_groups_do_not_differ():
+    assert measure_claims(0, 300, 6, 100, "middle", "biased")[:2].max() < 0.08  # 5% are allowed
+    assert measure_claims(1, 300, 20, 100, "ten", (0.99, "top", 0.995))[:2].max() < 0.03
+
+
+def test_groups_that_differ_are_told():
+    differs, _, is_lowest = measure_claims(0, 100, 6, 100, "middle", "good", shift=-0.6)
+    assert differs > 0.95
+    assert is_lowest > 0.9
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("num_groups", [2, 6, 20])
+def test_equal_groups_of_any_stars_and_model_do_not_differ(num_groups):
+    cells = list(product((30, 100), STARS, [*MODELS, *ACCURATE]))
+    found = []
+    for number, cell in enumerate(cells):
+        claims = measure_claims(number, 1000, num_groups, *cell)
+        if claims[:2].max() > 0.04:
+            claims = measure_claims(1000 + number, 5000, num_groups, *cell)
+        found.append(claims[:2])
+    for name, claims in zip(("differs", "an end"), np.array(found).T, strict=True):
+        worst = np.argsort(-claims)[:3]
+        print(num_groups, name, *(f"{claims[at]:.4f} {cells[at]}" for at in worst), sep="\n  ")
+    assert np.max(found) <= 0.05
+
+
+def measure_changes(seed, num_draws, stars, model, labels, *, shift=0.0, num_periods=52):
+    """Return how often the mean is said to change, at any look at periods of 500 texts.
+
+    ``shift``: what is added to the latent ratings in the second half.
+    """
+    rng = np.random.default_rng(seed)
+    half = num_periods // 2
+    parts = [Ratings(stars, model), Ratings(stars, model, shift=shift)]
+    claims = []
+    for _ in range(num_draws):
+        sums = [each.add_up(*draw(rng, each, half, labels, 500)[:2]) for each in parts]
+        looks = share_changes.find_changes(
+            pd.concat(sums, ignore_index=True),
+            period=np.arange(2 * half),
+            model=np.zeros(2 * half, int),
+        )
+        claims.append(bool(looks.changes))
+    return np.mean(claims)
+
+
+def test_a_mean_that_stays_is_not_said_to_change_and_a_change_is_told():
+    assert measure_changes(0, 60, "middle", "biased", 6) <= 0.05
+    assert measure_changes(0, 30, "middle", "good", 6, shift=0.7) > 0.9
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_a_mean_of_any_stars_is_not_said_to_change():
+    models = [*MODELS, (0.96, "top", 0.995), (0.99, "bottom", 0.995)]
+    cells = list(product(STARS, models, (6, 30)))
+    found = [measure_changes(at, 400, *cell) for at, cell in enumerate(cells)]
+    for at in np.flatnonzero(np.array(found) > 0.04):
+        found[at] = measure_changes(1000 + at, 2000, *cells[at])
+    for at in np.argsort(found)[::-1][:4]:
+        print(f"{found[at]:.4f}", *cells[at])
+    power = [
+        measure_changes(at, 200, "middle", model, 6, shift=0.6) for at, model in enumerate(MODELS)
+    ]
+    print("a change of 0.6 stars, 150 labels before and after:", *power)
+    assert max(found) <= 0.05
