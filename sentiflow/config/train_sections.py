@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 from sentiflow.config import decisive
 from sentiflow.config.class_names import check_names
 from sentiflow.config.types import (
+    ADDED,
     LOCATION,
     CountOrAuto,
     Fraction,
@@ -206,6 +207,9 @@ class SelectionSettings(Settings):
         return -value
 
 
+NeighborWeight = Annotated[float, Field(ge=0, lt=1 / 3)] | Literal["auto"]
+"""Weight of each neighboring class; below a third, the label itself has the largest weight."""
+
 Classes = Annotated[tuple[str, ...], AfterValidator(check_names)] | None
 
 
@@ -242,6 +246,11 @@ class TrainSettings(Settings):
     """Weight of the rows of each class in the loss. ``balanced``: the inverse of the class's
     frequency. ``sqrt``: the square root of this inverse. The weights are scaled to a mean of 1 over
     the training rows. Default: equal weights."""
+    neighbor_weight: Annotated[NeighborWeight, ADDED] = "auto"
+    """Of ordered classes (``format.ordered``): the weight of a label that each neighboring class
+    gets in the target of a text. ``auto``: 0.15 for the network; the linear model is fitted with
+    0.15 and with 0, and the validation rows or the folds choose one by log loss. Classes without an
+    order have none. 0: off."""
     preset: Literal["fast", "balanced", "best"] | None = None
     """Defaults for many settings of a recurrent network: model, batches, epochs, pretraining and
     learning rate. Settings that the config names take precedence. Default: no preset."""

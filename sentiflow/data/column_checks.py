@@ -13,7 +13,11 @@ _MEANINGS = ("label", "user", "time")
 
 
 def check_scored(
-    rows: Plan | Corpus, keep_columns: Sequence[str], *, classes: Sequence[str] = ()
+    rows: Plan | Corpus,
+    keep_columns: Sequence[str],
+    *,
+    classes: Sequence[str] = (),
+    is_ordered: bool = False,
 ) -> None:
     """Check that each file has each column to keep once: in the file, or by a folder.
 
@@ -21,15 +25,17 @@ def check_scored(
         rows: Files, or prepared data.
         keep_columns: The columns to keep.
         classes: The classes of the model, if they are known.
+        is_ordered: Whether they have an order.
 
     Raises:
         UserError: A file lacks a column or has it twice, or predictions have their own column of
             that name.
     """
+    _check_not_reserved(keep_columns, classes, is_ordered=is_ordered)
     if isinstance(rows, Corpus):
-        check_columns(rows.columns, keep_columns, classes=classes)
+        check_columns(rows.columns, keep_columns)
         return
-    check_columns(rows.columns, keep_columns, classes=classes, columns_by_file=rows.columns_by_file)
+    check_columns(rows.columns, keep_columns, columns_by_file=rows.columns_by_file)
     partitions.check_unique(rows.columns_by_file, keep_columns, setting="score.keep_columns")
 
 
@@ -37,7 +43,6 @@ def check_columns(
     columns: Sequence[str] | None,
     keep_columns: Sequence[str],
     *,
-    classes: Sequence[str] = (),
     columns_by_file: Sequence[tuple[str, Collection[str]]] = (),
     is_prepared: bool = False,
 ) -> None:
@@ -46,14 +51,13 @@ def check_columns(
     Args:
         columns: The columns of the corpus; None if it has no row.
         keep_columns: The columns to keep.
-        classes: The classes of the model, if they are known.
         columns_by_file: URI and columns of each file, so that a message can name the file.
         is_prepared: Whether the corpus consists of prepared tweets.
 
     Raises:
         UserError: The corpus lacks a column, or predictions have their own column of that name.
     """
-    _check_not_reserved(keep_columns, classes)
+    _check_not_reserved(keep_columns)
     if not columns:
         return
     missing = sorted(set(keep_columns).difference(columns))
@@ -72,9 +76,12 @@ def check_columns(
     raise UserError(f"score.keep_columns: {owner} has no column {', '.join(missing)}", hint=hint)
 
 
-def _check_not_reserved(keep_columns: Sequence[str], classes: Sequence[str]) -> None:
+def _check_not_reserved(
+    keep_columns: Sequence[str], classes: Sequence[str] = (), *, is_ordered: bool = False
+) -> None:
     """Check that predictions have no column of their own with the name of a column to keep."""
-    reserved = {name.lower() for name in schema.predictions(classes, has_unsure=True).names}
+    form = schema.predictions(classes, has_unsure=True, is_ordered=is_ordered)
+    reserved = {name.lower() for name in form.names}
     reserved.add("probability")
     for name in keep_columns:
         if name.lower() in reserved and name not in schema.TWEETS.names:

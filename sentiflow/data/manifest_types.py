@@ -160,6 +160,8 @@ class CalibrationRecord(TypedDict, total=False):
     """Share of the linear model in the logits, if there is one."""
     linear_strength: Number
     """``C`` of the regularization of the linear model."""
+    linear_neighbor_weight: Number
+    """Weight of each neighboring class in the targets of the linear model; missing if it is 0."""
     network_gain: Number
     """By how much the network lowers the log loss of a row, on the rows that have decided the share
     of the linear model, in nats."""

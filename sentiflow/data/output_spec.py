@@ -126,7 +126,9 @@ class OutputSpec:
         if model.get("fingerprint") == here.get("fingerprint"):
             return True
         is_version = bool(self.follows) and str(model.get("uri")).startswith(self.follows)
-        return is_version and _list_classes(model) == _list_classes(here)
+        if not is_version or _list_classes(model) != _list_classes(here):
+            return False
+        return _find_values(model) == _find_values(here)
 
 
 def _compare_settings(there: Settings, here: Settings) -> list[str]:
@@ -193,6 +195,12 @@ def _list_classes(model: Mapping[str, Any]) -> str:
     """List the classes of a model as text."""
     settings = model.get("settings") or {}
     return ", ".join(settings.get("classes", ()))
+
+
+def _find_values(model: Mapping[str, Any]) -> list[float] | None:
+    """Find the numbers of the classes of a model, which decide the columns of predictions."""
+    values = (model.get("settings") or {}).get("class_values")
+    return None if values is None else list(values)
 
 
 def _is_same_file(one: InputFile, other: InputFile) -> bool:

@@ -26,6 +26,11 @@ _OF_PREDICTIONS: dict[str, Kind] = {
     "unsure": types.is_boolean,
 }
 """Kinds of the columns that predictions have in addition, except probabilities."""
+_OF_ORDERED: dict[str, Kind] = {
+    "expected_rating": types.is_floating,
+    "median_label": types.is_string,
+}
+"""Kinds of the columns that predictions of ordered classes have, too."""
 _NULLABLE = ("label", "split")
 """Columns of these that may have nulls; an empty column may have the type null."""
 _POSITIONS = ("label", "prediction")
@@ -44,7 +49,7 @@ def check(table: pa.Table, record: Manifest, file: str) -> None:
         UserError: A column is of another kind, has nulls, or has a position of no class.
     """
     classes = record.get("classes", ())
-    for name, kind in _list_kinds(record["stage"], classes).items():
+    for name, kind in _list_kinds(record, classes).items():
         fault = ""
         if name in table.column_names:
             fault = _find_fault(name, table[name], kind, num_classes=len(classes))
@@ -55,12 +60,13 @@ def check(table: pa.Table, record: Manifest, file: str) -> None:
             )
 
 
-def _list_kinds(stage: str, classes: Sequence[str]) -> dict[str, Kind]:
+def _list_kinds(record: Manifest, classes: Sequence[str]) -> dict[str, Kind]:
     """List the columns that a stage itself writes; others are of the user."""
-    if stage != "score":
+    if record["stage"] != "score":
         return _OF_ALL
     probabilities = dict.fromkeys([f"{PROBABILITY}{name}" for name in classes], types.is_floating)
-    return _OF_ALL | _OF_PREDICTIONS | probabilities
+    of_ordered = _OF_ORDERED if "class_values" in record else {}
+    return _OF_ALL | _OF_PREDICTIONS | of_ordered | probabilities
 
 
 def _find_fault(name: str, column: pa.ChunkedArray, kind: Kind, *, num_classes: int) -> str:

@@ -104,18 +104,23 @@ PREDICTIONS_VERSION = 3
 """Changes whenever the same corpus and model would give other predictions or other columns."""
 
 
-def predictions(classes: Sequence[str], *, has_unsure: bool = False) -> pa.Schema:
+def predictions(
+    classes: Sequence[str], *, has_unsure: bool = False, is_ordered: bool = False
+) -> pa.Schema:
     """Describe scored rows.
 
     Args:
         classes: The classes of the model.
         has_unsure: Whether the model marks uncertain predictions in the column ``unsure``.
+        is_ordered: Whether the classes have an order and numbers.
 
     Columns:
         ``label`` and ``prediction``: positions in one list: the model's classes, then classes that
             only the corpus has.
         ``confidence``: the probability of the prediction.
         ``probability``: the probability of positive, if the model has this class.
+        ``expected_rating``: of ordered classes, the mean of their numbers by probability.
+        ``median_label``: of ordered classes, the first at which the probabilities sum to one half.
         ``num_tokens``: the number of known tokens.
         ``model_version``: the version of the model in the registry, or the fingerprint of a package
             that is not from a registry.
@@ -133,6 +138,9 @@ def predictions(classes: Sequence[str], *, has_unsure: bool = False) -> pa.Schem
         fields.append(pa.field("probability", pa.float32(), nullable=False))
     for name in classes:
         fields.append(pa.field(f"{PROBABILITY}{name}", pa.float32(), nullable=False))
+    if is_ordered:
+        fields.append(pa.field("expected_rating", pa.float32(), nullable=False))
+        fields.append(pa.field("median_label", pa.string(), nullable=False))
     fields.append(pa.field("num_tokens", pa.int32(), nullable=False))
     if has_unsure:
         fields.append(pa.field("unsure", pa.bool_(), nullable=False))

@@ -43,6 +43,11 @@ class Model:
         """Names of the classes, in the order of the columns of :meth:`predict_proba`."""
         return self.package.settings.classes
 
+    @property
+    def class_values(self) -> tuple[float, ...] | None:
+        """The numbers of ordered classes, such as 1 to 5 stars; None: they have no order."""
+        return self.package.settings.class_values
+
     def predict(self, texts: Texts, *, top: int | None = None) -> pd.DataFrame:
         """Label texts, as ``score`` does with the rows of a file.
 
@@ -60,7 +65,10 @@ class Model:
             characters). If ``num_tokens`` is 0, the probabilities are the shares of the classes in
             training. With ``top``: ``predicted_label``, ``confidence``, ``label_2``,
             ``confidence_2`` and so on, and ``num_tokens``. A model trained with
-            ``train.unsure`` adds ``unsure`` (bool): whether a person should label the text.
+            ``train.unsure`` adds ``unsure`` (bool): whether a person should label the text. A model
+            of ordered classes adds, before ``num_tokens``, ``expected_rating`` (the mean of their
+            numbers by probability, float32) and ``median_label`` (the first class at which the
+            probabilities sum to one half).
 
         Raises:
             UserError: A value in ``texts`` is not a text, or ``top`` is below 1.

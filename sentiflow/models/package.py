@@ -7,7 +7,7 @@ and unpickles nothing, and a package that does not match its manifest is refused
 import concurrent.futures
 import json
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from typing import Any, NamedTuple
@@ -134,6 +134,7 @@ class ModelPackage:
             num_tokens=np.max(num_tokens, axis=0),
             lengths=own.lengths,
             num_unknown=own.encoded.num_unknown,
+            class_values=self.settings.class_values,
             threshold=threshold,
         )
 
@@ -206,14 +207,12 @@ class ModelPackage:
         answered = torch.where(torch.from_numpy(is_known)[:, None], by_class, priors)
         return answered.numpy(), np.maximum(read.encoded.num_known, is_known)
 
-    def component_logits(
-        self, text: pa.Array, models: Mapping[float, LinearModel]
-    ) -> list[np.ndarray]:
+    def component_logits(self, text: pa.Array, models: Iterable[LinearModel]) -> list[np.ndarray]:
         """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
         read = self._read(text)
         rows = batching.EncodedRows.from_lists(read.encoded.token_ids)
         of_network = self.network_logits(rows).numpy()
-        return [of_network, *(model.logits(read.tokens) for model in models.values())]
+        return [of_network, *(model.logits(read.tokens) for model in models)]
 
     def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.

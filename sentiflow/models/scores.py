@@ -31,6 +31,8 @@ class Scores:
     """Tokens of each text, known or not, int64."""
     num_unknown: np.ndarray
     """Tokens out of the vocabulary, int32."""
+    class_values: tuple[float, ...] | None = None
+    """The numbers of ordered classes; None: the classes have no order."""
     threshold: float | None = None
     """The confidence up to which a prediction is unsure; None: no prediction is unsure."""
 
@@ -45,6 +47,21 @@ class Scores:
     def prediction(self) -> np.ndarray:
         """The most probable class of each text, see :func:`choose_classes`."""
         return choose_classes(self.probabilities)
+
+    @property
+    def expected_rating(self) -> np.ndarray | None:
+        """The mean of the numbers of the classes, weighed by their probabilities, (N,) float32.
+
+        None if the classes have no order.
+        """
+        if self.class_values is None:
+            return None
+        return average_values(self.probabilities, self.class_values).astype(np.float32)
+
+    @property
+    def median(self) -> np.ndarray:
+        """The median class of each text, see :func:`find_medians`."""
+        return find_medians(self.probabilities)
 
     @property
     def confidence(self) -> np.ndarray:
@@ -102,7 +119,11 @@ class Scores:
     @property
     def _last_columns(self) -> dict[str, Any]:
         """The columns after the classes; they do not depend on how many classes are named."""
-        columns = {"num_tokens": self.num_tokens}
+        columns: dict[str, Any] = {}
+        if self.class_values is not None:
+            columns["expected_rating"] = self.expected_rating
+            columns["median_label"] = self._name_classes(self.median)
+        columns["num_tokens"] = self.num_tokens
         if self.unsure is not None:
             columns["unsure"] = self.unsure
         return columns
@@ -139,7 +160,13 @@ class Scores:
         columns = {
             name: np.concatenate([getattr(part, name) for part in scores]) for name in _COLUMNS
         }
-        return cls(classes=scores[0].classes, threshold=scores[0].threshold, **columns)
+        first = scores[0]
+        return cls(
+            classes=first.classes,
+            class_values=first.class_values,
+            threshold=first.threshold,
+            **columns,
+        )
 
     def take(self, chosen: np.ndarray | slice) -> "Scores":
         """Choose the predictions of some texts."""
@@ -181,3 +208,33 @@ def choose_classes(probabilities: np.ndarray) -> np.ndarray:
     if probabilities.shape[1] == 2:
         return (probabilities[:, 1] >= 0.5).astype(np.int8)
     return probabilities.argmax(axis=1).astype(np.int8)
+
+
+def average_values(probabilities: np.ndarray, class_values: Sequence[float]) -> np.ndarray:
+    """Average the numbers of ordered classes by the probabilities of each text: (N,) float64.
+
+    The mean is the guess with the least squared error.
+
+    Args:
+        probabilities: ``(N, C)``.
+        class_values: The numbers of the C classes.
+    """
+    exact = probabilities.astype(np.float64)
+    return np.asarray(exact @ np.asarray(class_values, np.float64) / exact.sum(axis=1))
+
+
+def find_medians(probabilities: np.ndarray) -> np.ndarray:
+    """Find the median class of each text, as a position among the ordered classes: (N,) int8.
+
+    It is the first class at which the sum of the probabilities reaches one half: the guess with the
+    least absolute error.
+
+    Args:
+        probabilities: ``(N, C)``.
+
+    Example:
+        >>> find_medians(np.array([[0.4, 0.0, 0.3, 0.3], [0.5, 0.5, 0.0, 0.0]])).tolist()
+        [2, 0]
+    """
+    sums = probabilities.astype(np.float64).cumsum(axis=1)
+    return (sums >= sums[:, -1:] / 2).argmax(axis=1).astype(np.int8)

@@ -127,8 +127,9 @@ def to_tsv(
     """Write a line for each text: label, probability and text, separated by tabs.
 
     Tabs and line ends in a text become blanks, NUL becomes U+FFFD. The probability is the
-    probability of positive if the classes are negative and positive, else of the label. If the
-    model leaves texts to people, a column after the text has ``unsure``, or nothing.
+    probability of positive if the classes are negative and positive, else of the label. Of ordered
+    classes the expected rating and the median label follow it. If the model leaves texts to people,
+    a column after the text has ``unsure``, or nothing.
 
     Args:
         text: N strings.

@@ -59,7 +59,12 @@ def inspect(plan: ScorePlan, files: CorpusFiles, *, unpack_to: str) -> Inspected
         inspected = _plan_tables(settings, files, assumed)
     else:
         inspected = _plan_csv(settings, files, assumed, unpack_to)
-    column_checks.check_scored(inspected.rows, settings.keep_columns, classes=plan.classes)
+    column_checks.check_scored(
+        inspected.rows,
+        settings.keep_columns,
+        classes=plan.classes,
+        is_ordered=package_files.class_values_of(plan.model) is not None,
+    )
     return inspected
 
 

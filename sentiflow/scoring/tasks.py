@@ -304,7 +304,11 @@ def tabulate(tweets: pa.Table, scores: Scores, job: ScoreJob) -> pa.Table:
         **scores.columns,
         "model_version": pa.repeat(pa.scalar(job.model_version), len(tweets)),
     }
-    form = schema.predictions(scores.classes, has_unsure=scores.unsure is not None)
+    form = schema.predictions(
+        scores.classes,
+        has_unsure=scores.unsure is not None,
+        is_ordered=scores.class_values is not None,
+    )
     predictions = pa.table({name: columns[name] for name in form.names}, schema=form)
     for name in job.keep_columns:
         if name not in columns:

@@ -56,6 +56,7 @@ def write(package_uri: str, record: Manifest, folder: Path, *, model: LoggedMode
         model_config={
             "classes": list(package_files.classes_of(described)),
             "has_unsure": bool(record["settings"].get("unsure")),
+            "is_ordered": package_files.class_values_of(described) is not None,
         },
         artifacts={PACKAGE: str(folder / PACKAGE), _CODE_ARTIFACT: str(folder / ARCHIVE)},
         pip_requirements=[_pin(name) for name in REQUIREMENTS],

@@ -14,9 +14,16 @@ from mlflow.models import ModelConfig
 from pydantic import BaseModel, create_model
 
 _POSITIVE = "positive"
-_CONFIG = ModelConfig(development_config={"classes": ["negative", _POSITIVE], "has_unsure": False})
+_CONFIG = ModelConfig(
+    development_config={
+        "classes": ["negative", _POSITIVE],
+        "has_unsure": False,
+        "is_ordered": False,
+    }
+)
 CLASSES: list[str] = _CONFIG.get("classes")
 _UNSURE = {"unsure": bool} if _CONFIG.get("has_unsure") else {}
+_RATING = {"expected_rating": float, "median_label": str} if _CONFIG.get("is_ordered") else {}
 _PROBABILITY = {"probability": float} if _POSITIVE in CLASSES else {}
 
 Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
@@ -25,6 +32,7 @@ Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
     confidence=float,
     **_PROBABILITY,
     **{f"probability_{name}": float for name in CLASSES},
+    **_RATING,
     num_tokens=int,
     **_UNSURE,
 )
@@ -33,7 +41,8 @@ Answer: type[BaseModel] = create_model(  # type: ignore[call-overload]
 ``label`` is the predicted class and ``confidence`` its probability. ``probability`` is the
 probability of positive, if there is such a class. ``num_tokens`` counts the words in the
 vocabulary; if it is 0, the probabilities are the class priors. A model that leaves texts to people
-says which are ``unsure``."""
+says which are ``unsure``. A model of ordered classes adds ``expected_rating``, the mean of their
+numbers by probability, and ``median_label``."""
 
 
 class ServedModel(mlflow.pyfunc.PythonModel):

@@ -3,6 +3,7 @@
 The *answers* of a fold are the predictions for its rows. The other folds calibrate them.
 """
 
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -22,6 +23,7 @@ from sentiflow.storage.uris import join
 from sentiflow.training import trained_package
 from sentiflow.training.fold_data import AllRows
 from sentiflow.training.learned_classes import LearnedClasses, relabel
+from sentiflow.training.linear_choice import LinearChoice
 from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.reports import TrainingCosts
 from sentiflow.training.train_job import TrainJob
@@ -51,25 +53,27 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
         returned: ``row_id``, ``label`` (a position in the classes of the training), ``text_hash``
             (equal for copies of a text), the counts of ``Scores``, and the logits of each class:
             ``network``, unless the fold has trained none, and if there are linear models
-            ``linear_<strength>``.
+            ``linear_<name>`` for each, see :class:`LinearChoice`.
     """
     is_of_fold = rows.is_labelled & (rows.position.astype(int) == number)
     table = relabel(rows.table.filter(is_of_fold), learned.positions)
     text = table["text"].combine_chunks()
     package = ModelPackage.load(job.model_uri)
     places = [learned.names.index(name) for name in package.settings.classes]
-    models = dict[float, LinearModel]()
+    models = dict[LinearChoice, LinearModel]()
     if package.linear:
-        for strength in STRENGTHS:
-            content = filesystem.read_bytes(join(job.linear_uri, f"{strength:g}"))
+        for choice in itertools.starmap(
+            LinearChoice, itertools.product(STRENGTHS, job.neighbor_weights)
+        ):
+            content = filesystem.read_bytes(join(job.linear_uri, choice.name))
             tensors = safetensors.torch.load(content)
-            models[strength] = LinearModel.of(tensors, num_classes=len(places))
-    components = package.component_logits(text, models)
+            models[choice] = LinearModel.of(tensors, num_classes=len(places))
+    components = package.component_logits(text, models.values())
     scores = package.score(text)
 
     columns = {"row_id": table["row_id"], "label": table["label"], "text_hash": hash_texts(text)}
     columns |= {name: getattr(scores, name) for name in _COUNTS}
-    names = [_NETWORK, *[_name_column(strength) for strength in models]]
+    names = [_NETWORK, *[_LINEAR + choice.name for choice in models]]
     for name, component in zip(names, components, strict=True):
         if name == _NETWORK and not job.trains_network:
             continue
@@ -77,11 +81,6 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
         logits[:, places] = component
         columns[name] = pa.FixedSizeListArray.from_arrays(logits.ravel(), logits.shape[1])
     return pa.table(columns)
-
-
-def _name_column(strength: float) -> str:
-    """Name the column with the logits of a linear model."""
-    return f"{_LINEAR}{strength:g}"
 
 
 def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any]) -> Scores:
@@ -97,7 +96,7 @@ def _mix(table: pa.Table, learned: LearnedClasses, calibration: Mapping[str, Any
     if _NETWORK in table.column_names:
         logits = (1 - weight) * _read_logits(table, _NETWORK)
     if weight:
-        column = _name_column(calibration["linear_strength"])
+        column = _LINEAR + LinearChoice.of(calibration).name
         logits = logits + weight * _read_logits(table, column)
     probabilities = confidence.softmax(logits)
     counts = {name: table[name].to_numpy() for name in _COUNTS}
@@ -162,17 +161,17 @@ def read_costs(table: pa.Table) -> TrainingCosts:
 def calibrate(table: pa.Table, learned: LearnedClasses) -> dict[str, Any]:
     """Choose the linear model and its share, and calibrate, by the logits of some folds."""
     label = table["label"].to_numpy()
-    of_models = dict[float, np.ndarray]()
-    for strength in STRENGTHS:
-        name = _name_column(strength)
-        if name in table.column_names:
-            of_models[strength] = _read_logits(table, name)
+    of_models = dict[LinearChoice, np.ndarray]()
+    for name in table.column_names:
+        if name.startswith(_LINEAR):
+            choice = LinearChoice.parse(name.removeprefix(_LINEAR))
+            of_models[choice] = _read_logits(table, name)
     decided = dict[str, Any]()
     if of_models and _NETWORK in table.column_names:
         decided |= trained_package.choose_linear(label, _read_logits(table, _NETWORK), of_models)
     elif of_models:
-        strength = trained_package.choose_strength(label, of_models)
-        decided |= {"linear_weight": 1.0, "linear_strength": strength}
+        choice = trained_package.choose_alone(label, of_models)
+        decided |= {"linear_weight": 1.0} | choice.to_calibration()
     scores = _mix(table, learned, decided)
     return decided | trained_package.calibrate(scores, label)
 

@@ -23,6 +23,7 @@ from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 from sentiflow.training import excerpts, learned_classes
 from sentiflow.training.fold_rows import Folds
+from sentiflow.training.linear_choice import LinearChoice
 from sentiflow.training.linear_solver import STRENGTHS
 from sentiflow.training.train_job import TrainJob
 from sentiflow.words import word_vectors
@@ -148,6 +149,7 @@ def write(
             "unsure": None,  # it is decided by the answers of all folds
         }
     )
+    first = LinearChoice(STRENGTHS[0], job.neighbor_weights[0])
     return replace(
         job,
         settings=settings,
@@ -156,7 +158,7 @@ def write(
         model_uri=join(uri, "model"),
         linear_uri=join(uri, "linear"),
         # Only so that the package has a linear model: the folds calibrate each other later.
-        calibration={"linear_weight": 1.0, "linear_strength": STRENGTHS[0]},
+        calibration={"linear_weight": 1.0} | first.to_calibration(),
     )
 
 

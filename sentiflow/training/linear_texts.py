@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.training import soft_targets
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.virtual_shards import VirtualShards
 
@@ -53,17 +54,21 @@ def read(
     )
 
 
-def make_targets(texts: LinearTexts, classes: LearnedClasses, *, hard_weight: float) -> np.ndarray:
+def make_targets(
+    texts: LinearTexts, classes: LearnedClasses, *, hard_weight: float, neighbor_weight: float = 0.0
+) -> np.ndarray:
     """Compute the weight of each class in the loss of a text, ``(N, C)`` float32.
 
     Args:
         texts: The texts.
         classes: The C classes, and their weights.
         hard_weight: Weight of the label of a text that has an answer, too.
+        neighbor_weight: Weight of the label that each neighboring class gets.
     """
     num_classes = len(classes.names)
+    of_label = soft_targets.make_matrix(num_classes, neighbor_weight)
     # The label -1 of an unlabelled text is the last row, in which no class has a weight.
-    targets = np.eye(num_classes + 1, num_classes, dtype=np.float32)[texts.label]
+    targets = np.vstack([of_label, np.zeros_like(of_label[:1])])[texts.label]
     if texts.teacher is not None:
         is_labelled = (texts.label >= 0)[:, None]
         share = hard_weight * is_labelled

@@ -10,6 +10,7 @@ from torch import nn
 from sentiflow.models.batching import Batch, copy_to
 from sentiflow.models.networks import Network, TweetRNN
 from sentiflow.models.vocabulary import PAD_ID
+from sentiflow.training import soft_targets
 
 VECTORS = "network.embedding.weight"
 """Name of the large table among the parameters; a batch uses few of its rows."""
@@ -58,6 +59,7 @@ class ClassificationObjective(nn.Module):
         *,
         class_weights: np.ndarray | None = None,
         hard_weight: float = 0.0,
+        neighbor_weight: float = 0.0,
     ) -> None:
         """Take the network to train.
 
@@ -66,10 +68,13 @@ class ClassificationObjective(nn.Module):
             class_weights: Weight of each class's term in the loss for the gradient, (C,) float32.
                 The reported loss has no weights.
             hard_weight: Weight of the label in the target; the teacher has the rest.
+            neighbor_weight: Weight of the label that each neighboring class gets in the target for
+                the gradient. The reported loss is of the label alone.
         """
         super().__init__()
         self.network = network
         self.hard_weight = hard_weight
+        self.neighbor_weight = neighbor_weight
         weights = None if class_weights is None else torch.from_numpy(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -81,12 +86,18 @@ class ClassificationObjective(nn.Module):
         """Compute the loss of each row, and count the correct predictions."""
         logits = self.network(batch.token_ids, batch.lengths, dropout_mask).float()
         targets = self._compute_targets(batch, num_classes=logits.shape[1])
+        trained_targets = targets
+        if self.neighbor_weight:
+            trained_targets = self._compute_targets(
+                batch, num_classes=logits.shape[1], neighbor_weight=self.neighbor_weight
+            )
         logs = logits.log_softmax(dim=1)
         predictions = logits.argmax(dim=1)
         losses = -(targets * logs).sum(dim=1)
         trained = losses
-        if self.class_weights is not None:
-            trained = -(targets * self.class_weights * logs).sum(dim=1)
+        if self.neighbor_weight or self.class_weights is not None:
+            weights = 1 if self.class_weights is None else self.class_weights
+            trained = -(trained_targets * weights * logs).sum(dim=1)
         return Losses(
             trained=trained,
             reported=losses.detach(),
@@ -94,9 +105,14 @@ class ClassificationObjective(nn.Module):
             predictions=predictions,
         )
 
-    def _compute_targets(self, batch: Batch, *, num_classes: int) -> torch.Tensor:
+    def _compute_targets(
+        self, batch: Batch, *, num_classes: int, neighbor_weight: float = 0.0
+    ) -> torch.Tensor:
         """Return the weight of each class that a row is to learn, ``(B, C)`` float32."""
         targets = nn.functional.one_hot(batch.labels.clamp(min=0), num_classes).float()
+        if neighbor_weight:
+            of_label = torch.from_numpy(soft_targets.make_matrix(num_classes, neighbor_weight))
+            targets = targets @ of_label.to(targets.device)
         if batch.teacher is None:
             return targets
         is_labelled = (batch.labels >= 0).float()[:, None]

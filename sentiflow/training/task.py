@@ -27,6 +27,7 @@ from sentiflow.training import (
     linear_texts,
     trained_package,
 )
+from sentiflow.training.linear_choice import LinearChoice
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 from sentiflow.training.reports import (
     PRETRAIN,
@@ -236,6 +237,7 @@ class _Worker:
             self.network,
             class_weights=self.classes.weights,
             hard_weight=self.settings.distill.hard_weight,
+            neighbor_weight=self.job.neighbor_weights[-1],
         )
         self.trainer = self._make_trainer(self.settings, objective, self.train_input)
 
@@ -363,8 +365,8 @@ class _Worker:
             metrics=metrics,
         )
 
-    def fit_linear(self) -> dict[float, LinearModel]:
-        """Fit the linear models to choose from, by ``C``: inverse strengths of regularization."""
+    def fit_linear(self) -> dict[LinearChoice, LinearModel]:
+        """Fit the linear models to choose from."""
         if not self.settings.linear:
             return {}
         from sentiflow.training import linear_solver
@@ -376,13 +378,21 @@ class _Worker:
             num_taught_classes=len(self.classes.names) if is_taught else None,
         )
         tokens = tokenizer.tokenize(texts.text, name=self.job.prepared["settings"]["tokenizer"])
-        targets = linear_texts.make_targets(
-            texts, self.classes, hard_weight=self.settings.distill.hard_weight
-        )
-        return dict(linear_solver.fit(Ngrams.of(tokens), targets))
+        ngrams = Ngrams.of(tokens)
+        models = {}
+        for neighbor_weight in self.job.neighbor_weights:
+            targets = linear_texts.make_targets(
+                texts,
+                self.classes,
+                hard_weight=self.settings.distill.hard_weight,
+                neighbor_weight=neighbor_weight,
+            )
+            for strength, model in linear_solver.fit(ngrams, targets):
+                models[LinearChoice(strength, neighbor_weight)] = model
+        return models
 
     def publish_model(
-        self, linear: Mapping[float, LinearModel], linear_seconds: float
+        self, linear: Mapping[LinearChoice, LinearModel], linear_seconds: float
     ) -> TrainReport:
         """Publish the model of the chosen epoch, and in a fold all linear models.
 
@@ -391,8 +401,8 @@ class _Worker:
             linear_seconds: The time that they took.
         """
         if self.job.linear_uri:
-            for strength, model in linear.items():
-                uri = join(self.job.linear_uri, f"{strength:g}")
+            for choice, model in linear.items():
+                uri = join(self.job.linear_uri, choice.name)
                 filesystem.write_bytes(uri, safetensors.torch.save(model.tensors()))
         chosen = self.history.chosen if self.job.trains_network else None
         if chosen and chosen.step != self.first_step + self.trainer.step:

@@ -14,6 +14,7 @@ from sentiflow.progress import say
 from sentiflow.storage.uris import display_uri, join
 from sentiflow.tracking import model_sources
 from sentiflow.tracking.refits import Refit
+from sentiflow.training import soft_targets
 from sentiflow.training.reports import CHECKPOINTS, MODEL, PRETRAIN, TRAIN, Phase, Taught
 from sentiflow.training.train_plan import STAGE, TrainPlan
 
@@ -51,6 +52,8 @@ class TrainJob:
     reference: Mapping[str, Any] | None = None
     """The profile of texts that the model has not seen, from the same source. None: it is measured
     on the validation rows."""
+    neighbor_weights: tuple[float, ...] = (0.0,)
+    """Weights of a neighboring class, see :func:`soft_targets.list_weights`."""
     linear_uri: str = ""
     """In a fold: directory to write all linear models to, from which the calibration chooses one.
     Otherwise empty."""
@@ -125,6 +128,7 @@ def describe(
         refit=plan.refit,
         calibration=calibration,
         reference=reference,
+        neighbor_weights=soft_targets.list_weights(settings.neighbor_weight, plan.learned),
     )
 
 

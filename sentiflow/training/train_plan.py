@@ -22,7 +22,7 @@ from sentiflow.models import package_files
 from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.refits import Refit
-from sentiflow.training import learned_classes, own_paths, rates
+from sentiflow.training import learned_classes, own_paths, rates, soft_targets
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
@@ -101,6 +101,8 @@ class TrainPlan:
             num_tokens = self.prepared["vocabulary"]["tokens"]["train"]["tokens"]
             tokens_per_row = num_tokens / max(1, sum(of_train.values()))
             seconds = rates.estimate_linear(num_rows, tokens_per_row, len(self.learned.names))
+            weights = soft_targets.list_weights(self.settings.neighbor_weight, self.learned)
+            seconds *= len(weights)
             row_seconds = rates.estimate_row(self.settings.model, num_tokens=tokens_per_row)
             linear = int(seconds / (rates.NETWORK_FACTOR * row_seconds))
         return Amount(
@@ -128,6 +130,12 @@ def resolve(config: Config) -> TrainPlan:
     settings = config.train
     splits = refit.record["splits"] if refit else SPLITS[:1]
     learned = learned_classes.choose(prepared, settings, splits)
+    if settings.neighbor_weight not in ("auto", 0) and learned.values is None:
+        raise UserError(
+            "train.neighbor_weight: the classes of "
+            f"{display_uri(settings.prepared_uri)} have no order",
+            hint="set format.ordered=true and prepare again, or leave train.neighbor_weight out",
+        )
     if not refit:
         learned_classes.check_unseen(settings, prepared, learned)
     first = _find_first(config, learned, prepared)

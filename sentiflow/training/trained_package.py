@@ -25,6 +25,7 @@ from sentiflow.models.tokenizer import TOKENIZERS
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import parquet
 from sentiflow.training.learned_classes import LearnedClasses
+from sentiflow.training.linear_choice import LinearChoice
 from sentiflow.training.reports import EpochResult
 from sentiflow.training.train_job import TrainJob
 
@@ -33,7 +34,7 @@ _SAMPLE_ROWS = 20_000
 measured from."""
 _SAMPLE_FILES = 64
 """Maximum number of files from which these rows are read."""
-_LINEAR_KEYS = ("linear_weight", "linear_strength")
+_LINEAR_KEYS = ("linear_weight", "linear_strength", "linear_neighbor_weight")
 """Keys of a calibration that choose the linear model."""
 
 
@@ -44,7 +45,7 @@ def save(
     words: Vocabulary,
     epoch: EpochResult | None,
     classes: LearnedClasses,
-    linear: Mapping[float, LinearModel],
+    linear: Mapping[LinearChoice, LinearModel],
 ) -> Manifest:
     """Publish the package of a trained network; return its manifest.
 
@@ -54,7 +55,7 @@ def save(
         words: Its vocabulary.
         epoch: The chosen epoch; None if the network was not trained.
         classes: The classes that were learned.
-        linear: Linear models to choose from, by the strength of their regularization.
+        linear: Linear models to choose from.
     """
     package = _pack(job, network, words, classes)
     validation = list(job.list_files("tweets", job.validation_splits))
@@ -167,7 +168,7 @@ def _select_learned(scores: Scores, label: np.ndarray) -> Predicted:
 
 def _add_linear(
     package: ModelPackage,
-    models: Mapping[float, LinearModel],
+    models: Mapping[LinearChoice, LinearModel],
     label: np.ndarray,
     text: pa.Array,
     calibration: Mapping[str, Any],
@@ -176,7 +177,7 @@ def _add_linear(
 
     Args:
         package: A network without a linear model.
-        models: The linear models, by the strength of their regularization.
+        models: The linear models.
         label: Labels of the model for N validation rows, -1 for no label.
         text: Their texts.
         calibration: Its values of ``_LINEAR_KEYS`` choose the model; without them the rows do.
@@ -188,19 +189,21 @@ def _add_linear(
     num_classes = len(package.settings.classes)
     if not decided:
         chosen = _is_learned(label, num_classes)
-        of_network, *logits = package.component_logits(text.filter(pa.array(chosen)), models)
+        of_network, *logits = package.component_logits(
+            text.filter(pa.array(chosen)), models.values()
+        )
         of_models = dict(zip(models, logits, strict=True))
         decided = choose_linear(label[chosen], of_network, of_models)
     weight = decided["linear_weight"]
     linear = None
     if weight:
-        linear = models[decided["linear_strength"]].scale(weight, np.zeros(num_classes))
+        linear = models[LinearChoice.of(decided)].scale(weight, np.zeros(num_classes))
     settings = package.settings.model_copy(update={"linear_weight": weight})
     return replace(package, settings=settings, linear=linear), decided
 
 
 def choose_linear(
-    label: np.ndarray, of_network: np.ndarray, of_models: Mapping[float, np.ndarray]
+    label: np.ndarray, of_network: np.ndarray, of_models: Mapping[LinearChoice, np.ndarray]
 ) -> dict[str, float]:
     """Choose a linear model and its share in the logits by the log loss of the mixed logits.
 
@@ -210,40 +213,40 @@ def choose_linear(
     Args:
         label: N positions among the classes; without a row the choice is the middle model.
         of_network: ``(N, C)`` logits of the network.
-        of_models: Logits of each linear model, by the strength of its regularization.
+        of_models: Logits of each linear model.
     """
-    weights = dict[float, float]()
-    losses = dict[float, float]()
-    alone = dict[float, float]()
-    for strength, logits in of_models.items():
-        _, alone[strength] = confidence.fit_weight(
+    weights = dict[LinearChoice, float]()
+    losses = dict[LinearChoice, float]()
+    alone = dict[LinearChoice, float]()
+    for choice, logits in of_models.items():
+        _, alone[choice] = confidence.fit_weight(
             label=label, first=np.zeros_like(logits), second=logits
         )
         weight, loss = confidence.fit_weight(label=label, first=of_network, second=logits)
-        weights[strength] = weight
-        losses[strength] = loss
-    strengths = list(of_models)
-    chosen = strengths[len(strengths) // 2]
+        weights[choice] = weight
+        losses[choice] = loss
+    choices = sorted(of_models)
+    chosen = choices[len(choices) // 2]
     decided = {}
     if len(label):
-        chosen = min(strengths, key=lambda strength: losses[strength])
+        chosen = min(of_models, key=lambda choice: losses[choice])
         gain = (min(alone.values()) - losses[chosen]) / len(label)
         decided["network_gain"] = round(gain, 5)
-    return decided | {"linear_weight": weights[chosen], "linear_strength": chosen}
+    return decided | {"linear_weight": weights[chosen]} | chosen.to_calibration()
 
 
-def choose_strength(label: np.ndarray, of_models: Mapping[float, np.ndarray]) -> float:
+def choose_alone(label: np.ndarray, of_models: Mapping[LinearChoice, np.ndarray]) -> LinearChoice:
     """Choose a linear model that answers alone, by its log loss.
 
     Args:
         label: N positions among the classes.
-        of_models: Logits of each linear model, by the strength of its regularization.
+        of_models: Logits of each linear model.
     """
-    losses = dict[float, float]()
-    for strength, logits in of_models.items():
+    losses = dict[LinearChoice, float]()
+    for choice, logits in of_models.items():
         nothing = np.zeros_like(logits)
-        _, losses[strength] = confidence.fit_weight(label=label, first=nothing, second=logits)
-    return min(losses, key=lambda strength: losses[strength])
+        _, losses[choice] = confidence.fit_weight(label=label, first=nothing, second=logits)
+    return min(losses, key=lambda choice: losses[choice])
 
 
 def _apply_calibration(package: ModelPackage, calibration: Mapping[str, Any]) -> ModelPackage:

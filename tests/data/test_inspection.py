@@ -351,3 +351,35 @@ def test_any_bytes_give_a_config_or_one_line(data):
     if found:
         text = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
         assert settings.validate(yaml_text.parse(text), source="a.yaml").name == "a"
+
+
+def label_in_turn(values):
+    return [(text, values[number % len(values)]) for number, (text, _) in enumerate(ROWS)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "is_ordered"),
+    [
+        ("star", ["1", "2", "3", "4", "5"], True),
+        ("star_rating", [str(number) for number in range(1, 11)], True),
+        ("rating", [str(number) for number in range(11)], True),
+        ("rating", [str(number / 2) for number in range(1, 11)], True),
+        ("label", ["1 star", "2 stars", "3 stars"], True),
+        ("label", ["★", "★★", "★★★"], True),
+        ("label", ["1", "2", "3", "4", "5"], False),  # may be codes of any classes
+        ("rating", ["0", "1"], False),
+        ("rating", ["-1", "0", "1"], False),  # negative, neutral, positive
+        ("rating", ["10", "20", "30"], False),
+        ("rating", ["good", "bad", "5"], False),
+    ],
+)
+def test_ratings_are_classes_with_an_order(look, name, values, is_ordered):
+    found = look(write(label_in_turn(values), header=("text", name)))
+    assert found.roles.label == name
+    assert found.is_ordered == is_ordered
+    config = new_config.render(found, files=["a.csv"], name="a", origin="", model_uri=None)
+    form = settings.validate(yaml_text.parse(config), source="a.yaml").format
+    assert form.ordered == is_ordered
+    if is_ordered:
+        assert list(form.class_values) == sorted(form.class_values)
+        assert set(form.classes) == set(values)

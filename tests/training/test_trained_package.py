@@ -19,6 +19,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
 from sentiflow.tracking.recording import Recorder
 from sentiflow.training import descriptions, train_results, trained_package
+from sentiflow.training.linear_choice import LinearChoice
 from sentiflow.training.reports import EpochResult, TrainingCosts, TrainReport
 
 TEXTS = pa.array(["good", "bad", "good bad morning", "a day", "unheard of", "day day good"])
@@ -41,10 +42,12 @@ def test_a_linear_model_has_its_share_in_the_logits(weight, tmp_path):
     package = new_package(classes=CLASSES)
     linear = make_linear()
     texts = pa.array([*TEXTS.to_pylist(), "\u0436\u0436"])
-    of_network, of_linear = package.component_logits(texts, {1.0: linear})
+    of_network, of_linear = package.component_logits(texts, [linear])
     decided = {"linear_weight": weight, "linear_strength": 1.0}
     none = np.full(len(texts), -1)
-    mixed, _ = trained_package._add_linear(package, {1.0: linear}, none, texts, decided)
+    mixed, _ = trained_package._add_linear(
+        package, {LinearChoice(1.0): linear}, none, texts, decided
+    )
     mixed = trained_package._apply_calibration(mixed, EFFECT)
     mixed.save(str(tmp_path), lineage={})
     loaded = ModelPackage.load(str(tmp_path))
@@ -162,11 +165,15 @@ def test_the_linear_model_is_that_of_the_lowest_loss_beside_the_network():
     of_network, noise = truth + generator.normal(size=(2, 2000, 3))
     weak = 0.1 * truth + 0.3 * noise
     good = 4 * truth + 2 * noise
-    models = {1.0: weak, 4.0: of_network, 16.0: good}
+    models = {
+        LinearChoice(1.0): weak,
+        LinearChoice(4.0): of_network,
+        LinearChoice(16.0): good,
+    }
     decided = trained_package.choose_linear(label, of_network, models)
     assert decided["linear_strength"] == 16
     assert 0 < decided["linear_weight"] < 1
-    models[16.0] /= 20
+    models[LinearChoice(16.0)] /= 20
     scaled = trained_package.choose_linear(label, of_network, models)
     assert scaled["linear_strength"] == 16, "whatever the size of its logits"
     none = trained_package.choose_linear(

@@ -1,9 +1,11 @@
 """Usual names of columns and values in files of labelled texts."""
 
+import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from sentiflow.config.class_names import UNLABELLED, order_classes
+from sentiflow.config.ordered_classes import read_value
 
 NAMES: dict[str, tuple[str, ...]] = {
     "text": (
@@ -13,7 +15,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "label": (
         "label", "sentiment", "class", "target", "polarity", "emotion", "category", "stars",
-        "rating", "tone", "opinion", "score", "intent", "y",
+        "rating", "tone", "opinion", "score", "intent", "y", "star", "ratings",
+        "grade", "별점", "평점",
     ),
     "id": ("id", "uuid", "guid", "key", "number", "nr", "no"),
     "user": (
@@ -98,6 +101,11 @@ def rate_sentiments(values: Collection[str]) -> int:
     return 0
 
 
+def list_labels(values: Iterable[str]) -> list[str]:
+    """Leave out the values that mean no label."""
+    return [value for value in values if not _is_none(value)]
+
+
 def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> dict[str, list[str]]:
     """Group the values of a column of labels into classes, and name and order the classes.
 
@@ -116,7 +124,7 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
         >>> name_classes({"joy": 5, "anger": 4}), name_classes({"4": 5, "0": 5})
         ({'anger': ['anger'], 'joy': ['joy']}, {'negative': ['0'], 'positive': ['4']})
     """
-    labels = [value for value in counts if not _is_none(value)]
+    labels = list_labels(counts)
     is_scale = _is_scale(labels)
     class_of_number = _find_numbering(labels, is_sentiment)
     groups: dict[str, list[str]] = {}
@@ -136,6 +144,40 @@ def name_classes(counts: Mapping[str, int], *, is_sentiment: bool = False) -> di
     if no_labels:
         classes[UNLABELLED] = ["", *no_labels]
     return classes
+
+
+_RATING_WORDS = {
+    "star", "stars", "rating", "ratings", "score", "scores", "grade", "grades", "mark", "marks",
+    "sterne", "bewertung", "note", "étoiles", "estrellas", "estrelas", "별점", "평점", "评分",
+    "評価",
+}  # fmt: skip
+"""Words in the name of a column of ratings."""
+_STAR = re.compile(r"[★⭐]|\b(stars?|sterne?|étoiles?|estrellas?|estrelas?|stelle)$", re.IGNORECASE)
+"""In a value: what says that it is a number of stars."""
+_MAX_RATING = 10
+
+
+def are_ratings(name: str | int, labels: Collection[str]) -> bool:
+    """Say whether labels are ratings: three or more numbers from 0 to 10, whole or halves.
+
+    The name of the column must say so, or each label, such as ``3 stars``: numbers may also be
+    codes of classes without an order.
+
+    Example:
+        >>> are_ratings("star", ["1", "2", "5"]), are_ratings("label", ["1", "2", "5"])
+        (True, False)
+        >>> are_ratings("label", ["1 star", "2 stars", "3 stars"])
+        True
+    """
+    values = {read_value(label) for label in labels}
+    if len(values) < 3 or len(values) < len(labels):
+        return False
+    for value in values:
+        if value is None or not 0 <= value <= _MAX_RATING or 2 * value % 1:
+            return False
+    if all(_STAR.search(label) for label in labels):
+        return True
+    return bool({*split_name(str(name))} & _RATING_WORDS)
 
 
 def _find_class(value: str) -> str | None:
@@ -184,7 +226,5 @@ def _find_numbering(labels: Collection[str], is_sentiment: bool) -> dict[str, st
 
 def _sort_key(name: str) -> tuple[float, str]:
     """Return the key to sort classes by: first numbers by value, then names by the alphabet."""
-    try:
-        return float(name), name
-    except ValueError:
-        return float("inf"), name
+    value = read_value(name)
+    return (math.inf if value is None else value), name

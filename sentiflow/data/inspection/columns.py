@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.class_names import MIN_CLASS_ROWS
 from sentiflow.data.arrays import UNSPACED
-from sentiflow.data.inspection.column_names import name_classes, rate
+from sentiflow.data.inspection.column_names import are_ratings, list_labels, name_classes, rate
 from sentiflow.data.row_checks import count_values
 from sentiflow.errors import shorten
 
@@ -118,6 +118,11 @@ def classes_of(column: Column) -> dict[str, list[str]]:
     name = str(column.name).lower()
     is_sentiment = "sentiment" in name or "polarity" in name
     return name_classes(main_values(column), is_sentiment=is_sentiment)
+
+
+def holds_ratings(column: Column) -> bool:
+    """Say whether the values of a column are ratings, such as 1 to 5 stars."""
+    return are_ratings(column.name, list_labels(main_values(column)))
 
 
 def brief(text: str | int) -> str:

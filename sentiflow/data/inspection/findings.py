@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED, check_names
 from sentiflow.config.format_sections import FormatSettings
+from sentiflow.config.ordered_classes import read_value
 from sentiflow.data import (
     csv_format,
     input_files,
@@ -59,6 +60,8 @@ class Inspection:
     is_sentiment140: bool
     classes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """The values of each class; ``unlabelled`` has the values that mean no label."""
+    is_ordered: bool = False
+    """Whether the classes are ratings, such as 1 to 5 stars."""
     unnamed: Mapping[str, int] = field(default_factory=dict)
     """Values of the label column that are too rare for a class, with their rows."""
     rejected: Mapping[str, int] = field(default_factory=dict)
@@ -164,7 +167,11 @@ def _add_classes(inspection: Inspection, uri: str) -> Inspection:
     if name is None:
         return inspection
     classes, unnamed = _find_classes(inspection.column(name), display_uri(uri))
-    return replace(inspection, classes=classes, unnamed=unnamed)
+    named = [name for name in classes if name != UNLABELLED]
+    is_ordered = columns.holds_ratings(inspection.column(name)) and None not in map(
+        read_value, named
+    )
+    return replace(inspection, classes=classes, unnamed=unnamed, is_ordered=is_ordered)
 
 
 def _check_parquet(uris: Sequence[str], settings: FormatSettings, roles: Roles) -> None:
@@ -200,6 +207,8 @@ def to_format(inspection: Inspection) -> dict[str, object]:
     section["columns"] = column_names
     if roles.time_format:
         section["time_format"] = roles.time_format
+    if inspection.is_ordered:
+        section["ordered"] = True
     if inspection.classes:
         section["labels"] = {
             name: one_or_list(values) for name, values in inspection.classes.items()

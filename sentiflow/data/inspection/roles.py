@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from sentiflow.config.class_names import MAX_CLASSES
 from sentiflow.data import schema, time_findings
 from sentiflow.data.inspection.column_names import rate_sentiments
-from sentiflow.data.inspection.columns import Column, brief, main_values
+from sentiflow.data.inspection.columns import Column, brief, holds_ratings, main_values
 from sentiflow.errors import UserError
 from sentiflow.progress import say
 
@@ -209,7 +209,9 @@ def _rank_label(column: Column, *, is_only: bool) -> int:
     are_repeated = column.num_filled >= 3 * len(values) or len(values) <= 3
     have_most_rows = sum(values.values()) >= 0.98 * column.num_filled
     are_classes = are_few and are_repeated and have_most_rows
-    if not are_classes or column.mean_length > 40 or column.is_measure:
+    if not are_classes or column.mean_length > 40:
+        return 0
+    if column.is_measure and not holds_ratings(column):
         return 0
     value_fit = rate_sentiments(values)
     if value_fit:
