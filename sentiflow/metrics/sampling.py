@@ -313,7 +313,9 @@ def of_classes(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
         sums: Result of :func:`add_up` with values.
         num_classes: C.
     """
-    is_kept = [name not in _OF_VALUES and number < num_classes for name, number in sums.columns]
+    is_kept = []
+    for name, number in sums.columns.tolist():
+        is_kept.append(name not in _OF_VALUES and number < num_classes)
     return sums.loc[:, is_kept]
 
 
@@ -338,9 +340,10 @@ def of_values(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
         >>> [float(of_values(sums, 3)[name, 0].iloc[0]) for name in ("wy", "p", "predicted")]
         [1.0, 0.75, 0.5]
     """
-    by_class = {name for name, number in sums.columns if number == num_classes}
+    columns = sums.columns.tolist()
+    by_class = {name for name, number in columns if number == num_classes}
     taken = {}
-    for name, number in sums.columns:
+    for name, number in columns:
         if number == num_classes or (number == 0 and name not in by_class):
             taken[name, 0] = sums[name, number]
     return pd.DataFrame(taken)

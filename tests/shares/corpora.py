@@ -112,11 +112,14 @@ def score(
         path = f"predictions/part-{number:05d}.parquet"
         files += parquet.write_part(uri, path, table.slice(start, rows_per_file))
     kept = [name for name in ("airline", "created", "text", *keep) if name in table.column_names]
+    described_model = MODEL | {"classes": list(classes)}
+    if values:
+        described_model["class_values"] = list(values)
     model = {
         "uri": "/gone",
-        "fingerprint": "c0ffee",
+        "fingerprint": f"c0ffee{values or ''}",
         "training": None,
-        "settings": MODEL | {"classes": list(classes)},
+        "settings": described_model,
     }
     name = "corpus.parquet" if has_row_ids else "corpus.csv"
     item = {"uri": f"/data/{name}", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
