@@ -306,6 +306,13 @@ def list_columns(num_classes: int, *, has_values: bool = False) -> list[tuple[st
     return columns
 
 
+def _list_names(sums: pd.DataFrame) -> list[tuple[str, int]]:
+    """List the columns of sums."""
+    names = sums.columns.get_level_values(0).tolist()
+    numbers = sums.columns.get_level_values(1).tolist()
+    return list(zip(names, numbers, strict=True))
+
+
 def of_classes(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
     """Leave out the sums of the values of classes.
 
@@ -314,7 +321,7 @@ def of_classes(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
         num_classes: C.
     """
     is_kept = []
-    for name, number in sums.columns.tolist():
+    for name, number in _list_names(sums):
         is_kept.append(name not in _OF_VALUES and number < num_classes)
     return sums.loc[:, is_kept]
 
@@ -340,7 +347,7 @@ def of_values(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
         >>> [float(of_values(sums, 3)[name, 0].iloc[0]) for name in ("wy", "p", "predicted")]
         [1.0, 0.75, 0.5]
     """
-    columns = sums.columns.tolist()
+    columns = _list_names(sums)
     by_class = {name for name, number in columns if number == num_classes}
     taken = {}
     for name, number in columns:
