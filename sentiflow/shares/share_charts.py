@@ -148,7 +148,7 @@ def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
         whole = scale.to_rating(whole)
     axes.axvline(whole, color=GRAY, linestyle="--", linewidth=1)
     axes.set_yticks(place, [shorten(name, _MAX_NAME) for name in chosen["group"]])
-    axes.invert_yaxis()
+    axes.set_ylim(len(chosen) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     if scale is None:
         axes.xaxis.set_major_formatter(format_percent)
