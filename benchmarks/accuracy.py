@@ -98,7 +98,7 @@ def predict_by_baseline(train: pd.DataFrame, text: pd.Series) -> np.ndarray:
     names, label = np.unique(train["sentiment"], return_inverse=True)
     train_text = pa.array(train["text"], pa.string())
     test_text = pa.array(text, pa.string())
-    prediction, _ = tfidf.predict(train_text, label, test_text)
+    prediction = tfidf.predict(train_text, label, test_text).prediction
     return names[prediction]
 
 

@@ -171,7 +171,7 @@ def scikit_learn(draw: Draw, classes: list[str]) -> Answered:
     test_text = pa.array(draw.test["text"].tolist())
     label = pd.Index(classes).get_indexer(draw.train["label"])
     began = time.process_time()
-    prediction, _ = tfidf.predict(train_text, label, test_text)
+    prediction = tfidf.predict(train_text, label, test_text).prediction
     return Answered(prediction, Costs(train_cpu_s=time.process_time() - began))
 
 

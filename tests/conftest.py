@@ -249,6 +249,7 @@ def new_package(
     classes: tuple[str, ...] = ("negative", "positive"),
     words: tuple[str, ...] = ("good", "bad", "morning", "day"),
     left_out: Sequence[str] = (),
+    class_values: tuple[float, ...] | None = None,
 ) -> "ModelPackage":  # noqa: F821
     """Make a small model package that was not trained; equal seeds give equal packages.
 
@@ -285,6 +286,7 @@ def new_package(
         tokenizer_version=TOKENIZERS["tweet"][0],
         max_length=20,
         classes=classes,
+        class_values=class_values,
         priors=priors,
     )
     return ModelPackage(network.eval(), known, settings)

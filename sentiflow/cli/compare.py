@@ -117,7 +117,9 @@ def to_text(comparison: "Comparison", template: str = "comparison.txt.j2") -> st
     return fill(
         template,
         c=comparison,
-        metric_names=METRIC_NAMES,
+        metric_names={
+            name: title for name, title in METRIC_NAMES.items() if name in comparison.differences
+        },
         slices=[item for item in comparison.slices if item.moved or item.is_own],
         classes=_list_classes(comparison),
         worse=comparison.regression.worse if comparison.regression else (),

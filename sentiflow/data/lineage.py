@@ -82,6 +82,15 @@ def classes_of_model(scored: Manifest) -> tuple[str, ...]:
     return tuple(scored["inputs"]["model"]["settings"]["classes"])
 
 
+def class_values_of(scored: Manifest) -> dict[str, float] | None:
+    """Return the known numbers of the ordered classes of predictions; None without an order."""
+    values = manifest.find_class_values(scored)
+    if values is None:
+        return None
+    by_class = zip(manifest.find_classes(scored), values, strict=True)
+    return {name: value for name, value in by_class if value is not None}
+
+
 def left_out_of(model: Mapping[str, Any]) -> set[str]:
     """Name the classes that the training of a model left out; for an average, of any of them."""
     names: set[str] = set()

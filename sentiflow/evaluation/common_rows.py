@@ -20,6 +20,7 @@ from sentiflow.evaluation.evaluated_rows import (
     TEXT,
     WHOLE,
     classes_of,
+    number_classes,
     of_split,
     predicted_of,
 )
@@ -151,6 +152,12 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
     first, second = _share_authors([_take_rows(table, common.row_ids) for table in tables])
     classes = tuple(dict.fromkeys(classes_of(first) + classes_of(second)))
     predicted = (predicted_of(first).among(classes), predicted_of(second).among(classes))
+    class_values = _find_class_values(pair)
+    if class_values is not None:
+        predicted = (
+            number_classes(predicted[0], class_values),
+            number_classes(predicted[1], class_values),
+        )
     _check_labels(pair, common.row_ids, predicted)
     num_authors = 0
     if AUTHOR in first.column_names:
@@ -169,6 +176,17 @@ def read(pair: Pair, *, columns: Sequence[str] = ()) -> ComparedRows:
         ],
         num_authors=num_authors,
     )
+
+
+def _find_class_values(pair: Pair) -> dict[str, float] | None:
+    """Return the numbers of ordered classes; None if neither run has an order.
+
+    If only one has, both are measured by it: so a model shows what it gains from the order.
+    """
+    values: dict[str, float] = {}
+    for scored in reversed(pair):
+        values |= lineage.class_values_of(scored.record) or {}
+    return values or None
 
 
 def _read_tables(pair: Pair, columns: Sequence[str]) -> list[pa.Table]:

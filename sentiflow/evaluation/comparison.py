@@ -33,8 +33,9 @@ _STEPS = Steps(
     measure="comparing the predictions",
     slices="comparing the slices",
 )
-_CHECKED = {"accuracy": "accuracy", "f1_macro": "macro F1"}
-"""Metrics that decide whether a model is worse, each with the name of its check."""
+_CHECKED = {"accuracy": "accuracy", "f1_macro": "macro F1", "quadratic_kappa": "quadratic kappa"}
+"""Metrics that decide whether a model is worse, each with the name of its check. The last one is of
+ordered classes only."""
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ def compare_predictions(
     """
     differences: dict[str, paired.Difference | None] = {}
     for metric in METRICS:
-        if metric.difference is None:
+        if metric.difference is None or not metric.is_of(first):
             continue
         is_defined = has_probabilities or not metric.of_probabilities
         differences[metric.name] = metric.difference(first, second) if is_defined else None
@@ -342,7 +343,7 @@ def _list_checks(compared: Comparison) -> list[Check]:
     """List the checks that decide whether the second model is worse: metrics, and named slices."""
     checks = []
     for metric, name in _CHECKED.items():
-        difference = compared.differences[metric]
+        difference = compared.differences.get(metric)
         if difference is not None:
             check = Check(
                 name=name,

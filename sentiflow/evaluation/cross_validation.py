@@ -1,7 +1,7 @@
 """Answers of the models of the folds, each to the rows of its fold -> their metrics."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class CrossValidated:
         return {
             **self.metrics.to_json(),
             "f1_macro_of_folds": self.f1_of_folds,
-            "baselines": [asdict(each) for each in self.baselines],
+            "baselines": [each.to_json() for each in self.baselines],
         }
 
 
@@ -86,7 +86,9 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
         of_fold = classification.measure(predicted_of(rows.filter(fold == number)))
         assert of_fold.f1_macro is not None, "a fold has labelled rows"
         f1_of_folds.append(of_fold.f1_macro)
-    predicted = replace(predicted_of(rows), groups=FoldGroups(fold))
+    predicted = replace(
+        predicted_of(rows, lineage.class_values_of(scored)), groups=FoldGroups(fold)
+    )
     return CrossValidated(
         metrics=classification.measure(predicted),
         f1_of_folds=f1_of_folds,

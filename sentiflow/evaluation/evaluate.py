@@ -366,6 +366,7 @@ def _measure_unseen(
             patterns=patterns,
             columns=columns,
             searched=searched,
+            class_values=lineage.class_values_of(scored),
         )
     if measured.split == "validation":
         is_unseen = False

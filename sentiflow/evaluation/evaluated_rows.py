@@ -1,6 +1,8 @@
 """Scored directory -> its labelled rows outside of the train split, with texts and classes."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -231,12 +233,15 @@ def list_unsure_column(scored: Manifest) -> list[str]:
     return ["unsure"] if settings and settings.get("unsure") else []
 
 
-def predicted_of(rows: pa.Table) -> Predicted:
+def predicted_of(rows: pa.Table, class_values: Mapping[str, float] | None = None) -> Predicted:
     """Return labels, predictions and probabilities of rows, as metrics take them.
 
     Args:
         rows: As :func:`read` or :func:`evaluated_classes.match_classes` returns them.
+        class_values: The numbers of ordered classes; None: the classes have no order.
     """
+    if class_values is not None:
+        return number_classes(predicted_of(rows), class_values)
     classes = classes_of(rows)
     label = rows["label"].to_numpy()
     prediction = rows["prediction"].to_numpy()
@@ -250,6 +255,12 @@ def predicted_of(rows: pa.Table) -> Predicted:
         )
     probabilities = Columns([rows[PROBABILITY + name].to_numpy() for name in classes])
     return Predicted(classes, label, prediction, probabilities, groups)
+
+
+def number_classes(predicted: Predicted, class_values: Mapping[str, float]) -> Predicted:
+    """Add the numbers of ordered classes to rows; a class without a number gets NaN."""
+    values = tuple(class_values.get(name, math.nan) for name in predicted.classes)
+    return replace(predicted, class_values=values)
 
 
 def _group_authors(author: np.ndarray) -> AuthorGroups:

@@ -95,6 +95,20 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
             meaning=f"is the macro F1 of {len(measured.classes)} classes ({interval})",
             section="figures",
         )
+    yield from _summarize_ratings(measured)
+
+
+def _summarize_ratings(measured: Measurements) -> Iterator[Highlight]:
+    """Say how far the median labels of ordered classes are from the labels."""
+    error = measured.metrics.values.get("mae")
+    kappa = measured.metrics.values.get("quadratic_kappa")
+    if error is None:
+        return
+    interval = measured.describe_interval("mae", "{:.2f}")
+    meaning = f"is the mean absolute error of the median label ({interval})"
+    if kappa is not None:
+        meaning += f"; quadratic kappa {kappa:.3f}"
+    yield Highlight(number=f"{error:.2f}", meaning=meaning, section="figures")
 
 
 def _compare_with_guessing(metrics: Metrics) -> Iterator[Highlight]:
@@ -119,6 +133,13 @@ def _summarize_others(
             meaning=f"is the accuracy of {baseline.name}: {baseline.verdict}",
             section="figures",
         )
+        if baseline.ratings:
+            yield Highlight(
+                number=f"{baseline.ratings.mae:.2f}",
+                meaning=f"is the mean absolute error of the median label of {baseline.name}: "
+                f"{baseline.ratings.verdict}",
+                section="figures",
+            )
     if teacher:
         yield Highlight(
             number=f"{teacher.agreement:.1%}",

@@ -110,6 +110,7 @@ def measure(
     patterns: Mapping[str, str],
     columns: Sequence[str] = (),
     searched: Sequence[str] = (),
+    class_values: Mapping[str, float] | None = None,
 ) -> Measurements:
     """Measure labelled rows.
 
@@ -121,8 +122,9 @@ def measure(
         patterns: User-defined slices: a regular expression by name.
         columns: User-defined slices: columns with a slice for each value.
         searched: Other columns whose values are searched for slices, where the rows have them.
+        class_values: The numbers of ordered classes; None: the classes have no order.
     """
-    predicted = {split: predicted_of(part) for split, part in by_split.items()}
+    predicted = {split: predicted_of(part, class_values) for split, part in by_split.items()}
     figures = {}
     intervals = {}
     no_intervals = {}

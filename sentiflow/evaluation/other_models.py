@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -16,11 +16,12 @@ from sentiflow.data.schema import HELD_OUT, SPLITS, TRAIN
 from sentiflow.errors import UserError
 from sentiflow.evaluation import tfidf
 from sentiflow.evaluation.evaluated_rows import choose_evenly, predicted_of
-from sentiflow.metrics import paired
+from sentiflow.metrics import ordered, paired
 from sentiflow.metrics.dependence import FoldGroups
 from sentiflow.metrics.intervals import right_interval
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import Predicted, count_confusion
+from sentiflow.models import package_files
 from sentiflow.models.scores import choose_classes
 from sentiflow.tracking import training_rows
 from sentiflow.tracking.model_sources import TEACHER
@@ -93,6 +94,54 @@ class ModelComparison:
 
 
 @dataclass(frozen=True)
+class RatingComparison:
+    """The median labels of the model and of a simple one, for ordered classes."""
+
+    mae: float
+    """Mean absolute error of the simple model, in units of the ratings."""
+    mae_of_model: float
+    mae_difference: paired.Difference | None
+    """The model's minus the simple one's: below 0 the model is better."""
+    quadratic_kappa: float | None
+    quadratic_kappa_of_model: float | None
+
+    @classmethod
+    def of(cls, predicted: Predicted, median: np.ndarray | None) -> "RatingComparison | None":
+        """Compare median labels; None if the classes have no order, or no label has a number.
+
+        Args:
+            predicted: Labels of the rows, and predictions of the model.
+            median: The median label of the simple model, as positions in the same classes.
+        """
+        if median is None or predicted.class_values is None:
+            return None
+        simple = replace(predicted, probabilities=np.eye(len(predicted.classes))[median])
+        if predicted.is_binary:
+            simple = replace(predicted, probabilities=median[:, None].astype(float))
+        mae = ordered.measure_median_error(simple)
+        mae_of_model = ordered.measure_median_error(predicted)
+        if mae is None or mae_of_model is None:
+            return None
+        return cls(
+            mae=mae,
+            mae_of_model=mae_of_model,
+            mae_difference=ordered.compare_median_errors(simple, predicted),
+            quadratic_kappa=ordered.measure_kappa(simple),
+            quadratic_kappa_of_model=ordered.measure_kappa(predicted),
+        )
+
+    @property
+    def verdict(self) -> str:
+        """Say in words how the median labels compare."""
+        shown = f"the model's is {self.mae_of_model:.3f}"
+        difference = self.mae_difference
+        if difference is None:
+            return shown
+        interval = f"95% interval {difference.low:+.3f} to {difference.high:+.3f}"
+        return f"{shown}, a difference of {difference.value:+.3f} ({interval})"
+
+
+@dataclass(frozen=True)
 class Baseline(ModelComparison):
     """The model compared with a simple one."""
 
@@ -107,6 +156,15 @@ class Baseline(ModelComparison):
     """``C`` of the logistic regression, chosen by cross-validation within the train rows."""
     seconds: float
     """Duration of training and prediction."""
+    ratings: RatingComparison | None = None
+    """Of ordered classes: the median labels of both."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields; ``ratings`` only of ordered classes."""
+        fields = asdict(self)
+        if self.ratings is None:
+            del fields["ratings"]
+        return fields
 
     @property
     def training(self) -> str:
@@ -179,17 +237,24 @@ def measure(rows: pa.Table | None, scored: Manifest) -> tuple[list[Baseline], st
         began = time.monotonic()
         chosen = choose_evenly(len(label), MAX_TRAIN_ROWS)
         train_text = text.take(pa.array(chosen))
-        prediction, c = tfidf.predict(train_text, label[chosen], rows["text"].combine_chunks())
+        answers = tfidf.predict(
+            train_text,
+            label[chosen],
+            rows["text"].combine_chunks(),
+            class_values=package_files.class_values_of(scored["inputs"]["model"]),
+        )
     except UserError as error:
         return [], str(error)
+    predicted = predicted_of(rows, lineage.class_values_of(scored))
     baseline = Baseline.of(
-        predicted_of(rows),
-        prediction,
+        predicted,
+        answers.prediction,
+        ratings=RatingComparison.of(predicted, answers.median),
         name=_NAME,
         num_train_rows=len(chosen),
         num_train_rows_in_all=len(label),
         max_train_rows=MAX_TRAIN_ROWS,
-        c=c,
+        c=answers.c,
         seconds=time.monotonic() - began,
     )
     return [baseline], ""
@@ -214,38 +279,61 @@ def measure_folds(answers: pa.Table, measured: np.ndarray, scored: Manifest) -> 
     fold = rows["fold"].to_numpy()
     try:
         text = _read_texts(scored, one_array(rows["row_id"]))
-        prediction, c = _predict_folds(text, rows["label"].to_numpy(), fold)
+        of_rows = _predict_folds(
+            text,
+            rows["label"].to_numpy(),
+            fold,
+            package_files.class_values_of(scored["inputs"]["model"]),
+        )
     except UserError:
         return []
     groups = FoldGroups(fold[is_measured])
+    measured_rows = rows.filter(pa.array(is_measured))
+    predicted = predicted_of(measured_rows, lineage.class_values_of(scored))
+    predicted = replace(predicted, groups=groups)
+    median = None if of_rows.median is None else of_rows.median[is_measured]
     baseline = Baseline.of(
-        replace(predicted_of(rows.filter(pa.array(is_measured))), groups=groups),
-        prediction[is_measured],
+        predicted,
+        of_rows.prediction[is_measured],
+        ratings=RatingComparison.of(predicted, median),
         name=f"{_NAME} over the same folds",
         num_train_rows=int((fold != fold[0]).sum()),  # for one fold; folds are of similar size
         num_train_rows_in_all=len(answers),
         max_train_rows=MAX_TRAIN_ROWS,
-        c=c,
+        c=of_rows.c,
         seconds=time.monotonic() - began,
     )
     return [baseline]
 
 
-def _predict_folds(text: pa.Array, label: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, float]:
+def _predict_folds(
+    text: pa.Array,
+    label: np.ndarray,
+    fold: np.ndarray,
+    class_values: Sequence[float] | None,
+) -> tfidf.TfidfAnswers:
     """Predict the labels of each fold by a model that is trained on the other folds.
 
     Returns:
-        The predictions; and the ``C`` for the last fold, as an example of all.
+        The answers, with the ``C`` for the last fold, as an example of all.
     """
     prediction = np.empty_like(label)
+    median = None if class_values is None else np.empty_like(label)
     c = 0.0
     for number in np.unique(fold):
         is_tested = fold == number
         train_text = text.filter(pa.array(~is_tested))
-        prediction[is_tested], c = tfidf.predict(
-            train_text, label[~is_tested], text.filter(pa.array(is_tested))
+        of_fold = tfidf.predict(
+            train_text,
+            label[~is_tested],
+            text.filter(pa.array(is_tested)),
+            class_values=class_values,
         )
-    return prediction, c
+        prediction[is_tested] = of_fold.prediction
+        c = of_fold.c
+        if median is not None:
+            median[is_tested] = of_fold.median
+    return tfidf.TfidfAnswers(prediction, c, median)
 
 
 def _read_texts(scored: Manifest, row_ids: pa.Array) -> pa.Array:

@@ -23,7 +23,7 @@ from sentiflow.tracking.recording import Recorder
 log = logging.getLogger(__name__)
 
 _HEADLINES = (
-    *(metric.name for metric in METRICS if not metric.of_two),
+    *(metric.name for metric in METRICS if not metric.of_two and not metric.of_ordered),
     "accuracy_low",
     "accuracy_high",
     "expected_calibration_error",

@@ -58,7 +58,7 @@ class EvaluationResult:
             "notes": self.notes,
             **asdict(self.checks),
             "most_frequent": self.measured.metrics.most_frequent,
-            "baselines": [asdict(each) for each in self.baselines],
+            "baselines": [each.to_json() for each in self.baselines],
             "no_baseline": self.no_baseline,
             "teacher": asdict(self.teacher) if self.teacher else None,
             "no_teacher": self.no_teacher,

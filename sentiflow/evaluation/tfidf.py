@@ -1,11 +1,12 @@
 """Labelled texts and other texts -> labels of the others, by logistic regression on TF-IDF."""
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.data.ratings import find_medians
 from sentiflow.errors import UserError
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 
@@ -39,13 +40,31 @@ _BLOCK_SIZE = 10_000
 """Number of texts whose n-grams are counted at a time; it bounds the memory."""
 
 
+class TfidfAnswers(NamedTuple):
+    """The labels of N texts, as positions among the classes."""
+
+    prediction: np.ndarray
+    """The most probable class of each text."""
+    c: float
+    """The ``C`` that was chosen."""
+    median: np.ndarray | None
+    """The median class of each text; None if the classes have no order."""
+
+
 def predict(
-    train_text: pa.Array, train_label: np.ndarray, test_text: pa.Array
-) -> tuple[np.ndarray, float]:
+    train_text: pa.Array,
+    train_label: np.ndarray,
+    test_text: pa.Array,
+    *,
+    class_values: Sequence[float] | None = None,
+) -> TfidfAnswers:
     """Train on labelled texts, and predict the labels of other texts.
 
-    Returns:
-        The predictions for ``test_text``, and the ``C`` that was chosen.
+    Args:
+        train_text: The labelled texts.
+        train_label: Their labels, as positions among the classes.
+        test_text: The other texts.
+        class_values: The numbers of ordered classes, if they are ordered.
 
     Raises:
         UserError: There are fewer train texts than ``MIN_ROWS``, they all have the same label, or
@@ -60,7 +79,12 @@ def predict(
     train_features, test_features = _weigh(train_text, test_text)
     chosen_c = _choose_c(train_features, train_label)
     model = _make_model(_TOLERANCE).set_params(C=chosen_c).fit(train_features, train_label)
-    return model.predict(test_features), chosen_c
+    median = None
+    if class_values is not None:
+        order = np.argsort(np.asarray(class_values)[model.classes_], kind="stable")
+        places = find_medians(model.predict_proba(test_features)[:, order])
+        median = model.classes_[order[places]]
+    return TfidfAnswers(prediction=model.predict(test_features), c=chosen_c, median=median)
 
 
 def _make_model(tolerance: float) -> "LogisticRegression":

@@ -260,7 +260,7 @@ def _measure_model(predicted: Predicted, has_probabilities: bool) -> dict[str, f
     """Measure the metrics of the whole model that models of these classes have."""
     values = {}
     for metric in METRICS:
-        if metric.of_two and not predicted.is_binary:
+        if not metric.is_of(predicted):
             continue
         is_known = has_probabilities or not metric.of_probabilities
         values[metric.name] = metric.value(predicted) if is_known else None

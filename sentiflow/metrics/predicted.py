@@ -57,6 +57,8 @@ class Predicted:
     groups: RowGroups | None = None
     """Groups of rows that depend on each other: intervals and tests are by group. None: the rows
     are independent."""
+    class_values: tuple[float, ...] | None = None
+    """The numbers of ordered classes, NaN where one is unknown; None: they have no order."""
 
     @classmethod
     def of_positive(
@@ -78,7 +80,11 @@ class Predicted:
         """
         for rows in row_ranges(len(self.label), num_columns=len(self.classes)):
             part = Predicted(
-                self.classes, self.label[rows], self.prediction[rows], self.probabilities[rows]
+                self.classes,
+                self.label[rows],
+                self.prediction[rows],
+                self.probabilities[rows],
+                class_values=self.class_values,
             )
             yield rows, part
 
@@ -86,7 +92,11 @@ class Predicted:
         """Return a few of the rows, given by positions, without groups."""
         columns = [column[rows] for column in self._columns]
         return Predicted(
-            self.classes, self.label[rows], self.prediction[rows], np.stack(columns, axis=1)
+            self.classes,
+            self.label[rows],
+            self.prediction[rows],
+            np.stack(columns, axis=1),
+            class_values=self.class_values,
         )
 
     @property
@@ -146,7 +156,10 @@ class Predicted:
         return groups.factor(effects())
 
     def among(self, classes: tuple[str, ...]) -> "Predicted":
-        """Return the rows as positions in ``classes``: the model's classes, and possibly more."""
+        """Return the rows as positions in ``classes``: the model's classes, and possibly more.
+
+        The order of the classes may be another one, so they have no numbers any more.
+        """
         if classes == self.classes:
             return self
         code = np.array([classes.index(name) for name in self.classes], np.int8)

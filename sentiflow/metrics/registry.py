@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from sentiflow.metrics import intervals, paired
+from sentiflow.metrics import intervals, ordered, paired
 from sentiflow.metrics.average_precision import AveragePrecision
 from sentiflow.metrics.macro_f1 import (
     MAX_RARE_FRACTION,
@@ -36,7 +36,7 @@ class Metric:
         >>> rows = Predicted.of_positive(
         ...     label=label, probability=np.array([0.5, 0.5, 0.9, 0.9]), prediction=label
         ... )
-        >>> values = {metric.name: metric.value(rows) for metric in METRICS}
+        >>> values = {each.name: each.value(rows) for each in METRICS if not each.of_ordered}
         >>> # the labels have the probabilities 0.5, 0.5, 0.9, 0.9
         >>> round(values["log_loss"], 4), round(values["brier"], 4)  # -ln 0.45 / 2, 0.52 / 4
         (0.3993, 0.13)
@@ -59,11 +59,19 @@ class Metric:
     of_two: bool = False
     """Whether only binary models have it. If not, it is also logged to the MLflow run of the
     training."""
+    of_ordered: bool = False
+    """Whether only models of ordered classes have it."""
     of_probabilities: bool = False
     """Whether it needs probabilities."""
     uniform_value: Callable[[int], float] | None = None
     """Its value for C equally probable classes, given C. For the Brier score of binary models, take
     half of this value."""
+
+    def is_of(self, predicted: Predicted) -> bool:
+        """Say whether models of these classes have the metric."""
+        if self.of_ordered:
+            return predicted.class_values is not None
+        return predicted.is_binary or not self.of_two
 
 
 @dataclass(frozen=True)
@@ -279,11 +287,47 @@ METRICS = (
         of_probabilities=True,
         uniform_value=lambda size: 1 - 1 / size,
     ),
+    Metric(
+        name="mae",
+        title="Mean absolute error",
+        meaning="of the median label, in units of the ratings; lower is better",
+        form="{:.3f}",
+        value=ordered.measure_median_error,
+        interval=ordered.bound_median_error,
+        difference=ordered.compare_median_errors,
+        higher_is_better=False,
+        of_ordered=True,
+        of_probabilities=True,
+    ),
+    Metric(
+        name="mae_expected_rating",
+        title="Mean absolute error of the expected rating",
+        meaning="lower is better",
+        form="{:.3f}",
+        value=ordered.measure_mean_error,
+        interval=ordered.bound_mean_error,
+        difference=ordered.compare_mean_errors,
+        higher_is_better=False,
+        of_ordered=True,
+        of_probabilities=True,
+    ),
+    Metric(
+        name="quadratic_kappa",
+        title="Quadratic kappa",
+        meaning="of the median label; 1 is perfect, 0 is chance",
+        form="{:.4f}",
+        value=ordered.measure_kappa,
+        interval=ordered.bound_kappa,
+        difference=ordered.compare_kappas,
+        of_ordered=True,
+        of_probabilities=True,
+    ),
 )
 """The metrics of a whole model, in the order of the report.
 
 Sources: Buckley and Voorhees (2000) for average precision, Good (1952) for log loss, Brier (1950)
-for the Brier score; for the others see the modules ``macro_f1``, ``roc_area`` and ``matthews``.
+for the Brier score; for the others see the modules ``macro_f1``, ``roc_area``, ``matthews`` and
+``ordered``.
 """
 
 

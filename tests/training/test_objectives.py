@@ -7,6 +7,8 @@ import torch
 from sentiflow.config.train_sections import RnnSettings
 from sentiflow.models.batching import Batch
 from sentiflow.models.networks import build
+from sentiflow.training import linear_texts, soft_targets
+from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.objectives import ClassificationObjective, LanguageModeling
 
 COUNTS = np.array([0, 5, 9, 1, 7, 3, 30, 2, 2, 1])
@@ -146,3 +148,36 @@ def test_parameters_with_a_gradient_are_those_that_are_trained():
             assert (parameter.grad is not None) == name.startswith(objective.trained_parameters), (
                 name
             )
+
+
+def test_neighboring_classes_get_part_of_the_weight_in_the_gradient_alone():
+    network = make_network()
+    batch = replace(make_batch([[1, 2, 3], [4, 5]]), labels=torch.tensor([0, 1]))
+    plain = ClassificationObjective(network)(batch, None, 0)
+    soft = ClassificationObjective(network, neighbor_weight=0.2)(batch, None, 0)
+    logits = network(batch.token_ids, batch.lengths, None)
+    expected = soft_losses(logits, [[0.8, 0.2], [0.2, 0.8]])
+    np.testing.assert_allclose(soft.trained.detach(), expected, rtol=1e-5)
+    assert torch.equal(soft.reported, plain.reported)
+    assert soft.correct == plain.correct
+
+
+@pytest.mark.parametrize(
+    ("setting", "values", "expected"),
+    [
+        ("auto", None, (0.0,)),
+        ("auto", (1.0, 2.0), (0.0, 0.15)),
+        (0, (1.0, 2.0), (0,)),
+        (0.1, (1.0, 2.0), (0.1,)),
+    ],
+)
+def test_only_ordered_classes_share_the_weight_of_a_label(setting, values, expected):
+    learned = LearnedClasses(("1", "2"), np.ones(2, int), np.arange(2), None, values=values)
+    assert soft_targets.list_weights(setting, learned) == expected
+
+
+def test_the_targets_of_linear_models_are_soft():
+    learned = LearnedClasses(("1", "2", "3"), np.ones(3, int), np.arange(3), None)
+    texts = linear_texts.LinearTexts(None, np.array([0, 1, -1], np.int8), None)
+    found = linear_texts.make_targets(texts, learned, hard_weight=0, neighbor_weight=0.25)
+    np.testing.assert_allclose(found, [[0.75, 0.25, 0], [0.25, 0.5, 0.25], [0, 0, 0]])

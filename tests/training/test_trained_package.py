@@ -273,3 +273,17 @@ def test_the_figure_of_the_model_is_told_where_its_network_has_another():
         "the network has no share: more labelled rows may help it",
         "the model as a whole: validation accuracy 0.6000",
     ]
+
+
+def test_the_rows_choose_between_soft_targets_and_plain_ones():
+    generator = np.random.default_rng(0)
+    label = generator.integers(0, 3, 2000)
+    of_network, plain = np.eye(3)[label] + generator.normal(size=(2, 2000, 3))
+    soft = 4 * np.eye(3)[label] + generator.normal(size=(2000, 3))
+    models = {LinearChoice(4.0): plain, LinearChoice(1.0, 0.15): soft}
+    decided = trained_package.choose_linear(label, of_network, models)
+    assert decided["linear_neighbor_weight"] == 0.15
+    assert LinearChoice.of(decided) == LinearChoice(1.0, 0.15)
+    assert LinearChoice.parse(LinearChoice.of(decided).name) == LinearChoice(1.0, 0.15)
+    models[LinearChoice(1.0, 0.15)] = generator.normal(size=(2000, 3))
+    assert "linear_neighbor_weight" not in trained_package.choose_linear(label, of_network, models)
