@@ -35,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.metrics import sampling, small_groups
-from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure
+from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure, quantile
 
 CORRECTED = "corrected"
 POOLED = "pooled"
@@ -72,6 +72,9 @@ class would change its share by more than 3 points."""
 MIN_COMPARED_LABELS = 10
 """The same with fewer labelled rows that measure the error: a statement about a group needs as many
 labels of its own as a statement about all rows, ``MIN_CORRECTED``."""
+
+_NORMAL = 1.959964
+"""Quantile of the normal distribution for a 95% interval."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,10 @@ def _estimate_alone(samples: Samples, pool_samples: Samples) -> Estimates:
     own = samples.add_errors(samples.residual(samples.tuning), 1.0)
     residual = np.fmax(own, pool_samples.residual(samples.tuning))
     variance = samples.finite_correction * residual / samples.size
+    # Tests are normal. Of values of ordered classes, fewer errors are added, which would not make
+    # up for a variance that is estimated.
+    is_of_values = samples.step < 1
+    variance = variance * np.where(is_of_values, (quantile(samples.size - 2) / _NORMAL) ** 2, 1)
     return Estimates(share=samples.share, low=low, high=high, variance=variance)
 
 
