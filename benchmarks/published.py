@@ -30,8 +30,9 @@ many networks were trained of those that the model and its folds have, what the 
 CPU seconds of `prepare` and `train`, and the time that `train` took and had told when it began. Its
 shares and times are means over the draws.
 
-Answers, costs and logs are kept in `--answers`, so that a killed command continues: name another
-directory for other settings.
+Answers, costs and logs are kept in `--answers`, so that a killed command with the same directory
+continues: name another one for other settings. Without it they are kept in a new temporary
+directory, which the command names when it begins.
 """
 
 import argparse
@@ -272,8 +273,11 @@ def read_options() -> argparse.Namespace:
     )
     parser.add_argument("--unlabelled-rows", type=int, default=0)
     parser.add_argument("--joint", action="store_true")
-    parser.add_argument("--answers", type=Path, default=Path(tempfile.mkdtemp()))
+    parser.add_argument("--answers", type=Path, help="directory of the answers, to continue")
     given = parser.parse_args()
+    if given.answers is None:
+        given.answers = Path(tempfile.mkdtemp(prefix="published-"))
+        print(f"to continue this command, add --answers {given.answers}", file=sys.stderr)
     given.answers.mkdir(parents=True, exist_ok=True)
     return given
 

@@ -139,6 +139,9 @@ def read_costs(output: Path, prepared: watching.Usage, trained: watching.Usage, 
     told = re.search(r"^train .* rows: about (.+?) on \d", log, re.MULTILINE)
     manifest = json.loads((output / "manifest.json").read_text())
     package = json.loads((output / "model/settings.json").read_text())
+    costs = manifest["costs"]
+    # An earlier checkout does not count the folds that it trains.
+    num_folds = costs.get("num_folds_trained", manifest["settings"]["folds"])
     return Costs(
         train_cpu_s=trained.cpu_s,
         prepare_cpu_s=prepared.cpu_s,
@@ -146,8 +149,8 @@ def read_costs(output: Path, prepared: watching.Usage, trained: watching.Usage, 
         told=told.group(1) if told else "",
         unit=package.get("unit", "words"),
         network_share=1 - package.get("linear_weight", 0.0),
-        num_networks=manifest["costs"]["num_networks"],
-        max_networks=1 + manifest["settings"]["folds"],
+        num_networks=costs["num_networks"],
+        max_networks=1 + num_folds,
     )
 
 

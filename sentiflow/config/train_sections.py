@@ -163,7 +163,8 @@ class RefitSettings(Settings):
     of: Location = Field(min_length=1)
     """For a refit: the run to repeat on the labelled rows of all splits, by its ``output_uri``, its
     model package, or ``models:/…``. The refit uses the settings of that run, and ends after the
-    epoch whose weights that run kept. Only workers, checkpoints and locations come from this
+    epoch whose weights that run kept. If the network of that run has no share in the logits, the
+    refit trains the linear model alone. Only workers, checkpoints and locations come from this
     config; other settings that differ are refused."""
 
 

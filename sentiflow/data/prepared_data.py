@@ -7,6 +7,26 @@ from sentiflow.config.class_names import BINARY, MIN_CLASS_ROWS
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import InputFile, Manifest
 
+TOKENS_PER_ROW = 15.0
+"""Tokens of a short text: where no row has any, or none can be read, rows count as such texts."""
+
+
+def find_tokens_per_row(prepared: Manifest) -> float:
+    """Compute how many tokens the network reads of a train row."""
+    num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
+    num_rows = sum(prepared["counts"]["labels"]["train"].values())
+    return average_tokens(num_tokens, num_rows)
+
+
+def average_tokens(num_tokens: float, num_rows: float) -> float:
+    """Compute the tokens of a row from those of some rows.
+
+    Example:
+        >>> average_tokens(600, 20), average_tokens(0, 20), average_tokens(0, 0)
+        (30.0, 15.0, 15.0)
+    """
+    return num_tokens / max(1, num_rows) or TOKENS_PER_ROW
+
 
 def given_splits(prepared: Manifest) -> Iterator[tuple[InputFile, str | None]]:
     """Pair each input file of prepared data with the split given to its rows; None: not given."""

@@ -93,7 +93,7 @@ def measure_group_bias(
     """Compare a model's predictions for sentences that differ in the group they name.
 
     A term with a word that the model does not know is left out: the model cannot tell it from
-    other unknown words.
+    other unknown words. A network that reads characters can tell words of known characters apart.
 
     With p[i, k] the mean probability of the sentences of template i with term k, the difference of
     a term is the mean over templates of d[i, k] = p[i, k] - mean over k of p[i, k]. Its interval is

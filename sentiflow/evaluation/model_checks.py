@@ -92,7 +92,7 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
     Returns:
         Two functions. The first gives the probability of positive; for a model of more classes, the
         probability if the choice is between positive and negative. The second says whether the
-        model knows all words of a text.
+        model knows all words of a text; of a network that reads characters, all characters.
 
     Raises:
         UserError: The model is gone or was replaced.

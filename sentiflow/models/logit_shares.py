@@ -26,6 +26,7 @@ def describe(calibration: Mapping[str, Any], costs: Mapping[str, Any] | None = N
         'network 25%, linear model 75%'
         >>> import textwrap
         >>> costs = {"num_networks": 2, "network_seconds": 60.04, "linear_seconds": 4}
+        >>> costs["num_folds_trained"] = 5
         >>> text = describe({"linear_weight": 0.97, "network_gain": 0.0004}, costs)
         >>> print(textwrap.fill(text, 80))
         network 3%, linear model 97%: the network lowers the log loss of texts that the
@@ -50,6 +51,15 @@ def describe(calibration: Mapping[str, Any], costs: Mapping[str, Any] | None = N
     return text
 
 
+def has_network(calibration: Mapping[str, Any] | None) -> bool:
+    """Say whether the network has a share in the logits.
+
+    Args:
+        calibration: The calibration of a model; None: it has none, as without a linear model.
+    """
+    return not calibration or calibration.get("linear_weight") != 1
+
+
 def advise(calibration: Mapping[str, Any], *, has_teacher: bool) -> str:
     """Say what may give the network a share in the logits; empty if it has one.
 
@@ -63,7 +73,7 @@ def advise(calibration: Mapping[str, Any], *, has_teacher: bool) -> str:
         >>> advise({"linear_weight": 0.9}, has_teacher=True)
         ''
     """
-    if calibration.get("linear_weight") != 1:
+    if has_network(calibration):
         return ""
     what = "more labelled rows"
     if not has_teacher:
@@ -91,10 +101,12 @@ def describe_model(model: ModelInput, trained: Manifest | None) -> str:
 def _describe_costs(costs: Mapping[str, Any]) -> str:
     """Say how long network and linear model have been trained, in folds and in the end."""
     num_networks = int(costs["num_networks"])
+    # An earlier version has not counted the folds: then at least as many as networks.
+    num_models = 1 + costs["num_folds_trained"] if "num_folds_trained" in costs else num_networks
     if not num_networks:
         return f"No network was trained; the linear model took {costs['linear_seconds']:.1f} s"
     networks = "network" if num_networks == 1 else f"networks ({num_networks})"
-    models = "model" if num_networks == 1 else "models"
+    models = "model" if num_models == 1 else "models"
     return (
         f"Training the {networks} took {costs['network_seconds']:.1f} s, "
         f"the linear {models} {costs['linear_seconds']:.1f} s"

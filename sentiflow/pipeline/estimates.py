@@ -251,7 +251,7 @@ def _estimate_training(
     has_linear = rates.has_linear(settings.linear, data.num_train)
     num_folds = stage_costs.count_folds(settings, data)
     num_networks: float = speed.num_networks
-    if not num_networks or speed.folds != settings.folds:
+    if not num_networks or speed.num_folds_trained != num_folds:
         num_networks = _guess_networks(num_folds, has_linear=has_linear)
     work = stage_costs.TrainingWork(
         settings=settings,

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.train_sections import ModelSettings, TrainSettings
-from sentiflow.data import manifest
+from sentiflow.data import manifest, prepared_data
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.pipeline import stage_costs, stage_data
@@ -51,8 +51,8 @@ class Speed(NamedTuple):
     """All else in a training: start, teachers, validation, registration."""
     num_networks: int = 0
     """Networks that a training with folds has trained; 0: not known."""
-    folds: int = 0
-    """Its folds."""
+    num_folds_trained: int = 0
+    """Folds that it has trained."""
     uri: str = ""
     """The directory of the run; empty without any run."""
 
@@ -161,7 +161,7 @@ def _find_costs(verb: str, record: Manifest) -> Costs:
         data = stage_data.of_prepared(record)
         return stage_costs.of_preparation(data.num_rows, data.num_bytes, settings)
     profile = record["profile"]
-    tokens_per_row = profile["tokens"] / max(1, profile["rows"]) or stage_data.TOKENS_PER_ROW
+    tokens_per_row = prepared_data.average_tokens(profile["tokens"], profile["rows"])
     model = record["inputs"]["model"]
     models = read_models(model)
     # A result that was extended: the seconds are those of the last job.
@@ -205,17 +205,19 @@ def _measure_training(record: Manifest, resources: Resources, seconds: float) ->
         linear=_compare(linear_seconds, costs.linear),
         rest=_compare(rest, costs.start + costs.teaching / resources.num_cpus),
         num_networks=int(costs_of_run.get("num_networks", 0)),
-        folds=work.settings.folds,
+        num_folds_trained=work.num_folds,
     )
 
 
 def _find_work(record: Manifest) -> TrainingWork:
     """Find what the duration of a training depended on; if its data are gone, guess their kind."""
     num_unlabelled = 0.0
-    tokens_per_row = stage_data.TOKENS_PER_ROW
+    tokens_per_row = prepared_data.TOKENS_PER_ROW
     vector_size = stage_data.VECTOR_SIZE
     num_classes = 2
     settings = _read_settings(record)
+    costs_of_run = record.get("costs", {})
+    # An earlier version has not counted the folds that it has trained.
     num_folds = 0 if "refit" in record else settings.folds
     prepared = manifest.read_input(record["inputs"], "prepared")
     if prepared:
@@ -226,7 +228,6 @@ def _find_work(record: Manifest) -> TrainingWork:
         num_classes = data.num_classes
         if num_folds:
             num_folds = stage_costs.count_folds(settings, data)
-    costs_of_run = record.get("costs", {})
     num_rows = record["counts"]["rows"]
     return TrainingWork(
         settings=settings,
@@ -235,7 +236,7 @@ def _find_work(record: Manifest) -> TrainingWork:
         tokens_per_row=tokens_per_row,
         vector_size=vector_size,
         num_networks=int(costs_of_run.get("num_networks", 1)),
-        num_folds=num_folds,
+        num_folds=int(costs_of_run.get("num_folds_trained", num_folds)),
         has_linear=costs_of_run.get("linear_seconds", 0.0) > 0,
         num_classes=num_classes,
         num_encoders=_count_encoders(record),

@@ -143,8 +143,7 @@ def of_training(work: TrainingWork) -> Costs:
 
 def count_folds(settings: TrainSettings, data: StageData) -> int:
     """Count the folds that a training trains, about as the training does."""
-    needs_all = not data.has_given_test or settings.unsure is not None
-    return rates.count_folds(settings.folds, data.num_in_folds, needs_all=needs_all)
+    return rates.count_folds(settings, data.num_in_folds, has_given_test=data.has_given_test)
 
 
 def count_excerpts(num_rows: float) -> float:

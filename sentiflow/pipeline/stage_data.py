@@ -23,8 +23,6 @@ CSV_ROW_BYTES = 130
 """Bytes of a row in an uncompressed CSV whose beginning cannot be read."""
 PACKED_RATIO = 2.6
 """Bytes of a CSV for each byte of the same rows in Parquet, or in a compressed CSV."""
-TOKENS_PER_ROW = 15.0
-"""Tokens of a short text."""
 VECTOR_SIZE = 50
 """Size of word vectors of which the size is unknown."""
 _TEXT_PLACE = 5
@@ -92,7 +90,6 @@ def of_prepared(prepared: Manifest) -> StageData:
     of_train = counts["labels"]["train"]
     num_labelled = sum(rows for name, rows in of_train.items() if name != UNLABELLED)
     num_unlabelled = counts.get("unlabelled", {}).get("accepted", 0)
-    num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
     num_bytes = 0.0
     for name in ("csv", "unlabelled"):
         files = prepared["inputs"].get(name, {}).get("files", [])
@@ -102,7 +99,7 @@ def of_prepared(prepared: Manifest) -> StageData:
         num_bytes=num_bytes,
         num_train=num_labelled,
         num_unlabelled=num_unlabelled,
-        tokens_per_row=num_tokens / max(1, sum(of_train.values())) or TOKENS_PER_ROW,
+        tokens_per_row=prepared_data.find_tokens_per_row(prepared),
         vector_size=find_vector_size(prepared["settings"]["vocabulary"]["vectors"]),
         num_classes=sum(1 for name, rows in of_train.items() if rows and name != UNLABELLED),
         num_in_folds=_count_in_folds(prepared),
@@ -207,7 +204,7 @@ def _read_sample(
         config: Has the tokenizer.
         text_column: Column of the text in Parquet that the format does not describe.
     """
-    usual = _Sample(float(CSV_ROW_BYTES), TOKENS_PER_ROW, labelled_fraction=1.0)
+    usual = _Sample(float(CSV_ROW_BYTES), prepared_data.TOKENS_PER_ROW, 1.0)
     if not files:
         return usual
     file = files[-1]
@@ -237,7 +234,8 @@ def _read_sample(
     tokens = tokenizer.tokenize(pc.drop_null(text).cast(pa.string()), name=config.prepare.tokenizer)
     tokens = units.split(tokens, config.prepare.unit)
     num_tokens = len(tokens.cut(config.prepare.max_length, config.prepare.cut).ids)
-    return _Sample(row_bytes, num_tokens / num_rows or 1.0, _find_labelled_fraction(label))
+    tokens_per_row = prepared_data.average_tokens(num_tokens, num_rows)
+    return _Sample(row_bytes, tokens_per_row, _find_labelled_fraction(label))
 
 
 def _find_labelled_fraction(label: pa.Array | None) -> float:

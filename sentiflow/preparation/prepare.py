@@ -27,6 +27,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.text_units import CHARACTERS, MIDDLE
 from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
 from sentiflow.data.corrections import read_corrections
@@ -253,6 +254,18 @@ def _encode_unlabelled(labelled: Flow, corpus: Corpus) -> tuple[part_counts.Part
     return texts, counts
 
 
+def _describe_cut(num_cut: int, num_encoded: int, settings: PrepareSettings) -> str:
+    """Say how many texts are cut, where, and what to do."""
+    unit = CHARACTERS if settings.unit == CHARACTERS else "tokens"
+    where = f"at {settings.max_length} {unit}"
+    advice = f"raise prepare.max_length, or set prepare.cut={MIDDLE}"
+    if settings.cut == MIDDLE:
+        where = f"in the middle, to {settings.max_length} {unit}"
+        advice = "raise prepare.max_length"
+    share = num_cut / num_encoded
+    return f"{num_cut:,} of {num_encoded:,} texts ({share:.1%}) are cut {where}: {advice}"
+
+
 def _report(
     counts: Counts,
     usage: Mapping[str, float],
@@ -290,10 +303,7 @@ def _report(
     num_cut = counts["encoded_cut"]
     num_encoded = counts["encoded"]
     if num_cut > _FEW_CUT * num_encoded:
-        lines.append(
-            f"{num_cut:,} of {num_encoded:,} texts ({num_cut / num_encoded:.1%}) are cut at "
-            f"{settings.max_length} tokens: raise prepare.max_length"
-        )
+        lines.append(_describe_cut(num_cut, num_encoded, settings))
     for line in lines:
         say(STAGE, line)
     recorder.log_metrics({f"prepare/{name}": value for name, value in metrics.items()})

@@ -34,8 +34,10 @@ def describe_refit(plan: TrainPlan) -> str:
     if refit is None:
         return ""
     num_rows = plan.learned.num_rows
-    epochs = f"{refit.num_epochs} of {plan.settings.num_epochs} epochs"
-    return f"{refits.describe(refit.record)} ({epochs}, {num_rows:,} rows)"
+    what = f"{refit.num_epochs} of {plan.settings.num_epochs} epochs"
+    if not logit_shares.has_network(refit.package.get("calibration")):
+        what = "the linear model alone"
+    return f"{refits.describe(refit.record)} ({what}, {num_rows:,} rows)"
 
 
 def describe_plan(

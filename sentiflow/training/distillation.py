@@ -60,6 +60,8 @@ def teach(plan: TrainPlan, output: Output, *, resources: Resources) -> Taught:
         "columns": schema.TAUGHT.names,
         "folds": plan.settings.folds,
     }
+    if plan.num_folds_trained < plan.settings.folds:
+        settings["num_folds_trained"] = plan.num_folds_trained
     inputs = {"prepared": plan.spec.inputs["prepared"], **plan.teachers}
     # the name identifies the teachers, so other teachers get another directory
     path = join(reports.TAUGHT, manifest.identify(STAGE, settings, inputs))
@@ -170,11 +172,11 @@ def _refuse_unanswered(counts: Mapping[str, Mapping[str, int]]) -> None:
 
 
 def _write_fold_answers(output: Output, of_folds: Sequence[Sequence[str]]) -> list[FileEntry]:
-    """Write for each fold the mean answers of the encoders that have not seen its rows.
+    """Write for each trained fold the mean answers of the encoders that have not seen its rows.
 
     Args:
         output: The output of the answers.
-        of_folds: For each encoder a file of answers about each fold.
+        of_folds: For each encoder a file of answers about each trained fold.
     """
     files = list[FileEntry]()
     for number, uris in enumerate(zip(*of_folds, strict=True), start=1):

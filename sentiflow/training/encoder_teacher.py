@@ -5,8 +5,8 @@ geometric mean of two models of the train rows: logistic regression on the vecto
 and the linear model of n-grams. It also answers the train rows, to which it was fitted (in-sample
 answers): out-of-fold answers taught 1 to 7 points less in six of seven measurements.
 
-With ``train.folds`` each fold has its own teacher, fitted only to the rows that the model of the
-fold is trained on.
+With ``train.folds`` each fold that is trained has its own teacher, fitted only to the rows that the
+model of the fold is trained on.
 """
 
 import functools
@@ -118,7 +118,7 @@ def answer(
     uri: str,
     excerpts: Mapping[str, int],
 ) -> list[str]:
-    """Encode the texts, fit the teacher and one for each fold, and let them answer the texts.
+    """Encode the texts, fit the teacher and one for each trained fold, and let them answer.
 
     If there are more than ``text_ranges.MAX_TRAIN_ROWS`` train rows, they are thinned evenly; the
     others get no answer.
@@ -132,12 +132,11 @@ def answer(
         excerpts: Files of further texts to answer, with the rows of each.
 
     Returns:
-        Files of :meth:`Answers.save`: of the teacher, then of the teacher of each fold.
+        Files of :meth:`Answers.save`: of the teacher, then of the teacher of each trained fold.
 
     Raises:
         JobError: A task failed; finished parts are kept for the next run.
     """
-    num_folds = plan.settings.folds
     fingerprint = output.spec.fingerprint
     ranges = list_ranges(plan.files, excerpts)
     encoder = text_encoders.find(uri).class_name
@@ -163,10 +162,10 @@ def answer(
         vector_files=vector_files,
         tokenizer=plan.prepared["settings"]["tokenizer"],
         learned=plan.learned,
-        folds=Folds.of(plan.prepared, num_folds),
+        folds=Folds.of(plan.prepared, plan.settings.folds),
     )
     teachers = [TeacherFile(fold=None, uri=join(output.uri, f"{name}-0.arrow"))]
-    for fold in range(num_folds):
+    for fold in range(plan.num_folds_trained):
         teachers.append(TeacherFile(fold=fold, uri=join(output.uri, f"{name}-{fold + 1}.arrow")))
     return maps.map(f"fit_{name}", work, teachers, key=fingerprint, unit="teachers")
 

@@ -144,11 +144,11 @@ def write(
     made = make(text, num_per_text)
     if not len(made):
         return {}
-    tokens = tokenizer.tokenize(made, name=prepared["settings"]["tokenizer"])
-    words = vocabulary.load(join(prepared_uri, "vocabulary.parquet"), with_vectors=False)
-    tokens = units.split(tokens, find_unit(prepared["settings"]))
     settings = prepared["settings"]
-    encoded = words.encode(tokens, max_length=settings["max_length"], cut=find_cut(settings))
+    tokens = tokenizer.tokenize(made, name=settings["tokenizer"])
+    read = units.split(tokens, find_unit(settings))
+    words = vocabulary.load(join(prepared_uri, "vocabulary.parquet"), with_vectors=False)
+    encoded = words.encode(read, max_length=settings["max_length"], cut=find_cut(settings))
     row_ids = np.arange(_FIRST_ROW, _FIRST_ROW + len(made))
     lengths = pc.list_value_length(encoded.token_ids)
     columns = [row_ids, made, encoded.token_ids, lengths]

@@ -19,10 +19,7 @@ _KEY = "sentiflow--folds"
 
 
 def count_trained(settings: TrainSettings, prepared: Manifest, classes: Sequence[str]) -> int:
-    """Count the folds whose models are trained: the first ones.
-
-    All of them are trained if their answers measure the model, or decide which texts are unsure.
-    Given test rows measure the model in their place.
+    """Count the folds whose models are trained, see :func:`rates.count_folds`.
 
     Args:
         settings: The section ``train``.
@@ -31,9 +28,8 @@ def count_trained(settings: TrainSettings, prepared: Manifest, classes: Sequence
     """
     splits = Folds.of(prepared, settings.folds).splits
     num_rows = sum(learned_classes.count_rows(prepared, split, classes) for split in splits)
-    is_measured = not prepared_data.has_given_test(prepared)
-    needs_all = is_measured or settings.unsure is not None
-    return rates.count_folds(settings.folds, num_rows, needs_all=needs_all)
+    has_given_test = prepared_data.has_given_test(prepared)
+    return rates.count_folds(settings, num_rows, has_given_test=has_given_test)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ that are counted in their rows. Its predictions for the rows of the fold are the
 fold. A finished fold leaves the file of its logits, so that a killed training resumes.
 
 Where given test rows measure the model, the answers only decide its calibration. Then the models of
-the first folds are enough (:func:`fold_rows.count_trained`), and the other folds train none.
+the first folds are enough (:func:`rates.count_folds`), and the other folds train none.
 
 Once the answers of the finished folds show that the network hardly helps the linear model, the
 other folds and the model itself train only linear models, and the network has no share in the
@@ -26,7 +26,7 @@ from sentiflow.models.scores import Scores
 from sentiflow.progress import say
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
-from sentiflow.training import excerpts, fold_answers, fold_data, fold_rows, trained_package
+from sentiflow.training import excerpts, fold_answers, fold_data, trained_package
 from sentiflow.training.fold_answers import NetworkGain
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.reports import TrainingCosts, TrainReport
@@ -59,6 +59,7 @@ def train(
     job: TrainJob,
     learned: LearnedClasses,
     *,
+    num_folds: int,
     root: str,
     folder: str,
     run: RunFold,
@@ -72,15 +73,15 @@ def train(
     Args:
         job: The training itself.
         learned: Its classes.
+        num_folds: The folds that are trained, see :func:`rates.count_folds`.
         root: Directory of the output.
         folder: Folder below ``root`` for the folds of this training.
         run: Runs the training of a fold.
         taught: For each fold the file with the answers of its teachers, if there are any.
     """
-    tables, low_gain = _train_missing(job, learned, join(root, folder), run, taught)
+    tables, low_gain = _train_missing(job, learned, num_folds, join(root, folder), run, taught)
     has_given_test = prepared_data.has_given_test(job.prepared)
-    num_folds = len(tables)
-    costs = sum((fold_answers.read_costs(table) for table in tables), TrainingCosts())
+    costs = sum(map(fold_answers.read_costs, tables), TrainingCosts(num_folds_trained=num_folds))
     files = list[FileEntry]()
     scores = list[Scores]()
     for number, table in enumerate(tables):
@@ -121,6 +122,7 @@ def train(
 def _train_missing(
     job: TrainJob,
     learned: LearnedClasses,
+    num_folds: int,
     folds_uri: str,
     run: RunFold,
     taught: Sequence[str],
@@ -132,6 +134,7 @@ def _train_missing(
     Args:
         job: The training itself.
         learned: Its classes.
+        num_folds: See :func:`train`.
         folds_uri: Directory of the folds of this training.
         run: See :func:`train`.
         taught: See :func:`train`.
@@ -143,7 +146,6 @@ def _train_missing(
     rows: fold_data.AllRows | None = None
     tables = list[pa.Table]()
     low_gain: NetworkGain | None = None
-    num_folds = fold_rows.count_trained(job.settings, job.prepared, learned.names)
     if num_folds < job.settings.folds:
         say(
             "train",

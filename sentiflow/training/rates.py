@@ -9,7 +9,7 @@ The rates are measured: benchmarks/LOG.md.
 import math
 from typing import Literal
 
-from sentiflow.config.train_sections import ModelSettings
+from sentiflow.config.train_sections import ModelSettings, TrainSettings
 
 CPU_SECONDS = 1e-10
 """Seconds of one thread for a multiplication of the forward pass, and the two that follow in the
@@ -93,25 +93,30 @@ def has_linear(setting: Literal["auto"] | bool, num_rows: float) -> bool:
     return setting
 
 
-def count_folds(num_folds: int, num_rows: float, *, needs_all: bool) -> int:
-    """Count the folds that are trained.
+def count_folds(settings: TrainSettings, num_rows: float, *, has_given_test: bool) -> int:
+    """Count the folds whose models are trained: the first ones.
+
+    All of them are trained if their answers measure the model, or decide which texts are unsure.
+    Given test rows measure the model in their place. Then the answers only decide the calibration,
+    for which fewer are enough.
 
     Args:
-        num_folds: The setting ``train.folds``.
+        settings: The section ``train``.
         num_rows: Rows in all folds.
-        needs_all: Whether the answers of all rows are needed. Otherwise they only decide the
-            calibration, for which fewer are enough.
+        has_given_test: Whether the test rows are from files of their own.
 
     Example:
-        >>> count_folds(5, 2000, needs_all=True), count_folds(5, 2000, needs_all=False)
-        (5, 2)
-        >>> count_folds(5, 900, needs_all=False)
+        >>> settings = TrainSettings(folds=5)
+        >>> [count_folds(settings, 2000, has_given_test=given) for given in (False, True)]
+        [5, 2]
+        >>> count_folds(settings, 900, has_given_test=True)
         4
     """
+    needs_all = not has_given_test or settings.unsure is not None
     if needs_all or not num_rows:
-        return num_folds
-    enough = round(_ENOUGH_ANSWERS * num_folds / num_rows)
-    return min(num_folds, max(_MIN_FOLDS, enough))
+        return settings.folds
+    enough = round(_ENOUGH_ANSWERS * settings.folds / num_rows)
+    return min(settings.folds, max(_MIN_FOLDS, enough))
 
 
 def count_best_workers(step_seconds: float) -> int:

@@ -141,7 +141,7 @@ class Taught:
     counts: Counts
     """By split: rows, rows with an answer, rows that are left out."""
     of_folds: list[str]
-    """For each fold the file with the answers of encoders that have not seen its rows."""
+    """For each trained fold the file with the answers of encoders that have not seen its rows."""
 
     def describe(self) -> dict[str, Any]:
         """Describe the answers for the manifest of a training."""
@@ -158,6 +158,8 @@ class TrainingCosts:
     """Time of the training steps of these networks, in all phases."""
     linear_seconds: float = 0.0
     """Time to fit the linear models."""
+    num_folds_trained: int = 0
+    """Folds whose models were trained."""
 
     def __add__(self, other: "TrainingCosts") -> "TrainingCosts":
         """Add the costs of another training."""
@@ -165,6 +167,7 @@ class TrainingCosts:
             num_networks=self.num_networks + other.num_networks,
             network_seconds=self.network_seconds + other.network_seconds,
             linear_seconds=self.linear_seconds + other.linear_seconds,
+            num_folds_trained=self.num_folds_trained + other.num_folds_trained,
         )
 
 

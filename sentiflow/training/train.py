@@ -13,6 +13,7 @@ from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output
+from sentiflow.models import logit_shares
 from sentiflow.progress import Progress, say
 from sentiflow.storage.uris import join
 from sentiflow.training import descriptions, train_job, train_results, worker_count
@@ -77,13 +78,13 @@ def run(
     run_workers = functools.partial(_run_workers, plan, output, resources)
     fold_files: Sequence[FileEntry] = ()
     costs = TrainingCosts()
-    if plan.settings.folds and not plan.refit:
+    if plan.num_folds_trained:
         answers = taught.of_folds if taught else ()
-        found = _train_folds(output, job, plan.learned, answers, amount, run_workers)
+        found = _train_folds(plan, output, job, answers, amount, run_workers)
         job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
         fold_files = found.files
         costs = found.costs
-    if job.calibration and job.calibration.get("linear_weight") == 1:
+    if not logit_shares.has_network(job.calibration):
         job = replace(job, trains_network=False)
         amount = plan.count_texts(job.taught, job.num_epochs)
     note = descriptions.describe_refit(plan)
@@ -128,9 +129,9 @@ def _wait_for_nodes(plan: TrainPlan, resources: Resources, num_workers: int) -> 
 
 
 def _train_folds(
+    plan: TrainPlan,
     output: Output,
     job: TrainJob,
-    learned: LearnedClasses,
     answers: Sequence[str],
     amount: Amount,
     run_workers: RunWorkers,
@@ -138,16 +139,16 @@ def _train_folds(
     """Train a model for each fold that needs one, by one worker.
 
     Args:
-        output: The output of the training.
+        plan: The training.
+        output: Its output.
         job: The training of the model itself.
-        learned: The classes.
         answers: For each fold the file with the answers of its teachers, if there are any.
         amount: What one training has to do.
         run_workers: Trains.
     """
-    from sentiflow.training import fold_rows, folds
+    from sentiflow.training import folds
 
-    num_folds = fold_rows.count_trained(job.settings, job.prepared, learned.names)
+    num_folds = plan.num_folds_trained
 
     def run_fold(fold_job: TrainJob, number: int) -> TrainReport:
         """Train the model of a fold; the other folds and the model itself follow."""
@@ -171,7 +172,8 @@ def _train_folds(
     with output.rolled_back_if_refused():
         return folds.train(
             job,
-            learned,
+            plan.learned,
+            num_folds=num_folds,
             root=output.spec.uri,
             folder=f"{FOLDS}/{output.spec.fingerprint}",
             run=run_fold,

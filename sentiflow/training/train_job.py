@@ -59,7 +59,7 @@ class TrainJob:
     Otherwise empty."""
     trains_network: bool = True
     """False if the network cannot change an answer, in a fold or in the model itself: only the
-    linear models are trained, and the network keeps its first weights."""
+    linear models are trained, and the network keeps the weights that it starts with."""
 
     @property
     def validation_splits(self) -> Sequence[str]:

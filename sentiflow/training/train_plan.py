@@ -13,7 +13,7 @@ from sentiflow.config import decisive
 from sentiflow.config.sections import Config, PrepareSettings
 from sentiflow.config.text_units import find_unit
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.data import lineage, manifest
+from sentiflow.data import lineage, manifest, prepared_data
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
@@ -22,7 +22,7 @@ from sentiflow.models import package_files
 from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.refits import Refit
-from sentiflow.training import learned_classes, own_paths, rates, soft_targets
+from sentiflow.training import fold_rows, learned_classes, own_paths, rates, soft_targets
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
@@ -84,6 +84,13 @@ class TrainPlan:
         """The section ``train``."""
         return self.config.train
 
+    @property
+    def num_folds_trained(self) -> int:
+        """The folds whose models are trained, the first of ``train.folds``; none in a refit."""
+        if self.refit:
+            return 0
+        return fold_rows.count_trained(self.settings, self.prepared, self.learned.names)
+
     def count_texts(
         self, taught: Mapping[str, int] | None, num_epochs: Mapping[Phase, int]
     ) -> Amount:
@@ -97,9 +104,7 @@ class TrainPlan:
         num_pretrained = self.learned.num_pretrained
         linear = 0
         if self.has_linear:
-            of_train = self.prepared["counts"]["labels"]["train"]
-            num_tokens = self.prepared["vocabulary"]["tokens"]["train"]["tokens"]
-            tokens_per_row = num_tokens / max(1, sum(of_train.values()))
+            tokens_per_row = prepared_data.find_tokens_per_row(self.prepared)
             seconds = rates.estimate_linear(num_rows, tokens_per_row, len(self.learned.names))
             weights = soft_targets.list_weights(self.settings.neighbor_weight, self.learned)
             seconds *= len(weights)
@@ -198,7 +203,8 @@ def _find_first(config: Config, learned: LearnedClasses, prepared: Manifest) -> 
     training = lineage.training_of(model)
     if training and not training["history"]:
         notes.append(
-            "the network of the first model was not trained: it had no share in the logits"
+            "the training of the first model did not train its network, which had no share in the "
+            "logits: it has the weights that this training started with"
         )
     return FirstModel(model, notes)
 

@@ -10,6 +10,7 @@ import math
 
 from sentiflow.cluster.resources import Resources, WorkerShare
 from sentiflow.config.train_sections import TrainSettings
+from sentiflow.data import prepared_data
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.models import vocabulary
 from sentiflow.storage.uris import join
@@ -73,8 +74,7 @@ def _estimate_best(
         num_threads = 1
         seconds = rates.GPU_SECONDS
     vector_size = vocabulary.read_vector_size(join(settings.prepared_uri, "vocabulary.parquet"))
-    num_tokens = prepared["vocabulary"]["tokens"]["train"]["tokens"]
-    tokens_per_row = num_tokens / sum(prepared["counts"]["labels"]["train"].values())
+    tokens_per_row = prepared_data.find_tokens_per_row(prepared)
     row_seconds = rates.estimate_row(settings.model, vector_size, tokens_per_row, seconds)
     row_seconds /= math.sqrt(num_threads)
     num_rows = learned.num_rows * settings.num_epochs

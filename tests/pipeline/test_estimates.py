@@ -270,9 +270,12 @@ def test_a_network_that_gained_nothing_is_expected_to_gain_nothing_again(write, 
     assert estimates._guess_networks(5, has_linear=False) == 6
     config = write(10**6, "train.folds=5", "train.linear=true", "train.num_epochs=50")
     guessed = seconds("train", config)
-    speed = measured_speeds.Speed(num_networks=1, folds=5)
+    speed = measured_speeds.Speed(num_networks=1, num_folds_trained=5)
     monkeypatch.setattr(measured_speeds, "find_speed", lambda *_: speed)
     assert seconds("train", config) < 0.6 * guessed
+    of_two_folds = speed._replace(num_folds_trained=2)  # given test rows left the others out
+    monkeypatch.setattr(measured_speeds, "find_speed", lambda *_: of_two_folds)
+    assert seconds("train", config) == guessed
 
 
 def test_given_test_rows_leave_two_folds_to_train(write):
@@ -290,6 +293,16 @@ def test_a_repeated_training_without_a_network_says_nothing_about_networks():
     costs = {"num_networks": 0, "network_seconds": 0.0, "linear_seconds": 3.0}
     changed = {**record, "costs": costs, "history": [], "pretraining": []}
     assert measured_speeds._measure_training(changed, cores(2), record["seconds"]).network == 1
+
+
+def test_the_manifest_says_how_many_folds_were_trained():
+    record = manifest.read(str(PROJECT / "tests/format_3/run/trained"))
+    record["settings"]["folds"] = 5
+    costs = {"num_networks": 1, "network_seconds": 9.0, "linear_seconds": 3.0}
+    for written, expected in ((costs, 5), ({**costs, "num_folds_trained": 2}, 2)):
+        changed = {**record, "costs": written}
+        speed = measured_speeds._measure_training(changed, cores(2), record["seconds"])
+        assert (speed.num_networks, speed.num_folds_trained) == (1, expected)
 
 
 def test_the_output_says_what_the_stage_had(tmp_path):

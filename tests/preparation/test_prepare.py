@@ -16,6 +16,7 @@ from stages import run_stage
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.locations import resolve_locations
+from sentiflow.config.sections import PrepareSettings
 from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.row_checks import RowRules
 from sentiflow.preparation import part_counts
@@ -296,3 +297,20 @@ def test_the_report_on_words_counts_what_is_trained_on_and_what_is_unknown(
     encoded = {row["row_id"]: row["token_ids"] for row in read(tmp_path, "encoded")}
     assert encoded[2] == [2, 5]
     assert encoded[13] == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "at 64 tokens: raise prepare.max_length, or set prepare.cut=middle"),
+        (
+            {"unit": "characters"},
+            "at 64 characters: raise prepare.max_length, or set prepare.cut=middle",
+        ),
+        ({"cut": "middle"}, "in the middle, to 64 tokens: raise prepare.max_length"),
+    ],
+)
+def test_the_advice_about_cut_texts_names_their_units_and_where_they_are_cut(changes, expected):
+    chosen = PrepareSettings(**changes)
+    line = preparation._describe_cut(30, 200, chosen)
+    assert line == f"30 of 200 texts (15.0%) are cut {expected}"

@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +21,7 @@ from sentiflow.config import settings
 from sentiflow.data import manifest
 from sentiflow.data.answers import Answers, read_answers
 from sentiflow.data.arrays import hash_texts
+from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import text_encoders
 from sentiflow.models.ngrams import Ngrams
@@ -26,7 +29,7 @@ from sentiflow.models.tokenizer import tokenize
 from sentiflow.pipeline import stages
 from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
-from sentiflow.training import encoder_teacher, linear_solver
+from sentiflow.training import distillation, encoder_teacher, linear_solver, rates, train_plan
 from sentiflow.training.fold_rows import Folds
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.text_ranges import TextRange, read_texts
@@ -129,6 +132,41 @@ def test_answers_are_a_geometric_mean_of_two_models_of_the_rows_that_are_shown(t
         expected /= expected.sum(axis=1, keepdims=True)
         np.testing.assert_allclose(found, expected, atol=0.01)
     assert not Answers.load(uri).find(hash_texts(pa.array(["other"])))[0].any()
+
+
+def test_only_a_fold_that_is_trained_has_a_teacher(tmp_path, finished_run, tiny, monkeypatch):
+    student = write_student(tmp_path, finished_run / "run/prepared", "encoder:tiny", folds=4)
+    config = settings.load(student)
+    plan = train_plan.resolve(config)
+    monkeypatch.setattr(rates, "_ENOUGH_ANSWERS", 1)  # two folds of four
+    given = replace(plan, prepared={**plan.prepared, "fixed_splits": ["test"]})
+    unsure = settings.load(student, ["train.unsure.max_error=0.1"])
+    all_needed = replace(given, config=unsure)
+    maps = SimpleNamespace(
+        concurrency=1,
+        list_unfinished=lambda stage, keys: [],
+        run=lambda *_, **__: [],
+        map=lambda stage, work, teachers, **_: teachers,
+    )
+    asked = []
+    folds = []
+
+    def ask(plan, output, resources):
+        asked.append(output.spec.fingerprint)
+        found = encoder_teacher.answer(
+            plan, output, maps, name="a", uri="encoder:tiny", excerpts={}
+        )
+        folds.append([each.fold for each in found])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distillation, "_ask", ask)
+    with open_output(plan.spec) as output:
+        for each in (plan, given, all_needed):
+            with pytest.raises(KeyboardInterrupt):
+                distillation.teach(each, output, resources=None)
+    assert folds == [[None, 0, 1, 2, 3], [None, 0, 1], [None, 0, 1, 2, 3]]
+    whole, first_folds, needed = asked
+    assert first_folds != whole == needed, "other answers are in another directory"
 
 
 def test_any_encoder_writes_answers_that_teach(tmp_path, finished_run):

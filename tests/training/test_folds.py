@@ -76,7 +76,14 @@ def job(tmp_path, monkeypatch):
 
 def train(job, root, run):
     learned = learned_classes.choose(job.prepared, job.settings)
-    return folds.train(job, learned, root=str(root), folder="folds/ab", run=lambda own, _: run(own))
+    return folds.train(
+        job,
+        learned,
+        num_folds=fold_rows.count_trained(job.settings, job.prepared, CLASSES),
+        root=str(root),
+        folder="folds/ab",
+        run=lambda own, _: run(own),
+    )
 
 
 def rows_of(own, table, split):
@@ -175,7 +182,15 @@ def test_a_fold_learns_from_teachers_that_have_not_seen_its_rows(job, tmp_path):
         assert sorted(further) == sorted(["good night", *of_texts])
         return task.run(own, lambda event: None)
 
-    folds.train(job, learned, root=str(tmp_path), folder="folds", run=run, taught=uris)
+    folds.train(
+        job,
+        learned,
+        num_folds=NUM_FOLDS,
+        root=str(tmp_path),
+        folder="folds",
+        run=run,
+        taught=uris,
+    )
     assert len(taught) == NUM_FOLDS
 
 
@@ -240,7 +255,7 @@ def test_with_given_test_rows_the_first_folds_decide_the_calibration(few_folds, 
     ]
     num_rows = sum(len(part) for part in parts)
     assert results.calibration["num_rows"] == results.profile.rows == num_rows
-    assert results.costs.num_networks == 2
+    assert (results.costs.num_networks, results.costs.num_folds_trained) == (2, 2)
     assert results.files == []
 
     def stop(own):
@@ -306,7 +321,7 @@ def test_after_a_network_that_hardly_helps_the_other_folds_train_only_linear_mod
     results = train(linear, tmp_path, run)
     assert [report.chosen_epoch for report in reports] == [1, 0, 0, 0]
     assert [len(report.history) for report in reports] == [1, 0, 0, 0]
-    assert results.costs.num_networks == 1
+    assert (results.costs.num_networks, results.costs.num_folds_trained) == (1, NUM_FOLDS)
     assert results.costs.linear_seconds > 0
     calibration = results.calibration
     assert calibration["linear_weight"] == 1

@@ -13,7 +13,7 @@ from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import manifest
 from sentiflow.data.schema import SPLITS
 from sentiflow.tracking import refits
-from sentiflow.training import checkpoints, task, train_plan
+from sentiflow.training import checkpoints, descriptions, task, train_plan
 from sentiflow.training.learned_classes import LearnedClasses
 
 PACKAGE = {
@@ -79,6 +79,21 @@ def test_a_refit_stops_at_the_epoch_that_was_kept_on_the_schedule_of_all(make_re
     torch.testing.assert_close(biased, trained + 1.25 * torch.tensor([-0.4, 0.4]))
     assert package["refit"] == job.refit.record
     assert package["metrics"] == {}
+
+
+@pytest.mark.parametrize(
+    ("linear_weight", "expected"),
+    [(0.4, "(2 of 3 epochs, 240 rows)"), (1.0, "(the linear model alone, 240 rows)")],
+)
+def test_a_refit_of_a_run_without_a_network_tells_no_epochs(make_refit, linear_weight, expected):
+    job = make_refit("refit")
+    calibration = PACKAGE["calibration"] | {"linear_weight": linear_weight}
+    plan = SimpleNamespace(
+        refit=replace(job.refit, package={**PACKAGE, "calibration": calibration}),
+        settings=job.settings,
+        learned=SimpleNamespace(num_rows=240),
+    )
+    assert descriptions.describe_refit(plan).endswith(expected)
 
 
 @pytest.mark.parametrize(

@@ -253,10 +253,11 @@ def test_the_figure_of_the_model_is_told_where_its_network_has_another():
     package = {"calibration": calibration}
     package["metrics"] = {"validation/accuracy": 0.656, "validation/f1_macro": 0.5}
     report = TrainReport([], [epoch], 1, package, 0, "cpu", "fp32")
-    lines = list(descriptions.describe_report(report, TrainingCosts(2, 61.25, 4.0), is_refit=False))
+    costs = TrainingCosts(1, 61.25, 4.0, num_folds_trained=5)
+    lines = list(descriptions.describe_report(report, costs, is_refit=False))
     assert lines == [
         "share in the logits: network 0%, linear model 100%: the network does not lower the log "
-        "loss of texts that the models have not seen. Training the networks (2) took 61.2 s, the "
+        "loss of texts that the models have not seen. Training the network took 61.2 s, the "
         "linear models 4.0 s",
         "the network has no share: a teacher (train.distill, docs/distilling.md) or more labelled "
         "rows may help it",

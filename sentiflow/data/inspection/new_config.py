@@ -25,8 +25,10 @@ from sentiflow.storage.uris import absolute_uri, is_local, split_key, split_memb
 _SMALL_ROWS = 1000
 """Below this number of rows, batches of 32 are better than batches of 64, which are faster."""
 _MEDIUM_ROWS = 20_000
-"""Above this number of rows, batches of 128 are as good as batches of 64, and faster. Up to it, 64
-states read characters and long texts as well as 128, in half the time: see benchmarks/LOG.md."""
+"""Above this number of rows, batches of 128 are as good as batches of 64, and faster."""
+_FEW_STATES_ROWS = 20_000
+"""Up to this number of rows, 64 states read characters and long texts as well as 128, in half the
+time: see benchmarks/LOG.md."""
 _LARGE_ROWS = 100_000
 """Above this number of rows, the config has the preset ``best``, which pretrains."""
 _MIN_ROWS_WITHOUT_FOLDS = 3000
@@ -237,7 +239,7 @@ def _choose_training(
     if num_rows > _MEDIUM_ROWS:
         batch_size = 128
     hidden_size = 128
-    if (reads_characters or cuts_middle) and num_rows <= _MEDIUM_ROWS:
+    if (reads_characters or cuts_middle) and num_rows <= _FEW_STATES_ROWS:
         hidden_size = 64
     num_labelled = sum(counts.values()) * inspection.scale
     num_steps = _STEPS + _STEPS_PER_CLASS * len(class_sizes)
