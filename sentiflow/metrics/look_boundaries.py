@@ -28,7 +28,8 @@ _GROWTH = 1.03
 _NUM_PATHS = 20_000
 """Brownian motions by which the boundaries are found."""
 _FOCUS_PART = 0.8
-"""Part of the level for the class that the page is about; the other classes share the rest."""
+"""Part of the level for the class that the page is about, or for the mean of ordered classes; the
+other classes share the rest."""
 
 
 def list_looks(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,16 +142,34 @@ def _find_largest(
     return largest
 
 
-def raise_for_classes(boundaries: np.ndarray, *, num_classes: int, focus: int) -> np.ndarray:
-    """Raise the boundaries of looks for several classes: ``(looks, C)``.
+def divide_level(num_classes: int, focus: int) -> np.ndarray:
+    """Divide the level among the tests of C classes: the part of each, ``(C,)``.
 
     Two classes are one test, because their shares add up to 1. Of more classes, the focus has
-    ``_FOCUS_PART`` of the level, and the others share the rest. For a part f of the level, 2.5
-    ln(1 / f) is added to the square of the boundary. Tails of a normal distribution would need 2
-    ln(1 / f), and the largest of many |z| has a somewhat longer tail.
+    ``_FOCUS_PART`` of the level, and the others share the rest.
     """
-    part = np.ones(num_classes)
-    if num_classes > 2:
-        part[:] = (1 - _FOCUS_PART) / (num_classes - 1)
-        part[focus] = _FOCUS_PART
-    return np.sqrt(boundaries[:, None] ** 2 - 2.5 * np.log(part))
+    if num_classes <= 2:
+        return np.ones(num_classes)
+    part = np.full(num_classes, (1 - _FOCUS_PART) / (num_classes - 1))
+    part[focus] = _FOCUS_PART
+    return part
+
+
+def divide_level_with_mean(num_classes: int) -> np.ndarray:
+    """Divide the level among the tests of C ordered classes and of their mean, the last one.
+
+    The mean takes the place of the focus. The mean of two classes tells the same as their shares.
+    """
+    if num_classes <= 2:
+        return np.ones(num_classes + 1)
+    return divide_level(num_classes + 1, focus=num_classes)
+
+
+def raise_for_parts(boundaries: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Raise the boundaries of looks for tests that have a part of the level: ``(looks, C)``.
+
+    For a part f of the level, 2.5 ln(1 / f) is added to the square of the boundary. Tails of a
+    normal distribution would need 2 ln(1 / f), and the largest of many |z| has a somewhat longer
+    tail.
+    """
+    return np.asarray(np.sqrt(boundaries[:, None] ** 2 - 2.5 * np.log(part)))

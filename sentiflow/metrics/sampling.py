@@ -20,6 +20,12 @@ of the class and 0 for others, and p is the probability of the class.
 - ``skipped`` (rows), ``skipped_w``, ``skipped_ww`` and ``skipped_wp`` (of w, w² and w p), only if
   rows were skipped.
 
+**Values.** Ordered classes have values v from 0 to 1. Their mean has the sums of one more class,
+number C: y is the value of the label, p the mean value by the probabilities, and a prediction or a
+counted label counts as its value. Two sums are there only for it: ``wyy`` (of w y²; for a class it
+is ``wy``), and ``wrong`` (of w, where p is nearer to another value than y). :func:`of_classes` and
+:func:`of_values` take the sums apart.
+
 **Clusters.** :func:`add_up` makes each row its own cluster, so ``clusters`` equals ``labelled``,
 ``ww`` equals ``square``, and ``wwyy`` equals ``wwy``. :func:`join_clusters` replaces ``clusters``,
 and the sums that begin with ``ww``: they become sums over clusters.
@@ -50,6 +56,8 @@ _BY_CLASS = (
     "wwpp",
 )
 """Sums for each class."""
+_OF_VALUES = ("wyy", "wrong")
+"""Sums that only the mean of values has."""
 _FEW = 4
 """A part is scattered into its own groups if it has less than 1/4 as many rows as there are
 groups."""
@@ -63,6 +71,7 @@ def add_up(
     label: np.ndarray,
     weight: np.ndarray,
     is_skipped: np.ndarray | None = None,
+    values: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Add up N rows by group, for C classes; :func:`merge` adds the sums of further rows.
 
@@ -74,6 +83,7 @@ def add_up(
         weight: The weight of each labelled row; 0 if the label is only counted.
         is_skipped: Whether each row was *skipped*, bool: it was drawn and has a weight, but an
             annotator has left it out. Default: no row.
+        values: The values of ordered classes, ``(C,)`` from 0 to 1. Default: no values.
 
     Returns:
         A row for each group, indexed by its keys. Columns are pairs of a sum, as the module names
@@ -92,16 +102,22 @@ def add_up(
         >>> sums["wp", 0].to_dict()  # 3 · 0.75 and 1 · 0.125
         {'Delta': 2.25, 'United': 0.125}
     """
-    classes = np.arange(probabilities.shape[1])
+    of_label = np.eye(probabilities.shape[1], dtype=bool)
+    if values is not None:
+        of_label = np.column_stack([of_label, values])
+        probabilities = np.column_stack([probabilities, probabilities @ values])
     in_population = find_population(label, weight)[:, None]
     p = np.where(in_population, probabilities, 0.0)
-    is_predicted = prediction[:, None] == classes
-    parts = [_add_up_all(keys, in_population, is_predicted=is_predicted, p=p)]
+    parts = [_add_up_all(keys, in_population, predicted=of_label[prediction], p=p)]
 
     labelled = np.flatnonzero(label >= 0)
-    y = label[labelled, None] == classes
+    y = of_label[label[labelled]]
     w = weight[labelled, None].astype(np.float64)
     parts.append(_add_up_labelled(keys.iloc[labelled], y=y, p=p[labelled], w=w))
+    if values is not None:
+        y = y[:, -1:]
+        is_wrong = np.abs(y - p[labelled, -1:]) > 0.5 / (len(values) - 1)
+        parts.append(_sum(keys.iloc[labelled], wyy=w * y**2, wrong=w * is_wrong))
 
     if is_skipped is not None and is_skipped.any():
         skipped = np.flatnonzero(is_skipped)
@@ -128,20 +144,20 @@ def find_population(label: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 
 def _add_up_all(
-    keys: pd.DataFrame, in_population: np.ndarray, *, is_predicted: np.ndarray, p: np.ndarray
+    keys: pd.DataFrame, in_population: np.ndarray, *, predicted: np.ndarray, p: np.ndarray
 ) -> pd.DataFrame:
     """Add up all rows by group.
 
     Shape: (N rows, C classes)
         - in_population: ``(N, 1)``, bool.
-        - is_predicted: ``(N, C)``, bool.
+        - predicted: ``(N, C)``, y of the predicted class.
         - p: ``(N, C)``, 0 for rows outside the population.
     """
     return _sum(
         keys,
         rows=np.ones_like(in_population),
         population=in_population,
-        predicted=is_predicted,
+        predicted=predicted,
         p=p,
         pp=p**2,
     )
@@ -163,13 +179,13 @@ def _add_up_labelled(
         square=w**2,
         w=w,
         ww=w**2,
-        counted=y & (w == 0),
+        counted=y * (w == 0),
         wy=w * y,
         wp=w * p,
         wyp=w * y * p,
         wwy=w**2 * y,
         wwp=w**2 * p,
-        wwyy=w**2 * y,
+        wwyy=w**2 * y**2,
         wwyp=w**2 * y * p,
         wwpp=w**2 * p**2,
     )
@@ -280,12 +296,64 @@ def leave_out_zeros(sums: pd.DataFrame) -> pd.DataFrame:
     return sums.iloc[:, places]
 
 
-def list_columns(num_classes: int) -> list[tuple[str, int]]:
+def list_columns(num_classes: int, *, has_values: bool = False) -> list[tuple[str, int]]:
     """List the columns of :func:`add_up` that are there for any rows."""
     columns = [(name, 0) for name in _BY_GROUP]
     for name in _BY_CLASS:
-        columns += [(name, number) for number in range(num_classes)]
+        columns += [(name, number) for number in range(num_classes + has_values)]
+    if has_values:
+        columns += [(name, 0) for name in _OF_VALUES]
     return columns
+
+
+def _list_names(sums: pd.DataFrame) -> list[tuple[str, int]]:
+    """List the columns of sums."""
+    names = sums.columns.get_level_values(0).tolist()
+    numbers = sums.columns.get_level_values(1).tolist()
+    return list(zip(names, numbers, strict=True))
+
+
+def of_classes(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
+    """Leave out the sums of the values of classes.
+
+    Args:
+        sums: Result of :func:`add_up` with values.
+        num_classes: C.
+    """
+    is_kept = []
+    for name, number in _list_names(sums):
+        is_kept.append(name not in _OF_VALUES and number < num_classes)
+    return sums.loc[:, is_kept]
+
+
+def of_values(sums: pd.DataFrame, num_classes: int) -> pd.DataFrame:
+    """Take the sums of the values of classes, as the sums of one class, number 0.
+
+    Args:
+        sums: Result of :func:`add_up` with values.
+        num_classes: C.
+
+    Example:
+        Labels of 1 and 3 stars, of 1 to 3.
+
+        >>> sums = add_up(
+        ...     pd.DataFrame({"shop": ["one", "one"]}),
+        ...     prediction=np.array([0, 1]),
+        ...     probabilities=np.array([[0.5, 0.5, 0.0], [0.0, 1.0, 0.0]]),
+        ...     label=np.array([0, 2]),
+        ...     weight=np.ones(2),
+        ...     values=np.array([0.0, 0.5, 1.0]),
+        ... )
+        >>> [float(of_values(sums, 3)[name, 0].iloc[0]) for name in ("wy", "p", "predicted")]
+        [1.0, 0.75, 0.5]
+    """
+    columns = _list_names(sums)
+    by_class = {name for name, number in columns if number == num_classes}
+    taken = {}
+    for name, number in columns:
+        if number == num_classes or (number == 0 and name not in by_class):
+            taken[name, 0] = sums[name, number]
+    return pd.DataFrame(taken)
 
 
 def by_name(sums: pd.DataFrame) -> dict[str, np.ndarray]:

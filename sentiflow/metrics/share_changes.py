@@ -17,6 +17,8 @@ least the pooled variance of both sides, and likewise up to s.
 
 **Boundary.** The largest |z| over s is compared with the boundary of the look.
 ``metrics.look_boundaries`` says which looks count, and how the boundaries are found.
+
+A mean rating of ordered classes is tested in the same way, as the mean of values from 0 to 1.
 """
 
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.metrics import look_boundaries, sampling
+from sentiflow.metrics.share_samples import measure_spread
 
 _MIN_ERRORS = 3
 """On each side, the variance is at least the variance with this number of errors of predictions:
@@ -111,6 +114,10 @@ class _Spans(NamedTuple):
     square: np.ndarray
     product: np.ndarray
     """By class: Σ m u² and Σ m u, where the mean of u = y - t p + t mean(p) is the share."""
+    weight: np.ndarray
+    label: np.ndarray
+    label_square: np.ndarray
+    """Σ w; and by class Σ w y and Σ w y²."""
 
     def minus(self, other: "_Spans") -> "_Spans":
         """Subtract the sums over the first part of each span."""
@@ -126,6 +133,11 @@ class _Spans(NamedTuple):
         return np.asarray(self.share / self.labels)
 
     @property
+    def spread(self) -> np.ndarray:
+        """The variance of a label by that of a label of 0 or 1 with the same mean, ``(S, C)``."""
+        return measure_spread({"w": self.weight, "wy": self.label, "wyy": self.label_square})
+
+    @property
     def squares(self) -> np.ndarray:
         """Sum of squares of u around the share, ``(S, C)``."""
         around = self.square - 2 * self.mean * self.product + self.mean**2 * self.size
@@ -135,7 +147,7 @@ class _Spans(NamedTuple):
     def row_variance(self) -> np.ndarray:
         """Variance of the labels of rows, by Laplace's rule so that it is above 0, ``(S, C)``."""
         share = (self.mean * self.rows + 1) / (self.rows + 2)
-        return np.asarray(np.clip(share * (1 - share), 0, 0.25))
+        return np.asarray(self.spread * np.clip(share * (1 - share), 0, 0.25))
 
 
 class _Comparison(NamedTuple):
@@ -159,6 +171,7 @@ def find_changes(
     model: np.ndarray,
     focus: int = 0,
     in_order: bool = True,
+    part: np.ndarray | None = None,
 ) -> Looks:
     """Look at periods one after the other, as somebody does who looks after each of them.
 
@@ -172,6 +185,7 @@ def find_changes(
         model: ``(R,)``, the number of the model that predicted each group, from 0.
         focus: Position of the class that gets most of the level.
         in_order: Whether the labels of a period were there before those of later periods.
+        part: ``(C,)``, the part of the level that each class has. Default: by ``focus``.
 
     Example:
         10 weeks of 1,000 rows, of which 30 are labelled. 20% are positive, and 60% from the sixth
@@ -198,16 +212,17 @@ def find_changes(
     ordered = _Sums(of, period[order], model[order])
     ends, labels = look_boundaries.list_looks(_count_labels(ordered))
     boundaries = look_boundaries.find_boundaries(tuple(labels.tolist()))
-    raised = look_boundaries.raise_for_classes(
-        boundaries, num_classes=of["wy"].shape[1], focus=focus
-    )
+    if part is None:
+        part = look_boundaries.divide_level(of["wy"].shape[1], focus)
+    raised = look_boundaries.raise_for_parts(boundaries, part)
     usable = np.flatnonzero(np.isfinite(boundaries))
     if not in_order:
         usable = usable[-1:]
     changes: dict[int, Change] = {}
     for look in usable.tolist():
         num_before = look_boundaries.count_before(labels, look)
-        found = _look(ordered.up_to(int(ends[look])), ends[:num_before], raised[look])
+        until = ordered.up_to(int(ends[look]))
+        found = _look(until, ends[:num_before], raised[look])
         for code, change in found.items():
             if code in changes:
                 change = replace(change, claimed=changes[code].claimed)
@@ -310,6 +325,9 @@ def _measure_spans(sums: _Sums) -> _Spans:
         num_rows=num_rows,
         square=square,
         product=product,
+        weight=w,
+        label=add(of["wy"]),
+        label_square=add(of.get("wyy", of["wy"])),
     )
     return _Spans(*(values.cumsum(axis=0) for values in per_period))
 
@@ -358,19 +376,19 @@ def _compare(spans: _Spans, ends: np.ndarray) -> _Comparison:
     since = spans.at(np.full(len(ends), -1)).minus(before)
     freedom = before.size + since.size - 3
     pooled = (before.squares + since.squares) / np.maximum(freedom, 1)
-    of_all = spans.at(np.array([-1])).row_variance
+    of_all = spans.at(np.array([-1]))
     variance = _vary(before, pooled, of_all) + _vary(since, pooled, of_all)
     return _Comparison(before.mean, since.mean, np.sqrt(variance))
 
 
-def _vary(spans: _Spans, pooled: np.ndarray, row_variance: np.ndarray) -> np.ndarray:
+def _vary(spans: _Spans, pooled: np.ndarray, of_all: _Spans) -> np.ndarray:
     """Return the variance of the shares of some spans, rather too large than too small.
 
     A span that lacks a rare class by chance would have a small variance. So the variances of a
-    labelled row and of a row are at least ``pooled`` and ``row_variance``, those of both sides.
+    labelled row and of a row are at least ``pooled`` and that of ``of_all``, those of both sides.
     """
     own = spans.squares / np.maximum(spans.size - 2, 1)
-    least = _MIN_ERRORS * spans.size / np.maximum(spans.num_rows, 1) ** 2
+    least = _MIN_ERRORS * of_all.spread * spans.size / np.maximum(spans.num_rows, 1) ** 2
     per_label = np.maximum(np.maximum(own, pooled), least)
-    per_row = np.maximum(spans.row_variance, row_variance)
+    per_row = np.maximum(spans.row_variance, of_all.row_variance)
     return np.asarray((per_label * spans.estimated + per_row * spans.drawn) / spans.labels**2)

@@ -16,6 +16,9 @@ sample themselves. The variance of a difference has two parts:
 
 As shares of few texts move in steps, half a text of each group is taken off their difference (F.
 Yates, Supplement to the Journal of the Royal Statistical Society 1, 1934).
+
+Mean ratings of ordered classes, from 0 to 1, are compared in the same way. The variance of a value
+is the part ``Shares.spread`` of s (1 - s), and a text moves the mean by ``RatingScale.step``.
 """
 
 import numpy as np
@@ -25,13 +28,17 @@ from sentiflow.metrics.paired import adjust
 from sentiflow.metrics.shares import Shares
 
 
-def compare_with_others(shares: Shares) -> np.ndarray:
+def compare_with_others(shares: Shares, *, step: float = 1.0) -> np.ndarray:
     """Test each group against all others together: ``(G, C)`` p-values, adjusted by Holm.
 
     The z-test of the difference of two independent estimates: the group's ``compared`` share, and
     the mean of the others weighted by rows. It is 1 if ``share`` differs in the other direction.
     NaN if there is no other group, if a share is NaN, or if the group is not comparable
     (:attr:`Shares.is_comparable`). The others may be groups that are not.
+
+    Args:
+        shares: The shares in G groups.
+        step: By how much the share of a group of one text moves: ``RatingScale.step`` for means.
 
     Example:
         Shares of 60%, 50% and 52% of groups of the same size, with many texts. The first differs
@@ -45,7 +52,7 @@ def compare_with_others(shares: Shares) -> np.ndarray:
         ...         rows=np.full(3, 10**6), labelled=np.full(3, 50), measured=np.full(3, 50),
         ...         method=np.full(3, CORRECTED), predicted=of_class, share=of_class,
         ...         low=of_class, high=of_class, compared=of_class,
-        ...         error=np.array([[0.03], [0.04], [0.04]]),
+        ...         error=np.array([[0.03], [0.04], [0.04]]), spread=np.ones((3, 1)),
         ...     )
         ... )
         >>> found[:, 0].round(3).tolist()
@@ -58,7 +65,9 @@ def compare_with_others(shares: Shares) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore"):
         rest_variance = (variance.sum(axis=0) - variance) / num_others**2
     error = np.hypot(shares.error, np.sqrt(rest_variance))
-    p_values = _test(shares.compared, rest, error, rows, num_others)
+    p_values = _test(
+        shares.compared, rest, error, rows, num_others, spread=shares.spread, step=step
+    )
     shown = shares.share - _average_others(shares.share, rows)
     p_values[(shares.compared - rest) * shown < 0] = 1
     p_values[~shares.is_comparable] = np.nan
@@ -76,7 +85,13 @@ def _average_others(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def compare_with_each(
-    share: np.ndarray, error: np.ndarray, rows: np.ndarray, group: int
+    share: np.ndarray,
+    error: np.ndarray,
+    rows: np.ndarray,
+    group: int,
+    *,
+    spread: np.ndarray | None = None,
+    step: float = 1.0,
 ) -> np.ndarray:
     """Test a group against each of the other groups: G p-values, NaN for the group itself.
 
@@ -91,6 +106,8 @@ def compare_with_each(
         error: The standard error of each share.
         rows: The number of rows of each group.
         group: The position of the group among the G groups.
+        spread: ``Shares.spread`` of each group. Default: 1, as for classes.
+        step: By how much the share of a group of one text moves: ``RatingScale.step`` for means.
 
     Example:
         Shares of 60% and 50% with standard errors of 3 and 4 points differ by two of their
@@ -106,7 +123,10 @@ def compare_with_each(
         [nan, 0.3003]
     """
     error_of_difference = np.hypot(error[group], error)
-    p_values = _test(share[group], share, error_of_difference, rows[group], rows)
+    of_pairs = np.ones(1) if spread is None else np.maximum(spread[group], spread)
+    p_values = _test(
+        share[group], share, error_of_difference, rows[group], rows, spread=of_pairs, step=step
+    )
     p_values[group] = np.nan
     return p_values
 
@@ -117,6 +137,9 @@ def _test(
     error: np.ndarray,
     rows: np.ndarray,
     other_rows: np.ndarray,
+    *,
+    spread: np.ndarray,
+    step: float,
 ) -> np.ndarray:
     """Return the two-sided p-value of the normal test of a difference.
 
@@ -126,17 +149,19 @@ def _test(
         error: The standard error of their difference, among the texts there are.
         rows: Texts of the group.
         other_rows: Texts of the other share.
+        spread: The variance of a text, by s (1 - s).
+        step: By how much the share of a group of one text moves.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        spread = np.maximum(_spread(share, rows), _spread(other, other_rows))
-        of_texts = spread * (1 / (rows - 1) + 1 / (other_rows - 1))
+        largest = np.maximum(_vary(share, rows), _vary(other, other_rows))
+        of_texts = spread * largest * (1 / (rows - 1) + 1 / (other_rows - 1))
         deviation = np.sqrt(error**2 + of_texts)
-        half_texts = (1 / rows + 1 / other_rows) / 2
+        half_texts = step * (1 / rows + 1 / other_rows) / 2
         gap = np.maximum(np.abs(share - other) - half_texts, 0)
         return np.asarray(2 * special.ndtr(-gap / deviation))
 
 
-def _spread(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _vary(share: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Return s (1 - s), where s is the share with a text of the class and of another added."""
     smooth = (share * rows + 1) / (rows + 2)
     return np.asarray(smooth * (1 - smooth))

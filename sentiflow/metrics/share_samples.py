@@ -14,6 +14,8 @@ from sentiflow.metrics import sampling
 
 _PSEUDO_ERRORS = 2
 """Errors of predictions, +1 and -1, that are added to the errors of the labelled rows."""
+_MIN_VARIANCE = 1e-12
+"""Labels of a smaller variance are equal, up to rounding."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,16 @@ class Samples:
         - probability_mean: ``(G, C)``, over the sample and the drawn rows that were skipped.
         - label_variance, covariance, probability_variance: ``(G, C)``, of label y and probability p
           over the rows or clusters of the sample.
+        - spread: ``(G, C)``, the variance of y by y (1 - y), the largest variance that numbers from
+          0 to 1 have with this mean: 1 for classes, and less for values of ordered classes.
+        - wrong: ``(G, 1)``, the part of the sample whose predicted mean value is nearer to another
+          value than that of the label; 1 for classes, for which it does not matter.
         - tuning: ``(G, 1)``, the factor t.
         - size, num_rows: ``(G, 1)``, the effective number of clusters and of rows: (Σ w)² / Σ w²
           (L. Kish, Survey Sampling, 1965).
         - finite_correction: ``(G, 1)``, the fraction of the population that is not in the sample.
+        - step: ``(G, 1)``, the size of an error that is added: 1 for classes, or the mean distance
+          between neighboring values of ordered classes, ``RatingScale.step``.
     """
 
     share: np.ndarray
@@ -38,10 +46,13 @@ class Samples:
     label_variance: np.ndarray
     covariance: np.ndarray
     probability_variance: np.ndarray
+    spread: np.ndarray
+    wrong: np.ndarray
     tuning: np.ndarray
     size: np.ndarray
     num_rows: np.ndarray
     finite_correction: np.ndarray
+    step: np.ndarray
 
     def take(self, groups: np.ndarray | int) -> "Samples":
         """Return the samples of some groups; of one group given as an int, without the axis G."""
@@ -56,18 +67,30 @@ class Samples:
         )
         return np.asarray(np.maximum(variance, 0))
 
-    @property
-    def pseudo_variance(self) -> np.ndarray:
-        """Return the variance that ``_PSEUDO_ERRORS`` add, ``(G, 1)``.
+    def add_errors(self, residual: np.ndarray, factor: np.ndarray | float) -> np.ndarray:
+        """Add the variance of ``_PSEUDO_ERRORS`` to that of the labelled rows, ``(G, C)``.
 
-        A sample may contain no error of an accurate model.
+        A sample may contain no error of an accurate model, or too few. For classes the size of an
+        error is 1. The errors of values of ordered classes are as large as those of the labelled
+        rows: s² = (Σ e² + spread) / (k + 1), where e are the errors, and k predictions are wrong.
+        With no wrong prediction this is the spread, which is large; the more there are, the less it
+        counts. The size is at least ``step``. Labels alone have no larger variance.
+
+        Args:
+            residual: The variance of y - t p.
+            factor: By how much the errors count.
         """
-        return np.asarray(_PSEUDO_ERRORS * self.size / self.num_rows**2)
+        variance = factor * (_PSEUDO_ERRORS * self.size / self.num_rows**2)
+        squares = self.num_rows**2 * residual / self.size
+        square = (squares + self.spread) / (self.wrong * self.num_rows + 1)
+        square = np.maximum(np.fmin(square, self.spread), self.step**2)
+        of_labels = np.maximum(residual, self.label_variance) + self.step**2 * variance
+        return np.minimum(residual + square * variance, of_labels)
 
     @property
     def variance(self) -> np.ndarray:
-        """Return the variance of the share, ``(G, C)``, with t times the pseudo-variance."""
-        residual = self.residual(self.tuning) + self.tuning * self.pseudo_variance
+        """Return the variance of the share, ``(G, C)``; added errors count by t."""
+        residual = self.add_errors(self.residual(self.tuning), self.tuning)
         return np.asarray(self.finite_correction * residual / self.size)
 
 
@@ -98,11 +121,15 @@ def put(values: np.ndarray, groups: np.ndarray, new: np.ndarray) -> np.ndarray:
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def measure(sums: pd.DataFrame) -> Samples:
+def measure(sums: pd.DataFrame, step: float = 1.0) -> Samples:
     """Measure each sample by itself; means and variances are NaN where a sample is empty.
 
     ``metrics.sampling`` explains the sums: ``wy`` is the sum of w y, ``wwyp`` of w² y p. Most of
     many groups have no sample, so only the others are computed.
+
+    Args:
+        sums: Sums of G groups.
+        step: The size of an error that is added, see :class:`Samples`.
     """
     of = sampling.by_name(sums)
     has_sample = of["clusters"][:, 0] > 0
@@ -110,16 +137,16 @@ def measure(sums: pd.DataFrame) -> Samples:
         has_sample = has_sample | (of["skipped_w"][:, 0] > 0)
     groups = np.flatnonzero(has_sample)
     if len(groups) == len(sums):
-        return measure_named(of)
-    found = measure_named({name: values[groups] for name, values in of.items()})
-    empty = _find_empty(of)
+        return measure_named(of, step)
+    found = measure_named({name: values[groups] for name, values in of.items()}, step)
+    empty = _find_empty(of, step)
     columns = {}
     for field in fields(Samples):
         columns[field.name] = put(getattr(empty, field.name), groups, getattr(found, field.name))
     return Samples(**columns)
 
 
-def _find_empty(of: dict[str, np.ndarray]) -> Samples:
+def _find_empty(of: dict[str, np.ndarray], step: float) -> Samples:
     """Return what is known of G groups whose samples are empty, given their sums."""
     population = of["population"]
     unknown = np.full((len(population), of["wy"].shape[1]), np.nan)
@@ -131,15 +158,18 @@ def _find_empty(of: dict[str, np.ndarray]) -> Samples:
         label_variance=unknown,
         covariance=unknown,
         probability_variance=unknown,
+        spread=np.ones_like(unknown),
+        wrong=np.ones_like(nothing),
         tuning=nothing,
         size=nothing,
         num_rows=nothing,
         finite_correction=np.where(population > 0, 1.0, np.nan),
+        step=np.full_like(nothing, step),
     )
 
 
 @np.errstate(invalid="ignore", divide="ignore")
-def measure_named(of: dict[str, np.ndarray]) -> Samples:
+def measure_named(of: dict[str, np.ndarray], step: float = 1.0) -> Samples:
     """Measure samples, given the sums of G groups by name; each group has a sample."""
     total = of["population"]
     n = of["clusters"]
@@ -177,11 +207,28 @@ def measure_named(of: dict[str, np.ndarray]) -> Samples:
         label_variance=yy * per_row,
         covariance=yp * per_row,
         probability_variance=pp * per_row,
+        spread=measure_spread(of),
+        wrong=of["wrong"] / w if "wrong" in of else np.ones_like(w),
         tuning=tuning,
         size=size,
         num_rows=num_rows,
         finite_correction=finite_correction,
+        step=np.full_like(size, step),
     )
+
+
+@np.errstate(invalid="ignore", divide="ignore")
+def measure_spread(of: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the variance of y by y (1 - y), ``(G, C)``: see :class:`Samples`.
+
+    It is 1 for classes, whose sums have no ``wyy``, and if all labels are equal.
+    """
+    y = of["wy"] / of["w"]
+    if "wyy" not in of:
+        return np.ones_like(y)
+    largest = y * (1 - y)
+    variance = of["wyy"] / of["w"] - y**2
+    return np.asarray(np.where(variance > _MIN_VARIANCE, np.minimum(variance / largest, 1), 1))
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -192,6 +239,9 @@ def bound(sample: Samples) -> tuple[np.ndarray, np.ndarray]:
     that would have the same variance without predictions, and t the quantile of Student's t,
 
         (s + t² / 2n ± t √(s (1 - s) / n + t² / 4n²)) / (1 + t² / n)
+
+    Values of ordered classes have a smaller variance than s (1 - s). For them n is the number of
+    labels of a class that would have the same variance.
     """
     size = sample.size
     y = sample.label_mean
@@ -200,8 +250,10 @@ def bound(sample: Samples) -> tuple[np.ndarray, np.ndarray]:
     # The few rows of a rare class may have small weights by chance, and then a small variance. So
     # the labels are also counted by a label variance with these weights; the smaller count is used.
     weighted_variance = sample.num_rows * sample.residual(np.zeros(1)) / size
+    are_equal = weighted_variance < _MIN_VARIANCE
+    weighted_variance = weighted_variance / sample.spread
     labels = np.fmin(label_variance / sample.variance, weighted_variance / sample.variance)
-    labels = np.where(label_variance > 0, labels, size)
+    labels = np.where(are_equal, size, labels)
     square = quantile(size - 2) ** 2 / labels  # t² / n
     middle = (share + square / 2) / (1 + square)
     reach = np.sqrt(square * (share * (1 - share) + square / 4)) / (1 + square)

@@ -20,6 +20,9 @@ variance and the sample size are, too.
 A group with few labels takes t and the mean error from its pool, or from all groups if the pool
 also has few: ``metrics.small_groups``.
 
+A mean rating is the same for the values of ordered classes, from 0 to 1 (``rating_scale``): y is
+the value of the label, and p the mean value by the probabilities.
+
 The interval is Wilson's, with the number of labels that would have the same variance without
 predictions, and with the quantile of Student's t: the normal interval contains the share of a rare
 class too seldom. For a pooled error Student's t has Satterthwaite's degrees of freedom (F. E.
@@ -32,7 +35,7 @@ import numpy as np
 import pandas as pd
 
 from sentiflow.metrics import sampling, small_groups
-from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure
+from sentiflow.metrics.share_samples import Estimates, Samples, bound, measure, quantile
 
 CORRECTED = "corrected"
 POOLED = "pooled"
@@ -70,6 +73,9 @@ MIN_COMPARED_LABELS = 10
 """The same with fewer labelled rows that measure the error: a statement about a group needs as many
 labels of its own as a statement about all rows, ``MIN_CORRECTED``."""
 
+_NORMAL = 1.959964
+"""Quantile of the normal distribution for a 95% interval."""
+
 
 @dataclass(frozen=True)
 class Shares:
@@ -86,6 +92,8 @@ class Shares:
           groups, also where ``share`` leans on them. Without a label of the group it is ``share``.
         - error: ``(G, C)``, the standard error of ``compared`` among these rows; 0 if all are
           labelled, NaN if the method is ``UNCORRECTED``.
+        - spread: ``(G, C)``, the variance of a label by that of a label of 0 or 1 with the same
+          mean: 1 for classes, at most 1 for values of ordered classes.
     """
 
     rows: np.ndarray
@@ -98,6 +106,7 @@ class Shares:
     high: np.ndarray
     compared: np.ndarray
     error: np.ndarray
+    spread: np.ndarray
 
     @property
     def is_comparable(self) -> np.ndarray:
@@ -109,7 +118,11 @@ class Shares:
 
 @np.errstate(invalid="ignore", divide="ignore")
 def estimate(
-    sums: pd.DataFrame, *, min_labelled: int = MIN_LABELLED, pool: np.ndarray | None = None
+    sums: pd.DataFrame,
+    *,
+    min_labelled: int = MIN_LABELLED,
+    pool: np.ndarray | None = None,
+    step: float = 1.0,
 ) -> Shares:
     """Estimate the share of each class in each group; see the module for formulas and sources.
 
@@ -118,6 +131,8 @@ def estimate(
         min_labelled: Minimum effective size of a group's own sample.
         pool: The number of each group's pool, from 0: such as the number of the airline, where
             groups are the weeks of each airline. Default: one pool.
+        step: For the sums of values of ordered classes: ``RatingScale.step``. Default: the sums are
+            of classes.
 
     Example:
         500 of 1,000 texts have the probability 0.8 of being positive, and 500 have 0.2. 100 texts
@@ -141,8 +156,10 @@ def estimate(
     of = sampling.by_name(sums)
     rows = of["rows"]
     num_labelled = of["labelled"]
-    samples = measure(sums)
-    small = small_groups.estimate_small(sums, samples, min_labelled=min_labelled, pool=pool)
+    samples = measure(sums, step)
+    small = small_groups.estimate_small(
+        sums, samples, min_labelled=min_labelled, pool=pool, step=step
+    )
     is_counted = num_labelled == of["population"]
     is_large = is_counted | (samples.size >= min_labelled)
     large = np.flatnonzero(is_large)
@@ -177,7 +194,18 @@ def estimate(
         high=high,
         compared=compared.share,
         error=error,
+        spread=_choose_spread(samples, small.pool_samples),
     )
+
+
+def _choose_spread(samples: Samples, pool_samples: Samples) -> np.ndarray:
+    """Return the spread of the labels of each group, rather too large than too small, ``(G, C)``.
+
+    It is that of its own labels or that of its pool, whichever is larger.
+    """
+    own = np.where(samples.size > 0, samples.spread, 0)
+    of_pool = np.where(pool_samples.size > 0, pool_samples.spread, 1)
+    return np.maximum(own, of_pool)
 
 
 def _name_methods(
@@ -230,9 +258,13 @@ def _estimate_alone(samples: Samples, pool_samples: Samples) -> Estimates:
     pseudo-errors count in full, and the variance of its rows is at least the pool's.
     """
     low, high = bound(samples)
-    own = samples.residual(samples.tuning) + samples.pseudo_variance
+    own = samples.add_errors(samples.residual(samples.tuning), 1.0)
     residual = np.fmax(own, pool_samples.residual(samples.tuning))
     variance = samples.finite_correction * residual / samples.size
+    # Tests are normal. Of values of ordered classes, fewer errors are added, which would not make
+    # up for a variance that is estimated.
+    is_of_values = samples.step < 1
+    variance = variance * np.where(is_of_values, (quantile(samples.size - 2) / _NORMAL) ** 2, 1)
     return Estimates(share=samples.share, low=low, high=high, variance=variance)
 
 
@@ -254,7 +286,7 @@ def _estimate_compared(
     mean = of["p"][labelled] / of["population"][labelled]
     share = own_samples.label_mean + tuning * (mean - own_samples.probability_mean)
     residual = np.fmax(own_samples.residual(tuning), pool_samples.residual(tuning))
-    residual = residual + tuning * own_samples.pseudo_variance
+    residual = own_samples.add_errors(residual, tuning)
     variance = own_samples.finite_correction * residual / own_samples.size
     own = Estimates(share=share, low=share, high=share, variance=variance)  # nobody reads bounds
     return small.estimates.put(labelled, own)

@@ -78,7 +78,7 @@ def widen(found: Shares, skipped: SkippedFraction) -> Shares:
         ...     rows=np.array([100]), labelled=np.array([50]), measured=np.array([50]),
         ...     method=np.array([CORRECTED]),
         ...     predicted=share, share=share, low=share - 0.1, high=share + 0.1,
-        ...     compared=share, error=share / 8,
+        ...     compared=share, error=share / 8, spread=np.ones((1, 1)),
         ... )
         >>> wider = widen(found, SkippedFraction(np.array([[0.1]]), np.array([[0.13]])))
         >>> [round(float(each[0, 0]), 3) for each in (wider.low, wider.share, wider.high)]

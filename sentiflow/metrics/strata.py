@@ -98,7 +98,7 @@ def join(strata: Sequence[Stratum]) -> Shares:
         ...     return Shares(
         ...         rows=np.array([rows]), labelled=np.array([50]), measured=np.array([50]),
         ...         method=np.array(["corrected"]), predicted=one, share=one,
-        ...         low=one - reach, high=one + reach, compared=one, error=one * 0,
+        ...         low=one - reach, high=one + reach, compared=one, error=one * 0, spread=one**0,
         ...     )
         >>> both = [stratum(100, 0.5, 0.1), stratum(300, 0.2, 0.04)]
         >>> found = join([Stratum(np.array([0]), each) for each in both])
@@ -123,8 +123,10 @@ def join(strata: Sequence[Stratum]) -> Shares:
     above = add((w**2 * (part.share - part.high) ** 2 for w, part in weighted), num_classes)
     variance = add((w**2 * part.error**2 for w, part in weighted), num_classes)
     worst = np.zeros(num_groups, np.int64)
+    spread = np.zeros((num_groups, num_classes))
     for group, part in strata:
         worst[group] = np.maximum(worst[group], _rank_methods(part.method))
+        spread[group] = np.maximum(spread[group], part.spread)
     return Shares(
         rows=rows,
         labelled=add(part.labelled for part in parts),
@@ -136,6 +138,7 @@ def join(strata: Sequence[Stratum]) -> Shares:
         high=np.clip((share + np.sqrt(above)).round(_DIGITS), 0, 1),
         compared=add((w * part.compared for w, part in weighted), num_classes),
         error=np.sqrt(variance),
+        spread=spread,
     )
 
 

@@ -318,14 +318,25 @@ class Trends(_ReportResult):
     @property
     def shares(self) -> "pd.DataFrame":
         """A row for each group, period and class; docs/outputs.md describes the columns."""
+        return self._read("trends.parquet")
+
+    @property
+    def means(self) -> "pd.DataFrame | None":
+        """The mean rating, a row for each group and period; None without ``format.ordered``."""
+        name = "means.parquet"
+        is_there = any(item["path"] == name for item in self.manifest["files"])
+        return self._read(name) if is_there else None
+
+    def _read(self, name: str) -> "pd.DataFrame":
+        """Read a table of the result."""
         content = read_current(
             self,
-            lambda result: manifest.read_file(result.uri, result.manifest, "trends.parquet"),
+            lambda result: manifest.read_file(result.uri, result.manifest, name),
             self.renew,
             display_uri(self.uri),
         )
-        shares: pd.DataFrame = parquet.from_bytes(content).to_pandas()
-        return shares
+        table: pd.DataFrame = parquet.from_bytes(content).to_pandas()
+        return table
 
 
 KINDS: Mapping[str, type[StageResult]] = {

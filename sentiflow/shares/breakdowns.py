@@ -13,6 +13,7 @@ from sentiflow.metrics.groupings import group_rows
 from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.prediction_sums import PredictionSums
+from sentiflow.shares.ratings import MEAN
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
 ALL = "all"
@@ -35,12 +36,12 @@ class Breakdown:
     """Whether one of its columns is not a time."""
     table: pd.DataFrame
     """A row for each class and group, first all groups of the first class. The columns are
-    ``table.COLUMNS`` except ``by``, and five more: ``share``, the corrected share or,
+    ``table.COLUMNS`` except ``by``, and six more: ``share``, the corrected share or,
     if there is none, the share of predicted labels; ``compared``, the share by which groups are
-    compared; ``error``, the standard error of ``compared``; ``measured``, the number of labels that
-    measure the error; and ``is_comparable``, whether the group may be compared. ``group`` holds the
-    values of columns that are not times, ``period`` the beginnings of periods in
-    ``trends.time_zone``."""
+    compared; ``error``, the standard error of ``compared``; ``spread``, see ``Shares.spread``;
+    ``measured``, the number of labels that measure the error; and ``is_comparable``, whether the
+    group may be compared. ``group`` holds the values of columns that are not times, ``period`` the
+    beginnings of periods in ``trends.time_zone``."""
     other: pd.DataFrame | None = None
     """All rows outside the ``MAX_SHOWN`` largest groups as one group, a row for each class; None
     for groups by time, or if there are no more groups."""
@@ -75,20 +76,45 @@ def break_down(
     can_compare: bool,
 ) -> list[Breakdown]:
     """Estimate the shares in all rows, by each key, by both, and by model if there are several."""
-    choices = [[CONSTANT_KEY]]
-    choices += [[name] for name in settings.by]
-    if len(settings.by) > 1:
-        choices.append(list(settings.by))
-    if sums.has_versions and VERSION not in settings.by:
-        choices.append([VERSION])
     breakdowns = []
-    for keys in choices:
+    for keys in _choose_keys(settings, sums):
         of_groups = sums.by(keys)
         if len(of_groups):
             breakdowns.append(
                 _make_breakdown(settings, of_groups, classes, keys, can_compare=can_compare)
             )
     return breakdowns
+
+
+def break_down_means(
+    settings: TrendsSettings, sums: PredictionSums, step: float, *, can_compare: bool
+) -> list[Breakdown]:
+    """Estimate the mean of the values of ordered classes in the groups of :func:`break_down`.
+
+    Returns:
+        Breakdowns of one class, ``MEAN``, whose share is the mean, from 0 to 1.
+    """
+    breakdowns = []
+    for keys in _choose_keys(settings, sums):
+        of_groups = sums.by_value(keys)
+        if len(of_groups):
+            breakdowns.append(
+                _make_breakdown(
+                    settings, of_groups, (MEAN,), keys, can_compare=can_compare, step=step
+                )
+            )
+    return breakdowns
+
+
+def _choose_keys(settings: TrendsSettings, sums: PredictionSums) -> list[list[str]]:
+    """Choose the keys of each breakdown."""
+    choices = [[CONSTANT_KEY]]
+    choices += [[name] for name in settings.by]
+    if len(settings.by) > 1:
+        choices.append(list(settings.by))
+    if sums.has_versions and VERSION not in settings.by:
+        choices.append([VERSION])
+    return choices
 
 
 def _make_breakdown(
@@ -98,6 +124,7 @@ def _make_breakdown(
     keys: list[str],
     *,
     can_compare: bool,
+    step: float = 1.0,
 ) -> Breakdown:
     """Make the breakdown by some keys: its table, and the table of the other groups.
 
@@ -107,6 +134,7 @@ def _make_breakdown(
         classes: The classes.
         keys: The keys: of ``trends.by``, ``CONSTANT_KEY`` or ``VERSION``.
         can_compare: Whether groups may be said to differ.
+        step: See ``shares.estimate``.
     """
     units = {}
     for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
@@ -118,12 +146,12 @@ def _make_breakdown(
             time = name
         elif name != CONSTANT_KEY:
             columns.append(name)
-    table = _make_table(sums, classes, columns, time)
+    table = _make_table(sums, classes, columns, time, step)
     if not can_compare:
         table["p_adjusted"] = np.nan
     other = None
     if columns and not time and len(table) > MAX_SHOWN * len(classes):
-        other = _make_other_table(sums, classes, columns)
+        other = _make_other_table(sums, classes, columns, step)
     return Breakdown(
         keys=tuple(name for name in keys if name != CONSTANT_KEY),
         unit=units.get(time, ""),
@@ -151,7 +179,7 @@ def _number_groups(sums: pd.DataFrame, columns: list[str]) -> _Numbered:
 
 
 def _make_table(
-    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], time: str
+    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], time: str, step: float
 ) -> pd.DataFrame:
     """Estimate the shares in groups; return a table as in ``Breakdown.table``.
 
@@ -160,6 +188,7 @@ def _make_table(
         classes: The classes.
         columns: The keys that are not times.
         time: The key that is a time; empty for none.
+        step: See ``shares.estimate``.
     """
     group_of_row, keys = _number_groups(sums, columns)
     groups = None
@@ -170,15 +199,15 @@ def _make_table(
     pool = None
     if time and groups is not None:
         pool = pd.factorize(groups)[0]
-    found = _estimate_with_skipped(sums, group_of_row, pool)
+    found = _estimate_with_skipped(sums, group_of_row, pool, step)
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
-        p_adjusted = compare_with_others(found)
+        p_adjusted = compare_with_others(found, step=step)
     return _to_table(found, classes, p_adjusted, groups, keys[time] if time else pd.NaT)
 
 
 def _make_other_table(
-    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str]
+    sums: pd.DataFrame, classes: tuple[str, ...], columns: list[str], step: float
 ) -> pd.DataFrame:
     """Estimate the shares in all rows outside the ``MAX_SHOWN`` largest groups.
 
@@ -188,6 +217,7 @@ def _make_other_table(
         sums: Sums by keys and model.
         classes: The classes.
         columns: The keys, which are not times.
+        step: See ``shares.estimate``.
     """
     group_of_row, keys = _number_groups(sums, columns)
     rows = np.bincount(group_of_row, sums["rows", 0])
@@ -195,7 +225,8 @@ def _make_other_table(
     place[np.argsort(-rows, kind="stable")[:MAX_SHOWN]] = np.arange(MAX_SHOWN)
     of_strata = [sums.index.get_level_values(name) for name in (VERSION, SEEN)]
     joined = sums.groupby([place[group_of_row], *of_strata]).sum()
-    found = _estimate_with_skipped(joined, joined.index.get_level_values(0).to_numpy(), None)
+    group = joined.index.get_level_values(0).to_numpy()
+    found = _estimate_with_skipped(joined, group, None, step)
     name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
     table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
     # For each class there are MAX_SHOWN groups, then the others.
@@ -230,6 +261,7 @@ def _to_table(
         "high": found.high.T.ravel(),
         "compared": found.compared.T.ravel(),
         "error": found.error.T.ravel(),
+        "spread": found.spread.T.ravel(),
         "measured": np.tile(found.measured.astype(np.int64), num_classes),
         "p_adjusted": p_adjusted.T.ravel(),
         "is_comparable": np.tile(found.is_comparable, num_classes),
@@ -239,13 +271,13 @@ def _to_table(
 
 
 def _estimate_with_skipped(
-    sums: pd.DataFrame, group_of_row: np.ndarray, pool: np.ndarray | None
+    sums: pd.DataFrame, group_of_row: np.ndarray, pool: np.ndarray | None, step: float
 ) -> shares.Shares:
     """Estimate the shares in groups, and allow for the rows that an annotator has skipped.
 
     The arguments are the same as in :func:`_estimate_strata`.
     """
-    found = _estimate_strata(sums, group_of_row, pool)
+    found = _estimate_strata(sums, group_of_row, pool, step)
     if skipped_rows.SKIPPED not in sums:
         return found
     skipped = skipped_rows.measure(sums, group_of_row, found.method)
@@ -260,7 +292,7 @@ def _to_slice(places: np.ndarray) -> slice | np.ndarray:
 
 
 def _estimate_strata(
-    sums: pd.DataFrame, group_of_row: np.ndarray, pool: np.ndarray | None
+    sums: pd.DataFrame, group_of_row: np.ndarray, pool: np.ndarray | None, step: float
 ) -> shares.Shares:
     """Estimate the shares in each stratum by itself, and join the strata of a group.
 
@@ -277,6 +309,7 @@ def _estimate_strata(
         group_of_row: The number of the group of each row, R integers.
         pool: The number of each group's pool, by number of the group. Groups of a pool share an
             error if they have few labels. None: all groups are one pool.
+        step: See ``shares.estimate``.
     """
     # Codes are compared, not half a million texts.
     assert isinstance(sums.index, pd.MultiIndex)
@@ -294,7 +327,7 @@ def _estimate_strata(
             group = group_of_row[of_stratum]
             own_sums = sums.iloc[_to_slice(of_stratum)]
             own_pool = None if pool is None else pool[group]
-            found = shares.estimate(own_sums, pool=own_pool)
+            found = shares.estimate(own_sums, pool=own_pool, step=step)
             has_interval[group[~np.isnan(found.low).any(axis=1)]] = True
             estimated.append((of_seen, group, own_sums, found))
     found_strata = []

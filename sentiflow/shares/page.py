@@ -21,6 +21,7 @@ from sentiflow.shares.conclusions import (
     write_period,
 )
 from sentiflow.shares.table import ShareTable
+from sentiflow.shares.wording import Wording
 
 MAX_OPEN = 20
 """A table by both of ``trends.by`` is folded if it has more than this number of lines."""
@@ -30,13 +31,16 @@ MAX_ROWS = 500
 
 @dataclass(frozen=True)
 class Section:
-    """A table of the page: the shares of one class, by group or period."""
+    """A table of the page: the shares of one class, or mean ratings, by group or period."""
 
     title: str
+    wording: Wording
+    """How its numbers are written."""
     lines: pd.DataFrame
     """Lines of the table, as ``Breakdown.of`` returns them, with four more columns: ``name``, the
-    group or period; ``has_interval``; ``is_higher``, whether the share is higher than in all other
-    groups together, beyond chance; ``is_known``, whether the interval is narrower than 0 to 1."""
+    group or period; ``has_interval``; ``is_worse``, whether the share is higher, or the mean rating
+    lower, than in all other groups together, beyond chance; ``is_known``, whether the interval is
+    narrower than 0 to 1."""
     num_left_out: int = 0
     """Lines that are not shown."""
     reference: float = 0
@@ -48,14 +52,23 @@ class Section:
 
     @property
     def axis(self) -> Axis:
-        """Choose an axis that holds every share and interval; it ends at multiples of 0.1."""
+        """Choose an axis that holds every share and interval.
+
+        It ends at multiples of 0.1, or of a power of ten for mean ratings.
+        """
         lines = self.lines
         if lines["is_known"].any():
             lines = lines[lines["is_known"]]
         ends = lines[["share", "predicted_share", "low", "high"]]
+        if self.wording.scale is not None:
+            return Axis(*self.wording.scale.round_outward(ends.min().min(), ends.max().max()))
         low = np.floor(10 * ends.min().min()) / 10
         high = np.ceil(10 * ends.max().max()) / 10
         return Axis(low, high)
+
+    def write_end(self, value: float) -> str:
+        """Write an end of the axis."""
+        return f"{value:.0%}" if self.wording.scale is None else self.wording.write(value)
 
 
 def render(
@@ -86,12 +99,10 @@ def render(
         corpus: The texts in a line.
         is_of_others: Whether another program has made the predictions.
     """
-    focus = trends.focus
-    share = float(trends.whole["share"][focus])
-    breakdowns = trends.breakdowns[1:]
     used: set[str] = set()
-    for item in trends.breakdowns:
-        used.update(item.table["method"].unique())
+    for each in (trends, trends.means):
+        for item in each.breakdowns if each else ():
+            used.update(item.table["method"].unique())
     template = open_template(
         "trends.html.j2", package="sentiflow.shares", autoescape=True, lstrip_blocks=True
     )
@@ -107,38 +118,57 @@ def render(
         corpus=corpus,
         is_of_others=is_of_others,
         trends=trends,
-        focus=focus,
-        shares=Section("Shares", _mark(trends.whole, names=trends.whole["class"])),
+        focus=trends.focus,
+        shares=_list_classes(trends),
+        means=_list_classes(trends.means) if trends.means else None,
         is_corrected=trends.method != UNCORRECTED,
-        sections=[_list_groups(item, item.of(focus), share) for item in breakdowns],
+        sections=_list_sections(trends),
+        mean_sections=_list_sections(trends.means) if trends.means else [],
         methods={method: meaning for method, meaning in METHODS.items() if method in used},
         plots={file: base64.b64encode(image).decode() for file, image in plots.items()},
     )
 
 
-def _list_groups(item: Breakdown, lines: pd.DataFrame, reference: float) -> Section:
+def _list_classes(trends: ShareTable) -> Section:
+    """List the shares of all classes, or the mean rating, in all rows."""
+    lines = _mark(trends.whole, names=trends.whole["class"])
+    return Section("Shares", trends.wording(trends.focus), lines)
+
+
+def _list_sections(trends: ShareTable) -> list[Section]:
+    """List the tables of the class in focus, or of the mean rating, by each column and time."""
+    sections = []
+    for item in trends.breakdowns[1:]:
+        sections.append(_list_groups(trends, item))
+    return sections
+
+
+def _list_groups(trends: ShareTable, item: Breakdown) -> Section:
     """List the largest groups and the other ones together, or the last periods.
 
     Args:
+        trends: The shares, of which those of the class in focus are listed.
         item: A breakdown by column or time.
-        lines: Its shares of a class.
-        reference: The share of this class in all rows.
     """
+    lines = item.of(trends.focus)
+    reference = float(trends.whole["share"][trends.focus])
+    is_mean = trends.scale is not None
     if not item.unit:
-        shown = _mark(arrange_groups(lines), reference)
+        shown = _mark(arrange_groups(lines), reference, is_mean=is_mean)
         num_left_out = 0
         if item.other is not None:
             other = item.other[item.other["class"] == lines["class"][0]]
-            shown = pd.concat([shown, _mark(other)])
+            shown = pd.concat([shown, _mark(other, is_mean=is_mean)])
             num_left_out = len(lines) - MAX_SHOWN
     else:
         chosen = _choose_periods(lines)
         periods = chosen["period"].map(lambda period: write_period(period, item.unit))
         names = chosen["group"] + ", " + periods if item.has_groups else periods
-        shown = _mark(chosen, reference, names)
+        shown = _mark(chosen, reference, names, is_mean=is_mean)
         num_left_out = len(lines) - len(shown)
     return Section(
         f"By {item.by.replace(', ', ' and ')}",
+        trends.wording(trends.focus),
         shown,
         num_left_out=num_left_out,
         reference=reference,
@@ -171,12 +201,18 @@ def _choose_periods(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mark(
-    lines: pd.DataFrame, reference: float = 0, names: pd.Series | None = None
+    lines: pd.DataFrame,
+    reference: float = 0,
+    names: pd.Series | None = None,
+    *,
+    is_mean: bool = False,
 ) -> pd.DataFrame:
     """Add the columns of ``Section.lines``; names are by default the groups."""
+    differs = lines["p_adjusted"] < SIGNIFICANCE
+    is_beyond = lines["share"] < reference if is_mean else lines["share"] > reference
     return lines.assign(
         name=lines["group"] if names is None else names,
         has_interval=lines["low"].notna(),
-        is_higher=(lines["p_adjusted"] < SIGNIFICANCE) & (lines["share"] > reference),
+        is_worse=differs & is_beyond,
         is_known=~tells_nothing(lines),
     )

@@ -26,6 +26,7 @@ from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.labelled_rows import LabelledRows
 from sentiflow.shares.part_facts import PartFacts
 from sentiflow.shares.randomness import BinCounts
+from sentiflow.shares.ratings import find_scale
 from sentiflow.shares.rows import VERSION, PredictionBatch
 
 AUTHOR = "\0author"
@@ -85,6 +86,7 @@ class PartSums:
         self._finder = finder
         self._kept = kept
         self._num_classes = len(manifest.find_classes(scored))
+        self._scale = find_scale(scored)
         self._names = self._name_parts(scored)
         named = np.zeros(0, np.int64)
         if finder.labels is not None:
@@ -97,6 +99,8 @@ class PartSums:
         """Name each part by all that decides its sums: the file, the settings, its models."""
         has_manual = self._finder.labels is not None
         rule = [_VERSION, has_manual, self._reader.rule]
+        if self._scale is not None:
+            rule.append(list(self._scale.values))
         seen = self._finder.identify_seen()
         names = []
         for part in self._reader.parts:
@@ -182,6 +186,7 @@ class PartSums:
                 probabilities=batch.probabilities,
                 label=found.label,
                 weight=found.weight,
+                values=None if self._scale is None else self._scale.units,
             )
             sums.append(of_batch)
             if len(sums) == _MAX_BATCHES:

@@ -10,11 +10,13 @@ from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.metrics import sampling
+from sentiflow.metrics.rating_scale import RatingScale
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder, RowLabels
 from sentiflow.shares.part_facts import count_bins
 from sentiflow.shares.part_sums import AUTHOR, NO_AUTHOR, SEEN, PartSums
 from sentiflow.shares.randomness import BinCounts
+from sentiflow.shares.ratings import find_scale
 from sentiflow.shares.rows import VERSION, PredictionBatch
 
 
@@ -29,10 +31,12 @@ class PredictionSums:
     """What manual labels add to these sums, by the same keys; by author if rows of an author are
     one observation. None if there are no manual labels."""
     num_classes: int
+    scale: RatingScale | None
+    """The values of ordered classes, whose mean has sums, too; None: the classes have no order."""
     bin_counts: dict[str, BinCounts]
     """By version of the model: rows that it has not seen, and that could be drawn."""
     _found: dict[tuple[str, ...], pd.DataFrame] = field(default_factory=dict)
-    """Results of :meth:`by`, by their keys."""
+    """Results of :meth:`_find`, by their keys."""
 
     @property
     def has_versions(self) -> bool:
@@ -48,6 +52,15 @@ class PredictionSums:
         resemble each other. Rows without a time are in no period: if a key is a time, they are left
         out.
         """
+        sums = self._find(keys)
+        return sums if self.scale is None else sampling.of_classes(sums, self.num_classes)
+
+    def by_value(self, keys: list[str]) -> pd.DataFrame:
+        """Add up the sums of the values of ordered classes by some keys, as :meth:`by` does."""
+        return sampling.of_values(self._find(keys), self.num_classes)
+
+    def _find(self, keys: list[str]) -> pd.DataFrame:
+        """Add up the sums by some keys, of classes and of values; or find them."""
         levels = [SEEN, *keys]
         if VERSION not in keys:
             # The rows of a stratum are side by side, so it is taken without a copy.
@@ -61,16 +74,20 @@ class PredictionSums:
         if self.change is None:
             return self._join_authors(self.table, levels)
         sums = [self.table, self._join_authors(self.change, levels)]
-        columns = sampling.list_columns(self.num_classes)
+        columns = self._list_columns()
         return _leave_out_empty(sampling.merge_by(sums, levels, columns=columns))
 
     def _join_authors(self, sums: pd.DataFrame, levels: list[str]) -> pd.DataFrame:
         """Add up sums by some keys; the rows of an author are one observation."""
-        columns = sampling.list_columns(self.num_classes)
+        columns = self._list_columns()
         if AUTHOR not in sums.index.names:
             return sampling.merge_by([sums], levels, columns=columns)
         by_author = sampling.merge_by([sums], [*levels, AUTHOR], columns=columns)
         return sampling.join_clusters(by_author, AUTHOR)
+
+    def _list_columns(self) -> list[tuple[str, int]]:
+        """List the columns that sums have."""
+        return sampling.list_columns(self.num_classes, has_values=self.scale is not None)
 
 
 def _leave_out_empty(sums: pd.DataFrame) -> pd.DataFrame:
@@ -117,6 +134,7 @@ def collect(
     bin_counts = {}
     for version in lineage.models_of(scored):
         bin_counts[version] = parts.count(version, end)
+    scale = find_scale(scored)
     change = None
     labelled = parts.find_rows() if finder.labels is not None else None
     if labelled is not None:
@@ -130,18 +148,24 @@ def collect(
             bin_counts[version] = without_labels + count_bins(labelled, manual, is_counted)
         # The rows of a drawn sample are independent, because each was drawn by itself.
         author = labelled.author if sample is None else None
-        without = _add_up(labelled, own, author)
-        with_labels = _add_up(labelled, manual, author)
+        without = _add_up(labelled, own, author, scale)
+        with_labels = _add_up(labelled, manual, author, scale)
         change = sampling.merge([-without, with_labels])
     return PredictionSums(
         table=table,
         change=change,
         num_classes=len(manifest.find_classes(scored)),
+        scale=scale,
         bin_counts=bin_counts,
     )
 
 
-def _add_up(batch: PredictionBatch, found: RowLabels, author: np.ndarray | None) -> pd.DataFrame:
+def _add_up(
+    batch: PredictionBatch,
+    found: RowLabels,
+    author: np.ndarray | None,
+    scale: RatingScale | None,
+) -> pd.DataFrame:
     """Add up rows with their labels."""
     keys = batch.keys.assign(**{SEEN: found.is_seen})
     if author is not None:
@@ -154,4 +178,5 @@ def _add_up(batch: PredictionBatch, found: RowLabels, author: np.ndarray | None)
         label=found.label,
         weight=found.weight,
         is_skipped=found.is_skipped,
+        values=None if scale is None else scale.units,
     )

@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sentiflow.errors import shorten
+from sentiflow.metrics.rating_scale import RatingScale
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, format_percent, to_png
 from sentiflow.shares.breakdowns import Breakdown
@@ -36,7 +37,11 @@ def render(trends: ShareTable) -> dict[str, bytes]:
     """Draw the plots, by file name.
 
     ``periods.png`` is drawn if rows are grouped by time, ``groups.png`` by the first other column.
+    Of ordered classes, ``mean_periods.png`` and ``mean_groups.png`` show the mean rating.
     """
+    of_means = {}
+    if trends.means is not None:
+        of_means = {f"mean_{name}": image for name, image in render(trends.means).items()}
     focus = trends.focus
     drawn: dict[str, Figure] = {}
     with mpl.rc_context(PLOT_STYLE):
@@ -45,17 +50,18 @@ def render(trends: ShareTable) -> dict[str, bytes]:
                 drawn["periods.png"] = _draw_periods(trends, item, focus)
             elif not item.unit and "groups.png" not in drawn:
                 drawn["groups.png"] = _draw_groups(trends, item, focus)
-        return {name: to_png(figure) for name, figure in drawn.items()}
+        return {name: to_png(figure) for name, figure in drawn.items()} | of_means
 
 
 def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     """Draw lines with their intervals, and a gap where an interval tells nothing or no text is."""
     figure = Figure(figsize=(_WIDTH, 3.4))
-    axes = figure.add_subplot(ylabel="Share of the texts")
+    label = "Share of the texts" if trends.scale is None else trends.focus.capitalize()
+    axes = figure.add_subplot(ylabel=label)
     others = trends.whole.drop(focus).sort_values("share", ascending=False, kind="stable")
     # There are as many lines as colors: the class in focus, then the largest others.
     for name, color, style in zip([focus, *others.index], _COLORS, _STYLES, strict=False):
-        line = _break_line(_hide_unknown(item.of(name)), item.unit)
+        line = _break_line(_prepare(item.of(name), trends.scale), item.unit)
         period = line["period"]
         axes.fill_between(period, line["low"], line["high"], color=color, alpha=0.15, linewidth=0)
         axes.plot(
@@ -72,9 +78,10 @@ def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     periods = item.table["period"].drop_duplicates().sort_values()
     marked = _choose_ticks(periods, 4 if item.unit == "hour" else 6)
     axes.set_xticks(marked, [write_period(period, item.unit) for period in marked])
-    axes.yaxis.set_major_formatter(format_percent)
     low, high = axes.get_ylim()
-    axes.set_ylim(bottom=max(low, -0.01), top=min(high, 1.01))
+    if trends.scale is None:
+        axes.yaxis.set_major_formatter(format_percent)
+        axes.set_ylim(bottom=max(low, -0.01), top=min(high, 1.01))
     return figure
 
 
@@ -108,9 +115,12 @@ def _choose_ticks(periods: pd.Series, max_ticks: int) -> pd.Series:
     return periods.iloc[np.unique(places)]
 
 
-def _hide_unknown(lines: pd.DataFrame) -> pd.DataFrame:
-    """Replace shares whose interval tells nothing by NaN, which is not drawn."""
+def _prepare(lines: pd.DataFrame, scale: RatingScale | None) -> pd.DataFrame:
+    """Replace shares whose interval tells nothing by NaN, which is not drawn; convert means."""
     shown = lines[["share", "low", "high"]].mask(tells_nothing(lines))
+    shown["predicted_share"] = lines["predicted_share"]
+    if scale is not None:
+        shown = shown.apply(scale.to_rating)
     return lines.assign(**shown)
 
 
@@ -119,23 +129,29 @@ def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
     chosen = arrange_groups(item.of(focus))
     if item.other is not None:
         chosen = pd.concat([chosen, item.other[item.other["class"] == focus]])
-    chosen = _hide_unknown(chosen)
+    chosen = _prepare(chosen, trends.scale)
     figure = Figure(figsize=(_WIDTH, 1.1 + 0.34 * len(chosen)))
-    axes = figure.add_subplot(xlabel=f"Share of {focus}")
+    scale = trends.scale
+    axes = figure.add_subplot(xlabel=f"Share of {focus}" if scale is None else focus.capitalize())
     share = chosen["share"]
     place = np.arange(len(chosen))
-    axes.barh(place, share, color=BLUE, alpha=0.35, height=0.7)
+    if scale is None:
+        axes.barh(place, share, color=BLUE, alpha=0.35, height=0.7)
     if trends.method != UNCORRECTED:
         reach = np.maximum(np.stack([share - chosen["low"], chosen["high"] - share]), 0)
         is_counted = (chosen["method"] == COUNTED).all()
         label = COUNTED if is_counted else CORRECTED
         axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=label)
     axes.plot(chosen["predicted_share"], place, "d", color=ORANGE, markersize=5, label="predicted")
-    axes.axvline(trends.whole["share"][focus], color=GRAY, linestyle="--", linewidth=1)
+    whole = trends.whole["share"][focus]
+    if scale is not None:
+        whole = scale.to_rating(whole)
+    axes.axvline(whole, color=GRAY, linestyle="--", linewidth=1)
     axes.set_yticks(place, [shorten(name, _MAX_NAME) for name in chosen["group"]])
-    axes.invert_yaxis()
+    axes.set_ylim(len(chosen) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.xaxis.set_major_formatter(format_percent)
-    axes.set_xlim(left=0)
+    if scale is None:
+        axes.xaxis.set_major_formatter(format_percent)
+        axes.set_xlim(left=0)
     axes.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return figure

@@ -1,6 +1,7 @@
 """Predictions and labels -> a row for each group, period and class: shares with intervals."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,16 +12,18 @@ from sentiflow.config.sections import TrendsSettings
 from sentiflow.data import manifest, times
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.metrics import share_changes, shares
+from sentiflow.metrics import look_boundaries, share_changes, shares
 from sentiflow.metrics.agreement import Agreement
-from sentiflow.shares import prediction_sums
-from sentiflow.shares.breakdowns import ALL, MAX_UNKNOWN, Breakdown, break_down
+from sentiflow.metrics.rating_scale import RatingScale
+from sentiflow.shares import prediction_sums, ratings
+from sentiflow.shares.breakdowns import ALL, MAX_UNKNOWN, Breakdown, break_down, break_down_means
 from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.prediction_sums import PredictionSums
 from sentiflow.shares.randomness import describe_differences
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
+from sentiflow.shares.wording import Wording
 
 COLUMNS = pa.schema(
     [
@@ -65,6 +68,11 @@ class ShareTable:
     """Whether the sample may be random; if not, no group or period is claimed to differ."""
     looks: dict[str, share_changes.Looks]
     """By name of a breakdown by time alone: whether a share has changed, at every look."""
+    scale: RatingScale | None = None
+    """The values of ordered classes, if this is a table of mean ratings: it has one class,
+    ``ratings.MEAN``, whose share is the mean, from 0 to 1."""
+    means: "ShareTable | None" = None
+    """The mean ratings; None if the classes have no order, and in a table of mean ratings."""
 
     @property
     def whole(self) -> pd.DataFrame:
@@ -75,6 +83,10 @@ class ShareTable:
     def focus(self) -> str:
         """Name the class that groups and periods are compared by, see :func:`choose_focus`."""
         return choose_focus(self.classes, self.whole["share"])
+
+    def wording(self, name: str) -> Wording:
+        """Say how a class, or the mean rating, is written about."""
+        return Wording(name, self.scale)
 
     @property
     def method(self) -> str:
@@ -115,9 +127,14 @@ def measure(
     totals = sums.by([CONSTANT_KEY]).sum().groupby(level=0).sum()
     if (breakdowns[0].table["method"] != shares.UNCORRECTED).any():
         notes += _describe_seen(sums)
+    notes += ratings.note_unknown(scored)
     if totals["labelled"] and not finder.is_known:
         notes.append("it is unknown whether the model was trained on some labelled rows")
-    return ShareTable(
+    in_order = _is_in_order(finder)
+    part = look_boundaries.divide_level(len(classes), classes.index(focus))
+    if sums.scale is not None:
+        part = look_boundaries.divide_level_with_mean(len(classes))[:-1]
+    found = ShareTable(
         classes=classes,
         breakdowns=breakdowns,
         notes=[*differences, *notes, *_note_gaps(settings, breakdowns), *_note_methods(breakdowns)],
@@ -127,7 +144,41 @@ def measure(
         num_skipped=int(totals.get("skipped", 0)),
         agreement=finder.labels.agreement if finder.labels else None,
         is_random=not differences,
-        looks=_find_changes(settings, sums, classes.index(focus), in_order=_is_in_order(finder)),
+        looks=_find_changes(settings, sums.by, part, in_order=in_order),
+    )
+    if sums.scale is None:
+        return found
+    means = _measure_means(settings, sums, sums.scale, found, in_order=in_order)
+    return replace(found, notes=[*found.notes, *means.notes], means=means)
+
+
+def _measure_means(
+    settings: TrendsSettings,
+    sums: PredictionSums,
+    scale: RatingScale,
+    of_classes: ShareTable,
+    *,
+    in_order: bool,
+) -> ShareTable:
+    """Measure the mean rating in all rows, and by each column of ``trends.by``.
+
+    Args:
+        settings: The section ``trends``.
+        sums: The sums of the predictions.
+        scale: The values of the classes.
+        of_classes: The shares of the classes.
+        in_order: See ``share_changes.find_changes``.
+    """
+    can_compare = of_classes.is_random
+    breakdowns = break_down_means(settings, sums, scale.step, can_compare=can_compare)
+    part = look_boundaries.divide_level_with_mean(len(of_classes.classes))[-1:]
+    return replace(
+        of_classes,
+        classes=(ratings.MEAN,),
+        breakdowns=breakdowns,
+        notes=[f"{ratings.MEAN} {note}" for note in _note_methods(breakdowns)],
+        looks=_find_changes(settings, sums.by_value, part, in_order=in_order),
+        scale=scale,
     )
 
 
@@ -152,21 +203,32 @@ def _is_in_order(finder: LabelFinder) -> bool:
 
 
 def _find_changes(
-    settings: TrendsSettings, sums: PredictionSums, focus: int, *, in_order: bool
+    settings: TrendsSettings,
+    sums_by: Callable[[list[str]], pd.DataFrame],
+    part: np.ndarray,
+    *,
+    in_order: bool,
 ) -> dict[str, share_changes.Looks]:
-    """Look for a change of a share over time, for each key that is a time."""
+    """Look for a change of a share over time, for each key that is a time.
+
+    Args:
+        settings: The section ``trends``.
+        sums_by: Adds up the sums by some keys.
+        part: See ``share_changes.find_changes``, like the other arguments.
+        in_order: The same.
+    """
     looks = {}
     for name, (_, unit) in zip(settings.by, settings.keys, strict=True):
         if not unit:
             continue
-        of_periods = sums.by([name]).groupby(level=[name, VERSION]).sum()
+        of_periods = sums_by([name]).groupby(level=[name, VERSION]).sum()
         if len(of_periods):  # not all rows lack a time
             index = of_periods.index
             looks[name] = share_changes.find_changes(
                 of_periods,
                 period=pd.factorize(index.get_level_values(name), sort=True)[0],
                 model=pd.factorize(index.get_level_values(VERSION))[0],
-                focus=focus,
+                part=part,
                 in_order=in_order,
             )
     return looks
@@ -312,4 +374,18 @@ def tabulate(trends: ShareTable) -> pa.Table:
     for item in trends.breakdowns:
         table = item.table.assign(by=item.by)
         tables.append(pa.Table.from_pandas(table, schema=COLUMNS, preserve_index=False))
+    return pa.concat_tables(tables)
+
+
+def tabulate_means(means: ShareTable) -> pa.Table:
+    """Make the table ``means.parquet``, with the columns of ``ratings.COLUMNS``."""
+    assert means.scale is not None, "a table of mean ratings"
+    tables = []
+    for item in means.breakdowns:
+        table = item.table.assign(by=item.by)
+        table["predicted_mean"] = means.scale.to_rating(table["predicted_share"])
+        table["corrected_mean"] = means.scale.to_rating(table["corrected_share"])
+        for name in ("low", "high"):
+            table[name] = means.scale.to_rating(table[name])
+        tables.append(pa.Table.from_pandas(table, schema=ratings.COLUMNS, preserve_index=False))
     return pa.concat_tables(tables)

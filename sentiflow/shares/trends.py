@@ -29,6 +29,7 @@ from sentiflow.tracking.recording import Recorder
 
 STAGE = "trends"
 TABLE = "trends.parquet"
+MEANS = "means.parquet"
 PAGE = "trends.html"
 PLOTS = "plots"
 
@@ -141,6 +142,9 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
     entries = [output.write(name, data) for name, data in files.items()]
     shares = table.tabulate(trends)
     entries.append(output.write(TABLE, parquet.to_bytes(shares), rows=len(shares)))
+    if trends.means is not None:
+        means = table.tabulate_means(trends.means)
+        entries.append(output.write(MEANS, parquet.to_bytes(means), rows=len(means)))
     entries += kept.write(output)
     _track(trends, results, files, recorder)
     for note in trends.notes:
@@ -223,6 +227,21 @@ def _track(
         recorder.log_metrics(
             {key: None if isnan(value) else float(value) for key, value in logged.items()}
         )
+    if trends.means is not None:
+        _track_mean(trends.means, recorder)
     recorder.log_files(files)
     notes = [f"- **{result.number}** {result.meaning}" for result in results]
     recorder.set_note("\n".join(notes))
+
+
+def _track_mean(means: table.ShareTable, recorder: Recorder) -> None:
+    """Log the mean rating of all rows."""
+    mean = table.tabulate_means(means).slice(0, 1).to_pylist()[0]
+    recorder.log_metrics(
+        {
+            "trends/mean_rating": mean["corrected_mean"],
+            "trends/mean_rating_low": mean["low"],
+            "trends/mean_rating_high": mean["high"],
+            "trends/predicted_mean_rating": mean["predicted_mean"],
+        }
+    )

@@ -236,6 +236,7 @@ def groups_of(share, error, rows=100):
         high=of_class,
         compared=of_class,
         error=np.array(error)[:, None],
+        spread=np.ones_like(of_class),
     )
 
 

@@ -49,6 +49,39 @@ def draw(num_rows, *, seed=3, num_days=10):
     return pa.table(columns), truth
 
 
+STARS = ("1", "2", "3", "4", "5")
+OF_BRAND = np.array([3.4, 3.4, 2.6])
+"""The mean of latent ratings by brand."""
+
+
+def draw_stars(num_rows, *, seed=5, num_weeks=12, change=0.0):
+    """Draw ratings of three brands; returns their table, and the true classes.
+
+    The model finds the ratings too high. From the middle of the weeks on, they change.
+    """
+    rng = np.random.default_rng(seed)
+    brand = rng.choice(3, num_rows, p=[0.5, 0.3, 0.2])
+    week = rng.integers(0, num_weeks, num_rows)
+    latent = OF_BRAND[brand] + change * (week >= num_weeks // 2) + 1.2 * rng.normal(size=num_rows)
+    truth = np.clip(np.round(latent), 1, 5).astype(int) - 1
+    seen = latent + 0.8 + 0.9 * rng.normal(size=num_rows)
+    logits = -((seen[:, None] - np.arange(1, 6)) ** 2)
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    created = np.datetime64("2026-01-05T12:00:00", "us") + week * np.timedelta64(7, "D")
+    columns = {
+        "row_id": np.arange(num_rows),
+        "split": pa.nulls(num_rows, pa.string()),
+        "prediction": probabilities.argmax(axis=1).astype(np.int8),
+        **{
+            f"probability_{name}": probabilities[:, number].astype(np.float32)
+            for number, name in enumerate(STARS)
+        },
+        "airline": np.array(["one", "two", "three"])[brand],
+        "created": created,
+    }
+    return pa.table(columns), truth
+
+
 def score(
     folder,
     table,
@@ -59,12 +92,15 @@ def score(
     rows_of=None,
     form=None,
     has_row_ids=False,
+    classes=CLASSES,
+    values=None,
     **inputs,
 ):
     """Publish predictions as scoring does; ``label`` has -1 for none. Returns their directory.
 
     ``rows_of`` has the number of rows of each version, one after the other; ``form`` is the format
-    of the input files; with ``has_row_ids`` they have their own ids.
+    of the input files; with ``has_row_ids`` they have their own ids; ``values`` are the numbers of
+    ordered classes.
     """
     uri, files = str(folder / "scored"), []
     label = np.full(len(table), -1) if label is None else label
@@ -76,7 +112,15 @@ def score(
         path = f"predictions/part-{number:05d}.parquet"
         files += parquet.write_part(uri, path, table.slice(start, rows_per_file))
     kept = [name for name in ("airline", "created", "text", *keep) if name in table.column_names]
-    model = {"uri": "/gone", "fingerprint": "c0ffee", "training": None, "settings": MODEL}
+    described_model = MODEL | {"classes": list(classes)}
+    if values:
+        described_model["class_values"] = list(values)
+    model = {
+        "uri": "/gone",
+        "fingerprint": f"c0ffee{values or ''}",
+        "training": None,
+        "settings": described_model,
+    }
     name = "corpus.parquet" if has_row_ids else "corpus.csv"
     item = {"uri": f"/data/{name}", "bytes": 1, "modified_ns": 1, "tree_sha256": "c5f0"}
     corpus = {"fingerprint": "c5f0", "files": [item]}
@@ -95,7 +139,9 @@ def score(
             scoring = {"first_part": first // rows_per_file, "first_file": 0, "num_files": 0}
             more["scorings"].append(scoring | {"model_version": name, "rows": rows})
             first += rows
-    publish(spec, files=files, counts=counts, classes=list(CLASSES), kept_types=types, **more)
+    if values:
+        more["class_values"] = list(values)
+    publish(spec, files=files, counts=counts, classes=list(classes), kept_types=types, **more)
     return uri
 
 

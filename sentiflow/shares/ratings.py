@@ -1,0 +1,51 @@
+"""Predictions of ordered classes, such as stars -> the scale of their mean rating."""
+
+import pyarrow as pa
+
+from sentiflow.config.class_names import set_apart
+from sentiflow.data import manifest
+from sentiflow.data.manifest_types import Manifest
+from sentiflow.metrics.rating_scale import RatingScale
+
+MEAN = "mean rating"
+"""What the mean of the values is called, in the place of the name of a class."""
+COLUMNS = pa.schema(
+    [
+        pa.field("by", pa.string(), nullable=False),
+        pa.field("group", pa.string()),
+        pa.field("period", pa.timestamp("us")),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("predicted_mean", pa.float64(), nullable=False),
+        pa.field("corrected_mean", pa.float64()),
+        pa.field("low", pa.float64()),
+        pa.field("high", pa.float64()),
+        pa.field("p_adjusted", pa.float64()),
+        pa.field("labelled", pa.int64(), nullable=False),
+        pa.field("method", pa.string(), nullable=False),
+    ]
+)
+"""Columns of ``means.parquet``."""
+
+
+def find_scale(scored: Manifest) -> RatingScale | None:
+    """Find the values of ordered classes; None if the classes have no order, or one no value."""
+    values = manifest.find_class_values(scored)
+    if values is None or len(values) < 2:
+        return None
+    known = tuple(value for value in values if value is not None)
+    return RatingScale(known) if len(known) == len(values) else None
+
+
+def note_unknown(scored: Manifest) -> list[str]:
+    """Say which ordered classes have no value, so that there is no mean rating."""
+    values = manifest.find_class_values(scored) or ()
+    classes = manifest.find_classes(scored)
+    unknown = [
+        set_apart(name) for name, value in zip(classes, values, strict=False) if value is None
+    ]
+    if not unknown:
+        return []
+    return [
+        f"no mean rating: the number of the class {', '.join(unknown)} is unknown; give it in "
+        "score.format.values, and score again"
+    ]
