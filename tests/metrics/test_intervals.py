@@ -111,7 +111,8 @@ def test_the_bias_of_few_rows_is_taken_from_the_macro_f1():
 def test_intervals_hold_the_truth_of_an_accurate_model_on_few_rows():
     truth = measure(Predicted.of_positive(**rows_of(400_000, seed=99, skill=30.0))).scalars
     assert truth["accuracy"] > 0.98
-    held = dict.fromkeys(metric.name for metric in registry.METRICS)
+    names = [metric.name for metric in registry.METRICS if not metric.of_ordered]
+    held = dict.fromkeys(names)
     for seed in range(100):
         for name, (low, high) in find_binary(**rows_of(60, seed=seed, skill=30.0)).items():
             if name in held:
