@@ -117,12 +117,13 @@ class Runs:
         label=LABEL,
         kind="hash",
         user=None,
-        texts=TEXTS,
+        texts=None,
         **settings,
     ):
         uri, split = str(self.folder / name / "prepared"), by_tens() if split is None else split
         rule = {"kind": kind, "of_rows": split[:10].tolist()}
         settings |= {"format": form or {"kind": "sentiment140"}, "split": rule}
+        texts = TEXTS if texts is None else texts
         columns = {"row_id": ROW_IDS, "text": texts, "label": label}
         if user is not None:
             columns["user"] = user
