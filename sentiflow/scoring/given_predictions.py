@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from sentiflow.config import ordered_classes
 from sentiflow.config.class_names import check_names, order_classes
 from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import Config, ScoreSettings
@@ -50,6 +51,8 @@ class Given(NamedTuple):
     """Whether they are found by text, or else by row id."""
     classes: tuple[str, ...]
     """The C classes."""
+    class_values: tuple[float, ...] | None
+    """Their numbers; None if they have no order."""
 
 
 class Found(NamedTuple):
@@ -90,14 +93,20 @@ def describe(config: Config, prepared: Manifest | None, earlier: Manifest | None
     has_probabilities = any(name.startswith(prediction_files.PROBABILITY) for name in columns)
     given: Any = "probabilities" if has_probabilities else "labels"
     classes = _find_classes(config, prepared, uris, columns)
+    described_settings: dict[str, Any] = {"classes": list(classes), "given": given}
+    decisive: list[Any] = [described["fingerprint"], classes]
+    values = _find_class_values(_form_of(settings), prepared, classes)
+    if values is not None:
+        described_settings["class_values"] = list(values)
+        decisive.append(values)
     return {
         "uri": uris[0],
         "files": described["files"],
-        "fingerprint": manifest.fingerprint([described["fingerprint"], classes]),
+        "fingerprint": manifest.fingerprint(decisive),
         "training": None,
         "reference": None,
         "calibration": None,
-        "settings": {"classes": list(classes), "given": given},
+        "settings": described_settings,
         "given": given,
     }
 
@@ -133,6 +142,8 @@ def _find_classes(
         return order_classes(config.train.classes)
     names = prediction_files.name_classes(uris, columns, _name_values(form), setting=SETTING)
     classes = order_classes(names)
+    if form.ordered:
+        classes = ordered_classes.sort_by_value(names, form.values)
     try:
         check_names(classes)
     except ValueError as error:
@@ -141,6 +152,35 @@ def _find_classes(
             hint="name all classes: in format.labels, or in train.classes",
         ) from error
     return classes
+
+
+def _find_class_values(
+    form: FormatSettings, prepared: Manifest | None, classes: Sequence[str]
+) -> Sequence[float] | None:
+    """Find the numbers of ordered classes: of the prepared data, or of the settings.
+
+    Args:
+        form: The format of the corpus.
+        prepared: Manifest of the prepared data, if they are the corpus.
+        classes: The classes of the predictions.
+
+    Returns:
+        None if the classes have no order.
+
+    Raises:
+        UserError: A class has no number, or the numbers neither rise nor fall.
+    """
+    if prepared:
+        of_prepared = manifest.find_class_values(prepared)
+        if of_prepared is None:
+            return None
+        return [value for value in of_prepared if value is not None]
+    if not form.ordered:
+        return None
+    try:
+        return ordered_classes.find_values(classes, form.values)
+    except ValueError as error:
+        raise UserError(f"{SETTING}: {error}") from error
 
 
 def _form_of(settings: ScoreSettings) -> FormatSettings:
@@ -194,12 +234,19 @@ def _read(
     )
 
 
-def write(file: PredictionFile, classes: tuple[str, ...], *, folder: str) -> Given:
+def write(
+    file: PredictionFile,
+    classes: tuple[str, ...],
+    class_values: tuple[float, ...] | None,
+    *,
+    folder: str,
+) -> Given:
     """Write the sorted predictions to the unfinished output, where all nodes can read them.
 
     Args:
         file: The predictions.
         classes: All classes; the file may predict only some.
+        class_values: Their numbers; None if they have no order.
         folder: Folder of the unfinished output.
     """
     code = np.array([classes.index(name) for name in file.classes], np.int8)
@@ -211,7 +258,13 @@ def write(file: PredictionFile, classes: tuple[str, ...], *, folder: str) -> Giv
             columns[f"{prediction_files.PROBABILITY}{number}"] = of_class
     uri = join(folder, "given.parquet")
     parquet.write(uri, pa.table(columns), rows_per_group=_GROUP_ROWS)
-    return Given(uri=uri, name=file.uri, by_text=file.by_text, classes=classes)
+    return Given(
+        uri=uri,
+        name=file.uri,
+        by_text=file.by_text,
+        classes=classes,
+        class_values=class_values,
+    )
 
 
 def find(table: pa.Table, given: Given) -> Found:
@@ -252,6 +305,7 @@ def find(table: pa.Table, given: Given) -> Found:
     scores = Scores(
         probabilities=probabilities,
         classes=given.classes,
+        class_values=given.class_values,
         num_tokens=num_words,
         lengths=num_words.astype(np.int64),
         num_unknown=np.zeros(len(keys), np.int32),

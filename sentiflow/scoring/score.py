@@ -30,6 +30,7 @@ from sentiflow.data.outputs import Output, list_result
 from sentiflow.data.prediction_files import PredictionFile
 from sentiflow.data.table_plans import TablePlan
 from sentiflow.errors import UserError
+from sentiflow.models import package_files
 from sentiflow.models.profile import Profile
 from sentiflow.progress import Progress, say
 from sentiflow.scoring import (
@@ -185,8 +186,18 @@ def _open(
         source=source,
         earlier=earlier,
         model_uri="" if file else score_inputs.fetch_model(plan, output),
-        given=given_predictions.write(file, plan.classes, folder=output.uri) if file else None,
+        given=_write_given(file, plan, output) if file else None,
         writes_id_ranges=isinstance(rows, TablePlan) and rows.table_format.has_row_ids,
+    )
+
+
+def _write_given(file: PredictionFile, plan: ScorePlan, output: Output) -> given_predictions.Given:
+    """Write the predictions of another program where tasks look them up."""
+    return given_predictions.write(
+        file,
+        plan.classes,
+        package_files.class_values_of(plan.model),
+        folder=output.uri,
     )
 
 

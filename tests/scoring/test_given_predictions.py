@@ -8,6 +8,7 @@ import pytest
 from sentiflow.config import settings
 from sentiflow.data import parts, schema
 from sentiflow.errors import UserError
+from sentiflow.models import package_files
 from sentiflow.scoring import given_predictions
 from sentiflow.scoring.given_predictions import NO_PREDICTION
 
@@ -70,7 +71,8 @@ def give(tmp_path, monkeypatch):
         described = given_predictions.describe(config, None, None)
         file = given_predictions.read(config.score, described)
         classes = tuple(described["settings"]["classes"])
-        return given_predictions.write(file, classes, folder=str(tmp_path))
+        values = package_files.class_values_of(described)
+        return given_predictions.write(file, classes, values, folder=str(tmp_path))
 
     return run
 
@@ -255,3 +257,16 @@ def test_a_value_that_stands_for_a_class_is_read(give):
     found = given_predictions.find(make_part([1, 2]), give(written, form=form, suffix="csv"))
     expected = table["predicted_label"][[1, 2]].tolist()
     assert found.scores.columns["predicted_label"].to_pylist() == expected
+
+
+@pytest.mark.parametrize("labels", ["auto", {"1": "1", "2": "2", "5": "5", "10": "10"}])
+def test_ratings_of_another_program_keep_their_order_and_their_numbers(give, labels):
+    row_ids = np.arange(8)
+    table = pd.DataFrame({"row_id": row_ids, "predicted_label": np.resize([10, 2, 1, 5], 8)})
+    columns = {"text": "message", "label": "star"}
+    form = {"kind": "csv", "columns": columns, "labels": labels, "ordered": True}
+    given = give(table, suffix="csv", form=form)
+    assert given.classes == ("1", "2", "5", "10")
+    scores = given_predictions.find(make_part(row_ids), given).scores
+    assert scores.columns["expected_rating"].tolist() == [10, 2, 1, 5, 10, 2, 1, 5]
+    assert scores.columns["median_label"].to_pylist() == ["10", "2", "1", "5"] * 2
