@@ -40,7 +40,7 @@ def compare(first, second):
     """Compare two models by all metrics that are defined for both."""
     found = {}
     for metric in METRICS:
-        if metric.difference and (first.is_binary or not metric.of_two):
+        if metric.difference and metric.is_of(first):
             difference = metric.difference(first, second)
             if difference:
                 found[metric.name] = difference
