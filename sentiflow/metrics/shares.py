@@ -178,10 +178,8 @@ def estimate(
     )
     low = np.where(is_counted, of_all.share, of_all.low)
     high = np.where(is_counted, of_all.share, of_all.high)
-    for bounds in (low, high):
-        bounds[method == UNBOUNDED] = np.nan
-    for values in (of_all.share, low, high, compared.share, error):
-        values[method == UNCORRECTED] = np.nan
+    _leave_out(method == UNBOUNDED, low, high)
+    _leave_out(method == UNCORRECTED, of_all.share, low, high, compared.share, error)
     num_counted = of["counted"].sum(axis=1)
     return Shares(
         rows=rows[:, 0],
@@ -196,6 +194,12 @@ def estimate(
         error=error,
         spread=_choose_spread(samples, small.pool_samples),
     )
+
+
+def _leave_out(groups: np.ndarray, *columns: np.ndarray) -> None:
+    """Set what is not known of some groups to NaN, in place."""
+    for values in columns:
+        values[groups] = np.nan
 
 
 def _choose_spread(samples: Samples, pool_samples: Samples) -> np.ndarray:

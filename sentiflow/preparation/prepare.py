@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
+from sentiflow.config.format_sections import FormatSettings
 from sentiflow.config.sections import PrepareSettings
 from sentiflow.config.text_units import MIDDLE, name_unit
 from sentiflow.data import input_files, manifest, row_sources
@@ -153,24 +154,27 @@ def _prepare(
         "unknown_fraction": report["tokens"]["train"]["unknown_fraction"],
     }
     _report(counts, usage, seconds, recorder, settings=plan.settings)
-    form = flow.job.format
-    ordered: dict[str, Any] = {}
-    if form.class_values:
-        ordered["class_values"] = list(form.class_values)
     return output.publish(
         inputs=inputs,
         counts=counts,
         files=[*(file for step in steps for file in step.files), vocabulary_file],
         seconds=seconds,
         run=recorder.describe(),
-        classes=list(form.classes or ()),
-        **ordered,
+        **_describe_classes(flow.job.format),
         parts=row_sources.place_parts(labelled.parts, labelled.files["files"]),
         fixed_splits=list(flow.fixed),
         duplicates=flow.duplicate_counts,
         most_repeated=most_repeated,
         vocabulary=report,
     )
+
+
+def _describe_classes(form: FormatSettings) -> dict[str, Any]:
+    """Describe the classes for the manifest: their names and, if they have an order, numbers."""
+    described: dict[str, Any] = {"classes": list(form.classes or ())}
+    if form.class_values:
+        described["class_values"] = list(form.class_values)
+    return described
 
 
 def _make_job(plan: PreparePlan, output: Output, inputs: Mapping[str, Any]) -> PrepareJob:

@@ -44,6 +44,7 @@ from sentiflow.scoring import (
 from sentiflow.scoring.corpus_files import CorpusFiles
 from sentiflow.scoring.earlier_jobs import EarlierJobs
 from sentiflow.scoring.given_predictions import Given
+from sentiflow.scoring.score_inputs import Inspected
 from sentiflow.scoring.score_plan import STAGE, ScorePlan
 from sentiflow.scoring.score_plan import resolve as resolve  # the stage is planned by it
 from sentiflow.scoring.summary import Summary
@@ -82,14 +83,9 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         if previous and not files.new:
             return previous
         unread = input_files.combine(files.new) if files.new else plan.corpus
-        inspect = functools.partial(
-            score_inputs.inspect, plan, files, unpack_to=join(output.uri, "unpacked")
-        )
         with input_files.naming_changes(unread):
-            rows, labels = retries.repeat_after_io_errors(inspect, place="score.corpus")
-    file = None
-    if settings.predictions:
-        file = given_predictions.read(settings, plan.model)
+            rows, labels = _inspect(plan, files, output)
+    file = given_predictions.read(settings, plan.model) if settings.predictions else None
     num_gpus = 0.0 if file else resources.gpus_per_score_task(settings.gpus_per_worker)
     if previous and isinstance(rows, TablePlan):
         check_compatible(previous, rows)
@@ -118,10 +114,7 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
     new = _sum_up(plan.model, source, part_counts)
     total = RowCounts.sum([earlier.counts, new])
     _check_accepted(output, source, new, total)
-    counts_of_given = None
-    if file:
-        counts_of_given = given_predictions.count(results, len(file.keys), previous)
-        given_predictions.tell(counts_of_given)
+    counts_of_given = _count_given(results, file, previous)
 
     done = Summary(
         new=new,
@@ -143,6 +136,31 @@ def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resou
         done=done,
         counts_of_given=counts_of_given,
     )
+
+
+def _inspect(plan: ScorePlan, files: CorpusFiles, output: Output) -> Inspected:
+    """Inspect the new files of the corpus."""
+    inspect = functools.partial(
+        score_inputs.inspect, plan, files, unpack_to=join(output.uri, "unpacked")
+    )
+    return retries.repeat_after_io_errors(inspect, place="score.corpus")
+
+
+def _count_given(
+    results: Sequence[dict[str, Any]], file: PredictionFile | None, previous: Manifest | None
+) -> GivenCounts | None:
+    """Count the predictions of another program that were used, if there are any, and say it.
+
+    Args:
+        results: Results of all parts that were scored now.
+        file: The predictions; None if a model scores.
+        previous: Manifest of the result that is extended.
+    """
+    if file is None:
+        return None
+    counts = given_predictions.count(results, len(file.keys), previous)
+    given_predictions.tell(counts)
+    return counts
 
 
 class _Opened(NamedTuple):

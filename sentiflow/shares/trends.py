@@ -1,5 +1,6 @@
 """Scored directory -> shares of the classes by column and time, as a table and a page."""
 
+import functools
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -8,7 +9,7 @@ from math import isnan
 from sentiflow.config import decisive
 from sentiflow.config.sections import Config, TrendsSettings
 from sentiflow.data import input_files, lineage, manifest
-from sentiflow.data.manifest_types import Manifest
+from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.outputs import Output
 from sentiflow.metrics.predicted_shares import compare_unseen
@@ -102,49 +103,19 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         UserError: A file of labels is wrong.
     """
     began = time.monotonic()
-    config = plan.config
-    scored = plan.scored
-
-    def measure() -> tuple[table.ShareTable, kept_tables.KeptTables]:
-        kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
-        return table.measure(plan.settings, scored, config.score.output_uri, kept), kept
-
+    measure = functools.partial(_measure, plan, output)
     with _STEPS.show("measure"):
-        trends, kept = retries.repeat_after_io_errors(measure, place=config.score.output_uri)
+        trends, kept = retries.repeat_after_io_errors(measure, place=plan.config.score.output_uri)
     output.begin()
-    is_of_others = lineage.is_of_others(scored["inputs"]["model"])
-    if is_of_others:
-        trends.notes.extend(_describe_given(trends, scored))
-    if trends.method == UNCORRECTED:
-        trends.notes.insert(0, _explain_uncorrected(trends))
-        confusion = scored.get("profile", {}).get("confusion", {})
-        for share, meaning in compare_unseen(confusion, scored["inputs"]["model"]):
-            trends.notes.append(f"{share} {meaning}")
+    _add_notes(trends, plan.scored)
     with _STEPS.show("compare"):
         results = conclusions.draw_conclusions(trends)
         width = reached_width.compare(trends, plan.said)
         if width is not None:
             results.append(reached_width.describe(width))
-        plots = share_charts.render(trends)
-        content = page.render(
-            trends,
-            plots,
-            name=config.name,
-            created=datetime.now(UTC).replace(microsecond=0),
-            conclusions=results,
-            settings=plan.settings,
-            model=lineage.describe_model(scored["inputs"]["model"]["settings"]),
-            is_of_others=is_of_others,
-            corpus=lineage.corpus_of(scored).name,
-        )
-    files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
-    files[PAGE] = content.encode()
+        files = _render(plan, trends, results)
     entries = [output.write(name, data) for name, data in files.items()]
-    shares = table.tabulate(trends)
-    entries.append(output.write(TABLE, parquet.to_bytes(shares), rows=len(shares)))
-    if trends.means is not None:
-        means = table.tabulate_means(trends.means)
-        entries.append(output.write(MEANS, parquet.to_bytes(means), rows=len(means)))
+    entries += _write_tables(trends, output)
     entries += kept.write(output)
     _track(trends, results, files, recorder)
     for note in trends.notes:
@@ -173,6 +144,57 @@ def run(plan: TrendsPlan, output: Output, recorder: Recorder) -> Manifest:
         agreement=trends.agreement._asdict() if trends.agreement else None,
         width=width._asdict() if width else None,
     )
+
+
+def _measure(plan: TrendsPlan, output: Output) -> tuple[table.ShareTable, kept_tables.KeptTables]:
+    """Measure the shares; returns also the tables that the next estimate reuses."""
+    kept = kept_tables.KeptTables(plan.spec.uri, output.earlier)
+    trends = table.measure(plan.settings, plan.scored, plan.config.score.output_uri, kept)
+    return trends, kept
+
+
+def _add_notes(trends: table.ShareTable, scored: Manifest) -> None:
+    """Add what the reader of the shares has to know of the predictions and of their errors."""
+    model = scored["inputs"]["model"]
+    if lineage.is_of_others(model):
+        trends.notes.extend(_describe_given(trends, scored))
+    if trends.method == UNCORRECTED:
+        trends.notes.insert(0, _explain_uncorrected(trends))
+        confusion = scored.get("profile", {}).get("confusion", {})
+        for share, meaning in compare_unseen(confusion, model):
+            trends.notes.append(f"{share} {meaning}")
+
+
+def _render(
+    plan: TrendsPlan, trends: table.ShareTable, results: list[conclusions.Conclusion]
+) -> dict[str, bytes]:
+    """Render the plots and the page, by their names."""
+    model = plan.scored["inputs"]["model"]
+    plots = share_charts.render(trends)
+    content = page.render(
+        trends,
+        plots,
+        name=plan.config.name,
+        created=datetime.now(UTC).replace(microsecond=0),
+        conclusions=results,
+        settings=plan.settings,
+        model=lineage.describe_model(model["settings"]),
+        is_of_others=lineage.is_of_others(model),
+        corpus=lineage.corpus_of(plan.scored).name,
+    )
+    files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
+    files[PAGE] = content.encode()
+    return files
+
+
+def _write_tables(trends: table.ShareTable, output: Output) -> list[FileEntry]:
+    """Write the table of shares and, for ordered classes, that of means."""
+    shares = table.tabulate(trends)
+    entries = [output.write(TABLE, parquet.to_bytes(shares), rows=len(shares))]
+    if trends.means is not None:
+        means = table.tabulate_means(trends.means)
+        entries.append(output.write(MEANS, parquet.to_bytes(means), rows=len(means)))
+    return entries
 
 
 def _explain_uncorrected(trends: table.ShareTable) -> str:
