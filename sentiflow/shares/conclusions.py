@@ -106,12 +106,17 @@ def _describe_groups(lines: pd.DataFrame, item: Breakdown, wording: Wording) -> 
 
 
 def _describe_shares(trends: ShareTable, focus: str) -> list[Conclusion]:
-    """Say the share of each class, ``focus`` first; of many classes, only the largest shares."""
+    """Say the share of each class; of many classes, only the largest shares.
+
+    Ordered classes stand in their order. Of others the focus comes first.
+    """
     num_more = len(trends.classes) - MOST_LISTED
     if num_more > 0:
         order = list(trends.whole["share"].nlargest(MOST_LISTED).index)
     else:
         order = [focus, *(name for name in trends.classes if name != focus)]
+    if trends.means is not None:
+        order = [name for name in trends.classes if name in order]
     conclusions = []
     for name in order:
         number, meaning = trends.wording(name).describe_whole(trends.whole.loc[name])
