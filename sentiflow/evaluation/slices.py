@@ -1,5 +1,6 @@
 """Texts and columns -> slices of rows that have something in common."""
 
+import itertools
 import math
 import string
 from collections.abc import Mapping, Sequence
@@ -74,15 +75,10 @@ class _Range(NamedTuple):
     high: float
 
 
-_LENGTHS = (
-    _Range("0 to 4 {unit}s", -1, 4),
-    _Range("5 to 9 {unit}s", 4, 9),
-    _Range("10 to 14 {unit}s", 9, 14),
-    _Range("15 to 19 {unit}s", 14, 19),
-    _Range("20 to 29 {unit}s", 19, 29),
-    _Range("30 {unit}s or more", 29, math.inf),
-)
-"""By the number of units that the network reads: tokens or characters."""
+_FIRST_LENGTHS = (0, 5, 10, 15, 20, 30)
+"""The smallest length of each slice by length, in tokens."""
+_CHARACTERS_PER_TOKEN = 5
+"""The slices of a network that reads characters are so many times as long."""
 _UNKNOWN = (
     _Range("no unknown {unit}", -math.inf, 0),
     _Range("unknown {unit}s, up to a tenth", 0, 0.1),
@@ -237,7 +233,7 @@ def find(
     if not has_texts(rows):
         return of_columns
     lengths = rows[LENGTH].to_numpy()
-    listed = of_columns + _by_range(lengths, _LENGTHS, unit)
+    listed = of_columns + _by_range(lengths, _list_lengths(unit), unit)
     for place, (name, each) in enumerate(list_patterns(patterns).items()):
         mask = _read_matches(rows, place)
         listed.append(SliceOfRows.of(name, each.about, mask, is_own=each.is_own))
@@ -342,6 +338,17 @@ def has_categories(kind: pa.DataType) -> bool:
         kind = kind.value_type
     is_text = kind in (pa.string(), pa.large_string(), pa.string_view())
     return is_text or (pa.types.is_primitive(kind) and not pa.types.is_temporal(kind))
+
+
+def _list_lengths(unit: Unit) -> list[_Range]:
+    """List the slices by length, in the units that the network reads."""
+    factor = 1 if unit == WORDS else _CHARACTERS_PER_TOKEN
+    first = [factor * length for length in _FIRST_LENGTHS]
+    ranges = [
+        _Range(f"{low} to {following - 1} {{unit}}s", low - 1, following - 1)
+        for low, following in itertools.pairwise(first)
+    ]
+    return [*ranges, _Range(f"{first[-1]} {{unit}}s or more", first[-1] - 1, math.inf)]
 
 
 def _by_range(values: np.ndarray, ranges: Sequence[_Range], unit: Unit) -> list[SliceOfRows]:

@@ -122,10 +122,12 @@ def test_own_slices_need_a_text():
 
 
 def test_slices_by_length_are_named_after_what_the_network_reads():
-    rows = pa.table({"text": ["영화가 좋다", "!"], "num_tokens": [5, 0]})
-    settings = {"tokenizer": "tweet", "max_length": 64, "unit": "characters"}
+    texts = ["영화가 좋다", "정말 " * 15, "정말 " * 75]
+    rows = pa.table({"text": texts, "num_tokens": [5, 30, 0]})
+    settings = {"tokenizer": "tweet", "max_length": 256, "unit": "characters"}
     table = text_traits.describe_table(rows, settings=settings, patterns={}).rows
     names = {item.name for item in slices.find(table, patterns={}, unit="characters")}
-    assert {"0 to 4 characters", "5 to 9 characters", "no unknown character"} <= names
+    assert {"0 to 24 characters", "25 to 49 characters", "150 characters or more"} <= names
+    assert "no unknown character" in names
     assert "no known character" in names
     assert not any("token" in name for name in names)
