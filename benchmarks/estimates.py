@@ -40,14 +40,22 @@ def write_sample(path: Path, num_rows: int) -> Path:
     return path
 
 
-def cut(source: Path, path: Path, num_rows: int) -> Path:
-    """Write the first lines of a file."""
+def cut(source: Path, path: Path, num_rows: int, *, after: int = 0) -> Path:
+    """Write the header of a file and some lines.
+
+    Args:
+        source: The file.
+        path: The new file.
+        num_rows: Number of lines to write.
+        after: Number of lines to leave out before them.
+    """
     opener = gzip.open if source.suffix == ".gz" else open
     with opener(source, "rt", encoding="utf-8") as lines, path.open("w", encoding="utf-8") as out:
         for number, line in enumerate(lines):
-            if number > num_rows:
+            if number > after + num_rows:
                 break
-            out.write(line)
+            if number == 0 or number > after:
+                out.write(line)
     return path
 
 
@@ -59,7 +67,7 @@ def list_cases(folder: Path, data: Path) -> Iterator[tuple[str, dict[str, Any]]]
     few_korean = cut(data / "korean_reviews.csv.gz", folder / "few_korean.csv", 2000)
     long = cut(data / "long_reviews.csv.gz", folder / "long.csv", 700)
     airline = data / "airline_tweets.csv"
-    given = cut(data / "korean_reviews.csv.gz", folder / "given_korean.csv", 3000)
+    given = cut(data / "korean_reviews.csv.gz", folder / "given_korean.csv", 3000, after=2000)
     few = cut(airline, folder / "few_airline.csv", 1500)
     texts = cut(data / "tweets_unlabelled.csv", folder / "texts.csv", 2000)
     yield (
