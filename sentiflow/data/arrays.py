@@ -84,7 +84,7 @@ def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.
             several keys and pandas is imported: it avoids repeated conversion.
         key: 16 ASCII characters.
     """
-    if "pandas" in sys.modules:
+    if sys.modules.get("pandas") is not None:
         import pandas as pd
 
         return pd.util.hash_array(np.asarray(strings), hash_key=key, categorize=False)
