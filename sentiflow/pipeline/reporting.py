@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sentiflow import progress
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, explain_absent
 from sentiflow.storage import errors
 
 
@@ -18,7 +18,8 @@ def reporting(verbose: bool = False) -> Iterator[None]:
         try:
             yield
         except Exception as error:
-            explained = errors.explain_gone(error) or errors.explain(error) or error
+            known = errors.explain_gone(error) or errors.explain(error) or explain_absent(error)
+            explained = known or error
             if isinstance(explained, UserError | JobError):  # they name options of the command
                 explained.args = (str(explained).replace("--overwrite", "overwrite=True"),)
             if explained is error:

@@ -1,7 +1,7 @@
 """URI of a model -> its package, ready to score: a directory, ``models:/…`` or ``runs:/…``.
 
 Python programs and ``sentiflow predict`` read models here, so this module imports little: MLflow
-only for a model of MLflow, and :mod:`model_sources` only for several models.
+only for a model of MLflow.
 """
 
 import tempfile
@@ -13,8 +13,12 @@ from sentiflow.config import yaml_text
 from sentiflow.config.types import check_models
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
+from sentiflow.models import average_files, package_files
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage.uris import absolute_uri, names_model
+
+_SETTING = "the models"
+"""Names several models in error messages."""
 
 
 def read_uris(value: Any) -> str | tuple[str, ...]:
@@ -42,11 +46,7 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> ModelPacka
         JobError: MLflow cannot be reached.
     """
     if not isinstance(uri, str):
-        from sentiflow.tracking import model_sources
-
-        uris = [absolute_uri(each) for each in uri]
-        # raises if they have no average
-        model_sources.describe(uris, tracking=tracking, setting="the models")
+        _check_average([absolute_uri(each) for each in uri], tracking)
         packages = [load(each, tracking=tracking) for each in uri]
         return replace(packages[0], others=tuple(packages[1:]))
     if names_model(uri):
@@ -57,3 +57,21 @@ def load(uri: str | Sequence[str], *, tracking: str | None = None) -> ModelPacka
             model_registry.download(uri, to=folder, tracking_uri=store)
             return ModelPackage.load(folder, setting=uri)
     return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
+
+
+def _check_average(uris: Sequence[str], tracking: str | None) -> None:
+    """Check that models can be averaged.
+
+    Raises:
+        UserError: A model does not exist, or their classes differ.
+    """
+    if any(names_model(uri) for uri in uris):
+        from sentiflow.tracking import model_sources
+
+        model_sources.describe(uris, tracking=tracking, setting=_SETTING)
+        return
+    members = []
+    for uri in map(manifest.find_package, uris):
+        record = manifest.require(uri, stage="model", setting=_SETTING)
+        members.append(package_files.to_input(uri, record))
+    average_files.describe(members, setting=_SETTING)
