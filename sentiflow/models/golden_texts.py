@@ -169,9 +169,8 @@ def check(golden: GoldenTexts, *, uri: str, score: Score, tolerance: float = TOL
     text = shorten(printable(golden.texts[mismatch.number]), _SHOWN_CHARACTERS)
     raise UserError(
         f"{uri} answers differently than when it was saved: {mismatch.problem} for its golden text "
-        f"{mismatch.number + 1}, {text!r}; saved with {_name(golden.versions)}, read with "
-        f"{_name(find_versions())}",
-        hint="use the versions that it was saved with, or train it again with these",
+        f"{mismatch.number + 1}, {text!r}; {_compare_versions(golden.versions, find_versions())}",
+        hint="use what it was saved with, or train it again",
     )
 
 
@@ -206,6 +205,17 @@ def find_mismatch(golden: GoldenTexts, now: np.ndarray, *, tolerance: float) -> 
     return Mismatch(number, found)
 
 
-def _name(versions: Mapping[str, str]) -> str:
-    """Name versions for a message."""
-    return ", ".join(f"{printable(name)} {printable(value)}" for name, value in versions.items())
+def _compare_versions(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Say with which versions a model was saved and is read.
+
+    Libraries whose version is the same are left out.
+
+    Example:
+        >>> then = {"sentiflow": "0.2.0", "numpy": "2.4.6", "pyarrow": "22.0.0"}
+        >>> _compare_versions(then, then | {"pyarrow": "25.0.1"})
+        'saved with sentiflow 0.2.0, pyarrow 22.0.0, read with sentiflow 0.2.0, pyarrow 25.0.1'
+    """
+    names = [name for name in then if name == "sentiflow" or then[name] != now.get(name)]
+    saved = ", ".join(f"{printable(name)} {printable(then[name])}" for name in names)
+    read = ", ".join(f"{printable(name)} {now.get(name, 'missing')}" for name in names)
+    return f"saved with {saved}, read with {read}"
