@@ -9,6 +9,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata, resources
+from itertools import compress
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ def make(
     """Make the golden texts of a model, with its answers.
 
     They are the fixed texts, and texts of words of its own vocabulary, which a model of any
-    language knows. No text is a row of a corpus.
+    language knows. No text is a row of a corpus. A text whose answer is not a number is left out.
 
     Args:
         words: The vocabulary, without padding and the unknown word.
@@ -81,11 +82,12 @@ def make(
         score: Computes the answers.
     """
     texts = [*_read_fixed(), *_join_words(words, joiner)]
-    # Seven digits are more than the tolerance needs, and the same in each run.
     found = score(pa.array(texts, pa.string())).astype(np.float64)
-    probabilities = np.round(found, 7).clip(0, 1)
+    is_number = np.isfinite(found).all(axis=1)
+    # Seven digits are more than the tolerance needs, and the same in each run.
+    probabilities = np.round(found[is_number], 7).clip(0, 1)
     return GoldenTexts(
-        texts=tuple(texts),
+        texts=tuple(compress(texts, is_number)),
         classes=classes,
         probabilities=tuple(tuple(row) for row in probabilities.tolist()),
         versions=find_versions(),
@@ -100,11 +102,15 @@ def _read_fixed() -> tuple[str, ...]:
 
 
 def _join_words(words: Sequence[str], joiner: str) -> list[str]:
-    """Make texts of words that are spread evenly over the vocabulary, each word at most once."""
-    num_texts = _NUM_TEXTS - len(_read_fixed())
-    step = max(1, len(words) // (num_texts * _WORDS_IN_TEXT))
-    chosen = words[::step]
-    return [joiner.join(chosen[number::num_texts][:_WORDS_IN_TEXT]) for number in range(num_texts)]
+    """Make short texts of words that are spread evenly over the vocabulary, each word once.
+
+    The last text has all of these words, so that a model with a maximum length cuts it.
+    """
+    num_short = _NUM_TEXTS - len(_read_fixed()) - 1
+    step = max(1, len(words) // (num_short * _WORDS_IN_TEXT))
+    chosen = words[::step][: num_short * _WORDS_IN_TEXT]
+    texts = [joiner.join(chosen[number::num_short]) for number in range(num_short)]
+    return [*texts, joiner.join(chosen)]
 
 
 def find_versions() -> dict[str, str]:

@@ -7,14 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from conftest import new_package
+import torch
+from conftest import PROJECT, messages, new_package
 from saved_package import forge, package, saved  # noqa: F401
+from test_cli import invoke
 
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models import average_files, golden_texts, package_files, tokenizer
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import filesystem
+from sentiflow.tracking import model_sources
 
 
 def read(saved):
@@ -41,10 +44,11 @@ def test_a_package_has_fifty_made_up_texts_with_its_answers(package, saved):
 
 def test_golden_texts_of_words_take_each_word_once_and_spread_over_the_vocabulary():
     words = [f"word{number}" for number in range(1000)]
-    texts = golden_texts._join_words(words, " ")
+    *texts, long = golden_texts._join_words(words, " ")
     used = " ".join(texts).split(" ")
-    assert len(texts) == 20
-    assert len(used) == len(set(used)) == 100
+    assert len(texts) == 19
+    assert len(used) == len(set(used)) == 95
+    assert sorted(long.split(" ")) == sorted(used)
     assert max(int(word.removeprefix("word")) for word in used) > 900
 
 
@@ -110,6 +114,43 @@ def test_a_package_of_an_earlier_version_has_none_and_loads(saved):
         ModelPackage.load(saved)
     filesystem.delete(f"{saved}/golden.json")
     assert ModelPackage.load(saved).golden is None
+
+
+def test_a_package_and_an_average_of_format_3_have_none_and_load(tmp_path):
+    earlier = str(PROJECT / "tests/format_3/run/trained/model")
+    assert ModelPackage.load(earlier).golden is None
+    to = str(tmp_path / "average")
+    model = model_sources.describe([earlier, earlier], tracking=None, to=to)
+    average_files.save(model, [earlier, earlier], to=to)
+    assert ModelPackage.load(to).others[0].golden is None
+
+
+def test_a_model_that_gives_no_number_for_some_texts_is_saved_and_read(package, tmp_path):
+    word = package.vocabulary.words.index("good").as_py()
+    with torch.no_grad():
+        package.network.embedding.weight[word] = float("nan")
+    package.save(str(tmp_path), lineage={})
+    texts = ModelPackage.load(str(tmp_path)).golden.texts
+    assert 30 < len(texts) < 50
+    assert not any("good" in text.split() for text in texts)
+
+
+def test_predict_ends_with_exit_code_2_and_one_line(saved):
+    probabilities = read(saved)["probabilities"]
+    probabilities[2].reverse()
+    change(saved, probabilities=probabilities, versions={"sentiflow": "0.1.9", "pyarrow": "7.7"})
+    result = invoke("predict", saved, "a good day")
+    assert result.exit_code == 2, result.output
+    (line,) = messages(result.stderr)
+    assert "for its golden text 3, '@mira_k thanks sooo much" in line
+    assert "saved with sentiflow 0.1.9, pyarrow 7.7, read with sentiflow" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"\x80\x04.", b"{" * 100_000, b"\xff\xfe"])
+def test_golden_texts_that_are_no_json_are_refused(saved, content):
+    forge(saved, golden=content)
+    with pytest.raises(UserError, match=r"golden\.json cannot be read"):
+        ModelPackage.load(saved)
 
 
 def test_golden_texts_do_not_change_the_fingerprint_of_a_model(package, saved, tmp_path):
