@@ -9,7 +9,6 @@ import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata, resources
-from itertools import compress
 from typing import Annotated, NamedTuple
 
 import numpy as np
@@ -83,11 +82,11 @@ def make(
     """
     texts = [*_read_fixed(), *_join_words(words, joiner)]
     found = score(pa.array(texts, pa.string())).astype(np.float64)
-    is_number = np.isfinite(found).all(axis=1)
+    rows = np.flatnonzero(np.isfinite(found).all(axis=1))
     # Seven digits are more than the tolerance needs, and the same in each run.
-    probabilities = np.round(found[is_number], 7).clip(0, 1)
+    probabilities = np.round(found[rows], 7).clip(0, 1)
     return GoldenTexts(
-        texts=tuple(compress(texts, is_number)),
+        texts=tuple(texts[row] for row in rows),
         classes=classes,
         probabilities=tuple(tuple(row) for row in probabilities.tolist()),
         versions=find_versions(),
