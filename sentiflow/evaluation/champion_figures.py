@@ -94,4 +94,6 @@ class ChampionTest:
 
 def write_value(value: float | None) -> str:
     """Write the value of a headline."""
-    return "undefined" if value is None else f"{value:.4f}"
+    if value is None:
+        return "undefined"
+    return f"{round(value, 4) + 0.0:.4f}"  # not -0.0000
