@@ -307,9 +307,9 @@ class EvaluateSettings(Settings):
     """Test the model with generated texts: negation, robustness to typos, equal treatment of
     groups."""
     headline: Annotated[Headline, ADDED] = "accuracy"
-    """The metric by which ``promote`` and ``compare`` judge, and that reports show first:
-    ``accuracy``, ``f1_macro``, and for ordered classes (``format.ordered``) ``quadratic_kappa`` or
-    ``mae``, the mean absolute error of ``median_label``; a lower ``mae`` is better."""
+    """The metric by which ``promote`` judges: ``accuracy``, ``f1_macro``, and for ordered classes
+    (``format.ordered``) ``quadratic_kappa`` or ``mae``, the mean absolute error of
+    ``median_label``; a lower ``mae`` is better."""
 
 
 TIME_UNITS = ("hour", "day", "week", "month")

@@ -360,11 +360,6 @@ def find_metric(name: str) -> Metric:
     return next(metric for metric in METRICS if metric.name == name)
 
 
-def list_metrics(headline: str) -> list[Metric]:
-    """List the metrics of a whole model in the order of the report, the headline first."""
-    return sorted(METRICS, key=lambda metric: metric.name != headline)
-
-
 def _bound_f1(rows: OneVsRest) -> tuple[np.ndarray, np.ndarray]:
     wrong = rows.labelled + rows.predicted - 2 * rows.right
     return intervals.f1_interval(rows.right, wrong)

@@ -21,6 +21,7 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
 from sentiflow.evaluation import champion_test, contenders, promotion
 from sentiflow.evaluation.champion_figures import ChampionTest, HeadlineTest
+from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.metrics import paired
 from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.predicted import Predicted
@@ -223,3 +224,13 @@ def test_the_test_of_macro_f1_reaches_the_limits_of_many_comparisons():
     found = champion_test._add_champion(test, candidate=models[1], champion=models[0])
     assert found.headline.difference.p_value < promotion.find_limit(100)
     assert isinstance(found.f1_macro_difference, paired.Difference)
+
+
+def test_a_higher_error_is_worse_and_a_lower_one_is_not():
+    found = paired.Difference(0.3, 0.2, 0.4, p_value=1e-8)
+    for sign, is_worse in ((1, True), (-1, False)):
+        difference = paired.Difference(sign * 0.3, *sorted((sign * 0.2, sign * 0.4)), 1e-8)
+        for margin in (0, 0.1):
+            check = Check("mae", 99, 1.0, 1.0, difference, higher_is_better=False)
+            assert bool(find_regression([check], margin=margin).worse) == is_worse
+    assert not find_regression([Check("accuracy", 99, 1.0, 1.0, found)], margin=0).worse
