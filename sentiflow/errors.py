@@ -49,6 +49,20 @@ class UnavailableError(JobError):
     """
 
 
+def explain_absent(error: BaseException) -> UserError | None:
+    """Explain in one line that a package is not installed; None for any other error.
+
+    An installation that only predicts lacks most packages.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition(".")[0]
+    return UserError(
+        f"this needs the package {package}, which is not installed",
+        hint="install sentiflow without --no-deps, see docs/install.md",
+    )
+
+
 def shorten(text: str, length: int = 40) -> str:
     """Cut a text to a length, for a message.
 

@@ -53,16 +53,16 @@ def load(contender: Contender, tracking_uri: str) -> JudgedModel:
     Raises:
         UserError: The version is a refit, and the run that it repeats is gone.
     """
-    import torch  # more than a second to import: a champion without a comparison needs no model
-
+    # slow to import: a champion without a comparison needs no model
+    from sentiflow.models import device
     from sentiflow.models.model import Model
+    from sentiflow.tracking import packages
 
     uri = str(contender.version)
     record = contender.record
     if contender.has_seen_test:
         uri, record = _find_repeated(contender, tracking_uri)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    package = model_sources.load(uri, tracking=tracking_uri).to(device)
+    package = packages.load(uri, tracking=tracking_uri).to(device.choose())
     return JudgedModel(Model(package, uri), package_files.to_input(uri, record))
 
 
