@@ -53,7 +53,7 @@ _SHOWN_CHARACTERS = 60
 """Maximum length of the part of a text that an error message shows, in characters."""
 
 
-class _ReadTexts(NamedTuple):
+class ReadTexts(NamedTuple):
     """N texts as the two models of a package read them."""
 
     encoded: Encoded
@@ -114,11 +114,11 @@ class ModelPackage:
         Raises:
             JobError: A probability is not a number; the message names the first rows.
         """
-        own = self._read(text)
+        own = self.read(text)
         probabilities = []
         num_tokens = []
         for package in (self, *self.others):
-            read = own if package._reads_as(self) else package._read(text)
+            read = own if package._reads_as(self) else package.read(text)
             by_class, num_known = package._predict(read, bf16=bf16)
             order = [package.settings.classes.index(name) for name in self.settings.classes]
             probabilities.append(by_class[:, order])
@@ -156,7 +156,7 @@ class ModelPackage:
                 scores = list(pool.map(self.score, chain([first, second], pieces)))
         return Scores.join(scores)
 
-    def _read(self, text: pa.Array) -> _ReadTexts:
+    def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
@@ -166,7 +166,7 @@ class ModelPackage:
         encoded = self.vocabulary.encode(
             own_units, max_length=self.settings.max_length, cut=self.settings.cut
         )
-        return _ReadTexts(encoded, tokens, np.diff(own_units.offsets))
+        return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -181,7 +181,7 @@ class ModelPackage:
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 
-    def _predict(self, read: _ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, read: ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts.
 
         Texts without a known word get the class priors, unless the linear model knows some of
@@ -209,7 +209,7 @@ class ModelPackage:
 
     def component_logits(self, text: pa.Array, models: Iterable[LinearModel]) -> list[np.ndarray]:
         """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
-        read = self._read(text)
+        read = self.read(text)
         rows = batching.EncodedRows.from_lists(read.encoded.token_ids)
         of_network = self.network_logits(rows).numpy()
         return [of_network, *(model.logits(read.tokens) for model in models)]
