@@ -18,7 +18,7 @@ from sentiflow.models.word_parts import WordParts
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXTS_AT_A_TIME = 2000
+_TEXTS_AT_A_TIME = 500
 """Texts that are explained at a time: their tables of n-grams are in memory together."""
 _MAX_IN_HTML = 50
 """Maximum number of texts that a notebook shows."""
@@ -164,7 +164,7 @@ def explain(
     for start in range(0, max(len(text), 1), _TEXTS_AT_A_TIME):
         some = text[start : start + _TEXTS_AT_A_TIME]
         if scores is None:
-            scored = package.score(some)
+            scored = package.score_pieces(iter([some]))
             probabilities = scored.probabilities
             codes = scored.prediction
         else:

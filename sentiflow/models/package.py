@@ -5,6 +5,7 @@ and unpickles nothing, and a package that does not match its manifest is refused
 """
 
 import concurrent.futures
+import contextlib
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -144,17 +145,25 @@ class ModelPackage:
         Args:
             pieces: Arrays of strings without nulls, normally of ``PIECE`` texts.
         """
+        first = next(pieces, pa.array([], pa.string()))
+        second = next(pieces, None)
+        with self.start_threads() as pool:
+            if second is None:  # starting threads would take longer than scoring a text
+                return self.score(first)
+            scores = list(pool.map(self.score, chain([first, second], pieces)))
+        return Scores.join(scores)
+
+    @contextlib.contextmanager
+    def start_threads(self) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+        """Start threads that ask the network, as many as there are cores; on a GPU, two.
+
+        Meanwhile PyTorch uses one thread in each of them, and in the calling thread.
+        """
         num_threads = _THREADS_ON_GPU
         if self.device.type == "cpu":
             num_threads = min(count_cores(), _MAX_THREADS)
-        first = next(pieces, pa.array([], pa.string()))
-        second = next(pieces, None)
-        with one_thread():
-            if second is None:  # starting threads would take longer than scoring a text
-                return self.score(first)
-            with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-                scores = list(pool.map(self.score, chain([first, second], pieces)))
-        return Scores.join(scores)
+        with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+            yield pool
 
     def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""

@@ -6,6 +6,7 @@ temperature; so the softmax of a text's logits is its probabilities.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +20,18 @@ from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.package import ModelPackage, ReadTexts
 from sentiflow.models.readable_pieces import Pieces
 
-_MAX_IDS = 1 << 20
-"""Maximum number of token ids of the texts that the network reads at a time, each text as often as
-it has words; a single text may have more."""
+_MAX_IDS = 1 << 17
+"""Maximum number of token ids that a thread gives to the network at a time, counting each text as
+often as it has words."""
+
+
+class _ShortenedRows(NamedTuple):
+    """Texts that have one word less."""
+
+    rows: EncodedRows
+    """K texts as the network reads them."""
+    left_out: np.ndarray
+    """The number of the word that each lacks."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,8 @@ def _measure(
         is_known = is_known | has_ngram
     if settings.linear_weight < 1:
         share = 1 - settings.linear_weight
-        of_texts = _take_margins(np.asarray(package.network_logits(rows)), codes)
+        with package.start_threads():
+            of_texts = _take_margins(np.asarray(package.network_logits(rows)), codes)
         logits += share * of_texts
         if with_network:
             network = share * _leave_out(package, read, rows, pieces, codes, of_texts)
@@ -223,25 +234,30 @@ def _leave_out(
     words = pieces.of_tokens[units.find_tokens(read.tokens, settings.unit)[places]]
     words = words[(rows.lengths > 0)[pieces.texts[words]]]
     parts = np.zeros(len(pieces.words))
-    for shortened, left_out in _shorten(package, rows, words):
-        texts = pieces.texts[left_out]
-        logits = np.asarray(package.network_logits(shortened))
-        parts[left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
+
+    def compare(shortened: _ShortenedRows) -> None:
+        texts = pieces.texts[shortened.left_out]
+        logits = np.asarray(package.network_logits(shortened.rows))
+        parts[shortened.left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
+
+    shortened = list(_shorten(package, rows, words))
+    with package.start_threads() as pool:
+        if len(shortened) == 1:  # starting threads would take longer
+            compare(shortened[0])
+        else:
+            list(pool.map(compare, shortened))
     return parts
 
 
 def _shorten(
     package: ModelPackage, rows: EncodedRows, words: np.ndarray
-) -> Iterator[tuple[EncodedRows, np.ndarray]]:
+) -> Iterator[_ShortenedRows]:
     """Leave out of each row one word after the other.
 
     Args:
         package: The model.
         rows: N texts.
         words: The number of the word that each of their ids belongs to, in rising order.
-
-    Yields:
-        Rows that have one word less, and the number of this word.
     """
     is_known = package.vocabulary.are_known(rows.token_ids)
     left_out, firsts = np.unique(words, return_index=True)
@@ -262,5 +278,6 @@ def _shorten(
         new_lengths = np.bincount(number, is_left, minlength=len(lengths)).astype(np.int64)
         offsets = np.append(0, np.cumsum(new_lengths))
         ids = rows.token_ids[places[is_left]]
-        yield EncodedRows(ids, offsets, np.zeros(0, np.int8)), left_out[chosen]
+        shortened = EncodedRows(ids, offsets, np.zeros(0, np.int8))
+        yield _ShortenedRows(shortened, left_out[chosen])
         start = chosen.stop
