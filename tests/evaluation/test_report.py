@@ -13,8 +13,16 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.data.schema import BINARY
-from sentiflow.evaluation import highlights, measurements, mistakes, report, report_charts
+from sentiflow.evaluation import (
+    deciding_words,
+    highlights,
+    measurements,
+    mistakes,
+    report,
+    report_charts,
+)
 from sentiflow.evaluation.behavior import Failure, check_behavior
+from sentiflow.evaluation.deciding_words import DecidingWords
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
@@ -108,6 +116,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         rows=by_split[measured.split],
         mistakes=table,
         num_examples=15,
+        words=DecidingWords(deciding_words.SCHEMA.empty_table()),
         curve=pd.DataFrame(
             {
                 "epoch": [1, 2, 3],
