@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MAX_TEXTS = 2000
 """Maximum number of texts whose words are measured, an equal number of each predicted class."""
-_MAX_IDS = 150_000
+_MAX_IDS = 100_000
 """About how many token ids the network reads for the words of classes. Each text counts once for
 each of its words, so of long texts fewer are read; the linear model reads all texts."""
 _MAX_WORDS = 100
@@ -171,22 +171,29 @@ def measure_classes(package: "ModelPackage", text: pa.Array, labels: pa.Array) -
     from sentiflow.models import word_parts  # it imports torch
 
     codes = np.asarray(pc.index_in(labels, value_set=pa.array(package.settings.classes)), np.int64)
-    of_linear = word_parts.measure(package, text, codes, with_network=False)
-    lengths = np.diff(of_linear.pieces.offsets).astype(np.float64)
+    pieces, of_linear = word_parts.measure_linear(package, text, codes)
+    lengths = np.diff(pieces.offsets).astype(np.float64)
     num_ids = max(float(np.sum(lengths**2)), 1)
     asked = choose_evenly(len(text), max(1, int(len(text) * min(1, _MAX_IDS / num_ids))))
     of_network = word_parts.measure(package, text.take(pa.array(asked)), codes[asked])
-    linear = _average(of_linear.pieces, of_linear.linear, codes)
+    linear = _average(pieces, of_linear, codes)
     network = _average(of_network.pieces, of_network.network, codes[asked])
     joined = linear.join(network, keys=["code", "word"], right_suffix="_of_network")
-    columns = {
-        "code": joined["code"].to_numpy(),
-        "word": joined["word"].combine_chunks(),
-        "num_texts": joined["num_texts"].to_numpy(),
-        "mean_linear": joined["mean"].to_numpy(),
-        "mean_network": pc.fill_null(joined["mean_of_network"], 0.0).to_numpy(),
-    }
-    return _choose(columns, codes, package.settings.classes)
+    num_of_class = np.bincount(codes, minlength=len(package.settings.classes))
+    mean_network = pc.fill_null(joined["mean_of_network"], 0.0)
+    table = pa.table(
+        {
+            "code": joined["code"],
+            "label": pa.array(package.settings.classes).take(joined["code"]),
+            "word": joined["word"],
+            "num_texts": joined["num_texts"],
+            "fraction": joined["num_texts"].to_numpy() / num_of_class[joined["code"].to_numpy()],
+            "mean_part": pc.add(joined["mean"], mean_network),
+            "mean_linear": joined["mean"],
+            "mean_network": mean_network,
+        }
+    )
+    return _choose(table)
 
 
 def _average(pieces: "Pieces", parts: np.ndarray, codes: np.ndarray) -> pa.Table:
@@ -220,26 +227,21 @@ def _average(pieces: "Pieces", parts: np.ndarray, codes: np.ndarray) -> pa.Table
     )
 
 
-def _choose(
-    columns: dict[str, pa.Array | np.ndarray], codes: np.ndarray, classes: Sequence[str]
-) -> pa.Table:
-    """Choose the words that decide most for each class, see :func:`measure_classes`."""
-    mean_part = columns["mean_linear"] + columns["mean_network"]
-    num_texts = columns["num_texts"]
-    importance = mean_part * np.sqrt(num_texts)
-    order = np.lexsort((columns["word"].to_numpy(zero_copy_only=False), -importance))
-    is_candidate = (num_texts >= _MIN_TEXTS) & (mean_part > 0)
-    tables = []
-    for code in np.unique(codes).tolist():
-        ranked = order[(is_candidate & (columns["code"] == code))[order]][:_MAX_WORDS]
-        of_class = {
-            "label": pa.array([classes[code]] * len(ranked), pa.string()),
-            "word": columns["word"].take(pa.array(ranked)),
-            "num_texts": num_texts[ranked],
-            "fraction": num_texts[ranked] / np.sum(codes == code),
-            "mean_part": mean_part[ranked],
-            "mean_linear": columns["mean_linear"][ranked],
-            "mean_network": columns["mean_network"][ranked],
-        }
-        tables.append(pa.table(of_class, schema=SCHEMA))
-    return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+def _choose(table: pa.Table) -> pa.Table:
+    """Choose the words that decide most for each class, see :func:`measure_classes`.
+
+    Args:
+        table: Has the columns ``SCHEMA``, and ``code``, the number of the class.
+    """
+    importance = pc.multiply(table["mean_part"], pc.sqrt(table["num_texts"]))
+    is_candidate = pc.and_(
+        pc.greater_equal(table["num_texts"], _MIN_TEXTS), pc.greater(table["mean_part"], 0)
+    )
+    ranked = (
+        table.append_column("importance", importance)
+        .filter(is_candidate)
+        .sort_by([("code", "ascending"), ("importance", "descending"), ("word", "ascending")])
+    )
+    codes = ranked["code"].to_numpy()
+    rank = np.arange(len(codes)) - np.searchsorted(codes, codes)
+    return ranked.filter(pa.array(rank < _MAX_WORDS)).select(SCHEMA.names).cast(SCHEMA)

@@ -61,9 +61,16 @@ class WordParts:
         return self.logits - sums
 
 
-def measure(
-    package: ModelPackage, text: pa.Array, codes: np.ndarray, *, with_network: bool = True
-) -> WordParts:
+class _Reading(NamedTuple):
+    """How one of the packages of a model reads the texts."""
+
+    package: ModelPackage
+    read: ReadTexts
+    codes: np.ndarray
+    """The class of each text, N positions in the classes of this package."""
+
+
+def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordParts:
     """Measure the parts of all words in the logits of texts.
 
     The linear model is a sum over n-grams, divided by the norm of the text: the weight of an n-gram
@@ -79,33 +86,53 @@ def measure(
         text: N strings, without nulls.
         codes: The class of each text whose logit is explained, N positions in the classes of the
             package.
-        with_network: False: only the linear model is asked, so ``network`` is 0, and the network's
-            answer is a part of the rest.
 
     Raises:
         UserError: The package has several models with different tokenizers.
     """
-    members = (package, *package.others)
-    read = package.read(text)
-    named = [each for each in members if each.linear is not None]
-    pieces = readable_pieces.join(read.tokens, named[0].linear if named else None)
-    found = []
-    for member in members:
-        if not _tokenizes_as(package, member):
-            raise UserError(
-                "the averaged models split texts into different words",
-                hint="ask one of them why",
-            )
-        order = [member.settings.classes.index(name) for name in package.settings.classes]
-        own_codes = np.array(order, np.int64)[codes]
-        own_read = read if member is package else member.read(text)
-        found.append(_measure(member, own_read, pieces, own_codes, with_network=with_network))
+    pieces, readings = _read(package, text, codes)
+    found = [_measure(reading, pieces) for reading in readings]
     return WordParts(
         pieces=pieces,
         linear=np.mean([each.linear for each in found], axis=0),
         network=np.mean([each.network for each in found], axis=0),
         logits=np.mean([each.logits for each in found], axis=0),
     )
+
+
+def measure_linear(
+    package: ModelPackage, text: pa.Array, codes: np.ndarray
+) -> tuple[Pieces, np.ndarray]:
+    """Measure the parts by the linear model alone, which takes little time; see :func:`measure`.
+
+    Returns:
+        The P words of the texts; and ``WordParts.linear``.
+    """
+    pieces, readings = _read(package, text, codes)
+    found = []
+    for reading in readings:
+        parts, _ = _measure_linear(reading, pieces)
+        found.append(parts / reading.package.settings.temperature)
+    return pieces, np.mean(found, axis=0)
+
+
+def _read(
+    package: ModelPackage, text: pa.Array, codes: np.ndarray
+) -> tuple[Pieces, list[_Reading]]:
+    """Read texts by each package of a model; the arguments are those of :func:`measure`."""
+    classes = package.settings.classes
+    readings = []
+    for member in (package, *package.others):
+        if not _tokenizes_as(package, member):
+            raise UserError(
+                "the averaged models split texts into different words",
+                hint="ask one of them why",
+            )
+        order = [member.settings.classes.index(name) for name in classes]
+        readings.append(_Reading(member, member.read(text), np.array(order, np.int64)[codes]))
+    models = [each.package.linear for each in readings if each.package.linear is not None]
+    pieces = readable_pieces.join(readings[0].read.tokens, models[0] if models else None)
+    return pieces, readings
 
 
 def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
@@ -115,43 +142,52 @@ def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
     return (mine.tokenizer, mine.tokenizer_version) == (theirs.tokenizer, theirs.tokenizer_version)
 
 
-def _measure(
-    package: ModelPackage,
-    read: ReadTexts,
-    pieces: Pieces,
-    codes: np.ndarray,
-    *,
-    with_network: bool,
-) -> WordParts:
+def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
     """Measure the parts by one package."""
+    package, read, codes = reading
     settings = package.settings
-    num_texts = len(codes)
     rows = EncodedRows.from_lists(read.encoded.token_ids)
-    is_known = rows.lengths > 0
-    linear = np.zeros(len(pieces.words))
-    network = np.zeros(len(pieces.words))
-    logits = np.zeros(num_texts)
+    linear, has_ngram = _measure_linear(reading, pieces)
+    logits = np.bincount(pieces.texts, linear, minlength=len(codes)).astype(np.float64)
     if package.linear is not None:
-        of_tokens, has_ngram = _share_ngrams(package.linear, Ngrams.of(read.tokens), codes)
-        linear += np.bincount(pieces.of_tokens, of_tokens, minlength=len(linear))
-        logits += np.bincount(pieces.texts, linear, minlength=num_texts)
-        logits += _take_margins(np.asarray(package.linear.bias)[None].repeat(num_texts, 0), codes)
-        is_known = is_known | has_ngram
+        logits += _take_margins_of_one(np.asarray(package.linear.bias), codes)
+    network = np.zeros(len(pieces.words))
     if settings.linear_weight < 1:
         share = 1 - settings.linear_weight
         with package.start_threads():
             of_texts = _take_margins(np.asarray(package.network_logits(rows)), codes)
         logits += share * of_texts
-        if with_network:
-            network = share * _leave_out(package, read, rows, pieces, codes, of_texts)
+        network += share * _leave_out(reading, rows, pieces, of_texts)
+    is_known = (rows.lengths > 0) | has_ngram
     priors = np.log(np.maximum(settings.priors, np.finfo(np.float32).tiny))
-    of_priors = _take_margins(priors[None].repeat(num_texts, 0), codes)
+    of_priors = _take_margins_of_one(priors, codes)
     return WordParts(
         pieces=pieces,
         linear=linear / settings.temperature,
         network=network / settings.temperature,
         logits=np.where(is_known, logits / settings.temperature, of_priors),
     )
+
+
+def _measure_linear(reading: _Reading, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the parts by a linear model, before the division by the temperature.
+
+    Returns:
+        The part of each word, P float64; and whether the model knows an n-gram of each text, bool.
+        Without a linear model all are 0 and False.
+    """
+    model = reading.package.linear
+    parts = np.zeros(len(pieces.words))
+    if model is None:
+        return parts, np.zeros(len(reading.codes), bool)
+    of_tokens, has_ngram = _share_ngrams(model, Ngrams.of(reading.read.tokens), reading.codes)
+    parts += np.bincount(pieces.of_tokens, of_tokens, minlength=len(parts))
+    return parts, has_ngram
+
+
+def _take_margins_of_one(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Do the same as :func:`_take_margins` for equal rows, given one of them."""
+    return np.asarray((logits.astype(np.float64) - logits.mean(dtype=np.float64))[codes])
 
 
 def _take_margins(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -208,23 +244,17 @@ def _share_ngrams(
 
 
 def _leave_out(
-    package: ModelPackage,
-    read: ReadTexts,
-    rows: EncodedRows,
-    pieces: Pieces,
-    codes: np.ndarray,
-    of_texts: np.ndarray,
+    reading: _Reading, rows: EncodedRows, pieces: Pieces, of_texts: np.ndarray
 ) -> np.ndarray:
     """Measure how much lower the network's logit is without each word, P float64.
 
     Args:
-        package: The model.
-        read: N texts.
+        reading: N texts.
         rows: What the network reads of them.
         pieces: Their P words.
-        codes: The class of each text.
         of_texts: The network's logit of each text, from the mean of the classes.
     """
+    package, read, codes = reading
     settings = package.settings
     own_units = units.split(read.tokens, settings.unit)
     places = package.vocabulary.find_read(
