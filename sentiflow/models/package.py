@@ -59,7 +59,7 @@ _SHOWN_CHARACTERS = 60
 """Maximum length of the part of a text that an error message shows, in characters."""
 
 
-class _ReadTexts(NamedTuple):
+class ReadTexts(NamedTuple):
     """N texts as the two models of a package read them."""
 
     encoded: Encoded
@@ -142,7 +142,8 @@ class ModelPackage:
 
         A probability that is not a number raises no error here.
         """
-        by_class, _ = self._predict(self._read(text), bf16=False)
+        with np.errstate(invalid="ignore", over="ignore"):
+            by_class, _ = self._predict(self.read(text), bf16=False)
         return by_class
 
     def score(
@@ -166,11 +167,11 @@ class ModelPackage:
         Raises:
             JobError: A probability is not a number; the message names the first rows.
         """
-        own = self._read(text)
+        own = self.read(text)
         probabilities = []
         num_tokens = []
         for package in (self, *self.others):
-            read = own if package._reads_as(self) else package._read(text)
+            read = own if package._reads_as(self) else package.read(text)
             # The message below tells about numbers that are not finite, not a warning of numpy.
             with np.errstate(invalid="ignore", over="ignore"):
                 by_class, num_known = package._predict(read, bf16=bf16)
@@ -198,18 +199,22 @@ class ModelPackage:
         Args:
             pieces: Arrays of strings without nulls, normally of ``PIECE`` texts.
         """
-        num_threads = min(count_cores(), _MAX_THREADS)
-        if self.on_gpu:
-            num_threads = _THREADS_ON_GPU
         first = next(pieces, pa.array([], pa.string()))
         second = next(pieces, None)
         if second is None:  # starting threads would take longer than scoring a text
             return self.score(first)
-        with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        with self.start_threads() as pool:
             scores = list(pool.map(self.score, chain([first, second], pieces)))
         return Scores.join(scores)
 
-    def _read(self, text: pa.Array) -> _ReadTexts:
+    def start_threads(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Start threads that ask the network, as many as there are cores; on a GPU, two."""
+        num_threads = min(count_cores(), _MAX_THREADS)
+        if self.on_gpu:
+            num_threads = _THREADS_ON_GPU
+        return concurrent.futures.ThreadPoolExecutor(num_threads)
+
+    def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
@@ -219,7 +224,7 @@ class ModelPackage:
         encoded = self.vocabulary.encode(
             own_units, max_length=self.settings.max_length, cut=self.settings.cut
         )
-        return _ReadTexts(encoded, tokens, np.diff(own_units.offsets))
+        return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -234,7 +239,7 @@ class ModelPackage:
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 
-    def _predict(self, read: _ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, read: ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts.
 
         Texts without a known word get the class priors, unless the linear model knows some of
@@ -261,7 +266,7 @@ class ModelPackage:
 
     def component_logits(self, text: pa.Array, models: Iterable[LinearModel]) -> list[np.ndarray]:
         """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
-        read = self._read(text)
+        read = self.read(text)
         rows = EncodedRows.from_lists(read.encoded.token_ids)
         of_network = self.network_logits(rows)
         return [of_network, *(model.logits(read.tokens) for model in models)]
