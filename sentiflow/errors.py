@@ -94,6 +94,9 @@ def few(items: Sequence[str], where: str = "") -> list[str]:
 def list_lowest(values: Mapping[str, float], form: str, where: str = "") -> str:
     """Write values with their names; of many values only the lowest, and the number of the rest.
 
+    Values that are all listed keep their order, such as that of ordered classes. Of many values the
+    lowest come first, whatever their order: the first classes in order may all be good.
+
     Args:
         values: The values, by name.
         form: How to write one of them: a format string for the value and its name.

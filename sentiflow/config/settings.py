@@ -50,6 +50,7 @@ def load(
     raw = read(path, overrides)
     source = _locate(path, overrides)
     config = validate(raw, source=source)
+    faults.check_headline(config, source)
     faults.check_given(config, command, source=source.name)
     resolved = resolve_locations(config, base=base, submitted=submitted)
     if command != "evaluate":  # evaluate checks the columns of the existing predictions
