@@ -99,12 +99,13 @@ def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable
         JobError: MLflow cannot be reached.
     """
     from sentiflow.models.model import Model
+    from sentiflow.tracking import packages
 
     described = scored["inputs"]["model"]
     uri = described["uri"]
     if model_sources.describe(uri, tracking=tracking)["fingerprint"] != described["fingerprint"]:
         raise UserError(f"{uri} holds another model now")
-    package = model_sources.load(uri, tracking=tracking)
+    package = packages.load(uri, tracking=tracking)
     model = Model(package, uri)
 
     def score(texts: Sequence[str]) -> np.ndarray:

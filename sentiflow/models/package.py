@@ -5,6 +5,7 @@ and unpickles nothing, and a package that does not match its manifest is refused
 """
 
 import concurrent.futures
+import copy
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,11 +28,13 @@ from sentiflow.models import (
     average_files,
     batching,
     earlier_layers,
+    golden_texts,
     networks,
     package_files,
     units,
 )
 from sentiflow.models.cpu import count_cores, one_thread
+from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
@@ -82,6 +85,9 @@ class ModelPackage:
     others: "tuple[ModelPackage, ...]" = ()
     """Further packages with the same classes in any order; probabilities are the mean over all
     packages. The order of the classes and the word vectors of a report are from this package."""
+    golden: GoldenTexts | None = None
+    """Texts with the answers of this package, without those of ``others``, when it was saved. None:
+    it was not saved, or by an earlier version."""
 
     @property
     def device(self) -> torch.device:
@@ -89,9 +95,30 @@ class ModelPackage:
         return next(self.network.parameters()).device
 
     def to(self, device: torch.device | str) -> "ModelPackage":
-        """Move the network to a device, in evaluation mode."""
+        """Move the network to a device, in evaluation mode.
+
+        Raises:
+            UserError: On this device it answers the golden texts differently.
+        """
         others = tuple(each.to(device) for each in self.others)
-        return replace(self, network=self.network.to(device).eval(), others=others)
+        moved = replace(self, network=self.network.to(device).eval(), others=others)
+        if moved.device.type != "cpu" and moved.golden:
+            golden_texts.check(
+                moved.golden,
+                uri=f"the model on {moved.device}",
+                score=moved._score_alone,
+                tolerance=golden_texts.TOLERANCE_ON_GPU,
+            )
+        return moved
+
+    def _score_alone(self, text: pa.Array) -> np.ndarray:
+        """Compute the probability of each class, ``(N, C)``, without the other packages.
+
+        A probability that is not a number raises no error here.
+        """
+        with one_thread():  # for so few texts, more threads take far longer on a busy machine
+            by_class, _ = self._predict(self._read(text), bf16=False)
+        return by_class
 
     def score(
         self,
@@ -268,10 +295,12 @@ class ModelPackage:
             package_files.VOCABULARY: parquet.to_bytes(words),
             package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
         }
+        golden = golden_texts.to_json(self._make_golden())
         # The manifest is written last: a package without a manifest is not finished.
         filesystem.delete(join(uri, manifest.MANIFEST))
         files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
         content_input: Input = {"fingerprint": package_files.fingerprint(files)}
+        files.append(filesystem.write_file(uri, golden_texts.GOLDEN, golden))
         optional: dict[str, Any] = {}
         if refit:
             optional["refit"] = refit
@@ -288,6 +317,19 @@ class ModelPackage:
         )
         filesystem.write_bytes(join(uri, manifest.MANIFEST), manifest.to_json(record))
         return record
+
+    def _make_golden(self) -> GoldenTexts:
+        """Answer the golden texts on the CPU, as each loader does."""
+        package = self
+        if self.device.type != "cpu":
+            package = replace(self, network=copy.deepcopy(self.network).cpu())
+        special = self.vocabulary.num_special
+        return golden_texts.make(
+            self.vocabulary.words[special:].to_pylist(),
+            joiner="" if self.settings.unit == "characters" else " ",
+            classes=self.settings.classes,
+            score=package._score_alone,
+        )
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         """Return all tensors by their names in a package."""
@@ -313,13 +355,17 @@ class ModelPackage:
 
         Raises:
             UserError: The directory is no finished package, its files were changed or do not fit
-                together, or it needs a newer sentiflow.
+                together, it needs a newer sentiflow, or it answers its golden texts differently
+                than when it was saved.
         """
         packages = []
         for package in average_files.list_packages(uri, setting=setting):
-            settings, words, weights = package_files.read(package, setting=setting)
+            settings, words, weights, golden = package_files.read(package, setting=setting)
             network, linear = _build(join(package, package_files.WEIGHTS), weights, settings)
-            packages.append(cls(network.eval(), words, settings, linear))
+            loaded = cls(network.eval(), words, settings, linear, golden=golden)
+            if golden:
+                golden_texts.check(golden, uri=package, score=loaded._score_alone)
+            packages.append(loaded)
         return replace(packages[0], others=tuple(packages[1:]))
 
 
