@@ -12,10 +12,10 @@ from sentiflow.errors import JobError, UserError
 
 if TYPE_CHECKING:
     from sentiflow.cluster.texts import read_texts
+    from sentiflow.models.explanations import Explanation, Explanations
     from sentiflow.models.model import Model
     from sentiflow.pipeline.calls import (
         evaluate,
-        load_model,
         load_run,
         prepare,
         promote,
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         train,
         trends,
     )
+    from sentiflow.pipeline.loaded_model import load_model
     from sentiflow.pipeline.results import (
         Evaluated,
         Prepared,
@@ -45,6 +46,8 @@ __version__ = "0.2.0"
 
 __all__ = [
     "Evaluated",
+    "Explanation",
+    "Explanations",
     "JobError",
     "Model",
     "Prepared",
@@ -72,10 +75,10 @@ __all__ = [
 
 _MODULES = {
     "sentiflow.cluster.texts": ("read_texts",),
+    "sentiflow.models.explanations": ("Explanation", "Explanations"),
     "sentiflow.models.model": ("Model",),
     "sentiflow.pipeline.calls": (
         "evaluate",
-        "load_model",
         "load_run",
         "prepare",
         "promote",
@@ -85,6 +88,7 @@ _MODULES = {
         "train",
         "trends",
     ),
+    "sentiflow.pipeline.loaded_model": ("load_model",),
     "sentiflow.pipeline.results": (
         "Evaluated",
         "Prepared",

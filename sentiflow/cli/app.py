@@ -8,6 +8,7 @@ import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -88,6 +89,10 @@ def predict(
         int | None,
         typer.Option("--top", metavar="N", min=1, help="The N most probable labels of each text."),
     ] = None,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="The words that speak for the label of each text, and against."),
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -95,15 +100,19 @@ def predict(
 
     The probability is of positive if the model knows only negative and positive, else of the label;
     with --top each label has its own. --json writes the probability of each class.
+
+    With --why each word has its part of the label's logit, counted from the mean of all classes.
+    The parts and the rest sum to the logit. A terminal shows the words in color, unless NO_COLOR is
+    set.
     """
     with exits.reporting(verbose):
         import pyarrow as pa
 
         from sentiflow.scoring import lines
-        from sentiflow.tracking import model_sources
+        from sentiflow.tracking import packages
 
         with Progress("predict", what="loading the model"):
-            package = model_sources.load(settings.read_models(model_uri))
+            package = packages.load(packages.read_uris(model_uri))
         if texts:
             # Bytes of the command line that are not UTF-8 are replaced, as Arrow takes only UTF-8.
             raw = [text.encode(errors="surrogateescape") for text in texts]
@@ -111,8 +120,17 @@ def predict(
             blocks = iter([lines.Block(pa.array(typed, pa.string()), more=False)])
         else:
             blocks = lines.read(sys.stdin.buffer)
-        write = lines.to_json if as_json else lines.to_tsv
-        render = functools.partial(write, top=top, for_people=sys.stdout.isatty())
+        is_terminal = sys.stdout.isatty()
+        write: Callable[..., bytes] = lines.to_json if as_json else lines.to_tsv
+        if why:
+            from sentiflow.scoring import why_lines
+
+            blocks = why_lines.cut_blocks(blocks)
+            write = functools.partial(why_lines.to_json, package=package)
+            if not as_json:
+                in_color = is_terminal and not os.environ.get("NO_COLOR")
+                write = functools.partial(why_lines.to_tsv, package=package, in_color=in_color)
+        render = functools.partial(write, top=top, for_people=is_terminal)
         lines.predict(package, blocks, sys.stdout.buffer, render)
 
 

@@ -23,10 +23,18 @@ from sentiflow.config import decisive
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import array_networks, average_files, earlier_layers, package_files, units
+from sentiflow.models import (
+    array_networks,
+    average_files,
+    earlier_layers,
+    golden_texts,
+    package_files,
+    units,
+)
 from sentiflow.models.array_networks import ArrayNetwork
 from sentiflow.models.cpu import count_cores
 from sentiflow.models.encoded_rows import EncodedRows
+from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
@@ -51,7 +59,7 @@ _SHOWN_CHARACTERS = 60
 """Maximum length of the part of a text that an error message shows, in characters."""
 
 
-class _ReadTexts(NamedTuple):
+class ReadTexts(NamedTuple):
     """N texts as the two models of a package read them."""
 
     encoded: Encoded
@@ -81,6 +89,9 @@ class ModelPackage:
     others: "tuple[ModelPackage, ...]" = ()
     """Further packages with the same classes in any order; probabilities are the mean over all
     packages. The order of the classes and the word vectors of a report are from this package."""
+    golden: GoldenTexts | None = None
+    """Texts with the answers of this package, without those of ``others``, when it was saved. None:
+    it was not saved, or by an earlier version."""
 
     @property
     def on_gpu(self) -> bool:
@@ -91,6 +102,9 @@ class ModelPackage:
         """Move the network to a device: to ``cpu`` as arrays of numpy, else in torch.
 
         A network of an earlier version stays on the CPU.
+
+        Raises:
+            UserError: On this device it answers the golden texts differently.
         """
         others = tuple(each.to(device) for each in self.others)
         if device == "cpu":
@@ -102,7 +116,15 @@ class ModelPackage:
         network = self.network
         if isinstance(network, ArrayNetwork):
             network = networks.from_arrays(network.settings, network.arrays)
-        return replace(self, network=network.to(device).eval(), others=others)
+        moved = replace(self, network=network.to(device).eval(), others=others)
+        if moved.golden:
+            golden_texts.check(
+                moved.golden,
+                uri=f"the model on {device}",
+                score=moved._score_alone,
+                tolerance=golden_texts.TOLERANCE_ON_GPU,
+            )
+        return moved
 
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
@@ -116,6 +138,15 @@ class ModelPackage:
         if isinstance(self.network, ArrayNetwork):
             return self.network
         return _build_network(self.settings, self.arrays)
+
+    def _score_alone(self, text: pa.Array) -> np.ndarray:
+        """Compute the probability of each class, ``(N, C)``, without the other packages.
+
+        A probability that is not a number raises no error here.
+        """
+        with np.errstate(invalid="ignore", over="ignore"):
+            by_class, _ = self._predict(self.read(text), bf16=False)
+        return by_class
 
     def score(
         self,
@@ -138,11 +169,11 @@ class ModelPackage:
         Raises:
             JobError: A probability is not a number; the message names the first rows.
         """
-        own = self._read(text)
+        own = self.read(text)
         probabilities = []
         num_tokens = []
         for package in (self, *self.others):
-            read = own if package._reads_as(self) else package._read(text)
+            read = own if package._reads_as(self) else package.read(text)
             # The message below tells about numbers that are not finite, not a warning of numpy.
             with np.errstate(invalid="ignore", over="ignore"):
                 by_class, num_known = package._predict(read, bf16=bf16)
@@ -170,18 +201,22 @@ class ModelPackage:
         Args:
             pieces: Arrays of strings without nulls, normally of ``PIECE`` texts.
         """
-        num_threads = min(count_cores(), _MAX_THREADS)
-        if self.on_gpu:
-            num_threads = _THREADS_ON_GPU
         first = next(pieces, pa.array([], pa.string()))
         second = next(pieces, None)
         if second is None:  # starting threads would take longer than scoring a text
             return self.score(first)
-        with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        with self.start_threads() as pool:
             scores = list(pool.map(self.score, chain([first, second], pieces)))
         return Scores.join(scores)
 
-    def _read(self, text: pa.Array) -> _ReadTexts:
+    def start_threads(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Start threads that ask the network, as many as there are cores; on a GPU, two."""
+        num_threads = min(count_cores(), _MAX_THREADS)
+        if self.on_gpu:
+            num_threads = _THREADS_ON_GPU
+        return concurrent.futures.ThreadPoolExecutor(num_threads)
+
+    def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
@@ -191,7 +226,7 @@ class ModelPackage:
         encoded = self.vocabulary.encode(
             own_units, max_length=self.settings.max_length, cut=self.settings.cut
         )
-        return _ReadTexts(encoded, tokens, np.diff(own_units.offsets))
+        return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -206,7 +241,7 @@ class ModelPackage:
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 
-    def _predict(self, read: _ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, read: ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts.
 
         Texts without a known word get the class priors, unless the linear model knows some of
@@ -233,7 +268,7 @@ class ModelPackage:
 
     def component_logits(self, text: pa.Array, models: Iterable[LinearModel]) -> list[np.ndarray]:
         """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
-        read = self._read(text)
+        read = self.read(text)
         rows = EncodedRows.from_lists(read.encoded.token_ids)
         of_network = self.network_logits(rows)
         return [of_network, *(model.logits(read.tokens) for model in models)]
@@ -283,10 +318,12 @@ class ModelPackage:
             package_files.VOCABULARY: parquet.to_bytes(words),
             package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
         }
+        golden = golden_texts.to_json(self._make_golden())
         # The manifest is written last: a package without a manifest is not finished.
         filesystem.delete(join(uri, manifest.MANIFEST))
         files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
         content_input: Input = {"fingerprint": package_files.fingerprint(files)}
+        files.append(filesystem.write_file(uri, golden_texts.GOLDEN, golden))
         optional: dict[str, Any] = {}
         if refit:
             optional["refit"] = refit
@@ -303,6 +340,16 @@ class ModelPackage:
         )
         filesystem.write_bytes(join(uri, manifest.MANIFEST), manifest.to_json(record))
         return record
+
+    def _make_golden(self) -> GoldenTexts:
+        """Answer the golden texts on the CPU, as each loader does."""
+        special = self.vocabulary.num_special
+        return golden_texts.make(
+            self.vocabulary.words[special:].to_pylist(),
+            joiner="" if self.settings.unit == "characters" else " ",
+            classes=self.settings.classes,
+            score=self.to("cpu")._score_alone,
+        )
 
     def _tensors(self) -> dict[str, np.ndarray]:
         """Return all tensors by their names in a package."""
@@ -328,13 +375,17 @@ class ModelPackage:
 
         Raises:
             UserError: The directory is no finished package, its files were changed or do not fit
-                together, or it needs a newer sentiflow.
+                together, it needs a newer sentiflow, or it answers its golden texts differently
+                than when it was saved.
         """
         packages = []
         for package in average_files.list_packages(uri, setting=setting):
-            settings, words, weights = package_files.read(package, setting=setting)
+            settings, words, weights, golden = package_files.read(package, setting=setting)
             network, linear = _build(join(package, package_files.WEIGHTS), weights, settings)
-            packages.append(cls(network, words, settings, linear))
+            loaded = cls(network, words, settings, linear, golden=golden)
+            if golden:
+                golden_texts.check(golden, uri=package, score=loaded._score_alone)
+            packages.append(loaded)
         return replace(packages[0], others=tuple(packages[1:]))
 
 
