@@ -17,7 +17,7 @@ from sentiflow.pipeline.stages import Outcome
 GOLDEN = Path(__file__).parent / "golden"
 SPLITS = ("train", "validation", "test")
 LABELS = {"negative": 2, "positive": 1, "neutral": 0, "unlabelled": 0}
-TOPICS = {f"topic {number}": number for number in range(77, 0, -1)}
+TOPICS = {f"topic {number}": number for number in range(77, 0, -1)} | {"unlabelled": 2_000}
 PREPARED = {
     "counts": {
         "rows_read": 12_345,
