@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from sentiflow.models.model import Model
     from sentiflow.pipeline.calls import (
         evaluate,
-        load_model,
         load_run,
         prepare,
         promote,
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
         train,
         trends,
     )
+    from sentiflow.pipeline.loaded_model import load_model
     from sentiflow.pipeline.results import (
         Evaluated,
         Prepared,
@@ -79,7 +79,6 @@ _MODULES = {
     "sentiflow.models.model": ("Model",),
     "sentiflow.pipeline.calls": (
         "evaluate",
-        "load_model",
         "load_run",
         "prepare",
         "promote",
@@ -89,6 +88,7 @@ _MODULES = {
         "train",
         "trends",
     ),
+    "sentiflow.pipeline.loaded_model": ("load_model",),
     "sentiflow.pipeline.results": (
         "Evaluated",
         "Prepared",

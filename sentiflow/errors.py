@@ -49,6 +49,20 @@ class UnavailableError(JobError):
     """
 
 
+def explain_absent(error: BaseException) -> UserError | None:
+    """Explain in one line that a package is not installed; None for any other error.
+
+    An installation that only predicts lacks most packages.
+    """
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition(".")[0]
+    return UserError(
+        f"this needs the package {package}, which is not installed",
+        hint="install sentiflow without --no-deps, see docs/install.md",
+    )
+
+
 def shorten(text: str, length: int = 40) -> str:
     """Cut a text to a length, for a message.
 
@@ -79,6 +93,9 @@ def few(items: Sequence[str], where: str = "") -> list[str]:
 
 def list_lowest(values: Mapping[str, float], form: str, where: str = "") -> str:
     """Write values with their names; of many values only the lowest, and the number of the rest.
+
+    Values that are all listed keep their order, such as that of ordered classes. Of many values the
+    lowest come first, whatever their order: the first classes in order may all be good.
 
     Args:
         values: The values, by name.

@@ -109,10 +109,10 @@ def predict(
         import pyarrow as pa
 
         from sentiflow.scoring import lines
-        from sentiflow.tracking import model_sources
+        from sentiflow.tracking import packages
 
         with Progress("predict", what="loading the model"):
-            package = model_sources.load(settings.read_models(model_uri))
+            package = packages.load(packages.read_uris(model_uri))
         if texts:
             # Bytes of the command line that are not UTF-8 are replaced, as Arrow takes only UTF-8.
             raw = [text.encode(errors="surrogateescape") for text in texts]

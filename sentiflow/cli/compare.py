@@ -63,6 +63,14 @@ def compare(
             help="End with exit code 3 if the second is worse by more than the margin (0).",
         ),
     ] = None,
+    headline: Annotated[
+        str,
+        typer.Option(
+            "--headline",
+            metavar="METRIC",
+            help="Judge by accuracy, f1_macro, quadratic_kappa or mae.",
+        ),
+    ] = "accuracy",
     markdown: Annotated[
         str | None,
         typer.Option("--markdown", metavar="FILE", help="Also write it for a pull request."),
@@ -84,6 +92,7 @@ def compare(
             patterns=patterns,
             columns=columns,
             margin=margin,
+            headline=headline,
         )
         if to:
             filesystem.write_bytes(to, f"{to_text(result, 'comparison.md.j2')}\n".encode())

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperCommand
 
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError, UserError, explain_absent
 from sentiflow.progress import LogHandler, clean
 from sentiflow.storage.errors import explain, explain_gone
 
@@ -163,8 +163,8 @@ def _set_up_logging(verbose: bool) -> None:
 
 def _print_error(error: Exception) -> int:
     """Print an error as one line, an unexpected one with its traceback; return the exit code."""
-    # a file is gone, or a disk or an object store has failed
-    explained = explain_gone(error) or explain(error) or error
+    # a file is gone, a disk or an object store has failed, or a package is not installed
+    explained = explain_gone(error) or explain(error) or explain_absent(error) or error
     message = str(explained)
     if explained is not error:
         log.debug("%s", traceback.format_exc().rstrip())

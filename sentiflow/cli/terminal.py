@@ -65,6 +65,7 @@ def fill(template: str, **values: object) -> str:
         "few": errors.few,
         "lowest": list_lowest_classes,
         "percent": "{:.1%}".format,
+        "set_apart": class_names.set_apart,
         "shown": show_text,
         "table": align_table,
         "thousands": "{:,.0f}".format,

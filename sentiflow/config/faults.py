@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from sentiflow.config.sections import Config
+from sentiflow.config.sections import ORDERED_HEADLINES, Config
 from sentiflow.config.train_sections import KINDS
 from sentiflow.config.types import Settings
 from sentiflow.errors import UserError, shorten
@@ -196,6 +196,24 @@ def check_given(config: Config, command: str, *, source: str) -> None:
         if command == "run" and not score.reads_prepared:
             hint += "; sentiflow score scores the corpus without training"
         raise UserError(f"{source}: sentiflow {command} needs {' and '.join(missing)}", hint=hint)
+
+
+def check_headline(config: Config, source: SettingsSource) -> None:
+    """Check that the classes have the order that ``evaluate.headline`` may need.
+
+    Raises:
+        UserError: They have none.
+    """
+    headline = config.evaluate.headline
+    formats = [config.format, config.score.format]
+    is_ordered = any(form is not None and form.ordered for form in formats)
+    if headline in ORDERED_HEADLINES and not is_ordered:
+        raise UserError(
+            f"{source.locate(('evaluate', 'headline'))}: evaluate.headline={headline!r}: the "
+            "classes have no order",
+            hint="set format.ordered: true if they are numbers, such as stars; or name accuracy or "
+            "f1_macro",
+        )
 
 
 def check_slices(config: Config, *, source: str) -> None:

@@ -50,7 +50,8 @@ class FormatSettings(Settings):
     list of such values: ``{negative: [n, neg], positive: p}``. ``unlabelled`` lists the values that
     mean no label; default: an empty one. Unlabelled rows are scored, but never trained on. Rows
     with any other value are rejected. ``auto``: every value is the name of a class, except an empty
-    one and ``unlabelled``, which mean no label. Surrounding white space is ignored."""
+    one and ``unlabelled``, which mean no label. Surrounding white space is ignored. Without
+    ``columns.label`` they name the classes of other files: of ``score.predictions``, of labels."""
     ordered: Annotated[bool, ADDED] = False
     """``csv``: whether the classes have an order and a distance, such as 1 to 5 stars. Their order
     is that of ``labels``; with ``labels: auto`` they are sorted by their numbers. The number of a
@@ -152,8 +153,13 @@ class FormatSettings(Settings):
             raise ValueError("kind: csv needs columns, such as columns: {text: 0}")
         if self.time_format is not None:
             _check_time_format(self.time_format)
-        if (self.columns.label is None) != (self.labels is None):
-            raise ValueError("columns.label and labels need each other, such as labels: auto")
+        if self.columns.label is not None and self.labels is None:
+            raise ValueError("columns.label needs labels, such as labels: auto")
+        if self.columns.label is None and self.labels == "auto":
+            raise ValueError(
+                "labels: auto reads the names of the classes from columns.label, which is not set: "
+                "set it, or name the classes, such as labels: {negative: neg, positive: pos}"
+            )
         self._check_order()
         if len(self.delimiter) != 1 or not self.delimiter.isascii():
             raise ValueError(f"delimiter {self.delimiter!r} is not one ASCII character")
@@ -176,7 +182,10 @@ class FormatSettings(Settings):
                 raise ValueError("values needs ordered: true")
             return
         if self.labels is None:
-            raise ValueError("ordered needs labels, such as labels: auto")
+            raise ValueError(
+                "ordered needs labels, in the order of the classes, such as labels: {'1': 1, '2': "
+                "2, '3': 3}; they need no columns.label"
+            )
         if self.classes is not None:
             find_values(self.classes, self.values)
 

@@ -285,6 +285,12 @@ class SliceSettings(Settings):
     "(?i)rain|sun"}``."""
 
 
+Headline = Literal["accuracy", "f1_macro", "quadratic_kappa", "mae"]
+"""Metrics that ``evaluate.headline`` may name."""
+ORDERED_HEADLINES = ("quadratic_kappa", "mae")
+"""Headlines of ordered classes only."""
+
+
 class EvaluateSettings(Settings):
     """Predictions -> metrics and a report."""
 
@@ -300,6 +306,10 @@ class EvaluateSettings(Settings):
     behavior: bool = True
     """Test the model with generated texts: negation, robustness to typos, equal treatment of
     groups."""
+    headline: Annotated[Headline, ADDED] = "accuracy"
+    """The metric by which ``promote`` judges: ``accuracy``, ``f1_macro``, and for ordered classes
+    (``format.ordered``) ``quadratic_kappa`` or ``mae``, the mean absolute error of
+    ``median_label``; a lower ``mae`` is better."""
 
 
 TIME_UNITS = ("hour", "day", "week", "month")

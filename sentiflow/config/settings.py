@@ -14,7 +14,6 @@ from sentiflow.config.locations import resolve_locations
 from sentiflow.config.sections import Config
 from sentiflow.config.setting_descriptions import describe
 from sentiflow.config.train_sections import TrainSettings
-from sentiflow.config.types import check_models
 from sentiflow.errors import UserError, shorten
 from sentiflow.storage.uris import holds_credentials
 
@@ -51,6 +50,7 @@ def load(
     raw = read(path, overrides)
     source = _locate(path, overrides)
     config = validate(raw, source=source)
+    faults.check_headline(config, source)
     faults.check_given(config, command, source=source.name)
     resolved = resolve_locations(config, base=base, submitted=submitted)
     if command != "evaluate":  # evaluate checks the columns of the existing predictions
@@ -124,23 +124,6 @@ def put(raw: dict[str, Any], key: str, value: Any) -> None:
         if not isinstance(target, dict):
             raise UserError(f"cannot override {key}", hint=f"{section} is a value, not a section")
     target[last] = value
-
-
-def read_models(value: Any) -> str | tuple[str, ...]:
-    """Read one model or several: a string, a list, or a list in YAML, ``[runs/a, runs/b]``.
-
-    Raises:
-        UserError: The value is neither a model nor a list of different models.
-    """
-    try:
-        if isinstance(value, str) and value.startswith("["):
-            value = yaml_text.parse(value)
-        models: str | tuple[str, ...] = check_models(value)
-    except ValueError as error:
-        raise UserError(
-            f"the list of models {error}", hint="name one model, or several as '[runs/a, runs/b]'"
-        ) from error
-    return models
 
 
 def validate(raw: dict[str, Any], *, source: str | faults.SettingsSource) -> Config:

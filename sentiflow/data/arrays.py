@@ -3,11 +3,14 @@
 A hash is the same on every machine.
 """
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from sentiflow.data import siphash
 
 SPLIT_KEY = "sentiflow-splits"
 """Key of the hash that decides the split of a text."""
@@ -69,20 +72,62 @@ def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.nda
     return known[place] == keys, place
 
 
+def sum_rows(table: np.ndarray, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Sum the rows of a table in each of N groups, in order: ``(N, C)``.
+
+    The groups take one row after the other, all at once; the largest groups come first, so those
+    that still have a row stay together.
+
+    Args:
+        table: ``(A, C)``.
+        places: Rows of the table, one group after the other.
+        offsets: N + 1 positions of the groups' first rows in ``places``.
+
+    Example:
+        >>> sum_rows(np.array([[1], [2], [4]]), np.array([0, 2, 2]), np.array([0, 2, 2, 3])).T
+        array([[5, 0, 4]])
+    """
+    sizes = np.diff(offsets)
+    order = np.argsort(-sizes, kind="stable")
+    starts = offsets[:-1][order]
+    ascending = sizes[order][::-1]
+    sums = np.zeros((len(sizes), table.shape[1]), table.dtype)
+    number = np.arange(sizes.max(initial=0))
+    num_groups = len(sizes) - np.searchsorted(ascending, number, side="right")
+    for row, num in enumerate(num_groups.tolist()):
+        sums[:num] += table.take(places[starts[:num] + row], axis=0)
+    result = np.empty_like(sums)
+    result[order] = sums
+    return result
+
+
 def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.ndarray:
     """Hash strings to uint64, the same on every machine and in every run.
 
-    ``pandas.util.hash_array`` computes SipHash-2-4 and mixes the result once more. Hashes under
-    different keys are independent of each other.
+    It is SipHash-2-4, its result mixed once more, as in ``pandas.util.hash_array``. That function
+    computes it where pandas is imported: it takes a tenth of the time for texts of 1,000 bytes, and
+    as much for tweets and words. Hashes under different keys are independent of each other.
 
     Args:
         strings: Without nulls. Pass an array of Python strings if the same strings are hashed under
-            several keys: it avoids repeated conversion.
+            several keys and pandas is imported: it avoids repeated conversion.
         key: 16 ASCII characters.
     """
-    import pandas as pd  # slow to import
+    if sys.modules.get("pandas") is not None:
+        import pandas as pd
 
-    return pd.util.hash_array(np.asarray(strings), hash_key=key, categorize=False)
+        return pd.util.hash_array(np.asarray(strings), hash_key=key, categorize=False)
+    if isinstance(strings, np.ndarray):
+        strings = pa.array(strings, pa.string())
+    hashes = siphash.hash_strings(*string_buffers(strings), key.encode())
+    return _mix_bits(hashes)
+
+
+def _mix_bits(numbers: np.ndarray) -> np.ndarray:
+    """Mix the bits of unsigned 64-bit numbers, as ``pandas.util.hash_array`` does."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        numbers = (numbers ^ (numbers >> np.uint64(shift))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(31))
 
 
 def hash_texts(text: pa.Array) -> np.ndarray:

@@ -1,44 +1,37 @@
-"""Versions of a registered model -> their accuracies on test rows that neither has learned."""
+"""Candidate and champion -> their metrics on test rows that neither has learned."""
 
-import json
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import TypeAdapter
 
-from sentiflow import __version__
-from sentiflow.data import authors, lineage, manifest
-from sentiflow.data.arrays import hash_texts, one_array, put_columns
+from sentiflow.config.class_names import set_apart
+from sentiflow.config.sections import ORDERED_HEADLINES
+from sentiflow.data import lineage, manifest
+from sentiflow.data.label_files import PROBABILITY
 from sentiflow.data.manifest_types import Manifest
-from sentiflow.data.schema import TEST
-from sentiflow.errors import JobError, UserError
-from sentiflow.evaluation import comparison
+from sentiflow.errors import UserError, few
+from sentiflow.evaluation import champion_rows, comparison, contenders, kept_comparisons
+from sentiflow.evaluation.champion_figures import ChampionTest, HeadlineTest
+from sentiflow.evaluation.contenders import Contender, JudgedModel
 from sentiflow.evaluation.evaluated_classes import find_common_classes
-from sentiflow.evaluation.evaluated_rows import AUTHOR
-from sentiflow.metrics import paired, selection
+from sentiflow.evaluation.evaluated_rows import AUTHOR, number_classes
+from sentiflow.metrics import selection
 from sentiflow.metrics.dependence import AuthorGroups
 from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.ordered import find_median_classes
 from sentiflow.metrics.predicted import Predicted
-from sentiflow.models import package_files
+from sentiflow.metrics.registry import compare_macro_f1, find_metric
 from sentiflow.progress import Progress, Steps
-from sentiflow.tracking import model_registry, model_sources, training_rows
+from sentiflow.tracking import model_registry, training_rows
 
 if TYPE_CHECKING:
     from sentiflow.models.model import Model
 
-_TEST_DATA = "sentiflow.test_data"
-"""Tag of a version: fingerprint of the prepared data that it was last judged on."""
-_COMPARISON = "sentiflow.comparison"
-"""Tag of a version: key and outcome of the last comparison in which it was the candidate. The file
-``COMPARISON_FILE`` has the whole comparison."""
-COMPARISON_FILE = "comparison.json"
-"""File of a model: the last comparison in which it was the candidate, with its key."""
 _STEPS = Steps(
     "promote",
     load="loading the models",
@@ -49,209 +42,66 @@ _STEPS = Steps(
 _ROWS_AT_ONCE = 1 << 18
 """Texts that are predicted between two messages: whole pieces for each thread, so that the
 predictions are those of a single call."""
-
-
-@dataclass(frozen=True)
-class ChampionTest:
-    """Candidate and champion on the same test rows."""
-
-    num_rows: int
-    """Test rows whose texts neither model was trained on or chosen by, as far as is known."""
-    candidate_accuracy: float
-    champion_accuracy: float | None
-    """None if there is no champion yet."""
-    only_candidate_right: int
-    """Rows on which only the candidate is right; 0 without a champion."""
-    only_champion_right: int
-    p_value: float | None = None
-    """The p-value of McNemar's test that both are right equally often; None without a champion."""
-    candidate_f1_macro: float | None = None
-    champion_f1_macro: float | None = None
-    f1_macro_difference: paired.Difference | None = None
-    """The candidate's macro F1 minus the champion's; None without a champion, or if undefined."""
-    classes: tuple[str, ...] = ()
-    """Classes that both models have."""
-    other_classes: tuple[str, ...] = ()
-    """Classes that only one of the two models has: rows with these labels are mistakes of the model
-    that does not have them."""
-    unknown_classes: tuple[str, ...] = ()
-    """Labels that neither model has: their rows are mistakes of both."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """Rows by class that the settings of a training leave out; they are not compared."""
-    difference: paired.Difference | None = None
-    """The candidate's accuracy minus the champion's; None without a champion."""
-    num_seen: int = 0
-    """Test rows that are left out: their text was used to train or choose one of the models."""
-    unknown: tuple[str, ...] = ()
-    """URIs of the versions whose training texts are not all known."""
-    num_authors: int = 0
-    """Authors of the rows, where the split is by user and the users were kept: intervals and tests
-    are by author. Otherwise 0."""
-    num_judged: int = 1
-    """Versions that were judged on this test split so far, candidate and champion included."""
-    num_compared: int = 0
-    """Versions that were compared with a champion on this test split so far, this one included."""
-    selection_bias: float = 0
-    """If so many versions were equally accurate, the best of them would look better than it is by
-    this much, on average: see ``metrics.selection``."""
-
-
-_ADAPTER = TypeAdapter(ChampionTest)
-"""Writes a comparison as the JSON in a tag, and reads it again."""
-
-
-class Contender(NamedTuple):
-    """The candidate or the champion."""
-
-    version: model_registry.Version
-    record: Manifest
-    """Manifest of its package."""
-
-    @property
-    def has_seen_test(self) -> bool:
-        """Say whether it is a refit that was trained on the test rows."""
-        return training_rows.has_seen_test(self.record)
-
-
-def resolve(name: str, number: int, tracking_uri: str, *, near: str) -> Contender:
-    """Find a version in the registry and read its manifest.
-
-    Args:
-        name: Name of the registered model.
-        number: Number of the version.
-        tracking_uri: The store.
-        near: Directory of the user's data, as for :func:`model_registry.resolve`.
-    """
-    version = model_registry.Version(name, number)
-    resolved = model_registry.resolve(str(version), tracking_uri=tracking_uri, near=near)
-    return Contender(version, resolved.record)
-
-
-class _JudgedModel(NamedTuple):
-    """The model by which a version is judged."""
-
-    model: "Model"
-    input: Mapping[str, Any]
-    """The model as an input of a stage, as manifests describe it."""
-
-
-def _load(contender: Contender, tracking_uri: str) -> _JudgedModel:
-    """Load the model that a version is judged by: itself, or the run that it repeats.
-
-    Raises:
-        UserError: The version is a refit, and the run that it repeats is gone.
-    """
-    import torch  # more than a second to import: a champion without a comparison needs no model
-
-    from sentiflow.models.model import Model
-
-    uri = str(contender.version)
-    record = contender.record
-    if contender.has_seen_test:
-        uri, record = _find_repeated(contender, tracking_uri)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    package = model_sources.load(uri, tracking=tracking_uri).to(device)
-    return _JudgedModel(Model(package, uri), package_files.to_input(uri, record))
-
-
-def _find_repeated(refit: Contender, tracking_uri: str) -> tuple[str, Manifest]:
-    """Find the model that a refit repeats: its location and its manifest.
-
-    Raises:
-        UserError: The model is gone, or another one is in its place.
-    """
-    name = refit.version.name
-    repeated = refit.record["refit"]["of"]
-    description = f"the run that {refit.version} repeats"
-    version = model_registry.find(name, repeated["fingerprint"], tracking_uri=tracking_uri)
-    location = str(version) if version else repeated["uri"]
-    uri, record = model_sources.find(location, tracking=tracking_uri, setting=description)
-    if record["fingerprint"] != repeated["fingerprint"]:
-        raise UserError(
-            f"{description} is gone: {uri} holds another model",
-            hint=f"promote another version of {name}",
-        )
-    return uri, record
+_NUM_RESAMPLES = 1_000_000
+"""Resamples in the test of macro F1, if it decides. Its p-value is at least 1 / (this + 1), and the
+limits of later comparisons are low: see ``promotion.find_limit``."""
 
 
 def compare_contenders(
-    uri: str, contenders: Sequence[Contender], tracking_uri: str
+    uri: str, compared: Sequence[Contender], tracking_uri: str, *, headline: str = "accuracy"
 ) -> ChampionTest:
-    """Compare candidate and champion on the test rows, and tag the comparison on the candidate.
+    """Compare candidate and champion on the test rows, and keep the comparison with the candidate.
 
-    A comparison that was made before is read from the files of the candidate. Only the same release
-    of sentiflow reads it, because another release may judge differently.
+    A comparison that was made before is read from the files of the candidate.
 
     Args:
         uri: The prepared data.
-        contenders: The candidate, and the champion if there is one.
+        compared: The candidate, and the champion if there is one.
         tracking_uri: The store.
+        headline: The metric that decides.
+
+    Raises:
+        UserError: The headline needs ordered classes, and the prepared data have none; or there is
+            no test row to compare by.
     """
-    candidate = contenders[0].version
+    candidate = compared[0].version
     prepared = manifest.require(uri, stage="prepare", setting="train.prepared_uri")
-    fingerprints = [each.record["fingerprint"] for each in contenders]
-    key = " ".join([__version__, prepared["fingerprint"], *fingerprints])
+    _check_order(uri, prepared, headline)
+    key = kept_comparisons.write_key(prepared, [each.record for each in compared], headline)
     tags_of_judged = model_registry.find_tagged(
-        candidate.name, _TEST_DATA, prepared["fingerprint"], tracking_uri=tracking_uri
+        candidate.name,
+        kept_comparisons.TEST_DATA,
+        prepared["fingerprint"],
+        tracking_uri=tracking_uri,
     )
-    earlier = tags_of_judged.get(candidate.number, {}).get(_COMPARISON, "")
-    test = None
-    if f"{earlier} ".startswith(f"{key} "):
-        test = _read_comparison(candidate, key, tracking_uri)
+    tags = tags_of_judged.get(candidate.number, {})
+    test = kept_comparisons.find(candidate, key, tags, tracking_uri)
     if test is None:
-        test = _measure_contenders(uri, prepared, contenders, tracking_uri)
-        content = {"key": key, "comparison": _ADAPTER.dump_python(test, mode="json")}
-        tags = {_COMPARISON: key + _write_outcome(test)}
-        model_registry.describe(candidate, tags=tags, tracking_uri=tracking_uri)
-        files = {COMPARISON_FILE: json.dumps(content, indent=2).encode()}
-        with suppress(JobError, UserError):  # without the file it is made again, and counted once
-            model_registry.describe(candidate, tags={}, files=files, tracking_uri=tracking_uri)
-    judged = {*tags_of_judged, *(each.version.number for each in contenders)}
-    compared = _find_compared(tags_of_judged, prepared["fingerprint"])
-    if len(contenders) > 1:
-        compared.add(candidate.number)
+        test = _measure_contenders(uri, prepared, compared, tracking_uri, headline)
+        kept_comparisons.keep(candidate, key, test, tracking_uri)
+    judged = {*tags_of_judged, *(each.version.number for each in compared)}
+    earlier = kept_comparisons.find_compared(tags_of_judged, prepared["fingerprint"])
+    if len(compared) > 1:
+        earlier.add(candidate.number)
     return replace(
         test,
         num_judged=len(judged),
-        num_compared=len(compared),
-        selection_bias=_find_bias(test, len(judged)),
+        num_compared=len(earlier),
+        selection_bias=_find_bias(test, len(judged)) if headline == "accuracy" else 0,
     )
 
 
-def _read_comparison(
-    candidate: model_registry.Version, key: str, tracking_uri: str
-) -> ChampionTest | None:
-    """Read the last comparison of a candidate; None if its file is gone or has another key."""
-    try:
-        content = model_registry.read_file(candidate, COMPARISON_FILE, tracking_uri=tracking_uri)
-        found = json.loads(content or b"{}")
-        return _ADAPTER.validate_python(found["comparison"]) if found.get("key") == key else None
-    except (JobError, UserError, KeyError, AttributeError, ValueError):  # not readable, or changed
-        return None
+def _check_order(uri: str, prepared: Manifest, headline: str) -> None:
+    """Check that the prepared classes have the order that the headline may need.
 
-
-def _write_outcome(test: ChampionTest) -> str:
-    """Write the outcome of a comparison for people who read the tag; empty without a champion."""
-    if test.difference is None or test.p_value is None:
-        return ""
-    return f" accuracy {test.difference.value:+.4f}, {paired.write_p(test.p_value)}"
-
-
-def _find_compared(tags: Mapping[int, Mapping[str, str]], fingerprint: str) -> set[int]:
-    """Find the versions that were compared with a champion on some prepared data.
-
-    Args:
-        tags: For each version all its tags.
-        fingerprint: The prepared data.
+    Raises:
+        UserError: They have none.
     """
-    compared = set()
-    for number, of_version in tags.items():
-        # The release, the prepared data, the candidate, and the champion if there was one.
-        words = of_version.get(_COMPARISON, "").split(" ", 4)
-        has_champion = len(words) > 3 and not words[3].startswith("{")
-        if has_champion and words[1] == fingerprint:
-            compared.add(number)
-    return compared
+    if headline in ORDERED_HEADLINES and manifest.find_class_values(prepared) is None:
+        raise UserError(
+            f"evaluate.headline={headline!r}: the classes in {uri} have no order",
+            hint="prepare again with format.ordered: true; or name accuracy or f1_macro",
+        )
 
 
 def _find_bias(test: ChampionTest, num_judged: int) -> float:
@@ -265,31 +115,38 @@ def _find_bias(test: ChampionTest, num_judged: int) -> float:
 
 
 def _measure_contenders(
-    uri: str, prepared: Manifest, contenders: Sequence[Contender], tracking_uri: str
+    uri: str,
+    prepared: Manifest,
+    compared: Sequence[Contender],
+    tracking_uri: str,
+    headline: str,
 ) -> ChampionTest:
-    """Measure one or two models on the test rows, and tag their accuracies on the versions."""
+    """Measure one or two models on the test rows, and tag their figures on the versions."""
     with _STEPS.show("load"):
-        models = [_load(contender, tracking_uri) for contender in contenders]
-    inputs = [each.input for each in models]
+        models = [contenders.load(contender, tracking_uri) for contender in compared]
     classes = _compare_classes(models)
+    values = _find_class_values(prepared, models) if headline in ORDERED_HEADLINES else None
     with _STEPS.show("read"):
-        rows, left_out = _read_test_rows(uri, prepared, classes.excluded)
-        seen, is_known = training_rows.find_text_hashes(inputs)
-    is_seen = _find_seen(rows, seen, uri)
+        rows, left_out = champion_rows.read(uri, prepared, classes.excluded)
+        seen, is_known = training_rows.find_text_hashes([each.input for each in models])
+    is_seen = champion_rows.find_seen(rows, seen, uri)
     rows = rows.filter(pa.array(~is_seen))
     names = manifest.find_classes(prepared)
     all_classes = tuple(dict.fromkeys([*classes.common, *classes.others, *names]))
-    label = _number_labels(rows, names, all_classes)
+    label = champion_rows.number_labels(rows, names, all_classes)
     groups = AuthorGroups(rows[AUTHOR].to_numpy()) if AUTHOR in rows.column_names else None
     predicted = []
     with _STEPS.show("predict") as progress:
         progress.count(len(models) * len(rows), "texts")
         for each in models:
-            answers = _predict(each.model, rows["text"], label, all_classes, progress)
+            answers = _predict(each.model, rows["text"], label, all_classes, progress, values)
             predicted.append(replace(answers, groups=groups))
-    with Progress("promote", what="tagging the versions"):
-        _tag_accuracies(contenders, predicted, prepared, tracking_uri)
     candidate = predicted[0]
+    decisive = find_metric(headline)
+    with Progress("promote", what="tagging the versions"):
+        for contender, answers in zip(compared, predicted, strict=True):
+            tags = _tag_figures(contender, answers, prepared, headline)
+            model_registry.describe(contender.version, tags=tags, tracking_uri=tracking_uri)
     labels = [all_classes[code] for code in np.unique(label)]
     known_classes = {*classes.common, *classes.others}
     test = ChampionTest(
@@ -304,8 +161,9 @@ def _measure_contenders(
         unknown_classes=tuple(name for name in labels if name not in known_classes),
         left_out=left_out,
         num_seen=int(is_seen.sum()),
-        unknown=_list_unknown(contenders, is_known),
+        unknown=_list_unknown(compared, is_known),
         num_authors=len(groups.sizes) if groups else 0,
+        headline=HeadlineTest(headline, candidate=decisive.value(candidate)),
     )
     if len(predicted) == 1:
         return test
@@ -325,7 +183,7 @@ class _ComparedClasses(NamedTuple):
     not compared."""
 
 
-def _compare_classes(models: Sequence[_JudgedModel]) -> _ComparedClasses:
+def _compare_classes(models: Sequence[JudgedModel]) -> _ComparedClasses:
     """Compare the classes of candidate and champion.
 
     Raises:
@@ -340,9 +198,44 @@ def _compare_classes(models: Sequence[_JudgedModel]) -> _ComparedClasses:
     return _ComparedClasses(common, others, excluded)
 
 
+def _find_class_values(prepared: Manifest, models: Sequence[JudgedModel]) -> dict[str, float]:
+    """Find the number of each ordered class: of the prepared data, else of the models.
+
+    A model without an order is measured by the numbers of the others.
+
+    Raises:
+        UserError: A class of a model has no number.
+    """
+    values: dict[str, float] = {}
+    for each in models:
+        if each.model.class_values is not None:
+            values |= dict(zip(each.model.classes, each.model.class_values, strict=True))
+    of_prepared = manifest.find_class_values(prepared) or ()
+    for name, value in zip(manifest.find_classes(prepared), of_prepared, strict=True):
+        if value is not None:
+            values[name] = value
+    names = dict.fromkeys(name for each in models for name in each.model.classes)
+    missing = [set_apart(name) for name in names if name not in values]
+    if missing:
+        raise UserError(
+            f"evaluate.headline: no number is known of {' and '.join(few(missing))}, a class of "
+            "candidate or champion",
+            hint="name accuracy or f1_macro; or promote a model of ordered classes by --force",
+        )
+    return values
+
+
 def _add_champion(test: ChampionTest, *, candidate: Predicted, champion: Predicted) -> ChampionTest:
     """Add the figures of the champion, and the differences of the candidate from it."""
     found = comparison.compare_predictions(champion, candidate, has_probabilities=False)
+    metric = find_metric(test.headline.metric)
+    compare = metric.difference
+    assert compare is not None, "every headline has a difference"
+    if metric.name == "f1_macro":
+        compare = partial(compare_macro_f1, num_resamples=_NUM_RESAMPLES)
+    headline = replace(
+        test.headline, champion=metric.value(champion), difference=compare(champion, candidate)
+    )
     return replace(
         test,
         champion_accuracy=_measure_accuracy(champion),
@@ -352,12 +245,13 @@ def _add_champion(test: ChampionTest, *, candidate: Predicted, champion: Predict
         champion_f1_macro=macro_f1(champion.confusion),
         f1_macro_difference=found.differences["f1_macro"],
         difference=found.accuracy,
+        headline=headline,
     )
 
 
-def _list_unknown(contenders: Sequence[Contender], is_known: Sequence[bool]) -> tuple[str, ...]:
+def _list_unknown(compared: Sequence[Contender], is_known: Sequence[bool]) -> tuple[str, ...]:
     """List the versions whose training texts are not all known."""
-    pairs = zip(contenders, is_known, strict=True)
+    pairs = zip(compared, is_known, strict=True)
     return tuple(str(contender.version) for contender, all_read in pairs if not all_read)
 
 
@@ -365,98 +259,23 @@ def _measure_accuracy(predicted: Predicted) -> float:
     return float(predicted.right.mean())
 
 
-def _tag_accuracies(
-    contenders: Sequence[Contender],
-    predicted: Sequence[Predicted],
-    prepared: Manifest,
-    tracking_uri: str,
-) -> None:
-    """Tag each version with the data and its accuracy.
+def _tag_figures(
+    contender: Contender, predicted: Predicted, prepared: Manifest, headline: str
+) -> dict[str, str]:
+    """Make the tags of a version: the data, its accuracy, and the headline.
 
-    A refit that has learned the test rows gets no accuracy: it was judged by the run that it
+    A refit that has learned the test rows gets no figures: it was judged by the run that it
     repeats.
     """
-    for contender, each in zip(contenders, predicted, strict=True):
-        tags = {_TEST_DATA: prepared["fingerprint"]}
-        if not contender.has_seen_test:
-            tags["sentiflow.test_accuracy"] = f"{_measure_accuracy(each):.6f}"
-            tags["sentiflow.test_rows"] = str(len(each.label))
-        model_registry.describe(contender.version, tags=tags, tracking_uri=tracking_uri)
-
-
-def _read_test_rows(
-    uri: str, prepared: Manifest, excluded: Collection[str]
-) -> tuple[pa.Table, dict[str, int]]:
-    """Read texts, labels and, where the split is by user, authors of the labelled test rows.
-
-    Returns:
-        The rows without excluded classes; how many rows of each excluded class were left out.
-
-    Raises:
-        UserError: The test split has no labelled row, or only rows of excluded classes.
-    """
-    folders = lineage.name_folders([TEST])
-    columns = ["text", "label"]
-    author = _find_author_column(prepared)
-    if author:
-        columns += ["row_id", author]
-    tables = lineage.read_tables(uri, prepared, folders, columns)
-    labelled = [table.filter(pc.field("label").is_valid()) for table in tables]
-    rows = pa.concat_tables(labelled) if labelled else pa.table({"text": [], "label": []})
-    if author and labelled:
-        hashes = authors.hash_authors(rows[author], rows["row_id"].to_numpy())
-        rows = put_columns(rows, {AUTHOR: pa.array(hashes)})
-    names = manifest.find_classes(prepared)
-    codes = [code for code, name in enumerate(names) if name in excluded]
-    label = rows["label"].to_numpy().astype(np.int64)
-    counts = np.bincount(label, minlength=len(names)).tolist()
-    if not len(rows):
-        raise UserError(
-            f"{uri} has no labelled row in its test split", hint="set train.prepared_uri"
-        )
-    left_out = {names[code]: counts[code] for code in codes if counts[code]}
-    rows = rows.filter(~pc.field("label").isin(codes))
-    if not len(rows):
-        raise UserError(
-            f"all {sum(left_out.values()):,} labelled rows in the test split of {uri} have a class "
-            f"that a model left out in its training: {', '.join(left_out)}",
-            hint="set train.prepared_uri to data with other classes",
-        )
-    return rows, left_out
-
-
-def _find_author_column(prepared: Manifest) -> str | None:
-    """Name the column with the authors, where the test rows are whole authors and it was kept."""
-    if not authors.are_whole(prepared):
-        return None
-    return authors.find_column(prepared["settings"].get("keep_columns", ()), None)
-
-
-def _find_seen(rows: pa.Table, seen: np.ndarray, uri: str) -> np.ndarray:
-    """Say of each row whether its text was seen in a training.
-
-    Args:
-        rows: Test rows.
-        seen: Hashes of the texts that were seen.
-        uri: The prepared data, for the message.
-
-    Raises:
-        UserError: All texts were seen.
-    """
-    is_seen = training_rows.are_learned(hash_texts(one_array(rows["text"])), seen)
-    if is_seen.all():
-        raise UserError(
-            f"all {len(rows):,} labelled texts in the test split of {uri} were seen in the "
-            "training of candidate or champion",
-            hint="set train.prepared_uri to data with the same prepare.split for both",
-        )
-    return is_seen
-
-
-def _number_labels(rows: pa.Table, names: Sequence[str], classes: Sequence[str]) -> np.ndarray:
-    """Turn labels, which are positions in ``names``, into positions in ``classes``."""
-    code = np.array([classes.index(name) for name in names])
-    return np.asarray(code[rows["label"].to_numpy()])
+    tags = {kept_comparisons.TEST_DATA: prepared["fingerprint"]}
+    if contender.has_seen_test:
+        return tags
+    tags["sentiflow.test_accuracy"] = f"{_measure_accuracy(predicted):.6f}"
+    tags["sentiflow.test_rows"] = str(len(predicted.label))
+    value = find_metric(headline).value(predicted)
+    if value is not None:
+        tags[f"sentiflow.test_{headline}"] = f"{value:.6f}"
+    return tags
 
 
 def _predict(
@@ -465,11 +284,13 @@ def _predict(
     label: np.ndarray,
     classes: tuple[str, ...],
     progress: Progress,
+    class_values: Mapping[str, float] | None,
 ) -> Predicted:
     """Predict the labels of texts.
 
-    Accuracy and macro F1, which are measured here, depend on the labels alone. So no probabilities
-    are kept: the probability of each predicted label is 1.
+    Accuracy and macro F1 depend on the predicted labels alone, mean absolute error and kappa on the
+    median labels. So no probabilities are kept: the predicted label has the probability 1; of
+    ordered classes, the median label.
 
     Args:
         model: The model.
@@ -477,12 +298,32 @@ def _predict(
         label: N positions in ``classes``.
         classes: Names of classes, among them all classes of the model.
         progress: Counts the texts.
+        class_values: The numbers of ordered classes, if a headline needs them.
     """
-    predicted_labels = []
+    predictions = []
+    medians = []
     for start in range(0, len(text), _ROWS_AT_ONCE):
         some = text.slice(start, _ROWS_AT_ONCE)
-        predicted_labels.append(model.predict(some)["predicted_label"])
+        answers = model.predict(some)
+        predictions.append(pd.Index(classes).get_indexer(pd.Index(answers["predicted_label"])))
+        if class_values is not None:
+            medians.append(_find_medians(answers, model.classes, classes, class_values))
         progress.advance(len(some))
-    prediction = pd.Index(classes).get_indexer(pd.Index(pd.concat(predicted_labels)))
-    probabilities = np.eye(len(classes), dtype=np.float32)[prediction]
-    return Predicted(classes, label, prediction, probabilities)
+    prediction = np.concatenate(predictions)
+    certain = np.concatenate(medians) if medians else prediction
+    probabilities = np.eye(len(classes), dtype=np.float32)[certain]
+    predicted = Predicted(classes, label, prediction, probabilities)
+    return predicted if class_values is None else number_classes(predicted, class_values)
+
+
+def _find_medians(
+    answers: pd.DataFrame,
+    of_model: Sequence[str],
+    classes: tuple[str, ...],
+    class_values: Mapping[str, float],
+) -> np.ndarray:
+    """Find the median label of each answer, as a position in ``classes``."""
+    values = np.array([class_values[name] for name in of_model])
+    probabilities = answers[[f"{PROBABILITY}{name}" for name in of_model]].to_numpy()
+    positions = np.array([classes.index(name) for name in of_model])
+    return np.asarray(positions[find_median_classes(probabilities, values)])

@@ -3,11 +3,12 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.sections import Headline
 from sentiflow.config.text_units import find_unit
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
@@ -20,7 +21,7 @@ from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
 from sentiflow.metrics.macro_f1 import macro_f1
 from sentiflow.metrics.predicted import Predicted, count_confusion
-from sentiflow.metrics.registry import METRICS
+from sentiflow.metrics.registry import METRICS, find_metric
 from sentiflow.progress import Steps
 
 METRIC_NAMES = {
@@ -128,6 +129,8 @@ class Comparison:
     joined_by: str = "row_id"
     """By what the rows of the runs are joined: ``row_id``; ``text`` if they have different
     files."""
+    headline: str = "accuracy"
+    """The metric by which the verdict judges."""
 
 
 def compare(
@@ -137,6 +140,7 @@ def compare(
     patterns: Mapping[str, str] | None = None,
     columns: Sequence[str] = (),
     margin: float | None = None,
+    headline: str = "accuracy",
 ) -> Comparison:
     """Compare the models of two runs on their common test rows, which neither was trained on.
 
@@ -151,13 +155,20 @@ def compare(
         columns: User-defined slices: columns of the first run, each value a slice.
         margin: Largest accepted drop, from 0 to 1. If given, the result says whether the second
             model is worse by more than this.
+        headline: The metric by which the verdict judges, as ``evaluate.headline``; with a margin it
+            is also a check.
 
     Raises:
-        UserError: A run has no predictions, or the two cannot be compared.
+        UserError: The headline is unknown or undefined for the runs, a run has no predictions, or
+            the two cannot be compared.
         ReplacedError: A run was replaced again and again while it was read.
     """
+    if headline not in get_args(Headline):
+        raise UserError(
+            f"headline {headline!r} is unknown", hint=f"name one of {', '.join(get_args(Headline))}"
+        )
     compare_pair = functools.partial(
-        _compare_pair, patterns=patterns or {}, columns=columns, margin=margin
+        _compare_pair, patterns=patterns or {}, columns=columns, margin=margin, headline=headline
     )
     with _STEPS.show("read"):
         pair = scored_runs.find_pair(first, second)
@@ -175,6 +186,7 @@ def _compare_pair(
     patterns: Mapping[str, str],
     columns: Sequence[str],
     margin: float | None,
+    headline: str,
 ) -> Comparison:
     """Compare two runs as :func:`compare` does; a run that is replaced meanwhile is any error."""
     with _STEPS.show("read"):
@@ -182,6 +194,12 @@ def _compare_pair(
     has_probabilities = pair[0].has_probabilities and pair[1].has_probabilities
     with _STEPS.show("measure"):
         found = compare_predictions(*rows.predicted, has_probabilities=has_probabilities)
+        if found.differences.get(headline) is None:
+            raise UserError(
+                f"{find_metric(headline).title} is undefined for {pair[0].name} and {pair[1].name}",
+                hint="it may need ordered classes (format.ordered), or probabilities in a file of "
+                "predictions; name accuracy or f1_macro",
+            )
         models = (_describe(pair, rows, 0), _describe(pair, rows, 1))
     settings, notes_on_settings = compare_settings(pair)
     with _STEPS.show("slices"):
@@ -207,7 +225,8 @@ def _compare_pair(
         slices=of_slices,
         settings=settings,
         notes=notes,
-        verdict=_write_verdict(found, rows, pair[0].name, pair[1].name),
+        verdict=_write_verdict(found, rows, pair[0].name, pair[1].name, headline),
+        headline=headline,
         num_authors=rows.num_authors,
         joined_by=rows.joined_by,
     )
@@ -322,10 +341,16 @@ def _rank(item: SliceDifference) -> tuple[float, float, float]:
 
 
 def _write_verdict(
-    metrics: MetricDifferences, rows: common_rows.ComparedRows, first: str, second: str
+    metrics: MetricDifferences,
+    rows: common_rows.ComparedRows,
+    first: str,
+    second: str,
+    headline: str,
 ) -> str:
-    """Say in one sentence whether the second model is better, by McNemar's test of accuracy."""
+    """Say in one sentence whether the second model is better by the headline."""
     num_rows = len(rows.table)
+    if headline != "accuracy":
+        return _judge_headline(metrics, num_rows, first, second, headline)
     if (rows.predicted[0].prediction == rows.predicted[1].prediction).all():
         return f"No difference shown: both predict the same label on each of {num_rows:,} rows."
     if first == second:  # the user named one run twice
@@ -349,10 +374,34 @@ def _write_verdict(
     return f"No difference shown: {result} ({interval}); the difference may be chance: {p_value}."
 
 
+def _judge_headline(
+    metrics: MetricDifferences, num_rows: int, first: str, second: str, headline: str
+) -> str:
+    """Say in one sentence whether the second model is better by another metric than accuracy."""
+    metric = find_metric(headline)
+    found = metrics.differences[headline]
+    assert found is not None, "it was checked"
+    assert found.p_value is not None, "every headline has a test"
+    if first == second:  # the user named one run twice
+        first, second = "the first", "the second"
+    interval = f"95% interval {found.low:+.4f} to {found.high:+.4f}, {num_rows:,} rows"
+    p_value = paired.write_p(found.p_value)
+    change = f"{abs(found.value):.4f} {'higher' if found.value > 0 else 'lower'}"
+    if found.p_value < paired.SIGNIFICANCE:
+        word = "better" if metric.gain(found.value) > 0 else "worse"
+        result = f"{second} is {word} than {first}: its {metric.phrase} is {change}"
+        return f"{result} ({interval}, {p_value})."
+    result = f"both have the same {metric.phrase}"
+    if found.value:
+        result = f"the {metric.phrase} of {second} is {change}"
+    return f"No difference shown: {result} ({interval}); the difference may be chance: {p_value}."
+
+
 def _list_checks(compared: Comparison) -> list[Check]:
     """List the checks that decide whether the second model is worse: metrics, and named slices."""
     checks = []
-    for metric, name in _CHECKED.items():
+    checked = _CHECKED | {compared.headline: find_metric(compared.headline).phrase}
+    for metric, name in checked.items():
         difference = compared.differences.get(metric)
         if difference is not None:
             check = Check(
@@ -361,6 +410,7 @@ def _list_checks(compared: Comparison) -> list[Check]:
                 first=compared.first.figures[metric],
                 second=compared.second.figures[metric],
                 difference=difference,
+                higher_is_better=find_metric(metric).higher_is_better,
             )
             checks.append(check)
     for item in compared.slices:

@@ -14,7 +14,7 @@ from sentiflow.evaluation import evaluated_rows
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.progress import say
 from sentiflow.storage import errors, parquet
-from sentiflow.tracking import model_sources
+from sentiflow.tracking import model_sources, packages
 
 if TYPE_CHECKING:
     from sentiflow.models.explanations import Explanation
@@ -96,7 +96,7 @@ def load_model(scored: Manifest, tracking: str | None) -> "ModelPackage":
     uri = described["uri"]
     if model_sources.describe(uri, tracking=tracking)["fingerprint"] != described["fingerprint"]:
         raise UserError(f"{uri} holds another model now")
-    return model_sources.load(uri, tracking=tracking)
+    return packages.load(uri, tracking=tracking)
 
 
 def choose_rows(rows: pa.Table) -> ChosenRows:
@@ -152,7 +152,7 @@ def find(
 
 def _explain(package: "ModelPackage", text: pa.Array, labels: pa.Array) -> "list[Explanation]":
     """Explain why each text has its label."""
-    from sentiflow.models import explanations  # it imports torch
+    from sentiflow.models import explanations  # slow to import
 
     found: dict[int, Explanation] = {}
     for label in pc.unique(labels).to_pylist():
@@ -174,7 +174,7 @@ def measure_classes(package: "ModelPackage", text: pa.Array, labels: pa.Array) -
         text: N texts, without nulls.
         labels: The names of their predicted classes.
     """
-    from sentiflow.models import word_parts  # it imports torch
+    from sentiflow.models import word_parts  # slow to import
 
     codes = np.asarray(pc.index_in(labels, value_set=pa.array(package.settings.classes)), np.int64)
     pieces, of_linear = word_parts.measure_linear(package, text, codes)

@@ -149,7 +149,7 @@ def resolve(config: Config) -> EvaluatePlan:
     training_rows.refuse_refit(record, name="evaluate.scored_uri")
     corpus = lineage.corpus_of(record)
     evaluated_rows.check_columns(settings.slices.columns, record, corpus)
-    listed = decisive.dump(settings, exclude={"scored_uri", "output_uri"})
+    listed = decisive.dump(settings, exclude={"scored_uri", "output_uri", "headline"})
     listed["report_version"] = REPORT_VERSION
     inputs = {"scored": manifest.reference(settings.scored_uri, record)}
     spec = OutputSpec(STAGE, settings.output_uri, listed, inputs)

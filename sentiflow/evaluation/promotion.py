@@ -1,25 +1,27 @@
-"""Candidate and champion of a registered model -> the version that is more accurate as champion."""
+"""Candidate and champion of a registered model -> the better version as champion."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sentiflow.config import submitter
 from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import Config
 from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
-from sentiflow.evaluation import champion_test, promotion_records
-from sentiflow.evaluation.champion_test import ChampionTest, Contender
+from sentiflow.evaluation import champion_figures, champion_test, contenders, promotion_records
+from sentiflow.evaluation.champion_figures import ChampionTest
+from sentiflow.evaluation.contenders import Contender
 from sentiflow.evaluation.page_templates import open_template
 from sentiflow.evaluation.promotion_records import PromotionRecord
 from sentiflow.metrics import paired
+from sentiflow.metrics.registry import find_metric
 from sentiflow.progress import Progress
 from sentiflow.tracking import mlflow_store, model_registry
 
 MAX_P_VALUE = 0.05
-"""Two-sided limit for the test that both models are right equally often, for the first comparison
-on some test rows: McNemar's exact test, or the test by author. :func:`find_limit` has the limits of
-later comparisons."""
+"""Two-sided limit for the test that the headline of both models is equal, for the first comparison
+on some test rows. Of accuracy it is McNemar's exact test, or the test by author. :func:`find_limit`
+has the limits of later comparisons."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
     """Make a version the champion if there is no champion, or if it is better than the champion.
 
     Both score the labelled rows of the test split of ``train.prepared_uri`` whose texts neither was
-    trained on. The candidate is better by the rules of :func:`find_objection`. Their accuracies and
-    the comparison are tagged on the versions, so the same comparison is not made twice. The new
-    champion is tagged with the person who promoted it, and the time.
+    trained on. The candidate is better by the rules of :func:`find_objection`, which judge by
+    ``evaluate.headline``. Their figures and the comparison are tagged on the versions, so the same
+    comparison is not made twice. The new champion is tagged with the person who promoted it, and
+    the time.
 
     For a refit that has learned the test rows, the run that it repeats is judged. If this run is
     the champion, the refit needs no comparison.
@@ -82,85 +85,92 @@ def promote(config: Config, *, version: int | None = None, force: bool = False) 
         JobError: The store cannot be reached, or refuses the change.
     """
     name = config.name
-    user = submitter.find(config.tracking.user)
     tracking_uri = mlflow_store.default_uri(config.tracking.uri)
     with Progress("promote", what="looking up candidate and champion"):
         aliases = model_registry.read_aliases(name, tracking_uri=tracking_uri)
-    champion_number = aliases.get(model_registry.CHAMPION)
-    candidate_number = _find_candidate(name, aliases) if version is None else version
-    record = None
-    if champion_number is not None:
-        champion = model_registry.Version(name, champion_number)
-        record = promotion_records.read(champion, tracking_uri=tracking_uri)
-    if champion_number == candidate_number:
-        return Promotion(
-            name=name,
-            candidate=candidate_number,
-            champion=champion_number,
-            comparison=None,
-            promoted=False,
-            aliases=aliases,
-            record=record,
-        )
+    champion = aliases.get(model_registry.CHAMPION)
+    promotion = Promotion(
+        name=name,
+        candidate=_find_candidate(name, aliases) if version is None else version,
+        champion=champion,
+        comparison=None,
+        promoted=False,
+        aliases=aliases,
+        record=None if champion is None else _read_record(name, champion, tracking_uri),
+    )
+    if promotion.champion == promotion.candidate:
+        return promotion
+    numbers = [promotion.candidate]
+    if promotion.champion is not None and not force:
+        numbers.append(promotion.champion)
     near = config.train.prepared_uri
     with Progress("promote", what="looking up candidate and champion"):
-        contenders = [champion_test.resolve(name, candidate_number, tracking_uri, near=near)]
-        if champion_number is not None and not force:
-            contenders.append(champion_test.resolve(name, champion_number, tracking_uri, near=near))
-    candidate = contenders[0].version
+        found = [contenders.resolve(name, number, tracking_uri, near=near) for number in numbers]
     test = None
-    if not force and not _repeats_champion(contenders):
-        # Also the first change in the store: without the permission, no text is scored in vain.
-        tags = {promotion_records.JUDGED_BY: user}
-        model_registry.describe(candidate, tags=tags, tracking_uri=tracking_uri)
-        test = champion_test.compare_contenders(config.train.prepared_uri, contenders, tracking_uri)
-    objection = find_objection(test) if test else ""
-    earlier_record = None
-    if not objection:
-        earlier_record = record
-        reason = _explain(champion_number, test, is_forced=force)
-        record = _make_champion(candidate, by=user, reason=reason, tracking_uri=tracking_uri)
-        aliases[model_registry.CHAMPION] = candidate_number
-    return Promotion(
-        name=name,
-        candidate=candidate_number,
-        champion=champion_number,
+    if not force and not _repeats_champion(found):
+        test = _compare(config, found, tracking_uri)
+    judged = replace(
+        promotion,
         comparison=test,
-        promoted=not objection,
-        aliases=aliases,
         is_forced=force,
-        objection=objection,
-        refits=tuple(each.version.number for each in contenders if each.has_seen_test),
-        record=record,
-        earlier_record=earlier_record,
+        objection=find_objection(test) if test else "",
+        refits=tuple(each.version.number for each in found if each.has_seen_test),
+    )
+    if judged.objection:
+        return judged
+    user = submitter.find(config.tracking.user)
+    return _make_champion(judged, found[0].version, by=user, tracking_uri=tracking_uri)
+
+
+def _read_record(name: str, number: int, tracking_uri: str) -> PromotionRecord | None:
+    """Read who made the present champion the champion; None if it is unknown."""
+    return promotion_records.read(model_registry.Version(name, number), tracking_uri=tracking_uri)
+
+
+def _compare(config: Config, found: Sequence[Contender], tracking_uri: str) -> ChampionTest:
+    """Compare candidate and champion, and tag the person who did so on the candidate.
+
+    The tag is the first change in the store: without the permission, no text is scored in vain.
+    """
+    tags = {promotion_records.JUDGED_BY: submitter.find(config.tracking.user)}
+    model_registry.describe(found[0].version, tags=tags, tracking_uri=tracking_uri)
+    return champion_test.compare_contenders(
+        config.train.prepared_uri, found, tracking_uri, headline=config.evaluate.headline
     )
 
 
 def _make_champion(
-    candidate: model_registry.Version, *, by: str, reason: str, tracking_uri: str
-) -> PromotionRecord:
+    judged: Promotion, candidate: model_registry.Version, *, by: str, tracking_uri: str
+) -> Promotion:
     """Give a version the alias of the champion, and tag who did so and why."""
     with Progress("promote", what=f"setting the alias {model_registry.CHAMPION}"):
         model_registry.set_alias(candidate, model_registry.CHAMPION, tracking_uri=tracking_uri)
-    return promotion_records.write(candidate, by=by, reason=reason, tracking_uri=tracking_uri)
+    record = promotion_records.write(
+        candidate, by=by, reason=_explain(judged), tracking_uri=tracking_uri
+    )
+    return replace(
+        judged,
+        promoted=True,
+        aliases=judged.aliases | {model_registry.CHAMPION: judged.candidate},
+        record=record,
+        earlier_record=judged.record,
+    )
 
 
-def _explain(champion: int | None, test: ChampionTest | None, *, is_forced: bool) -> str:
-    """Say in a few words why a version becomes the champion, for a tag.
-
-    Args:
-        champion: The version that was the champion before.
-        test: The comparison of the two, if there is one.
-        is_forced: Whether the version is promoted without a comparison.
-    """
-    place = f"in place of version {champion}" if champion is not None else "the first champion"
-    if is_forced:
+def _explain(judged: Promotion) -> str:
+    """Say in a few words why a version becomes the champion, for a tag."""
+    place = "the first champion"
+    if judged.champion is not None:
+        place = f"in place of version {judged.champion}"
+    if judged.is_forced:
         return f"{place}, without a comparison"
-    if test is None:
+    if judged.comparison is None:
         return f"{place}, whose refit it is"
-    if test.difference is None or test.p_value is None:
-        return f"{place}, test accuracy {test.candidate_accuracy:.4f}"
-    return f"{place}, accuracy {test.difference.value:+.4f}, {paired.write_p(test.p_value)}"
+    headline = judged.comparison.headline
+    outcome = headline.write_outcome()
+    if outcome:
+        return f"{place}, {outcome}"
+    return f"{place}, test {headline.phrase} {champion_figures.write_value(headline.candidate)}"
 
 
 def _find_candidate(name: str, aliases: Mapping[str, int]) -> int:
@@ -201,19 +211,25 @@ def find_limit(num_compared: int) -> float:
 def find_objection(test: ChampionTest) -> str:
     """Return why a candidate does not replace the champion; empty if it does.
 
-    The candidate's accuracy must be higher, beyond chance. At a tie the champion stays.
+    The headline, which is the accuracy by default, must be better, beyond chance. At a tie the
+    champion stays.
     """
-    if test.difference is None:  # there is no champion
+    headline = test.headline
+    if test.champion_accuracy is None:  # there is no champion
         return ""
-    gain = test.difference.value
-    if gain <= 0:
-        return "its accuracy is no higher"
-    assert test.p_value is not None, "a difference has a p-value"
+    if headline.difference is None or headline.gain is None:
+        return f"the {headline.phrase} of the two is undefined on these rows"
+    if headline.gain <= 0:
+        direction = "higher" if find_metric(headline.metric).higher_is_better else "lower"
+        return f"its {headline.phrase} is no {direction}"
+    p_value = headline.difference.p_value
+    assert p_value is not None, "a difference has a p-value"
     limit = find_limit(test.num_compared)
-    if test.p_value <= limit:
+    if p_value <= limit:
         return ""
     objection = (
-        f"its gain of {gain:.4f} may be chance: {paired.write_p(test.p_value)} is above {limit:.2g}"
+        f"its gain of {headline.gain:.4f} may be chance: {paired.write_p(p_value)} is above "
+        f"{limit:.2g}"
     )
     if test.num_compared > 1:
         objection += (
@@ -235,7 +251,8 @@ def to_text(promotion: Promotion, *, force_option: str = "--force") -> str:
     if promotion.comparison:
         rows_of_class = promotion.comparison.left_out
         left_out = [f"{set_apart(name)} {num:,}" for name, num in rows_of_class.items()]
-    text = open_template("promotion.txt.j2").render(
+    filters = {"write_value": champion_figures.write_value}
+    text = open_template("promotion.txt.j2", filters).render(
         promotion=promotion, binary=BINARY, left_out=left_out, force_option=force_option
     )
     # Each line of the template is a statement. A refusal is an error, and thus one line of a log.
@@ -243,13 +260,13 @@ def to_text(promotion: Promotion, *, force_option: str = "--force") -> str:
     return separator.join(text.splitlines())
 
 
-def _repeats_champion(contenders: Sequence[Contender]) -> bool:
+def _repeats_champion(found: Sequence[Contender]) -> bool:
     """Say whether the candidate is a refit of the champion, and has learned the test rows.
 
     Args:
-        contenders: The candidate, and the champion if there is one.
+        found: The candidate, and the champion if there is one.
     """
-    candidate, *champions = contenders
+    candidate, *champions = found
     if not candidate.has_seen_test:
         return False
     repeated = candidate.record["refit"]["of"]["fingerprint"]

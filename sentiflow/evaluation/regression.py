@@ -18,11 +18,22 @@ class Check:
     """The number of the first model; of a slice, its accuracy."""
     second: float
     difference: paired.Difference
+    """Of a metric that should be low, see ``higher_is_better``, a rise is a drop in quality."""
     p_adjusted: float = 1.0
     """The p-value of a drop no larger than the margin, adjusted for all checks (Holm)."""
     is_worse: bool = False
     """Whether the drop is larger than the margin, and ``p_adjusted`` is below
     ``paired.SIGNIFICANCE``."""
+    higher_is_better: bool = True
+    """False for the mean absolute error."""
+
+    @property
+    def gain(self) -> paired.Difference:
+        """Return the difference in the direction of the metric: below 0 the second is worse."""
+        found = self.difference
+        if self.higher_is_better:
+            return found
+        return replace(found, value=-found.value, low=-found.high, high=-found.low)
 
 
 @dataclass(frozen=True)
@@ -52,10 +63,10 @@ def find_regression(checks: Sequence[Check], *, margin: float) -> Regression:
         checks: Their ``p_adjusted`` and ``is_worse`` are not used.
         margin: Largest accepted drop, from 0 to 1.
     """
-    adjusted = paired.adjust([_find_p_value(check.difference, margin) for check in checks])
+    adjusted = paired.adjust([_find_p_value(check.gain, margin) for check in checks])
     judged = []
     for check, p_adjusted in zip(checks, adjusted, strict=True):
-        is_worse = check.difference.value < -margin and p_adjusted < paired.SIGNIFICANCE
+        is_worse = check.gain.value < -margin and p_adjusted < paired.SIGNIFICANCE
         judged.append(replace(check, p_adjusted=p_adjusted, is_worse=is_worse))
     return Regression(margin, sorted(judged, key=lambda check: check.p_adjusted))
 

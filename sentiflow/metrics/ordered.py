@@ -49,11 +49,10 @@ class RatedRows(NamedTuple):
         """
         assert predicted.class_values is not None, "only ordered classes are rated"
         values = np.array(predicted.class_values, np.float64)
-        order = _order_classes(values)
         known = np.nan_to_num(values)  # a class without a number has the probability 0
 
         def find_median(part: Predicted) -> np.ndarray:
-            return np.asarray(values[order[find_medians(part.matrix[:, order])]])
+            return np.asarray(values[find_median_classes(part.matrix, values)])
 
         label = values[predicted.label]
         is_rated = np.isfinite(label)
@@ -69,6 +68,21 @@ class RatedRows(NamedTuple):
             groups=groups,
             span=float(np.nanmax(values) - np.nanmin(values)),
         )
+
+
+def find_median_classes(probabilities: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Find the median class of each text, as a position among classes in any order.
+
+    Args:
+        probabilities: ``(N, C)``.
+        values: The numbers of the C classes; a class without a number (NaN) has the probability 0.
+
+    Example:
+        >>> find_median_classes(np.array([[0.3, 0.4, 0.3]]), np.array([5.0, 1.0, 3.0])).tolist()
+        [2]
+    """
+    order = _order_classes(values)
+    return np.asarray(order[find_medians(probabilities[:, order])])
 
 
 def _order_classes(values: np.ndarray) -> np.ndarray:

@@ -67,6 +67,15 @@ class Metric:
     """Its value for C equally probable classes, given C. For the Brier score of binary models, take
     half of this value."""
 
+    @property
+    def phrase(self) -> str:
+        """The title inside a sentence: ``macro F1``."""
+        return self.title[0].lower() + self.title[1:]
+
+    def gain(self, difference: float) -> float:
+        """Return a difference in the direction of the metric: above 0 the second is better."""
+        return difference if self.higher_is_better else -difference
+
     def is_of(self, predicted: Predicted) -> bool:
         """Say whether models of these classes have the metric."""
         if self.of_ordered:
@@ -132,12 +141,22 @@ def _bound_macro_f1(predicted: Predicted) -> intervals.Interval | str:
     )
 
 
-def _compare_macro_f1(first: Predicted, second: Predicted) -> paired.Difference | None:
+def compare_macro_f1(
+    first: Predicted, second: Predicted, *, num_resamples: int = 10_000
+) -> paired.Difference | None:
+    """Compare the macro F1 of two models.
+
+    Args:
+        first: Predictions of the first model.
+        second: Predictions of the second model.
+        num_resamples: As for ``paired.f1_macro_difference``. The p-value is at least 1 / (it + 1).
+    """
     return paired.f1_macro_difference(
         label=first.label,
         first=first.prediction,
         second=second.prediction,
         num_classes=len(first.classes),
+        num_resamples=num_resamples,
         groups=first.groups,
     )
 
@@ -232,7 +251,7 @@ METRICS = (
         form="{:.4f}",
         value=lambda predicted: macro_f1(predicted.confusion),
         interval=_bound_macro_f1,
-        difference=_compare_macro_f1,
+        difference=compare_macro_f1,
     ),
     Metric(
         name="matthews",
@@ -329,6 +348,16 @@ Sources: Buckley and Voorhees (2000) for average precision, Good (1952) for log 
 for the Brier score; for the others see the modules ``macro_f1``, ``roc_area``, ``matthews`` and
 ``ordered``.
 """
+
+
+def find_metric(name: str) -> Metric:
+    """Find a metric of the whole model by its name.
+
+    Example:
+        >>> find_metric("mae").phrase, find_metric("mae").gain(-0.25)
+        ('mean absolute error', 0.25)
+    """
+    return next(metric for metric in METRICS if metric.name == name)
 
 
 def _bound_f1(rows: OneVsRest) -> tuple[np.ndarray, np.ndarray]:

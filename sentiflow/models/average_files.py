@@ -16,8 +16,6 @@ from sentiflow.storage.uris import display_uri, join
 
 MEMBERS = "members"
 """Key of the members in the settings and inputs of a manifest, and the folder of their packages."""
-_PACKAGE_FILES = (*package_files.FILES, manifest.MANIFEST)
-"""Files of each package of an average."""
 
 
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:
@@ -85,7 +83,8 @@ def save(model: ModelInput, packages: Sequence[str], *, to: str) -> Manifest:
     assert model["settings"] is not None, "a package has settings"
     files = []
     for folder, package in zip(_name_folders(len(packages)), packages, strict=True):
-        for name in _PACKAGE_FILES:
+        record = manifest.require(package, stage="model", setting="a member")
+        for name in (*package_files.list_files(record), manifest.MANIFEST):
             content = filesystem.read_bytes(join(package, name))
             files.append(filesystem.write_file(to, join(folder, name), content))
     members = {
@@ -110,8 +109,12 @@ def list_files(record: Manifest) -> list[str]:
     """List the files that a package or an average must have in addition to its manifest."""
     folders = _list_folders(record)
     if not folders:
-        return list(package_files.FILES)
-    return [join(folder, name) for folder in folders for name in _PACKAGE_FILES]
+        return package_files.list_files(record)
+    names = []
+    for folder in folders:
+        names += package_files.list_files(record, folder=folder)
+        names.append(join(folder, manifest.MANIFEST))
+    return names
 
 
 def list_packages(uri: str, *, setting: str = "the model") -> list[str]:

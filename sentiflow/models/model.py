@@ -1,28 +1,37 @@
-"""Texts of any container -> a DataFrame of predictions, by a model package in this process."""
+"""Texts of any container -> a table of predictions, by a model package in this process.
+
+The table is a DataFrame where pandas is installed. Nothing else here needs pandas.
+"""
 
 import math
 import reprlib
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, overload
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from sentiflow.errors import UserError
 from sentiflow.models import explanations
 from sentiflow.models.explanations import Explanations
 from sentiflow.models.package import PIECE, ModelPackage
+from sentiflow.models.scores import Scores
 from sentiflow.storage.uris import display_uri
 
-Texts: TypeAlias = str | Iterable[str | None] | pd.Series | np.ndarray | pa.Array | pa.ChunkedArray
+if TYPE_CHECKING:
+    import pandas as pd
+
+Texts: TypeAlias = Union[  # a string in it, as pandas may not be installed
+    str, Iterable[str | None], "pd.Series", np.ndarray, pa.Array, pa.ChunkedArray
+]
 """One text, or texts in any container; None, NaN and ``pd.NA`` stand for no text."""
 
 _TEXT_TYPES = (pa.string(), pa.large_string(), pa.string_view())
-_CONTAINERS = (list, np.ndarray, pd.Series, pa.Array, pa.ChunkedArray)
-"""Containers that Arrow converts directly. Texts in any other container are first converted to
-one of these."""
+_CONTAINERS = (list, np.ndarray, pa.Array, pa.ChunkedArray)
+"""Containers, besides a Series, that Arrow converts directly. Texts in any other container are
+first converted to one of these."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,7 +59,19 @@ class Model:
         """The numbers of ordered classes, such as 1 to 5 stars; None: they have no order."""
         return self.package.settings.class_values
 
-    def predict(self, texts: Texts, *, top: int | None = None) -> pd.DataFrame:
+    @overload
+    def predict(
+        self, texts: Texts, *, top: int | None = None, arrow: Literal[False] = False
+    ) -> "pd.DataFrame": ...
+
+    @overload
+    def predict(
+        self, texts: Texts, *, top: int | None = None, arrow: Literal[True]
+    ) -> pa.Table: ...
+
+    def predict(
+        self, texts: Texts, *, top: int | None = None, arrow: bool = False
+    ) -> "pd.DataFrame | pa.Table":
         """Label texts, as ``score`` does with the rows of a file.
 
         Args:
@@ -58,6 +79,8 @@ class Model:
                 NaN and ``pd.NA`` stand for no text.
             top: How many of the most probable classes to name, in place of the probability of
                 each class.
+            arrow: Return an Arrow table, not a DataFrame. Where pandas is not installed, an Arrow
+                table is returned in any case.
 
         Returns:
             A row for each text, in their order, with the index of the Series: ``predicted_label``,
@@ -84,8 +107,14 @@ class Model:
         """
         if top is not None and top < 1:
             raise UserError(f"top is {top}", hint="name at least one class")
-        scores = self.package.score_pieces(_to_arrays(texts, size=PIECE))
+        scores = self._score(texts)
         columns = scores.columns if top is None else scores.top(top)
+        if arrow:
+            return pa.table(columns)
+        try:
+            import pandas as pd  # slow to import, and not installed everywhere
+        except ImportError:
+            return pa.table(columns)
         frame = pd.DataFrame(
             {
                 name: values.to_pandas() if isinstance(values, pa.Array) else values
@@ -105,7 +134,11 @@ class Model:
             >>> model.predict_proba(["good", "bad", "fine"]).shape  # doctest: +SKIP
             (3, 2)
         """
-        return self.package.score_pieces(_to_arrays(texts, size=PIECE)).probabilities
+        return self._score(texts).probabilities
+
+    def _score(self, texts: Texts) -> Scores:
+        """Score texts of any container, piece by piece."""
+        return self.package.score_pieces(_to_arrays(texts, size=PIECE))
 
     def explain(self, texts: Texts, *, label: str | None = None) -> Explanations:
         """Say why texts get their labels: how much each word speaks for the label or against it.
@@ -177,14 +210,16 @@ def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
     """Convert texts to an array of any string type."""
     if isinstance(texts, str):
         texts = [texts]
-    if isinstance(texts, bytes | Mapping | pd.DataFrame) or not isinstance(texts, Iterable):
+    is_frame = _is_of_pandas(texts, "DataFrame")
+    if is_frame or isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
         hint = "give a list of strings, a column of a table, or one string"
         if hasattr(texts, "columns"):
             hint = "name its column: predict(frame['text'])"
         raise UserError(f"predict takes texts, not {type(texts).__name__}", hint=hint)
-    if hasattr(texts, "__arrow_c_stream__") and not isinstance(texts, _CONTAINERS):
+    is_container = isinstance(texts, _CONTAINERS) or _is_of_pandas(texts, "Series")
+    if not is_container and hasattr(texts, "__arrow_c_stream__"):
         texts = pa.chunked_array(texts)  # a column of another library, such as polars
-    elif not isinstance(texts, _CONTAINERS):
+    elif not is_container:
         texts = list(texts)
     array = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else _infer(texts)
     value_type = array.type
@@ -231,4 +266,17 @@ def _is_text_or_missing(value: Any) -> bool:
     """Whether a value is a string, or stands for no text: None, NaN or ``pd.NA``."""
     if isinstance(value, str):
         return True
-    return np.ndim(value) == 0 and bool(pd.isna(value))
+    return np.ndim(value) == 0 and _is_missing(value)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a single value is None, NaN or ``pd.NA``."""
+    pandas = sys.modules.get("pandas")
+    if pandas is not None:
+        return bool(pandas.isna(value))
+    return value is None or bool(value != value)  # only NaN differs from itself
+
+
+def _is_of_pandas(value: Any, kind: str) -> bool:
+    """Whether a value is a ``Series`` or a ``DataFrame``; pandas is not imported to find out."""
+    return isinstance(value, getattr(sys.modules.get("pandas"), kind, ()))

@@ -5,7 +5,7 @@ This module does not import torch, so reading only words and vectors stays fast.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,9 @@ from sentiflow.config.types import ADDED, Fraction, Settings
 from sentiflow.data import json_faults, manifest, other_versions, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
 from sentiflow.errors import UserError, few, printable, shorten
-from sentiflow.models import tokenizer, vocabulary
+from sentiflow.models import golden_texts, tokenizer, vocabulary
 from sentiflow.models.earlier_formats import EarlierLayers, convert_settings
+from sentiflow.models.golden_texts import GOLDEN, GoldenTexts
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -30,7 +31,9 @@ WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocabulary.parquet"
 SETTINGS = "settings.json"
 FILES = (WEIGHTS, VOCABULARY, SETTINGS)
-"""Files of a package except its manifest, in the order in which they are fingerprinted."""
+"""Files that decide the answers of a package, in the order in which they are fingerprinted. The
+golden texts are one more file: they follow from these, and an earlier version has not written any.
+"""
 
 COPY_AGAIN = "the model package is damaged; copy it again"
 """Hint of errors about files that do not fit together."""
@@ -106,16 +109,23 @@ class PackageSettings(Settings):
         return self
 
 
-def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Vocabulary, bytes]:
+class PackageContent(NamedTuple):
+    """The content of a package, checked against its manifest."""
+
+    settings: PackageSettings
+    vocabulary: Vocabulary
+    weights: bytes
+    """Content of a safetensors file, whose tensors are not checked yet."""
+    golden: GoldenTexts | None
+    """None: an earlier version made the package."""
+
+
+def read(uri: str, *, setting: str = "the model") -> PackageContent:
     """Read each file of a package once, and check that it is the file that was saved.
 
     Args:
         uri: The directory.
         setting: The setting that names ``uri``, for error messages.
-
-    Returns:
-        The settings, the words, and the content of a safetensors file, whose tensors are not
-        checked yet.
 
     Raises:
         UserError: The directory is no finished package, its files were changed or do not fit
@@ -141,7 +151,12 @@ def read(uri: str, *, setting: str = "the model") -> tuple[PackageSettings, Voca
     )
     if settings != claimed:
         raise UserError(f"{uri} has other settings than its manifest says", hint=COPY_AGAIN)
-    return settings, words, content[WEIGHTS]
+    golden = None
+    if GOLDEN in content:
+        golden = golden_texts.from_json(
+            join(uri, GOLDEN), content[GOLDEN], classes=settings.classes, hint=COPY_AGAIN
+        )
+    return PackageContent(settings, words, content[WEIGHTS], golden)
 
 
 def reject_average(model: ModelInput, *, setting: str) -> None:
@@ -173,7 +188,7 @@ def read_vectors(uri: str, *, setting: str = "the model") -> tuple[pa.Array, np.
     Raises:
         UserError: As in :func:`read`, or the weights have no such vectors.
     """
-    settings, words, content = read(uri, setting=setting)
+    settings, words, content, _ = read(uri, setting=setting)
     path = join(uri, WEIGHTS)
     shape = (settings.vocabulary_size, settings.embedding_dim)
     try:
@@ -253,7 +268,8 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
         UserError: A file was changed, is missing, or does not belong to the package.
     """
     listed = {item["path"] for item in record["files"]}
-    if listed != set(FILES):
+    names = list_files(record)
+    if listed != set(names):
         raise UserError(
             f"the manifest of {uri} lists {', '.join(sorted(listed))}",
             hint=f"a package has {', '.join(FILES)}",
@@ -265,14 +281,28 @@ def _read_files(uri: str, record: Manifest) -> dict[str, bytes]:
             f"{join(uri, printable(others[0]))} is not part of a model package",
             hint="move it away",
         )
-    contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), FILES)
+    contents = filesystem.map_files(lambda name: manifest.read_file(uri, record, name), names)
     content = record["inputs"].get("content", {}).get("fingerprint")
     expected = manifest.identify(
         "model", record["settings"], record["inputs"], format_version=record["format_version"]
     )
     if content != fingerprint(record["files"]) or record["fingerprint"] != expected:
         raise UserError(f"{uri} has the fingerprint of another model", hint=COPY_AGAIN)
-    return dict(zip(FILES, contents, strict=True))
+    return dict(zip(names, contents, strict=True))
+
+
+def list_files(record: Manifest, *, folder: str = "") -> list[str]:
+    """List the files that a package must have in addition to its manifest.
+
+    Args:
+        record: The manifest that lists the files.
+        folder: The folder of the package in the directory of the manifest; empty: the directory
+            itself.
+    """
+    names = [join(folder, name) if folder else name for name in FILES]
+    golden = join(folder, GOLDEN) if folder else GOLDEN
+    is_listed = any(item["path"] == golden for item in record["files"])
+    return [*names, golden] if is_listed else names
 
 
 def read_settings(path: str, content: bytes | str, *, made_by: str = "") -> PackageSettings:

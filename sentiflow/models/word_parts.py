@@ -14,7 +14,7 @@ import pyarrow as pa
 from sentiflow.data.arrays import find_sorted
 from sentiflow.errors import UserError
 from sentiflow.models import readable_pieces, units
-from sentiflow.models.batching import EncodedRows
+from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.package import ModelPackage, ReadTexts
@@ -150,12 +150,11 @@ def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
     linear, has_ngram = _measure_linear(reading, pieces)
     logits = np.bincount(pieces.texts, linear, minlength=len(codes)).astype(np.float64)
     if package.linear is not None:
-        logits += _take_margins_of_one(np.asarray(package.linear.bias), codes)
+        logits += _take_margins_of_one(package.linear.bias, codes)
     network = np.zeros(len(pieces.words))
     if settings.linear_weight < 1:
         share = 1 - settings.linear_weight
-        with package.start_threads():
-            of_texts = _take_margins(np.asarray(package.network_logits(rows)), codes)
+        of_texts = _take_margins(package.network_logits(rows), codes)
         logits += share * of_texts
         network += share * _leave_out(reading, rows, pieces, of_texts)
     is_known = (rows.lengths > 0) | has_ngram
@@ -210,9 +209,9 @@ def _share_ngrams(
         The part of each token in the logit of its text's class, without the bias, float64; and
         whether the model knows an n-gram of each text, bool.
     """
-    weights = np.asarray(model.weights)
-    squares = np.asarray(model.squares)
-    known = np.asarray(model.hashes)
+    weights = model.weights
+    squares = model.squares
+    known = model.hashes
     tokens = ngrams.tokens
     num_tokens = len(tokens.ids)
     num_words = len(tokens.words)
@@ -267,15 +266,15 @@ def _leave_out(
 
     def compare(shortened: _ShortenedRows) -> None:
         texts = pieces.texts[shortened.left_out]
-        logits = np.asarray(package.network_logits(shortened.rows))
+        logits = package.network_logits(shortened.rows)
         parts[shortened.left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
 
     shortened = list(_shorten(package, rows, words))
+    if len(shortened) == 1:  # starting threads would take longer
+        compare(shortened[0])
+        return parts
     with package.start_threads() as pool:
-        if len(shortened) == 1:  # starting threads would take longer
-            compare(shortened[0])
-        else:
-            list(pool.map(compare, shortened))
+        list(pool.map(compare, shortened))
     return parts
 
 

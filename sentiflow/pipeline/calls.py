@@ -1,19 +1,15 @@
-"""The functions of the Python interface: stages run, models and results loaded."""
+"""The functions of the Python interface: stages run, results loaded."""
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sentiflow import progress
 from sentiflow.config import settings as settings_of
 from sentiflow.config.settings import ConfigLike
-from sentiflow.errors import JobError, UserError
 from sentiflow.pipeline import results, stage_plans, stages
+from sentiflow.pipeline.reporting import reporting
 from sentiflow.pipeline.results import Evaluated, Prepared, Run, Scored, Trained, Trends
 from sentiflow.pipeline.tables import Filters
-from sentiflow.storage import errors
 from sentiflow.storage.uris import absolute_uri
 from sentiflow.tracking import commands
 
@@ -21,55 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from sentiflow.evaluation.promotion import Promotion
-    from sentiflow.models.model import Model
-
-
-@contextmanager
-def reporting(verbose: bool = False) -> Iterator[None]:
-    """Show the progress of a call; raise known errors as types of :mod:`sentiflow.errors`."""
-    with progress.shown(verbose=verbose), warnings.catch_warnings():
-        if not verbose:
-            warnings.simplefilter("ignore")
-        try:
-            yield
-        except Exception as error:
-            explained = errors.explain_gone(error) or errors.explain(error) or error
-            if isinstance(explained, UserError | JobError):  # they name options of the command
-                explained.args = (str(explained).replace("--overwrite", "overwrite=True"),)
-            if explained is error:
-                raise
-            raise explained from error
-
-
-@reporting()
-def load_model(
-    uri: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    *,
-    tracking_uri: str | None = None,
-    device: str | None = None,
-) -> "Model":
-    """Load a model to label texts in this process; Ray is not needed.
-
-    Args:
-        uri: The ``output_uri`` of a run, a model package, or a model in MLflow:
-            ``models:/NAME@champion``, ``models:/NAME/3``, ``runs:/ID/model``. Or a list of models
-            of the same classes, whose probabilities are averaged.
-        tracking_uri: MLflow's store; by default ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the
-            working directory.
-        device: ``cpu`` or ``cuda``; by default a GPU if there is one.
-
-    Raises:
-        UserError: A model does not exist or is damaged, or the models of a list differ in classes.
-        JobError: MLflow cannot be reached.
-
-    Example:
-        >>> model = sentiflow.load_model("runs/quickstart")  # doctest: +SKIP
-        >>> model.predict(["I love this", "so sad"])["predicted_label"].tolist()  # doctest: +SKIP
-        ['positive', 'negative']
-    """
-    uris = [uri] if isinstance(uri, str | os.PathLike) else uri
-    models = settings_of.read_models([os.fspath(each) for each in uris])
-    return results.load_model(models, tracking_uri=tracking_uri, device=device)
 
 
 def run(

@@ -265,6 +265,7 @@ def _estimate_training(
         num_folds=num_folds,
         has_linear=has_linear,
         num_classes=data.num_classes,
+        is_ordered=data.is_ordered,
         num_encoders=num_encoders,
         num_asked=num_rows,
     )

@@ -220,6 +220,7 @@ def _find_work(record: Manifest) -> TrainingWork:
     tokens_per_row = prepared_data.TOKENS_PER_ROW
     vector_size = stage_data.VECTOR_SIZE
     num_classes = 2
+    is_ordered = False
     settings = _read_settings(record)
     costs_of_run = record.get("costs", {})
     # An earlier version has not counted the folds that it has trained.
@@ -231,6 +232,7 @@ def _find_work(record: Manifest) -> TrainingWork:
         tokens_per_row = data.tokens_per_row
         vector_size = data.vector_size
         num_classes = data.num_classes
+        is_ordered = data.is_ordered
         if num_folds:
             num_folds = stage_costs.count_folds(settings, data)
     num_rows = record["counts"]["rows"]
@@ -244,6 +246,7 @@ def _find_work(record: Manifest) -> TrainingWork:
         num_folds=int(costs_of_run.get("num_folds_trained", num_folds)),
         has_linear=costs_of_run.get("linear_seconds", 0.0) > 0,
         num_classes=num_classes,
+        is_ordered=is_ordered,
         num_encoders=_count_encoders(record),
         num_asked=num_rows,
     )

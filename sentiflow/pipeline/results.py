@@ -226,7 +226,9 @@ class Trained(StageResult):
     @property
     def model(self) -> "Model":
         """The model, on a GPU if there is one. It is loaded each time."""
-        return load_model(join(self.uri, "model"))
+        from sentiflow.pipeline import loaded_model
+
+        return loaded_model.load(join(self.uri, "model"))
 
     @property
     def history(self) -> "pd.DataFrame":
@@ -415,7 +417,9 @@ class Run:
         """
         if "train" in self.stages:
             return self.trained.model
-        return load_model(manifest.find_package(self.scored.uri))
+        from sentiflow.pipeline import loaded_model
+
+        return loaded_model.load(manifest.find_package(self.scored.uri))
 
     @property
     def predictions(self) -> Table:
@@ -445,17 +449,3 @@ class Run:
     def __repr__(self) -> str:
         lines = [f"  {stage.folder:<9} {stage._summarize()}" for stage in self.stages.values()]
         return "\n".join([f"Run({display_uri(self.output_uri)!r})", *lines])
-
-
-def load_model(
-    uri: str | tuple[str, ...], *, tracking_uri: str | None = None, device: str | None = None
-) -> "Model":
-    """Load a model, or an average of models; see :func:`sentiflow.load_model`."""
-    import torch
-
-    from sentiflow.models.model import Model
-    from sentiflow.tracking import model_sources
-
-    if not device:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Model(model_sources.load(uri, tracking=tracking_uri).to(device), uri)

@@ -79,6 +79,8 @@ class TrainingWork(NamedTuple):
     """Folds that are trained."""
     has_linear: bool
     num_classes: int = 2
+    is_ordered: bool = False
+    """Whether the classes have an order."""
     num_encoders: int = 0
     """Teachers that are sentence encoders."""
     num_asked: float = 0.0
@@ -132,6 +134,8 @@ def of_training(work: TrainingWork) -> Costs:
     linear = 0.0
     if work.has_linear:
         linear = rates.estimate_linear(work.num_rows, work.tokens_per_row, work.num_classes)
+        if work.is_ordered and settings.neighbor_weight == "auto":
+            linear *= 2  # fitted with neighboring classes and without
     return Costs(
         START_SECONDS["train"] + _FOLD_SECONDS * work.num_folds,
         network=rates.NETWORK_FACTOR * row_seconds * num_texts,

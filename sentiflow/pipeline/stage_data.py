@@ -49,6 +49,8 @@ class StageData(NamedTuple):
     """Labelled rows that a training with folds divides among them."""
     has_given_test: bool = False
     """Whether the test rows are from files of their own."""
+    is_ordered: bool = False
+    """Whether the classes have an order."""
 
 
 class _Sample(NamedTuple):
@@ -102,6 +104,7 @@ def of_prepared(prepared: Manifest) -> StageData:
         num_classes=sum(1 for name, rows in of_train.items() if rows and name != UNLABELLED),
         num_in_folds=_count_in_folds(prepared),
         has_given_test=prepared_data.has_given_test(prepared),
+        is_ordered="class_values" in prepared,
     )
 
 
@@ -173,6 +176,7 @@ def _guess_prepared(config: Config) -> StageData:
         num_classes=len(config.format.learnable) or 2,
         num_in_folds=num_labelled,
         has_given_test=bool(prepare.test),
+        is_ordered=config.format.ordered,
     )
 
 

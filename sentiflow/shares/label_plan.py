@@ -196,7 +196,7 @@ def plan(config: Config, wanted: float) -> LabelPlan:
     finder = LabelFinder(scored, settings, uri, kept)
     sums = prediction_sums.collect(settings, scored, uri, finder, kept)
     is_drawn = finder.labels is not None and finder.labels.sample is not None
-    parts = [sums.table] if sums.change is None else [sums.table, sums.change]
+    parts = sums.list_parts()
     by = settings.by[0] if settings.by else ""
     cells = _Cells(parts, by, is_drawn=is_drawn)
     whole = sampling.merge_by(parts, _STRATA, columns=_list_columns(parts)).sum()

@@ -52,12 +52,20 @@ class PredictionSums:
         resemble each other. Rows without a time are in no period: if a key is a time, they are left
         out.
         """
-        sums = self._find(keys)
-        return sums if self.scale is None else sampling.of_classes(sums, self.num_classes)
+        return self._take_classes(self._find(keys))
 
     def by_value(self, keys: list[str]) -> pd.DataFrame:
         """Add up the sums of the values of ordered classes by some keys, as :meth:`by` does."""
         return sampling.of_values(self._find(keys), self.num_classes)
+
+    def list_parts(self) -> list[pd.DataFrame]:
+        """List sums of the classes whose sum are the sums of all rows."""
+        parts = [self.table] if self.change is None else [self.table, self.change]
+        return [self._take_classes(part) for part in parts]
+
+    def _take_classes(self, sums: pd.DataFrame) -> pd.DataFrame:
+        """Leave out the sums of the values of ordered classes."""
+        return sums if self.scale is None else sampling.of_classes(sums, self.num_classes)
 
     def _find(self, keys: list[str]) -> pd.DataFrame:
         """Add up the sums by some keys, of classes and of values; or find them."""

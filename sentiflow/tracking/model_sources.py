@@ -1,13 +1,11 @@
-"""URI of a model -> its manifest or its package; URIs of teachers -> models, files of answers.
+"""URI of a model -> its manifest; URIs of teachers -> models, files of answers.
 
 A URI is a directory, ``models:/…`` or ``runs:/…``. The models of a list of URIs are averaged.
 """
 
 import logging
-import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from pyarrow import fs
 
@@ -20,12 +18,9 @@ from sentiflow.errors import UserError, few, shorten
 from sentiflow.models import average_files, package_files, text_encoders
 from sentiflow.storage import filesystem, globs
 from sentiflow.storage.stores import ForeignUri
-from sentiflow.storage.uris import absolute_uri, display_uri, join, names_encoder, names_model
+from sentiflow.storage.uris import display_uri, join, names_encoder, names_model
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.runs import REPORT_FOLDER
-
-if TYPE_CHECKING:
-    from sentiflow.models.package import ModelPackage
 
 log = logging.getLogger(__name__)
 
@@ -184,29 +179,6 @@ def gather(model: ModelInput, *, to: str, work: str, tracking: str | None) -> st
     filesystem.delete(to)
     average_files.save(model, packages, to=to)
     return to
-
-
-def load(uri: str | Sequence[str], *, tracking: str | None = None) -> "ModelPackage":
-    """Read a package, or several as their average, on the CPU.
-
-    Raises:
-        UserError: A model does not exist or is damaged, or several models cannot be averaged.
-        JobError: MLflow cannot be reached.
-    """
-    from sentiflow.models.package import ModelPackage
-
-    if not isinstance(uri, str):
-        uris = [absolute_uri(each) for each in uri]
-        describe(uris, tracking=tracking, setting="the models")  # raises if they have no average
-        packages = [load(each, tracking=tracking) for each in uri]
-        return replace(packages[0], others=tuple(packages[1:]))
-    if names_model(uri):
-        from sentiflow.tracking import model_registry
-
-        with tempfile.TemporaryDirectory() as folder:
-            model_registry.download(uri, to=folder, tracking_uri=mlflow_store.default_uri(tracking))
-            return ModelPackage.load(folder, setting=uri)
-    return ModelPackage.load(manifest.find_package(absolute_uri(uri)))
 
 
 def describe_teachers(config: Config, classes: Sequence[str]) -> dict[str, Input]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import mlflow
 import pyarrow as pa
-import torch
 from mlflow.models import ModelConfig
 from pydantic import BaseModel, create_model
 
@@ -52,10 +51,10 @@ class ServedModel(mlflow.pyfunc.PythonModel):
         """Load the package, by the code that was logged with it unless sentiflow is loaded."""
         if "sentiflow" not in sys.modules:
             sys.path.insert(0, context.artifacts["code"])
+        from sentiflow.models import device
         from sentiflow.models.package import ModelPackage
 
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.package = ModelPackage.load(context.artifacts["package"]).to(device)
+        self.package = ModelPackage.load(context.artifacts["package"]).to(device.choose())
 
     def predict(self, context: Any, model_input: list[str]) -> list[Answer]:
         """Predict the class of each text, in the same order."""

@@ -1,13 +1,15 @@
 """``sentiflow trends``: typed as a user types it, tracked in a real MLflow store."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import yaml
 from conftest import make_store
-from corpora import CLASSES, draw, score
+from corpora import CLASSES, STARS, draw, draw_stars, score
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
@@ -130,6 +132,35 @@ def test_as_many_rows_are_drawn_as_a_width_needs(place):
     assert more["width"]["labelled"] == number
     assert more["rows"] == more["width"]["more"] == more["width"]["labels"] - number
     assert len(pd.read_csv("more.csv")) == more["rows"]
+
+
+def test_labels_of_ratings_are_counted_drawn_and_correct_the_mean(place):
+    folder, _ = place
+    table, truth = draw_stars(NUM_ROWS)
+    table = table.append_column("text", pa.array([f"text {row}" for row in range(NUM_ROWS)]))
+    shutil.rmtree(folder / "runs/a/scored")
+    score(folder / "runs/a", table, classes=STARS, values=range(1, 6))
+    counted = invoke("trends.by=[airline]", "--width", 4, "--output", "to_label.csv")
+    assert counted.exit_code == 0, counted.stderr
+    width = json.loads(invoke("trends.by=[airline]", "--width", 4, "--json").stdout)["width"]
+    widest = width["widest"]
+    assert f"the 95% interval of “{widest}” is the widest" in counted.stdout
+    assert widest in STARS
+    rows = pd.read_csv("to_label.csv")
+    assert len(rows) == width["labels"] == width["pending"]
+    rows.assign(label=truth[rows["row_id"]] + 1).to_csv("to_label.csv")
+    found = invoke("trends.by=[airline]", "trends.labels=to_label.csv", "--json")
+    assert found.exit_code == 0, found.stderr
+    reached = json.loads(found.stdout)["trends"]["width"]
+    assert reached["reached"] < 1.5 * 4
+    mean = sentiflow.load_run("runs/a").trends.means.iloc[0]
+    assert mean["low"] < truth.mean() + 1 < mean["high"]
+    assert mean["labelled"] == len(rows)
+    more = invoke(
+        "trends.by=[airline]", "trends.labels=to_label.csv", "--sample", 50, "--output", "more.csv"
+    )
+    assert more.exit_code == 0, more.stderr
+    assert not set(pd.read_csv("more.csv")["row_id"]) & set(rows["row_id"])
 
 
 def test_rows_of_a_run_in_mlflow_are_drawn_in_another_directory(place):

@@ -33,6 +33,9 @@ FAULTS = {
     "train.learning_rate?",
     "tracking.zzz=1": "command line: unknown setting tracking.zzz: known here: uri, required, "
     "register_model, user, tags",
+    # A headline that these classes do not have
+    "evaluate.headline=mae": "command line: evaluate.headline='mae': the classes have no order: "
+    "set format.ordered: true if they are numbers, such as stars; or name accuracy or f1_macro",
     # A name that other programs give to a setting
     "train.lr=1": "command line: unknown setting train.lr: did you mean train.learning_rate?",
     "lr=1": "command line: unknown setting lr: did you mean train.learning_rate?",

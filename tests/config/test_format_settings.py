@@ -32,10 +32,16 @@ FAULTS = {
         "format.columns.label",
         "must be a name in the header, or a position counted from 0",
     ),
-    "labels without label": (
-        "{kind: csv, columns: {text: 0}, labels: {negative: n, positive: p}}",
+    "label without labels": (
+        "{kind: csv, columns: {text: 0, label: 1}}",
         "format",
-        "columns.label and labels need each other",
+        "columns.label needs labels, such as labels: auto",
+    ),
+    "auto without label": (
+        "{kind: csv, columns: {text: 0}, labels: auto}",
+        "format",
+        "labels: auto reads the names of the classes from columns.label, which is not set: set it, "
+        "or name the classes, such as labels: {negative: neg, positive: pos}",
     ),
     "two meanings": (
         f"{{{LABELLED}, labels: {{negative: [n, x], positive: [p, x]}}}}",
@@ -143,7 +149,8 @@ FAULTS = {
     "an order without labels": (
         "{kind: csv, columns: {text: 0}, ordered: true}",
         "format",
-        "ordered needs labels, such as labels: auto",
+        "ordered needs labels, in the order of the classes, such as labels: {'1': 1, '2': 2, "
+        "'3': 3}; they need no columns.label",
     ),
     "an order of Sentiment140": ("{ordered: true}", "format", "ordered needs kind: csv"),
 }
@@ -162,6 +169,8 @@ def test_an_invalid_format_is_refused_in_one_line(form, key, fault):
     [
         "{kind: sentiment140, encoding: latin-1, errors: ignore, max_text_length: 5}",
         "{kind: csv, columns: {text: 0}}",
+        "{kind: csv, columns: {text: 0}, labels: {negative: n, positive: p}}",
+        "{kind: csv, columns: {text: 0}, labels: {'1': 1, '2': 2}, ordered: true}",
         '{kind: csv, columns: {text: body, time: 3}, delimiter: "\\t", time_format: "%d.%m.%Y"}',
         f"{{{LABELLED}, labels: {{negative: 'no', positive: 'yes', unlabelled: []}}}}",
         f"{{{LABELLED}, labels: {{بی\u200cطرف: 0, خشم: 1}}}}",  # Persian needs the non-joiner

@@ -2,7 +2,9 @@
 
 import functools
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -10,6 +12,7 @@ from stages import begin, finish, look
 
 from sentiflow.data import manifest, prepared_data
 from sentiflow.data.manifest import fingerprint
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.output_status import find_status
 from sentiflow.errors import UserError
 from sentiflow.storage import filesystem, result_files
@@ -17,6 +20,14 @@ from sentiflow.storage import filesystem, result_files
 
 def test_a_fingerprint_is_16_digits_and_the_same_everywhere():
     assert fingerprint({"a": [1, "caf\u00e9"], "b": None}) == "8c83849043cf1613"
+
+
+def test_the_page_of_outputs_lists_the_keys_of_a_manifest():
+    page = (Path(__file__).parents[2] / "docs/outputs.md").read_text()
+    section = page.partition("## Keys of a manifest")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    listed = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(Manifest.__annotations__)
 
 
 def test_json_is_written_as_the_module_json_indents_it():

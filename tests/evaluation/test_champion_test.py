@@ -27,7 +27,7 @@ from sentiflow.config.class_names import SENTIMENT140
 from sentiflow.data import manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.errors import UserError
-from sentiflow.evaluation import champion_test, promotion
+from sentiflow.evaluation import contenders, kept_comparisons, promotion
 from sentiflow.models.package import ModelPackage
 from sentiflow.storage import parquet
 from sentiflow.tracking import mlflow_store, model_registry
@@ -117,7 +117,7 @@ def test_versions_that_one_test_split_has_judged_are_counted_and_said(
 def test_a_comparison_whose_file_is_gone_is_made_again_and_counted_once(
     config, register, good, bad, monkeypatch
 ):
-    monkeypatch.setattr(champion_test, "_read_comparison", lambda *_: None)
+    monkeypatch.setattr(kept_comparisons, "_read", lambda *_: None)
     register(good)
     promotion.promote(settings.load(config))
     register(bad)
@@ -126,11 +126,11 @@ def test_a_comparison_whose_file_is_gone_is_made_again_and_counted_once(
     name = settings.load(config).name
     uri = mlflow_store.default_uri(settings.load(config).tracking.uri)
     data = manifest.read(settings.load(config).train.prepared_uri)["fingerprint"]
-    tags = model_registry.find_tagged(name, champion_test._TEST_DATA, data, tracking_uri=uri)
-    assert champion_test._find_compared(tags, data) == {2}
-    assert tags[1][champion_test._COMPARISON].count(" ") == 2
-    assert tags[2][champion_test._COMPARISON].endswith(" accuracy -0.7500, p = 0.07")
-    assert len(tags[2][champion_test._COMPARISON]) < 100
+    tags = model_registry.find_tagged(name, kept_comparisons.TEST_DATA, data, tracking_uri=uri)
+    assert kept_comparisons.find_compared(tags, data) == {2}
+    assert tags[1][kept_comparisons._COMPARISON].count(" ") == 2
+    assert tags[2][kept_comparisons._COMPARISON].endswith(" accuracy -0.7500, p = 0.07")
+    assert len(tags[2][kept_comparisons._COMPARISON]) < 100
 
 
 def test_a_comparison_in_the_registry_is_not_made_twice(
@@ -141,7 +141,7 @@ def test_a_comparison_in_the_registry_is_not_made_twice(
     register(bad)
     first = promotion.promote(settings.load(config))
     with monkeypatch.context() as patch:
-        patch.setattr(champion_test, "_load", None)  # it would fail
+        patch.setattr(contenders, "load", None)  # it would fail
         assert promotion.promote(settings.load(config)) == first
     register(make_package(seed=3))
     other = promotion.promote(settings.load(config))  # another candidate is compared

@@ -57,6 +57,20 @@ def test_models_of_three_classes_are_compared(runs):
     json.dumps(asdict(found), allow_nan=False)
 
 
+def test_the_verdict_judges_by_the_headline(runs):
+    scored = {"label": LABEL_OF_THREE, "classes": THREE}
+    a = runs.run("a", of_classes=of_classes(certain=1), **scored)
+    b = runs.run("b", of_classes=of_classes(certain=4, seed=1), **scored)
+    found = comparison.compare(b, a, headline="f1_macro", margin=0)
+    assert "is worse than" in found.verdict
+    assert ": its macro F1 is 0." in found.verdict
+    assert (found.headline, found.regression.worse[0].is_worse) == ("f1_macro", True)
+    with pytest.raises(UserError, match="headline 'roc_auc' is unknown: name one of accuracy, f1"):
+        comparison.compare(a, b, headline="roc_auc")
+    with pytest.raises(UserError, match=r"Mean absolute error is undefined for .* ordered classes"):
+        comparison.compare(a, b, headline="mae")
+
+
 def test_each_value_of_a_column_is_listed_also_where_nothing_differs(runs):
     scored = {"label": LABEL_OF_THREE, "classes": THREE}
     a = runs.run("a", of_classes=of_classes(certain=1), **scored)

@@ -25,7 +25,7 @@ from sentiflow.cli.app import app
 from sentiflow.config import settings
 from sentiflow.errors import UserError
 from sentiflow.evaluation import promotion
-from sentiflow.evaluation.champion_test import ChampionTest
+from sentiflow.evaluation.champion_figures import ChampionTest
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import mlflow_store
 from sentiflow.tracking.model_registry import CANDIDATE, CHAMPION

@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.evaluation import champion_test, group_bias, promotion, slice_metrics, slice_search
+from sentiflow.evaluation import group_bias, promotion, slice_metrics, slice_search
+from sentiflow.evaluation.champion_figures import ChampionTest, HeadlineTest
 from sentiflow.evaluation.regression import Check, find_regression
 from sentiflow.evaluation.slices import SliceOfRows
 from sentiflow.metrics import abstention, paired, registry
@@ -191,9 +192,8 @@ def test_p_values_of_compare_and_promote_raise_few_false_alarms():
                 f"{name}, any of 22 checks", bool(find_regression(checks, margin=margin).worse)
             )
         accuracy = found["accuracy"]
-        test = champion_test.ChampionTest(
-            NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, difference=accuracy
-        )
+        headline = HeadlineTest("accuracy", 0, 0, accuracy)
+        test = ChampionTest(NUM_ROWS, 0, 0, 0, 0, accuracy.p_value, headline=headline)
         shares.add(
             "promote: a champion is replaced (at most 2.5%)", not promotion.find_objection(test)
         )

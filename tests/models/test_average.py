@@ -18,6 +18,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import average_files, package_files, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
+from sentiflow.tracking import packages as loaded
 
 TEXTS = [
     "good good morning",
@@ -73,7 +74,7 @@ def mean_of(uris: list[str], classes: tuple[str, ...] = THREE) -> np.ndarray:
 
 
 def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any(packages, saved):
-    for model in (model_sources.load(packages), ModelPackage.load(saved)):
+    for model in (loaded.load(packages), ModelPackage.load(saved)):
         scores = model.score(pa.array(TEXTS))
         assert scores.classes == THREE
         np.testing.assert_allclose(scores.probabilities, mean_of(packages), atol=1e-6)
@@ -83,15 +84,15 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
 
 
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
-    model = model_sources.load(packages)
+    model = loaded.load(packages)
     encoded = []
-    encode = ModelPackage._read
+    encode = ModelPackage.read
 
     def encode_and_note(self, text):
         encoded.append(self)
         return encode(self, text)
 
-    monkeypatch.setattr(ModelPackage, "_read", encode_and_note)
+    monkeypatch.setattr(ModelPackage, "read", encode_and_note)
     model.score(pa.array(TEXTS))
     assert len(encoded) == 2
 
@@ -150,7 +151,7 @@ def test_models_of_other_classes_have_no_average(packages, tmp_path):
     two = str(tmp_path / "two")
     new_package().save(two, lineage={})
     with pytest.raises(UserError) as error:
-        model_sources.load([packages[0], two])
+        loaded.load([packages[0], two])
     said = str(error.value)
     assert f"{packages[0]} has the classes negative, positive, neutral, but {two} has " in said
     assert "negative, positive: only models of the same classes have an average" in said

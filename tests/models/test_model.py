@@ -1,7 +1,9 @@
 """A model in Python: whatever holds the texts, each gets the prediction that `score` gives it."""
 
 import copy
+import math
 import pickle
+import sys
 
 import duckdb
 import numpy as np
@@ -189,3 +191,38 @@ def test_predict_equals_the_predictions_of_score(finished_run):
         found = model.predict(texts)
         assert len(found) == len(predictions) > 5000
         same(found, predictions.loc[texts.index, COLUMNS].rename_axis("row_id"))
+
+
+@pytest.fixture
+def without_pandas(monkeypatch):
+    """Let every import of pandas fail."""
+    monkeypatch.setitem(sys.modules, "pandas", None)
+
+
+def test_an_arrow_table_has_the_columns_of_the_frame(expected):
+    found = MODEL.predict(TEXTS, arrow=True)
+    assert isinstance(found, pa.Table)
+    assert found["confidence"].type == pa.float32()
+    same(found.to_pandas(), expected)
+    top = MODEL.predict(TEXTS, top=2, arrow=True)
+    same(top.to_pandas(), MODEL.predict(TEXTS, top=2))
+    assert MODEL.predict([], arrow=True).schema == found.schema
+
+
+@pytest.mark.usefixtures("without_pandas")
+@pytest.mark.parametrize("make", [list, np.array, pa.array, iter])
+def test_a_table_is_returned_where_pandas_is_not_installed(make):
+    expected = MODEL.predict(TEXTS, arrow=True)
+    texts = np.array(TEXTS, object) if make is np.array else make(TEXTS)
+    assert MODEL.predict(texts).equals(expected)
+    assert MODEL.predict("good").num_rows == 1
+    with_nan = [math.nan if text is None else text for text in TEXTS]
+    assert MODEL.predict(with_nan).equals(expected)
+
+
+@pytest.mark.usefixtures("without_pandas")
+def test_a_value_that_is_no_text_is_named_where_pandas_is_not_installed():
+    with pytest.raises(UserError, match="text 3 is 7 of type int"):
+        MODEL.predict(["good", None, math.nan, 7])
+    with pytest.raises(UserError, match="takes texts, not dict"):
+        MODEL.predict({"text": "good"})

@@ -26,11 +26,11 @@ from sentiflow.storage import filesystem, parquet
 TEXTS = ["good good morning", "", "unheard of", "good bad day"]
 
 
-def test_a_tokenizer_of_another_version_is_refused(package, tmp_path):
-    other = replace(package, settings=package.settings.model_copy(update={"tokenizer_version": 99}))
-    other.save(str(tmp_path / "other"), lineage={})
+def test_a_tokenizer_of_another_version_is_refused(package, saved):
+    settings = package.settings.model_copy(update={"tokenizer_version": 99})
+    forge(saved, settings=settings.model_dump_json().encode())
     with pytest.raises(UserError, match=r"needs tokenizer .tweet. version 99"):
-        ModelPackage.load(str(tmp_path / "other"))
+        ModelPackage.load(saved)
 
 
 # Files that were changed together with their checksums

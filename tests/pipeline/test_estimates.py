@@ -130,6 +130,17 @@ def test_the_linear_model_counts_up_to_a_number_of_train_rows(write, rows):
     assert ("1.5 GB of memory" in estimate("train", config).to_text()) == (rows < 200_000)
 
 
+def test_the_linear_model_of_ordered_classes_is_fitted_twice(write):
+    linear = ("train.linear=true", "format.ordered=true")
+    without = seconds("train", write(10**7, "train.linear=false"))
+    plain = seconds("train", write(10**7, "train.linear=true"))
+    ordered = seconds("train", write(10**7, *linear))
+    hard = seconds("train", write(10**7, *linear, "train.neighbor_weight=0"))
+    assert plain > without
+    assert ordered - plain == pytest.approx(plain - without)
+    assert hard == plain
+
+
 def test_teachers_that_encode_texts_are_counted(write):
     config = write(10**8)
     taught = write(10**8, "train.distill.teachers=[encoder:use-multilingual]")

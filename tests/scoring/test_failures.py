@@ -1,10 +1,15 @@
 """What fails while a corpus is scored is named, and what was scored is kept."""
 # ruff: noqa: F811 -- fixtures are imported
 
+import json
+import shutil
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from saved_package import forge
 from test_score import (  # noqa: F401
     configure,
     corpora,
@@ -14,6 +19,7 @@ from test_score import (  # noqa: F401
 )
 
 from sentiflow.errors import JobError, UserError
+from sentiflow.models.golden_texts import GOLDEN
 from sentiflow.models.package import ModelPackage
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -60,3 +66,18 @@ def test_a_model_that_is_replaced_while_it_scores_ends_the_job(tmp_path, corpora
 
     with pytest.raises(JobError, match="has been replaced since the job began"):
         loaded_models.load_models((model, "another"), on_gpu=False)
+
+
+def test_a_model_that_answers_differently_than_when_it_was_saved_ends_the_job(
+    tmp_path, corpora, model, resources
+):
+    changed = str(tmp_path / "changed")
+    shutil.copytree(model, changed)
+    golden = json.loads(Path(changed, GOLDEN).read_bytes())
+    golden["probabilities"][0].reverse()
+    forge(changed, golden=json.dumps(golden).encode())
+    config = configure(tmp_path, changed, corpora / "all.csv")
+    with pytest.raises(UserError, match="answers differently than when it was saved") as raised:
+        score(config)
+    assert "\n" not in str(raised.value)
+    assert not markers(tmp_path)

@@ -259,11 +259,14 @@ def test_a_value_that_stands_for_a_class_is_read(give):
     assert found.scores.columns["predicted_label"].to_pylist() == expected
 
 
-@pytest.mark.parametrize("labels", ["auto", {"1": "1", "2": "2", "5": "5", "10": "10"}])
-def test_ratings_of_another_program_keep_their_order_and_their_numbers(give, labels):
+STARS = {"1": "1", "2": "2", "5": "5", "10": "10"}
+
+
+@pytest.mark.parametrize(("labels", "column"), [("auto", "star"), (STARS, "star"), (STARS, None)])
+def test_ratings_of_another_program_keep_their_order_and_their_numbers(give, labels, column):
     row_ids = np.arange(8)
     table = pd.DataFrame({"row_id": row_ids, "predicted_label": np.resize([10, 2, 1, 5], 8)})
-    columns = {"text": "message", "label": "star"}
+    columns = {"text": "message", "label": column}
     form = {"kind": "csv", "columns": columns, "labels": labels, "ordered": True}
     given = give(table, suffix="csv", form=form)
     assert given.classes == ("1", "2", "5", "10")
