@@ -248,7 +248,7 @@ class ScoreSettings(Settings):
     this size, the unit of work and of resumption; a part becomes at most one file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU. Recurrent layers on a GPU
-    are always fp32 with TF32 products."""
+    are always fp32 with TF32 products. On a CPU all is computed in fp32, also with ``bf16``."""
     num_workers: CountOrAuto = "auto"
     """Maximum number of workers. Each scores one part at a time, on one core. ``auto``: the number
     of cores, or up to four for each GPU."""

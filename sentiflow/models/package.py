@@ -129,13 +129,15 @@ class ModelPackage:
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
         """The weights of the network, by their names in a package."""
-        return self._to_numpy().arrays
+        if isinstance(self.network, ArrayNetwork):
+            return self.network.arrays
+        return self.network.to_arrays()
 
     def _to_numpy(self) -> ArrayNetwork:
         """Return the network in numpy; it shares the memory of a network in torch on the CPU."""
         if isinstance(self.network, ArrayNetwork):
             return self.network
-        return _build_network(self.settings, self.network.to_arrays())
+        return _build_network(self.settings, self.arrays)
 
     def _score_alone(self, text: pa.Array) -> np.ndarray:
         """Compute the probability of each class, ``(N, C)``, without the other packages.
