@@ -28,8 +28,8 @@ def linear_of(*texts, num_classes=2, seed=0):
     return LinearModel(
         hashes=hashes,
         weights=weights,
-        squares=torch.from_numpy((idf**2).astype(np.float32)),
-        bias=torch.from_numpy(random.normal(size=num_classes).astype(np.float32)),
+        squares=(idf**2).astype(np.float32),
+        bias=random.normal(size=num_classes).astype(np.float32),
     )
 
 
