@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from conftest import new_package
 
 from sentiflow.errors import UserError
@@ -25,10 +24,10 @@ def package_of_words(weights, *, linear_weight=1.0):
     order = np.argsort(hashes)
     positive = np.array(list(weights.values()), np.float32)[order]
     linear = LinearModel(
-        hashes=torch.from_numpy(hashes[order]),
-        weights=torch.from_numpy(np.column_stack([-positive, positive])),
-        squares=torch.ones(len(order)),
-        bias=torch.zeros(2),
+        hashes=hashes[order],
+        weights=np.column_stack([-positive, positive]),
+        squares=np.ones(len(order), np.float32),
+        bias=np.zeros(2, np.float32),
     )
     package = new_package()
     settings = package.settings.model_copy(update={"linear_weight": linear_weight})
