@@ -17,7 +17,6 @@ import typer
 import sentiflow
 from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
 from sentiflow.cli.terminal import AsJson, ConfigPath, Overrides, Verbose, print_json
-from sentiflow.config import setting_descriptions, settings
 from sentiflow.progress import Progress, clean, say
 from sentiflow.storage.uris import absolute_uri
 
@@ -152,6 +151,8 @@ def promote(
     Exit code 3: it is not better beyond chance, so the champion stays.
     """
     with exits.reporting(verbose):
+        from sentiflow.config import settings
+
         resolved = settings.load(config, overrides or ())
         from sentiflow.evaluation import promotion
 
@@ -182,6 +183,8 @@ def doctor(
     gone later. 2: there are errors that somebody has to correct.
     """
     with exits.reporting(verbose):
+        from sentiflow.config import settings
+
         resolved = None if config is None else settings.load(config, overrides or ())
         from sentiflow.pipeline.preflight import machine_checks
         from sentiflow.pipeline.preflight.check import to_text
@@ -249,6 +252,8 @@ def ui(
     mlflow.db. If the store is a server, only its address is printed.
     """
     with exits.reporting(verbose):
+        from sentiflow.config import settings
+
         resolved = settings.load(config, overrides or ()) if config else None
         from sentiflow.tracking import mlflow_store
 
@@ -321,6 +326,8 @@ def import_outputs(
 @exits.reporting()
 def show(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print every setting as the jobs see it, defaults included."""
+    from sentiflow.config import settings
+
     jobs.show_settings(settings.load(config, overrides or ()))
 
 
@@ -328,6 +335,8 @@ def show(config: ConfigPath, overrides: Overrides = None) -> None:
 @exits.reporting()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check the settings and the inputs that they name; print a line for each error."""
+    from sentiflow.config import settings
+
     resolved = settings.load(config, overrides or ())
     from sentiflow.pipeline.preflight import config_checks
 
@@ -338,6 +347,8 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
 @config_app.command()
 def describe() -> None:
     """List every setting with its default and its meaning, as a Markdown table."""
+    from sentiflow.config import setting_descriptions
+
     typer.echo("| setting | default | meaning |\n|---|---|---|")
     for key, default, meaning in setting_descriptions.describe():
         text = meaning.replace("``", "`").replace("|", r"\|")

@@ -57,7 +57,7 @@ METHODS = {
     "group do not tell how much the groups differ, so there is no interval",
     COUNTED: "every row is labelled: the share is known, and its interval is the share itself",
     UNCORRECTED: "there are too few labelled rows to measure the error: the share of predicted "
-    "labels",
+    "labels; of mean ratings, the mean of the expected ratings",
 }
 """What each method means, in the order in which the page of shares explains them."""
 FROM_BEST = (COUNTED, CORRECTED, POOLED, UNLABELLED, PREDICTED, UNBOUNDED, UNCORRECTED)

@@ -13,7 +13,7 @@ from sentiflow.metrics.groupings import group_rows
 from sentiflow.metrics.share_comparison import compare_with_others
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.prediction_sums import PredictionSums
-from sentiflow.shares.ratings import MEAN
+from sentiflow.shares.ratings import MEAN, average_expected
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
 
 ALL = "all"
@@ -36,9 +36,10 @@ class Breakdown:
     """Whether one of its columns is not a time."""
     table: pd.DataFrame
     """A row for each class and group, first all groups of the first class. The columns are
-    ``table.COLUMNS`` except ``by``, and six more: ``share``, the corrected share or,
-    if there is none, the share of predicted labels; ``compared``, the share by which groups are
-    compared; ``error``, the standard error of ``compared``; ``spread``, see ``Shares.spread``;
+    ``table.COLUMNS`` except ``by``, and seven more: ``expected_share``, see
+    ``ratings.average_expected``; ``share``, the corrected share or, if there is none, the share of
+    predicted labels (of mean ratings ``expected_share``); ``compared``, the share by which groups
+    are compared; ``error``, the standard error of ``compared``; ``spread``, see ``Shares.spread``;
     ``measured``, the number of labels that measure the error; and ``is_comparable``, whether the
     group may be compared. ``group`` holds the values of columns that are not times, ``period`` the
     beginnings of periods in ``trends.time_zone``."""
@@ -98,12 +99,25 @@ def break_down_means(
     for keys in _choose_keys(settings, sums):
         of_groups = sums.by_value(keys)
         if len(of_groups):
-            breakdowns.append(
-                _make_breakdown(
-                    settings, of_groups, (MEAN,), keys, can_compare=can_compare, step=step
-                )
+            found = _make_breakdown(
+                settings, of_groups, (MEAN,), keys, can_compare=can_compare, step=step
             )
+            breakdowns.append(_take_expected(found))
     return breakdowns
+
+
+def _take_expected(item: Breakdown) -> Breakdown:
+    """Take the mean by the probabilities where a mean rating could not be corrected.
+
+    The mean of the predicted labels is further off: the most probable class of a middling text is
+    often the most frequent one.
+    """
+
+    def take(table: pd.DataFrame) -> pd.DataFrame:
+        return table.assign(share=table["corrected_share"].fillna(table["expected_share"]))
+
+    other = None if item.other is None else take(item.other)
+    return replace(item, table=take(item.table), other=other)
 
 
 def _choose_keys(settings: TrendsSettings, sums: PredictionSums) -> list[list[str]]:
@@ -203,7 +217,9 @@ def _make_table(
     p_adjusted = np.full(found.share.shape, np.nan)
     if columns and not time:
         p_adjusted = compare_with_others(found, step=step)
-    return _to_table(found, classes, p_adjusted, groups, keys[time] if time else pd.NaT)
+    expected = average_expected(sums, group_of_row)
+    periods = keys[time] if time else pd.NaT
+    return _to_table(found, classes, expected, p_adjusted, groups, periods)
 
 
 def _make_other_table(
@@ -228,7 +244,9 @@ def _make_other_table(
     group = joined.index.get_level_values(0).to_numpy()
     found = _estimate_with_skipped(joined, group, None, step)
     name = f"other ({len(keys) - MAX_SHOWN:,} groups)"
-    table = _to_table(found, classes, np.full(found.share.shape, np.nan), name, pd.NaT)
+    expected = average_expected(joined, group)
+    p_adjusted = np.full(found.share.shape, np.nan)
+    table = _to_table(found, classes, expected, p_adjusted, name, pd.NaT)
     # For each class there are MAX_SHOWN groups, then the others.
     return table.iloc[MAX_SHOWN :: MAX_SHOWN + 1].reset_index(drop=True)
 
@@ -236,6 +254,7 @@ def _make_other_table(
 def _to_table(
     found: shares.Shares,
     classes: tuple[str, ...],
+    expected: np.ndarray,
     p_adjusted: np.ndarray,
     groups: pd.Series | str | None,
     periods: Any,
@@ -256,6 +275,7 @@ def _to_table(
         "method": repeat(pd.Series(found.method)),
         "class": pd.Series(classes).repeat(len(found.rows)).array,
         "predicted_share": found.predicted.T.ravel(),
+        "expected_share": expected.T.ravel(),
         "corrected_share": found.share.T.ravel(),
         "low": found.low.T.ravel(),
         "high": found.high.T.ravel(),

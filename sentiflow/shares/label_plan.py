@@ -63,6 +63,8 @@ class LabelPlan:
     """Rows of the sample that an annotator has left out."""
     groups: tuple[GroupNeed, ...]
     """By each of ``trends.by``."""
+    has_mean: bool
+    """Whether there is a mean rating, which the width is not about."""
 
     @property
     def num_more(self) -> int:
@@ -202,10 +204,12 @@ def plan(config: Config, wanted: float) -> LabelPlan:
     whole = sampling.merge_by(parts, _STRATA, columns=_list_columns(parts)).sum()
     labels = cells.count_labels(wanted / 100)
     num_rows = round(cells.group_rows.sum())
+    has_mean = sums.scale is not None
     if labels >= num_rows:
+        unit = "points of the shares, not of the mean rating" if has_mean else "points"
         raise UserError(
             f"--width {wanted:g}: all {num_rows:,} rows would have to be labelled",
-            hint="name a larger half-width, in points",
+            hint=f"name a larger half-width, in {unit}",
         )
     labelled = int(whole["labelled", 0]) if is_drawn else 0
     classes = manifest.find_classes(scored)
@@ -223,6 +227,7 @@ def plan(config: Config, wanted: float) -> LabelPlan:
             _plan_groups(settings, parts, cells, by, max(labels, labelled), wanted=wanted / 100)
             for by in settings.by
         ),
+        has_mean=has_mean,
     )
 
 

@@ -1,10 +1,13 @@
 """Predictions of ordered classes, such as stars -> the scale of their mean rating."""
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.class_names import set_apart
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
+from sentiflow.metrics import sampling
 from sentiflow.metrics.rating_scale import RatingScale
 
 MEAN = "mean rating"
@@ -16,6 +19,7 @@ COLUMNS = pa.schema(
         pa.field("period", pa.timestamp("us")),
         pa.field("rows", pa.int64(), nullable=False),
         pa.field("predicted_mean", pa.float64(), nullable=False),
+        pa.field("expected_mean", pa.float64(), nullable=False),
         pa.field("corrected_mean", pa.float64()),
         pa.field("low", pa.float64()),
         pa.field("high", pa.float64()),
@@ -34,6 +38,25 @@ def find_scale(scored: Manifest) -> RatingScale | None:
         return None
     known = tuple(value for value in values if value is not None)
     return RatingScale(known) if len(known) == len(values) else None
+
+
+def average_expected(sums: pd.DataFrame, group_of_row: np.ndarray) -> np.ndarray:
+    """Average what the probabilities tell of G groups: mean probabilities, or mean ratings.
+
+    A row whose label is only counted counts with its label, as in corrected shares.
+
+    Args:
+        sums: Sums of :mod:`sampling` in R rows.
+        group_of_row: The number of the group of each row, R integers from 0 to G - 1.
+
+    Returns:
+        ``(G, C)``; for the values of ordered classes ``(G, 1)``, from 0 to 1.
+    """
+    of = sampling.by_name(sums)
+    totals = np.zeros((group_of_row.max() + 1, of["p"].shape[1]))
+    np.add.at(totals, group_of_row, of["p"] + of["counted"])
+    rows = np.bincount(group_of_row, of["rows"][:, 0])
+    return np.asarray(totals / rows[:, None])
 
 
 def note_unknown(scored: Manifest) -> list[str]:

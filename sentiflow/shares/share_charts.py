@@ -142,7 +142,9 @@ def _draw_groups(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
         is_counted = (chosen["method"] == COUNTED).all()
         label = COUNTED if is_counted else CORRECTED
         axes.errorbar(share, place, xerr=reach, fmt="o", color=BLUE, markersize=4, label=label)
-    axes.plot(chosen["predicted_share"], place, "d", color=ORANGE, markersize=5, label="predicted")
+    is_expected = scale is not None and trends.method == UNCORRECTED
+    marked, label = (share, "expected") if is_expected else (chosen["predicted_share"], "predicted")
+    axes.plot(marked, place, "d", color=ORANGE, markersize=5, label=label)
     whole = trends.whole["share"][focus]
     if scale is not None:
         whole = scale.to_rating(whole)

@@ -384,6 +384,7 @@ def tabulate_means(means: ShareTable) -> pa.Table:
     for item in means.breakdowns:
         table = item.table.assign(by=item.by)
         table["predicted_mean"] = means.scale.to_rating(table["predicted_share"])
+        table["expected_mean"] = means.scale.to_rating(table["expected_share"])
         table["corrected_mean"] = means.scale.to_rating(table["corrected_share"])
         for name in ("low", "high"):
             table[name] = means.scale.to_rating(table[name])

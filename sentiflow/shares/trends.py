@@ -40,7 +40,7 @@ _STEPS = Steps(
     compare="comparing groups and periods, drawing plots, writing the page",
 )
 
-TRENDS_VERSION = 7
+TRENDS_VERSION = 8
 """Changes whenever the same predictions would give other shares or another page. A result of
 another version does not count as complete. Sums that are added in another order change the last
 digits of shares (by 1e-12 at most), which no page shows: this is no other version."""
@@ -265,5 +265,6 @@ def _track_mean(means: table.ShareTable, recorder: Recorder) -> None:
             "trends/mean_rating_low": mean["low"],
             "trends/mean_rating_high": mean["high"],
             "trends/predicted_mean_rating": mean["predicted_mean"],
+            "trends/expected_mean_rating": mean["expected_mean"],
         }
     )

@@ -58,7 +58,10 @@ class Wording:
         interval = f"95% interval {self.write(line.low)} to {self.write(line.high)}"
         if line.method == UNCORRECTED:
             if is_mean:
-                return predicted, f"is the {self.name} of the predicted labels: uncorrected"
+                meaning = "is the mean expected rating of the texts: uncorrected"
+                if predicted != share:
+                    meaning += f"; predicted labels give {predicted}"
+                return share, meaning
             return predicted, f"of the texts are predicted {name}: uncorrected"
         if line.method == COUNTED:
             if is_mean:

@@ -241,6 +241,18 @@ def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
     assert {"mixed", "odd"} <= found["format"]["labels"].keys()
 
 
+def test_rows_without_a_label_are_counted(place):
+    """Of many classes the values in the table leave no room for the empty ones."""
+    texts = [f"{text} {number}" for number, (text, _) in enumerate(ROWS * 2)]
+    ratings = [str(1 + n % 10) if n % 3 else " " for n in range(len(texts))]
+    content = write(zip(texts, ratings, strict=True), header=("text", "rating"))
+    (place / "messages.csv").write_bytes(content)
+    line = f"Without a label: {ratings.count(' '):,} of {len(texts):,} rows."
+    assert line in init("messages.csv").splitlines()
+    (place / "named.csv").write_bytes(write([*ROWS, ("oh", "none")] * 2, header=("text", "label")))
+    assert "Without a label" not in init("named.csv", "--model", "models:/a/1")
+
+
 def test_a_column_of_many_values_is_a_label_if_it_is_named(place):
     rows = [(f"message number {i}, so good", f"intent{i % 77}") for i in range(770)]
     (place / "messages.csv").write_bytes(write(rows, header=("message", "topic")))

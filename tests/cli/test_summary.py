@@ -7,14 +7,17 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from sentiflow.cli import jobs
+from sentiflow.cli.app import app
 from sentiflow.pipeline.stages import Outcome
 
 GOLDEN = Path(__file__).parent / "golden"
 SPLITS = ("train", "validation", "test")
 LABELS = {"negative": 2, "positive": 1, "neutral": 0, "unlabelled": 0}
-TOPICS = {f"topic {number}": number for number in range(77, 0, -1)}
+TOPICS = {f"topic {number}": number for number in range(77, 0, -1)} | {"unlabelled": 2_000}
 PREPARED = {
     "counts": {
         "rows_read": 12_345,
@@ -54,7 +57,7 @@ EVERYTHING = {
     "left_out_by_reason": {"repeated": 1},
     "damaged": 1,
     "labels": dict.fromkeys(SPLITS, TOPICS),
-    "corrections": {"rows": 1_500, "changed": 12},
+    "corrections": {"labels": 12, "rows": 1_500},
     "unlabelled": UNLABELLED,
 }
 DAYS = {"first_day": "2026-03-01", "last_day": "2026-03-12"}
@@ -172,3 +175,41 @@ def test_a_run_that_was_complete_says_so():
 def test_a_job_without_results_to_show_says_nothing():
     assert render("train", {"train": TRAINED}) == ""
     assert render("score", {"score": SCORED | {"counts": {"accepted": 0}}}) == ""
+
+
+def write_corpus(folder):
+    """Write a corpus of two classes and a config; return its settings."""
+    names = ("bad", "good")
+    rows = [f"so {names[n % 2]} {n},{names[n % 2]}\n" for n in range(400)]
+    (folder / "reviews.csv").write_text("text,label\n" + "".join(rows))
+    return {
+        "name": "reviews",
+        "output_uri": str(folder / "run"),
+        "format": {
+            "kind": "csv",
+            "columns": {"text": "text", "label": "label"},
+            "labels": {"bad": "bad", "good": "good"},
+        },
+        "prepare": {"csv": str(folder / "reviews.csv"), "vocabulary": {"min_count": 1}},
+        "train": {
+            "model": {"hidden_size": 4},
+            "num_epochs": 1,
+            "batching": {"num_shards": 1},
+        },
+        "tracking": {"uri": None},
+    }
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["prepare", "run"])
+def test_a_job_with_corrections_ends_with_their_number(verb, tmp_path, resources):
+    raw = write_corpus(tmp_path)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(raw))
+    fixes = tmp_path / "fixes.csv"
+    fixes.write_text("text,label\nso good 1,bad\nso bad 2,bad\nnot in the corpus,bad\n")
+    config = str(tmp_path / "config.yaml")
+    result = CliRunner().invoke(app, [verb, config, f"prepare.corrections={fixes}"])
+    assert result.exit_code == 0, result.output
+    expected = r"^corrected +2  rows, by the 3 labels of prepare\.corrections$"
+    assert bool(re.search(expected, result.stdout, re.M)) == (verb == "prepare")

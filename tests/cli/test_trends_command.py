@@ -107,6 +107,7 @@ def test_as_many_rows_are_drawn_as_a_width_needs(place):
     lines = drawn.stdout.splitlines()
     assert lines[0].startswith(f"{number:,} labels for ±4 points in all 3,000 texts: the 95% ")
     assert any(line.startswith("All groups by airline within ±4 points: ") for line in lines)
+    assert "mean rating" not in drawn.stdout
     assert lines[-3].startswith(f"{number:,} rows to label: to_label.csv")
     again = invoke("--width", 4, "--output", "again.csv")
     assert again.exit_code == 0
@@ -146,6 +147,10 @@ def test_labels_of_ratings_are_counted_drawn_and_correct_the_mean(place):
     widest = width["widest"]
     assert f"the 95% interval of “{widest}” is the widest" in counted.stdout
     assert widest in STARS
+    assert "points of the shares of the classes, not of the mean rating" in counted.stdout
+    refused = invoke("trends.by=[airline]", "--width", 0.01)
+    assert refused.exit_code == 2
+    assert "name a larger half-width, in points of the shares, not of the mean" in refused.stderr
     rows = pd.read_csv("to_label.csv")
     assert len(rows) == width["labels"] == width["pending"]
     rows.assign(label=truth[rows["row_id"]] + 1).to_csv("to_label.csv")

@@ -139,7 +139,7 @@ def test_texts_of_all_kinds_have_the_probabilities_of_torch(settings):
     )
     package = replace(package, network=network.eval(), vocabulary=known, settings=described)
     scores = package.score(pa.array(TEXTS))
-    read = package._read(pa.array(TEXTS))
+    read = package.read(pa.array(TEXTS))
     rows = EncodedRows.from_lists(read.encoded.token_ids)
     expected = softmax(one_by_one(network, rows))
     has_word = scores.num_tokens > 0

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-import torch
 from conftest import new_package
 
 from sentiflow.errors import UserError
@@ -27,10 +26,10 @@ def linear_of(*texts, num_classes=2, seed=0):
     weights = random.normal(size=(len(hashes), num_classes)).astype(np.float32)
     idf = np.log((1 + counts.sum()) / (1 + counts)) + 1
     return LinearModel(
-        hashes=torch.from_numpy(hashes),
-        weights=torch.from_numpy(weights),
-        squares=torch.from_numpy((idf**2).astype(np.float32)),
-        bias=torch.from_numpy(random.normal(size=num_classes).astype(np.float32)),
+        hashes=hashes,
+        weights=weights,
+        squares=(idf**2).astype(np.float32),
+        bias=random.normal(size=num_classes).astype(np.float32),
     )
 
 
@@ -75,7 +74,7 @@ def test_the_parts_and_the_rest_are_the_logits_of_the_probabilities(classes):
 
 def test_without_a_network_the_rest_is_the_bias():
     package = package_with(linear_weight=1.0)
-    bias = package.linear.bias.double().numpy()
+    bias = package.linear.bias.astype(float)
     why = Model(package, "here").explain(["bad day so bad", "good unheard day"], label="positive")
     expected = (bias[1] - bias.mean()) / package.settings.temperature
     np.testing.assert_allclose(why.texts["rest"], expected, atol=1e-6)
@@ -86,12 +85,12 @@ def test_an_ngram_is_shared_equally_among_its_words():
     package = package_with(linear_weight=1.0, temperature=1.0)
     alone = linear_of("day", "bad")
     pair, _ = count(Ngrams.of(tokenize(pa.array(["bad day"]), name="tweet")))
-    added = np.setdiff1d(pair, alone.hashes.numpy())
+    added = np.setdiff1d(pair, alone.hashes)
     only_pair = LinearModel(
-        hashes=torch.from_numpy(added),
-        weights=torch.tensor([[0.0, 4.0]] * len(added)),
-        squares=torch.ones(len(added)),
-        bias=torch.zeros(2),
+        hashes=added,
+        weights=np.array([[0.0, 4.0]] * len(added), np.float32),
+        squares=np.ones(len(added), np.float32),
+        bias=np.zeros(2, np.float32),
     )
     assert len(added) == 1
     found = Model(replace(package, linear=only_pair), "here").explain("so bad day")[0]

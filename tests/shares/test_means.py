@@ -9,7 +9,8 @@ from corpora import STARS, draw_stars, load, score
 from stages import run_stage
 
 from sentiflow.data import label_files
-from sentiflow.shares import trends
+from sentiflow.metrics import sampling
+from sentiflow.shares import ratings, trends
 from sentiflow.tracking.recording import Recorder
 
 NUM_ROWS = 6000
@@ -117,7 +118,13 @@ def test_a_change_of_the_mean_is_told(tmp_path):
     assert meaning.startswith("in the mean rating, changed around 2026-02-16: 3.")
 
 
-def test_without_labels_the_mean_is_of_predictions(tmp_path):
+def find_expected(table):
+    """Average the expected ratings of predictions."""
+    probabilities = np.stack([table[f"probability_{name}"].to_numpy() for name in STARS], axis=1)
+    return probabilities @ np.array(VALUES)
+
+
+def test_without_labels_the_mean_is_that_of_the_expected_ratings(tmp_path):
     table, _ = draw_stars(2000)
     score_stars(tmp_path, table)
     record, _, means = run(tmp_path, by="airline")
@@ -125,11 +132,37 @@ def test_without_labels_the_mean_is_of_predictions(tmp_path):
     assert means[["corrected_mean", "low", "high", "p_adjusted"]].isna().all(axis=None)
     predicted = table["prediction"].to_numpy().mean() + 1
     assert means["predicted_mean"][0] == pytest.approx(predicted)
-    assert "is the mean rating of the predicted labels: uncorrected" in record["conclusions"][0][1]
-    assert (
-        "is the mean rating of the predicted labels</h1>"
-        in (tmp_path / "trends/trends.html").read_text()
+    expected = find_expected(table)
+    assert means["expected_mean"][0] == pytest.approx(expected.mean(), rel=1e-6)
+    by_group = pd.Series(expected).groupby(table["airline"].to_numpy()).mean()
+    of_groups = means[means["by"] == "airline"].set_index("group")["expected_mean"]
+    pd.testing.assert_series_equal(of_groups, by_group, check_names=False, rtol=1e-6)
+    assert f"{expected.mean():.2f}" != f"{predicted:.2f}"
+    assert list(record["conclusions"][0]) == [
+        f"{expected.mean():.2f}",
+        "is the mean expected rating of the texts: uncorrected; predicted labels give "
+        f"{predicted:.2f}",
+        "shares",
+    ]
+    page = (tmp_path / "trends/trends.html").read_text()
+    assert f"<em>{expected.mean():.2f}</em> is the mean expected rating of the texts</h1>" in page
+    for mean in by_group:
+        assert f'<td class="sign">{mean:.2f}</td>' in page
+
+
+def test_a_label_that_is_only_counted_takes_the_place_of_an_expected_rating():
+    sums = sampling.add_up(
+        pd.DataFrame({"shop": ["a", "a", "b"]}),
+        prediction=np.array([0, 1, 1]),
+        probabilities=np.array([[1.0, 0.0], [0.25, 0.75], [0.5, 0.5]]),
+        label=np.array([1, -1, -1]),
+        weight=np.array([0.0, 1.0, 1.0]),
+        values=np.array([0.0, 1.0]),
     )
+    of_values = sampling.of_values(sums, 2)
+    means = ratings.average_expected(of_values, np.array([0, 1]))
+    assert means.tolist() == [[(1 + 0.75) / 2], [0.5]]
+    assert ratings.average_expected(of_values, np.array([0, 0])).tolist() == [[2.25 / 3]]
 
 
 def test_with_all_labels_the_mean_is_counted(tmp_path):

@@ -95,6 +95,17 @@ class Inspection:
         return rows_by_class
 
     @property
+    def num_unlabelled(self) -> int:
+        """Rows of the sample without a label; 0 without a column of labels."""
+        if self.roles.label is None:
+            return 0
+        column = self.column(self.roles.label)
+        num_rows = len(self.sample.rows) - column.num_filled
+        for value in self.classes.get(UNLABELLED, ()):
+            num_rows += column.counts.get(value, 0)
+        return num_rows
+
+    @property
     def rejected_fraction(self) -> float:
         """Share of the rows of the sample that the reader rejects."""
         return sum(self.rejected.values()) / max(1, len(self.sample.rows))
