@@ -301,8 +301,8 @@ class EvaluateSettings(Settings):
     slices: SliceSettings = SliceSettings()
     """Additional slices, by column or by pattern; see ``SliceSettings``."""
     num_examples: int = Field(default=15, ge=0)
-    """Number of mistakes of each kind in the report. 0: the report shows no text, words are not
-    used as slices, and no table of mistakes is written."""
+    """Number of mistakes of each kind in the report. 0: the report shows no text and no word,
+    and no table of mistakes or of deciding words is written."""
     behavior: bool = True
     """Test the model with generated texts: negation, robustness to typos, equal treatment of
     groups."""

@@ -13,7 +13,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluated_rows
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.progress import say
-from sentiflow.storage import errors
+from sentiflow.storage import errors, parquet
 from sentiflow.tracking import model_sources, packages
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
     from sentiflow.models.readable_pieces import Pieces
 
+FILE = "deciding_words.parquet"
+"""Name of the table of the classes in a report."""
 MAX_TEXTS = 2000
 """Maximum number of texts whose words are measured, an equal number of each predicted class."""
 _MAX_IDS = 100_000
@@ -64,6 +66,10 @@ class DecidingWords:
     """Why each of the mistakes that were asked about has its prediction."""
     not_asked: str = ""
     """Why the model was not asked; empty if it was."""
+
+    def to_files(self) -> dict[str, bytes]:
+        """Return the table of the classes as a file, by its name; no file if it has no row."""
+        return {FILE: parquet.to_bytes(self.by_class)} if len(self.by_class) else {}
 
 
 class ChosenRows(NamedTuple):

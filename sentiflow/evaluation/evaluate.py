@@ -57,7 +57,6 @@ STAGE = "evaluate"
 METRICS_FILE = "metrics.json"
 PAGE = "report.html"
 MISTAKES = "mistakes.parquet"
-DECIDING_WORDS = "deciding_words.parquet"
 PLOTS = "plots"
 
 _STEPS = Steps(
@@ -114,8 +113,6 @@ class _Files(NamedTuple):
     mistakes: pa.Table
     """The columns of ``mistakes.COLUMNS``, but with names of classes. It has no rows if there are
     no texts or ``evaluate.num_examples`` is 0."""
-    words: pa.Table
-    """The columns of ``deciding_words.SCHEMA``. It has no rows as above, or without a model."""
 
 
 @dataclass(frozen=True)
@@ -206,14 +203,14 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
     content = result.to_json() | {"model_versions": chosen.by_version}
     files = dict(rendered.by_name)
     files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
-    tables = {MISTAKES: rendered.mistakes, DECIDING_WORDS: rendered.words}
+    tables = {MISTAKES: rendered.mistakes, deciding_words.FILE: words.by_class}
     written = _write_files(output, files, tables)
     seconds = time.monotonic() - began
     first = result.highlights[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
     if own_training:
         recorder.link_metrics(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
-    registration.log_evaluation(result, files, recorder, spec)
+    registration.log_evaluation(result, files | words.to_files(), recorder, spec)
     registered = None
     if first_training and is_corpus_of_training:
         card = files[manifest.CARD]
@@ -342,8 +339,7 @@ def _render(
         origin=origin,
         num_examples=config.evaluate.num_examples,
     ).encode()
-    named = mistakes.name_labels(found, result.measured.classes)
-    return _Files(files, named, words.by_class)
+    return _Files(files, mistakes.name_labels(found, result.measured.classes))
 
 
 def _measure_unseen(
