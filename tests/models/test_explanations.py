@@ -74,7 +74,7 @@ def test_the_parts_and_the_rest_are_the_logits_of_the_probabilities(classes):
 
 def test_without_a_network_the_rest_is_the_bias():
     package = package_with(linear_weight=1.0)
-    bias = package.linear.bias.double()
+    bias = package.linear.bias.astype(float)
     why = Model(package, "here").explain(["bad day so bad", "good unheard day"], label="positive")
     expected = (bias[1] - bias.mean()) / package.settings.temperature
     np.testing.assert_allclose(why.texts["rest"], expected, atol=1e-6)
