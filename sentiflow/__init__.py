@@ -12,6 +12,7 @@ from sentiflow.errors import JobError, UserError
 
 if TYPE_CHECKING:
     from sentiflow.cluster.texts import read_texts
+    from sentiflow.models.explanations import Explanation, Explanations
     from sentiflow.models.model import Model
     from sentiflow.pipeline.calls import (
         evaluate,
@@ -45,6 +46,8 @@ __version__ = "0.2.0"
 
 __all__ = [
     "Evaluated",
+    "Explanation",
+    "Explanations",
     "JobError",
     "Model",
     "Prepared",
@@ -72,6 +75,7 @@ __all__ = [
 
 _MODULES = {
     "sentiflow.cluster.texts": ("read_texts",),
+    "sentiflow.models.explanations": ("Explanation", "Explanations"),
     "sentiflow.models.model": ("Model",),
     "sentiflow.pipeline.calls": (
         "evaluate",

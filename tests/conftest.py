@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis
@@ -290,6 +291,12 @@ def new_package(
         priors=priors,
     )
     return ModelPackage(network.eval(), known, settings)
+
+
+def with_weights(package: "ModelPackage", **changes: object) -> "ModelPackage":  # noqa: F821
+    """Replace weights of a package in numpy; ``output__bias`` stands for ``output.bias``."""
+    arrays = dict(package.arrays) | {k.replace("__", "."): v for k, v in changes.items()}
+    return replace(package, network=replace(package.network, arrays=arrays))
 
 
 @pytest.fixture(scope="session")

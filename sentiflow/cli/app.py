@@ -8,6 +8,7 @@ import functools
 import os
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,7 +17,6 @@ import typer
 import sentiflow
 from sentiflow.cli import compare, demo, exits, init, jobs, submit, words
 from sentiflow.cli.terminal import AsJson, ConfigPath, Overrides, Verbose, print_json
-from sentiflow.config import setting_descriptions, settings
 from sentiflow.progress import Progress, clean, say
 from sentiflow.storage.uris import absolute_uri
 
@@ -88,6 +88,10 @@ def predict(
         int | None,
         typer.Option("--top", metavar="N", min=1, help="The N most probable labels of each text."),
     ] = None,
+    why: Annotated[
+        bool,
+        typer.Option("--why", help="The words that speak for the label of each text, and against."),
+    ] = False,
     as_json: AsJson = False,
     verbose: Verbose = False,
 ) -> None:
@@ -95,6 +99,10 @@ def predict(
 
     The probability is of positive if the model knows only negative and positive, else of the label;
     with --top each label has its own. --json writes the probability of each class.
+
+    With --why each word has its part of the label's logit, counted from the mean of all classes.
+    The parts and the rest sum to the logit. A terminal shows the words in color, unless NO_COLOR is
+    set.
     """
     with exits.reporting(verbose):
         import pyarrow as pa
@@ -111,8 +119,17 @@ def predict(
             blocks = iter([lines.Block(pa.array(typed, pa.string()), more=False)])
         else:
             blocks = lines.read(sys.stdin.buffer)
-        write = lines.to_json if as_json else lines.to_tsv
-        render = functools.partial(write, top=top, for_people=sys.stdout.isatty())
+        is_terminal = sys.stdout.isatty()
+        write: Callable[..., bytes] = lines.to_json if as_json else lines.to_tsv
+        if why:
+            from sentiflow.scoring import why_lines
+
+            blocks = why_lines.cut_blocks(blocks)
+            write = functools.partial(why_lines.to_json, package=package)
+            if not as_json:
+                in_color = is_terminal and not os.environ.get("NO_COLOR")
+                write = functools.partial(why_lines.to_tsv, package=package, in_color=in_color)
+        render = functools.partial(write, top=top, for_people=is_terminal)
         lines.predict(package, blocks, sys.stdout.buffer, render)
 
 
@@ -134,6 +151,8 @@ def promote(
     Exit code 3: it is not better beyond chance, so the champion stays.
     """
     with exits.reporting(verbose):
+        from sentiflow.config import settings
+
         resolved = settings.load(config, overrides or ())
         from sentiflow.evaluation import promotion
 
@@ -164,6 +183,8 @@ def doctor(
     gone later. 2: there are errors that somebody has to correct.
     """
     with exits.reporting(verbose):
+        from sentiflow.config import settings
+
         resolved = None if config is None else settings.load(config, overrides or ())
         from sentiflow.pipeline.preflight import machine_checks
         from sentiflow.pipeline.preflight.check import to_text
@@ -231,6 +252,8 @@ def ui(
     mlflow.db. If the store is a server, only its address is printed.
     """
     with exits.reporting(verbose):
+        from sentiflow.config import settings
+
         resolved = settings.load(config, overrides or ()) if config else None
         from sentiflow.tracking import mlflow_store
 
@@ -303,6 +326,8 @@ def import_outputs(
 @exits.reporting()
 def show(config: ConfigPath, overrides: Overrides = None) -> None:
     """Print every setting as the jobs see it, defaults included."""
+    from sentiflow.config import settings
+
     jobs.show_settings(settings.load(config, overrides or ()))
 
 
@@ -310,6 +335,8 @@ def show(config: ConfigPath, overrides: Overrides = None) -> None:
 @exits.reporting()
 def validate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Check the settings and the inputs that they name; print a line for each error."""
+    from sentiflow.config import settings
+
     resolved = settings.load(config, overrides or ())
     from sentiflow.pipeline.preflight import config_checks
 
@@ -320,6 +347,8 @@ def validate(config: ConfigPath, overrides: Overrides = None) -> None:
 @config_app.command()
 def describe() -> None:
     """List every setting with its default and its meaning, as a Markdown table."""
+    from sentiflow.config import setting_descriptions
+
     typer.echo("| setting | default | meaning |\n|---|---|---|")
     for key, default, meaning in setting_descriptions.describe():
         text = meaning.replace("``", "`").replace("|", r"\|")

@@ -2,15 +2,15 @@
 
 from typing import TYPE_CHECKING
 
-from sentiflow.config.sections import Config
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress
 
 if TYPE_CHECKING:
     from sentiflow.cluster.resources import Resources
+    from sentiflow.config.sections import Config
 
 
-def describe(verb: str, config: Config, address: str | None, *, verbose: bool) -> str:
+def describe(verb: str, config: "Config", address: str | None, *, verbose: bool) -> str:
     """Estimate a job with the cores of its cluster, as if none of its stages were complete.
 
     Args:

@@ -27,11 +27,11 @@ from sentiflow.cli.terminal import (
     print_json,
 )
 from sentiflow.config.class_names import set_apart
-from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.storage.uris import absolute_uri, display_uri, is_local
 
 if TYPE_CHECKING:
+    from sentiflow.config.sections import Config
     from sentiflow.data.manifest_types import Manifest
     from sentiflow.pipeline.stages import Outcome
 
@@ -208,7 +208,7 @@ def check_free(path: Path, overwrite: bool, *, option: str = "") -> str:
     return uri
 
 
-def show_settings(resolved: Config) -> None:
+def show_settings(resolved: "Config") -> None:
     """Print every setting as YAML."""
     typer.echo(yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False), nl=False)
 

@@ -9,12 +9,12 @@ import typer
 from typer.core import TyperCommand
 
 from sentiflow.cli.terminal import fill, print_json
-from sentiflow.config.sections import Config
 from sentiflow.errors import UserError
 from sentiflow.progress import Progress
 from sentiflow.storage.uris import display_uri
 
 if TYPE_CHECKING:
+    from sentiflow.config.sections import Config
     from sentiflow.shares.label_plan import LabelPlan
     from sentiflow.shares.sample_log import SaidWidth
 
@@ -64,7 +64,7 @@ def check_options(sample: int | None, width: float | None, output: Path | None) 
         )
 
 
-def join_predictions(resolved: Config) -> None:
+def join_predictions(resolved: "Config") -> None:
     """Join the predictions of another program to the corpus, if there are any and it is not done.
 
     Args:
@@ -77,7 +77,7 @@ def join_predictions(resolved: Config) -> None:
 
 
 def draw_for_width(
-    resolved: Config,
+    resolved: "Config",
     width: float,
     *,
     typed: list[str],
@@ -142,7 +142,7 @@ def _to_json(plan: "LabelPlan") -> dict[str, Any]:
 
 
 def draw(
-    resolved: Config,
+    resolved: "Config",
     num_rows: int,
     *,
     typed: list[str],

@@ -13,13 +13,13 @@ import typer
 from sentiflow.cli import exits, job_estimate
 from sentiflow.cli.job_log import JobLog
 from sentiflow.cli.terminal import AsJson, Overrides, Overwrite, Verbose, print_json
-from sentiflow.cluster import submission
 from sentiflow.errors import JobError, UserError
 from sentiflow.progress import Progress, say
-from sentiflow.tracking import runs
 
 if TYPE_CHECKING:
     from ray.job_submission import JobDetails, JobSubmissionClient
+
+    from sentiflow.cluster.submission import Submission
 
 
 Verb = Annotated[
@@ -103,6 +103,8 @@ def submit(
         elif verb is None or config is None:
             raise UserError("give VERB and CONFIG, or a job to --attach", hint=_EXAMPLE)
         else:
+            from sentiflow.cluster import submission
+
             job = submission.prepare(
                 verb,
                 config,
@@ -164,6 +166,8 @@ def _check_attach(attach: str, given: Mapping[str, bool]) -> None:
 
 def _list_options(*, overwrite: bool, verbose: bool, as_json: bool) -> list[str]:
     """List the options that the job's own command gets."""
+    from sentiflow.cluster import submission
+
     options = []
     if overwrite:
         options.append("--overwrite")
@@ -174,7 +178,7 @@ def _list_options(*, overwrite: bool, verbose: bool, as_json: bool) -> list[str]
     return options
 
 
-def _show_job(job: submission.Submission) -> None:
+def _show_job(job: "Submission") -> None:
     """Print what would be submitted, without the values of the user's variables."""
     typer.echo(f"entrypoint  {job.entrypoint}")
     shown = {**job.variables, **dict.fromkeys(job.named, "***")}
@@ -183,7 +187,7 @@ def _show_job(job: submission.Submission) -> None:
     typer.echo(f"upload      {_describe_upload(job)}")
 
 
-def _find_or_start_job(client: "JobSubmissionClient", job: submission.Submission, url: str) -> str:
+def _find_or_start_job(client: "JobSubmissionClient", job: "Submission", url: str) -> str:
     """Start a job, unless the cluster already does the same work; return the submission id."""
     from sentiflow.cluster import job_client
 
@@ -199,8 +203,10 @@ def _find_or_start_job(client: "JobSubmissionClient", job: submission.Submission
     return job.submission_id
 
 
-def _say_same(same: "JobDetails", job: submission.Submission) -> None:
+def _say_same(same: "JobDetails", job: "Submission") -> None:
     """Say that the command attaches to a job, and whether this job runs other code."""
+    from sentiflow.tracking import runs
+
     since = ""
     if same.start_time:
         started = datetime.fromtimestamp(same.start_time / 1000, UTC)
@@ -228,7 +234,7 @@ def _follow_job(
         UserError: There is no such job, or the job that the user named prints no JSON.
         JobError: The cluster does not answer, or was restarted; or the job has printed no JSON.
     """
-    from sentiflow.cluster import job_client
+    from sentiflow.cluster import job_client, submission
 
     write = functools.partial(print, end="", file=sys.stderr if as_json else sys.stdout, flush=True)
     log = JobLog(write)
@@ -261,7 +267,7 @@ def _follow_job(
     return code
 
 
-def _describe_upload(job: submission.Submission) -> str:
+def _describe_upload(job: "Submission") -> str:
     """Say how many files and bytes are uploaded."""
     size = sum(path.stat().st_size for path in job.files.values())
     return f"{len(job.files)} files, {size / 1e6:,.1f} MB"

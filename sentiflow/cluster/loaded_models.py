@@ -29,18 +29,10 @@ def load_models(
     Raises:
         JobError: A package was replaced since the job began.
     """
-    # If a part fails, Ray interrupts the main threads of the workers on other parts. An interrupted
-    # import of PyTorch cannot be repeated, and the worker may get parts of the next job. So another
-    # thread imports it.
-    with ThreadPoolExecutor(1) as thread:
-        thread.submit(importlib.import_module, "sentiflow.models.package").result()
-    import torch
-
     from sentiflow.models.package import ModelPackage
 
-    torch.set_num_threads(1)
     memory.keep_freed()
-    device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
+    device = _find_device() if on_gpu else "cpu"
     packages = []
     for uri, fingerprint in models:
         packages.append(ModelPackage.load(uri, setting=setting).to(device))
@@ -51,3 +43,18 @@ def load_models(
                 f"the model in {uri} has been replaced since the job began: run the command again"
             )
     return tuple(packages)
+
+
+def _find_device() -> str:
+    """Return ``cuda`` if this process can use a GPU, else ``cpu``."""
+    # If a part fails, Ray interrupts the main threads of the workers on other parts. An interrupted
+    # import of PyTorch cannot be repeated, and the worker may get parts of the next job. So another
+    # thread imports it.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(importlib.import_module, "torch").result()
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    torch.set_num_threads(1)
+    return "cuda"

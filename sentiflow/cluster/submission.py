@@ -55,7 +55,7 @@ _UPLOADED_PATTERNS = (
     "sentiflow/**/*.yaml",
     "sentiflow/**/*.j2",
     "sentiflow/**/*.css",
-    "sentiflow/models/requirements-predict.txt",
+    "sentiflow/models/*.txt",
 )
 """Files of a clone that jobs import or read. The settings file is uploaded, too; nothing else."""
 _OPTIONS_OF_OUTPUT = frozenset({JSON_OPTION, "--verbose"})

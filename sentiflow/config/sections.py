@@ -248,7 +248,7 @@ class ScoreSettings(Settings):
     this size, the unit of work and of resumption; a part becomes at most one file."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Floating-point precision. ``auto``: bf16 on a GPU, fp32 on a CPU. Recurrent layers on a GPU
-    are always fp32 with TF32 products."""
+    are always fp32 with TF32 products. On a CPU all is computed in fp32, also with ``bf16``."""
     num_workers: CountOrAuto = "auto"
     """Maximum number of workers. Each scores one part at a time, on one core. ``auto``: the number
     of cores, or up to four for each GPU."""
@@ -301,8 +301,8 @@ class EvaluateSettings(Settings):
     slices: SliceSettings = SliceSettings()
     """Additional slices, by column or by pattern; see ``SliceSettings``."""
     num_examples: int = Field(default=15, ge=0)
-    """Number of mistakes of each kind in the report. 0: the report shows no text, words are not
-    used as slices, and no table of mistakes is written."""
+    """Number of mistakes of each kind in the report. 0: the report shows no text and no word,
+    and no table of mistakes or of deciding words is written."""
     behavior: bool = True
     """Test the model with generated texts: negation, robustness to typos, equal treatment of
     groups."""

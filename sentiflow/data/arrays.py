@@ -72,6 +72,35 @@ def find_sorted(known: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.nda
     return known[place] == keys, place
 
 
+def sum_rows(table: np.ndarray, places: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Sum the rows of a table in each of N groups, in order: ``(N, C)``.
+
+    The groups take one row after the other, all at once; the largest groups come first, so those
+    that still have a row stay together.
+
+    Args:
+        table: ``(A, C)``.
+        places: Rows of the table, one group after the other.
+        offsets: N + 1 positions of the groups' first rows in ``places``.
+
+    Example:
+        >>> sum_rows(np.array([[1], [2], [4]]), np.array([0, 2, 2]), np.array([0, 2, 2, 3])).T
+        array([[5, 0, 4]])
+    """
+    sizes = np.diff(offsets)
+    order = np.argsort(-sizes, kind="stable")
+    starts = offsets[:-1][order]
+    ascending = sizes[order][::-1]
+    sums = np.zeros((len(sizes), table.shape[1]), table.dtype)
+    number = np.arange(sizes.max(initial=0))
+    num_groups = len(sizes) - np.searchsorted(ascending, number, side="right")
+    for row, num in enumerate(num_groups.tolist()):
+        sums[:num] += table.take(places[starts[:num] + row], axis=0)
+    result = np.empty_like(sums)
+    result[order] = sums
+    return result
+
+
 def hash_strings(strings: pa.Array | np.ndarray, *, key: str = SPLIT_KEY) -> np.ndarray:
     """Hash strings to uint64, the same on every machine and in every run.
 

@@ -1,5 +1,6 @@
 """Scored directory -> the directory of its evaluation: ``metrics.json``, a page, a model card."""
 
+import functools
 import json
 import time
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from sentiflow.errors import UserError
 from sentiflow.evaluation import (
     compact_rows,
     cross_validation,
+    deciding_words,
     evaluated_classes,
     evaluated_rows,
     measurements,
@@ -36,6 +38,7 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.chosen_model import choose_model
 from sentiflow.evaluation.cross_validation import CrossValidated
+from sentiflow.evaluation.deciding_words import DecidingWords, LoadModel
 from sentiflow.evaluation.evaluated_rows import AUTHOR
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.measurements import Measurements
@@ -62,13 +65,14 @@ _STEPS = Steps(
     measure="measuring metrics and slices",
     folds="measuring cross-validation",
     texts="reading mistakes and texts",
+    words="finding the words that decide",
     check="testing the behavior of the model",
     compare="training a baseline to compare the model with",
     draw="drawing plots, writing the report",
     track="sending the results to MLflow",
 )
 
-REPORT_VERSION = 16
+REPORT_VERSION = 17
 """Changes whenever the same predictions would give another report."""
 
 
@@ -96,6 +100,9 @@ class _ReadTexts(NamedTuple):
     """None if the texts are unknown."""
     of_baseline: pa.Table | None
     """The rows that the baseline is measured on, with the column ``text``; None as above."""
+    of_words: tuple[pa.Array, pa.Array] | None
+    """Texts by which the words of classes are measured, and the names of their predicted classes.
+    None: there are no texts, or ``evaluate.num_examples`` is 0."""
 
 
 class _Files(NamedTuple):
@@ -181,24 +188,29 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         texts = retries.repeat_after_io_errors(
             lambda: _read_texts(config.evaluate, unseen), place=scored_uri
         )
-    result = _make_result(config, scored, unseen, texts, folds=folds, notes=chosen.notes)
+    load_model = functools.cache(lambda: deciding_words.load_model(scored, config.tracking.uri))
+    result = _make_result(
+        config, scored, unseen, texts, load_model, folds=folds, notes=chosen.notes
+    )
+    words = _find_words(config.evaluate, unseen, texts, load_model)
     for note in result.notes:
         say(STAGE, note)
     origin = describe_origin(scored, corpus, own_training, spec)
     with _STEPS.show("draw"):
         rendered = _render(
-            config, result, unseen.rows, texts.mistakes, scored, own_training, origin
+            config, result, unseen.rows, texts.mistakes, words, scored, own_training, origin
         )
     content = result.to_json() | {"model_versions": chosen.by_version}
     files = dict(rendered.by_name)
     files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
-    written = _write_files(output, files, rendered.mistakes)
+    tables = {MISTAKES: rendered.mistakes, deciding_words.FILE: words.by_class}
+    written = _write_files(output, files, tables)
     seconds = time.monotonic() - began
     first = result.highlights[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
     if own_training:
         recorder.link_metrics(own_training.get("mlflow_run_id", ""), scored["inputs"]["corpus"])
-    registration.log_evaluation(result, files, recorder, spec)
+    registration.log_evaluation(result, files | words.to_files(), recorder, spec)
     registered = None
     if first_training and is_corpus_of_training:
         card = files[manifest.CARD]
@@ -225,14 +237,26 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
 
 
 def _write_files(
-    output: Output, files: Mapping[str, bytes], mistakes_found: pa.Table
+    output: Output, files: Mapping[str, bytes], tables: Mapping[str, pa.Table]
 ) -> list[FileEntry]:
-    """Write the files of the evaluation, and the mistakes if there are any."""
+    """Write the files of the evaluation, and the tables that have a row."""
     written = [output.write(name, content) for name, content in files.items()]
-    if len(mistakes_found):
-        content = parquet.to_bytes(mistakes_found)
-        written.append(output.write(MISTAKES, content, rows=len(mistakes_found)))
+    for name, table in tables.items():
+        if len(table):
+            written.append(output.write(name, parquet.to_bytes(table), rows=len(table)))
     return written
+
+
+def _find_words(
+    settings: EvaluateSettings, unseen: _MeasuredRows, texts: _ReadTexts, load: LoadModel
+) -> DecidingWords:
+    """Find the words that decide, of the classes and of the mistakes that the page shows."""
+    if texts.of_words is None:
+        return DecidingWords(deciding_words.SCHEMA.empty_table())
+    of_classes, labels = texts.of_words
+    shown = mistakes.choose_shown(texts.mistakes, settings.num_examples)
+    with _STEPS.show("words"):
+        return deciding_words.find(load, of_classes, labels, shown, unseen.measured.classes)
 
 
 def _make_result(
@@ -240,6 +264,7 @@ def _make_result(
     scored: Manifest,
     unseen: _MeasuredRows,
     texts: _ReadTexts,
+    load: LoadModel,
     *,
     folds: CrossValidated | None,
     notes: list[str],
@@ -251,13 +276,14 @@ def _make_result(
         scored: Manifest of the predictions.
         unseen: The measured rows and their measurements.
         texts: The texts that checks and the baseline take.
+        load: Loads the model.
         folds: The figures of cross-validation, if the model was trained with folds.
         notes: Notes of the result that come before the notes of ``unseen``.
     """
     rows = unseen.rows
     measured = unseen.measured
     with _STEPS.show("check"):
-        checks = model_checks.check_model(config, scored, texts.checked)
+        checks = model_checks.check_model(config, scored, texts.checked, load)
     with _STEPS.show("compare"):
         baselines, no_baseline = other_models.measure(texts.of_baseline, scored)
         teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
@@ -281,6 +307,7 @@ def _render(
     result: EvaluationResult,
     rows: pa.Table,
     found: pa.Table,
+    words: DecidingWords,
     scored: Manifest,
     trained: Manifest | None,
     origin: Origin,
@@ -291,7 +318,8 @@ def _render(
         config: The experiment.
         result: The evaluation.
         rows: Rows of the headline split.
-        found: The mistakes that are shown.
+        found: The mistakes.
+        words: The words that decide.
         scored: Manifest of the predictions.
         trained: Manifest of the training; None if it is gone, or if the model is an average.
         origin: How the predictions came about.
@@ -306,6 +334,7 @@ def _render(
         plots,
         rows=rows,
         mistakes=found,
+        words=words,
         curve=curve,
         origin=origin,
         num_examples=config.evaluate.num_examples,
@@ -387,14 +416,16 @@ def _read_texts(settings: EvaluateSettings, unseen: _MeasuredRows) -> _ReadTexts
     rows = unseen.rows
     no_mistakes = mistakes.COLUMNS.empty_table()
     if unseen.texts is None:
-        return _ReadTexts(no_mistakes, checked=None, of_baseline=None)
+        return _ReadTexts(no_mistakes, checked=None, of_baseline=None, of_words=None)
     of_baseline = other_models.choose_rows(rows)
     of_checks = model_checks.choose_rows(rows)
     wanted = [of_baseline["row_id"].to_numpy(), *of_checks]
     found = None
+    for_words = None
     if settings.num_examples:
         found = mistakes.find(rows)
-        wanted.append(found["row_id"].to_numpy())
+        for_words = deciding_words.choose_rows(rows)
+        wanted += [found["row_id"].to_numpy(), for_words.row_ids]
     known = np.unique(np.concatenate(wanted))
     text = unseen.texts.take_texts(known)
 
@@ -404,6 +435,9 @@ def _read_texts(settings: EvaluateSettings, unseen: _MeasuredRows) -> _ReadTexts
     shown = no_mistakes
     if found is not None:
         shown = mistakes.add_texts(found, of(found["row_id"].to_numpy()))
+    of_words = None
+    if for_words is not None:
+        of_words = (of(for_words.row_ids), for_words.labels)
     return _ReadTexts(
         mistakes=shown,
         checked=CheckedTexts(
@@ -411,6 +445,7 @@ def _read_texts(settings: EvaluateSettings, unseen: _MeasuredRows) -> _ReadTexts
             to_change=of(of_checks.to_change).to_pylist(),
         ),
         of_baseline=of_baseline.append_column("text", of(of_baseline["row_id"].to_numpy())),
+        of_words=of_words,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.config.class_names import set_apart
 from sentiflow.data.arrays import one_array, put_columns
@@ -20,6 +21,8 @@ NUM_KEPT = 100
 """Maximum number of rows of a kind, except ``pair``."""
 NUM_OF_PAIR = 5
 """Maximum number of rows of a pair of label and prediction."""
+SHOWN = ("confident", "label", "near miss")
+"""Kinds of mistakes that a page shows one by one, in its order; see :func:`find`."""
 MIN_ACCURACY = 0.7
 """A model with a lower accuracy is too often wrong to judge the labels."""
 
@@ -195,6 +198,19 @@ def _list_contradicting(
     least = largest[0] if len(largest) else 1
     chosen = repeated[num_rows[number] >= max(least, 1)]
     return _to_frame(predicted.take(chosen), row_ids[chosen], hashes[chosen])
+
+
+def choose_shown(table: pa.Table, number: int) -> pa.Table:
+    """Choose the first mistakes of each kind that a page shows one by one.
+
+    Args:
+        table: Has the columns ``COLUMNS``.
+        number: Maximum number of each kind.
+    """
+    of_kinds = [table.slice(0, 0)]
+    for kind in SHOWN:
+        of_kinds.append(table.filter(pc.equal(table["kind"], kind)).slice(0, number))
+    return pa.concat_tables(of_kinds)
 
 
 def name_labels(table: pa.Table, classes: Sequence[str]) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +14,15 @@ from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import behavior, english
 from sentiflow.evaluation.behavior import BehaviorResult, Score
+from sentiflow.evaluation.deciding_words import LoadModel
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.evaluation.group_bias import GroupBias, measure_group_bias
 from sentiflow.evaluation.slices import IS_SHORT
 from sentiflow.progress import say
 from sentiflow.storage import errors
-from sentiflow.tracking import model_sources
+
+if TYPE_CHECKING:
+    from sentiflow.models.package import ModelPackage
 
 _NUM_TEXTS = 400
 """Maximum number of texts of the corpus that tell its language, and that are changed for the
@@ -51,13 +54,16 @@ class ModelChecks:
     """Categories without a group bias, as the model knows fewer than two of their terms."""
 
 
-def check_model(config: Config, scored: Manifest, texts: CheckedTexts | None) -> ModelChecks:
+def check_model(
+    config: Config, scored: Manifest, texts: CheckedTexts | None, load: LoadModel
+) -> ModelChecks:
     """Apply the model to made-up texts and to changed texts of the corpus.
 
     Args:
         config: Settings of the evaluation.
         scored: The manifest of the predictions.
         texts: Texts of the corpus. None: they are unknown, and the model is not checked.
+        load: Loads the model.
 
     Returns:
         The results; or only the reason why there are none, if the model is gone or cannot be read,
@@ -74,7 +80,7 @@ def check_model(config: Config, scored: Manifest, texts: CheckedTexts | None) ->
     if doubt or texts is None:
         return ModelChecks(not_asked=doubt)
     try:
-        score, knows = _load_model(scored, config.tracking.uri)
+        score, knows = _ask(load())
         tests = behavior.check_behavior(score, texts=texts.to_change)
         biases, unmeasured = measure_group_bias(score, knows=knows)
     except (OSError, UserError) as error:
@@ -86,27 +92,17 @@ def check_model(config: Config, scored: Manifest, texts: CheckedTexts | None) ->
     return ModelChecks(behavior=tests, group_bias=biases, unmeasured_groups=unmeasured)
 
 
-def _load_model(scored: Manifest, tracking: str | None) -> tuple[Score, Callable[[str], bool]]:
-    """Load the model that made the predictions.
+def _ask(package: "ModelPackage") -> tuple[Score, Callable[[str], bool]]:
+    """Make the functions by which the checks ask a model.
 
     Returns:
         Two functions. The first gives the probability of positive; for a model of more classes, the
         probability if the choice is between positive and negative. The second says whether the
         model knows all words of a text; of a network that reads characters, all characters.
-
-    Raises:
-        UserError: The model is gone or was replaced.
-        JobError: MLflow cannot be reached.
     """
     from sentiflow.models.model import Model
-    from sentiflow.tracking import packages
 
-    described = scored["inputs"]["model"]
-    uri = described["uri"]
-    if model_sources.describe(uri, tracking=tracking)["fingerprint"] != described["fingerprint"]:
-        raise UserError(f"{uri} holds another model now")
-    package = packages.load(uri, tracking=tracking)
-    model = Model(package, uri)
+    model = Model(package, "the model")
 
     def score(texts: Sequence[str]) -> np.ndarray:
         probabilities = model.predict_proba(texts).astype(np.float64)

@@ -42,6 +42,7 @@ def open_template(
         "p": paired.write_p,
         "points": _write_points,
         "set_apart": set_apart,
+        "signed": _write_signed,
     }
     environment.filters |= filters or {}
     return environment.get_template(name)
@@ -71,6 +72,11 @@ def fill(form: str, values: object) -> str:
 def _write_number(value: float | None, form: str) -> str:
     """Write a number; a dash if it is undefined."""
     return "—" if value is None else form.format(value)
+
+
+def _write_signed(value: float) -> str:
+    """Write a number with its sign and two decimals."""
+    return f"{value:+.2f}".replace("-", "\u2212")
 
 
 def _write_points(share: float) -> str:

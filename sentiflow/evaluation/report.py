@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,11 @@ from sentiflow.config.settings import flatten
 from sentiflow.config.text_units import TEMPLATE, find_duplicate_key
 from sentiflow.errors import MOST_LISTED
 from sentiflow.evaluation import slice_search
+from sentiflow.evaluation.deciding_words import DecidingWords
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.measurements import Measurements, name_texts
+from sentiflow.evaluation.mistakes import SHOWN
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
 from sentiflow.evaluation.page_templates import open_template, write_setting
@@ -27,6 +29,9 @@ from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS
 
+if TYPE_CHECKING:
+    from sentiflow.models.explanations import Explanation
+
 MAX_CONFUSION_CLASSES = 20
 """Maximum number of classes that a confusion matrix shows one by one. Of more classes, it shows
 the ones with the lowest F1."""
@@ -34,6 +39,14 @@ _MAX_SHOWN = 1000
 """Maximum number of characters of a text on the page; a longer text is cut."""
 _STEPS_OF_AXIS = 20
 """Steps of an axis from 0 to 1: each axis of ours begins and ends at a multiple of 0.05."""
+_WORDS_OF_MISTAKE = 8
+"""Maximum number of words under a mistake."""
+_WORDS_OF_CLASS = 12
+"""Maximum number of words of a class."""
+_LEAST_PART = 0.005
+"""A smaller part is written as 0.00: the word is left out."""
+_DEEPEST = 0.5
+"""The deepest color of a word, as a share of the full color: words stay easy to read."""
 _KINDS = ("confident", "near miss", "label", "pair")
 """Kinds of mistakes on the page, in this order; see ``mistakes.find``."""
 
@@ -56,6 +69,7 @@ def render_page(
     *,
     rows: pa.Table,
     mistakes: pa.Table,
+    words: DecidingWords,
     curve: pd.DataFrame,
     origin: Origin,
     num_examples: int,
@@ -70,6 +84,7 @@ def render_page(
         plots: As ``report_charts.render`` returns them; missing ones are left out.
         rows: Rows of the headline split, as ``evaluated_rows.of_split`` returns them.
         mistakes: Has the columns of ``mistakes.COLUMNS``.
+        words: The words that decide, of the mistakes that ``mistakes.choose_shown`` chooses.
         curve: The training curve, as ``report_charts.render`` takes it.
         origin: How the predictions came about.
         num_examples: Mistakes of each kind to show.
@@ -84,7 +99,8 @@ def render_page(
         **_describe_metrics(measured),
         **_describe_plots(measured, rows, plots),
         **_describe_slices(measured.slices),
-        **_describe_mistakes(mistakes, num_examples),
+        **_describe_mistakes(mistakes, num_examples, words),
+        **_describe_words(words),
         **_describe_checks(result.checks),
         curve=curve.astype(object).where(curve.notna(), None).to_dict("records"),
         most_listed=MOST_LISTED,
@@ -154,12 +170,55 @@ def _describe_slices(slices: Sequence[SliceMetrics]) -> dict[str, Any]:
     }
 
 
-def _describe_mistakes(mistakes: pa.Table, num_examples: int) -> dict[str, Any]:
-    """List the mistakes by kind."""
+def _describe_mistakes(
+    mistakes: pa.Table, num_examples: int, words: DecidingWords
+) -> dict[str, Any]:
+    """List the mistakes by kind, with the words that decide."""
     by_kind = {}
     for kind in _KINDS:
         by_kind[kind] = mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
+    explained = iter(words.of_mistakes)
+    for kind in SHOWN:
+        for row in by_kind[kind][:num_examples]:
+            row["words"] = _choose_words(next(explained, None))
     return {"mistakes": by_kind, "num_examples": num_examples, "max_shown": _MAX_SHOWN}
+
+
+def _choose_words(explanation: "Explanation | None") -> list[dict[str, Any]]:
+    """Choose the words of a mistake with the largest parts; list them in the order of the text."""
+    if explanation is None:
+        return []
+    shades = explanation.list_shades()
+    places = sorted(range(len(shades)), key=lambda place: -abs(shades[place]))
+    listed = []
+    for place in sorted(places[:_WORDS_OF_MISTAKE]):
+        word = explanation.words[place]
+        if abs(word.part) >= _LEAST_PART:
+            shade = _DEEPEST * abs(shades[place])
+            listed.append({"word": word.word, "part": word.part, "shade": shade})
+    return listed
+
+
+def _describe_words(words: DecidingWords) -> dict[str, Any]:
+    """List the words that decide most for each class, the deepest color for the largest part."""
+    table = words.by_class
+    largest = pc.max(table["mean_part"]).as_py() or 1.0
+    deciding = []
+    for label in pc.unique(table["label"]).to_pylist():
+        rows = table.filter(pc.equal(table["label"], label)).slice(0, _WORDS_OF_CLASS).to_pylist()
+        parts = []
+        for row in rows:
+            shade = _DEEPEST * row["mean_part"] / largest
+            parts.append(
+                {
+                    "word": row["word"],
+                    "part": row["mean_part"],
+                    "fraction": row["fraction"],
+                    "shade": shade,
+                }
+            )
+        deciding.append((label, parts))
+    return {"words": words, "deciding": deciding}
 
 
 def _describe_checks(checks: ModelChecks) -> dict[str, Any]:

@@ -1,199 +1,98 @@
-"""Layers of networks of earlier versions, with which their packages predict as before.
+"""Logits of word n-grams, which networks of earlier versions had, so their packages answer as then.
 
-No training makes them any more. The modules have the names by which the packages name tensors.
+No training makes them any more.
 """
 
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
-import torch
-from torch import nn
 
-from sentiflow.config.train_sections import ModelSettings
-from sentiflow.models import networks, recurrence
 from sentiflow.models.earlier_formats import EarlierLayers
-from sentiflow.models.networks import BagOfEmbeddings, InferenceFunction, Network, TweetRNN
+from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.vocabulary import PAD_ID
 
 KEYS = "ngrams.keys"
-"""Name of the only tensor that is int64, see :class:`NgramBag`."""
+"""Name of the only array that is int64: a number for each word, which is hashed in place of its id.
+A model that was trained on from another vocabulary has such keys, so it has kept its n-grams."""
+_WEIGHTS = "ngrams.weights.weight"
+_BIAS = "ngrams.bias"
 
 
-def build(
-    settings: ModelSettings,
+def list_ngram_shapes(
+    arrays: Mapping[str, np.ndarray],
     layers: EarlierLayers,
     *,
     vocabulary_size: int,
-    embedding_dim: int,
     num_classes: int,
-    has_keys: bool,
-) -> Network:
-    """Build the network of an earlier version.
+) -> dict[str, tuple[int, ...]]:
+    """List the shapes of the weights of n-grams by their names.
 
     Args:
-        settings: Its settings that networks of this version have, too.
-        layers: Its other settings.
+        arrays: The weights of the network; only some have ``KEYS``.
+        layers: Its settings.
         vocabulary_size: Number of words.
-        embedding_dim: Size of a word vector.
         num_classes: Number of classes.
-        has_keys: Whether the package has the tensor ``KEYS``.
-
-    Raises:
-        TypeError: A bag of embeddings has several recurrent layers.
     """
-    shape = networks.shape_of(settings)
-    shape |= {
-        "vocabulary_size": vocabulary_size,
-        "embedding_dim": embedding_dim,
-        "num_classes": num_classes,
+    shapes: dict[str, tuple[int, ...]] = {
+        _WEIGHTS: (vocabulary_size + layers.ngram_buckets, num_classes),
+        _BIAS: (num_classes,),
     }
-    if settings.kind == "rnn" or layers.num_layers > 1:
-        shape["num_layers"] = layers.num_layers
-    if not layers.ngrams:
-        return EarlierRNN(**shape)
-    network_class = RnnWithNgrams if settings.kind == "rnn" else BagWithNgrams
-    network = network_class(**shape)
-    network.ngrams = NgramBag(
-        vocabulary_size,
-        max_n=layers.ngrams,
-        num_buckets=layers.ngram_buckets,
-        num_classes=num_classes,
-        has_keys=has_keys,
-    )
-    return network
+    if KEYS in arrays:
+        shapes[KEYS] = (vocabulary_size,)
+    return shapes
 
 
-class EarlierRNN(TweetRNN):
-    """A :class:`TweetRNN` of several recurrent layers; each reads the states of the one before."""
-
-    def __init__(self, *, num_layers: int, hidden_size: int, **shape: Any) -> None:
-        """Build the layers.
-
-        Args:
-            num_layers: Number of layers in each direction.
-            hidden_size: Size of the hidden state of each direction.
-            shape: The other arguments of :class:`TweetRNN`.
-        """
-        super().__init__(hidden_size=hidden_size, **shape)
-        state_size = len(self.directions) * hidden_size
-        layer_class = type(self.directions[0])
-        for _ in range(num_layers - 1):
-            self.forward_layers.append(layer_class(state_size, hidden_size))
-            if len(self.backward_layers):
-                self.backward_layers.append(layer_class(state_size, hidden_size))
-
-    def _encode(
-        self, token_ids: torch.Tensor, valid: torch.Tensor, input_mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Run one layer after the other, without dropout: they are not trained any more."""
-        assert input_mask is None
-        states = self.embedding(token_ids.T)
-        for number in range(len(self.forward_layers)):
-            directions: list[Any] = [self.forward_layers[number]]
-            if len(self.backward_layers):
-                directions.append(self.backward_layers[number])
-            states = recurrence.encode_layer(directions, states, valid)
-        return states
-
-    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
-        """Return a function as the base class does, whose CPU kernels are for one layer."""
-        if len(self.forward_layers) > 1:
-            return self
-        return super().inference_function(token_ids)
-
-
-class NgramBag(nn.Module):
-    """A linear model of a tweet's words and word n-grams.
+def ngram_logits(
+    rows: EncodedRows, arrays: Mapping[str, np.ndarray], layers: EarlierLayers
+) -> np.ndarray:
+    """Compute the logits ``(N, C)`` that the words and word n-grams of N rows add.
 
     The weights of an n-gram are in the bucket of its hash (Joulin et al. 2017). Their sum is
-    divided by the square root of the number of n-grams. What is hashed are the ``keys`` of the
-    words, ``(V,)`` int64; without them, the ids. A model that was trained on from another
-    vocabulary has keys, so it has kept its n-grams.
-
-    Shape: (B tweets, T steps after padding, C classes)
-        - token_ids: ``(B, T)`` int64, padded on the right with ``PAD_ID``.
-        - returns: ``(B, C)`` logits.
+    divided by the square root of the number of n-grams.
     """
-
-    keys: torch.Tensor | None
-
-    def __init__(
-        self,
-        vocabulary_size: int,
-        *,
-        max_n: int,
-        num_buckets: int,
-        num_classes: int,
-        has_keys: bool,
-    ) -> None:
-        """Make the table of weights.
-
-        Args:
-            vocabulary_size: Number of words, V.
-            max_n: Words of the longest n-gram.
-            num_buckets: Number of weights for each class, in addition to the weights of words.
-            num_classes: Number of classes, C.
-            has_keys: Whether there are ``keys``.
-        """
-        super().__init__()
-        self.max_n = max_n
-        self.first_bucket = vocabulary_size
-        self.num_buckets = num_buckets
-        self.weights = networks.make_embedding(vocabulary_size + num_buckets, num_classes)
-        self.bias = nn.Parameter(torch.zeros(num_classes))
-        keys = torch.empty(vocabulary_size, dtype=torch.int64) if has_keys else None
-        self.register_buffer("keys", keys)
-
-    def forward(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Compute the logits of each tweet."""
-        rows = self._find_rows(token_ids)
-        count = (rows != PAD_ID).sum(dim=1, keepdim=True).clamp(min=1)
-        sums: torch.Tensor = self.weights(rows).sum(dim=1)
-        return sums / count.sqrt() + self.bias
-
-    def _find_rows(self, token_ids: torch.Tensor) -> torch.Tensor:
-        """Find each tweet's words and n-grams in the table; ``PAD_ID`` stands for padding."""
-        keys = token_ids if self.keys is None else self.keys[token_ids]
-        found = [token_ids]
-        hashed = keys
-        for n in range(2, self.max_n + 1):
-            last = keys[:, n - 1 :]
-            hashed = (hashed[:, :-1] * 1_000_003 + last) % 2_147_483_647
-            bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % self.num_buckets
-            found.append(torch.where(last == PAD_ID, PAD_ID, bucket + self.first_bucket))
-        return torch.cat(found, dim=1)
+    weights = arrays[_WEIGHTS]
+    places, row_of_place = _find_places(rows, arrays, layers, num_words=_count_words(arrays))
+    is_used = places != PAD_ID
+    places = places[is_used]
+    row_of_place = row_of_place[is_used]
+    columns = []
+    for of_class in weights.T:
+        columns.append(np.bincount(row_of_place, of_class[places], minlength=len(rows)))
+    count = np.bincount(row_of_place, minlength=len(rows)).clip(min=1)
+    sums = np.stack(columns, axis=1) / np.sqrt(count)[:, None]
+    return sums.astype(np.float32) + arrays[_BIAS]
 
 
-class _WithNgrams(Network):
-    """Adds the logits of n-grams to the logits of the network that is named after this class."""
-
-    ngrams: NgramBag
-
-    def forward(
-        self,
-        token_ids: torch.Tensor,
-        lengths: torch.Tensor,
-        dropout_mask: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Compute the logits of each tweet."""
-        logits: torch.Tensor = super().forward(token_ids, lengths, dropout_mask)
-        return logits + self.ngrams(token_ids)
-
-    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches that have only these token ids."""
-        predict = super().inference_function(token_ids)
-        if predict is self:
-            return self
-
-        def add_ngrams(batch_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            return predict(batch_ids, lengths) + self.ngrams(batch_ids)
-
-        return add_ngrams
+def _count_words(arrays: Mapping[str, np.ndarray]) -> int:
+    """Count the words, whose own weights are the first ones."""
+    return len(arrays["embedding.weight"])
 
 
-class RnnWithNgrams(_WithNgrams, EarlierRNN):
-    """A recurrent network with n-grams."""
+def _find_places(
+    rows: EncodedRows,
+    arrays: Mapping[str, np.ndarray],
+    layers: EarlierLayers,
+    *,
+    num_words: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the weights of each row's words and n-grams.
 
-
-class BagWithNgrams(_WithNgrams, BagOfEmbeddings):
-    """A bag of embeddings with n-grams."""
+    Returns:
+        Their positions, ``PAD_ID`` for an n-gram without weights; and the row of each.
+    """
+    token_ids = rows.token_ids.astype(np.int64)
+    row_of_token = np.repeat(np.arange(len(rows)), rows.lengths)
+    keys = arrays[KEYS][token_ids] if KEYS in arrays else token_ids
+    places = [token_ids]
+    row_of_place = [row_of_token]
+    hashed = keys
+    for n in range(2, layers.ngrams + 1):
+        last = keys[n - 1 :]
+        row_of_last = row_of_token[n - 1 :]
+        hashed = (hashed[:-1] * 1_000_003 + last) % 2_147_483_647
+        bucket = (hashed * 2_654_435_761 % 4_294_967_296 >> 8) % layers.ngram_buckets
+        place = np.where(last == PAD_ID, PAD_ID, bucket + num_words)
+        is_in_one_row = row_of_token[: len(row_of_last)] == row_of_last
+        places.append(place[is_in_one_row])
+        row_of_place.append(row_of_last[is_in_one_row])
+    return np.concatenate(places), np.concatenate(row_of_place)

@@ -1,18 +1,24 @@
-"""N-grams of texts -> logits of a linear model, which is trained apart from the network."""
+"""N-grams of texts -> logits of a linear model, which is trained apart from the network.
 
+This module does not import torch.
+"""
+
+import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
-import torch
-from torch.nn.functional import embedding_bag
 
-from sentiflow.data.arrays import find_sorted
+from sentiflow.data.arrays import find_sorted, sum_rows
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokens import Tokens
 
 PREFIX = "linear."
 """Prefix of the names of a linear model's tensors in a package."""
+_MANY = 1 << 12
+"""Hashes for which it is worth to make an index of the known ones."""
+_MAX_IN_BUCKET = 64
+"""Known hashes of a bucket above which they are not evenly distributed, so an index is slow."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +30,13 @@ class LinearModel:
     once in a text counts as several n-grams, also in the norm. So sums over words are enough.
     """
 
-    hashes: torch.Tensor
+    hashes: np.ndarray
     """``(A,)`` int64, ascending: see :class:`models.ngrams.Ngrams`."""
-    weights: torch.Tensor
+    weights: np.ndarray
     """``(A, C)`` float32: the learned weights, each multiplied by the idf of its n-gram."""
-    squares: torch.Tensor
+    squares: np.ndarray
     """``(A,)`` float32: the square of the idf of each n-gram."""
-    bias: torch.Tensor
+    bias: np.ndarray
     """``(C,)`` float32."""
 
     def logits(self, tokens: Tokens) -> np.ndarray:
@@ -46,39 +52,41 @@ class LinearModel:
             bool. Without one the logits are the bias.
         """
         ngrams = Ngrams.of(tokens)
-        table = torch.column_stack([self.weights, self.squares])
-        of_words = self._sum_rows(table, ngrams.of_words, ngrams.word_offsets)
-        of_texts = self._sum_rows(table, ngrams.of_texts, ngrams.text_offsets)
-        sums = embedding_bag(
-            torch.tensor(tokens.ids).long(),
-            of_words,
-            torch.tensor(tokens.offsets),
-            mode="sum",
-            include_last_offset=True,
-        )
-        sums = sums + of_texts
+        of_words = self._sum(ngrams.of_words, ngrams.word_offsets)
+        of_texts = self._sum(ngrams.of_texts, ngrams.text_offsets)
+        sums = sum_rows(of_words, tokens.ids, tokens.offsets) + of_texts
         squares = sums[:, -1:]
         # Without a known n-gram, the sums and the squares are 0: the quotient is 0, not NaN.
-        norm = squares.clamp(min=torch.finfo(torch.float32).tiny).sqrt()
-        logits = sums[:, :-1] / norm + self.bias
-        return logits.numpy(), (sums[:, -1] > 0).numpy()
+        norm = np.sqrt(squares.clip(min=np.finfo(np.float32).tiny))
+        return sums[:, :-1] / norm + self.bias, sums[:, -1] > 0
 
-    def _sum_rows(
-        self, table: torch.Tensor, hashes: np.ndarray, offsets: np.ndarray
-    ) -> torch.Tensor:
-        """Sum the rows of ``table`` over the n-grams of each word or text, known ones only."""
-        is_known, places = find_sorted(self.hashes.numpy(), hashes)
+    def _sum(self, hashes: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+        """Sum the weights and squares of the known n-grams of each word or text."""
+        is_known, places = self._find(hashes)
         known_offsets = np.append(0, np.cumsum(is_known))[offsets]
-        return embedding_bag(
-            torch.from_numpy(places[is_known]),
-            table,
-            torch.from_numpy(known_offsets),
-            mode="sum",
-            include_last_offset=True,
-        )
+        return sum_rows(self._table, places[is_known], known_offsets)
+
+    def _find(self, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find n-grams among the known ones, as :func:`find_sorted` does."""
+        if len(hashes) >= _MANY and self._index is not None:
+            return self._index.find(self.hashes, hashes)
+        return find_sorted(self.hashes, hashes)
+
+    @functools.cached_property
+    def _table(self) -> np.ndarray:
+        """``(A, C + 1)``: the weights and the squares."""
+        return np.column_stack([self.weights, self.squares])
+
+    @functools.cached_property
+    def _index(self) -> "_HashIndex | None":
+        """An index of the known hashes; None if they are not evenly distributed."""
+        index = _HashIndex.of(self.hashes)
+        if np.diff(index.starts).max(initial=0) > _MAX_IN_BUCKET:
+            return None
+        return index
 
     @classmethod
-    def of(cls, tensors: Mapping[str, torch.Tensor], *, num_classes: int) -> "LinearModel":
+    def of(cls, tensors: Mapping[str, np.ndarray], *, num_classes: int) -> "LinearModel":
         """Make a model from its tensors, as :meth:`tensors` names them.
 
         Raises:
@@ -90,20 +98,60 @@ class LinearModel:
         if "hashes" in found and found["hashes"].ndim:
             num_ngrams = len(found["hashes"])
         expected = {
-            "hashes": ("torch.int64", num_ngrams),
-            "weights": ("torch.float32", num_ngrams, num_classes),
-            "squares": ("torch.float32", num_ngrams),
-            "bias": ("torch.float32", num_classes),
+            "hashes": ("int64", num_ngrams),
+            "weights": ("float32", num_ngrams, num_classes),
+            "squares": ("float32", num_ngrams),
+            "bias": ("float32", num_classes),
         }
-        if shapes != expected or not bool((found["hashes"].diff() > 0).all()):
+        if shapes != expected or not bool((found["hashes"][1:] > found["hashes"][:-1]).all()):
             raise ValueError(f"a linear model of {shapes}")
         return cls(**found)
 
     def scale(self, factor: float, bias: np.ndarray) -> "LinearModel":
         """Multiply the logits by a factor, and add a bias to them."""
-        shifted = factor * self.bias + torch.from_numpy(bias.astype(np.float32))
-        return replace(self, weights=factor * self.weights, bias=shifted)
+        by = np.float32(factor)
+        shifted = by * self.bias + bias.astype(np.float32)
+        return replace(self, weights=by * self.weights, bias=shifted)
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> dict[str, np.ndarray]:
         """Name the tensors as a package names them."""
-        return {f"{PREFIX}{name}": tensor for name, tensor in vars(self).items()}
+        return {f"{PREFIX}{field.name}": getattr(self, field.name) for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class _HashIndex:
+    """Where hashes begin among ascending ones, by their first bits."""
+
+    shift: np.uint64
+    """Number of the other bits."""
+    starts: np.ndarray
+    """For each value of the first bits, and one more: position of the first hash that has them."""
+
+    @classmethod
+    def of(cls, hashes: np.ndarray) -> "_HashIndex":
+        """Index hashes, int64 in ascending order; there are about two buckets for each."""
+        num_bits = max(1, len(hashes).bit_length() + 1)
+        shift = np.uint64(64 - num_bits)
+        counts = np.bincount(_to_bucket(hashes, shift), minlength=1 << num_bits)
+        return cls(shift, np.append(0, np.cumsum(counts)))
+
+    def find(self, hashes: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Find keys among the hashes, as :func:`find_sorted` does."""
+        bucket = _to_bucket(keys, self.shift)
+        places = self.starts.take(bucket)
+        ends = self.starts[1:].take(bucket)
+        is_known = np.zeros(len(keys), bool)
+        left = np.flatnonzero(places < ends)
+        while len(left):
+            place = places.take(left)
+            is_found = hashes.take(place) == keys.take(left)
+            is_known[left[is_found]] = True
+            left = left[~is_found & (place + 1 < ends.take(left))]
+            places[left] += 1
+        return is_known, places
+
+
+def _to_bucket(hashes: np.ndarray, shift: np.uint64) -> np.ndarray:
+    """Return the first bits of hashes, so that buckets ascend with the hashes."""
+    unsigned = hashes.view(np.uint64) ^ np.uint64(1 << 63)  # negative numbers come first
+    return (unsigned >> shift).astype(np.int64)

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.errors import UserError
+from sentiflow.models import explanations
+from sentiflow.models.explanations import Explanations
 from sentiflow.models.package import PIECE, ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.storage.uris import display_uri
@@ -137,6 +139,34 @@ class Model:
     def _score(self, texts: Texts) -> Scores:
         """Score texts of any container, piece by piece."""
         return self.package.score_pieces(_to_arrays(texts, size=PIECE))
+
+    def explain(self, texts: Texts, *, label: str | None = None) -> Explanations:
+        """Say why texts get their labels: how much each word speaks for the label or against it.
+
+        The parts of the words of a text and a rest sum to the logit of the label, counted from the
+        mean of the logits of all classes; see :func:`models.word_parts.measure`.
+
+        Args:
+            texts: As in :meth:`predict`.
+            label: The class to explain. Default: the predicted label of each text.
+
+        Returns:
+            A notebook shows it as texts with colored words. ``to_pandas()`` has a row for each
+            word: ``row`` (number of the text, from 0), ``label``, ``word``, ``part``, and its two
+            sources, ``linear`` and ``network``. Each item is the :class:`Explanation` of a text.
+
+        Raises:
+            UserError: A value in ``texts`` is not a text, or the model has no class ``label``.
+
+        Example:
+            >>> why = model.explain(["I love this place"])  # doctest: +SKIP
+            >>> why.to_pandas()[["word", "part"]].sort_values("part").tail(1)  # doctest: +SKIP
+               word      part
+            1  love  0.734181
+        """
+        pieces = list(_to_arrays(texts, size=PIECE)) or [pa.array([], pa.string())]
+        explained = [explanations.explain(self.package, piece, label=label) for piece in pieces]
+        return Explanations.join(explained)
 
     def to(self, device: str) -> "Model":
         """Move the model to a device, such as ``cuda`` or ``cpu``."""

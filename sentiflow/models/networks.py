@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,29 +10,17 @@ import torch
 from torch import nn
 
 from sentiflow.config.train_sections import ModelSettings
-from sentiflow.models import cpu, recurrence
+from sentiflow.models import batching, recurrence
+from sentiflow.models.encoded_rows import EncodedRows, order_by_length
 from sentiflow.models.vocabulary import PAD_ID
 
-_MAX_TABLE_BYTES = 200 << 20
-"""Largest table with the gates of all words that occur, see :meth:`TweetRNN.inference_function`."""
-_TABLE_ROWS = 1024
-"""Tables are padded to a multiple of this many rows: oneDNN compiles a matrix product anew for each
-shape."""
-_GATES_IN_CACHE = 1 << 18
-"""Gates of a step that fit into a core's cache."""
-_MIN_BATCH = 128
-"""Smallest batch for scoring on a CPU, in tweets."""
-_MAX_BATCH = 4096
-"""Largest batch for scoring on a CPU, and a bag's batch on any device, in tweets."""
-_BATCH_ON_GPU = 1 << 15
-"""Largest batch for scoring on a GPU, in tweets."""
+_SCORED_BATCH_OF_BAG = 4096
+"""Largest batch of a bag of embeddings for scoring, in tweets."""
+_SCORED_BATCH_OF_RNN = 1 << 15
+"""Largest batch of a recurrent network for scoring, in tweets."""
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 """PyTorch's recurrent layer for each value of ``train.model.cell``."""
-
-
-InferenceFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Computes the logits of a batch, given its token ids and its lengths in ascending order."""
 
 
 class Network(nn.Module):
@@ -77,17 +65,42 @@ class Network(nn.Module):
         """Number of classes."""
         return self.output.out_features
 
+    scoring_batch_size: ClassVar[int]
+    """The fastest batch size for scoring on a GPU."""
+
     @property
-    def scoring_batch_size(self) -> int:
-        """The fastest batch size for scoring."""
-        return _MAX_BATCH
+    def on_gpu(self) -> bool:
+        """Whether the weights are on a GPU."""
+        return self.output.weight.device.type != "cpu"
 
-    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches that have only these token ids.
+    def logits(self, rows: EncodedRows, *, bf16: bool) -> np.ndarray:
+        """Compute the logits of N rows, ``(N, C)`` float32; a row without a token gets 0.
 
-        Their tweets are sorted by length, shortest first.
+        A GPU computes while the host makes the next batches; the host waits for the GPU once, at
+        the end. On a CPU, :class:`models.array_networks.ArrayNetwork` does the same.
+
+        Args:
+            rows: N rows.
+            bf16: Multiply in bfloat16, see :meth:`models.package.ModelPackage.score`.
         """
-        return self
+        device = self.output.weight.device
+        batches = order_by_length(rows.lengths, batch_size=self.scoring_batch_size)
+        result = torch.zeros(len(rows), self.num_classes)
+        found = []
+        with (
+            torch.inference_mode(),
+            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
+        ):
+            for chosen in batches:
+                batch = batching.collate(rows, chosen).to(device)
+                found.append(self(batch.token_ids, batch.lengths).float())
+            if batches:
+                result[np.concatenate(batches)] = torch.cat(found).cpu()
+        return result.numpy()
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return the weights by their names; on a CPU they share the memory of the tensors."""
+        return {name: tensor.cpu().numpy() for name, tensor in self.state_dict().items()}
 
 
 class TweetRNN(Network):
@@ -103,6 +116,8 @@ class TweetRNN(Network):
           inputs of the output layer, see :func:`training.dropout_masks.draw_dropout_mask`.
         - returns: ``(B, C)`` unnormalized logits.
     """
+
+    scoring_batch_size = _SCORED_BATCH_OF_RNN
 
     def __init__(
         self,
@@ -176,52 +191,6 @@ class TweetRNN(Network):
             inputs = inputs * input_mask
         return recurrence.encode_layer(self.directions, inputs, valid)
 
-    @property
-    def scoring_batch_size(self) -> int:
-        """The fastest batch size for scoring; on a CPU the gates of a step fit into its cache."""
-        weight = self.directions[0].weight_hh_l0
-        if weight.is_cuda:
-            return _BATCH_ON_GPU
-        rows = np.clip(_GATES_IN_CACHE // len(weight), _MIN_BATCH, _MAX_BATCH)
-        return int(2 ** np.floor(np.log2(rows)))
-
-    def inference_function(self, token_ids: np.ndarray) -> InferenceFunction:
-        """Return a function like :meth:`forward` for batches that have only these token ids.
-
-        Their tweets are sorted by length, shortest first. The input gates of the recurrent layer
-        are computed once for each word that occurs. The network itself is returned if there is no
-        CPU kernel (for an LSTM, on a GPU or under autocast, see ``models.recurrence``), or if the
-        table of gates would be too large.
-        """
-        all_words = self.embedding.weight
-        if not all(recurrence.infers_by_kernel(layer, all_words) for layer in self.directions):
-            return self
-        occurs = np.zeros(len(all_words), bool)
-        occurs[PAD_ID] = True
-        occurs[token_ids] = True
-        row_of_word = torch.from_numpy(occurs.cumsum() - 1)
-        word_ids = np.flatnonzero(occurs)
-        num_added = -len(word_ids) % _TABLE_ROWS  # rows of padding after the words
-        words = all_words[torch.from_numpy(np.pad(word_ids, (0, num_added)))]
-        num_gates = sum(len(layer.weight_hh_l0) for layer in self.directions)
-        if len(words) * num_gates * words.element_size() > _MAX_TABLE_BYTES:
-            return self
-        tables = [recurrence.compute_gates(layer, words) for layer in self.directions]
-
-        def predict(batch_ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            rows = row_of_word[batch_ids.T.contiguous()]
-            halves: list[torch.Tensor] = []
-            for number, layer in enumerate(self.directions):
-                states_of_half = recurrence.encode_words(
-                    layer, tables[number], rows, lengths, backward=number == 1
-                )
-                halves.append(states_of_half)
-            states = recurrence.join_halves(halves)
-            valid = _find_valid(batch_ids, lengths)
-            return self.output(self.pooling(states, valid, lengths))
-
-        return predict
-
 
 class BagOfEmbeddings(Network):
     """Sum or mean of a tweet's word vectors, then linear layers with ReLU between them.
@@ -238,6 +207,7 @@ class BagOfEmbeddings(Network):
     """
 
     needs_token = False
+    scoring_batch_size = _SCORED_BATCH_OF_BAG
 
     def __init__(
         self,
@@ -292,7 +262,7 @@ class Attention(nn.Module):
         self, states: torch.Tensor, valid: torch.Tensor, lengths: torch.Tensor
     ) -> torch.Tensor:
         """Pool the states ``(T, B, H)`` of the steps that hold a token to ``(B, H)``."""
-        hidden = cpu.tanh(cpu.affine(states, self.hidden.weight, self.hidden.bias))
+        hidden = torch.tanh(self.hidden(states))
         scores = self.score(hidden).squeeze(-1)
         weights = torch.softmax(scores.masked_fill(~valid, -torch.inf), dim=0)
         return (weights[:, :, None] * states).sum(dim=0)
@@ -343,6 +313,21 @@ def build(
         num_classes=num_classes,
         **shape_of(settings),
     )
+
+
+def from_arrays(settings: ModelSettings, arrays: Mapping[str, np.ndarray]) -> Network:
+    """Build a network with the weights of :meth:`Network.to_arrays`, which are copied."""
+    num_words, embedding_dim = arrays["embedding.weight"].shape
+    with torch.device("meta"):
+        network = build(
+            settings,
+            vocabulary_size=num_words,
+            embedding_dim=embedding_dim,
+            num_classes=len(arrays["output.bias"]),
+        )
+    weights = {name: torch.tensor(array) for name, array in arrays.items()}
+    network.load_state_dict(weights, assign=True)
+    return network
 
 
 def shape_of(settings: ModelSettings) -> dict[str, Any]:

@@ -4,7 +4,9 @@ N-grams of characters are made once for each distinct word, not for each token: 
 tokens for each distinct word.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +27,17 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 """Odd number that mixes bits in products: 2**64 divided by the golden ratio."""
 _SHIFT = np.uint64(32)
 """Moves the high half of a number to the low half."""
+
+
+class Runs(NamedTuple):
+    """All n-grams of one number of words, in N texts."""
+
+    size: int
+    """Number of words of each."""
+    starts: np.ndarray
+    """The position of the first word of each among all tokens, in rising order."""
+    hashes: np.ndarray
+    """int64."""
 
 
 @dataclass(frozen=True)
@@ -57,11 +70,8 @@ class Ngrams:
             (22, [0, 7, 22], [0, 1, 1])
         """
         words = np.asarray(hash_strings(tokens.words, key=_KEY))
-        is_letter = pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]")
         of_words, word_offsets = _split_words(tokens.words, words)
-        of_texts, text_offsets = _join_words(
-            words[tokens.ids], np.asarray(is_letter)[tokens.ids], tokens.offsets
-        )
+        of_texts, text_offsets = _join_words(words[tokens.ids], are_letters(tokens), tokens.offsets)
         return cls(
             tokens=tokens,
             of_words=of_words,
@@ -69,6 +79,18 @@ class Ngrams:
             of_texts=of_texts,
             text_offsets=text_offsets,
         )
+
+    def list_runs(self) -> Iterator[Runs]:
+        """List the n-grams of two words and more by their size, with their positions."""
+        hashes = self.of_words[self.word_offsets[:-1]].view(np.uint64)  # of the words themselves
+        tokens = self.tokens
+        return _list_runs(hashes[tokens.ids], are_letters(tokens), tokens.offsets)
+
+
+def are_letters(tokens: Tokens) -> np.ndarray:
+    """Say which tokens are letters of a script without spaces, bool."""
+    is_letter = pc.match_substring_regex(tokens.words, f"^[{UNSPACED}]")
+    return np.asarray(is_letter)[tokens.ids]
 
 
 def _split_words(words: pa.Array, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,34 +126,42 @@ def _split_words(words: pa.Array, hashes: np.ndarray) -> tuple[np.ndarray, np.nd
 def _join_words(
     words: np.ndarray, is_letter: np.ndarray, offsets: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Make the n-grams of two words and more, of N texts.
-
-    Args:
-        words: Hash of each token.
-        is_letter: Whether each token is a letter of a script without spaces.
-        offsets: N + 1 positions of the texts' first tokens.
+    """Make the n-grams of two words and more, of N texts; arguments as in :func:`_list_runs`.
 
     Returns:
         The n-grams text by text, int64; and N + 1 positions of the texts' first n-grams.
     """
     num_texts = len(offsets) - 1
     rows = np.repeat(np.arange(num_texts), np.diff(offsets))
+    hashes = [np.zeros(0, np.int64)]
+    texts = [np.zeros(0, np.int64)]
+    for runs in _list_runs(words, is_letter, offsets):
+        hashes.append(runs.hashes)
+        texts.append(rows[runs.starts])
+    text_of_ngram = np.concatenate(texts)
+    by_text = np.argsort(text_of_ngram, kind="stable")
+    counts = np.bincount(text_of_ngram, minlength=num_texts)
+    return np.concatenate(hashes)[by_text], np.append(0, np.cumsum(counts))
+
+
+def _list_runs(words: np.ndarray, is_letter: np.ndarray, offsets: np.ndarray) -> Iterator[Runs]:
+    """List the n-grams of two words and more of N texts, by their size.
+
+    Args:
+        words: Hash of each token, uint64.
+        is_letter: Whether each token is a letter of a script without spaces.
+        offsets: N + 1 positions of the texts' first tokens.
+    """
+    rows = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     hashed = words
     are_letters = is_letter  # all tokens of the n-gram
-    hashes = [np.zeros(0, np.uint64)]
-    texts = [np.zeros(0, np.int64)]
     for n in range(2, _MAX_CHARACTERS + 1):
         hashed = _mix(hashed[:-1] + words[n - 1 :] * _FACTOR)
         are_letters = are_letters[:-1] & is_letter[n - 1 :]
         row_of_last = rows[n - 1 :]
         is_in_one_text = rows[: len(row_of_last)] == row_of_last
         exists = is_in_one_text & (are_letters | (n <= _MAX_WORDS))
-        hashes.append(hashed[exists])
-        texts.append(row_of_last[exists])
-    text_of_ngram = np.concatenate(texts)
-    by_text = np.argsort(text_of_ngram, kind="stable")
-    counts = np.bincount(text_of_ngram, minlength=num_texts)
-    return np.concatenate(hashes)[by_text].view(np.int64), np.append(0, np.cumsum(counts))
+        yield Runs(n, np.flatnonzero(exists), hashed[exists].view(np.int64))
 
 
 def _mix(numbers: np.ndarray) -> np.ndarray:

@@ -1,39 +1,39 @@
 """Weights + vocabulary + tokenizer + settings -> one directory that can score text.
 
 A package holds weights, words and settings as safetensors, Parquet and JSON. Loading it executes
-and unpickles nothing, and a package that does not match its manifest is refused.
+and unpickles nothing, and a package that does not match its manifest is refused. On a CPU it scores
+in numpy; this module imports torch only for a GPU.
 """
 
 import concurrent.futures
-import copy
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import safetensors
-import safetensors.torch
-import torch
+import safetensors.numpy
 
 from sentiflow.config import decisive
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import (
+    array_networks,
     average_files,
-    batching,
     earlier_layers,
     golden_texts,
-    networks,
     package_files,
     units,
 )
-from sentiflow.models.cpu import count_cores, one_thread
+from sentiflow.models.array_networks import ArrayNetwork
+from sentiflow.models.cpu import count_cores
+from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.profile import Profile
@@ -44,6 +44,9 @@ from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
+if TYPE_CHECKING:
+    from sentiflow.models.networks import Network
+
 PIECE = 1 << 15
 """Texts scored at a time by one thread."""
 _MAX_THREADS = 8
@@ -51,12 +54,12 @@ _MAX_THREADS = 8
 _THREADS_ON_GPU = 2
 """Number of threads that score on a GPU: while one waits for the GPU, the other tokenizes."""
 _MAX_PROBLEM = 200
-"""Maximum length of the part of PyTorch's message that an error message quotes, in characters."""
+"""Maximum length of a description of wrong weights in an error message, in characters."""
 _SHOWN_CHARACTERS = 60
 """Maximum length of the part of a text that an error message shows, in characters."""
 
 
-class _ReadTexts(NamedTuple):
+class ReadTexts(NamedTuple):
     """N texts as the two models of a package read them."""
 
     encoded: Encoded
@@ -77,7 +80,8 @@ class ModelPackage:
         array([[0.03, 0.97]], dtype=float32)
     """
 
-    network: networks.Network
+    network: "ArrayNetwork | Network"
+    """In numpy as loaded; in torch on a GPU and after a training."""
     vocabulary: Vocabulary
     settings: package_files.PackageSettings
     linear: LinearModel | None = None
@@ -90,34 +94,58 @@ class ModelPackage:
     it was not saved, or by an earlier version."""
 
     @property
-    def device(self) -> torch.device:
-        """The device of the network."""
-        return next(self.network.parameters()).device
+    def on_gpu(self) -> bool:
+        """Whether the network is on a GPU."""
+        return not isinstance(self.network, ArrayNetwork) and self.network.on_gpu
 
-    def to(self, device: torch.device | str) -> "ModelPackage":
-        """Move the network to a device, in evaluation mode.
+    def to(self, device: str) -> "ModelPackage":
+        """Move the network to a device: to ``cpu`` as arrays of numpy, else in torch.
+
+        A network of an earlier version stays on the CPU.
 
         Raises:
             UserError: On this device it answers the golden texts differently.
         """
         others = tuple(each.to(device) for each in self.others)
-        moved = replace(self, network=self.network.to(device).eval(), others=others)
-        if moved.device.type != "cpu" and moved.golden:
+        if device == "cpu":
+            return replace(self, network=self._to_numpy(), others=others)
+        if self.settings.earlier_layers:
+            return replace(self, others=others)
+        from sentiflow.models import networks
+
+        network = self.network
+        if isinstance(network, ArrayNetwork):
+            network = networks.from_arrays(network.settings, network.arrays)
+        moved = replace(self, network=network.to(device).eval(), others=others)
+        if moved.golden:
             golden_texts.check(
                 moved.golden,
-                uri=f"the model on {moved.device}",
+                uri=f"the model on {device}",
                 score=moved._score_alone,
                 tolerance=golden_texts.TOLERANCE_ON_GPU,
             )
         return moved
+
+    @property
+    def arrays(self) -> Mapping[str, np.ndarray]:
+        """The weights of the network, by their names in a package."""
+        if isinstance(self.network, ArrayNetwork):
+            return self.network.arrays
+        return self.network.to_arrays()
+
+    def _to_numpy(self) -> ArrayNetwork:
+        """Return the network in numpy; it shares the memory of a network in torch on the CPU."""
+        if isinstance(self.network, ArrayNetwork):
+            return self.network
+        return _build_network(self.settings, self.arrays)
 
     def _score_alone(self, text: pa.Array) -> np.ndarray:
         """Compute the probability of each class, ``(N, C)``, without the other packages.
 
         A probability that is not a number raises no error here.
         """
-        with one_thread():  # for so few texts, more threads take far longer on a busy machine
-            by_class, _ = self._predict(self._read(text), bf16=False)
+        with np.errstate(invalid="ignore", over="ignore"):
+            by_class, _ = self._predict(self.read(text), bf16=False)
         return by_class
 
     def score(
@@ -135,18 +163,20 @@ class ModelPackage:
         Args:
             text: N strings, without nulls.
             row_ids: N row numbers, for error messages; empty if the rows have no numbers.
-            bf16: Multiply in bfloat16: faster on a GPU, a little less exact. It has no effect on
-                recurrent layers on a GPU, see :func:`models.recurrence.encode_on_gpu`.
+            bf16: Multiply in bfloat16: faster on a GPU, a little less exact. It has no effect on a
+                CPU, nor on recurrent layers, see :func:`models.recurrence.encode_on_gpu`.
 
         Raises:
             JobError: A probability is not a number; the message names the first rows.
         """
-        own = self._read(text)
+        own = self.read(text)
         probabilities = []
         num_tokens = []
         for package in (self, *self.others):
-            read = own if package._reads_as(self) else package._read(text)
-            by_class, num_known = package._predict(read, bf16=bf16)
+            read = own if package._reads_as(self) else package.read(text)
+            # The message below tells about numbers that are not finite, not a warning of numpy.
+            with np.errstate(invalid="ignore", over="ignore"):
+                by_class, num_known = package._predict(read, bf16=bf16)
             order = [package.settings.classes.index(name) for name in self.settings.classes]
             probabilities.append(by_class[:, order])
             num_tokens.append(num_known)
@@ -171,19 +201,22 @@ class ModelPackage:
         Args:
             pieces: Arrays of strings without nulls, normally of ``PIECE`` texts.
         """
-        num_threads = _THREADS_ON_GPU
-        if self.device.type == "cpu":
-            num_threads = min(count_cores(), _MAX_THREADS)
         first = next(pieces, pa.array([], pa.string()))
         second = next(pieces, None)
-        with one_thread():
-            if second is None:  # starting threads would take longer than scoring a text
-                return self.score(first)
-            with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
-                scores = list(pool.map(self.score, chain([first, second], pieces)))
+        if second is None:  # starting threads would take longer than scoring a text
+            return self.score(first)
+        with self.start_threads() as pool:
+            scores = list(pool.map(self.score, chain([first, second], pieces)))
         return Scores.join(scores)
 
-    def _read(self, text: pa.Array) -> _ReadTexts:
+    def start_threads(self) -> concurrent.futures.ThreadPoolExecutor:
+        """Start threads that ask the network, as many as there are cores; on a GPU, two."""
+        num_threads = min(count_cores(), _MAX_THREADS)
+        if self.on_gpu:
+            num_threads = _THREADS_ON_GPU
+        return concurrent.futures.ThreadPoolExecutor(num_threads)
+
+    def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
         text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
@@ -193,7 +226,7 @@ class ModelPackage:
         encoded = self.vocabulary.encode(
             own_units, max_length=self.settings.max_length, cut=self.settings.cut
         )
-        return _ReadTexts(encoded, tokens, np.diff(own_units.offsets))
+        return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -208,7 +241,7 @@ class ModelPackage:
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 
-    def _predict(self, read: _ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _predict(self, read: ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts.
 
         Texts without a known word get the class priors, unless the linear model knows some of
@@ -218,54 +251,44 @@ class ModelPackage:
             The probabilities, ``(N, C)`` float32; and the known units of each text, at least 1 if
             the linear model knows an n-gram.
         """
-        rows = batching.EncodedRows.from_lists(read.encoded.token_ids)
+        rows = EncodedRows.from_lists(read.encoded.token_ids)
         weight = self.settings.linear_weight
-        priors = torch.tensor(self.settings.priors)
+        priors = np.array(self.settings.priors, np.float32)
+        logits = np.zeros((len(rows), len(priors)), np.float32)
         if weight < 1:
             logits = self.network_logits(rows, bf16=bf16)
-        else:
-            logits = torch.zeros(len(rows), len(priors))
         is_known = rows.lengths > 0
         if self.linear is not None:
             linear_logits, has_ngram = self.linear.answer(read.tokens)
-            logits = (1 - weight) * logits + torch.from_numpy(linear_logits)
+            logits = np.float32(1 - weight) * logits + linear_logits
             is_known = is_known | has_ngram
-        by_class = torch.softmax(logits / self.settings.temperature, dim=1)
-        answered = torch.where(torch.from_numpy(is_known)[:, None], by_class, priors)
-        return answered.numpy(), np.maximum(read.encoded.num_known, is_known)
+        by_class = _softmax(logits / np.float32(self.settings.temperature))
+        answered = np.where(is_known[:, None], by_class, priors)
+        return answered, np.maximum(read.encoded.num_known, is_known)
 
     def component_logits(self, text: pa.Array, models: Iterable[LinearModel]) -> list[np.ndarray]:
         """Compute the logits ``(N, C)`` of N texts by the network, then by each linear model."""
-        read = self._read(text)
-        rows = batching.EncodedRows.from_lists(read.encoded.token_ids)
-        of_network = self.network_logits(rows).numpy()
+        read = self.read(text)
+        rows = EncodedRows.from_lists(read.encoded.token_ids)
+        of_network = self.network_logits(rows)
         return [of_network, *(model.logits(read.tokens) for model in models)]
 
-    def network_logits(self, rows: batching.EncodedRows, *, bf16: bool = False) -> torch.Tensor:
+    def network_logits(self, rows: EncodedRows, *, bf16: bool = False) -> np.ndarray:
         """Compute the network's logits for encoded texts, ``(N, C)`` float32.
 
-        A text without a known word gets the logarithms of the class priors. A GPU computes while
-        the host makes the next batches; the host waits for the GPU once, at the end.
+        A text without a known word gets the logarithms of the class priors.
 
         Args:
             rows: N texts.
             bf16: See :meth:`score`.
         """
-        result = torch.tensor(self.settings.priors).log().repeat(len(rows), 1)
-        device = self.device
-        batches = batching.order_by_length(rows.lengths, batch_size=self.network.scoring_batch_size)
-        logits = []
-        with (
-            torch.inference_mode(),
-            torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16),
-        ):
-            predict = self.network.inference_function(rows.token_ids)
-            for chosen in batches:
-                batch = batching.collate(rows, chosen).to(device)
-                logits.append(predict(batch.token_ids, batch.lengths).float())
-            if batches:
-                result[np.concatenate(batches)] = torch.cat(logits).cpu()
-        return result
+        if isinstance(self.network, ArrayNetwork) or not self.network.on_gpu:
+            logits = self._to_numpy().logits(rows)
+        else:
+            logits = self.network.logits(rows, bf16=bf16)
+        with np.errstate(divide="ignore"):
+            logits[rows.lengths == 0] = np.log(np.array(self.settings.priors, np.float32))
+        return logits
 
     def save(
         self,
@@ -291,7 +314,7 @@ class ModelPackage:
         settings = decisive.dump(self.settings)
         words = replace(self.vocabulary, vectors=None).to_table()
         contents = {
-            package_files.WEIGHTS: safetensors.torch.save(self._tensors()),
+            package_files.WEIGHTS: safetensors.numpy.save(self._tensors()),
             package_files.VOCABULARY: parquet.to_bytes(words),
             package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
         }
@@ -320,29 +343,26 @@ class ModelPackage:
 
     def _make_golden(self) -> GoldenTexts:
         """Answer the golden texts on the CPU, as each loader does."""
-        package = self
-        if self.device.type != "cpu":
-            package = replace(self, network=copy.deepcopy(self.network).cpu())
         special = self.vocabulary.num_special
         return golden_texts.make(
             self.vocabulary.words[special:].to_pylist(),
             joiner="" if self.settings.unit == "characters" else " ",
             classes=self.settings.classes,
-            score=package._score_alone,
+            score=self.to("cpu")._score_alone,
         )
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def _tensors(self) -> dict[str, np.ndarray]:
         """Return all tensors by their names in a package."""
-        tensors = {name: tensor.cpu() for name, tensor in self.network.state_dict().items()}
+        tensors = dict(self.arrays)
         if self.linear is not None:
             tensors |= self.linear.tensors()
         return tensors
 
     def _count_parameters(self) -> int:
         """Count the numbers that were learned."""
-        number = sum(tensor.numel() for tensor in self.network.state_dict().values())
+        number = sum(array.size for array in self.arrays.values())
         if self.linear is not None:
-            number += self.linear.weights.numel() + self.linear.bias.numel()
+            number += self.linear.weights.size + self.linear.bias.size
         return number
 
     @classmethod
@@ -362,7 +382,7 @@ class ModelPackage:
         for package in average_files.list_packages(uri, setting=setting):
             settings, words, weights, golden = package_files.read(package, setting=setting)
             network, linear = _build(join(package, package_files.WEIGHTS), weights, settings)
-            loaded = cls(network.eval(), words, settings, linear, golden=golden)
+            loaded = cls(network, words, settings, linear, golden=golden)
             if golden:
                 golden_texts.check(golden, uri=package, score=loaded._score_alone)
             packages.append(loaded)
@@ -393,11 +413,10 @@ def _check_finite(
 
 def _build(
     path: str, content: bytes, settings: package_files.PackageSettings
-) -> tuple[networks.Network, LinearModel | None]:
+) -> tuple[ArrayNetwork, LinearModel | None]:
     """Build the network that the settings describe, and the linear model, from their weights.
 
-    The sizes in the settings may be wrong, so no memory is allocated by them: the network is built
-    on the meta device, and then takes over the tensors of the file.
+    The sizes in the settings may be wrong, so no memory is allocated by them.
 
     Args:
         path: The file of the weights, for error messages.
@@ -411,11 +430,13 @@ def _build(
         UserError: The weights are damaged, or do not fit the settings.
     """
     try:
-        weights = safetensors.torch.load(content)
+        weights = safetensors.numpy.load(content)
     except safetensors.SafetensorError as error:
         raise UserError(
             f"{path} is not a safetensors file", hint=package_files.COPY_AGAIN
         ) from error
+    except (KeyError, TypeError, ValueError) as error:  # a type that numpy does not have
+        raise _make_type_error(path) from error
     of_linear = {}
     of_network = {}
     for name, tensor in sorted(weights.items()):
@@ -424,20 +445,14 @@ def _build(
         else:
             of_network[name] = tensor
     for name, tensor in of_network.items():
-        expected = torch.int64 if name == earlier_layers.KEYS else torch.float32
-        if tensor.dtype != expected:
-            raise UserError(
-                f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN
-            )
-    num_classes = len(settings.classes)
+        if tensor.dtype != (np.int64 if name == earlier_layers.KEYS else np.float32):
+            raise _make_type_error(path)
     linear = None
     try:
         if of_linear or settings.linear_weight:
-            linear = LinearModel.of(of_linear, num_classes=num_classes)
-        with torch.device("meta"):
-            network = _build_layers(settings, has_keys=earlier_layers.KEYS in of_network)
-        network.load_state_dict(of_network, assign=True)
-    except (RuntimeError, TypeError, ValueError) as error:  # TypeError is for sizes above 64 bits
+            linear = LinearModel.of(of_linear, num_classes=len(settings.classes))
+        network = _build_network(settings, of_network)
+    except ValueError as error:
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
         raise UserError(
             f"{path} does not fit {package_files.SETTINGS}: {problem}",
@@ -446,13 +461,30 @@ def _build(
     return network, linear
 
 
-def _build_layers(settings: package_files.PackageSettings, *, has_keys: bool) -> networks.Network:
-    """Build the layers of a network of this version or of an earlier one."""
-    sizes = {
-        "vocabulary_size": settings.vocabulary_size,
-        "embedding_dim": settings.embedding_dim,
-        "num_classes": len(settings.classes),
-    }
-    if settings.earlier_layers is None:
-        return networks.build(settings.model, **sizes)
-    return earlier_layers.build(settings.model, settings.earlier_layers, has_keys=has_keys, **sizes)
+def _make_type_error(path: str) -> UserError:
+    """Make the error about weights of another type."""
+    return UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
+
+
+def _build_network(
+    settings: package_files.PackageSettings, arrays: Mapping[str, np.ndarray]
+) -> ArrayNetwork:
+    """Build the network of a package from its weights.
+
+    Raises:
+        ValueError: The weights do not fit the settings.
+    """
+    return array_networks.build(
+        settings.model,
+        arrays,
+        vocabulary_size=settings.vocabulary_size,
+        embedding_dim=settings.embedding_dim,
+        num_classes=len(settings.classes),
+        earlier=settings.earlier_layers,
+    )
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    """Compute the probability of each class."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True, initial=-np.inf))
+    return powers / powers.sum(axis=1, keepdims=True)

@@ -1,30 +1,15 @@
 """Inputs of each step -> states of a recurrent layer, in either direction.
 
-On a CPU in float32, the tanh layer and the GRU (Cho et al. 2014) have CPU kernels for scoring,
-which start from the gates of each word (:func:`encode_words`); PyTorch's layers take up to 2 times
-as long. Training, LSTM and bf16 use PyTorch's layers; GPUs use :func:`encode_on_gpu`.
-
-The kernels store u in place of the state h = 2 u - 1, because tanh x = 2 sigmoid(2 x) - 1. The
-factors move into the weights, W h = 2 W u - W 1 with 1 a vector of ones, and each step needs half
-as many operations. The state before the first step is h = 0, so u = 1/2.
+For training and for GPUs, which use :func:`encode_on_gpu`; on a CPU, :mod:`models.array_layers`
+scores.
 
 Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3 H of the gates)
 """
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
 import torch
 from torch import nn
-
-from sentiflow.models import cpu
-
-_Step = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], None]
-"""Takes a step's gates, the states before it, and the tensor that receives the states after it."""
-_ROWS = 256
-"""Tweets are dropped from a batch in multiples of this: oneDNN compiles a product for each size."""
-_ZERO_STATE = 0.5
-"""u of the state h = 0."""
 
 _OPEN = 100.0
 """Input of a gate that opens it: the sigmoid is 1 in float32."""
@@ -91,116 +76,6 @@ def _permute(states: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
     """Reorder states: step t of tweet b is taken from step ``source[t, b]``."""
     index = source[:, :, None].expand(-1, -1, states.shape[2])
     return states.gather(0, index)
-
-
-def infers_by_kernel(layer: nn.RNNBase, inputs: torch.Tensor) -> bool:
-    """Whether a layer has a kernel for its inputs, and no gradient is needed."""
-    return layer.mode in _STEPS and cpu.has_kernels(inputs)
-
-
-def compute_gates(layer: nn.RNNBase, inputs: torch.Tensor) -> torch.Tensor:
-    """Compute the part of the gates from inputs and biases, ``(..., D)`` to ``(..., G)``."""
-    scale = _scale_of(layer)
-    state_bias = _state_bias_of(layer)
-    if layer.mode == "GRU":  # without the candidate's bias: a step multiplies it by the reset gate
-        state_bias = state_bias.masked_fill(scale == 2, 0)
-    bias = layer.bias_ih_l0 + state_bias
-    return cpu.affine(inputs, layer.weight_ih_l0 * scale[:, None], bias * scale)
-
-
-def _scale_of(layer: nn.RNNBase) -> torch.Tensor:
-    """Return the factor of each gate's input: 2 for a tanh, 1 for a sigmoid."""
-    scale = torch.full_like(layer.bias_hh_l0, 2)
-    if layer.mode == "GRU":
-        scale[: 2 * layer.hidden_size] = 1
-    return scale
-
-
-def _state_bias_of(layer: nn.RNNBase) -> torch.Tensor:
-    """Return the bias ``b - W 1`` of the product with the state u: W h + b = 2 W u + b - W 1."""
-    return layer.bias_hh_l0 - layer.weight_hh_l0.sum(dim=1)
-
-
-def encode_words(
-    layer: nn.RNNBase,
-    table: torch.Tensor,
-    token_ids: torch.Tensor,
-    lengths: torch.Tensor,
-    *,
-    backward: bool,
-) -> torch.Tensor:
-    """Run a unidirectional layer over tweets by a kernel, which spends no time on padding.
-
-    Args:
-        layer: See :func:`encode`.
-        table: ``(V, G)``, the gates of each word from :func:`compute_gates`.
-        token_ids: ``(T, B)`` int64.
-        lengths: ``(B,)`` int64, in ascending order, so that tweets that end early come first.
-        backward: See :func:`encode`.
-
-    Returns:
-        ``(T, B, H)``, the state after each token; states of padding are 0.
-    """
-    assert bool((lengths.diff() >= 0).all())
-    num_steps, num_tweets = token_ids.shape
-    # For each step: how many tweets have ended before it, and the first tweet that is computed.
-    # Some ended tweets are also computed, to fill up the last multiple of _ROWS.
-    ended = np.searchsorted(lengths.numpy(), np.arange(num_steps), side="right")
-    num_added = (ended - num_tweets) % _ROWS
-    first = np.maximum(0, ended - num_added)
-    step = _STEPS[layer.mode](layer)
-    states = table.new_full((num_steps, num_tweets, layer.hidden_size), _ZERO_STATE)
-    before = torch.full_like(states[0], _ZERO_STATE)
-    steps = range(num_steps)
-    if backward:
-        steps = steps[::-1]
-    for number in steps:
-        rows = slice(first[number], None)
-        gates = nn.functional.embedding(token_ids[number, rows], table)
-        step(gates, before[rows], states[number, rows])
-        states[number, first[number] : ended[number]] = _ZERO_STATE
-        before = states[number]
-    return states.mul_(2).sub_(1)
-
-
-def _step_of_tanh(layer: nn.RNNBase) -> _Step:
-    """Return the step ``u' = sigmoid(gate + V u)``.
-
-    V = 4 W: one factor 2 is from W h = 2 W u - W 1, the other from tanh x = 2 sigmoid(2 x) - 1.
-    """
-    weight = 4 * layer.weight_hh_l0
-
-    def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
-        torch.sigmoid(cpu.multiply_add(state, weight, gates), out=out)
-
-    return step
-
-
-def _step_of_gru(layer: nn.RNNBase) -> _Step:
-    """Return the step ``u' = v + z (u - v)``, with ``v`` the candidate state.
-
-    Reset and update gate: ``r, z = sigmoid(gate + V u)``. ``v = sigmoid(gate + r (V u + bias))``.
-    """
-    size = 2 * layer.hidden_size
-    scale = _scale_of(layer)
-    weight = 2 * layer.weight_hh_l0 * scale[:, None]
-    bias = 2 * _state_bias_of(layer).masked_fill(scale == 1, 0)
-
-    def step(gates: torch.Tensor, state: torch.Tensor, out: torch.Tensor) -> None:
-        hidden = cpu.affine(state, weight, bias)
-        reset_and_update = hidden[:, :size].add_(gates[:, :size]).sigmoid_()
-        reset, update = reset_and_update.chunk(2, dim=1)
-        candidate = torch.addcmul(gates[:, size:], reset, hidden[:, size:]).sigmoid_()
-        torch.lerp(candidate, state, update, out=out)
-
-    return step
-
-
-_STEPS: dict[str, Callable[[nn.RNNBase], _Step]] = {
-    "RNN_TANH": _step_of_tanh,
-    "GRU": _step_of_gru,
-}
-"""Makes the step of a layer that has a CPU kernel, by PyTorch's name of the kind of layer."""
 
 
 _CUDNN: dict[str, Callable[..., tuple[torch.Tensor, ...]]] = {

@@ -38,12 +38,33 @@ def split(tokens: Tokens, unit: Unit) -> Tokens:
     """
     if unit == WORDS:
         return tokens
+    coded, parts = _choose_parts(tokens, unit)
+    return coded.replace_words(parts)
+
+
+def find_tokens(tokens: Tokens, unit: Unit) -> np.ndarray:
+    """Return the position of the token that each unit of :func:`split` is a part of.
+
+    Example:
+        >>> tokens = Tokens.from_lists(pa.array([["<user>", "영화", ":)"]]))
+        >>> find_tokens(tokens, "characters").tolist()
+        [0, 1, 1, 2]
+    """
+    places = np.arange(len(tokens.ids))
+    if unit == WORDS:
+        return places
+    coded, parts = _choose_parts(tokens, unit)
+    return np.repeat(places, np.diff(parts.offsets)[coded.ids])
+
+
+def _choose_parts(tokens: Tokens, unit: Unit) -> tuple[Tokens, Tokens]:
+    """Say into what each token is split: a token with id w into row w of the second result."""
     assert unit == CHARACTERS, "the settings allow no other unit"
     num_words = len(tokens.words)
     # the words once more, whole: hashtags take these
     parts = Tokens.join([_split_words(tokens.words), _leave_whole(tokens.words)])
     ids = np.where(_find_hashtags(tokens), tokens.ids + num_words, tokens.ids)
-    return Tokens(tokens.words, ids, tokens.offsets).replace_words(parts)
+    return Tokens(tokens.words, ids, tokens.offsets), parts
 
 
 def find_words(tokens: pa.Array) -> np.ndarray:

@@ -97,9 +97,7 @@ class Vocabulary:
         # cut long tweets
         is_kept = find_kept(offsets, max_length=max_length, cut=cut)
         kept, offsets = _select(kept, offsets, is_kept)
-        num_known = np.diff(offsets)
-        if self.has_unknown:  # without <unk>, its id is that of an ordinary word
-            num_known = _count_by_row(kept != UNKNOWN_ID, offsets)
+        num_known = _count_by_row(self.are_known(kept), offsets)
         # empty the tweets without a known word
         kept, offsets = _select(kept, offsets, np.repeat(num_known > 0, np.diff(offsets)))
         lists = pa.ListArray.from_arrays(
@@ -110,6 +108,21 @@ class Vocabulary:
             num_known=num_known.astype(np.int32),
             num_unknown=num_unknown.astype(np.int32),
         )
+
+    def find_read(self, tokens: Tokens, *, max_length: int, cut: Cut = END) -> np.ndarray:
+        """Return the position of each token that :meth:`encode` gives an id, among all tokens.
+
+        Of a tweet without a known word, :meth:`encode` keeps none of these.
+        """
+        is_listed = (self.look_up(tokens.words) != _DROPPED)[tokens.ids]
+        listed, offsets = _select(np.arange(len(tokens.ids)), tokens.offsets, is_listed)
+        return listed[find_kept(offsets, max_length=max_length, cut=cut)]
+
+    def are_known(self, token_ids: np.ndarray) -> np.ndarray:
+        """Whether each id stands for a known word, bool; ``<unk>`` stands for all others."""
+        if not self.has_unknown:  # its id is that of an ordinary word
+            return np.ones(len(token_ids), bool)
+        return token_ids != UNKNOWN_ID
 
     def to_table(self) -> pa.Table:
         """Return the table ``schema.VOCABULARY``, with a column of vectors if there are any."""

@@ -305,7 +305,15 @@ class Evaluated(_ReportResult):
     @property
     def mistakes(self) -> Table:
         """The mistakes that the report shows; without mistakes it has no columns."""
-        name = "mistakes.parquet"
+        return self._find_file("mistakes.parquet")
+
+    @property
+    def deciding_words(self) -> Table:
+        """The words that decide for each class; it has no columns if the report shows none."""
+        return self._find_file("deciding_words.parquet")
+
+    def _find_file(self, name: str) -> Table:
+        """Return a table that the report may lack; if it does, the table has no columns."""
         is_there = any(item["path"] == name for item in self.manifest["files"])
         return Table(self.uri, (name,) if is_there else ())
 

@@ -4,7 +4,7 @@ import codecs
 import io
 import json
 import select
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any, BinaryIO, NamedTuple
 
@@ -160,22 +160,30 @@ def to_tsv(
 
 
 def to_json(
-    text: pa.Array, scores: Scores, *, for_people: bool = False, top: int | None = None
+    text: pa.Array,
+    scores: Scores,
+    *,
+    for_people: bool = False,
+    top: int | None = None,
+    further: Mapping[str, Sequence[Any]] | None = None,
 ) -> bytes:
     """Write an object for each text: text, label, probabilities and number of known words.
 
     The probabilities are named as in a table of predictions, or with ``top`` as in
     :meth:`Scores.top`. With ``for_people`` an object is pure ASCII if its text could act on a
-    terminal.
+    terminal. ``further`` has more fields, a value for each text.
     """
     answers = scores.columns if top is None else scores.top(top)
     columns = {"text": text, "label": answers.pop("predicted_label"), **answers}
-    values = [_to_list(column) for column in columns.values()]
+    fields: dict[str, Sequence[Any]] = {}
+    for name, column in columns.items():
+        fields[name] = _to_list(column)
+    fields.update(further or {})
     lines = []
-    for row in zip(*values, strict=True):
+    for row in zip(*fields.values(), strict=True):
         could_act = for_people and row[0].translate(_ESCAPES) != row[0]
         encoder = _ASCII_JSON if could_act else _JSON
-        lines.append(encoder.encode(dict(zip(columns, row, strict=True))) + "\n")
+        lines.append(encoder.encode(dict(zip(fields, row, strict=True))) + "\n")
     return "".join(lines).encode()
 
 

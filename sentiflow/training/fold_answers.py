@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import safetensors.torch
+import safetensors.numpy
 
 from sentiflow.data.arrays import hash_texts, one_array, to_matrix
 from sentiflow.metrics import confidence
@@ -66,7 +66,7 @@ def compute_logits(job: TrainJob, rows: AllRows, number: int, learned: LearnedCl
             LinearChoice, itertools.product(STRENGTHS, job.neighbor_weights)
         ):
             content = filesystem.read_bytes(join(job.linear_uri, choice.name))
-            tensors = safetensors.torch.load(content)
+            tensors = safetensors.numpy.load(content)
             models[choice] = LinearModel.of(tensors, num_classes=len(places))
     components = package.component_logits(text, models.values())
     scores = package.score(text)

@@ -86,7 +86,7 @@ def _load_weights(
     """
     assert settings.init_from is not None, "there is an initial model"
     dim = network.embedding.embedding_dim
-    initial_dim = initial.network.embedding.embedding_dim
+    initial_dim = initial.settings.embedding_dim
     if initial_dim != dim:
         raise UserError(
             f"train.init_from: {settings.init_from} has word vectors of {initial_dim} numbers",
@@ -95,9 +95,10 @@ def _load_weights(
     left_out = ["embedding."]
     if initial.settings.classes != classes:
         left_out.append("output.")
+    arrays = initial.arrays
     weights = {
-        name: tensor
-        for name, tensor in initial.network.state_dict().items()
+        name: torch.tensor(array)
+        for name, array in arrays.items()
         if not name.startswith(tuple(left_out))
     }
     result = network.load_state_dict(weights, strict=False)
@@ -108,4 +109,5 @@ def _load_weights(
     places = pc.fill_null(found, -1).to_numpy(zero_copy_only=False)
     initial_ids = torch.from_numpy(places.astype(np.int64))
     shared = (initial_ids >= 0).nonzero().squeeze(1)
-    network.embedding.weight[shared] = initial.network.embedding.weight[initial_ids[shared]]
+    initial_vectors = torch.tensor(arrays["embedding.weight"])
+    network.embedding.weight[shared] = initial_vectors[initial_ids[shared]]

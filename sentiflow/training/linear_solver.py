@@ -144,10 +144,10 @@ def fit(texts: ngrams.Ngrams, targets: np.ndarray) -> Iterator[tuple[float, line
     for strength in STRENGTHS:
         weights = problem.minimize(weights, strength)
         model = linear.LinearModel(
-            hashes=torch.from_numpy(chosen.hashes),
-            weights=torch.from_numpy(weights[:-1].astype(np.float32)),
-            squares=torch.from_numpy(chosen.idf**2),
-            bias=torch.from_numpy(weights[-1].astype(np.float32)),
+            hashes=chosen.hashes,
+            weights=weights[:-1].astype(np.float32),
+            squares=chosen.idf**2,
+            bias=weights[-1].astype(np.float32),
         )
         yield strength, model
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 
 import numpy as np
-import safetensors.torch
+import safetensors.numpy
 import torch
 
 from sentiflow.cluster import memory
@@ -403,7 +403,7 @@ class _Worker:
         if self.job.linear_uri:
             for choice, model in linear.items():
                 uri = join(self.job.linear_uri, choice.name)
-                filesystem.write_bytes(uri, safetensors.torch.save(model.tensors()))
+                filesystem.write_bytes(uri, safetensors.numpy.save(model.tensors()))
         chosen = self.history.chosen if self.job.trains_network else None
         if chosen and chosen.step != self.first_step + self.trainer.step:
             self._load_network(checkpoints.load(self.root, chosen.step))

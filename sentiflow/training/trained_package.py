@@ -15,6 +15,7 @@ from sentiflow.data.arrays import hash_texts
 from sentiflow.data.manifest_types import Manifest, Unsure
 from sentiflow.metrics import abstention, classification, confidence
 from sentiflow.metrics.predicted import Predicted
+from sentiflow.models.array_networks import ArrayNetwork
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
@@ -271,6 +272,7 @@ def _apply_calibration(package: ModelPackage, calibration: Mapping[str, Any]) ->
     if linear is not None:
         linear = linear.scale(1.0, bias)
     else:
+        assert not isinstance(package.network, ArrayNetwork), "it was trained just now"
         with torch.no_grad():
             output = package.network.output.bias
             output += torch.from_numpy(bias.astype(np.float32)).to(output.device)

@@ -18,7 +18,7 @@ from torch import nn
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import JobError, UserError
 from sentiflow.metrics.macro_f1 import macro_f1
-from sentiflow.models import batching
+from sentiflow.models import batching, encoded_rows
 from sentiflow.training import checkpoints, collectives
 from sentiflow.training.dropout_masks import draw_dropout_mask
 from sentiflow.training.objectives import (
@@ -74,7 +74,7 @@ class Trainer:
         settings: TrainSettings,
         objective: ClassificationObjective | LanguageModeling,
         train: TrainInput,
-        validation: Iterable[batching.EncodedRows],
+        validation: Iterable[encoded_rows.EncodedRows],
         device: torch.device,
     ) -> None:
         """Make the optimizer.
@@ -348,7 +348,7 @@ class Trainer:
         sums = torch.zeros(2 + num_classes**2, dtype=torch.float64, device=self.device)
         with torch.inference_mode():
             for rows in self.validation:
-                for chosen in batching.order_by_length(
+                for chosen in encoded_rows.order_by_length(
                     rows.lengths, batch_size=_VALIDATION_BATCH_SIZE
                 ):
                     batch = batching.collate(rows, chosen).to(self.device)

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.train_sections import DEFAULT_NUM_SHARDS
-from sentiflow.models.batching import COLUMNS, EncodedRows
+from sentiflow.models.encoded_rows import COLUMNS, EncodedRows
 from sentiflow.storage import parquet
 from sentiflow.training import learned_classes
 

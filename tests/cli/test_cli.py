@@ -154,6 +154,19 @@ class TestPredict:
             answers[2]["probability"] == answers[3]["probability"] == pytest.approx(0.5, abs=0.05)
         )
 
+    def test_why_names_the_words_that_decide(self, model):
+        lines = invoke("predict", model, *self.TEXTS[:2], "--why").stdout.splitlines()
+        assert lines[0].endswith("\tI love this so much")
+        assert lines[1].startswith("  for positive: love +")
+        assert lines[-1].startswith("  the rest: ")
+        assert "\x1b" not in "".join(lines)
+        result = invoke("predict", model, *self.TEXTS, "--why", "--json")
+        answers = [json.loads(line) for line in result.stdout.splitlines()]
+        assert [word["word"] for word in answers[0]["words"]] == self.TEXTS[0].lower().split()
+        for answer in answers:
+            total = sum(word["part"] for word in answer["words"]) + answer["rest"]
+            assert total == pytest.approx(answer["logit"])
+
     def test_lines_of_standard_input_are_texts(self, model):
         result = invoke("predict", model, input="so happy\n\nso sad")
         labels = [line.split("\t")[0] for line in result.stdout.splitlines()]

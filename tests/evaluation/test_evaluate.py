@@ -67,6 +67,19 @@ def test_every_kind_of_result_is_in_metrics_json(finished_run, metrics):
     assert "cut at the maximum length" not in page, "no text of this corpus is"
 
 
+def test_the_words_that_decide_are_in_a_table_and_on_the_page(finished_run):
+    table = pq.read_table(finished_run / "run/report/deciding_words.parquet").to_pandas()
+    assert set(table["label"]) == {"negative", "positive"}
+    assert (table["mean_part"] > 0).all()
+    assert table.groupby("label").size().between(10, 100).all()
+    assert {"love", "hate"} & set(table["word"])
+    page = (finished_run / "run/report/report.html").read_text()
+    assert "Words that decide" in page
+    assert "Under a text stand the words that decide" in page
+    for label, words in table.groupby("label", sort=False)["word"]:
+        assert f">{words.iloc[0]} +" in page, label
+
+
 def test_the_report_tells_how_many_texts_were_cut(finished_run, evaluate, tmp_path):
     for name in ("scored", "prepared"):
         shutil.copytree(finished_run / "run" / name, tmp_path / name)
@@ -87,6 +100,7 @@ def test_without_the_model_the_rest_is_evaluated(finished_run, evaluate, tmp_pat
     path.write_text(path.read_text().replace(gone, str(tmp_path / "gone")))
     found = evaluate(f"evaluate.scored_uri={scored}")
     assert found["behavior"] == found["group_bias"] == []
+    assert "The words that decide are unknown" in (tmp_path / "report/report.html").read_text()
     assert "is not finished" in found["not_asked"] or "no" in found["not_asked"]
     assert "behavior tests are skipped" in said.text
     assert found["slices"]
@@ -120,6 +134,8 @@ def test_an_evaluation_takes_what_it_says_of_the_prepared_data_from_its_plan(
 def test_no_text_leaves_its_tables_where_none_is_wanted(finished_run, evaluate, tmp_path):
     found = evaluate("evaluate.num_examples=0")
     assert not (tmp_path / "report/mistakes.parquet").exists()
+    assert not (tmp_path / "report/deciding_words.parquet").exists()
+    assert "Words that decide" not in (tmp_path / "report/report.html").read_text()
     assert all(not test["failures"] for test in found["behavior"])
     page = (tmp_path / "report/report.html").read_text()
     tweets = pq.read_table(finished_run / "run/prepared/tweets/split=test")["text"].to_pylist()

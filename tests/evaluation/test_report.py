@@ -13,14 +13,23 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.data.schema import BINARY
-from sentiflow.evaluation import highlights, measurements, mistakes, report, report_charts
+from sentiflow.evaluation import (
+    deciding_words,
+    highlights,
+    measurements,
+    mistakes,
+    report,
+    report_charts,
+)
 from sentiflow.evaluation.behavior import Failure, check_behavior
+from sentiflow.evaluation.deciding_words import DecidingWords
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
 from sentiflow.evaluation.report_charts import render as render_charts
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS
+from sentiflow.models.explanations import Explanation, WordPart
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -108,6 +117,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         rows=by_split[measured.split],
         mistakes=table,
         num_examples=15,
+        words=DecidingWords(deciding_words.SCHEMA.empty_table()),
         curve=pd.DataFrame(
             {
                 "epoch": [1, 2, 3],
@@ -342,6 +352,36 @@ def test_a_model_that_answers_nothing_says_so(rows):
         "100.0% of these texts, including texts without a known word. Nothing is answered" in text
     )
     assert "are unsure" not in Outline(write(report_data(rows.drop_columns("unsure")))).text
+
+
+def explained(found):
+    """Make an explanation of each mistake that a page shows."""
+    why = []
+    for row in mistakes.choose_shown(found, 15).to_pylist():
+        words = (WordPart(SCRIPT, 0.5, 0.5, 0.0), WordPart(f"w{row['row_id']}", -0.8, 0.0, -0.8))
+        why.append(Explanation(row["text"], "positive", 0.6, 0.1, 0.4, words))
+    return why
+
+
+def test_the_words_that_decide_are_under_the_mistakes_and_by_class(data, plots):
+    rows = [
+        {"label": "positive", "word": SCRIPT, "num_texts": 9, "fraction": 0.09, "mean_part": 2.0},
+        {"label": "positive", "word": "love", "num_texts": 1, "fraction": 0.001, "mean_part": 1.0},
+    ]
+    zero = {"mean_linear": 0.0, "mean_network": 0.0}
+    table = pa.Table.from_pylist([row | zero for row in rows], deciding_words.SCHEMA)
+    words = DecidingWords(table, num_texts=100, of_mistakes=explained(data.mistakes))
+    page = render_page(change(data, words=words), plots)
+    assert SCRIPT not in page
+    assert "love +1.00 <small>&lt;1%</small>" in page
+    assert '--shade: 50%">&lt;script&gt;' in page
+    shown = mistakes.choose_shown(data.mistakes, 15).to_pylist()
+    assert shown
+    for row in shown:
+        after = page[page.index(f"w{row['row_id']} \u22120.80") :]
+        assert f'<td class="muted wide">{row["row_id"]}</td>' in after[:600]
+    assert 'href="#words"' in page
+    assert 'href="#words"' not in render_page(data, plots)
 
 
 def test_unequal_authors_give_no_interval_and_the_page_says_why(rows):

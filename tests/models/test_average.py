@@ -86,13 +86,13 @@ def test_the_probabilities_are_the_mean_by_class_name_and_the_words_those_of_any
 def test_packages_of_one_vocabulary_encode_a_text_once(packages, monkeypatch):
     model = loaded.load(packages)
     encoded = []
-    encode = ModelPackage._read
+    encode = ModelPackage.read
 
     def encode_and_note(self, text):
         encoded.append(self)
         return encode(self, text)
 
-    monkeypatch.setattr(ModelPackage, "_read", encode_and_note)
+    monkeypatch.setattr(ModelPackage, "read", encode_and_note)
     model.score(pa.array(TEXTS))
     assert len(encoded) == 2
 

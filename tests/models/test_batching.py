@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sentiflow.data import schema
-from sentiflow.models import batching
-from sentiflow.models.batching import EncodedRows
+from sentiflow.models import batching, encoded_rows
+from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.vocabulary import PAD_ID
 
 lengths_strategy = st.lists(st.integers(0, 30), max_size=400).map(np.array)
@@ -28,16 +28,15 @@ def test_collate_keeps_every_token_and_pads_the_rest(tweets):
 
 @given(lengths_strategy)
 def test_scoring_order_covers_rows_with_a_token_by_length(lengths):
-    batches = batching.order_by_length(lengths.astype(np.int64), batch_size=8)
+    batches = encoded_rows.order_by_length(lengths.astype(np.int64), batch_size=8)
     rows = np.concatenate([*batches, np.zeros(0, np.int64)])
     np.testing.assert_array_equal(np.sort(rows), np.flatnonzero(lengths > 0))
     assert (np.diff(lengths[rows.astype(int)]) >= 0).all()
 
 
-def test_a_scoring_batch_holds_few_long_texts(monkeypatch):
-    monkeypatch.setattr(batching, "MAX_CELLS", 12)
+def test_a_scoring_batch_holds_few_long_texts():
     lengths = np.array([1, 1, 2, 2, 2, 2, 5, 5, 5, 40])
-    batches = batching.order_by_length(lengths, batch_size=5)
+    batches = encoded_rows.order_by_length(lengths, batch_size=5, max_cells=12)
     assert [batch.tolist() for batch in batches] == [[0, 1, 2, 3, 4], [5, 6], [7, 8], [9]]
 
 

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
+from sentiflow.data.arrays import find_sorted
+from sentiflow.models import linear
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams, count
 from sentiflow.models.tokenizer import tokenize
@@ -71,10 +72,10 @@ def make_model(num_classes=3, seed=0):
     squares = random.uniform(1, 9, size).astype(np.float32)
     bias = random.normal(size=num_classes).astype(np.float32)
     return LinearModel(
-        hashes=torch.from_numpy(hashes),
-        weights=torch.from_numpy(weights),
-        squares=torch.from_numpy(squares),
-        bias=torch.from_numpy(bias),
+        hashes=hashes,
+        weights=weights,
+        squares=squares,
+        bias=bias,
     )
 
 
@@ -85,11 +86,34 @@ def test_logits_are_those_of_a_plain_program():
     logits = model.logits(ngrams.tokens)
     for row in range(len(TEXTS)):
         found = [places[value] for value in of_text(ngrams, row) if value in places]
-        total = model.weights[found].double().sum(dim=0)
-        length = model.squares[found].double().sum().sqrt().clamp(min=1e-30)
+        total = model.weights[found].astype(float).sum(axis=0)
+        length = np.sqrt(model.squares[found].astype(float).sum().clip(min=1e-30))
         np.testing.assert_allclose(logits[row], total / length + model.bias, rtol=1e-4, atol=1e-5)
     np.testing.assert_array_equal(logits[2], model.bias)
     assert model.logits(Tokens.from_lists(pa.array([], pa.list_(pa.string())))).shape == (0, 3)
+
+
+@pytest.mark.parametrize("num_known", [0, 1, 5, 3000])
+def test_an_index_of_hashes_finds_what_a_search_finds(num_known):
+    random = np.random.default_rng(0)
+    numbers = random.integers(-(2**63), 2**63 - 1, num_known)
+    known = np.unique(np.append(numbers[1:], numbers[:1] // 2))
+    keys = np.concatenate([known, known + 1, random.integers(-(2**63), 2**63 - 1, 5000)])
+    expected, places = find_sorted(known, keys)
+    found, own_places = linear._HashIndex.of(known).find(known, keys)
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(own_places[found], places[found])
+
+
+def test_an_index_changes_no_logit(monkeypatch):
+    tokens = ngrams_of(*TEXTS).tokens
+    expected = make_model().logits(tokens)
+    monkeypatch.setattr(linear, "_MANY", 0)
+    np.testing.assert_array_equal(make_model().logits(tokens), expected)
+    monkeypatch.setattr(linear, "_MAX_IN_BUCKET", 0)
+    crowded = make_model()
+    assert crowded._index is None
+    np.testing.assert_array_equal(crowded.logits(tokens), expected)
 
 
 def test_a_scaled_model_has_scaled_logits():
@@ -103,7 +127,8 @@ def test_a_scaled_model_has_scaled_logits():
 def test_tensors_are_read_back():
     model = make_model()
     again = LinearModel.of(model.tensors(), num_classes=3)
-    assert all(torch.equal(getattr(again, name), tensor) for name, tensor in vars(model).items())
+    for name, tensor in model.tensors().items():
+        np.testing.assert_array_equal(again.tensors()[name], tensor)
 
 
 def _change(name, change):
@@ -114,13 +139,13 @@ def _change(name, change):
     "change",
     [
         *(_change(name, lambda t: t[:-1]) for name in ("hashes", "weights", "squares", "bias")),
-        *(_change(name, lambda t: t.double()) for name in ("weights", "squares", "bias")),
-        _change("hashes", lambda t: t.flip(0)),
-        _change("hashes", lambda t: t.int()),
+        *(_change(name, lambda t: t.astype(np.float64)) for name in ("weights", "squares", "bias")),
+        _change("hashes", lambda t: t[::-1]),
+        _change("hashes", lambda t: t.astype(np.int32)),
         _change("hashes", lambda t: t[0]),
         _change("weights", lambda t: t.T),
         lambda tensors: dict(itertools.islice(tensors.items(), 3)),
-        lambda tensors: tensors | {"linear.more": torch.zeros(1)},
+        lambda tensors: tensors | {"linear.more": np.zeros(1)},
         lambda tensors: {},
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sentiflow.config.train_sections import BagSettings, RnnSettings
-from sentiflow.models import networks, recurrence
+from sentiflow.models import networks
 from sentiflow.models.vocabulary import PAD_ID
 
 CELLS = ["rnn", "gru", "lstm"]
@@ -43,31 +43,6 @@ def test_padding_and_other_rows_never_change_a_logit(cell, pooling, bidirectiona
     together = network(*pad(rows, width=11))
     alone = torch.cat([network(*pad([row], width=len(row))) for row in rows])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("cell", CELLS)
-@pytest.mark.parametrize("pooling", POOLINGS)
-@pytest.mark.parametrize("bidirectional", [False, True])
-def test_the_inference_function_changes_no_logit(cell, pooling, bidirectional, monkeypatch):
-    network = build(cell=cell, pooling=pooling, bidirectional=bidirectional)
-    token_ids, lengths = pad([[3], [8, 8, 30], [5, 9, 7], [1, 2, 3, 4, 5, 39]], width=7)
-    expected = network(token_ids, lengths)
-    for rows in (1, 2, 256):
-        monkeypatch.setattr(recurrence, "_ROWS", rows)
-        with torch.inference_mode():
-            predict = network.inference_function(token_ids[token_ids != PAD_ID].numpy())
-            found = predict(token_ids, lengths)
-        assert (predict is network) == (cell == "lstm")
-        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-
-
-def test_a_table_that_would_be_too_large_is_not_made(monkeypatch):
-    network = build()
-    monkeypatch.setattr(networks, "_TABLE_ROWS", 1)
-    monkeypatch.setattr(networks, "_MAX_TABLE_BYTES", 39 * 3 * 7 * 4)
-    with torch.inference_mode():
-        assert network.inference_function(torch.arange(39).numpy()) is not network
-        assert network.inference_function(torch.arange(40).numpy()) is network
 
 
 @pytest.mark.parametrize("cell", CELLS)

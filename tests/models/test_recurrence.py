@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sentiflow.models import cpu, recurrence
+from sentiflow.models import recurrence
 
 
 def make(cell: str, *, num_steps=9, num_tweets=6, hidden_size=7, dtype=torch.float32):
@@ -48,29 +48,11 @@ def test_states_and_gradients_are_pytorchs(cell, backward):
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=2e-6 * max(1.0, scale))
 
 
-@pytest.mark.parametrize("cell", ["RNN", "GRU"])
-@pytest.mark.parametrize("backward", [False, True])
-@pytest.mark.parametrize("hidden_size", [7, 160])
-@pytest.mark.parametrize("num_tweets", [1, 700])
-def test_states_from_the_gates_of_words_are_pytorchs(cell, backward, hidden_size, num_tweets):
-    layer, inputs, lengths = make(cell, num_tweets=num_tweets, hidden_size=hidden_size)
-    words = torch.randn(30, 5)
-    lengths = lengths.sort().values
-    ids = torch.randint(0, 30, (len(inputs), num_tweets))
-    with torch.inference_mode():
-        table = recurrence.compute_gates(layer, words)
-        found = recurrence.encode_words(layer, table, ids, lengths, backward=backward)
-        expected = encode_one_by_one(layer, words[ids], lengths, backward=backward)
-    kept = steps_of(inputs, lengths)[:, :, None]
-    torch.testing.assert_close(found * kept, expected * kept, rtol=1e-5, atol=2e-6)
-
-
 @torch.inference_mode()
-def test_bf16_is_left_to_pytorch():
+def test_bf16_changes_states_a_little():
     layer, inputs, lengths = make("GRU")
     valid = steps_of(inputs, lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert not cpu.has_kernels(inputs)
         states = recurrence.encode(layer, inputs, valid, backward=True)
     expected = recurrence.encode(layer, inputs, valid, backward=True)
     mask = valid[:, :, None]

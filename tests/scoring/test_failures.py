@@ -5,10 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
+from conftest import with_weights
 from saved_package import forge
 from test_score import (  # noqa: F401
     configure,
@@ -30,9 +31,9 @@ def spoilt(tmp_path, model):
     """Make a model that has no answer for a text with the word ``happy``."""
     package = ModelPackage.load(model)
     word = package.vocabulary.words.index("happy").as_py()
-    with torch.no_grad():
-        package.network.embedding.weight[word] = float("nan")
-    package.save(str(tmp_path / "spoilt"), lineage={})
+    vectors = package.arrays["embedding.weight"].copy()
+    vectors[word] = np.nan
+    with_weights(package, embedding__weight=vectors).save(str(tmp_path / "spoilt"), lineage={})
     return str(tmp_path / "spoilt")
 
 

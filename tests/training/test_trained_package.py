@@ -6,7 +6,6 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 from conftest import new_package
 
 from sentiflow.config.train_sections import BagSettings, RnnSettings
@@ -30,11 +29,11 @@ CLASSES = ("negative", "positive", "neutral")
 def make_linear(num_classes=3):
     """Make a linear model that knows the n-grams of all texts but two."""
     hashes, _ = count(Ngrams.of(tokenize(TEXTS[:4], name="tweet")))
-    random = torch.Generator().manual_seed(0)
-    weights = torch.randn(len(hashes), num_classes, generator=random)
-    squares = torch.ones(len(hashes))
-    bias = torch.arange(num_classes).float()
-    return LinearModel(hashes=torch.from_numpy(hashes), weights=weights, squares=squares, bias=bias)
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(len(hashes), num_classes)).astype(np.float32)
+    squares = np.ones(len(hashes), np.float32)
+    bias = np.arange(num_classes, dtype=np.float32)
+    return LinearModel(hashes=hashes, weights=weights, squares=squares, bias=bias)
 
 
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])

@@ -1,0 +1,226 @@
+"""Texts -> why the model gives them their labels: a number for each word, as a table or HTML."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.errors import UserError, few
+from sentiflow.models import word_parts
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.readable_pieces import are_separate
+from sentiflow.models.scores import Scores
+from sentiflow.models.word_parts import WordParts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TEXTS_AT_A_TIME = 500
+"""Texts that are explained at a time: their tables of n-grams are in memory together."""
+_MAX_IN_HTML = 50
+"""Maximum number of texts that a notebook shows."""
+_LEAST_SCALE = 0.5
+"""Words are colored by their part, compared with the largest part of their text, or with this if
+all are smaller: so a text without a clear word has no deep color."""
+_COLORS = {True: "0, 103, 163", False: "179, 64, 10"}
+"""Blue for words that speak for the label, orange for words against it, as in the report."""
+
+
+class WordPart(NamedTuple):
+    """A word of a text, and what it adds to the logit of the label."""
+
+    word: str
+    """As the model reads it: in lower case, a link as ``<url>``; in a script without spaces some
+    neighboring letters."""
+    part: float
+    """Above 0: for the label; below 0: against it. The sum of the next two."""
+    linear: float
+    """The part by the linear model."""
+    network: float
+    """The part by the network."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a text has a label: the parts of its words, and the rest, sum to ``logit``."""
+
+    text: str
+    label: str
+    """The predicted label, or the one that was asked for."""
+    probability: float
+    """Probability of the label."""
+    logit: float
+    """The logit of the label minus the mean of the logits of all classes, divided by the
+    temperature. For two classes, half of the log-odds."""
+    rest: float
+    """What no single word adds: the bias of the model, and what words do together."""
+    words: tuple[WordPart, ...]
+    """All words of the text, in its order."""
+
+    def most_important(self, number: int | None = None) -> list[WordPart]:
+        """Return the words with the largest parts for or against the label, the largest first."""
+        return sorted(self.words, key=lambda word: -abs(word.part))[:number]
+
+    def list_shades(self) -> list[float]:
+        """Return how deep the color of each word is, from -1 (against the label) to 1 (for it)."""
+        largest = max((abs(word.part) for word in self.words), default=0.0)
+        return [word.part / max(largest, _LEAST_SCALE) for word in self.words]
+
+
+@dataclass(frozen=True, repr=False)
+class Explanations:
+    """Why N texts have their labels; a notebook shows the texts with colored words.
+
+    Example:
+        >>> why = model.explain(["I love this place"])  # doctest: +SKIP
+        >>> why[0].label, why[0].most_important(1)[0].word  # doctest: +SKIP
+        ('positive', 'love')
+    """
+
+    texts: pa.Table
+    """A row for each text: ``row``, ``text``, ``label``, ``probability``, ``logit``, ``rest``."""
+    table: pa.Table
+    """A row for each word: ``row`` (the number of its text, from 0), ``label``, ``word``, ``part``,
+    ``linear``, ``network``."""
+    offsets: np.ndarray
+    """N + 1 positions of the texts' first words in ``table``."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> Explanation:
+        if not -len(self) <= row < len(self):
+            raise IndexError(f"there are {len(self):,} texts")
+        row %= len(self)
+        fields = self.texts.slice(row, 1).drop_columns(["row"]).to_pylist()[0]
+        start = self.offsets[row]
+        words = self.table.slice(start, self.offsets[row + 1] - start)
+        listed = words.select(WordPart._fields).to_pylist()
+        return Explanation(**fields, words=tuple(WordPart(**word) for word in listed))
+
+    def __iter__(self) -> Iterator[Explanation]:
+        for row in range(len(self)):
+            yield self[row]
+
+    def __repr__(self) -> str:
+        return f"Explanations of {len(self):,} texts with {len(self.table):,} words"
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return :attr:`table`, a row for each word, as a DataFrame."""
+        return self.table.to_pandas()
+
+    def _repr_html_(self) -> str:
+        """Write the texts with colored words, for a notebook."""
+        shown = [to_html(self[row]) for row in range(min(len(self), _MAX_IN_HTML))]
+        further = len(self) - len(shown)
+        if further > 0:
+            shown.append(f"<p>… {further:,} more</p>")
+        return "\n".join(shown)
+
+    @classmethod
+    def join(cls, parts: "list[Explanations]") -> "Explanations":
+        """Join the explanations of several pieces of texts, at least one."""
+        texts = pa.concat_tables([part.texts for part in parts])
+        num_before = np.append(0, np.cumsum([len(part) for part in parts]))
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        tables = []
+        for part, first in zip(parts, num_before, strict=False):
+            rows = pa.array(part.table["row"].to_numpy() + first)
+            tables.append(part.table.set_column(0, "row", rows))
+        numbered = texts.set_column(0, "row", pa.array(np.arange(len(texts))))
+        offsets = np.append(0, np.cumsum(lengths))
+        return cls(numbered, pa.concat_tables(tables), offsets)
+
+
+def explain(
+    package: ModelPackage,
+    text: pa.Array,
+    *,
+    label: str | None = None,
+    scores: Scores | None = None,
+) -> Explanations:
+    """Explain the labels of texts, see :func:`models.word_parts.measure`.
+
+    A text without a known word has words without parts: the shares of the classes in training
+    decide.
+
+    Args:
+        package: The model.
+        text: N strings, without nulls.
+        label: The class to explain. Default: the predicted class of each text.
+        scores: Scores of these texts, if they are there.
+
+    Raises:
+        UserError: The model has no class ``label``.
+    """
+    classes = package.settings.classes
+    if label is not None and label not in classes:
+        listed = ", ".join(few(classes))
+        raise UserError(f"the model has no class {label!r}", hint=f"name one of {listed}")
+    pieces = []
+    for start in range(0, max(len(text), 1), _TEXTS_AT_A_TIME):
+        some = text[start : start + _TEXTS_AT_A_TIME]
+        if scores is None:
+            scored = package.score_pieces(iter([some]))
+            probabilities = scored.probabilities
+            codes = scored.prediction
+        else:
+            probabilities = scores.probabilities[start : start + len(some)]
+            codes = scores.prediction[start : start + len(some)]
+        codes = np.asarray(codes, np.int64)
+        if label is not None:
+            codes = np.full(len(some), classes.index(label))
+        parts = word_parts.measure(package, some, codes)
+        chosen = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
+        names = pa.array(classes).take(pa.array(codes))
+        pieces.append(_to_tables(some, names, chosen, parts))
+    return Explanations.join(pieces)
+
+
+def _to_tables(
+    text: pa.Array, labels: pa.Array, probabilities: np.ndarray, parts: WordParts
+) -> Explanations:
+    """Put the parts of N texts into tables."""
+    texts = pa.table(
+        {
+            "row": np.arange(len(text)),
+            "text": text,
+            "label": labels,
+            "probability": probabilities.astype(np.float64),
+            "logit": parts.logits,
+            "rest": parts.rest,
+        }
+    )
+    rows = parts.pieces.texts
+    table = pa.table(
+        {
+            "row": rows,
+            "label": labels.take(pa.array(rows)),
+            "word": parts.pieces.words,
+            "part": parts.parts,
+            "linear": parts.linear,
+            "network": parts.network,
+        }
+    )
+    return Explanations(texts, table, parts.pieces.offsets)
+
+
+def to_html(explanation: Explanation) -> str:
+    """Write a text with colored words as HTML. Texts are not trusted: they are escaped."""
+    words = [word.word for word in explanation.words]
+    separate = are_separate(pa.array(words, pa.string())).tolist()
+    shown = []
+    listed = zip(explanation.words, explanation.list_shades(), separate, strict=True)
+    for word, shade, is_separate in listed:
+        color = f"rgba({_COLORS[shade > 0]}, {abs(shade) / 2:.2f})"
+        title = f"{word.part:+.2f}"
+        blank = " " if is_separate else ""
+        shown.append(
+            f'{blank}<span title="{title}" style="background: {color}; border-radius: .2em">'
+            f"{escape(word.word)}</span>"
+        )
+    head = f"<b>{escape(explanation.label)}</b> {explanation.probability:.4f}"
+    return f'<p dir="auto">{head}<br>{"".join(shown)}</p>'

@@ -1,0 +1,312 @@
+"""Texts + classes -> the part of each word in the logit of its text's class.
+
+A logit counts here from the mean of the logits of all classes, and after the division by the
+temperature; so the softmax of a text's logits is its probabilities.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sentiflow.data.arrays import find_sorted
+from sentiflow.errors import UserError
+from sentiflow.models import readable_pieces, units
+from sentiflow.models.encoded_rows import EncodedRows
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.ngrams import Ngrams
+from sentiflow.models.package import ModelPackage, ReadTexts
+from sentiflow.models.readable_pieces import Pieces
+
+_MAX_IDS = 1 << 17
+"""Maximum number of token ids that a thread gives to the network at a time, counting each text as
+often as it has words."""
+
+
+class _ShortenedRows(NamedTuple):
+    """Texts that have one word less."""
+
+    rows: EncodedRows
+    """K texts as the network reads them."""
+    left_out: np.ndarray
+    """The number of the word that each lacks."""
+
+
+@dataclass(frozen=True)
+class WordParts:
+    """The P words of N texts, and what each adds to the logit of its text's class.
+
+    The parts of a text and the rest, ``logits`` minus their sum, are its logit.
+    """
+
+    pieces: Pieces
+    linear: np.ndarray
+    """P float64: the part by the linear model, exactly."""
+    network: np.ndarray
+    """P float64: how much lower the logit is by the network if the word is left out."""
+    logits: np.ndarray
+    """N float64."""
+
+    @property
+    def parts(self) -> np.ndarray:
+        """The parts of both models together, P float64."""
+        return self.linear + self.network
+
+    @property
+    def rest(self) -> np.ndarray:
+        """What no word adds, N float64: the bias, and what words do together in the network."""
+        sums = np.bincount(self.pieces.texts, self.parts, minlength=len(self.logits))
+        return self.logits - sums
+
+
+class _Reading(NamedTuple):
+    """How one of the packages of a model reads the texts."""
+
+    package: ModelPackage
+    read: ReadTexts
+    codes: np.ndarray
+    """The class of each text, N positions in the classes of this package."""
+
+
+def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordParts:
+    """Measure the parts of all words in the logits of texts.
+
+    The linear model is a sum over n-grams, divided by the norm of the text: the weight of an n-gram
+    is shared equally among its words, and the norm is held fixed. The network has no such sum:
+    each word is left out by itself, also if the text has it more than once. A word that the network
+    does not read, such as one beyond ``max_length``, has no part there.
+
+    For several packages, parts and logits are the means over the packages. Their softmax is near
+    the probabilities, which are means themselves.
+
+    Args:
+        package: The model.
+        text: N strings, without nulls.
+        codes: The class of each text whose logit is explained, N positions in the classes of the
+            package.
+
+    Raises:
+        UserError: The package has several models with different tokenizers.
+    """
+    pieces, readings = _read(package, text, codes)
+    found = [_measure(reading, pieces) for reading in readings]
+    return WordParts(
+        pieces=pieces,
+        linear=np.mean([each.linear for each in found], axis=0),
+        network=np.mean([each.network for each in found], axis=0),
+        logits=np.mean([each.logits for each in found], axis=0),
+    )
+
+
+def measure_linear(
+    package: ModelPackage, text: pa.Array, codes: np.ndarray
+) -> tuple[Pieces, np.ndarray]:
+    """Measure the parts by the linear model alone, which takes little time; see :func:`measure`.
+
+    Returns:
+        The P words of the texts; and ``WordParts.linear``.
+    """
+    pieces, readings = _read(package, text, codes)
+    found = []
+    for reading in readings:
+        parts, _ = _measure_linear(reading, pieces)
+        found.append(parts / reading.package.settings.temperature)
+    return pieces, np.mean(found, axis=0)
+
+
+def _read(
+    package: ModelPackage, text: pa.Array, codes: np.ndarray
+) -> tuple[Pieces, list[_Reading]]:
+    """Read texts by each package of a model; the arguments are those of :func:`measure`."""
+    classes = package.settings.classes
+    readings = []
+    for member in (package, *package.others):
+        if not _tokenizes_as(package, member):
+            raise UserError(
+                "the averaged models split texts into different words",
+                hint="ask one of them why",
+            )
+        order = [member.settings.classes.index(name) for name in classes]
+        readings.append(_Reading(member, member.read(text), np.array(order, np.int64)[codes]))
+    models = [each.package.linear for each in readings if each.package.linear is not None]
+    pieces = readable_pieces.join(readings[0].read.tokens, models[0] if models else None)
+    return pieces, readings
+
+
+def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
+    """Whether two packages have the same tokenizer."""
+    mine = package.settings
+    theirs = other.settings
+    return (mine.tokenizer, mine.tokenizer_version) == (theirs.tokenizer, theirs.tokenizer_version)
+
+
+def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
+    """Measure the parts by one package."""
+    package, read, codes = reading
+    settings = package.settings
+    rows = EncodedRows.from_lists(read.encoded.token_ids)
+    linear, has_ngram = _measure_linear(reading, pieces)
+    logits = np.bincount(pieces.texts, linear, minlength=len(codes)).astype(np.float64)
+    if package.linear is not None:
+        logits += _take_margins_of_one(package.linear.bias, codes)
+    network = np.zeros(len(pieces.words))
+    if settings.linear_weight < 1:
+        share = 1 - settings.linear_weight
+        of_texts = _take_margins(package.network_logits(rows), codes)
+        logits += share * of_texts
+        network += share * _leave_out(reading, rows, pieces, of_texts)
+    is_known = (rows.lengths > 0) | has_ngram
+    priors = np.log(np.maximum(settings.priors, np.finfo(np.float32).tiny))
+    of_priors = _take_margins_of_one(priors, codes)
+    return WordParts(
+        pieces=pieces,
+        linear=linear / settings.temperature,
+        network=network / settings.temperature,
+        logits=np.where(is_known, logits / settings.temperature, of_priors),
+    )
+
+
+def _measure_linear(reading: _Reading, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the parts by a linear model, before the division by the temperature.
+
+    Returns:
+        The part of each word, P float64; and whether the model knows an n-gram of each text, bool.
+        Without a linear model all are 0 and False.
+    """
+    model = reading.package.linear
+    parts = np.zeros(len(pieces.words))
+    if model is None:
+        return parts, np.zeros(len(reading.codes), bool)
+    of_tokens, has_ngram = _share_ngrams(model, Ngrams.of(reading.read.tokens), reading.codes)
+    parts += np.bincount(pieces.of_tokens, of_tokens, minlength=len(parts))
+    return parts, has_ngram
+
+
+def _take_margins_of_one(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Do the same as :func:`_take_margins` for equal rows, given one of them."""
+    return np.asarray((logits.astype(np.float64) - logits.mean(dtype=np.float64))[codes])
+
+
+def _take_margins(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Subtract the mean of all classes from the logit of one class in each row.
+
+    Example:
+        >>> _take_margins(np.array([[1.0, 3.0]]), np.array([1])).tolist()
+        [1.0]
+    """
+    chosen = np.take_along_axis(logits, codes[:, None], axis=1)[:, 0]
+    return np.asarray(chosen.astype(np.float64) - logits.mean(axis=1, dtype=np.float64))
+
+
+def _share_ngrams(
+    model: LinearModel, ngrams: Ngrams, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Share the weights of all n-grams among their tokens.
+
+    Returns:
+        The part of each token in the logit of its text's class, without the bias, float64; and
+        whether the model knows an n-gram of each text, bool.
+    """
+    weights = model.weights
+    squares = model.squares
+    known = model.hashes
+    tokens = ngrams.tokens
+    num_tokens = len(tokens.ids)
+    num_words = len(tokens.words)
+    texts = np.repeat(np.arange(len(codes)), np.diff(tokens.offsets))
+    # n-grams within a word
+    is_known, places = find_sorted(known, ngrams.of_words)
+    places = places[is_known]
+    words = np.repeat(np.arange(num_words), np.diff(ngrams.word_offsets))[is_known]
+    parts = np.zeros(num_tokens)
+    means = weights[places].mean(axis=1, dtype=np.float64)
+    for code in np.unique(codes):
+        is_chosen = codes[texts] == code
+        of_words = np.bincount(words, weights[places, code] - means, minlength=num_words)
+        parts[is_chosen] = of_words[tokens.ids[is_chosen]]
+    norms = np.zeros(num_tokens)
+    norms += np.bincount(words, squares[places], minlength=num_words)[tokens.ids]
+    # n-grams of several words
+    for runs in ngrams.list_runs():
+        is_known, places = find_sorted(known, runs.hashes)
+        places = places[is_known]
+        starts = runs.starts[is_known]
+        margins = _take_margins(weights[places], codes[texts[starts]]) / runs.size
+        for number in range(runs.size):
+            parts += np.bincount(starts + number, margins, minlength=num_tokens)
+        norms += np.bincount(starts, squares[places], minlength=num_tokens)
+    squared = np.bincount(texts, norms, minlength=len(codes))
+    norm = np.sqrt(np.maximum(squared, np.finfo(np.float32).tiny))
+    return parts / norm[texts], squared > 0
+
+
+def _leave_out(
+    reading: _Reading, rows: EncodedRows, pieces: Pieces, of_texts: np.ndarray
+) -> np.ndarray:
+    """Measure how much lower the network's logit is without each word, P float64.
+
+    Args:
+        reading: N texts.
+        rows: What the network reads of them.
+        pieces: Their P words.
+        of_texts: The network's logit of each text, from the mean of the classes.
+    """
+    package, read, codes = reading
+    settings = package.settings
+    own_units = units.split(read.tokens, settings.unit)
+    places = package.vocabulary.find_read(
+        own_units, max_length=settings.max_length, cut=settings.cut
+    )
+    # the word of each unit that the network reads; it reads no text without a known unit
+    words = pieces.of_tokens[units.find_tokens(read.tokens, settings.unit)[places]]
+    words = words[(rows.lengths > 0)[pieces.texts[words]]]
+    parts = np.zeros(len(pieces.words))
+
+    def compare(shortened: _ShortenedRows) -> None:
+        texts = pieces.texts[shortened.left_out]
+        logits = package.network_logits(shortened.rows)
+        parts[shortened.left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
+
+    shortened = list(_shorten(package, rows, words))
+    if len(shortened) == 1:  # starting threads would take longer
+        compare(shortened[0])
+        return parts
+    with package.start_threads() as pool:
+        list(pool.map(compare, shortened))
+    return parts
+
+
+def _shorten(
+    package: ModelPackage, rows: EncodedRows, words: np.ndarray
+) -> Iterator[_ShortenedRows]:
+    """Leave out of each row one word after the other.
+
+    Args:
+        package: The model.
+        rows: N texts.
+        words: The number of the word that each of their ids belongs to, in rising order.
+    """
+    is_known = package.vocabulary.are_known(rows.token_ids)
+    left_out, firsts = np.unique(words, return_index=True)
+    row_of_word = np.searchsorted(rows.offsets, firsts, side="right") - 1
+    size = rows.lengths[row_of_word]  # ids of the row of each word
+    before = np.append(0, np.cumsum(size))
+    start = 0
+    while start < len(left_out):
+        end = int(np.searchsorted(before, before[start] + _MAX_IDS, side="right")) - 1
+        chosen = slice(start, max(end, start + 1))
+        lengths = size[chosen]
+        number = np.repeat(np.arange(len(lengths)), lengths)  # of the new row, for each id
+        begin = rows.offsets[row_of_word[chosen]] - (before[chosen] - before[start])
+        places = np.arange(len(number)) + begin[number]
+        is_left = words[places] != left_out[chosen][number]
+        num_known = np.bincount(number, is_left & is_known[places], minlength=len(lengths))
+        is_left &= (num_known > 0)[number]  # as the vocabulary does
+        new_lengths = np.bincount(number, is_left, minlength=len(lengths)).astype(np.int64)
+        offsets = np.append(0, np.cumsum(new_lengths))
+        ids = rows.token_ids[places[is_left]]
+        shortened = EncodedRows(ids, offsets, np.zeros(0, np.int8))
+        yield _ShortenedRows(shortened, left_out[chosen])
+        start = chosen.stop

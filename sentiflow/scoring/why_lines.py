@@ -1,0 +1,151 @@
+"""Explanations of texts -> lines below a prediction, colored in a terminal, or fields of JSON."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+import typer
+
+from sentiflow.config.class_names import set_apart
+from sentiflow.errors import printable
+from sentiflow.models import explanations
+from sentiflow.models.explanations import Explanation, WordPart
+from sentiflow.models.package import ModelPackage
+from sentiflow.models.readable_pieces import are_separate
+from sentiflow.models.scores import Scores
+from sentiflow.scoring import lines
+from sentiflow.scoring.lines import Block
+
+_BLOCK = 500
+"""Texts that are explained before their lines are written."""
+_MAX_WORDS = 10
+"""Maximum number of words in a line; the others are added up."""
+_NEAR_ZERO = 0.005
+"""A part below this is written as 0.00: the word is not listed."""
+_COLORED = 0.1
+"""A word is colored if its shade is at least this."""
+_BOLD = 1 / 3
+"""It is bold if its shade is at least this."""
+_REVERSED = 2 / 3
+"""It has a colored background if its shade is at least this."""
+
+
+def cut_blocks(blocks: Iterable[Block]) -> Iterator[Block]:
+    """Cut blocks of lines into small ones: a text takes as long as a prediction for each word."""
+    for text, more in blocks:
+        for start in range(0, len(text), _BLOCK):
+            is_last = start + _BLOCK >= len(text)
+            yield Block(text[start : start + _BLOCK], more=more or not is_last)
+
+
+def to_tsv(
+    text: pa.Array,
+    scores: Scores,
+    *,
+    package: ModelPackage,
+    in_color: bool,
+    for_people: bool = False,
+    top: int | None = None,
+) -> bytes:
+    """Write the line of :func:`lines.to_tsv` for each text, and below it the words that decide.
+
+    Args:
+        text: N strings.
+        scores: The scores of these texts.
+        package: The model.
+        in_color: Whether to write the text with colored words, and color the numbers.
+        for_people: As in :func:`lines.to_tsv`.
+        top: As in :func:`lines.to_tsv`.
+    """
+    answers = lines.to_tsv(text, scores, for_people=for_people, top=top).decode().split("\n")
+    written = []
+    for answer, explanation in zip(
+        answers, explanations.explain(package, text, scores=scores), strict=False
+    ):
+        written.append(answer)
+        written += describe(explanation, in_color=in_color)
+    return "".join(f"{line}\n" for line in written).encode()
+
+
+def to_json(
+    text: pa.Array,
+    scores: Scores,
+    *,
+    package: ModelPackage,
+    for_people: bool = False,
+    top: int | None = None,
+) -> bytes:
+    """Write the object of :func:`lines.to_json` for each text, with the reasons for its label.
+
+    It has ``logit``, ``rest`` and ``words``, as in :class:`Explanation`.
+    """
+    found = list(explanations.explain(package, text, scores=scores))
+    further: dict[str, list[Any]] = {
+        "logit": [each.logit for each in found],
+        "rest": [each.rest for each in found],
+        "words": [[word._asdict() for word in each.words] for each in found],
+    }
+    return lines.to_json(text, scores, for_people=for_people, top=top, further=further)
+
+
+def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
+    """Write the words for and against a label, in lines that begin with two blanks.
+
+    A text whose words have no part, as the model knows none, has no lines.
+    """
+    important = [word for word in explanation.most_important() if abs(word.part) >= _NEAR_ZERO]
+    if not important:
+        return []
+    written = []
+    if in_color:
+        written.append(f"  {_color_text(explanation)}")
+    sides = (
+        (f"for {set_apart(explanation.label)}:", [word for word in important if word.part > 0]),
+        ("against it:", [word for word in important if word.part < 0]),
+    )
+    for title, words in sides:
+        if words:
+            listed = _list_words(words, in_color=in_color)
+            written.append(f"  {title} {'  '.join(listed)}")
+    smallest = sum(word.part for word in explanation.words) - sum(word.part for word in important)
+    written.append(
+        f"  the rest: {explanation.rest + smallest:+.2f}  the logit: {explanation.logit:+.2f}"
+    )
+    return written
+
+
+def _list_words(words: Sequence[WordPart], *, in_color: bool) -> list[str]:
+    """Write words with their parts, the largest first; few of many."""
+    listed = []
+    for word in words[:_MAX_WORDS]:
+        shown = f"{printable(word.word)} {word.part:+.2f}"
+        color = "green" if word.part > 0 else "red"
+        listed.append(typer.style(shown, fg=color) if in_color else shown)
+    others = words[_MAX_WORDS:]
+    if others:
+        total = sum(word.part for word in others)
+        listed.append(f"… {len(others):,} more {total:+.2f}")
+    return listed
+
+
+def _color_text(explanation: Explanation) -> str:
+    """Write a text as the model reads it, with colored words: green for the label, red against."""
+    words = [word.word for word in explanation.words]
+    separate = are_separate(pa.array(words, pa.string())).tolist()
+    shown = []
+    for word, shade, is_separate in zip(words, explanation.list_shades(), separate, strict=True):
+        if is_separate:
+            shown.append(" ")
+        shown.append(_style(printable(word), shade))
+    return "".join(shown)
+
+
+def _style(word: str, shade: float) -> str:
+    """Color a word by its shade, from -1 to 1."""
+    depth = abs(shade)
+    if depth < _COLORED:
+        return word
+    color = "green" if shade > 0 else "red"
+    bold = True if depth >= _BOLD else None
+    reverse = True if depth >= _REVERSED else None
+    return typer.style(word, fg=color, bold=bold, reverse=reverse)

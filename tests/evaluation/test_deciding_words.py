@@ -1,0 +1,126 @@
+"""The words that decide: a giveaway stands first, and a page shows them."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import new_package
+
+from sentiflow.errors import UserError
+from sentiflow.evaluation import deciding_words, mistakes
+from sentiflow.evaluation.deciding_words import SCHEMA
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.ngrams import Ngrams
+from sentiflow.models.tokenizer import tokenize
+
+CLASSES = ("negative", "positive")
+
+
+def package_of_words(weights, *, linear_weight=1.0):
+    """Make a package whose linear model has a weight of positive for each word."""
+    ngrams = Ngrams.of(tokenize(pa.array([" ".join(weights)]), name="tweet"))
+    hashes = ngrams.of_words[ngrams.word_offsets[:-1]]
+    order = np.argsort(hashes)
+    positive = np.array(list(weights.values()), np.float32)[order]
+    linear = LinearModel(
+        hashes=hashes[order],
+        weights=np.column_stack([-positive, positive]),
+        squares=np.ones(len(order), np.float32),
+        bias=np.zeros(2, np.float32),
+    )
+    package = new_package()
+    settings = package.settings.model_copy(update={"linear_weight": linear_weight})
+    return replace(package, linear=linear, settings=settings)
+
+
+def by_label(table):
+    """Return the words of each class, in their order."""
+    found = {}
+    for row in table.to_pylist():
+        found.setdefault(row["label"], []).append(row["word"])
+    return found
+
+
+def test_a_word_that_is_strong_in_many_texts_comes_first():
+    package = package_of_words({"footer": 4.0, "fine": 0.4, "rare": 5.0, "awful": -2.0, "no": -1.0})
+    text = pa.array(["day footer"] * 10 + ["day fine"] * 20 + ["rare"] * 2 + ["awful no", "no day"])
+    labels = pa.array(["positive"] * 32 + ["negative"] * 2)
+    table = deciding_words.measure_classes(package, text, labels)
+    assert table.schema == SCHEMA
+    assert by_label(table) == {"negative": ["no"], "positive": ["footer", "rare", "fine"]}
+    first = table.to_pylist()[1]
+    assert (first["num_texts"], first["fraction"]) == (10, pytest.approx(10 / 32))
+    assert first["mean_part"] == pytest.approx(4.0)
+    assert first["mean_part"] == pytest.approx(first["mean_linear"] + first["mean_network"])
+
+
+def test_a_word_that_a_text_repeats_counts_once_with_all_its_parts():
+    package = package_of_words({"fine": 1.0, "day": 1.0})
+    text = pa.array(["fine fine day", "fine day day"])
+    table = deciding_words.measure_classes(package, text, pa.array(["positive"] * 2))
+    norm = np.sqrt(3)
+    for row in table.to_pylist():
+        assert row["num_texts"] == 2
+        assert row["mean_part"] == pytest.approx(1.5 / norm)
+
+
+def test_the_network_is_asked_about_as_many_texts_as_it_can_read(monkeypatch):
+    package = package_of_words({"good": 1.0, "bad": 1.0, "day": 1.0}, linear_weight=0.5)
+    text = pa.array(["good day", "bad day"] * 10)
+    labels = pa.array(["positive"] * 20)
+    exact = deciding_words.measure_classes(package, text, labels).to_pandas()
+    assert exact["mean_network"].abs().min() > 0
+    monkeypatch.setattr(deciding_words, "_MAX_IDS", 40)  # of 80
+    near = deciding_words.measure_classes(package, text, labels).to_pandas()
+    assert exact["mean_linear"].tolist() == pytest.approx(near["mean_linear"].tolist())
+    assert near["num_texts"].tolist() == exact["num_texts"].tolist()
+    monkeypatch.setattr(deciding_words, "_MAX_IDS", 1)
+    first = deciding_words.measure_classes(package, text, labels).to_pandas().set_index("word")
+    assert first["mean_network"]["bad"] == 0  # only the first text, which does not have it
+
+
+def test_rows_are_chosen_equally_of_each_predicted_class(monkeypatch):
+    monkeypatch.setattr(deciding_words, "MAX_TEXTS", 20)
+    num_rows = 100
+    rows = pa.table(
+        {
+            "row_id": np.arange(num_rows)[::-1],
+            "prediction": np.where(np.arange(num_rows) < 15, 1, 0).astype(np.int8),
+            "probability_negative": np.zeros(num_rows, np.float32),
+            "probability_positive": np.zeros(num_rows, np.float32),
+        }
+    )
+    chosen = deciding_words.choose_rows(rows)
+    assert np.all(np.diff(chosen.row_ids) > 0)
+    names = chosen.labels.to_pylist()
+    assert (names.count("negative"), names.count("positive")) == (10, 10)
+    assert [name == "positive" for name in names] == (chosen.row_ids >= 85).tolist()
+    assert len(deciding_words.choose_rows(rows.slice(0, 0)).row_ids) == 0
+
+
+def test_a_model_that_is_gone_is_the_reason():
+    def load():
+        raise UserError("runs/x holds another model now")
+
+    nothing = mistakes.COLUMNS.empty_table()
+    found = deciding_words.find(load, pa.array(["good"]), pa.array(["positive"]), nothing, CLASSES)
+    assert found.not_asked == "runs/x holds another model now"
+    assert not len(found.by_class)
+
+
+def test_mistakes_are_explained_in_their_order():
+    package = package_of_words({"fine": 1.0, "awful": -1.0})
+    rows = [("fine day", 1), ("awful day", 0), ("fine", 1)]
+    table = pa.table(
+        {
+            "text": [text for text, _ in rows],
+            "prediction": pa.array([c for _, c in rows], pa.int8()),
+        }
+    )
+    text = pa.array(["fine", "fine"])
+    labels = pa.array(["positive", "positive"])
+    found = deciding_words.find(lambda: package, text, labels, table, CLASSES)
+    assert [why.text for why in found.of_mistakes] == [text for text, _ in rows]
+    assert [why.label for why in found.of_mistakes] == ["positive", "negative", "positive"]
+    assert found.num_texts == 2

@@ -1,0 +1,84 @@
+"""Below a prediction stand the words that decide, colored in a terminal."""
+
+import json
+
+import pyarrow as pa
+from conftest import new_package
+
+from sentiflow.models.explanations import Explanation, WordPart
+from sentiflow.scoring import lines, why_lines
+
+WORDS = (
+    WordPart("i", 0.001, 0.001, 0.0),
+    WordPart("love", 0.8, 0.5, 0.3),
+    WordPart("no", -0.4, -0.4, 0.0),
+    WordPart("映", 0.1, 0.1, 0.0),
+    WordPart("画", 0.1, 0.1, 0.0),
+)
+EXPLANATION = Explanation(
+    text="I love no 映画", label="positive", probability=0.7, logit=0.901, rest=0.3, words=WORDS
+)
+
+
+def test_words_for_and_against_the_label_are_listed_with_the_rest():
+    assert why_lines.describe(EXPLANATION, in_color=False) == [
+        "  for positive: love +0.80  映 +0.10  画 +0.10",
+        "  against it: no -0.40",
+        "  the rest: +0.30  the logit: +0.90",
+    ]
+
+
+def test_a_terminal_shows_the_text_in_colors():
+    text, *others = why_lines.describe(EXPLANATION, in_color=True)
+    plain = text
+    for code in ("\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[7m", "\x1b[0m"):
+        assert code in text
+        plain = plain.replace(code, "")
+    assert plain == "  i love no映画"
+    assert "\x1b[31mno -0.40\x1b[0m" in others[1]
+
+
+def test_words_cannot_act_on_a_terminal():
+    words = (WordPart("\x1b[2j", 1.0, 1.0, 0.0),)
+    evil = Explanation("x", "a", 0.5, 1.0, 0.0, words)
+    for in_color in (True, False):
+        assert "\x1b[2j" not in "".join(why_lines.describe(evil, in_color=in_color))
+
+
+def test_few_of_many_words_are_listed():
+    words = tuple(WordPart(f"w{n}", n / 10, n / 10, 0.0) for n in range(1, 21))
+    many = Explanation("x", "a", 0.5, 21.0, 0.0, words)
+    line = why_lines.describe(many, in_color=False)[0]
+    assert line.startswith("  for a: w20 +2.00  w19 +1.90")
+    assert line.endswith("w11 +1.10  … 10 more +5.50")
+
+
+def test_a_text_whose_words_have_no_part_has_no_lines():
+    unknown = Explanation("x", "a", 0.5, 0.0, 0.0, (WordPart("x", 0.0, 0.0, 0.0),))
+    assert why_lines.describe(unknown, in_color=True) == []
+
+
+def test_json_has_the_parts_of_each_text():
+    package = new_package()
+    text = pa.array(["good\tbad", ""])
+    written = why_lines.to_json(text, package.score(text), package=package, top=1)
+    first, second = map(json.loads, written.decode().splitlines())
+    assert list(first)[:3] == ["text", "label", "confidence"]
+    assert [word["word"] for word in first["words"]] == ["good", "bad"]
+    total = sum(word["part"] for word in first["words"]) + first["rest"]
+    assert abs(total - first["logit"]) < 1e-9
+    assert second["words"] == []
+
+
+def test_lines_of_predictions_stay_and_blocks_are_small(monkeypatch):
+    monkeypatch.setattr(why_lines, "_BLOCK", 2)
+    package = new_package()
+    texts = ["good day", "bad", "", "morning", "good"]
+    blocks = list(why_lines.cut_blocks([lines.Block(pa.array(texts), more=False)]))
+    assert [len(block.text) for block in blocks] == [2, 2, 1]
+    assert [block.more for block in blocks] == [True, True, False]
+    text = pa.array(texts)
+    scores = package.score(text)
+    plain = lines.to_tsv(text, scores).decode().splitlines()
+    with_words = why_lines.to_tsv(text, scores, package=package, in_color=False).decode()
+    assert [line for line in with_words.splitlines() if not line.startswith("  ")] == plain
