@@ -32,6 +32,29 @@ def read_value(name: str) -> float | None:
     return None
 
 
+def advise_on_decimals(labels: Iterable[str], classes: Iterable[str]) -> str:
+    """Say what to do with ratings between the classes, such as 7.53; empty if there are none.
+
+    Args:
+        labels: Written labels.
+        classes: The classes.
+
+    Example:
+        >>> advise_on_decimals(["7", "7.53"], ["7", "8"])[:48]
+        'ratings with decimals are no classes: round them'
+        >>> advise_on_decimals(["0.5", "none"], ["0.5", "1"])
+        ''
+    """
+    values = [read_value(label) for label in set(labels).difference(classes)]
+    if not any(value is not None and value % 1 for value in values):
+        return ""
+    return (
+        "ratings with decimals are no classes: round them to a class; or, to keep their mean, "
+        "write them as probabilities of two classes, such as 7.53 as probability_7 of 0.47 and "
+        "probability_8 of 0.53"
+    )
+
+
 def find_values(names: Sequence[str], given: Mapping[str, float] | None) -> tuple[float, ...]:
     """Find the value of each class: a given one, or else the number in its name.
 

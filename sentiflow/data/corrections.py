@@ -110,4 +110,11 @@ def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
     names = dict(enumerate(form.classes)) | {-1: ""}
     # kind: sentiment140 has no setting that names classes
     setting = f"{form.section}.labels" if form.kind == "csv" else ""
-    return label_files.read_labels(table, form.classes, values, setting=setting).map(names)
+    found = label_files.read_labels(
+        table,
+        form.classes,
+        values,
+        setting=setting,
+        values_setting=f"{form.section}.values" if form.ordered else "",
+    )
+    return found.map(names)

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import yaml
 
-from sentiflow.config import class_names
+from sentiflow.config import class_names, ordered_classes
 from sentiflow.data.schema import PROBABILITY as PROBABILITY
 from sentiflow.errors import MOST_LISTED, UserError, few
 from sentiflow.storage import compression, parquet
@@ -312,6 +312,7 @@ def read_labels(
     column: str = "label",
     hint: str = CORRECT,
     setting: str = "",
+    values_setting: str = "",
 ) -> pd.Series:
     """Convert labels to positions of classes.
 
@@ -325,6 +326,7 @@ def read_labels(
         column: Column with the labels.
         hint: What to do about an unknown one.
         setting: The setting that can name further classes, for the message; empty: none can.
+        values_setting: The setting that has numbers of ordered classes; empty: they have no order.
 
     Returns:
         Positions in ``classes``; -1 for no label.
@@ -346,25 +348,31 @@ def read_labels(
             code = names[folded]
         codes[label] = -1 if code is None else code
     labels = table[column].map(codes)
+    way_out = ""
     new_classes = [label for label, code in codes.items() if code == unknown]
+    if setting and new_classes:
+        way_out = _explain_new_classes(new_classes, classes, setting, values_setting)
     reject(
         table,
         labels == unknown,
         f"is none of {', '.join(few(classes))}",
         column=column,
         hint=hint,
-        way_out=_explain_new_classes(new_classes, classes, setting) if setting else "",
+        way_out=way_out,
     )
     return labels.astype("int64")
 
 
-def _explain_new_classes(labels: Sequence[str], classes: Sequence[str], setting: str) -> str:
+def _explain_new_classes(
+    labels: Sequence[str], classes: Sequence[str], setting: str, values_setting: str
+) -> str:
     """Say how unknown labels become classes; empty if they are too many, or can name no class.
 
     Args:
         labels: The unknown labels.
         classes: The classes that are known.
         setting: The setting that names the classes.
+        values_setting: The setting that has numbers of ordered classes; empty: they have no order.
     """
     by_spelling = {label.casefold(): label for label in reversed(labels)}
     names = [label for label in labels if by_spelling[label.casefold()] == label]
@@ -382,7 +390,14 @@ def _explain_new_classes(labels: Sequence[str], classes: Sequence[str], setting:
         width=math.inf,
     )
     what = "a new class" if len(names) == 1 else "new classes"
-    return f"for {what}, add to {setting}: {added.strip().strip('{}')}"
+    advice = f"for {what}, add to {setting}: {added.strip().strip('{}')}"
+    if values_setting:
+        advice += ", at its place in the order"
+        without = [name for name in names if ordered_classes.read_value(name) is None]
+        if without:
+            quoted = [class_names.set_apart(name) for name in without]
+            advice += f"; and to {values_setting} the number of {', '.join(quoted)}"
+    return advice
 
 
 def to_csv(table: pd.DataFrame, *, is_wide: bool = False) -> bytes:

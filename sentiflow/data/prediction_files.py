@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from sentiflow.config import ordered_classes
 from sentiflow.data import label_batches, label_files
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import PROBABILITY
@@ -280,6 +281,9 @@ def _read_batches(
             probabilities = _read_probabilities(table, [*form.columns])
         if form.has_label:
             hint = f"{label_files.CORRECT}; {_name_way_out(classes)}"
+            advice = ordered_classes.advise_on_decimals(table[LABEL].unique(), classes)
+            if advice:
+                hint += f"; {advice}"
             found = label_files.read_labels(table, classes, values, column=LABEL, hint=hint)
             code = found.to_numpy(np.int8)
         else:

@@ -147,9 +147,11 @@ def _find_classes(
     try:
         check_names(classes)
     except ValueError as error:
+        way_out = "name all classes: in format.labels, or in train.classes"
+        advice = ordered_classes.advise_on_decimals(names, ())
         raise UserError(
             f"{SETTING}: {display_uri(uris[0])}: {error}",
-            hint="name all classes: in format.labels, or in train.classes",
+            hint=f"{advice}; and {way_out}" if advice else way_out,
         ) from error
     return classes
 

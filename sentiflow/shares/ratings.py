@@ -5,6 +5,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config.class_names import set_apart
+from sentiflow.config.ordered_classes import read_value
 from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.metrics import sampling
@@ -57,6 +58,19 @@ def average_expected(sums: pd.DataFrame, group_of_row: np.ndarray) -> np.ndarray
     np.add.at(totals, group_of_row, of["p"] + of["counted"])
     rows = np.bincount(group_of_row, of["rows"][:, 0])
     return np.asarray(totals / rows[:, None])
+
+
+def note_unordered(scored: Manifest) -> list[str]:
+    """Say how mean ratings are got, if classes without an order are three numbers or more."""
+    classes = manifest.find_classes(scored)
+    if manifest.find_class_values(scored) is not None or len(classes) < 3:
+        return []
+    if any(read_value(name) is None for name in classes):
+        return []
+    return [
+        "the classes are numbers: if they are ratings, format.ordered: true with format.labels in "
+        "their order gives mean ratings"
+    ]
 
 
 def note_unknown(scored: Manifest) -> list[str]:

@@ -19,6 +19,7 @@ from sentiflow.shares import (
     conclusions,
     kept_tables,
     page,
+    ratings,
     reached_width,
     rows,
     share_charts,
@@ -211,7 +212,7 @@ def _explain_uncorrected(trends: table.ShareTable) -> str:
 
 def _describe_given(trends: table.ShareTable, scored: Manifest) -> list[str]:
     """Say what is not known of predictions by another program, and which rows have none."""
-    notes = []
+    notes = ratings.note_unordered(scored)
     num_without = scored["given"]["rows_without"]
     if num_without:
         num_rows = num_without + trends.num_rows

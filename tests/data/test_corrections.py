@@ -119,6 +119,25 @@ def test_an_unknown_label_names_the_setting_that_makes_it_a_class(tmp_path, labe
         assert found.tolist() == known
 
 
+@pytest.mark.parametrize(
+    ("label", "ending"),
+    [
+        ("11", "add to format.labels: '11': '11', at its place in the order"),
+        (
+            "so so",
+            "add to format.labels: so so: so so, at its place in the order; and to format.values "
+            "the number of “so so”",
+        ),
+    ],
+)
+def test_a_new_class_with_an_order_needs_a_place_and_a_number(tmp_path, label, ending):
+    labels = {name: name for name in ("1", "2", "3")}
+    form = FormatSettings(**FORM.model_dump() | {"labels": labels, "ordered": True})
+    with pytest.raises(UserError) as error:
+        read(tmp_path / "a.csv", f"row_id,label\n1,{label}\n", form)
+    assert str(error.value).endswith(ending)
+
+
 def test_a_format_without_the_setting_does_not_name_it(tmp_path):
     with pytest.raises(UserError) as error:
         read(tmp_path / "a.csv", "row_id,label\n1,mixed\n", FormatSettings())

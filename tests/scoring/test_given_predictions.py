@@ -273,3 +273,30 @@ def test_ratings_of_another_program_keep_their_order_and_their_numbers(give, lab
     scores = given_predictions.find(make_part(row_ids), given).scores
     assert scores.columns["expected_rating"].tolist() == [10, 2, 1, 5, 10, 2, 1, 5]
     assert scores.columns["median_label"].to_pylist() == ["10", "2", "1", "5"] * 2
+
+
+STARS = {name: name for name in ("1", "2", "3", "4", "5")}
+
+
+@pytest.mark.parametrize("labels", [STARS, None])
+def test_ratings_with_decimals_are_refused_with_a_way_that_works(give, labels):
+    ratings = np.linspace(1, 5, 201).round(2)
+    form = {"kind": "csv", "columns": {"text": "message"}}
+    ordered = form | {"ordered": True, "labels": STARS}
+    table = pd.DataFrame({"row_id": np.arange(len(ratings))})
+    advice = r"round them to a class; or, to keep their mean, write them as probabilities"
+    with pytest.raises(UserError, match=advice):
+        give(table.assign(predicted_label=ratings), suffix="csv", form=ordered if labels else form)
+    for place, name in enumerate(STARS, start=1):
+        table[f"probability_{name}"] = np.maximum(1 - np.abs(ratings - place), 0)
+    given = give(table, suffix="csv", form=ordered)
+    found = given_predictions.find(make_part(np.arange(len(ratings))), given)
+    expected = found.scores.columns["expected_rating"]
+    np.testing.assert_allclose(expected, ratings, atol=1e-5)
+
+
+def test_an_unknown_label_that_is_no_rating_is_refused_as_before(give):
+    form = {"kind": "csv", "columns": {"text": "message"}, "labels": STARS, "ordered": True}
+    table = pd.DataFrame({"row_id": [0, 1], "predicted_label": ["1", "none"]})
+    with pytest.raises(UserError, match=r"else train\.classes\)$"):
+        give(table, form=form)

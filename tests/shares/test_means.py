@@ -231,3 +231,19 @@ def test_texts_of_authors_and_of_several_models_have_means(tmp_path):
     assert means["by"].tolist() == ["all", "model_version", "model_version"]
     assert (means["low"] <= truth.mean() + 1)[0]
     assert (truth.mean() + 1 <= means["high"])[0]
+
+
+@pytest.mark.parametrize(
+    ("classes", "values", "is_told"),
+    [
+        (("1", "2", "3 stars"), None, True),
+        (("1", "2", "3"), [1, 2, 3], False),
+        (("0", "1"), None, False),
+        (("1", "2", "none"), None, False),
+    ],
+)
+def test_classes_that_are_numbers_without_an_order_are_told(classes, values, is_told):
+    scored = {"classes": list(classes)} | ({"class_values": values} if values else {})
+    notes = ratings.note_unordered(scored)
+    assert len(notes) == is_told
+    assert all("format.ordered: true" in note for note in notes)
