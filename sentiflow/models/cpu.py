@@ -23,7 +23,7 @@ def one_thread() -> Iterator[None]:
     The limit is for the whole process. It ends with the last block of all threads.
     """
     with _LOCK:
-        limit = None if _limits else _find_libraries().limit(limits=1)
+        limit = None if _limits else _find_libraries().limit(limits=1, user_api="blas")
         _limits.append(limit)
     try:
         yield
