@@ -35,6 +35,12 @@ _TIE = 1e-5
 """Two probabilities that differ by less are equal up to rounding: either label may be predicted."""
 _MAX_TEXTS = 1000
 """Maximum number of texts in a file."""
+_MAX_CHARACTERS = 10_000
+"""Maximum length of a text in a file."""
+_MAX_VERSIONS = 20
+"""Maximum number of versions in a file."""
+_MAX_BYTES = 1 << 24
+"""Maximum size of a file: 1,000 texts of 1,000 classes fit."""
 _SHOWN_CHARACTERS = 40
 """Maximum length of the part of a text that a message shows, in characters."""
 _LIBRARIES = ("numpy", "pyarrow", "torch")
@@ -47,13 +53,15 @@ Score = Callable[[pa.Array], np.ndarray]
 class GoldenTexts(Settings):
     """Texts, and the probabilities that the model gave them when it was saved."""
 
-    texts: tuple[str, ...] = Field(max_length=_MAX_TEXTS)
+    texts: tuple[Annotated[str, Field(max_length=_MAX_CHARACTERS)], ...] = Field(
+        max_length=_MAX_TEXTS
+    )
     """N texts."""
     classes: tuple[str, ...]
     """Names of the C classes."""
     probabilities: tuple[tuple[Fraction, ...], ...]
     """For each text the probability of each class."""
-    versions: dict[str, Annotated[str, Field(max_length=100)]]
+    versions: dict[str, Annotated[str, Field(max_length=100)]] = Field(max_length=_MAX_VERSIONS)
     """The versions of sentiflow, Python and the libraries that computed them."""
 
 
@@ -80,7 +88,7 @@ def make(
         classes: Names of the classes.
         score: Computes the answers.
     """
-    texts = [*_read_fixed(), *_join_words(words, joiner)]
+    texts = [text[:_MAX_CHARACTERS] for text in [*_read_fixed(), *_join_words(words, joiner)]]
     found = score(pa.array(texts, pa.string())).astype(np.float64)
     rows = np.flatnonzero(np.isfinite(found).all(axis=1))
     # Seven digits are more than the tolerance needs, and the same in each run.
@@ -140,6 +148,8 @@ def from_json(path: str, content: bytes, *, classes: tuple[str, ...], hint: str)
     Raises:
         UserError: The file is damaged, or belongs to a model of other classes.
     """
+    if len(content) > _MAX_BYTES:
+        raise UserError(f"{path} has {len(content):,} bytes, more than any model needs", hint=hint)
     try:
         golden = GoldenTexts.model_validate_json(content)
     except ValidationError as error:

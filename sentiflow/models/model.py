@@ -214,8 +214,8 @@ def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
     if is_frame or isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
         hint = "give a list of strings, a column of a table, or one string"
         if hasattr(texts, "columns"):
-            hint = "name its column: predict(frame['text'])"
-        raise UserError(f"predict takes texts, not {type(texts).__name__}", hint=hint)
+            hint = "name its column: frame['text']"
+        raise UserError(f"a model takes texts, not {type(texts).__name__}", hint=hint)
     is_container = isinstance(texts, _CONTAINERS) or _is_of_pandas(texts, "Series")
     if not is_container and hasattr(texts, "__arrow_c_stream__"):
         texts = pa.chunked_array(texts)  # a column of another library, such as polars

@@ -91,13 +91,11 @@ def to_json(
 def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
     """Write the words for and against a label, in lines that begin with two blanks.
 
-    A text whose words have no part, as the model knows none, has no lines.
+    A text whose words have no part, as the model knows none, has a line with the logit alone.
     """
     important = [word for word in explanation.most_important() if abs(word.part) >= _NEAR_ZERO]
-    if not important:
-        return []
     written = []
-    if in_color:
+    if in_color and important:
         written.append(f"  {_color_text(explanation)}")
     sides = (
         (f"for {set_apart(explanation.label)}:", [word for word in important if word.part > 0]),

@@ -171,6 +171,9 @@ def test_golden_texts_do_not_change_the_fingerprint_of_a_model(package, saved, t
         ),
         ({"texts": "text"}, r"golden\.json cannot be read"),
         ({"more": 1}, r"golden\.json cannot be read"),
+        ({"texts": ["long" * 9000] * 50}, r"golden\.json cannot be read: .*at most 10000"),
+        ({"texts": ["long" * 90_000] * 50}, r"golden\.json has 18,\d+,\d+ bytes"),
+        ({"versions": dict.fromkeys(map(str, range(99)), "1")}, r"golden\.json cannot be read"),
     ],
 )
 def test_damaged_golden_texts_are_refused_in_one_line(saved, values, problem):

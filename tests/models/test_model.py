@@ -129,11 +129,11 @@ def test_one_text_gives_one_row(expected):
 @pytest.mark.parametrize(
     ("texts", "problem"),
     [
-        (5, "predict takes texts, not int"),
-        (None, "predict takes texts, not NoneType"),
-        (b"good", "predict takes texts, not bytes"),
-        ({"text": "good"}, "predict takes texts, not dict"),
-        (pd.DataFrame({"text": ["good"]}), r"not DataFrame: name its column: predict\(frame"),
+        (5, "a model takes texts, not int"),
+        (None, "a model takes texts, not NoneType"),
+        (b"good", "a model takes texts, not bytes"),
+        ({"text": "good"}, "a model takes texts, not dict"),
+        (pd.DataFrame({"text": ["good"]}), r"not DataFrame: name its column: frame\["),
         (["good", 5], "text 1 is 5 of type int"),
         (pd.Series([0.5, 1.5]), "text 0 is 0.5 of type float"),
         (["good", None, b"bad"], "text 2 is b'bad' of type bytes: decode it"),

@@ -53,9 +53,9 @@ def test_few_of_many_words_are_listed():
     assert line.endswith("w11 +1.10  … 10 more +5.50")
 
 
-def test_a_text_whose_words_have_no_part_has_no_lines():
+def test_of_a_text_whose_words_have_no_part_the_logit_alone_is_told():
     unknown = Explanation("x", "a", 0.5, 0.0, 0.0, (WordPart("x", 0.0, 0.0, 0.0),))
-    assert why_lines.describe(unknown, in_color=True) == []
+    assert why_lines.describe(unknown, in_color=True) == ["  the rest: +0.00  the logit: +0.00"]
 
 
 def test_json_has_the_parts_of_each_text():
