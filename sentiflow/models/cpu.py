@@ -20,7 +20,8 @@ _limits: list[Any] = []
 def one_thread() -> Iterator[None]:
     """Let products of matrices use one thread each: each core multiplies for other texts.
 
-    The limit is for the whole process. It ends with the last block of all threads.
+    The limit is for the whole process, or, with OpenBLAS, for this thread and those that start
+    within the block. It ends with the last block of all threads.
     """
     with _LOCK:
         limit = None if _limits else _find_libraries().limit(limits=1, user_api="blas")

@@ -6,6 +6,7 @@ in numpy; this module imports torch only for a GPU.
 """
 
 import concurrent.futures
+import contextlib
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -32,7 +33,7 @@ from sentiflow.models import (
     units,
 )
 from sentiflow.models.array_networks import ArrayNetwork
-from sentiflow.models.cpu import count_cores
+from sentiflow.models.cpu import count_cores, one_thread
 from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import PREFIX, LinearModel
@@ -209,12 +210,18 @@ class ModelPackage:
             scores = list(pool.map(self.score, chain([first, second], pieces)))
         return Scores.join(scores)
 
-    def start_threads(self) -> concurrent.futures.ThreadPoolExecutor:
-        """Start threads that ask the network, as many as there are cores; on a GPU, two."""
+    @contextlib.contextmanager
+    def start_threads(self) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+        """Start threads that ask the network, as many as there are cores; on a GPU, two.
+
+        They start within :func:`cpu.one_thread`: OpenBLAS keeps a limit for the thread that sets it
+        and for those that start later.
+        """
         num_threads = min(count_cores(), _MAX_THREADS)
         if self.on_gpu:
             num_threads = _THREADS_ON_GPU
-        return concurrent.futures.ThreadPoolExecutor(num_threads)
+        with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+            yield pool
 
     def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
