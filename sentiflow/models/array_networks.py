@@ -3,7 +3,6 @@
 The logits are those of :mod:`models.networks` with the same weights, up to rounding.
 """
 
-import contextlib
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,8 +30,6 @@ _MIN_BATCH = 128
 """Smallest batch, in texts, unless it has ``_MAX_CELLS`` tokens."""
 _MAX_BATCH = 4096
 """Largest batch, in texts."""
-_FEW = 64
-"""Texts whose products are so small that they use one thread without a limit."""
 
 S = TypeVar("S", RnnSettings, BagSettings)
 
@@ -54,8 +51,7 @@ class ArrayNetwork(ABC, Generic[S]):
 
     def logits(self, rows: EncodedRows) -> np.ndarray:
         """Compute the logits of N rows, ``(N, C)`` float32; a row without a token gets 0."""
-        limit = one_thread() if len(rows) > _FEW else contextlib.nullcontext()
-        with limit:
+        with one_thread():
             return self._compute_logits(rows)
 
     def _compute_logits(self, rows: EncodedRows) -> np.ndarray:

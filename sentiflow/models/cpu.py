@@ -11,35 +11,44 @@ from collections.abc import Iterator
 from typing import Any
 
 _LOCK = threading.Lock()
-"""Guards ``_limits``."""
-_limits: list[Any] = []
-"""Limits of the blocks that run now; only the first one changes something."""
+"""Guards ``_process_limits``."""
+_process_limits: list[Any] = []
+"""For each block that runs now, the limit of the process that the first block has set."""
 
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Let products of matrices use one thread each: each core multiplies for other texts.
+    """Let each product of matrices use one thread, as each core multiplies for other texts.
 
-    The limit is for the whole process, or, with OpenBLAS, for this thread and those that start
-    within the block. It ends with the last block of all threads.
+    Some libraries have a limit for each thread, and a block sets the limit of its own thread. A
+    library with threads of its own, such as numpy's OpenBLAS, has one limit for the whole process:
+    it lasts from the first block of all threads to the end of the last one.
     """
+    libraries = _find_libraries()
     with _LOCK:
-        limit = None if _limits else _find_libraries().limit(limits=1, user_api="blas")
-        _limits.append(limit)
+        if _process_limits:
+            _process_limits.append(_process_limits[0])
+        else:
+            of_process = libraries.select(threading_layer="pthreads")
+            _process_limits.append(of_process.limit(limits=1, user_api="blas"))
     try:
-        yield
+        # Of several threads, threadpoolctl lets one set a limit of the process, until the end of
+        # this statement in that thread. So any thread can end the limit below.
+        with libraries.limit(limits=1, user_api="blas"):
+            yield
     finally:
         with _LOCK:
-            if len(_limits) == 1:
-                _limits[0].restore_original_limits()
-            _limits.pop()
+            process_limit = _process_limits.pop()
+            if not _process_limits:
+                with process_limit:
+                    pass  # its end restores the number of threads
 
 
 @functools.cache
 def _find_libraries() -> Any:
-    """Find the libraries that multiply matrices."""
+    """Find the libraries that multiply matrices, which takes about 5 ms."""
     import numpy  # noqa: F401 -- its library must be loaded
-    from threadpoolctl import ThreadpoolController  # takes 50 ms, and one text needs no limit
+    from threadpoolctl import ThreadpoolController  # slow to import
 
     return ThreadpoolController()
 

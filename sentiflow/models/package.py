@@ -33,7 +33,7 @@ from sentiflow.models import (
     units,
 )
 from sentiflow.models.array_networks import ArrayNetwork
-from sentiflow.models.cpu import count_cores, one_thread
+from sentiflow.models.cpu import count_cores
 from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import PREFIX, LinearModel
@@ -212,15 +212,11 @@ class ModelPackage:
 
     @contextlib.contextmanager
     def start_threads(self) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-        """Start threads that ask the network, as many as there are cores; on a GPU, two.
-
-        They start within :func:`cpu.one_thread`: OpenBLAS keeps a limit for the thread that sets it
-        and for those that start later.
-        """
+        """Start threads that ask the network, as many as there are cores; on a GPU, two."""
         num_threads = min(count_cores(), _MAX_THREADS)
         if self.on_gpu:
             num_threads = _THREADS_ON_GPU
-        with one_thread(), concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
+        with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
             yield pool
 
     def read(self, text: pa.Array) -> ReadTexts:
