@@ -3,23 +3,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from threadpoolctl import ThreadpoolController, threadpool_info
 
 from sentiflow.config.train_sections import BagSettings, RnnSettings
 from sentiflow.models import array_networks, cpu, networks
 from sentiflow.models.encoded_rows import EncodedRows
 
+LIBRARIES = cpu._find_libraries()
+
 
 def count_threads():
     """List the numbers of threads of the libraries that multiply matrices for numpy."""
-    return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    return [each["num_threads"] for each in LIBRARIES.info() if each["user_api"] == "blas"]
 
 
 def set_threads(number):
     """Let products use so many threads."""
-    controller = ThreadpoolController()
     # in a thread that ends: threadpoolctl lets no other thread set it while that one lives
-    user = threading.Thread(target=controller.limit, kwargs={"limits": number, "user_api": "blas"})
+    user = threading.Thread(target=LIBRARIES.limit, kwargs={"limits": number, "user_api": "blas"})
     user.start()
     user.join()
 
@@ -43,10 +43,13 @@ def count_within():
 
 
 def test_products_use_two_threads_without_a_block(threads_before):
-    controller = ThreadpoolController().select(internal_api="openblas")
-    if not controller.select(threading_layer="pthreads").lib_controllers:
+    if (
+        not LIBRARIES.select(internal_api="openblas")
+        .select(threading_layer="pthreads")
+        .lib_controllers
+    ):
         pytest.skip("numpy's library is not OpenBLAS with threads of its own")
-    assert threads_before == [2]
+    assert set(threads_before) == {2}
 
 
 def test_products_use_one_thread_within_a_block(threads_before):
