@@ -1,7 +1,7 @@
 """Model + texts of the corpus -> the words that decide, of each class and of mistakes."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
@@ -25,8 +25,8 @@ FILE = "deciding_words.parquet"
 """Name of the table of the classes in a report."""
 MAX_TEXTS = 2000
 """Maximum number of texts whose words are measured, an equal number of each predicted class."""
-_MAX_IDS = 100_000
-"""About how many token ids the network reads for the words of classes. Each text counts once for
+_MAX_IDS_READ = 100_000
+"""About how many token ids the network reads for the words of classes. It reads a text once for
 each of its words, so of long texts fewer are read; the linear model reads all texts."""
 _MAX_WORDS = 100
 """Maximum number of words of a class in the table."""
@@ -51,7 +51,7 @@ word; ``fraction``: their share. ``mean_part``: what the word adds to the logit 
 these texts, the sum of the last two columns."""
 
 LoadModel: TypeAlias = Callable[[], "ModelPackage"]
-"""Loads the model that made the predictions, see :func:`load_model`."""
+"""Loads the model that made the predictions, see :func:`load_package`."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,9 @@ class DecidingWords:
     """The columns ``SCHEMA``."""
     num_texts: int = 0
     """Number of texts that were measured."""
-    of_mistakes: Sequence["Explanation"] = ()
-    """Why each of the mistakes that were asked about has its prediction."""
+    of_mistakes: Mapping[tuple[str, int], "Explanation"] = field(default_factory=dict)
+    """Why each of the mistakes that were asked about has its prediction, by the columns ``kind``
+    and ``row_id`` of ``mistakes.COLUMNS``."""
     not_asked: str = ""
     """Why the model was not asked; empty if it was."""
 
@@ -81,8 +82,8 @@ class ChosenRows(NamedTuple):
     """The names of their predicted classes."""
 
 
-def load_model(scored: Manifest, tracking: str | None) -> "ModelPackage":
-    """Load the model that made predictions.
+def load_package(scored: Manifest, tracking: str | None) -> "ModelPackage":
+    """Load the package of the model that made predictions.
 
     Args:
         scored: Manifest of the predictions.
@@ -94,9 +95,11 @@ def load_model(scored: Manifest, tracking: str | None) -> "ModelPackage":
     """
     described = scored["inputs"]["model"]
     uri = described["uri"]
+    package = packages.load(uri, tracking=tracking)
+    # This check comes after the loading, as the package may have been replaced meanwhile.
     if model_sources.describe(uri, tracking=tracking)["fingerprint"] != described["fingerprint"]:
         raise UserError(f"{uri} holds another model now")
-    return packages.load(uri, tracking=tracking)
+    return package
 
 
 def choose_rows(rows: pa.Table) -> ChosenRows:
@@ -147,7 +150,9 @@ def find(
         reason = errors.describe(error)
         say("evaluate", f"the words that decide are left out: {reason}")
         return DecidingWords(SCHEMA.empty_table(), not_asked=reason)
-    return DecidingWords(by_class, num_texts=len(text), of_mistakes=explained)
+    keys = zip(mistakes["kind"].to_pylist(), mistakes["row_id"].to_pylist(), strict=True)
+    of_mistakes = dict(zip(keys, explained, strict=True))
+    return DecidingWords(by_class, num_texts=len(text), of_mistakes=of_mistakes)
 
 
 def _explain(package: "ModelPackage", text: pa.Array, labels: pa.Array) -> "list[Explanation]":
@@ -167,7 +172,7 @@ def measure_classes(package: "ModelPackage", text: pa.Array, labels: pa.Array) -
 
     The words of a class are ordered by their mean part, multiplied by the square root of the number
     of texts: so a strong word in few texts and a weak word in many come after one that is strong in
-    many. The network is asked about as many texts as ``_MAX_IDS`` allows.
+    many. The network is asked about as many texts as ``_MAX_IDS_READ`` allows.
 
     Args:
         package: The model.
@@ -178,9 +183,8 @@ def measure_classes(package: "ModelPackage", text: pa.Array, labels: pa.Array) -
 
     codes = np.asarray(pc.index_in(labels, value_set=pa.array(package.settings.classes)), np.int64)
     pieces, of_linear = word_parts.measure_linear(package, text, codes)
-    lengths = np.diff(pieces.offsets).astype(np.float64)
-    num_ids = max(float(np.sum(lengths**2)), 1)
-    asked = choose_evenly(len(text), max(1, int(len(text) * min(1, _MAX_IDS / num_ids))))
+    num_ids = max(_count_ids(package, text, pieces), 1)
+    asked = choose_evenly(len(text), max(1, int(len(text) * min(1, _MAX_IDS_READ / num_ids))))
     of_network = word_parts.measure(package, text.take(pa.array(asked)), codes[asked])
     linear = _average(pieces, of_linear, codes)
     network = _average(of_network.pieces, of_network.network, codes[asked])
@@ -200,6 +204,20 @@ def measure_classes(package: "ModelPackage", text: pa.Array, labels: pa.Array) -
         }
     )
     return _choose(table)
+
+
+def _count_ids(package: "ModelPackage", text: pa.Array, pieces: "Pieces") -> int:
+    """Count how many ids the network reads, at most, if it reads each text once for each word.
+
+    A text is cut to ``max_length`` ids, and words beyond them are not asked about.
+
+    Args:
+        package: The model.
+        text: N texts.
+        pieces: Their words.
+    """
+    lengths = np.asarray(pc.list_value_length(package.read(text).encoded.token_ids), np.int64)
+    return int(np.minimum(np.diff(pieces.offsets), lengths) @ lengths)
 
 
 def _average(pieces: "Pieces", parts: np.ndarray, codes: np.ndarray) -> pa.Table:

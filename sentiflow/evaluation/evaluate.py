@@ -188,7 +188,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         texts = retries.repeat_after_io_errors(
             lambda: _read_texts(config.evaluate, unseen), place=scored_uri
         )
-    load_model = functools.cache(lambda: deciding_words.load_model(scored, config.tracking.uri))
+    load_model = functools.cache(lambda: deciding_words.load_package(scored, config.tracking.uri))
     result = _make_result(
         config, scored, unseen, texts, load_model, folds=folds, notes=chosen.notes
     )

@@ -18,7 +18,6 @@ from sentiflow.evaluation.deciding_words import DecidingWords
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.measurements import Measurements, name_texts
-from sentiflow.evaluation.mistakes import SHOWN
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
 from sentiflow.evaluation.page_templates import open_template, write_setting
@@ -176,11 +175,10 @@ def _describe_mistakes(
     """List the mistakes by kind, with the words that decide."""
     by_kind = {}
     for kind in _KINDS:
-        by_kind[kind] = mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
-    explained = iter(words.of_mistakes)
-    for kind in SHOWN:
-        for row in by_kind[kind][:num_examples]:
-            row["words"] = _choose_words(next(explained, None))
+        rows = mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
+        for row in rows:
+            row["words"] = _choose_words(words.of_mistakes.get((kind, row["row_id"])))
+        by_kind[kind] = rows
     return {"mistakes": by_kind, "num_examples": num_examples, "max_shown": _MAX_SHOWN}
 
 

@@ -10,9 +10,11 @@ from conftest import new_package
 from sentiflow.errors import UserError
 from sentiflow.evaluation import deciding_words, mistakes
 from sentiflow.evaluation.deciding_words import SCHEMA
+from sentiflow.models import word_parts
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokenizer import tokenize
+from sentiflow.tracking import packages
 
 CLASSES = ("negative", "positive")
 
@@ -71,13 +73,59 @@ def test_the_network_is_asked_about_as_many_texts_as_it_can_read(monkeypatch):
     labels = pa.array(["positive"] * 20)
     exact = deciding_words.measure_classes(package, text, labels).to_pandas()
     assert exact["mean_network"].abs().min() > 0
-    monkeypatch.setattr(deciding_words, "_MAX_IDS", 40)  # of 80
+    monkeypatch.setattr(deciding_words, "_MAX_IDS_READ", 40)  # of 80
     near = deciding_words.measure_classes(package, text, labels).to_pandas()
     assert exact["mean_linear"].tolist() == pytest.approx(near["mean_linear"].tolist())
     assert near["num_texts"].tolist() == exact["num_texts"].tolist()
-    monkeypatch.setattr(deciding_words, "_MAX_IDS", 1)
+    monkeypatch.setattr(deciding_words, "_MAX_IDS_READ", 1)
     first = deciding_words.measure_classes(package, text, labels).to_pandas().set_index("word")
     assert first["mean_network"]["bad"] == 0  # only the first text, which does not have it
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "num_ids"),
+    [
+        ("words", "good bad " * 150, 20 * 20),  # 300 words, 20 of them read
+        ("words", "good bad morning", 3 * 3),
+        ("characters", "good bad", 2 * len("good bad")),
+        ("characters", "good bad " * 150, 20 * 20),  # the network reads about 5 words
+    ],
+)
+def test_a_text_counts_the_ids_that_the_network_reads(unit, text, num_ids, monkeypatch):
+    linear = package_of_words({"good": 1.0, "bad": 1.0}).linear
+    package = new_package(words=("good", "bad", *"gobad"))
+    update = {"unit": unit, "max_length": 20, "linear_weight": 0.5}
+    settings = package.settings.model_copy(update=update)
+    package = replace(package, linear=linear, settings=settings)
+    asked = []
+    measure = word_parts.measure
+
+    def keep(package, text, codes):
+        asked.append(len(text))
+        return measure(package, text, codes)
+
+    monkeypatch.setattr(word_parts, "measure", keep)
+    monkeypatch.setattr(deciding_words, "_MAX_IDS_READ", 5 * num_ids)
+    deciding_words.measure_classes(package, pa.array([text] * 9), pa.array(["positive"] * 9))
+    assert asked == [5]
+
+
+def test_a_model_that_is_replaced_while_it_is_loaded_is_not_taken(tmp_path, monkeypatch):
+    uri = str(tmp_path / "model")
+    record = new_package(seed=0).save(uri, lineage={})
+    scored = {"inputs": {"model": {"uri": uri, "fingerprint": record["fingerprint"]}}}
+    loaded = deciding_words.load_package(scored, None)
+    assert loaded.settings == new_package().settings
+    load = packages.load
+
+    def load_and_replace(*args, **options):
+        package = load(*args, **options)
+        new_package(seed=1).save(uri, lineage={})
+        return package
+
+    monkeypatch.setattr(packages, "load", load_and_replace)
+    with pytest.raises(UserError, match="holds another model now"):
+        deciding_words.load_package(scored, None)
 
 
 def test_rows_are_chosen_equally_of_each_predicted_class(monkeypatch):
@@ -109,11 +157,13 @@ def test_a_model_that_is_gone_is_the_reason():
     assert not len(found.by_class)
 
 
-def test_mistakes_are_explained_in_their_order():
+def test_mistakes_are_explained_by_kind_and_row_id():
     package = package_of_words({"fine": 1.0, "awful": -1.0})
     rows = [("fine day", 1), ("awful day", 0), ("fine", 1)]
     table = pa.table(
         {
+            "kind": ["confident", "confident", "label"],
+            "row_id": [7, 5, 7],
             "text": [text for text, _ in rows],
             "prediction": pa.array([c for _, c in rows], pa.int8()),
         }
@@ -121,6 +171,9 @@ def test_mistakes_are_explained_in_their_order():
     text = pa.array(["fine", "fine"])
     labels = pa.array(["positive", "positive"])
     found = deciding_words.find(lambda: package, text, labels, table, CLASSES)
-    assert [why.text for why in found.of_mistakes] == [text for text, _ in rows]
-    assert [why.label for why in found.of_mistakes] == ["positive", "negative", "positive"]
+    assert {key: (why.text, why.label) for key, why in found.of_mistakes.items()} == {
+        ("confident", 7): ("fine day", "positive"),
+        ("confident", 5): ("awful day", "negative"),
+        ("label", 7): ("fine", "positive"),
+    }
     assert found.num_texts == 2

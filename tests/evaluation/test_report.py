@@ -355,11 +355,12 @@ def test_a_model_that_answers_nothing_says_so(rows):
 
 
 def explained(found):
-    """Make an explanation of each mistake that a page shows."""
-    why = []
-    for row in mistakes.choose_shown(found, 15).to_pylist():
+    """Make an explanation of each mistake that a page shows, in another order than on the page."""
+    why = {}
+    for row in reversed(mistakes.choose_shown(found, 15).to_pylist()):
         words = (WordPart(SCRIPT, 0.5, 0.5, 0.0), WordPart(f"w{row['row_id']}", -0.8, 0.0, -0.8))
-        why.append(Explanation(row["text"], "positive", 0.6, 0.1, 0.4, words))
+        key = (row["kind"], row["row_id"])
+        why[key] = Explanation(row["text"], "positive", 0.6, 0.1, 0.4, words)
     return why
 
 
