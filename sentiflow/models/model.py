@@ -3,6 +3,7 @@
 The table is a DataFrame where pandas is installed. Nothing else here needs pandas.
 """
 
+import functools
 import math
 import reprlib
 import sys
@@ -109,11 +110,8 @@ class Model:
             raise UserError(f"top is {top}", hint="name at least one class")
         scores = self._score(texts)
         columns = scores.columns if top is None else scores.top(top)
-        if arrow:
-            return pa.table(columns)
-        try:
-            import pandas as pd  # slow to import, and not installed everywhere
-        except ImportError:
+        pd = None if arrow else _find_pandas()
+        if pd is None:
             return pa.table(columns)
         frame = pd.DataFrame(
             {
@@ -179,6 +177,16 @@ class Model:
         uris = [self.uri] if isinstance(self.uri, str) else self.uri
         shown = ", ".join(repr(display_uri(uri)) for uri in uris)
         return f"Model({shown}, classes={list(self.classes)})"
+
+
+@functools.cache
+def _find_pandas() -> Any:
+    """Import pandas; None if it is not installed. To ask again for each text would be slow."""
+    try:
+        import pandas as pd
+    except ImportError:
+        return None
+    return pd
 
 
 def _to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
