@@ -51,7 +51,7 @@ from sentiflow.plotting import to_curve
 from sentiflow.progress import Steps, say
 from sentiflow.storage import parquet, retries
 from sentiflow.tracking import training_rows
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 STAGE = "evaluate"
 METRICS_FILE = "metrics.json"

@@ -48,7 +48,7 @@ from sentiflow.storage import parquet
 from sentiflow.words import word_vectors
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 _FEW_CUT = 0.01
 """A line tells how many texts are cut if their share is larger."""

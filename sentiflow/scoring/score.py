@@ -53,7 +53,7 @@ from sentiflow.storage import retries
 from sentiflow.storage.uris import display_uri, join
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 
 def run(plan: ScorePlan, output: Output, recorder: Recorder, *, resources: Resources) -> Manifest:

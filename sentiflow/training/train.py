@@ -31,7 +31,7 @@ from sentiflow.training.train_plan import STAGE, Amount, TrainPlan
 from sentiflow.training.train_plan import resolve as resolve  # the stage is planned by it
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
     from sentiflow.training.folds import FoldResults
 
 RAY_RECORDS = "ray"

@@ -21,7 +21,7 @@ from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.row_checks import RowRules
 from sentiflow.preparation import part_counts
 from sentiflow.preparation import prepare as preparation
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 pytestmark = pytest.mark.ray
 
