@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.config.text_units import WORDS
 from sentiflow.data import csv_format, row_checks
 from sentiflow.data.manifest_types import (

@@ -16,7 +16,7 @@ from stages import run_stage
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.locations import resolve_locations
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.row_checks import RowRules
 from sentiflow.preparation import part_counts
