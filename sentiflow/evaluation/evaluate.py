@@ -13,13 +13,14 @@ from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.evaluation import (
+    baselines,
+    compared_teachers,
     cross_validation,
     deciding_words,
     evaluated_rows,
     mistakes,
     model_card,
     model_checks,
-    other_models,
     registration,
     report,
     report_charts,
@@ -199,16 +200,16 @@ def _make_result(
     with STEPS.show("check"):
         checks = model_checks.check_model(config, scored, texts.checked, load)
     with STEPS.show("compare"):
-        baselines, no_baseline = other_models.measure(texts.of_baseline, scored)
-        teacher, no_teacher = other_models.compare_teachers(rows, scored, split=measured.split)
+        simple, no_baseline = baselines.measure(texts.of_baseline, scored)
+        teacher, no_teacher = compared_teachers.compare(rows, scored, split=measured.split)
     return EvaluationResult(
         name=config.name,
         measured=measured,
         checks=checks,
         is_unseen=unseen.is_unseen,
         notes=[*notes, *unseen.notes],
-        highlights=summarize(measured, checks, baselines, teacher, folds),
-        baselines=baselines,
+        highlights=summarize(measured, checks, simple, teacher, folds),
+        baselines=simple,
         no_baseline=no_baseline,
         teacher=teacher,
         no_teacher=no_teacher,

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from sentiflow.config.sections import EvaluateSettings
-from sentiflow.evaluation import deciding_words, mistakes, model_checks, other_models
+from sentiflow.evaluation import baselines, deciding_words, mistakes, model_checks
 from sentiflow.evaluation.measured_rows import MeasuredRows
 from sentiflow.evaluation.model_checks import CheckedTexts
 
@@ -32,7 +32,7 @@ def read(settings: EvaluateSettings, unseen: MeasuredRows) -> UsedTexts:
     no_mistakes = mistakes.COLUMNS.empty_table()
     if unseen.texts is None:
         return UsedTexts(no_mistakes, checked=None, of_baseline=None, of_words=None)
-    of_baseline = other_models.choose_rows(rows)
+    of_baseline = baselines.choose_rows(rows)
     of_checks = model_checks.choose_rows(rows)
     wanted = [of_baseline["row_id"].to_numpy(), *of_checks]
     found = None
