@@ -26,8 +26,8 @@ from sentiflow.data.manifest_types import (
     FileEntry,
     RepeatedText,
     VocabularyReport,
-    merge_counts,
 )
+from sentiflow.data.merged_counts import merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
 from sentiflow.preparation import (
