@@ -22,7 +22,6 @@ from sklearn.preprocessing import FunctionTransformer
 import sentiflow
 from sentiflow.errors import JobError, UserError
 from sentiflow.models import model as models
-from sentiflow.models import model
 from sentiflow.models.model import Model
 
 TEXTS = ["good morning", None, "bad bad day", "", "good", "unheard of"]
@@ -198,9 +197,9 @@ def test_predict_equals_the_predictions_of_score(finished_run):
 def without_pandas(monkeypatch):
     """Let every import of pandas fail."""
     monkeypatch.setitem(sys.modules, "pandas", None)
-    model._find_pandas.cache_clear()
+    models._find_pandas.cache_clear()
     yield
-    model._find_pandas.cache_clear()
+    models._find_pandas.cache_clear()
 
 
 def test_an_arrow_table_has_the_columns_of_the_frame(expected):
