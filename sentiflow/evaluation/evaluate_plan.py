@@ -27,7 +27,7 @@ STEPS = Steps(
     track="sending the results to MLflow",
 )
 
-REPORT_VERSION = 17
+REPORT_VERSION = 18
 """Changes whenever the same predictions would give another report."""
 
 
