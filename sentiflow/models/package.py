@@ -39,7 +39,7 @@ from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import PREFIX, LinearModel
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
-from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokenizer import find_after_blanks, tokenize
 from sentiflow.models.tokens import Tokens
 from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage import filesystem, parquet
@@ -225,15 +225,24 @@ class ModelPackage:
 
     def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
-        text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
-            text, name=self.settings.tokenizer, version=self.settings.tokenizer_version
+            _replace_nul(text),
+            name=self.settings.tokenizer,
+            version=self.settings.tokenizer_version,
         )
         own_units = units.split(tokens, self.settings.unit)
         encoded = self.vocabulary.encode(
             own_units, max_length=self.settings.max_length, cut=self.settings.cut
         )
         return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
+
+    def find_after_blanks(self, text: pa.Array) -> np.ndarray:
+        """Say before which of the ``tokens`` of :meth:`read` white space stands, bool."""
+        return find_after_blanks(
+            _replace_nul(text),
+            name=self.settings.tokenizer,
+            version=self.settings.tokenizer_version,
+        )
 
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -394,6 +403,11 @@ class ModelPackage:
                 golden_texts.check(golden, uri=package, score=loaded._score_alone)
             packages.append(loaded)
         return replace(packages[0], others=tuple(packages[1:]))
+
+
+def _replace_nul(text: pa.Array) -> pa.Array:
+    """Replace the character NUL, as :mod:`data.row_checks` does."""
+    return pc.replace_substring(text, "\0", "\ufffd")
 
 
 def _check_finite(
