@@ -11,6 +11,17 @@ from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams, are_letters
 from sentiflow.models.tokens import Tokens
 
+_NEVER_FIRST = "ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々ゝゞヽヾะาๅๆະາໆ"
+"""Letters that belong to the letter before them: the sign of a long vowel, small kana and signs of
+repetition (Unicode Annex 14, classes CJ and NS); vowels of Thai and Lao after their consonant."""
+_NEVER_LAST = "เแโใไເແໂໃໄ"
+"""Vowels of Thai and Lao that are written before their consonant (the Unicode Standard, 16.1)."""
+_PREFIXES = "おご"
+"""Hiragana that stand before a word out of politeness."""
+_PENALTY = 1e6
+"""Cost of several letters that begin within a syllable: more than all pieces of a long text. One
+letter costs no more, as it is joined to the piece before it."""
+
 
 @dataclass(frozen=True)
 class Pieces:
@@ -38,7 +49,8 @@ def join(tokens: Tokens, model: LinearModel | None, *, after_blank: np.ndarray) 
     such n-grams, the chosen one has the lowest sum of their idf values, which is the most probable
     one if n-grams follow each other independently, as in the unigram model of Kudo, "Subword
     regularization" (ACL 2018). Without a linear model every letter is a piece. No piece goes across
-    white space.
+    white space or from hiragana to kanji, nor begins or ends within a syllable: where the model
+    knows no such n-grams, pieces are joined, and may have more letters.
 
     Args:
         tokens: The tokens of N texts.
@@ -51,9 +63,12 @@ def join(tokens: Tokens, model: LinearModel | None, *, after_blank: np.ndarray) 
         [0, 2, 3]
     """
     is_first = np.ones(len(tokens.ids), bool)
-    is_letter = are_letters(tokens)
+    is_letter = are_letters(tokens) | _begin_with(tokens, _NEVER_FIRST)
+    begins = after_blank | _find_ends_of_hiragana(tokens)
+    is_within = _find_within_syllable(tokens, is_letter) & ~begins
     if model is not None and is_letter.any():
-        is_first = _find_first_letters(Ngrams.of(tokens), model, is_letter, after_blank)
+        is_first = _find_first_letters(Ngrams.of(tokens), model, is_letter, begins, is_within)
+    is_first &= ~is_within
     starts = np.flatnonzero(is_first)
     ends = np.append(starts, len(tokens.ids))
     listed = tokens.words.take(pa.array(tokens.ids))
@@ -66,25 +81,60 @@ def join(tokens: Tokens, model: LinearModel | None, *, after_blank: np.ndarray) 
     )
 
 
+def _begin_with(tokens: Tokens, letters: str) -> np.ndarray:
+    """Say which tokens begin with one of some letters, bool."""
+    return np.asarray(pc.match_substring_regex(tokens.words, f"^[{letters}]"), bool)[tokens.ids]
+
+
+def _find_ends_of_hiragana(tokens: Tokens) -> np.ndarray:
+    """Say which tokens are kanji or katakana after hiragana, bool: a word of Japanese begins there.
+
+    Only the prefixes of politeness are hiragana before kanji in one word.
+    """
+    is_hiragana = _begin_with(tokens, r"\p{Hiragana}") & ~_begin_with(tokens, _PREFIXES)
+    return np.append(False, is_hiragana)[:-1] & _begin_with(tokens, r"\p{Han}\p{Katakana}")
+
+
+def _find_within_syllable(tokens: Tokens, is_letter: np.ndarray) -> np.ndarray:
+    """Say which letters belong to the syllable of the letter before them, bool."""
+    follows = np.append(False, is_letter)[:-1]  # a letter
+    follows[tokens.offsets[:-1][np.diff(tokens.offsets) > 0]] = False  # the first of a text
+    after_vowel = np.append(False, _begin_with(tokens, _NEVER_LAST))[:-1]
+    return follows & is_letter & (after_vowel | _begin_with(tokens, _NEVER_FIRST))
+
+
 def _find_first_letters(
-    ngrams: Ngrams, model: LinearModel, is_letter: np.ndarray, after_blank: np.ndarray
+    ngrams: Ngrams,
+    model: LinearModel,
+    is_letter: np.ndarray,
+    begins: np.ndarray,
+    is_within: np.ndarray,
 ) -> np.ndarray:
-    """Say which tokens begin a piece, bool: the cheapest pieces by idf, see :func:`join`."""
+    """Say which tokens begin a piece, bool: the cheapest pieces by idf, see :func:`join`.
+
+    Args:
+        ngrams: The n-grams of P tokens.
+        model: The linear model.
+        is_letter: Which tokens may be joined.
+        begins: Which tokens begin a piece in any case.
+        is_within: Which tokens should begin none.
+    """
     idf = np.sqrt(np.asarray(model.squares))
     known = np.asarray(model.hashes)
     num_tokens = len(is_letter)
     single = ngrams.of_words[ngrams.word_offsets[:-1]][ngrams.tokens.ids]
+    penalties = np.where(is_within, _PENALTY, 0.0)
     costs = [_find_costs(single, known, idf, unknown=idf.max(initial=1.0) + 1).tolist()]
     num_letters = np.append(0, np.cumsum(is_letter))
-    num_blanks = np.append(0, np.cumsum(after_blank))
+    num_begun = np.append(0, np.cumsum(begins))
     for runs in ngrams.list_runs():
         of_starts = np.full(num_tokens, np.inf)
         found = _find_costs(runs.hashes, known, idf, unknown=np.inf)
         ends = runs.starts + runs.size
         is_of_letters = num_letters[ends] - num_letters[runs.starts] == runs.size
-        is_piece = is_of_letters & (num_blanks[ends] == num_blanks[runs.starts + 1])
+        is_piece = is_of_letters & (num_begun[ends] == num_begun[runs.starts + 1])
         of_starts[runs.starts[is_piece]] = found[is_piece]
-        costs.append(of_starts.tolist())
+        costs.append((of_starts + penalties).tolist())
     cheapest = [0.0]  # cost of the best pieces of all tokens before each position
     sizes = []  # of the last one of these pieces
     for end in range(1, num_tokens + 1):

@@ -188,6 +188,27 @@ def test_letters_of_scripts_without_spaces_are_joined_to_pieces_that_the_model_k
     assert len(single.words) == len(tokens.ids)
 
 
+@pytest.mark.parametrize(
+    ("text", "known", "pieces"),
+    [
+        ("ラーメンもスーパー", ["ラー", "メン", "ラ", "ーメン"], "ラー|メン|も|スー|パー"),
+        ("チョコ", [], "チョ|コ"),
+        ("この映画はお茶", ["この映", "画は", "映画は", "この", "お茶"], "この|映画は|お茶"),
+        ("人々", ["人", "々"], "人々"),
+        ("แต่ราคา", ["แต่ร", "าคา", "แต่"], "แต่รา|คา"),
+        ("ไปไหน", ["ปไ", "ปไ"], "ไป|ไห|น"),
+        ("wowー ーあ", ["あ"], "wow|ー| ー|あ"),
+    ],
+)
+def test_pieces_end_where_syllables_and_japanese_words_do(text, known, pieces):
+    settings = new_package().settings.model_copy(update={"linear_weight": 0.5})
+    package = replace(new_package(), settings=settings, linear=linear_of("qq", *known))
+    found = Model(package, "here").explain(["so ร", text, "า"])
+    assert len(found[0].words) == 2, "a syllable does not go across texts"
+    words = [(" " if word.after_blank else "") + word.word for word in found[1].words]
+    assert "|".join(words) == pieces
+
+
 def test_pieces_take_part_as_a_whole():
     package = new_package(words=("好", "き", "嫌", "い"))
     settings = package.settings.model_copy(update={"linear_weight": 0.5})
