@@ -97,7 +97,7 @@ class Model:
             which the probabilities sum to one half).
 
         Raises:
-            UserError: A value in ``texts`` is not a text, or ``top`` is below 1.
+            UserError: ``texts`` is a set, a value in it is not a text, or ``top`` is below 1.
 
         Example:
             >>> predictions = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
@@ -159,7 +159,8 @@ class Model:
             Series. Each item is the :class:`Explanation` of a text.
 
         Raises:
-            UserError: A value in ``texts`` is not a text, or the model has no class ``label``.
+            UserError: ``texts`` is a set, a value in it is not a text, or the model has no class
+                ``label``.
 
         Example:
             >>> why = model.explain(["I love this place"])  # doctest: +SKIP

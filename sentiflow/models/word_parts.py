@@ -87,7 +87,7 @@ def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordPar
     The linear model is a sum over n-grams, divided by the norm of the text: the weight of an n-gram
     is shared equally among its words, and the norm is held fixed. The network has no such sum:
     each word is left out by itself, also if the text has it more than once. A word that the network
-    does not read has no part there: one beyond ``max_length``, or an unknown one.
+    does not read has no part there: one beyond ``max_length``, or one that the vocabulary drops.
 
     For several packages, parts and logits are the means over the packages. Their softmax is near
     the probabilities, which are means themselves.
