@@ -1,17 +1,18 @@
 """Texts -> why the model gives them their labels: a number for each word, as a table or HTML."""
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.errors import UserError, few
+from sentiflow.errors import UserError, few, printable
 from sentiflow.models import word_parts
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.readable_pieces import are_separate
 from sentiflow.models.scores import Scores
 from sentiflow.models.word_parts import WordParts
 
@@ -22,6 +23,8 @@ _TEXTS_AT_A_TIME = 500
 """Texts that are explained at a time: their tables of n-grams are in memory together."""
 _MAX_IN_HTML = 50
 """Maximum number of texts that a notebook shows."""
+MAX_COLORED = 500
+"""Maximum number of words that a colored text shows, in a notebook and in a terminal."""
 _LEAST_SCALE = 0.5
 """Words are colored by their part, compared with the largest part of their text, or with this if
 all are smaller: so a text without a clear word has no deep color."""
@@ -41,13 +44,19 @@ class WordPart(NamedTuple):
     """The part by the linear model."""
     network: float
     """The part by the network."""
+    is_cut: bool = False
+    """Whether the text is longer than the network reads, and this word is in what it leaves out.
+    The linear model reads it."""
+    after_blank: bool = True
+    """Whether white space stands before the word in its text."""
 
 
 @dataclass(frozen=True)
 class Explanation:
     """Why a text has a label: the parts of its words, and the rest, sum to ``logit``."""
 
-    text: str
+    text: str | None
+    """None: no text was given."""
     label: str
     """The predicted label, or the one that was asked for."""
     probability: float
@@ -63,6 +72,16 @@ class Explanation:
     def most_important(self, number: int | None = None) -> list[WordPart]:
         """Return the words with the largest parts for or against the label, the largest first."""
         return sorted(self.words, key=lambda word: -abs(word.part))[:number]
+
+    def describe_cut(self) -> str:
+        """Say how many words the network does not read, as the text is too long; empty if none."""
+        num_cut = sum(word.is_cut for word in self.words)
+        if not num_cut:
+            return ""
+        listed = f"{num_cut:,} of {len(self.words):,} words"
+        if self.words[-1].is_cut:
+            return f"the network does not read the last {listed}"
+        return f"the network does not read {listed}, in the middle"
 
     def list_shades(self) -> list[float]:
         """Return how deep the color of each word is, from -1 (against the label) to 1 (for it)."""
@@ -84,14 +103,17 @@ class Explanations:
     """A row for each text: ``row``, ``text``, ``label``, ``probability``, ``logit``, ``rest``."""
     table: pa.Table
     """A row for each word: ``row`` (the number of its text, from 0), ``label``, ``word``, ``part``,
-    ``linear``, ``network``."""
+    ``linear``, ``network``, ``is_cut``, ``after_blank``, see :class:`WordPart`."""
     offsets: np.ndarray
     """N + 1 positions of the texts' first words in ``table``."""
+    index: "pd.Index | None" = None
+    """The index of the Series that had the texts; None: they were in another container."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> Explanation:
+        row = operator.index(row)
         if not -len(self) <= row < len(self):
             raise IndexError(f"there are {len(self):,} texts")
         row %= len(self)
@@ -109,8 +131,14 @@ class Explanations:
         return f"Explanations of {len(self):,} texts with {len(self.table):,} words"
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return :attr:`table`, a row for each word, as a DataFrame."""
-        return self.table.to_pandas()
+        """Return :attr:`table`, a row for each word, as a DataFrame.
+
+        Of texts in a Series, each word has the index of its text.
+        """
+        frame = self.table.to_pandas()
+        if self.index is None:
+            return frame
+        return frame.set_axis(self.index.take(frame["row"]))
 
     def _repr_html_(self) -> str:
         """Write the texts with colored words, for a notebook."""
@@ -203,6 +231,8 @@ def _to_tables(
             "part": parts.parts,
             "linear": parts.linear,
             "network": parts.network,
+            "is_cut": parts.is_cut,
+            "after_blank": parts.pieces.after_blank,
         }
     )
     return Explanations(texts, table, parts.pieces.offsets)
@@ -210,17 +240,22 @@ def _to_tables(
 
 def to_html(explanation: Explanation) -> str:
     """Write a text with colored words as HTML. Texts are not trusted: they are escaped."""
-    words = [word.word for word in explanation.words]
-    separate = are_separate(pa.array(words, pa.string())).tolist()
     shown = []
-    listed = zip(explanation.words, explanation.list_shades(), separate, strict=True)
-    for word, shade, is_separate in listed:
-        color = f"rgba({_COLORS[shade > 0]}, {abs(shade) / 2:.2f})"
+    listed = zip(explanation.words, explanation.list_shades(), strict=True)
+    for word, shade in islice(listed, MAX_COLORED):
+        style = f"background: rgba({_COLORS[shade > 0]}, {abs(shade) / 2:.2f}); border-radius: .2em"
         title = f"{word.part:+.2f}"
-        blank = " " if is_separate else ""
-        shown.append(
-            f'{blank}<span title="{title}" style="background: {color}; border-radius: .2em">'
-            f"{escape(word.word)}</span>"
-        )
+        if word.is_cut:
+            style += "; color: gray"
+            title += ", not read by the network"
+        if word.after_blank:
+            shown.append(" ")
+        shown.append(f'<span title="{title}" style="{style}">{escape(printable(word.word))}</span>')
+    further = len(explanation.words) - MAX_COLORED
+    if further > 0:
+        shown.append(f" … {further:,} more words")
     head = f"<b>{escape(explanation.label)}</b> {explanation.probability:.4f}"
-    return f'<p dir="auto">{head}<br>{"".join(shown)}</p>'
+    cut = explanation.describe_cut()
+    note = f"<br><small>{cut} (gray)</small>" if cut else ""
+    # The direction of the text is that of its own words, not of the label.
+    return f'<p>{head}<br><span dir="auto">{"".join(shown)}</span>{note}</p>'

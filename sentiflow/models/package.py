@@ -34,7 +34,7 @@ from sentiflow.models.linear import LinearModel
 from sentiflow.models.package_files import PackageContent, PackageSettings
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
-from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokenizer import find_after_blanks, tokenize
 from sentiflow.models.tokens import Tokens
 from sentiflow.models.vocabulary import Encoded, Vocabulary
 from sentiflow.storage.uris import join
@@ -293,15 +293,24 @@ class ModelPackage:
 
     def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
-        text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
-            text, name=self.settings.tokenizer, version=self.settings.tokenizer_version
+            _replace_nul(text),
+            name=self.settings.tokenizer,
+            version=self.settings.tokenizer_version,
         )
         own_units = units.split(tokens, self.settings.unit)
         encoded = self.vocabulary.encode(
             own_units, max_length=self.settings.max_length, cut=self.settings.cut
         )
         return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
+
+    def find_after_blanks(self, text: pa.Array) -> np.ndarray:
+        """Say before which of the ``tokens`` of :meth:`read` white space stands, bool."""
+        return find_after_blanks(
+            _replace_nul(text),
+            name=self.settings.tokenizer,
+            version=self.settings.tokenizer_version,
+        )
 
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
@@ -364,6 +373,11 @@ class ModelPackage:
         with np.errstate(divide="ignore"):
             logits[rows.lengths == 0] = np.log(np.array(self.settings.priors, np.float32))
         return logits
+
+
+def _replace_nul(text: pa.Array) -> pa.Array:
+    """Replace the character NUL, as :mod:`data.row_checks` does."""
+    return pc.replace_substring(text, "\0", "\ufffd")
 
 
 def _check_finite(

@@ -43,6 +43,8 @@ class _RulesAroundSqueezing(NamedTuple):
 
 _BLANK = r"[\t\x{0B}-\x{0D}\x{1C}-\x{1F}\x{85}\p{Z}]"
 """White space other than a line feed."""
+_VISIBLE_BLANK = rf"{_BLANK}|&nbsp;"
+"""The same, also as an HTML entity."""
 
 _ENTITIES = {
     "&lt;": "<",
@@ -158,13 +160,63 @@ def tokenize(text: pa.Array, *, name: str, version: int | None = None) -> Tokens
         >>> tokenize(text, name="tutorial").to_lists().to_pylist()
         [['@ann', 'sooo', "can't", 'wait', ',', '10:30!', ':-)', 'http://t', '.', 'co/x']]
     """
+    chunks, tokens_of_chunks = _split_chunks(text, name=name, version=version)
+    return chunks.replace_words(tokens_of_chunks)
+
+
+def find_after_blanks(text: pa.Array, *, name: str, version: int | None = None) -> np.ndarray:
+    """Say before which tokens of :func:`tokenize` white space stands in their text, bool.
+
+    The arguments are those of :func:`tokenize`. The first token of a text stands after none.
+
+    Example:
+        >>> text = pa.array(["I can't, 映画は 好き"])
+        >>> tokenize(text, name="tweet").to_lists().to_pylist()
+        [['i', 'ca', "n't", ',', '映', '画', 'は', '好', 'き']]
+        >>> np.flatnonzero(find_after_blanks(text, name="tweet")).tolist()
+        [1, 4, 7]
+    """
+    is_first, offsets = _find_first_of_chunks(text, name=name, version=version)
+    lengths = np.diff(offsets)
+    spaced = pc.replace_substring_regex(text, _VISIBLE_BLANK, " ")
+    if not spaced.equals(text):
+        is_first_of_spaced, offsets = _find_first_of_chunks(spaced, name=name, version=version)
+        # A blank outside of ASCII hardly ever changes how the text around it is split.
+        is_same = lengths == np.diff(offsets)
+        of_spaced = is_first_of_spaced[np.repeat(is_same, np.diff(offsets))]
+        is_first[np.repeat(is_same, lengths)] = of_spaced
+    is_first[np.cumsum(lengths)[lengths > 0] - lengths[lengths > 0]] = False
+    return is_first
+
+
+def _find_first_of_chunks(
+    text: pa.Array, *, name: str, version: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say which tokens of N texts are the first of a chunk; arguments as in :func:`tokenize`.
+
+    Returns:
+        The answer for each token, bool; and N + 1 positions of the texts' first tokens.
+    """
+    chunks, tokens_of_chunks = _split_chunks(text, name=name, version=version)
+    num_tokens = np.diff(tokens_of_chunks.offsets)[chunks.ids]
+    before = np.append(0, np.cumsum(num_tokens))
+    is_first = np.zeros(before[-1], bool)
+    is_first[before[:-1][num_tokens > 0]] = True
+    return is_first, before[chunks.offsets]
+
+
+def _split_chunks(text: pa.Array, *, name: str, version: int | None) -> tuple[Tokens, Tokens]:
+    """Split texts at white space into chunks, and each of the W distinct chunks into its tokens.
+
+    Returns:
+        The chunks of N texts; and the tokens of their distinct chunks.
+    """
     rule = find_rule(name, version)
     assert rule is not None, "the name and the version are checked where they are read"
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
     spaced = pc.ascii_trim_whitespace(rule(chunks.words))
     filled = pc.if_else(pc.equal(spaced, _EMPTY), _MISSING, spaced)  # "" would give a token ""
-    tokens_of_chunks = Tokens.from_lists(pc.ascii_split_whitespace(filled))
-    return chunks.replace_words(tokens_of_chunks)
+    return chunks, Tokens.from_lists(pc.ascii_split_whitespace(filled))
 
 
 def tutorial_rule(chunks: pa.Array) -> pa.Array:

@@ -130,6 +130,21 @@ class Vocabulary:
         listed, offsets = _select(np.arange(len(tokens.ids)), tokens.offsets, is_listed)
         return listed[find_kept(offsets, max_length=max_length, cut=cut)]
 
+    def find_cut(self, tokens: Tokens, *, max_length: int, cut: Cut = END) -> np.ndarray:
+        """Say which tokens :meth:`encode` leaves out because their tweet is too long, bool.
+
+        A token that is left out as an unknown word counts like the token that follows it, and at
+        the end of a tweet like the one before.
+        """
+        is_listed = (self.look_up(tokens.words) != _DROPPED)[tokens.ids]
+        before = _count_before(is_listed)
+        offsets = before[tokens.offsets]
+        is_kept = np.append(find_kept(offsets, max_length=max_length, cut=cut), True)
+        row = np.repeat(np.arange(len(offsets) - 1), np.diff(tokens.offsets))
+        following = np.minimum(before[:-1], offsets[1:][row] - 1)
+        has_listed = offsets[1:][row] > offsets[:-1][row]
+        return ~is_kept[following] & has_listed
+
     def are_known(self, token_ids: np.ndarray) -> np.ndarray:
         """Whether each id stands for a known word, bool; ``<unk>`` stands for all others."""
         if not self.has_unknown:  # its id is that of an ordinary word

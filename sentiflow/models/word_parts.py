@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.data.arrays import find_sorted
 from sentiflow.errors import UserError
@@ -46,6 +47,8 @@ class WordParts:
     """P float64: the part by the linear model, exactly."""
     network: np.ndarray
     """P float64: how much lower the logit is by the network if the word is left out."""
+    is_cut: np.ndarray
+    """P bool: whether no network reads the word, as the text is longer than ``max_length``."""
     logits: np.ndarray
     """N float64."""
 
@@ -59,6 +62,14 @@ class WordParts:
         """What no word adds, N float64: the bias, and what words do together in the network."""
         sums = np.bincount(self.pieces.texts, self.parts, minlength=len(self.logits))
         return self.logits - sums
+
+
+class _PartsOfPackage(NamedTuple):
+    """The parts by one of the packages of a model; the fields are those of :class:`WordParts`."""
+
+    linear: np.ndarray
+    network: np.ndarray
+    logits: np.ndarray
 
 
 class _Reading(NamedTuple):
@@ -76,7 +87,7 @@ def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordPar
     The linear model is a sum over n-grams, divided by the norm of the text: the weight of an n-gram
     is shared equally among its words, and the norm is held fixed. The network has no such sum:
     each word is left out by itself, also if the text has it more than once. A word that the network
-    does not read, such as one beyond ``max_length``, has no part there.
+    does not read has no part there: one beyond ``max_length``, or one that the vocabulary drops.
 
     For several packages, parts and logits are the means over the packages. Their softmax is near
     the probabilities, which are means themselves.
@@ -96,6 +107,7 @@ def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordPar
         pieces=pieces,
         linear=np.mean([each.linear for each in found], axis=0),
         network=np.mean([each.network for each in found], axis=0),
+        is_cut=_find_cut(readings, pieces),
         logits=np.mean([each.logits for each in found], axis=0),
     )
 
@@ -131,8 +143,33 @@ def _read(
         order = [member.settings.classes.index(name) for name in classes]
         readings.append(_Reading(member, member.read(text), np.array(order, np.int64)[codes]))
     models = [each.package.linear for each in readings if each.package.linear is not None]
-    pieces = readable_pieces.join(readings[0].read.tokens, models[0] if models else None)
+    pieces = readable_pieces.join(
+        readings[0].read.tokens,
+        models[0] if models else None,
+        after_blank=package.find_after_blanks(text),
+    )
     return pieces, readings
+
+
+def _find_cut(readings: list[_Reading], pieces: Pieces) -> np.ndarray:
+    """Say which words no network reads because their text is too long, P bool."""
+    is_cut = []
+    for package, read, _ in readings:
+        settings = package.settings
+        if settings.linear_weight == 1:
+            continue
+        own_units = units.split(read.tokens, settings.unit)
+        of_units = package.vocabulary.find_cut(
+            own_units, max_length=settings.max_length, cut=settings.cut
+        )
+        words = pieces.of_tokens[units.find_tokens(read.tokens, settings.unit)]
+        num_units = np.bincount(words, minlength=len(pieces.words))
+        num_cut = np.bincount(words, of_units, minlength=len(pieces.words))
+        is_read = pc.list_value_length(read.encoded.token_ids).to_numpy() > 0
+        is_cut.append((num_cut == num_units) & is_read[pieces.texts])
+    if not is_cut:
+        return np.zeros(len(pieces.words), bool)
+    return np.all(is_cut, axis=0)
 
 
 def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
@@ -142,7 +179,7 @@ def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
     return (mine.tokenizer, mine.tokenizer_version) == (theirs.tokenizer, theirs.tokenizer_version)
 
 
-def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
+def _measure(reading: _Reading, pieces: Pieces) -> _PartsOfPackage:
     """Measure the parts by one package."""
     package, read, codes = reading
     settings = package.settings
@@ -160,8 +197,7 @@ def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
     is_known = (rows.lengths > 0) | has_ngram
     priors = np.log(np.maximum(settings.priors, np.finfo(np.float32).tiny))
     of_priors = _take_margins_of_one(priors, codes)
-    return WordParts(
-        pieces=pieces,
+    return _PartsOfPackage(
         linear=linear / settings.temperature,
         network=network / settings.temperature,
         logits=np.where(is_known, logits / settings.temperature, of_priors),

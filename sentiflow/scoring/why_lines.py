@@ -1,6 +1,7 @@
 """Explanations of texts -> lines below a prediction, colored in a terminal, or fields of JSON."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -9,9 +10,8 @@ import typer
 from sentiflow.config.class_names import set_apart
 from sentiflow.errors import printable
 from sentiflow.models import explanations
-from sentiflow.models.explanations import Explanation, WordPart
+from sentiflow.models.explanations import MAX_COLORED, Explanation, WordPart
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.readable_pieces import are_separate
 from sentiflow.models.scores import Scores
 from sentiflow.scoring import lines
 from sentiflow.scoring.lines import Block
@@ -57,7 +57,9 @@ def to_tsv(
         for_people: As in :func:`lines.to_tsv`.
         top: As in :func:`lines.to_tsv`.
     """
-    answers = lines.to_tsv(text, scores, for_people=for_people, top=top).decode().split("\n")
+    # Words below a line are for people, also in a pipe: it may lead to a terminal.
+    escaped = pa.array([lines.escape(each) for each in text.to_pylist()], pa.string())
+    answers = lines.to_tsv(escaped, scores, for_people=for_people, top=top).decode().split("\n")
     written = []
     for answer, explanation in zip(
         answers, explanations.explain(package, text, scores=scores), strict=False
@@ -91,6 +93,8 @@ def to_json(
 def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
     """Write the words for and against a label, in lines that begin with two blanks.
 
+    A last line says how many words the network does not read, as the text is too long.
+
     A text whose words have no part, as the model knows none, has a line with the logit alone.
     """
     important = [word for word in explanation.most_important() if abs(word.part) >= _NEAR_ZERO]
@@ -109,6 +113,9 @@ def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
     written.append(
         f"  the rest: {explanation.rest + smallest:+.2f}  the logit: {explanation.logit:+.2f}"
     )
+    cut = explanation.describe_cut()
+    if cut:
+        written.append(f"  {cut}")
     return written
 
 
@@ -128,22 +135,26 @@ def _list_words(words: Sequence[WordPart], *, in_color: bool) -> list[str]:
 
 def _color_text(explanation: Explanation) -> str:
     """Write a text as the model reads it, with colored words: green for the label, red against."""
-    words = [word.word for word in explanation.words]
-    separate = are_separate(pa.array(words, pa.string())).tolist()
     shown = []
-    for word, shade, is_separate in zip(words, explanation.list_shades(), separate, strict=True):
-        if is_separate:
+    listed = zip(explanation.words, explanation.list_shades(), strict=True)
+    for word, shade in islice(listed, MAX_COLORED):
+        if word.after_blank:
             shown.append(" ")
-        shown.append(_style(printable(word), shade))
+        shown.append(_style(word, shade))
+    further = len(explanation.words) - MAX_COLORED
+    if further > 0:
+        shown.append(f" … {further:,} more words")
     return "".join(shown)
 
 
-def _style(word: str, shade: float) -> str:
-    """Color a word by its shade, from -1 to 1."""
+def _style(word: WordPart, shade: float) -> str:
+    """Color a word by its shade, from -1 to 1; a word that the network does not read is dim."""
+    shown = printable(word.word)
     depth = abs(shade)
+    dim = True if word.is_cut else None
     if depth < _COLORED:
-        return word
+        return typer.style(shown, dim=True) if word.is_cut else shown
     color = "green" if shade > 0 else "red"
     bold = True if depth >= _BOLD else None
     reverse = True if depth >= _REVERSED else None
-    return typer.style(word, fg=color, bold=bold, reverse=reverse)
+    return typer.style(shown, fg=color, bold=bold, reverse=reverse, dim=dim)

@@ -146,6 +146,23 @@ def test_predict_ends_with_exit_code_2_and_one_line(saved):
     assert "saved with sentiflow 0.1.9, pyarrow 7.7, read with sentiflow" in line
 
 
+def test_versions_that_a_package_does_not_name_are_unknown(saved):
+    probabilities = read(saved)["probabilities"]
+    probabilities[2].reverse()
+    change(saved, probabilities=probabilities, versions={})
+    with pytest.raises(UserError, match=r"; saved with sentiflow unknown, read with sentiflow \d"):
+        ModelPackage.load(saved)
+
+
+def test_a_model_whose_network_gives_no_number_keeps_texts_without_a_known_word(package, tmp_path):
+    with torch.no_grad():
+        package.network.output.bias[:] = float("nan")
+    package.save(str(tmp_path), lineage={})
+    golden = ModelPackage.load(str(tmp_path)).golden
+    assert "" in golden.texts
+    assert {*golden.probabilities} == {package.settings.priors}
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\x80\x04.", b"{" * 100_000, b"\xff\xfe"])
 def test_golden_texts_that_are_no_json_are_refused(saved, content):
     forge(saved, golden=content)
@@ -170,6 +187,9 @@ def test_golden_texts_do_not_change_the_fingerprint_of_a_model(package, saved, t
             r"golden\.json cannot be read: .*less than or equal",
         ),
         ({"texts": "text"}, r"golden\.json cannot be read"),
+        ({"texts": [], "probabilities": []}, r"golden\.json cannot be read: texts: .*at least 1"),
+        ({"probabilities": [["0.5", "0.5"]] * 50}, r"golden\.json cannot be read: .*valid number"),
+        ({"probabilities": [[True, False]] * 50}, r"golden\.json cannot be read: .*valid number"),
         ({"more": 1}, r"golden\.json cannot be read"),
         ({"texts": ["long" * 9000] * 50}, r"golden\.json cannot be read: .*at most 10000"),
         ({"texts": ["long" * 90_000] * 50}, r"golden\.json has 18,\d+,\d+ bytes"),
