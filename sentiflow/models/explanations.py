@@ -19,12 +19,16 @@ from sentiflow.models.word_parts import WordParts
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXTS_AT_A_TIME = 500
+TEXTS_AT_A_TIME = 500
 """Texts that are explained at a time: their tables of n-grams are in memory together."""
 _MAX_IN_HTML = 50
 """Maximum number of texts that a notebook shows."""
 MAX_COLORED = 500
 """Maximum number of words that a colored text shows, in a notebook and in a terminal."""
+LEAST_PART = 0.005
+"""A smaller part is written as 0.00, so the word is not listed."""
+_DEEPEST = 0.5
+"""The deepest color of a word, as a share of the full color: words stay easy to read."""
 _LEAST_SCALE = 0.5
 """Words are colored by their part, compared with the largest part of their text, or with this if
 all are smaller: so a text without a clear word has no deep color."""
@@ -149,15 +153,15 @@ class Explanations:
         return "\n".join(shown)
 
     @classmethod
-    def join(cls, parts: "list[Explanations]") -> "Explanations":
-        """Join the explanations of several pieces of texts, at least one."""
-        texts = pa.concat_tables([part.texts for part in parts])
-        num_before = np.append(0, np.cumsum([len(part) for part in parts]))
-        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    def join(cls, blocks: "list[Explanations]") -> "Explanations":
+        """Join the explanations of several blocks of texts, at least one."""
+        texts = pa.concat_tables([block.texts for block in blocks])
+        num_before = np.append(0, np.cumsum([len(block) for block in blocks]))
+        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
         tables = []
-        for part, first in zip(parts, num_before, strict=False):
-            rows = pa.array(part.table["row"].to_numpy() + first)
-            tables.append(part.table.set_column(0, "row", rows))
+        for block, first in zip(blocks, num_before, strict=False):
+            rows = pa.array(block.table["row"].to_numpy() + first)
+            tables.append(block.table.set_column(0, "row", rows))
         numbered = texts.set_column(0, "row", pa.array(np.arange(len(texts))))
         offsets = np.append(0, np.cumsum(lengths))
         return cls(numbered, pa.concat_tables(tables), offsets)
@@ -188,11 +192,11 @@ def explain(
     if label is not None and label not in classes:
         listed = ", ".join(few(classes))
         raise UserError(f"the model has no class {label!r}", hint=f"name one of {listed}")
-    pieces = []
-    for start in range(0, max(len(text), 1), _TEXTS_AT_A_TIME):
-        some = text[start : start + _TEXTS_AT_A_TIME]
+    explained = []
+    for start in range(0, max(len(text), 1), TEXTS_AT_A_TIME):
+        some = text[start : start + TEXTS_AT_A_TIME]
         if scores is None:
-            scored = package.score_pieces(iter([some]))
+            scored = package.score(some)
             probabilities = scored.probabilities
             codes = scored.prediction
         else:
@@ -204,8 +208,8 @@ def explain(
         parts = word_parts.measure(package, some, codes)
         chosen = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
         names = pa.array(classes).take(pa.array(codes))
-        pieces.append(_to_tables(some, names, chosen, parts))
-    return Explanations.join(pieces)
+        explained.append(_to_tables(some, names, chosen, parts))
+    return Explanations.join(explained)
 
 
 def _to_tables(
@@ -243,7 +247,8 @@ def to_html(explanation: Explanation) -> str:
     shown = []
     listed = zip(explanation.words, explanation.list_shades(), strict=True)
     for word, shade in islice(listed, MAX_COLORED):
-        style = f"background: rgba({_COLORS[shade > 0]}, {abs(shade) / 2:.2f}); border-radius: .2em"
+        color = f"rgba({_COLORS[shade > 0]}, {_DEEPEST * abs(shade):.2f})"
+        style = f"background: {color}; border-radius: .2em"
         title = f"{word.part:+.2f}"
         if word.is_cut:
             style += "; color: gray"

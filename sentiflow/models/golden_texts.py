@@ -117,7 +117,8 @@ def _join_words(words: Sequence[str], joiner: str) -> list[str]:
     num_short = _NUM_TEXTS - len(_read_fixed()) - 1
     step = max(1, len(words) // (num_short * _WORDS_IN_TEXT))
     chosen = words[::step][: num_short * _WORDS_IN_TEXT]
-    texts = [joiner.join(chosen[number::num_short]) for number in range(num_short)]
+    num_texts = min(num_short, len(chosen))
+    texts = [joiner.join(chosen[number::num_short]) for number in range(num_texts)]
     return [*texts, joiner.join(chosen)]
 
 
@@ -210,6 +211,8 @@ def find_mismatch(golden: GoldenTexts, now: np.ndarray, *, tolerance: float) -> 
     if not is_other.any():
         return None
     number = int(np.where(is_other, np.nan_to_num(difference, nan=np.inf), -1).argmax())
+    if not np.isfinite(now[number]).all():
+        return Mismatch(number, "no finite probability")
     if is_other_label[number]:
         before, after = (golden.classes[of[number]] for of in (label_then, label_now))
         return Mismatch(number, f"{printable(after)} instead of {printable(before)}")

@@ -317,8 +317,7 @@ class ModelPackage:
         mine = self.settings
         theirs = other.settings
         return (
-            mine.tokenizer == theirs.tokenizer
-            and mine.tokenizer_version == theirs.tokenizer_version
+            mine.tokenizes_as(theirs)
             and mine.unit == theirs.unit
             and mine.max_length == theirs.max_length
             and mine.cut == theirs.cut
@@ -370,9 +369,14 @@ class ModelPackage:
             logits = self._to_numpy().logits(rows)
         else:
             logits = self.network.logits(rows, bf16=bf16)
-        with np.errstate(divide="ignore"):
-            logits[rows.lengths == 0] = np.log(np.array(self.settings.priors, np.float32))
+        logits[rows.lengths == 0] = self.log_priors
         return logits
+
+    @property
+    def log_priors(self) -> np.ndarray:
+        """The logarithms of the class priors, C float32: finite, also of a class without a row."""
+        smallest = np.finfo(np.float32).tiny
+        return np.log(np.maximum(np.array(self.settings.priors, np.float32), smallest))
 
 
 def _replace_nul(text: pa.Array) -> pa.Array:

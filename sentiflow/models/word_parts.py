@@ -6,6 +6,7 @@ temperature; so the softmax of a text's logits is its probabilities.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,8 @@ from sentiflow.models.readable_pieces import Pieces
 _MAX_IDS = 1 << 17
 """Maximum number of token ids that a thread gives to the network at a time, counting each text as
 often as it has words."""
+_MAX_WAITING = 16
+"""Maximum number of such pieces that are in memory at a time."""
 
 
 class _ShortenedRows(NamedTuple):
@@ -50,7 +53,7 @@ class WordParts:
     is_cut: np.ndarray
     """P bool: whether no network reads the word, as the text is longer than ``max_length``."""
     logits: np.ndarray
-    """N float64."""
+    """The logit of each text's class, N float64."""
 
     @property
     def parts(self) -> np.ndarray:
@@ -135,7 +138,7 @@ def _read(
     classes = package.settings.classes
     readings = []
     for member in (package, *package.others):
-        if not _tokenizes_as(package, member):
+        if not package.settings.tokenizes_as(member.settings):
             raise UserError(
                 "the averaged models split texts into different words",
                 hint="ask one of them why",
@@ -172,13 +175,6 @@ def _find_cut(readings: list[_Reading], pieces: Pieces) -> np.ndarray:
     return np.all(is_cut, axis=0)
 
 
-def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
-    """Whether two packages have the same tokenizer."""
-    mine = package.settings
-    theirs = other.settings
-    return (mine.tokenizer, mine.tokenizer_version) == (theirs.tokenizer, theirs.tokenizer_version)
-
-
 def _measure(reading: _Reading, pieces: Pieces) -> _PartsOfPackage:
     """Measure the parts by one package."""
     package, read, codes = reading
@@ -195,8 +191,7 @@ def _measure(reading: _Reading, pieces: Pieces) -> _PartsOfPackage:
         logits += share * of_texts
         network += share * _leave_out(reading, rows, pieces, of_texts)
     is_known = (rows.lengths > 0) | has_ngram
-    priors = np.log(np.maximum(settings.priors, np.finfo(np.float32).tiny))
-    of_priors = _take_margins_of_one(priors, codes)
+    of_priors = _take_margins_of_one(package.log_priors, codes)
     return _PartsOfPackage(
         linear=linear / settings.temperature,
         network=network / settings.temperature,
@@ -262,8 +257,8 @@ def _share_ngrams(
         is_chosen = codes[texts] == code
         of_words = np.bincount(words, weights[places, code] - means, minlength=num_words)
         parts[is_chosen] = of_words[tokens.ids[is_chosen]]
-    norms = np.zeros(num_tokens)
-    norms += np.bincount(words, squares[places], minlength=num_words)[tokens.ids]
+    squares_of_tokens = np.zeros(num_tokens)
+    squares_of_tokens += np.bincount(words, squares[places], minlength=num_words)[tokens.ids]
     # n-grams of several words
     for runs in ngrams.list_runs():
         is_known, places = find_sorted(known, runs.hashes)
@@ -272,10 +267,10 @@ def _share_ngrams(
         margins = _take_margins(weights[places], codes[texts[starts]]) / runs.size
         for number in range(runs.size):
             parts += np.bincount(starts + number, margins, minlength=num_tokens)
-        norms += np.bincount(starts, squares[places], minlength=num_tokens)
-    squared = np.bincount(texts, norms, minlength=len(codes))
-    norm = np.sqrt(np.maximum(squared, np.finfo(np.float32).tiny))
-    return parts / norm[texts], squared > 0
+        squares_of_tokens += np.bincount(starts, squares[places], minlength=num_tokens)
+    squared_norm = np.bincount(texts, squares_of_tokens, minlength=len(codes))
+    norm = np.sqrt(np.maximum(squared_norm, np.finfo(np.float32).tiny))
+    return parts / norm[texts], squared_norm > 0
 
 
 def _leave_out(
@@ -305,12 +300,15 @@ def _leave_out(
         logits = package.network_logits(shortened.rows)
         parts[shortened.left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
 
-    shortened = list(_shorten(package, rows, words))
-    if len(shortened) == 1:  # starting threads would take longer
-        compare(shortened[0])
+    shortened = _shorten(package, rows, words)
+    waiting = list(islice(shortened, _MAX_WAITING))
+    if len(waiting) == 1:  # starting threads would take longer
+        compare(waiting[0])
         return parts
     with package.start_threads() as pool:
-        list(pool.map(compare, shortened))
+        while waiting:
+            list(pool.map(compare, waiting))
+            waiting = list(islice(shortened, _MAX_WAITING))
     return parts
 
 

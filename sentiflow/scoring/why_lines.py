@@ -10,18 +10,20 @@ import typer
 from sentiflow.config.class_names import set_apart
 from sentiflow.errors import printable
 from sentiflow.models import explanations
-from sentiflow.models.explanations import MAX_COLORED, Explanation, WordPart
+from sentiflow.models.explanations import (
+    LEAST_PART,
+    MAX_COLORED,
+    TEXTS_AT_A_TIME,
+    Explanation,
+    WordPart,
+)
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.scoring import lines
 from sentiflow.scoring.lines import Block
 
-_BLOCK = 500
-"""Texts that are explained before their lines are written."""
 _MAX_WORDS = 10
 """Maximum number of words in a line; the others are added up."""
-_NEAR_ZERO = 0.005
-"""A part below this is written as 0.00: the word is not listed."""
 _COLORED = 0.1
 """A word is colored if its shade is at least this."""
 _BOLD = 1 / 3
@@ -33,9 +35,10 @@ _REVERSED = 2 / 3
 def cut_blocks(blocks: Iterable[Block]) -> Iterator[Block]:
     """Cut blocks of lines into small ones: a text takes as long as a prediction for each word."""
     for text, more in blocks:
-        for start in range(0, len(text), _BLOCK):
-            is_last = start + _BLOCK >= len(text)
-            yield Block(text[start : start + _BLOCK], more=more or not is_last)
+        for start in range(0, len(text), TEXTS_AT_A_TIME):
+            end = start + TEXTS_AT_A_TIME
+            is_last = end >= len(text)
+            yield Block(text[start:end], more=more or not is_last)
 
 
 def to_tsv(
@@ -95,9 +98,10 @@ def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
 
     A last line says how many words the network does not read, as the text is too long.
 
-    A text whose words have no part, as the model knows none, has a line with the logit alone.
+    Of a text whose words have no part, as the model knows none, only the rest and the logit are
+    written.
     """
-    important = [word for word in explanation.most_important() if abs(word.part) >= _NEAR_ZERO]
+    important = [word for word in explanation.most_important() if abs(word.part) >= LEAST_PART]
     written = []
     if in_color and important:
         written.append(f"  {_color_text(explanation)}")

@@ -113,7 +113,8 @@ def test_the_network_is_asked_without_each_word():
 
 def test_many_texts_have_the_parts_of_each_alone(monkeypatch):
     monkeypatch.setattr(word_parts, "_MAX_IDS", 10)
-    monkeypatch.setattr(explanations, "_TEXTS_AT_A_TIME", 4)
+    monkeypatch.setattr(word_parts, "_MAX_WAITING", 2)
+    monkeypatch.setattr(explanations, "TEXTS_AT_A_TIME", 4)
     model = Model(package_with(), "here")
     together = model.explain(TEXTS)
     assert [text.text for text in together] == TEXTS
@@ -150,6 +151,14 @@ def test_a_text_of_one_known_word_is_compared_with_the_priors():
     found = Model(package, "here").explain("good", label="negative")[0]
     priors = np.log(package.settings.priors)
     assert found.rest == pytest.approx(priors[0] - priors.mean(), abs=1e-5)
+
+
+def test_the_parts_are_finite_if_a_class_has_no_row_in_training():
+    package = new_package()
+    settings = package.settings.model_copy(update={"priors": (1.0, 0.0)})
+    found = Model(replace(package, settings=settings), "here").explain(["good", "qqq"])
+    for text in found:
+        assert np.isfinite([text.logit, text.rest, *(word.part for word in text.words)]).all()
 
 
 def test_a_text_without_known_words_has_no_parts():

@@ -102,7 +102,7 @@ def test_json_has_the_parts_of_each_text():
 
 
 def test_lines_of_predictions_stay_and_blocks_are_small(monkeypatch):
-    monkeypatch.setattr(why_lines, "_BLOCK", 2)
+    monkeypatch.setattr(why_lines, "TEXTS_AT_A_TIME", 2)
     package = new_package()
     texts = ["good day", "bad", "", "morning", "good"]
     blocks = list(why_lines.cut_blocks([lines.Block(pa.array(texts), more=False)]))
