@@ -9,7 +9,7 @@ which users do not see, count as well.
 
 import argparse
 import gzip
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,8 +30,91 @@ KOREAN = {
     },
 }
 AIRLINE = {"kind": "csv", "columns": {"text": "text", "label": "sentiment"}, "labels": "auto"}
+LONG = {"kind": "csv", "columns": {"text": "text", "label": "label"}, "labels": "auto"}
 GRU = {"cell": "gru", "hidden_size": 128, "bidirectional": True, "pooling": "attention"}
 SMALL = {"cell": "gru", "hidden_size": 16, "bidirectional": False, "pooling": "last"}
+
+
+def train(
+    model: dict[str, Any], *, epochs: int, batch: int | None = None, **more: Any
+) -> dict[str, Any]:
+    """Make the section ``train``; without a size, batches have the default size."""
+    section = {"model": model, "num_epochs": epochs, **more}
+    if batch is not None:
+        section["batching"] = {"global_batch_size": batch}
+    return section
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "quickstart": {
+        "prepare": {"csv": "{tweets}"},
+        "train": train({**GRU, "hidden_size": 64, "pooling": "mean_max"}, epochs=3, batch=128),
+    },
+    "many rows, small network": {
+        "prepare": {"csv": "{many}"},
+        "train": train(SMALL, epochs=1),
+    },
+    "real tweets": {
+        "prepare": {"csv": "{data}/sentiment140_a.csv"},
+        "train": train(SMALL, epochs=4),
+    },
+    "real tweets, large network": {
+        "prepare": {"csv": "{data}/sentiment140_a.csv", "every_nth": 4},
+        "train": train(GRU, epochs=2, linear="auto"),
+    },
+    "three classes": {
+        "format": AIRLINE,
+        "prepare": {"csv": "{data}/airline_tweets.csv"},
+        "train": train(GRU, epochs=4, batch=64, linear=True),
+    },
+    "folds": {
+        "format": AIRLINE,
+        "prepare": {"csv": "{few_airline}"},
+        "train": train(GRU, epochs=6, batch=64, linear=True, folds=5),
+    },
+    "Korean, scored": {
+        "format": KOREAN,
+        "prepare": {"csv": "{few_korean}"},
+        "train": train(GRU, epochs=4, batch=64, linear=True),
+        "score": {"corpus": ["{korean}"], "keep_columns": ["movie_id"]},
+    },
+    "long texts": {
+        "format": LONG,
+        "prepare": {"csv": "{long}", "max_length": 512},
+        "train": train(GRU, epochs=2, batch=32, linear=True),
+    },
+    "long texts, folds": {
+        "format": LONG,
+        "prepare": {
+            "csv": "{data}/long_reviews.csv.gz",
+            "max_length": 512,
+            "split": {"validation_fraction": 0},
+        },
+        "train": train(GRU, epochs=9, batch=64, linear=True, folds=5),
+    },
+    "Korean, given test rows": {
+        "format": KOREAN,
+        "prepare": {
+            "csv": "{few_korean}",
+            "test": "{given_korean}",
+            "split": {"validation_fraction": 0},
+        },
+        "train": train(GRU, epochs=9, batch=64, linear=True, folds=5),
+    },
+    "linear model alone": {
+        "format": KOREAN,
+        "prepare": {"csv": "{korean}", "duplicates": "drop"},
+        "train": train({**SMALL, "hidden_size": 8}, epochs=1, linear=True),
+    },
+    "sentence encoder": {
+        "format": AIRLINE,
+        "prepare": {"csv": "{few_airline}", "unlabelled": {"files": ["{texts}"]}},
+        "train": train(
+            SMALL, epochs=2, linear=True, distill={"teachers": ["encoder:use-multilingual"]}
+        ),
+    },
+}
+"""The settings of each case. A name in braces stands for a file, see :func:`write_files`."""
 
 
 def write_sample(path: Path, num_rows: int) -> Path:
@@ -59,172 +142,32 @@ def cut(source: Path, path: Path, num_rows: int, *, after: int = 0) -> Path:
     return path
 
 
-def list_cases(folder: Path, data: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List the cases: a name, and settings."""
-    tweets = write_sample(folder / "tweets.csv", 20_000)
-    many = write_sample(folder / "many.csv", 400_000)
-    korean = cut(data / "korean_reviews.csv.gz", folder / "korean.csv", 60_000)
-    few_korean = cut(data / "korean_reviews.csv.gz", folder / "few_korean.csv", 2000)
-    long = cut(data / "long_reviews.csv.gz", folder / "long.csv", 700)
-    airline = data / "airline_tweets.csv"
-    given = cut(data / "korean_reviews.csv.gz", folder / "given_korean.csv", 3000, after=2000)
-    few = cut(airline, folder / "few_airline.csv", 1500)
-    texts = cut(data / "tweets_unlabelled.csv", folder / "texts.csv", 2000)
-    yield (
-        "quickstart",
-        {
-            "prepare": {"csv": str(tweets)},
-            "train": {
-                "model": {**GRU, "hidden_size": 64, "pooling": "mean_max"},
-                "batching": {"global_batch_size": 128},
-                "num_epochs": 3,
-            },
-        },
-    )
-    yield (
-        "many rows, small network",
-        {
-            "prepare": {"csv": str(many)},
-            "train": {"model": SMALL, "num_epochs": 1},
-        },
-    )
-    yield (
-        "real tweets",
-        {
-            "prepare": {"csv": str(data / "sentiment140_a.csv")},
-            "train": {"model": SMALL, "num_epochs": 4},
-        },
-    )
-    yield (
-        "real tweets, large network",
-        {
-            "prepare": {"csv": str(data / "sentiment140_a.csv"), "every_nth": 4},
-            "train": {"model": GRU, "num_epochs": 2, "linear": "auto"},
-        },
-    )
-    yield (
-        "three classes",
-        {
-            "format": AIRLINE,
-            "prepare": {"csv": str(airline)},
-            "train": {
-                "model": GRU,
-                "batching": {"global_batch_size": 64},
-                "num_epochs": 4,
-                "linear": True,
-            },
-        },
-    )
-    yield (
-        "folds",
-        {
-            "format": AIRLINE,
-            "prepare": {"csv": str(few)},
-            "train": {
-                "model": GRU,
-                "batching": {"global_batch_size": 64},
-                "num_epochs": 6,
-                "linear": True,
-                "folds": 5,
-            },
-        },
-    )
-    yield (
-        "Korean, scored",
-        {
-            "format": KOREAN,
-            "prepare": {"csv": str(few_korean)},
-            "train": {
-                "model": GRU,
-                "batching": {"global_batch_size": 64},
-                "num_epochs": 4,
-                "linear": True,
-            },
-            "score": {"corpus": [str(korean)], "keep_columns": ["movie_id"]},
-        },
-    )
-    yield (
-        "long texts",
-        {
-            "format": {
-                "kind": "csv",
-                "columns": {"text": "text", "label": "label"},
-                "labels": "auto",
-            },
-            "prepare": {"csv": str(long), "max_length": 512},
-            "train": {
-                "model": GRU,
-                "batching": {"global_batch_size": 32},
-                "num_epochs": 2,
-                "linear": True,
-            },
-        },
-    )
-    yield (
-        "long texts, folds",
-        {
-            "format": {
-                "kind": "csv",
-                "columns": {"text": "text", "label": "label"},
-                "labels": "auto",
-            },
-            "prepare": {
-                "csv": str(data / "long_reviews.csv.gz"),
-                "max_length": 512,
-                "split": {"validation_fraction": 0},
-            },
-            "train": {
-                "model": GRU,
-                "batching": {"global_batch_size": 64},
-                "num_epochs": 9,
-                "linear": True,
-                "folds": 5,
-            },
-        },
-    )
-    yield (
-        "Korean, given test rows",
-        {
-            "format": KOREAN,
-            "prepare": {
-                "csv": str(few_korean),
-                "test": str(given),
-                "split": {"validation_fraction": 0},
-            },
-            "train": {
-                "model": GRU,
-                "batching": {"global_batch_size": 64},
-                "num_epochs": 9,
-                "linear": True,
-                "folds": 5,
-            },
-        },
-    )
-    yield (
-        "linear model alone",
-        {
-            "format": KOREAN,
-            "prepare": {"csv": str(korean), "duplicates": "drop"},
-            "train": {
-                "model": {**SMALL, "hidden_size": 8},
-                "num_epochs": 1,
-                "linear": True,
-            },
-        },
-    )
-    yield (
-        "sentence encoder",
-        {
-            "format": AIRLINE,
-            "prepare": {"csv": str(few), "unlabelled": {"files": [str(texts)]}},
-            "train": {
-                "model": SMALL,
-                "num_epochs": 2,
-                "linear": True,
-                "distill": {"teachers": ["encoder:use-multilingual"]},
-            },
-        },
-    )
+def write_files(folder: Path, data: Path) -> dict[str, str]:
+    """Write the files of the cases; return the locations by which :data:`CASES` names them."""
+    korean = data / "korean_reviews.csv.gz"
+    written = {
+        "tweets": write_sample(folder / "tweets.csv", 20_000),
+        "many": write_sample(folder / "many.csv", 400_000),
+        "korean": cut(korean, folder / "korean.csv", 60_000),
+        "few_korean": cut(korean, folder / "few_korean.csv", 2000),
+        "given_korean": cut(korean, folder / "given_korean.csv", 3000, after=2000),
+        "long": cut(data / "long_reviews.csv.gz", folder / "long.csv", 700),
+        "few_airline": cut(data / "airline_tweets.csv", folder / "few_airline.csv", 1500),
+        "texts": cut(data / "tweets_unlabelled.csv", folder / "texts.csv", 2000),
+        "data": data,
+    }
+    return {name: str(path) for name, path in written.items()}
+
+
+def fill(value: Any, files: Mapping[str, str]) -> Any:
+    """Replace the names of files in the settings of a case, such as ``{tweets}``."""
+    if isinstance(value, dict):
+        return {key: fill(each, files) for key, each in value.items()}
+    if isinstance(value, list):
+        return [fill(each, files) for each in value]
+    if isinstance(value, str):
+        return value.format_map(files)
+    return value
 
 
 def measure(folder: Path, name: str, case: dict[str, Any], run: str) -> None:
@@ -281,10 +224,11 @@ def main() -> None:
     parser.add_argument("--runs", nargs="*", default=("a", "b"))
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    for name, case in list_cases(options.folder, options.data):
+    files = write_files(options.folder, options.data)
+    for name, case in CASES.items():
         if not options.only or name in options.only:
             for run in options.runs:
-                measure(options.folder, name, case, run)
+                measure(options.folder, name, fill(case, files), run)
 
 
 if __name__ == "__main__":

@@ -116,7 +116,7 @@ def evaluate(scored: Path) -> measuring.Figures:
     from sentiflow.config import settings
     from sentiflow.data.outputs import open_output
     from sentiflow.evaluation import evaluate, measurements
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
     measure = measurements.measure
     peaks = []

@@ -132,7 +132,7 @@ def run_trends(output: Path) -> measuring.Figures:
     from sentiflow.config import settings
     from sentiflow.data.outputs import open_output
     from sentiflow.shares import trends
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
     given = {"name": "benchmark", "output_uri": output, "trends": {"by": ["time:hour"]}}
     config = settings.load(given)

@@ -64,7 +64,13 @@ KINDS = {
     "loop": make_loop,
     "link to a pipe": make_link_to_pipe,
 }
-OF_PACKAGE = ("manifest.json", "settings.json", "vocabulary.parquet", "weights.safetensors")
+OF_PACKAGE = (
+    "manifest.json",
+    "settings.json",
+    "vocabulary.parquet",
+    "weights.safetensors",
+    "golden.json",
+)
 OF_RUN = {
     "report/manifest.json": "card {run}",
     "scored/manifest.json": "compare {run} {other}",

@@ -211,7 +211,7 @@ def _choose_reading(tokens: "Tokens") -> "Reading":
     """Choose what a network reads of the texts of the sample."""
     import numpy as np
 
-    from sentiflow.config.sections import PrepareSettings, VocabularySettings
+    from sentiflow.config.prepare_sections import PrepareSettings, VocabularySettings
     from sentiflow.data.inspection.new_config import Reading
     from sentiflow.models import units
     from sentiflow.words import unit_choice, word_vectors

@@ -115,9 +115,7 @@ def submit(
                 installs=install,
             )
             if dry_run:
-                _show_job(job)
-                estimate = job_estimate.describe(verb, job.config, address, verbose=verbose)
-                typer.echo(f"estimate    {estimate}")
+                _show_job(job, verb, address, verbose=verbose)
                 return
         from sentiflow.cluster import job_client
 
@@ -129,10 +127,7 @@ def submit(
         follow_hint = f"follow it: {shlex.join(words)}"  # another user may have chosen the id
         if no_wait:
             say("submit", follow_hint)
-            if as_json:
-                print_json({"job": submission_id, "address": url})
-            else:
-                typer.echo(submission_id)
+            _print_id(submission_id, url, as_json=as_json)
             return
         interruption.line = (
             f"submit    detached; the job continues; {follow_hint}; or end it: ray job stop "
@@ -178,13 +173,22 @@ def _list_options(*, overwrite: bool, verbose: bool, as_json: bool) -> list[str]
     return options
 
 
-def _show_job(job: "Submission") -> None:
-    """Print what would be submitted, without the values of the user's variables."""
+def _show_job(job: "Submission", verb: str, address: str | None, *, verbose: bool) -> None:
+    """Print what would be submitted, without the values of the user's variables.
+
+    Args:
+        job: The job.
+        verb: Its name.
+        address: The option ``--address``, for the estimate.
+        verbose: Show the messages of Ray's client.
+    """
     typer.echo(f"entrypoint  {job.entrypoint}")
     shown = {**job.variables, **dict.fromkeys(job.named, "***")}
     for name, value in shown.items():
         typer.echo(f"env         {name}={value}")
     typer.echo(f"upload      {_describe_upload(job)}")
+    estimate = job_estimate.describe(verb, job.config, address, verbose=verbose)
+    typer.echo(f"estimate    {estimate}")
 
 
 def _find_or_start_job(client: "JobSubmissionClient", job: "Submission", url: str) -> str:
@@ -217,6 +221,14 @@ def _say_same(same: "JobDetails", job: "Submission") -> None:
     if commit != job.commit:
         here = job.commit or "unknown"
         say("submit", f"its code is of commit {commit or 'unknown'}, the code here of {here}")
+
+
+def _print_id(submission_id: str, url: str, *, as_json: bool) -> None:
+    """Print the job's id; as JSON with the address of its cluster."""
+    if as_json:
+        print_json({"job": submission_id, "address": url})
+    else:
+        typer.echo(submission_id)
 
 
 def _follow_job(

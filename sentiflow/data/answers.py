@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from sentiflow.data import table_files, table_plans
 from sentiflow.data.arrays import find_sorted, hash_texts, one_array
-from sentiflow.data.label_files import PROBABILITY, RowFault, fault_in, find_faults
+from sentiflow.data.label_files import PROBABILITY, fault_in
+from sentiflow.data.label_values import RowFault, find_faults
 from sentiflow.errors import few
 from sentiflow.storage import errors, filesystem, parquet
 from sentiflow.storage.uris import display_uri

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import csv_format, partitions, schema
 from sentiflow.data.corpus import Corpus, Plan
 from sentiflow.errors import UserError

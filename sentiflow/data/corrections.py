@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.data import csv_format, label_files, table_files
+from sentiflow.data import csv_format, label_files, label_values, table_files
 from sentiflow.data.arrays import find_sorted, hash_texts
 from sentiflow.errors import UserError, few
 from sentiflow.storage.uris import display_uri
@@ -89,7 +89,7 @@ def _read_corrections(uri: str, form: FormatSettings) -> pd.DataFrame:
     )
     row_id = pd.Series(NO_ROW, table.index, dtype="int64")
     if has_row_id.any():
-        row_id[has_row_id] = label_files.read_row_ids(table[has_row_id])
+        row_id[has_row_id] = label_values.read_row_ids(table[has_row_id])
     hashes = hash_texts(pa.array(text, pa.string()))
     label = _name_labels(table, form)
     return table[[label_files.PLACE]].assign(
@@ -110,7 +110,7 @@ def _name_labels(table: pd.DataFrame, form: FormatSettings) -> pd.Series:
     names = dict(enumerate(form.classes)) | {-1: ""}
     # kind: sentiment140 has no setting that names classes
     setting = f"{form.section}.labels" if form.kind == "csv" else ""
-    found = label_files.read_labels(
+    found = label_values.read_labels(
         table,
         form.classes,
         values,

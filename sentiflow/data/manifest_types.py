@@ -1,12 +1,5 @@
-"""The keys of a manifest with their types and meanings; pydantic validates manifests by them.
+"""The keys of a manifest with their types and meanings; pydantic validates manifests by them."""
 
-Counts of parts are merged here, too.
-"""
-
-import functools
-import operator
-from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
 from pydantic import AfterValidator, ConfigDict, Field
@@ -430,26 +423,3 @@ PRETRAINING_METRICS = {
     "pretrain/epoch_seconds": "seconds",
 }
 """The same for an epoch of pretraining."""
-
-
-def merge_counts(counts: Sequence[Any]) -> Any:
-    """Add counts of the same form: numbers, other values with ``+``, or containers of counts.
-
-    Dictionaries are added by name; a missing name counts as 0. Tuples are added by position.
-    Lists are joined.
-
-    Example:
-        >>> merge_counts([{"rows": {"train": 1, "test": 2}}, {"rows": {"train": 3}}])
-        {'rows': {'train': 4, 'test': 2}}
-    """
-    first = counts[0]
-    if isinstance(first, dict):
-        merged = {}
-        for name in dict.fromkeys(chain.from_iterable(counts)):
-            merged[name] = merge_counts([each[name] for each in counts if name in each])
-        return merged
-    if isinstance(first, list):
-        return list(chain.from_iterable(counts))
-    if isinstance(first, tuple):
-        return tuple(map(sum, zip(*counts, strict=True)))
-    return functools.reduce(operator.add, counts)

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.config import ordered_classes
-from sentiflow.data import label_batches, label_files
+from sentiflow.data import label_batches, label_files, label_values
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import PROBABILITY
 from sentiflow.errors import few
@@ -284,7 +284,7 @@ def _read_batches(
             advice = ordered_classes.advise_on_decimals(table[LABEL].unique(), classes)
             if advice:
                 hint += f"; {advice}"
-            found = label_files.read_labels(table, classes, values, column=LABEL, hint=hint)
+            found = label_values.read_labels(table, classes, values, column=LABEL, hint=hint)
             code = found.to_numpy(np.int8)
         else:
             of_columns = np.array(list(form.columns.values()), np.int8)
@@ -309,7 +309,7 @@ def _read_keys(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
         label_files.reject(table, table[_TEXT] == "", "has no text")
         texts = hash_texts(pa.array(table[_TEXT], pa.string()))
     if "row_id" in table:
-        return label_files.read_row_ids(table).to_numpy(np.uint64), texts
+        return label_values.read_row_ids(table).to_numpy(np.uint64), texts
     assert texts is not None, "there is a row_id or a text"
     return texts, texts
 
@@ -321,7 +321,7 @@ def _read_probabilities(table: pd.DataFrame, columns: list[str]) -> np.ndarray:
         UserError: A value is no probability.
     """
     values = table[columns].to_numpy()
-    for is_faulty, problem in label_files.find_faults(values):
+    for is_faulty, problem in label_values.find_faults(values):
         label_files.reject(table, is_faulty, problem)
     return np.asarray(values / values.sum(axis=1, keepdims=True), np.float32)
 

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from sentiflow.config.class_names import UNLABELLED, check_names, order_classes
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import csv_records, times
 from sentiflow.data.arrays import one_array
 from sentiflow.data.corrections import CorrectedRows

@@ -10,7 +10,7 @@ import pyarrow as pa
 from sentiflow.data import lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
-from sentiflow.evaluation import other_models
+from sentiflow.evaluation import baselines
 from sentiflow.evaluation.evaluated_rows import classes_of, predicted_of
 from sentiflow.evaluation.other_models import Baseline
 from sentiflow.metrics import classification
@@ -92,5 +92,5 @@ def measure_folds(training: Manifest, scored: Manifest) -> CrossValidated | None
     return CrossValidated(
         metrics=classification.measure(predicted),
         f1_of_folds=f1_of_folds,
-        baselines=other_models.measure_folds(answers, is_new, scored),
+        baselines=baselines.measure_folds(answers, is_new, scored),
     )

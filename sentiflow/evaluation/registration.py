@@ -17,8 +17,8 @@ from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.result import EvaluationResult
 from sentiflow.metrics.registry import METRICS
 from sentiflow.storage.uris import join
-from sentiflow.tracking import runs, version_tags
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking import model_registration, runs, version_tags
+from sentiflow.tracking.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -154,8 +154,8 @@ def register(
         data=trained["inputs"]["prepared"]["fingerprint"],
     )
     try:
-        return recorder.register(
-            package, model["fingerprint"], run_id=run_id, text=shown, tags=tags, card=card
+        return model_registration.register(
+            recorder, package, model["fingerprint"], run_id=run_id, text=shown, tags=tags, card=card
         )
     except (JobError, UserError) as error:  # the evaluation is complete without the registration
         log.warning("%s", error)

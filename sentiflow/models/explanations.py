@@ -1,27 +1,34 @@
 """Texts -> why the model gives them their labels: a number for each word, as a table or HTML."""
 
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from sentiflow.errors import UserError, few
+from sentiflow.errors import UserError, few, printable
 from sentiflow.models import word_parts
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.readable_pieces import are_separate
 from sentiflow.models.scores import Scores
 from sentiflow.models.word_parts import WordParts
 
 if TYPE_CHECKING:
     import pandas as pd
 
-_TEXTS_AT_A_TIME = 500
+TEXTS_AT_A_TIME = 500
 """Texts that are explained at a time: their tables of n-grams are in memory together."""
 _MAX_IN_HTML = 50
 """Maximum number of texts that a notebook shows."""
+MAX_COLORED = 500
+"""Maximum number of words that a colored text shows, in a notebook and in a terminal."""
+LEAST_PART = 0.005
+"""A smaller part is written as 0.00, so the word is not listed."""
+_DEEPEST = 0.5
+"""The deepest color of a word, as a share of the full color: words stay easy to read."""
 _LEAST_SCALE = 0.5
 """Words are colored by their part, compared with the largest part of their text, or with this if
 all are smaller: so a text without a clear word has no deep color."""
@@ -41,13 +48,19 @@ class WordPart(NamedTuple):
     """The part by the linear model."""
     network: float
     """The part by the network."""
+    is_cut: bool = False
+    """Whether the text is longer than the network reads, and this word is in what it leaves out.
+    The linear model reads it."""
+    after_blank: bool = True
+    """Whether white space stands before the word in its text."""
 
 
 @dataclass(frozen=True)
 class Explanation:
     """Why a text has a label: the parts of its words, and the rest, sum to ``logit``."""
 
-    text: str
+    text: str | None
+    """None: no text was given."""
     label: str
     """The predicted label, or the one that was asked for."""
     probability: float
@@ -63,6 +76,16 @@ class Explanation:
     def most_important(self, number: int | None = None) -> list[WordPart]:
         """Return the words with the largest parts for or against the label, the largest first."""
         return sorted(self.words, key=lambda word: -abs(word.part))[:number]
+
+    def describe_cut(self) -> str:
+        """Say how many words the network does not read, as the text is too long; empty if none."""
+        num_cut = sum(word.is_cut for word in self.words)
+        if not num_cut:
+            return ""
+        listed = f"{num_cut:,} of {len(self.words):,} words"
+        if self.words[-1].is_cut:
+            return f"the network does not read the last {listed}"
+        return f"the network does not read {listed}, in the middle"
 
     def list_shades(self) -> list[float]:
         """Return how deep the color of each word is, from -1 (against the label) to 1 (for it)."""
@@ -84,14 +107,17 @@ class Explanations:
     """A row for each text: ``row``, ``text``, ``label``, ``probability``, ``logit``, ``rest``."""
     table: pa.Table
     """A row for each word: ``row`` (the number of its text, from 0), ``label``, ``word``, ``part``,
-    ``linear``, ``network``."""
+    ``linear``, ``network``, ``is_cut``, ``after_blank``, see :class:`WordPart`."""
     offsets: np.ndarray
     """N + 1 positions of the texts' first words in ``table``."""
+    index: "pd.Index | None" = None
+    """The index of the Series that had the texts; None: they were in another container."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> Explanation:
+        row = operator.index(row)
         if not -len(self) <= row < len(self):
             raise IndexError(f"there are {len(self):,} texts")
         row %= len(self)
@@ -109,8 +135,14 @@ class Explanations:
         return f"Explanations of {len(self):,} texts with {len(self.table):,} words"
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return :attr:`table`, a row for each word, as a DataFrame."""
-        return self.table.to_pandas()
+        """Return :attr:`table`, a row for each word, as a DataFrame.
+
+        Of texts in a Series, each word has the index of its text.
+        """
+        frame = self.table.to_pandas()
+        if self.index is None:
+            return frame
+        return frame.set_axis(self.index.take(frame["row"]))
 
     def _repr_html_(self) -> str:
         """Write the texts with colored words, for a notebook."""
@@ -121,15 +153,15 @@ class Explanations:
         return "\n".join(shown)
 
     @classmethod
-    def join(cls, parts: "list[Explanations]") -> "Explanations":
-        """Join the explanations of several pieces of texts, at least one."""
-        texts = pa.concat_tables([part.texts for part in parts])
-        num_before = np.append(0, np.cumsum([len(part) for part in parts]))
-        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+    def join(cls, blocks: "list[Explanations]") -> "Explanations":
+        """Join the explanations of several blocks of texts, at least one."""
+        texts = pa.concat_tables([block.texts for block in blocks])
+        num_before = np.append(0, np.cumsum([len(block) for block in blocks]))
+        lengths = np.concatenate([np.diff(block.offsets) for block in blocks])
         tables = []
-        for part, first in zip(parts, num_before, strict=False):
-            rows = pa.array(part.table["row"].to_numpy() + first)
-            tables.append(part.table.set_column(0, "row", rows))
+        for block, first in zip(blocks, num_before, strict=False):
+            rows = pa.array(block.table["row"].to_numpy() + first)
+            tables.append(block.table.set_column(0, "row", rows))
         numbered = texts.set_column(0, "row", pa.array(np.arange(len(texts))))
         offsets = np.append(0, np.cumsum(lengths))
         return cls(numbered, pa.concat_tables(tables), offsets)
@@ -160,11 +192,11 @@ def explain(
     if label is not None and label not in classes:
         listed = ", ".join(few(classes))
         raise UserError(f"the model has no class {label!r}", hint=f"name one of {listed}")
-    pieces = []
-    for start in range(0, max(len(text), 1), _TEXTS_AT_A_TIME):
-        some = text[start : start + _TEXTS_AT_A_TIME]
+    explained = []
+    for start in range(0, max(len(text), 1), TEXTS_AT_A_TIME):
+        some = text[start : start + TEXTS_AT_A_TIME]
         if scores is None:
-            scored = package.score_pieces(iter([some]))
+            scored = package.score(some)
             probabilities = scored.probabilities
             codes = scored.prediction
         else:
@@ -176,8 +208,8 @@ def explain(
         parts = word_parts.measure(package, some, codes)
         chosen = np.take_along_axis(probabilities, codes[:, None], axis=1)[:, 0]
         names = pa.array(classes).take(pa.array(codes))
-        pieces.append(_to_tables(some, names, chosen, parts))
-    return Explanations.join(pieces)
+        explained.append(_to_tables(some, names, chosen, parts))
+    return Explanations.join(explained)
 
 
 def _to_tables(
@@ -203,6 +235,8 @@ def _to_tables(
             "part": parts.parts,
             "linear": parts.linear,
             "network": parts.network,
+            "is_cut": parts.is_cut,
+            "after_blank": parts.pieces.after_blank,
         }
     )
     return Explanations(texts, table, parts.pieces.offsets)
@@ -210,17 +244,23 @@ def _to_tables(
 
 def to_html(explanation: Explanation) -> str:
     """Write a text with colored words as HTML. Texts are not trusted: they are escaped."""
-    words = [word.word for word in explanation.words]
-    separate = are_separate(pa.array(words, pa.string())).tolist()
     shown = []
-    listed = zip(explanation.words, explanation.list_shades(), separate, strict=True)
-    for word, shade, is_separate in listed:
-        color = f"rgba({_COLORS[shade > 0]}, {abs(shade) / 2:.2f})"
+    listed = zip(explanation.words, explanation.list_shades(), strict=True)
+    for word, shade in islice(listed, MAX_COLORED):
+        color = f"rgba({_COLORS[shade > 0]}, {_DEEPEST * abs(shade):.2f})"
+        style = f"background: {color}; border-radius: .2em"
         title = f"{word.part:+.2f}"
-        blank = " " if is_separate else ""
-        shown.append(
-            f'{blank}<span title="{title}" style="background: {color}; border-radius: .2em">'
-            f"{escape(word.word)}</span>"
-        )
+        if word.is_cut:
+            style += "; color: gray"
+            title += ", not read by the network"
+        if word.after_blank:
+            shown.append(" ")
+        shown.append(f'<span title="{title}" style="{style}">{escape(printable(word.word))}</span>')
+    further = len(explanation.words) - MAX_COLORED
+    if further > 0:
+        shown.append(f" … {further:,} more words")
     head = f"<b>{escape(explanation.label)}</b> {explanation.probability:.4f}"
-    return f'<p dir="auto">{head}<br>{"".join(shown)}</p>'
+    cut = explanation.describe_cut()
+    note = f"<br><small>{cut} (gray)</small>" if cut else ""
+    # The direction of the text is that of its own words, not of the label.
+    return f'<p>{head}<br><span dir="auto">{"".join(shown)}</span>{note}</p>'

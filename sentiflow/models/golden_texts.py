@@ -54,9 +54,10 @@ class GoldenTexts(Settings):
     """Texts, and the probabilities that the model gave them when it was saved."""
 
     texts: tuple[Annotated[str, Field(max_length=_MAX_CHARACTERS)], ...] = Field(
-        max_length=_MAX_TEXTS
+        min_length=1, max_length=_MAX_TEXTS
     )
-    """N texts."""
+    """N texts. There is at least one: each model has a finite answer to an empty text, its priors.
+    """
     classes: tuple[str, ...]
     """Names of the C classes."""
     probabilities: tuple[tuple[Fraction, ...], ...]
@@ -116,7 +117,8 @@ def _join_words(words: Sequence[str], joiner: str) -> list[str]:
     num_short = _NUM_TEXTS - len(_read_fixed()) - 1
     step = max(1, len(words) // (num_short * _WORDS_IN_TEXT))
     chosen = words[::step][: num_short * _WORDS_IN_TEXT]
-    texts = [joiner.join(chosen[number::num_short]) for number in range(num_short)]
+    num_texts = min(num_short, len(chosen))
+    texts = [joiner.join(chosen[number::num_short]) for number in range(num_texts)]
     return [*texts, joiner.join(chosen)]
 
 
@@ -151,7 +153,7 @@ def from_json(path: str, content: bytes, *, classes: tuple[str, ...], hint: str)
     if len(content) > _MAX_BYTES:
         raise UserError(f"{path} has {len(content):,} bytes, more than any model needs", hint=hint)
     try:
-        golden = GoldenTexts.model_validate_json(content)
+        golden = GoldenTexts.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise UserError(
             f"{path} cannot be read: {json_faults.find_first(error)}", hint=hint
@@ -175,8 +177,6 @@ def check(golden: GoldenTexts, *, uri: str, score: Score, tolerance: float = TOL
     Raises:
         UserError: A label or a probability is different.
     """
-    if not golden.texts:
-        return
     now = score(pa.array(golden.texts, pa.string()))
     mismatch = find_mismatch(golden, now, tolerance=tolerance)
     if mismatch is None:
@@ -211,6 +211,8 @@ def find_mismatch(golden: GoldenTexts, now: np.ndarray, *, tolerance: float) -> 
     if not is_other.any():
         return None
     number = int(np.where(is_other, np.nan_to_num(difference, nan=np.inf), -1).argmax())
+    if not np.isfinite(now[number]).all():
+        return Mismatch(number, "no finite probability")
     if is_other_label[number]:
         before, after = (golden.classes[of[number]] for of in (label_then, label_now))
         return Mismatch(number, f"{printable(after)} instead of {printable(before)}")
@@ -230,7 +232,8 @@ def _compare_versions(then: Mapping[str, str], now: Mapping[str, str]) -> str:
         >>> _compare_versions(then, then | {"pyarrow": "25.0.1"})
         'saved with sentiflow 0.2.0, pyarrow 22.0.0, read with sentiflow 0.2.0, pyarrow 25.0.1'
     """
-    names = [name for name in then if name == "sentiflow" or then[name] != now.get(name)]
-    saved = ", ".join(f"{printable(name)} {printable(then[name])}" for name in names)
+    others = [name for name in then if name != "sentiflow" and then[name] != now.get(name)]
+    names = ["sentiflow", *others]
+    saved = ", ".join(f"{printable(name)} {printable(then.get(name, 'unknown'))}" for name in names)
     read = ", ".join(f"{printable(name)} {now.get(name, 'missing')}" for name in names)
     return f"saved with {saved}, read with {read}"

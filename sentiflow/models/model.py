@@ -3,6 +3,7 @@
 The table is a DataFrame where pandas is installed. Nothing else here needs pandas.
 """
 
+import functools
 import math
 import reprlib
 import sys
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union, overload
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.data.arrays import put_columns
 from sentiflow.errors import UserError
 from sentiflow.models import explanations
 from sentiflow.models.explanations import Explanations
@@ -96,7 +98,7 @@ class Model:
             which the probabilities sum to one half).
 
         Raises:
-            UserError: A value in ``texts`` is not a text, or ``top`` is below 1.
+            UserError: ``texts`` is a set, a value in it is not a text, or ``top`` is below 1.
 
         Example:
             >>> predictions = model.predict(["I love this place", "so sad"])  # doctest: +SKIP
@@ -109,11 +111,8 @@ class Model:
             raise UserError(f"top is {top}", hint="name at least one class")
         scores = self._score(texts)
         columns = scores.columns if top is None else scores.top(top)
-        if arrow:
-            return pa.table(columns)
-        try:
-            import pandas as pd  # slow to import, and not installed everywhere
-        except ImportError:
+        pd = None if arrow else _find_pandas()
+        if pd is None:
             return pa.table(columns)
         frame = pd.DataFrame(
             {
@@ -147,16 +146,19 @@ class Model:
         mean of the logits of all classes; see :func:`models.word_parts.measure`.
 
         Args:
-            texts: As in :meth:`predict`.
+            texts: As in :meth:`predict`; no text has no words.
             label: The class to explain. Default: the predicted label of each text.
 
         Returns:
             A notebook shows it as texts with colored words. ``to_pandas()`` has a row for each
-            word: ``row`` (number of the text, from 0), ``label``, ``word``, ``part``, and its two
-            sources, ``linear`` and ``network``. Each item is the :class:`Explanation` of a text.
+            word: ``row`` (number of the text, from 0), ``label``, ``word``, ``part``, its two
+            sources, ``linear`` and ``network``, ``is_cut`` (the network does not read the word, as
+            the text is longer than ``max_length``), and ``after_blank``; with the index of the
+            Series. Each item is the :class:`Explanation` of a text.
 
         Raises:
-            UserError: A value in ``texts`` is not a text, or the model has no class ``label``.
+            UserError: ``texts`` is a set, a value in it is not a text, or the model has no class
+                ``label``.
 
         Example:
             >>> why = model.explain(["I love this place"])  # doctest: +SKIP
@@ -164,9 +166,12 @@ class Model:
                word      part
             1  love  0.734181
         """
-        pieces = list(_to_arrays(texts, size=PIECE)) or [pa.array([], pa.string())]
+        whole = _to_arrow(texts)
+        pieces = list(_to_arrays(whole, size=PIECE)) or [pa.array([], pa.string())]
         explained = [explanations.explain(self.package, piece, label=label) for piece in pieces]
-        return Explanations.join(explained)
+        joined = Explanations.join(explained)
+        with_nulls = put_columns(joined.texts, {"text": whole.cast(pa.string())})
+        return replace(joined, texts=with_nulls, index=_find_index(texts))
 
     def to(self, device: str) -> "Model":
         """Move the model to a device, such as ``cuda`` or ``cpu``."""
@@ -179,6 +184,21 @@ class Model:
         uris = [self.uri] if isinstance(self.uri, str) else self.uri
         shown = ", ".join(repr(display_uri(uri)) for uri in uris)
         return f"Model({shown}, classes={list(self.classes)})"
+
+
+@functools.cache
+def _find_pandas() -> Any:
+    """Import pandas; None if it is not installed. To ask again for each text would be slow."""
+    try:
+        import pandas as pd
+    except ImportError:
+        return None
+    return pd
+
+
+def _find_index(texts: Any) -> "pd.Index | None":
+    """Return the index of a Series; None for any other container."""
+    return texts.index if _is_of_pandas(texts, "Series") else None
 
 
 def _to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
@@ -210,6 +230,8 @@ def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
     """Convert texts to an array of any string type."""
     if isinstance(texts, str):
         texts = [texts]
+    if isinstance(texts, set | frozenset):
+        raise UserError("a set of texts has no order", hint="give a list, such as sorted(texts)")
     is_frame = _is_of_pandas(texts, "DataFrame")
     if is_frame or isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
         hint = "give a list of strings, a column of a table, or one string"

@@ -7,8 +7,6 @@ in numpy; this module imports torch only for a GPU.
 
 import concurrent.futures
 import contextlib
-import json
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
@@ -17,32 +15,28 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import safetensors
-import safetensors.numpy
 
-from sentiflow.config import decisive
-from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Input, Manifest, RefitRecord
-from sentiflow.errors import JobError, UserError
+from sentiflow.errors import JobError
 from sentiflow.models import (
-    array_networks,
     average_files,
-    earlier_layers,
     golden_texts,
     package_files,
+    package_weights,
+    package_writer,
     units,
 )
 from sentiflow.models.array_networks import ArrayNetwork
 from sentiflow.models.cpu import count_cores
 from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.golden_texts import GoldenTexts
-from sentiflow.models.linear import PREFIX, LinearModel
+from sentiflow.models.linear import LinearModel
+from sentiflow.models.package_files import PackageContent, PackageSettings
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
-from sentiflow.models.tokenizer import tokenize
+from sentiflow.models.tokenizer import find_after_blanks, tokenize
 from sentiflow.models.tokens import Tokens
 from sentiflow.models.vocabulary import Encoded, Vocabulary
-from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
 
 if TYPE_CHECKING:
@@ -54,8 +48,6 @@ _MAX_THREADS = 8
 """Maximum number of threads that score on a CPU."""
 _THREADS_ON_GPU = 2
 """Number of threads that score on a GPU: while one waits for the GPU, the other tokenizes."""
-_MAX_PROBLEM = 200
-"""Maximum length of a description of wrong weights in an error message, in characters."""
 _SHOWN_CHARACTERS = 60
 """Maximum length of the part of a text that an error message shows, in characters."""
 
@@ -84,7 +76,7 @@ class ModelPackage:
     network: "ArrayNetwork | Network"
     """In numpy as loaded; in torch on a GPU and after a training."""
     vocabulary: Vocabulary
-    settings: package_files.PackageSettings
+    settings: PackageSettings
     linear: LinearModel | None = None
     """The linear model beside the network; its weights already have its share as a factor."""
     others: "tuple[ModelPackage, ...]" = ()
@@ -93,6 +85,82 @@ class ModelPackage:
     golden: GoldenTexts | None = None
     """Texts with the answers of this package, without those of ``others``, when it was saved. None:
     it was not saved, or by an earlier version."""
+
+    @classmethod
+    def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":
+        """Read a package, or an average of several, on the CPU, ready to score.
+
+        Args:
+            uri: The directory.
+            setting: The setting that names ``uri``, for error messages.
+
+        Raises:
+            UserError: The directory is no finished package, its files were changed or do not fit
+                together, it needs a newer sentiflow, or it answers its golden texts differently
+                than when it was saved.
+        """
+        packages = []
+        for package in average_files.list_packages(uri, setting=setting):
+            settings, words, weights, golden = package_files.read(package, setting=setting)
+            network, linear = package_weights.build(
+                join(package, package_files.WEIGHTS), weights, settings
+            )
+            loaded = cls(network, words, settings, linear, golden=golden)
+            if golden:
+                golden_texts.check(golden, uri=package, score=loaded._score_alone)
+            packages.append(loaded)
+        return replace(packages[0], others=tuple(packages[1:]))
+
+    def save(
+        self,
+        uri: str,
+        *,
+        lineage: dict[str, Input],
+        metrics: Mapping[str, float] | None = None,
+        reference: Profile | None = None,
+        calibration: Mapping[str, Any] | None = None,
+        refit: RefitRecord | None = None,
+    ) -> Manifest:
+        """Save the package as a directory; return its manifest.
+
+        Args:
+            uri: The directory. It is in the output of an unfinished stage, so nobody reads it yet.
+            lineage: Inputs of the model, for the manifest.
+            metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
+            reference: Profile of validation rows, from which drift is measured.
+            calibration: Temperature, bias and their effect, and how the threshold of unsure
+                predictions was chosen.
+            refit: The run that the training repeated, if it was a refit.
+        """
+        content = PackageContent(
+            settings=self.settings,
+            vocabulary=self.vocabulary,
+            weights=package_weights.to_bytes(self.arrays, self.linear),
+            golden=self._make_golden(),
+        )
+        optional: dict[str, Any] = {}
+        if refit:
+            optional["refit"] = refit
+        return package_writer.write(
+            uri,
+            content,
+            lineage=lineage,
+            counts={"parameters": package_weights.count(self.arrays, self.linear)},
+            metrics=dict(metrics or {}),
+            reference=asdict(reference) if reference else None,
+            calibration=dict(calibration) if calibration else None,
+            **optional,
+        )
+
+    def _make_golden(self) -> GoldenTexts:
+        """Answer the golden texts on the CPU, as each loader does."""
+        special = self.vocabulary.num_special
+        return golden_texts.make(
+            self.vocabulary.words[special:].to_pylist(),
+            joiner="" if self.settings.unit == "characters" else " ",
+            classes=self.settings.classes,
+            score=self.to("cpu")._score_alone,
+        )
 
     @property
     def on_gpu(self) -> bool:
@@ -138,7 +206,7 @@ class ModelPackage:
         """Return the network in numpy; it shares the memory of a network in torch on the CPU."""
         if isinstance(self.network, ArrayNetwork):
             return self.network
-        return _build_network(self.settings, self.arrays)
+        return package_weights.build_network(self.settings, self.arrays)
 
     def _score_alone(self, text: pa.Array) -> np.ndarray:
         """Compute the probability of each class, ``(N, C)``, without the other packages.
@@ -221,9 +289,10 @@ class ModelPackage:
 
     def read(self, text: pa.Array) -> ReadTexts:
         """Tokenize and encode N texts."""
-        text = pc.replace_substring(text, "\0", "\ufffd")  # as :mod:`data.row_checks` does
         tokens = tokenize(
-            text, name=self.settings.tokenizer, version=self.settings.tokenizer_version
+            _replace_nul(text),
+            name=self.settings.tokenizer,
+            version=self.settings.tokenizer_version,
         )
         own_units = units.split(tokens, self.settings.unit)
         encoded = self.vocabulary.encode(
@@ -231,13 +300,20 @@ class ModelPackage:
         )
         return ReadTexts(encoded, tokens, np.diff(own_units.offsets))
 
+    def find_after_blanks(self, text: pa.Array) -> np.ndarray:
+        """Say before which of the ``tokens`` of :meth:`read` white space stands, bool."""
+        return find_after_blanks(
+            _replace_nul(text),
+            name=self.settings.tokenizer,
+            version=self.settings.tokenizer_version,
+        )
+
     def _reads_as(self, other: "ModelPackage") -> bool:
         """Whether two packages give a text the same ids."""
         mine = self.settings
         theirs = other.settings
         return (
-            mine.tokenizer == theirs.tokenizer
-            and mine.tokenizer_version == theirs.tokenizer_version
+            mine.tokenizes_as(theirs)
             and mine.unit == theirs.unit
             and mine.max_length == theirs.max_length
             and mine.cut == theirs.cut
@@ -289,107 +365,19 @@ class ModelPackage:
             logits = self._to_numpy().logits(rows)
         else:
             logits = self.network.logits(rows, bf16=bf16)
-        with np.errstate(divide="ignore"):
-            logits[rows.lengths == 0] = np.log(np.array(self.settings.priors, np.float32))
+        logits[rows.lengths == 0] = self.log_priors
         return logits
 
-    def save(
-        self,
-        uri: str,
-        *,
-        lineage: dict[str, Input],
-        metrics: Mapping[str, float] | None = None,
-        reference: Profile | None = None,
-        calibration: Mapping[str, Any] | None = None,
-        refit: RefitRecord | None = None,
-    ) -> Manifest:
-        """Save the package as a directory; return its manifest.
+    @property
+    def log_priors(self) -> np.ndarray:
+        """The logarithms of the class priors, C float32: finite, also of a class without a row."""
+        smallest = np.finfo(np.float32).tiny
+        return np.log(np.maximum(np.array(self.settings.priors, np.float32), smallest))
 
-        Args:
-            uri: The directory. It is in the output of an unfinished stage, so nobody reads it yet.
-            lineage: Inputs of the model, for the manifest.
-            metrics: Metrics of the chosen epoch, such as ``validation/accuracy``.
-            reference: Profile of validation rows, from which drift is measured.
-            calibration: Temperature, bias and their effect, and how the threshold of unsure
-                predictions was chosen.
-            refit: The run that the training repeated, if it was a refit.
-        """
-        settings = decisive.dump(self.settings)
-        words = replace(self.vocabulary, vectors=None).to_table()
-        contents = {
-            package_files.WEIGHTS: safetensors.numpy.save(self._tensors()),
-            package_files.VOCABULARY: parquet.to_bytes(words),
-            package_files.SETTINGS: json.dumps(settings, indent=2).encode(),
-        }
-        golden = golden_texts.to_json(self._make_golden())
-        # The manifest is written last: a package without a manifest is not finished.
-        filesystem.delete(join(uri, manifest.MANIFEST))
-        files = [filesystem.write_file(uri, name, content) for name, content in contents.items()]
-        content_input: Input = {"fingerprint": package_files.fingerprint(files)}
-        files.append(filesystem.write_file(uri, golden_texts.GOLDEN, golden))
-        optional: dict[str, Any] = {}
-        if refit:
-            optional["refit"] = refit
-        record = manifest.make(
-            "model",
-            settings,
-            lineage | {"content": content_input},
-            counts={"parameters": self._count_parameters()},
-            files=files,
-            metrics=dict(metrics or {}),
-            reference=asdict(reference) if reference else None,
-            calibration=dict(calibration) if calibration else None,
-            **optional,
-        )
-        filesystem.write_bytes(join(uri, manifest.MANIFEST), manifest.to_json(record))
-        return record
 
-    def _make_golden(self) -> GoldenTexts:
-        """Answer the golden texts on the CPU, as each loader does."""
-        special = self.vocabulary.num_special
-        return golden_texts.make(
-            self.vocabulary.words[special:].to_pylist(),
-            joiner="" if self.settings.unit == "characters" else " ",
-            classes=self.settings.classes,
-            score=self.to("cpu")._score_alone,
-        )
-
-    def _tensors(self) -> dict[str, np.ndarray]:
-        """Return all tensors by their names in a package."""
-        tensors = dict(self.arrays)
-        if self.linear is not None:
-            tensors |= self.linear.tensors()
-        return tensors
-
-    def _count_parameters(self) -> int:
-        """Count the numbers that were learned."""
-        number = sum(array.size for array in self.arrays.values())
-        if self.linear is not None:
-            number += self.linear.weights.size + self.linear.bias.size
-        return number
-
-    @classmethod
-    def load(cls, uri: str, *, setting: str = "the model") -> "ModelPackage":
-        """Read a package, or an average of several, on the CPU, ready to score.
-
-        Args:
-            uri: The directory.
-            setting: The setting that names ``uri``, for error messages.
-
-        Raises:
-            UserError: The directory is no finished package, its files were changed or do not fit
-                together, it needs a newer sentiflow, or it answers its golden texts differently
-                than when it was saved.
-        """
-        packages = []
-        for package in average_files.list_packages(uri, setting=setting):
-            settings, words, weights, golden = package_files.read(package, setting=setting)
-            network, linear = _build(join(package, package_files.WEIGHTS), weights, settings)
-            loaded = cls(network, words, settings, linear, golden=golden)
-            if golden:
-                golden_texts.check(golden, uri=package, score=loaded._score_alone)
-            packages.append(loaded)
-        return replace(packages[0], others=tuple(packages[1:]))
+def _replace_nul(text: pa.Array) -> pa.Array:
+    """Replace the character NUL, as :mod:`data.row_checks` does."""
+    return pc.replace_substring(text, "\0", "\ufffd")
 
 
 def _check_finite(
@@ -411,79 +399,6 @@ def _check_finite(
     shown = text[wrong[0]].as_py()[:_SHOWN_CHARACTERS]
     raise JobError(
         f"the model gives no finite probability for {shown!r}{rows}; such texts: {len(wrong):,}"
-    )
-
-
-def _build(
-    path: str, content: bytes, settings: package_files.PackageSettings
-) -> tuple[ArrayNetwork, LinearModel | None]:
-    """Build the network that the settings describe, and the linear model, from their weights.
-
-    The sizes in the settings may be wrong, so no memory is allocated by them.
-
-    Args:
-        path: The file of the weights, for error messages.
-        content: Its content.
-        settings: The settings of the package.
-
-    Returns:
-        The network; and the linear model, None if the package has none.
-
-    Raises:
-        UserError: The weights are damaged, or do not fit the settings.
-    """
-    try:
-        weights = safetensors.numpy.load(content)
-    except safetensors.SafetensorError as error:
-        raise UserError(
-            f"{path} is not a safetensors file", hint=package_files.COPY_AGAIN
-        ) from error
-    except (KeyError, TypeError, ValueError) as error:  # a type that numpy does not have
-        raise _make_type_error(path) from error
-    of_linear = {}
-    of_network = {}
-    for name, tensor in sorted(weights.items()):
-        if name.startswith(PREFIX):
-            of_linear[name] = tensor
-        else:
-            of_network[name] = tensor
-    for name, tensor in of_network.items():
-        if tensor.dtype != (np.int64 if name == earlier_layers.KEYS else np.float32):
-            raise _make_type_error(path)
-    linear = None
-    try:
-        if of_linear or settings.linear_weight:
-            linear = LinearModel.of(of_linear, num_classes=len(settings.classes))
-        network = _build_network(settings, of_network)
-    except ValueError as error:
-        problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
-        raise UserError(
-            f"{path} does not fit {package_files.SETTINGS}: {problem}",
-            hint=package_files.COPY_AGAIN,
-        ) from error
-    return network, linear
-
-
-def _make_type_error(path: str) -> UserError:
-    """Make the error about weights of another type."""
-    return UserError(f"{path} has tensors that are not float32", hint=package_files.COPY_AGAIN)
-
-
-def _build_network(
-    settings: package_files.PackageSettings, arrays: Mapping[str, np.ndarray]
-) -> ArrayNetwork:
-    """Build the network of a package from its weights.
-
-    Raises:
-        ValueError: The weights do not fit the settings.
-    """
-    return array_networks.build(
-        settings.model,
-        arrays,
-        vocabulary_size=settings.vocabulary_size,
-        embedding_dim=settings.embedding_dim,
-        num_classes=len(settings.classes),
-        earlier=settings.earlier_layers,
     )
 
 

@@ -94,6 +94,11 @@ class PackageSettings(Settings):
     earlier_layers: Annotated[EarlierLayers | None, ADDED] = None
     """Layers that only packages of earlier versions have."""
 
+    def tokenizes_as(self, other: "PackageSettings") -> bool:
+        """Whether two packages have the same tokenizer, so split every text into equal tokens."""
+        mine = (self.tokenizer, self.tokenizer_version)
+        return mine == (other.tokenizer, other.tokenizer_version)
+
     @model_validator(mode="before")
     @classmethod
     def _convert_earlier(cls, value: Any) -> Any:

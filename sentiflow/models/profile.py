@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.class_names import BINARY
-from sentiflow.data.manifest_types import merge_counts
+from sentiflow.data.merged_counts import merge_counts
 
 LENGTH_EDGES = (0, 1, 3, 5, 8, 12, 16, 20, 25, 30, 40, 60)
 """Lower edges, in tokens, of the length bins; the last bin is open."""

@@ -6,10 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import UNSPACED, find_sorted
+from sentiflow.data.arrays import find_sorted
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams, are_letters
 from sentiflow.models.tokens import Tokens
+
+_NEVER_FIRST = "ーぁぃぅぇぉっゃゅょゎァィゥェォッャュョヮ々ゝゞヽヾะาๅๆະາໆ"
+"""Letters that belong to the letter before them: the sign of a long vowel, small kana and signs of
+repetition (Unicode Annex 14, classes CJ and NS); vowels of Thai and Lao after their consonant."""
+_NEVER_LAST = "เแโใไເແໂໃໄ"
+"""Vowels of Thai and Lao that are written before their consonant (the Unicode Standard, 16.1)."""
+_PREFIXES = "おご"
+"""Hiragana that stand before a word out of politeness."""
+_PENALTY = 1e6
+"""Cost of several letters that begin within a syllable: more than all pieces of a long text. One
+letter costs no more, as it is joined to the piece before it."""
 
 
 @dataclass(frozen=True)
@@ -18,6 +29,8 @@ class Pieces:
 
     words: pa.Array
     """P strings, text by text."""
+    after_blank: np.ndarray
+    """P bool: whether white space stands before the word in its text."""
     of_tokens: np.ndarray
     """The number of the word that each token belongs to, int64."""
     offsets: np.ndarray
@@ -29,48 +42,99 @@ class Pieces:
         return np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
 
 
-def join(tokens: Tokens, model: LinearModel | None) -> Pieces:
+def join(tokens: Tokens, model: LinearModel | None, *, after_blank: np.ndarray) -> Pieces:
     """Join the letters of scripts without spaces to pieces of at most five; other tokens stay.
 
     The pieces of a text are n-grams that the linear model knows. Of all ways to cut a text into
     such n-grams, the chosen one has the lowest sum of their idf values, which is the most probable
     one if n-grams follow each other independently, as in the unigram model of Kudo, "Subword
-    regularization" (ACL 2018). Without a linear model every letter is a piece.
+    regularization" (ACL 2018). Without a linear model every letter is a piece. No piece goes across
+    white space or from hiragana to kanji, nor begins or ends within a syllable: where the model
+    knows no such n-grams, pieces are joined, and may have more letters.
+
+    Args:
+        tokens: The tokens of N texts.
+        model: A linear model that knows n-grams of these texts.
+        after_blank: Before which tokens white space stands, bool.
 
     Example:
         >>> tokens = Tokens.from_lists(pa.array([["so", "good"], ["so"]]))
-        >>> join(tokens, None).offsets.tolist()
+        >>> join(tokens, None, after_blank=np.array([False, True, False])).offsets.tolist()
         [0, 2, 3]
     """
     is_first = np.ones(len(tokens.ids), bool)
-    is_letter = are_letters(tokens)
+    is_letter = are_letters(tokens) | _begin_with(tokens, _NEVER_FIRST)
+    begins = after_blank | _find_ends_of_hiragana(tokens)
+    is_within = _find_within_syllable(tokens, is_letter) & ~begins
     if model is not None and is_letter.any():
-        is_first = _find_first_letters(Ngrams.of(tokens), model, is_letter)
+        is_first = _find_first_letters(Ngrams.of(tokens), model, is_letter, begins, is_within)
+    is_first &= ~is_within
     starts = np.flatnonzero(is_first)
     ends = np.append(starts, len(tokens.ids))
     listed = tokens.words.take(pa.array(tokens.ids))
     lists = pa.ListArray.from_arrays(pa.array(ends, pa.int32()), listed)
     return Pieces(
         words=pc.binary_join(lists, ""),
+        after_blank=after_blank[starts],
         of_tokens=np.cumsum(is_first) - 1,
         offsets=np.append(0, np.cumsum(is_first))[tokens.offsets],
     )
 
 
-def _find_first_letters(ngrams: Ngrams, model: LinearModel, is_letter: np.ndarray) -> np.ndarray:
-    """Say which tokens begin a piece, bool: the cheapest pieces by idf, see :func:`join`."""
+def _begin_with(tokens: Tokens, letters: str) -> np.ndarray:
+    """Say which tokens begin with one of some letters, bool."""
+    return np.asarray(pc.match_substring_regex(tokens.words, f"^[{letters}]"), bool)[tokens.ids]
+
+
+def _find_ends_of_hiragana(tokens: Tokens) -> np.ndarray:
+    """Say which tokens are kanji or katakana after hiragana, bool: a word of Japanese begins there.
+
+    Only the prefixes of politeness are hiragana before kanji in one word.
+    """
+    is_hiragana = _begin_with(tokens, r"\p{Hiragana}") & ~_begin_with(tokens, _PREFIXES)
+    return np.append(False, is_hiragana)[:-1] & _begin_with(tokens, r"\p{Han}\p{Katakana}")
+
+
+def _find_within_syllable(tokens: Tokens, is_letter: np.ndarray) -> np.ndarray:
+    """Say which letters belong to the syllable of the letter before them, bool."""
+    follows = np.append(False, is_letter)[:-1]  # a letter
+    follows[tokens.offsets[:-1][np.diff(tokens.offsets) > 0]] = False  # the first of a text
+    after_vowel = np.append(False, _begin_with(tokens, _NEVER_LAST))[:-1]
+    return follows & is_letter & (after_vowel | _begin_with(tokens, _NEVER_FIRST))
+
+
+def _find_first_letters(
+    ngrams: Ngrams,
+    model: LinearModel,
+    is_letter: np.ndarray,
+    begins: np.ndarray,
+    is_within: np.ndarray,
+) -> np.ndarray:
+    """Say which tokens begin a piece, bool: the cheapest pieces by idf, see :func:`join`.
+
+    Args:
+        ngrams: The n-grams of P tokens.
+        model: The linear model.
+        is_letter: Which tokens may be joined.
+        begins: Which tokens begin a piece in any case.
+        is_within: Which tokens should begin none.
+    """
     idf = np.sqrt(np.asarray(model.squares))
     known = np.asarray(model.hashes)
     num_tokens = len(is_letter)
     single = ngrams.of_words[ngrams.word_offsets[:-1]][ngrams.tokens.ids]
+    penalties = np.where(is_within, _PENALTY, 0.0)
     costs = [_find_costs(single, known, idf, unknown=idf.max(initial=1.0) + 1).tolist()]
+    num_letters = np.append(0, np.cumsum(is_letter))
+    num_begun = np.append(0, np.cumsum(begins))
     for runs in ngrams.list_runs():
         of_starts = np.full(num_tokens, np.inf)
         found = _find_costs(runs.hashes, known, idf, unknown=np.inf)
-        num_letters = np.append(0, np.cumsum(is_letter))
-        are_all = num_letters[runs.starts + runs.size] - num_letters[runs.starts] == runs.size
-        of_starts[runs.starts[are_all]] = found[are_all]
-        costs.append(of_starts.tolist())
+        ends = runs.starts + runs.size
+        is_of_letters = num_letters[ends] - num_letters[runs.starts] == runs.size
+        is_piece = is_of_letters & (num_begun[ends] == num_begun[runs.starts + 1])
+        of_starts[runs.starts[is_piece]] = found[is_piece]
+        costs.append((of_starts + penalties).tolist())
     cheapest = [0.0]  # cost of the best pieces of all tokens before each position
     sizes = []  # of the last one of these pieces
     for end in range(1, num_tokens + 1):
@@ -97,17 +161,3 @@ def _find_costs(
     costs = np.full(len(hashes), unknown)
     costs[is_known] = idf[places[is_known]]
     return costs
-
-
-def are_separate(words: pa.Array) -> np.ndarray:
-    """Say before which words a reader expects a blank, bool: not beside a letter without spaces.
-
-    Example:
-        >>> are_separate(pa.array(["so", "good", "映画", "。"])).tolist()
-        [False, True, False, False]
-    """
-    begins = np.asarray(pc.match_substring_regex(words, f"^[{UNSPACED}]"), bool)
-    separate = ~begins
-    separate[1:] &= ~begins[:-1]
-    separate[:1] = False
-    return separate

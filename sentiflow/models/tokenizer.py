@@ -3,8 +3,8 @@
 No rule looks across white space. So texts are split at white space into *chunks*, and a rule runs
 once over the distinct chunks; in real tweets one chunk in seven is distinct. The chunks are joined
 to one string with a chunk on each line, because a call of RE2 costs more than the few bytes of a
-chunk. Most English chunks need only a few rules, the *plain* ones; all rules run over other chunks,
-such as chunks in other scripts.
+chunk. A chunk of ASCII letters and digits needs only the rules for *words*, most other English
+chunks need only the *plain* rules; all rules run over the rest, such as chunks in other scripts.
 """
 
 import re
@@ -26,6 +26,10 @@ from sentiflow.models.tokens import Tokens
 MARKS = (".", ",", ";", "?")
 """The punctuation that the tutorial's rule separates."""
 
+_EMPTY = pa.scalar("", pa.string())
+_MISSING = pa.scalar(None, pa.string())
+"""Both have a type: without it, each use looks for packages that know further types."""
+
 _Rules = tuple[tuple[str, str], ...]
 """Patterns of RE2 and what replaces them, in order."""
 
@@ -39,6 +43,8 @@ class _RulesAroundSqueezing(NamedTuple):
 
 _BLANK = r"[\t\x{0B}-\x{0D}\x{1C}-\x{1F}\x{85}\p{Z}]"
 """White space other than a line feed."""
+_VISIBLE_BLANK = rf"{_BLANK}|&nbsp;"
+"""The same, also as an HTML entity."""
 
 _ENTITIES = {
     "&lt;": "<",
@@ -88,13 +94,16 @@ _PIECES = (
 """Emoticons, numbers, abbreviations, contractions and ASCII punctuation; each is a token."""
 
 
+_LAUGHTER = (r"\ba?(haha|hehe)(?:ha|he)*h?\b", r"\1")
+
+
 def _after_squeezing(*pieces: str) -> _Rules:
     """List the rules for text whose runs of characters are shortened; each piece is a token."""
     return (
         (r"\.\.+", " ... "),
         (r"([:;=])[-o'^]([()\[\]/\\|*]|[dpo]\b)", r"\1\2"),  # GloVe knows smileys without a nose
         ("|".join(pieces), r" \0 "),
-        (r"\ba?(haha|hehe)(?:ha|he)*h?\b", r"\1"),
+        _LAUGHTER,
     )
 
 
@@ -103,11 +112,13 @@ _MAX_NAME = 15
 """Longest Latin user name on Twitter, in characters; a longer one is text without blanks."""
 _LONG_NAME = (rf"@([{_LATIN}]{{{_MAX_NAME + 1},}})", r"@ \1")
 """A user name that is too long; the rule separates it from its ``@``."""
+_WORD_RULES = _RulesAroundSqueezing(before=(), after=(_LAUGHTER,))
+"""Rules for chunks of ASCII letters and digits alone: all others need another character."""
 _PLAIN_RULES = _RulesAroundSqueezing(
     before=(_URL, (rf"@[a-z0-9_]{{1,{_MAX_NAME}}}\b", " <user> ")),
     after=_after_squeezing(*_PIECES),
 )
-"""Rules for most English chunks: few rules with few classes of characters are fast in RE2."""
+"""Rules for other English chunks: few rules with few classes of characters are fast in RE2."""
 _ALL_RULES = _RulesAroundSqueezing(
     before=(
         (_BLANK, " "),
@@ -125,9 +136,13 @@ _ALL_RULES_3 = _ALL_RULES._replace(
     before=tuple(rule for rule in _ALL_RULES.before if rule != _LONG_NAME)
 )
 """The rules of version 3, in which a user name may have any length."""
-_IS_SPECIAL = ~byte_table(string.ascii_letters + string.digits + string.punctuation)
-_IS_SPECIAL |= byte_table("&`#@")
-"""Bytes that need more than the plain rules, except for ``@`` at the beginning of a chunk."""
+_WORD, _PLAIN, _OTHER = range(3)
+"""Kinds of chunks: those of ASCII letters and digits, those that the plain rules suffice for, and
+all others."""
+_KIND_OF_BYTE = np.full(256, _OTHER, np.uint8)
+"""The kind of a chunk is the largest of its bytes. A ``@`` at its beginning is plain."""
+_KIND_OF_BYTE[byte_table(string.punctuation) & ~byte_table("&`#@")] = _PLAIN
+_KIND_OF_BYTE[byte_table(string.ascii_letters + string.digits)] = _WORD
 
 
 def tokenize(text: pa.Array, *, name: str, version: int | None = None) -> Tokens:
@@ -145,13 +160,63 @@ def tokenize(text: pa.Array, *, name: str, version: int | None = None) -> Tokens
         >>> tokenize(text, name="tutorial").to_lists().to_pylist()
         [['@ann', 'sooo', "can't", 'wait', ',', '10:30!', ':-)', 'http://t', '.', 'co/x']]
     """
+    chunks, tokens_of_chunks = _split_chunks(text, name=name, version=version)
+    return chunks.replace_words(tokens_of_chunks)
+
+
+def find_after_blanks(text: pa.Array, *, name: str, version: int | None = None) -> np.ndarray:
+    """Say before which tokens of :func:`tokenize` white space stands in their text, bool.
+
+    The arguments are those of :func:`tokenize`. The first token of a text stands after none.
+
+    Example:
+        >>> text = pa.array(["I can't, 映画は 好き"])
+        >>> tokenize(text, name="tweet").to_lists().to_pylist()
+        [['i', 'ca', "n't", ',', '映', '画', 'は', '好', 'き']]
+        >>> np.flatnonzero(find_after_blanks(text, name="tweet")).tolist()
+        [1, 4, 7]
+    """
+    is_first, offsets = _find_first_of_chunks(text, name=name, version=version)
+    lengths = np.diff(offsets)
+    spaced = pc.replace_substring_regex(text, _VISIBLE_BLANK, " ")
+    if not spaced.equals(text):
+        is_first_of_spaced, offsets = _find_first_of_chunks(spaced, name=name, version=version)
+        # A blank outside of ASCII hardly ever changes how the text around it is split.
+        is_same = lengths == np.diff(offsets)
+        of_spaced = is_first_of_spaced[np.repeat(is_same, np.diff(offsets))]
+        is_first[np.repeat(is_same, lengths)] = of_spaced
+    is_first[np.cumsum(lengths)[lengths > 0] - lengths[lengths > 0]] = False
+    return is_first
+
+
+def _find_first_of_chunks(
+    text: pa.Array, *, name: str, version: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Say which tokens of N texts are the first of a chunk; arguments as in :func:`tokenize`.
+
+    Returns:
+        The answer for each token, bool; and N + 1 positions of the texts' first tokens.
+    """
+    chunks, tokens_of_chunks = _split_chunks(text, name=name, version=version)
+    num_tokens = np.diff(tokens_of_chunks.offsets)[chunks.ids]
+    before = np.append(0, np.cumsum(num_tokens))
+    is_first = np.zeros(before[-1], bool)
+    is_first[before[:-1][num_tokens > 0]] = True
+    return is_first, before[chunks.offsets]
+
+
+def _split_chunks(text: pa.Array, *, name: str, version: int | None) -> tuple[Tokens, Tokens]:
+    """Split texts at white space into chunks, and each of the W distinct chunks into its tokens.
+
+    Returns:
+        The chunks of N texts; and the tokens of their distinct chunks.
+    """
     rule = find_rule(name, version)
     assert rule is not None, "the name and the version are checked where they are read"
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
     spaced = pc.ascii_trim_whitespace(rule(chunks.words))
-    filled = pc.if_else(pc.equal(spaced, ""), None, spaced)  # splitting "" gives a token ""
-    tokens_of_chunks = Tokens.from_lists(pc.ascii_split_whitespace(filled))
-    return chunks.replace_words(tokens_of_chunks)
+    filled = pc.if_else(pc.equal(spaced, _EMPTY), _MISSING, spaced)  # "" would give a token ""
+    return chunks, Tokens.from_lists(pc.ascii_split_whitespace(filled))
 
 
 def tutorial_rule(chunks: pa.Array) -> pa.Array:
@@ -188,41 +253,46 @@ def _tweet_rule_3(chunks: pa.Array) -> pa.Array:
 def _apply_by_chunk(
     chunks: pa.Array, *, plain_rules: _RulesAroundSqueezing, all_rules: _RulesAroundSqueezing
 ) -> pa.Array:
-    """Apply to each chunk the plain rules, or all rules if it may need more."""
-    is_other = _need_all_rules(chunks)
-    plain = _apply_plain_rules(chunks.filter(pa.array(~is_other)), plain_rules)
-    others = _apply_all_rules(chunks.filter(pa.array(is_other)), all_rules)
-    place_in_plain = np.cumsum(~is_other) - 1
-    place_in_others = np.cumsum(is_other) - 1
-    place = np.where(is_other, len(plain) + place_in_others, place_in_plain)
-    return pa.concat_arrays([plain, others]).take(pa.array(place))
+    """Apply to each chunk the rules that it may need."""
+    kinds = _find_kinds(chunks)
+    words, plain, others = (chunks.filter(pa.array(kinds == kind)) for kind in range(_OTHER + 1))
+    separated = [
+        _apply_to_lower(words, _WORD_RULES),
+        _apply_to_lower(plain, plain_rules),
+        _apply_all_rules(others, all_rules),
+    ]
+    place = np.argsort(np.argsort(kinds, kind="stable"))
+    return pa.concat_arrays(separated).take(pa.array(place))
 
 
-def _need_all_rules(chunks: pa.Array) -> np.ndarray:
-    """Whether each chunk may need more than the plain rules, by its bytes."""
+def _find_kinds(chunks: pa.Array) -> np.ndarray:
+    """Say which rules each chunk may need, by the bytes that it has."""
     data, offsets = string_buffers(chunks)
-    at = np.flatnonzero(_IS_SPECIAL.take(data))  # positions of special bytes
-    row = np.searchsorted(offsets, at, "right") - 1  # their chunks
-    is_first_at_sign = (data[at] == ord("@")) & (at == offsets[row])
-    is_needed = np.zeros(len(chunks), bool)
-    is_needed[row[~is_first_at_sign]] = True
-    return is_needed
+    data = np.append(data, np.uint8(ord("a")))  # an empty chunk at the end needs a byte, too
+    kinds = _KIND_OF_BYTE.take(data)
+    starts = offsets[:-1]
+    kinds[starts[data[starts] == ord("@")]] = _PLAIN  # a mention
+    return np.maximum.reduceat(kinds, starts)
 
 
-def _apply_plain_rules(chunks: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
-    """Separate the tokens of chunks that need the plain rules only."""
-    row = pa.ListArray.from_arrays([0, len(chunks)], chunks)
+def _apply_to_lower(chunks: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
+    """Separate the tokens of chunks of ASCII, in lower case."""
+    if not len(chunks):
+        return chunks
+    row = pa.ListArray.from_arrays(pa.array([0, len(chunks)], pa.int32()), chunks)
     lines = pc.binary_join(row, "\n")
     return _apply(pc.ascii_lower(lines), rules)
 
 
 def _apply_all_rules(chunks: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
     """Separate the tokens of all other chunks."""
+    if not len(chunks):
+        return chunks
     lines = [_split_hashtag(chunk) for chunk in chunks.to_pylist()]
     text = "\n".join(lines)
     for entity, character in _ENTITIES.items():
         text = text.replace(entity, character)
-    return _apply(pa.array([unify(text)]), rules)
+    return _apply(pa.array([unify(text)], pa.string()), rules)
 
 
 def _split_hashtag(chunk: str) -> str:

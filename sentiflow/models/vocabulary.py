@@ -1,5 +1,6 @@
 """Tokens -> ids, by a vocabulary that is fitted to a corpus or taken from word vectors."""
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ UNKNOWN_ID = 1
 
 _DROPPED = -1
 """Stands for the id of a word that is left out."""
+_FEW_WORDS = 64
+"""Up to so many words are looked up one by one."""
 _DIM = b"dim"
 """Metadata key of the column ``vector``: the size of a vector, also if all vectors are null."""
 
@@ -57,15 +60,24 @@ class Vocabulary:
     def look_up(self, words: pa.Array) -> np.ndarray:
         """Return the ids of distinct words, int32; an unknown word gets the id of ``<unk>``, or -1.
 
-        It searches the vocabulary in ``words``, not the reverse: a hash table of few words is quick
-        to build.
+        Many words are not searched in the vocabulary, but the reverse: a hash table of them is
+        quick to build. Few, as of a single text, are looked up in a dictionary, which is kept.
         """
         unknown = UNKNOWN_ID if self.has_unknown else _DROPPED
+        if len(words) <= _FEW_WORDS:
+            ids_of_words = [self._id_of_word.get(word, unknown) for word in words.to_pylist()]
+            return np.array(ids_of_words, np.int32)
         ids = np.full(len(words), unknown, np.int32)
         places_in_words = pc.index_in(self.words[self.num_special :], value_set=words)
         found = np.flatnonzero(places_in_words.is_valid())
         ids[places_in_words.drop_null()] = found + self.num_special
         return ids
+
+    @functools.cached_property
+    def _id_of_word(self) -> dict[str, int]:
+        """The id of each known word."""
+        first = self.num_special
+        return {word: first + place for place, word in enumerate(self.words[first:].to_pylist())}
 
     @property
     def num_special(self) -> int:
@@ -117,6 +129,21 @@ class Vocabulary:
         is_listed = (self.look_up(tokens.words) != _DROPPED)[tokens.ids]
         listed, offsets = _select(np.arange(len(tokens.ids)), tokens.offsets, is_listed)
         return listed[find_kept(offsets, max_length=max_length, cut=cut)]
+
+    def find_cut(self, tokens: Tokens, *, max_length: int, cut: Cut = END) -> np.ndarray:
+        """Say which tokens :meth:`encode` leaves out because their tweet is too long, bool.
+
+        A token that is left out as an unknown word counts like the token that follows it, and at
+        the end of a tweet like the one before.
+        """
+        is_listed = (self.look_up(tokens.words) != _DROPPED)[tokens.ids]
+        before = _count_before(is_listed)
+        offsets = before[tokens.offsets]
+        is_kept = np.append(find_kept(offsets, max_length=max_length, cut=cut), True)
+        row = np.repeat(np.arange(len(offsets) - 1), np.diff(tokens.offsets))
+        following = np.minimum(before[:-1], offsets[1:][row] - 1)
+        has_listed = offsets[1:][row] > offsets[:-1][row]
+        return ~is_kept[following] & has_listed
 
     def are_known(self, token_ids: np.ndarray) -> np.ndarray:
         """Whether each id stands for a known word, bool; ``<unk>`` stands for all others."""

@@ -6,10 +6,12 @@ temperature; so the softmax of a text's logits is its probabilities.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sentiflow.data.arrays import find_sorted
 from sentiflow.errors import UserError
@@ -23,6 +25,8 @@ from sentiflow.models.readable_pieces import Pieces
 _MAX_IDS = 1 << 17
 """Maximum number of token ids that a thread gives to the network at a time, counting each text as
 often as it has words."""
+_MAX_WAITING = 16
+"""Maximum number of such pieces that are in memory at a time."""
 
 
 class _ShortenedRows(NamedTuple):
@@ -46,8 +50,10 @@ class WordParts:
     """P float64: the part by the linear model, exactly."""
     network: np.ndarray
     """P float64: how much lower the logit is by the network if the word is left out."""
+    is_cut: np.ndarray
+    """P bool: whether no network reads the word, as the text is longer than ``max_length``."""
     logits: np.ndarray
-    """N float64."""
+    """The logit of each text's class, N float64."""
 
     @property
     def parts(self) -> np.ndarray:
@@ -59,6 +65,14 @@ class WordParts:
         """What no word adds, N float64: the bias, and what words do together in the network."""
         sums = np.bincount(self.pieces.texts, self.parts, minlength=len(self.logits))
         return self.logits - sums
+
+
+class _PartsOfPackage(NamedTuple):
+    """The parts by one of the packages of a model; the fields are those of :class:`WordParts`."""
+
+    linear: np.ndarray
+    network: np.ndarray
+    logits: np.ndarray
 
 
 class _Reading(NamedTuple):
@@ -76,7 +90,7 @@ def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordPar
     The linear model is a sum over n-grams, divided by the norm of the text: the weight of an n-gram
     is shared equally among its words, and the norm is held fixed. The network has no such sum:
     each word is left out by itself, also if the text has it more than once. A word that the network
-    does not read, such as one beyond ``max_length``, has no part there.
+    does not read has no part there: one beyond ``max_length``, or one that the vocabulary drops.
 
     For several packages, parts and logits are the means over the packages. Their softmax is near
     the probabilities, which are means themselves.
@@ -96,6 +110,7 @@ def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordPar
         pieces=pieces,
         linear=np.mean([each.linear for each in found], axis=0),
         network=np.mean([each.network for each in found], axis=0),
+        is_cut=_find_cut(readings, pieces),
         logits=np.mean([each.logits for each in found], axis=0),
     )
 
@@ -123,7 +138,7 @@ def _read(
     classes = package.settings.classes
     readings = []
     for member in (package, *package.others):
-        if not _tokenizes_as(package, member):
+        if not package.settings.tokenizes_as(member.settings):
             raise UserError(
                 "the averaged models split texts into different words",
                 hint="ask one of them why",
@@ -131,18 +146,36 @@ def _read(
         order = [member.settings.classes.index(name) for name in classes]
         readings.append(_Reading(member, member.read(text), np.array(order, np.int64)[codes]))
     models = [each.package.linear for each in readings if each.package.linear is not None]
-    pieces = readable_pieces.join(readings[0].read.tokens, models[0] if models else None)
+    pieces = readable_pieces.join(
+        readings[0].read.tokens,
+        models[0] if models else None,
+        after_blank=package.find_after_blanks(text),
+    )
     return pieces, readings
 
 
-def _tokenizes_as(package: ModelPackage, other: ModelPackage) -> bool:
-    """Whether two packages have the same tokenizer."""
-    mine = package.settings
-    theirs = other.settings
-    return (mine.tokenizer, mine.tokenizer_version) == (theirs.tokenizer, theirs.tokenizer_version)
+def _find_cut(readings: list[_Reading], pieces: Pieces) -> np.ndarray:
+    """Say which words no network reads because their text is too long, P bool."""
+    is_cut = []
+    for package, read, _ in readings:
+        settings = package.settings
+        if settings.linear_weight == 1:
+            continue
+        own_units = units.split(read.tokens, settings.unit)
+        of_units = package.vocabulary.find_cut(
+            own_units, max_length=settings.max_length, cut=settings.cut
+        )
+        words = pieces.of_tokens[units.find_tokens(read.tokens, settings.unit)]
+        num_units = np.bincount(words, minlength=len(pieces.words))
+        num_cut = np.bincount(words, of_units, minlength=len(pieces.words))
+        is_read = pc.list_value_length(read.encoded.token_ids).to_numpy() > 0
+        is_cut.append((num_cut == num_units) & is_read[pieces.texts])
+    if not is_cut:
+        return np.zeros(len(pieces.words), bool)
+    return np.all(is_cut, axis=0)
 
 
-def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
+def _measure(reading: _Reading, pieces: Pieces) -> _PartsOfPackage:
     """Measure the parts by one package."""
     package, read, codes = reading
     settings = package.settings
@@ -158,10 +191,8 @@ def _measure(reading: _Reading, pieces: Pieces) -> WordParts:
         logits += share * of_texts
         network += share * _leave_out(reading, rows, pieces, of_texts)
     is_known = (rows.lengths > 0) | has_ngram
-    priors = np.log(np.maximum(settings.priors, np.finfo(np.float32).tiny))
-    of_priors = _take_margins_of_one(priors, codes)
-    return WordParts(
-        pieces=pieces,
+    of_priors = _take_margins_of_one(package.log_priors, codes)
+    return _PartsOfPackage(
         linear=linear / settings.temperature,
         network=network / settings.temperature,
         logits=np.where(is_known, logits / settings.temperature, of_priors),
@@ -226,8 +257,8 @@ def _share_ngrams(
         is_chosen = codes[texts] == code
         of_words = np.bincount(words, weights[places, code] - means, minlength=num_words)
         parts[is_chosen] = of_words[tokens.ids[is_chosen]]
-    norms = np.zeros(num_tokens)
-    norms += np.bincount(words, squares[places], minlength=num_words)[tokens.ids]
+    squares_of_tokens = np.zeros(num_tokens)
+    squares_of_tokens += np.bincount(words, squares[places], minlength=num_words)[tokens.ids]
     # n-grams of several words
     for runs in ngrams.list_runs():
         is_known, places = find_sorted(known, runs.hashes)
@@ -236,10 +267,10 @@ def _share_ngrams(
         margins = _take_margins(weights[places], codes[texts[starts]]) / runs.size
         for number in range(runs.size):
             parts += np.bincount(starts + number, margins, minlength=num_tokens)
-        norms += np.bincount(starts, squares[places], minlength=num_tokens)
-    squared = np.bincount(texts, norms, minlength=len(codes))
-    norm = np.sqrt(np.maximum(squared, np.finfo(np.float32).tiny))
-    return parts / norm[texts], squared > 0
+        squares_of_tokens += np.bincount(starts, squares[places], minlength=num_tokens)
+    squared_norm = np.bincount(texts, squares_of_tokens, minlength=len(codes))
+    norm = np.sqrt(np.maximum(squared_norm, np.finfo(np.float32).tiny))
+    return parts / norm[texts], squared_norm > 0
 
 
 def _leave_out(
@@ -269,12 +300,15 @@ def _leave_out(
         logits = package.network_logits(shortened.rows)
         parts[shortened.left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
 
-    shortened = list(_shorten(package, rows, words))
-    if len(shortened) == 1:  # starting threads would take longer
-        compare(shortened[0])
+    shortened = _shorten(package, rows, words)
+    waiting = list(islice(shortened, _MAX_WAITING))
+    if len(waiting) == 1:  # starting threads would take longer
+        compare(waiting[0])
         return parts
     with package.start_threads() as pool:
-        list(pool.map(compare, shortened))
+        while waiting:
+            list(pool.map(compare, waiting))
+            waiting = list(islice(shortened, _MAX_WAITING))
     return parts
 
 

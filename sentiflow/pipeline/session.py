@@ -27,7 +27,7 @@ from sentiflow.storage.uris import display_uri, without_credentials
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
     from sentiflow.tracking.experiment_store import Store
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 NEED_RAY = ("prepare", "train", "score", "sweep")
 """Stages whose ``run`` takes the resources of Ray."""

@@ -23,7 +23,7 @@ from sentiflow.storage.uris import display_uri, is_local
 
 if TYPE_CHECKING:
     from sentiflow.cluster.connection import Resources
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 log = logging.getLogger(__name__)
 

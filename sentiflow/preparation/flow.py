@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from sentiflow.cluster.map_stages import MapStages
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.config.text_units import WORDS
 from sentiflow.data import csv_format, row_checks
 from sentiflow.data.manifest_types import (
@@ -26,8 +26,8 @@ from sentiflow.data.manifest_types import (
     FileEntry,
     RepeatedText,
     VocabularyReport,
-    merge_counts,
 )
+from sentiflow.data.merged_counts import merge_counts
 from sentiflow.data.parts import Part
 from sentiflow.models import vocabulary
 from sentiflow.preparation import (

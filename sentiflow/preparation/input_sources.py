@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from sentiflow.cluster.map_stages import MapStages
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
+from sentiflow.config.sections import Config
 from sentiflow.data import column_checks, corpus, csv_plans, input_files, table_plans
 from sentiflow.data.corrections import CORRECTIONS
 from sentiflow.data.manifest_types import Input, InputFile

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sentiflow.config.class_names import MIN_CLASS_ROWS, UNLABELLED, set_apart
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import row_checks, times
-from sentiflow.data.manifest_types import Counts, FileEntry, merge_counts
+from sentiflow.data.manifest_types import Counts, FileEntry
+from sentiflow.data.merged_counts import merge_counts
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError, few, rows_are
 from sentiflow.preparation.duplicates import IN_LATER_SPLIT

@@ -23,7 +23,7 @@ from sentiflow.cluster import memory
 from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import UNLABELLED
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import authors, parts, row_checks, schema, times
 from sentiflow.data.arrays import find_sorted, put_columns
 from sentiflow.data.corrections import CorrectedRows

@@ -27,7 +27,7 @@ from sentiflow.cluster.map_stages import MapStages
 from sentiflow.cluster.resources import Resources
 from sentiflow.config.class_names import check_chosen
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.config.text_units import MIDDLE, name_unit
 from sentiflow.data import input_files, manifest, row_sources
 from sentiflow.data.corpus import Corpus
@@ -48,7 +48,7 @@ from sentiflow.storage import parquet
 from sentiflow.words import word_vectors
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 _FEW_CUT = 0.01
 """A line tells how many texts are cut if their share is larger."""

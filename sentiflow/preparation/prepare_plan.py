@@ -10,7 +10,8 @@ from typing import Any
 from pyarrow.fs import FileType
 
 from sentiflow.config import decisive, vector_names
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
+from sentiflow.config.sections import Config
 from sentiflow.config.text_units import TEMPLATE
 from sentiflow.data import input_files, manifest, output_status
 from sentiflow.data.manifest_types import Input

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.sections import SplitSettings
+from sentiflow.config.prepare_sections import SplitSettings
 from sentiflow.config.text_units import END, EXACT, WORDS, Cut, DuplicateKey, Unit
 from sentiflow.data import parts
 from sentiflow.data.arrays import hash_strings, normalize_text, one_array, put_columns

@@ -181,10 +181,20 @@ def to_json(
     fields.update(further or {})
     lines = []
     for row in zip(*fields.values(), strict=True):
-        could_act = for_people and row[0].translate(_ESCAPES) != row[0]
+        could_act = for_people and escape(row[0]) != row[0]
         encoder = _ASCII_JSON if could_act else _JSON
         lines.append(encoder.encode(dict(zip(fields, row, strict=True))) + "\n")
     return "".join(lines).encode()
+
+
+def escape(text: str) -> str:
+    r"""Escape characters of a text that control a terminal; tabs and line ends become blanks.
+
+    Example:
+        >>> escape("a\x1b[2J\tb")
+        'a\\x1b[2J b'
+    """
+    return text.translate(_ESCAPES)
 
 
 def _to_list(values: pa.Array | np.ndarray) -> list[Any]:

@@ -18,7 +18,7 @@ from sentiflow.scoring.tasks import RowCounts
 from sentiflow.storage.uris import display_uri
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 _MAX_UNKNOWN_NAMED = 5
 """Unknown labels that a line lists: the most frequent ones."""

@@ -17,7 +17,8 @@ from sentiflow.cluster.parts_on_ray import PartId
 from sentiflow.config.class_names import set_apart
 from sentiflow.data import parts, row_ids, schema
 from sentiflow.data.arrays import one_array
-from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput, merge_counts
+from sentiflow.data.manifest_types import Counts, FileEntry, Manifest, ModelInput
+from sentiflow.data.merged_counts import merge_counts
 from sentiflow.data.row_checks import count_unknown, count_values
 from sentiflow.data.schema import BINARY, POSITIVE
 from sentiflow.data.table_files import TableFormat

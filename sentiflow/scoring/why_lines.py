@@ -1,6 +1,7 @@
 """Explanations of texts -> lines below a prediction, colored in a terminal, or fields of JSON."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -9,19 +10,20 @@ import typer
 from sentiflow.config.class_names import set_apart
 from sentiflow.errors import printable
 from sentiflow.models import explanations
-from sentiflow.models.explanations import Explanation, WordPart
+from sentiflow.models.explanations import (
+    LEAST_PART,
+    MAX_COLORED,
+    TEXTS_AT_A_TIME,
+    Explanation,
+    WordPart,
+)
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.readable_pieces import are_separate
 from sentiflow.models.scores import Scores
 from sentiflow.scoring import lines
 from sentiflow.scoring.lines import Block
 
-_BLOCK = 500
-"""Texts that are explained before their lines are written."""
 _MAX_WORDS = 10
 """Maximum number of words in a line; the others are added up."""
-_NEAR_ZERO = 0.005
-"""A part below this is written as 0.00: the word is not listed."""
 _COLORED = 0.1
 """A word is colored if its shade is at least this."""
 _BOLD = 1 / 3
@@ -33,9 +35,10 @@ _REVERSED = 2 / 3
 def cut_blocks(blocks: Iterable[Block]) -> Iterator[Block]:
     """Cut blocks of lines into small ones: a text takes as long as a prediction for each word."""
     for text, more in blocks:
-        for start in range(0, len(text), _BLOCK):
-            is_last = start + _BLOCK >= len(text)
-            yield Block(text[start : start + _BLOCK], more=more or not is_last)
+        for start in range(0, len(text), TEXTS_AT_A_TIME):
+            end = start + TEXTS_AT_A_TIME
+            is_last = end >= len(text)
+            yield Block(text[start:end], more=more or not is_last)
 
 
 def to_tsv(
@@ -57,7 +60,9 @@ def to_tsv(
         for_people: As in :func:`lines.to_tsv`.
         top: As in :func:`lines.to_tsv`.
     """
-    answers = lines.to_tsv(text, scores, for_people=for_people, top=top).decode().split("\n")
+    # Words below a line are for people, also in a pipe: it may lead to a terminal.
+    escaped = pa.array([lines.escape(each) for each in text.to_pylist()], pa.string())
+    answers = lines.to_tsv(escaped, scores, for_people=for_people, top=top).decode().split("\n")
     written = []
     for answer, explanation in zip(
         answers, explanations.explain(package, text, scores=scores), strict=False
@@ -91,9 +96,12 @@ def to_json(
 def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
     """Write the words for and against a label, in lines that begin with two blanks.
 
-    A text whose words have no part, as the model knows none, has a line with the logit alone.
+    A last line says how many words the network does not read, as the text is too long.
+
+    Of a text whose words have no part, as the model knows none, only the rest and the logit are
+    written.
     """
-    important = [word for word in explanation.most_important() if abs(word.part) >= _NEAR_ZERO]
+    important = [word for word in explanation.most_important() if abs(word.part) >= LEAST_PART]
     written = []
     if in_color and important:
         written.append(f"  {_color_text(explanation)}")
@@ -109,6 +117,9 @@ def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
     written.append(
         f"  the rest: {explanation.rest + smallest:+.2f}  the logit: {explanation.logit:+.2f}"
     )
+    cut = explanation.describe_cut()
+    if cut:
+        written.append(f"  {cut}")
     return written
 
 
@@ -128,22 +139,26 @@ def _list_words(words: Sequence[WordPart], *, in_color: bool) -> list[str]:
 
 def _color_text(explanation: Explanation) -> str:
     """Write a text as the model reads it, with colored words: green for the label, red against."""
-    words = [word.word for word in explanation.words]
-    separate = are_separate(pa.array(words, pa.string())).tolist()
     shown = []
-    for word, shade, is_separate in zip(words, explanation.list_shades(), separate, strict=True):
-        if is_separate:
+    listed = zip(explanation.words, explanation.list_shades(), strict=True)
+    for word, shade in islice(listed, MAX_COLORED):
+        if word.after_blank:
             shown.append(" ")
-        shown.append(_style(printable(word), shade))
+        shown.append(_style(word, shade))
+    further = len(explanation.words) - MAX_COLORED
+    if further > 0:
+        shown.append(f" … {further:,} more words")
     return "".join(shown)
 
 
-def _style(word: str, shade: float) -> str:
-    """Color a word by its shade, from -1 to 1."""
+def _style(word: WordPart, shade: float) -> str:
+    """Color a word by its shade, from -1 to 1; a word that the network does not read is dim."""
+    shown = printable(word.word)
     depth = abs(shade)
+    dim = True if word.is_cut else None
     if depth < _COLORED:
-        return word
+        return typer.style(shown, dim=True) if word.is_cut else shown
     color = "green" if shade > 0 else "red"
     bold = True if depth >= _BOLD else None
     reverse = True if depth >= _REVERSED else None
-    return typer.style(word, fg=color, bold=bold, reverse=reverse)
+    return typer.style(shown, fg=color, bold=bold, reverse=reverse, dim=dim)

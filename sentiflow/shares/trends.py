@@ -27,7 +27,7 @@ from sentiflow.shares import (
 )
 from sentiflow.shares.sample_log import SaidWidth
 from sentiflow.storage import parquet, retries
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 STAGE = "trends"
 TABLE = "trends.parquet"

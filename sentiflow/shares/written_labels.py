@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from sentiflow.data import label_files, lineage, manifest
+from sentiflow.data import label_files, label_values, lineage, manifest
 from sentiflow.data.manifest_types import Manifest
 from sentiflow.errors import UserError
 from sentiflow.shares import draw_history
@@ -60,7 +60,7 @@ def read(uris: Sequence[str], scored: Manifest) -> WrittenLabels:
     second = _read_column(filled, classes, values, column=SECOND)
     first = _read_column(filled, classes, values, column="label")
     labelled = filled[["sample", "place"]].assign(
-        row_id=label_files.read_row_ids(filled),
+        row_id=label_values.read_row_ids(filled),
         label=first.where(first >= 0, second),
         both=(first >= 0) & (second >= 0),
         label_2=second,
@@ -68,7 +68,7 @@ def read(uris: Sequence[str], scored: Manifest) -> WrittenLabels:
     histories = zip(first_of_samples["sample"], first_of_samples["place"], strict=True)
     return WrittenLabels(
         labelled=labelled,
-        row_ids=label_files.find_row_ids(table),
+        row_ids=label_values.find_row_ids(table),
         num_missing=len(table) - len(filled),
         histories=dict(histories),
     )
@@ -80,7 +80,7 @@ def _read_column(
     """Convert a column of labels to positions of classes, -1 for an empty field."""
     codes = pd.Series(NO_LABEL, table.index)
     is_filled = table[column] != ""
-    codes[is_filled] = label_files.read_labels(table[is_filled], classes, values, column=column)
+    codes[is_filled] = label_values.read_labels(table[is_filled], classes, values, column=column)
     return codes
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.sections import VocabularySettings
+from sentiflow.config.prepare_sections import VocabularySettings
 from sentiflow.config.text_units import find_cut, find_unit
 from sentiflow.data import manifest, prepared_data, schema
 from sentiflow.data.answers import Answers, add_answers

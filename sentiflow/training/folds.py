@@ -48,7 +48,7 @@ class FoldResults:
     files: Sequence[FileEntry]
     """The answers of each fold. Empty if the test rows are fixed: these measure the model."""
     calibration: dict[str, Any]
-    """A ``manifest_types.Calibration`` by the answers of the trained folds."""
+    """A ``manifest_types.CalibrationRecord`` by the answers of the trained folds."""
     profile: Profile
     """Profile of the answered texts."""
     costs: TrainingCosts = field(compare=False)

@@ -18,7 +18,7 @@ from sentiflow.data.manifest_types import (
 from sentiflow.progress import Progress, say
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 Phase = Literal["pretrain", "train"]
 PRETRAIN: Phase = "pretrain"

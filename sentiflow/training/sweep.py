@@ -25,7 +25,7 @@ from sentiflow.errors import JobError, UserError, shorten
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 from sentiflow.tracking.runs import AT_A_GLANCE
 from sentiflow.training import (
     learned_classes,

@@ -23,7 +23,7 @@ from sentiflow.errors import (
 from sentiflow.progress import Progress, say
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import join
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 from sentiflow.tracking.runs import AT_A_GLANCE, TRIAL_TAG
 from sentiflow.training import search_space, train_plan
 from sentiflow.training import train as training

@@ -5,13 +5,13 @@ Torch is imported inside functions, while Ray starts.
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from sentiflow.cluster.capacity import Capacity
 from sentiflow.cluster.resources import Resources
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import Manifest
 from sentiflow.data.outputs import Output
 from sentiflow.models import logit_shares
 from sentiflow.progress import Progress, say
@@ -23,7 +23,6 @@ from sentiflow.training.reports import (
     Event,
     Taught,
     TrainCallback,
-    TrainingCosts,
     TrainReport,
 )
 from sentiflow.training.train_job import TrainJob
@@ -31,7 +30,7 @@ from sentiflow.training.train_plan import STAGE, Amount, TrainPlan
 from sentiflow.training.train_plan import resolve as resolve  # the stage is planned by it
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
     from sentiflow.training.folds import FoldResults
 
 RAY_RECORDS = "ray"
@@ -76,26 +75,21 @@ def run(
     job = train_job.describe(plan, output, resources.divide(plan.settings, num_workers), taught)
     amount = plan.count_texts(job.taught, job.num_epochs)
     run_workers = functools.partial(_run_workers, plan, output, resources)
-    fold_files: Sequence[FileEntry] = ()
-    costs = TrainingCosts()
+    folds = None
     if plan.num_folds_trained:
-        answers = taught.of_folds if taught else ()
-        found = _train_folds(plan, output, job, answers, amount, run_workers)
-        job = replace(job, calibration=found.calibration, reference=asdict(found.profile))
-        fold_files = found.files
-        costs = found.costs
+        folds = _train_folds(plan, output, job, taught, amount, run_workers)
+        job = replace(job, calibration=folds.calibration, reference=asdict(folds.profile))
     if not logit_shares.has_network(job.calibration):
         job = replace(job, trains_network=False)
         amount = plan.count_texts(job.taught, job.num_epochs)
     note = descriptions.describe_refit(plan)
-    for line in descriptions.describe_plan(plan, amount.num_rows, num_workers, note, why):
-        say(STAGE, line)
-    if not job.trains_network:
-        say(STAGE, "no network is trained: its share in the logits is 0%")
+    _announce(plan, job, amount, num_workers, note, why)
     report, num_workers = _train_model(
         output, recorder, job, plan.learned, num_workers, amount, run_workers, watch
     )
-    costs += report.costs
+    costs = report.costs
+    if folds:
+        costs = folds.costs + costs
     registered = train_results.register(plan, output, recorder, note)
     for line in descriptions.describe_report(
         report, costs, is_refit=plan.refit is not None, has_teacher=bool(plan.teachers)
@@ -111,7 +105,7 @@ def run(
         num_rows=amount.num_rows,
         num_workers=num_workers,
         taught=taught,
-        fold_files=fold_files,
+        fold_files=folds.files if folds else (),
         costs=costs,
     )
 
@@ -132,7 +126,7 @@ def _train_folds(
     plan: TrainPlan,
     output: Output,
     job: TrainJob,
-    answers: Sequence[str],
+    taught: Taught | None,
     amount: Amount,
     run_workers: RunWorkers,
 ) -> "FoldResults":
@@ -142,7 +136,7 @@ def _train_folds(
         plan: The training.
         output: Its output.
         job: The training of the model itself.
-        answers: For each fold the file with the answers of its teachers, if there are any.
+        taught: The answers of the teachers, if there are any.
         amount: What one training has to do.
         run_workers: Trains.
     """
@@ -177,8 +171,27 @@ def _train_folds(
             root=output.spec.uri,
             folder=f"{FOLDS}/{output.spec.fingerprint}",
             run=run_fold,
-            taught=answers,
+            taught=taught.of_folds if taught else (),
         )
+
+
+def _announce(
+    plan: TrainPlan, job: TrainJob, amount: Amount, num_workers: int, note: str, why: str
+) -> None:
+    """Tell the user what will be trained.
+
+    Args:
+        plan: The training.
+        job: The training of the model itself.
+        amount: What it has to do.
+        num_workers: Number of workers.
+        note: Description of a refit.
+        why: Why there are so many workers.
+    """
+    for line in descriptions.describe_plan(plan, amount.num_rows, num_workers, note, why):
+        say(STAGE, line)
+    if not job.trains_network:
+        say(STAGE, "no network is trained: its share in the logits is 0%")
 
 
 def _train_model(

@@ -47,8 +47,8 @@ class TrainJob:
     refit: Refit | None = None
     """The run that is repeated on all labelled rows."""
     calibration: Mapping[str, Any] | None = None
-    """A ``manifest_types.Calibration`` by folds, or by the run that is repeated. None: it is fitted
-    to the validation rows."""
+    """A ``manifest_types.CalibrationRecord`` by folds, or by the run that is repeated. None: it is
+    fitted to the validation rows."""
     reference: Mapping[str, Any] | None = None
     """The profile of texts that the model has not seen, from the same source. None: it is measured
     on the validation rows."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sentiflow.config import decisive
-from sentiflow.config.sections import Config, PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
+from sentiflow.config.sections import Config
 from sentiflow.config.text_units import find_unit
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.data import lineage, manifest, prepared_data

@@ -10,6 +10,7 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import FileEntry, Manifest
 from sentiflow.data.outputs import Output, list_result
 from sentiflow.storage.uris import join
+from sentiflow.tracking import model_registration
 from sentiflow.tracking.refits import Refit
 from sentiflow.tracking.runs import AT_A_GLANCE
 from sentiflow.training.reports import MODEL, Taught, TrainingCosts, TrainReport
@@ -17,7 +18,7 @@ from sentiflow.training.train_job import locate_checkpoints
 from sentiflow.training.train_plan import TrainPlan
 
 if TYPE_CHECKING:
-    from sentiflow.tracking.recording import Recorder
+    from sentiflow.tracking.recorder import Recorder
 
 CURVE = "plots/training_curve.png"
 
@@ -49,7 +50,9 @@ def register(
     tags = {}
     if plan.refit:
         tags["sentiflow.refit_of"] = plan.refit.input["fingerprint"]
-    return recorder.register(package_uri, "", run_id=recorder.run_id, text=note, tags=tags)
+    return model_registration.register(
+        recorder, package_uri, "", run_id=recorder.run_id, text=note, tags=tags
+    )
 
 
 def publish(
@@ -129,7 +132,8 @@ def _log_metrics(
 ) -> None:
     """Record the metrics of the whole training, and the chosen epoch again.
 
-    Once the package is logged, MLflow ranks models by later metrics (:meth:`Recorder.measure`).
+    Once the package is logged, MLflow ranks models by later metrics, see
+    :meth:`Recorder.link_metrics`.
     """
     metrics = _list_metrics(report, seconds, refit, costs)
     recorder.log_metrics(metrics)

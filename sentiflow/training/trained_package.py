@@ -314,7 +314,7 @@ def calibrate(
             labels. These are misleading if the labels are from another time than new texts.
 
     Returns:
-        A ``manifest_types.Calibration``; empty without a row labelled with a class.
+        A ``manifest_types.CalibrationRecord``; empty without a row labelled with a class.
     """
     has_token = scores.num_tokens > 0  # other rows have the class priors, which stay unchanged
     before = _select_learned(scores, label)

@@ -5,7 +5,7 @@ from typing import Annotated
 import pytest
 
 from sentiflow.config import decisive
-from sentiflow.config.sections import PrepareSettings, SplitSettings
+from sentiflow.config.prepare_sections import PrepareSettings, SplitSettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.config.types import ADDED
 

@@ -10,7 +10,7 @@ from conftest import write_config
 
 from sentiflow.config import settings
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import corpus, csv_ranges, parts, row_checks
 from sentiflow.data.csv_records import MAX_RECORD_BYTES, MISPLACED_QUOTE, TOO_LONG, UNCLOSED_QUOTE
 from sentiflow.data.csv_rows import MAX_RAW_BYTES

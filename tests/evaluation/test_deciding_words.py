@@ -57,6 +57,14 @@ def test_a_word_that_is_strong_in_many_texts_comes_first():
     assert first["mean_part"] == pytest.approx(first["mean_linear"] + first["mean_network"])
 
 
+def test_of_two_equally_strong_words_the_one_of_a_single_class_comes_first():
+    package = package_of_words({"footer": 1.0, "shared": 1.0, "awful": -9.0})
+    text = pa.array(["shared"] * 9 + ["footer"] * 8 + ["awful shared"] * 8)
+    labels = pa.array(["positive"] * 17 + ["negative"] * 8)
+    table = deciding_words.measure_classes(package, text, labels)
+    assert by_label(table)["positive"] == ["footer", "shared"]
+
+
 def test_a_word_that_a_text_repeats_counts_once_with_all_its_parts():
     package = package_of_words({"fine": 1.0, "day": 1.0})
     text = pa.array(["fine fine day", "fine day day"])

@@ -15,7 +15,7 @@ from sentiflow.data import lineage
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluate as evaluation
 from sentiflow.evaluation import report_charts
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 

@@ -13,7 +13,7 @@ from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, by_tens
 
 from sentiflow.cli.compare import to_text
 from sentiflow.config.class_names import BINARY
-from sentiflow.data import label_files, manifest
+from sentiflow.data import label_files, label_values, manifest
 from sentiflow.errors import UserError
 from sentiflow.evaluation import comparison, evaluated_rows, replaced_predictions
 
@@ -225,10 +225,10 @@ def test_ids_of_tweets_are_row_numbers(write):
     for name in ("a.parquet", "a.csv"):
         file = write(pd.DataFrame({"row_id": numbers, "label": ["a", "b"]}), name)
         table = label_files.read(file, setting="x", needs=("row_id", "label"), hint="")
-        assert label_files.read_row_ids(table).tolist() == numbers
+        assert label_values.read_row_ids(table).tolist() == numbers
     file = write(pd.DataFrame({"row_id": [str(1 << 63)], "label": ["a"]}), "b.csv")
     with pytest.raises(UserError, match="line 2: row_id '9223372036854775808' is not a row number"):
-        label_files.read_row_ids(label_files.read(file, setting="x", needs=("label",), hint=""))
+        label_values.read_row_ids(label_files.read(file, setting="x", needs=("label",), hint=""))
 
 
 def test_predictions_that_sentiflow_wrote_are_such_a_file(runs, write):

@@ -30,9 +30,10 @@ def change(saved, **values):
     forge(saved, golden=json.dumps(read(saved) | values).encode())
 
 
-def test_a_package_has_fifty_made_up_texts_with_its_answers(package, saved):
+def test_a_package_has_made_up_texts_with_its_answers(package, saved):
     golden = read(saved)
-    assert len(golden["texts"]) == 50
+    num_words = len(package.vocabulary) - package.vocabulary.num_special
+    assert len(golden["texts"]) == 30 + num_words + 1
     answers = package.score(pa.array(golden["texts"])).probabilities
     np.testing.assert_allclose(golden["probabilities"], answers, atol=1e-6)
     assert golden["classes"] == list(package.settings.classes)
@@ -73,21 +74,33 @@ def test_a_rule_of_the_tokenizer_that_changes_an_answer_is_refused(saved, monkey
         ModelPackage.load(saved)
 
 
-@pytest.mark.parametrize(("shift", "is_refused"), [(0.0005, False), (0.002, True), (np.nan, True)])
-def test_a_probability_may_differ_by_a_thousandth(package, shift, is_refused):
+@pytest.mark.parametrize(
+    ("shift", "problem"),
+    [
+        (0.0005, None),
+        (0.002, "probability 0.7980 of negative instead of 0.8000"),
+        (np.nan, "no finite probability"),
+    ],
+)
+def test_a_probability_may_differ_by_a_thousandth(package, shift, problem):
     golden = golden_texts.make(
         ["good", "bad"], joiner=" ", classes=package.settings.classes, score=package._score_alone
     )
     # Away from a tie, so that no label changes.
-    rows = np.tile([0.8, 0.2], (50, 1))
+    rows = np.tile([0.8, 0.2], (len(golden.texts), 1))
     golden = golden.model_copy(update={"probabilities": tuple(map(tuple, rows.tolist()))})
     moved = rows.copy()
     moved[7] += [-shift, shift]
     found = golden_texts.find_mismatch(golden, moved, tolerance=golden_texts.TOLERANCE)
-    assert (found is not None) == is_refused
-    if found:
-        assert found.number == 7
-        assert "instead of 0.8000" in found.problem
+    assert found == ((7, problem) if problem else None)
+
+
+def test_a_small_vocabulary_gives_no_empty_texts(package):
+    golden = golden_texts.make(
+        ["good", "bad"], joiner=" ", classes=package.settings.classes, score=package._score_alone
+    )
+    assert golden.texts[-3:] == ("good", "bad", "good bad")
+    assert golden.texts.count("") == 1  # of the fixed ones
 
 
 def test_a_label_may_change_only_where_both_classes_are_equally_probable(package):
@@ -146,6 +159,23 @@ def test_predict_ends_with_exit_code_2_and_one_line(saved):
     assert "saved with sentiflow 0.1.9, pyarrow 7.7, read with sentiflow" in line
 
 
+def test_versions_that_a_package_does_not_name_are_unknown(saved):
+    probabilities = read(saved)["probabilities"]
+    probabilities[2].reverse()
+    change(saved, probabilities=probabilities, versions={})
+    with pytest.raises(UserError, match=r"; saved with sentiflow unknown, read with sentiflow \d"):
+        ModelPackage.load(saved)
+
+
+def test_a_model_whose_network_gives_no_number_keeps_texts_without_a_known_word(package, tmp_path):
+    with torch.no_grad():
+        package.network.output.bias[:] = float("nan")
+    package.save(str(tmp_path), lineage={})
+    golden = ModelPackage.load(str(tmp_path)).golden
+    assert "" in golden.texts
+    assert {*golden.probabilities} == {package.settings.priors}
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\x80\x04.", b"{" * 100_000, b"\xff\xfe"])
 def test_golden_texts_that_are_no_json_are_refused(saved, content):
     forge(saved, golden=content)
@@ -170,6 +200,9 @@ def test_golden_texts_do_not_change_the_fingerprint_of_a_model(package, saved, t
             r"golden\.json cannot be read: .*less than or equal",
         ),
         ({"texts": "text"}, r"golden\.json cannot be read"),
+        ({"texts": [], "probabilities": []}, r"golden\.json cannot be read: texts: .*at least 1"),
+        ({"probabilities": [["0.5", "0.5"]] * 50}, r"golden\.json cannot be read: .*valid number"),
+        ({"probabilities": [[True, False]] * 50}, r"golden\.json cannot be read: .*valid number"),
         ({"more": 1}, r"golden\.json cannot be read"),
         ({"texts": ["long" * 9000] * 50}, r"golden\.json cannot be read: .*at most 10000"),
         ({"texts": ["long" * 90_000] * 50}, r"golden\.json has 18,\d+,\d+ bytes"),

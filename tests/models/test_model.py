@@ -197,6 +197,9 @@ def test_predict_equals_the_predictions_of_score(finished_run):
 def without_pandas(monkeypatch):
     """Let every import of pandas fail."""
     monkeypatch.setitem(sys.modules, "pandas", None)
+    models._find_pandas.cache_clear()
+    yield
+    models._find_pandas.cache_clear()
 
 
 def test_an_arrow_table_has_the_columns_of_the_frame(expected):

@@ -19,6 +19,7 @@ from saved_package import flip_a_byte, forge, package, saved, weights_with  # no
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
 from sentiflow.models import package_files
+from sentiflow.models.golden_texts import GOLDEN
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.package_files import FILES
 from sentiflow.storage import filesystem, parquet
@@ -185,7 +186,7 @@ def test_a_manifest_of_another_package_is_refused(saved, change, problem):
         ModelPackage.load(saved)
 
 
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", [*FILES, GOLDEN])
 def test_a_file_that_is_a_link_is_refused(saved, tmp_path, name):
     shutil.move(f"{saved}/{name}", tmp_path / "outside")
     os.symlink(tmp_path / "outside", f"{saved}/{name}")

@@ -19,7 +19,7 @@ from sentiflow.errors import UserError
 from sentiflow.pipeline import run_plan, stage_plans, stages
 from sentiflow.storage import filesystem
 from sentiflow.tracking import runs
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 OTHER = ["evaluate.num_examples=3"]
 CHANGE = r"an unfinished run of other settings by ben (num_examples: 15 there, 3 here)"

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sentiflow.data.arrays import put_columns
-from sentiflow.data.manifest_types import merge_counts
+from sentiflow.data.merged_counts import merge_counts
 from sentiflow.data.schema import NEGATIVE, NEUTRAL, POSITIVE, SPLITS
 from sentiflow.preparation.duplicates import KEYS, find, hash_texts
 from sentiflow.preparation.most_repeated import choose

@@ -3,7 +3,7 @@
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.preparation.part_files import PrepareJob
 from sentiflow.preparation.passes import Passes
 

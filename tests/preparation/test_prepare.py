@@ -16,12 +16,12 @@ from stages import run_stage
 from sentiflow.cluster.resources import Resources
 from sentiflow.config import settings
 from sentiflow.config.locations import resolve_locations
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.data import corpus, manifest, parts, schema
 from sentiflow.data.row_checks import RowRules
 from sentiflow.preparation import part_counts
 from sentiflow.preparation import prepare as preparation
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 pytestmark = pytest.mark.ray
 

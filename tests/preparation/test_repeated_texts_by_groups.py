@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from sentiflow.config.format_sections import FormatSettings
-from sentiflow.config.sections import PrepareSettings
+from sentiflow.config.prepare_sections import PrepareSettings
 from sentiflow.preparation import duplicates, repeated_texts
 from sentiflow.preparation.part_files import KEYS, PrepareJob
 from sentiflow.storage import filesystem

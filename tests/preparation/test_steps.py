@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sentiflow.config.sections import SplitSettings
+from sentiflow.config.prepare_sections import SplitSettings
 from sentiflow.data.schema import SPLITS
 from sentiflow.models import vocabulary
 from sentiflow.models.tokens import Tokens

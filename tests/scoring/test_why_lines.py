@@ -9,11 +9,11 @@ from sentiflow.models.explanations import Explanation, WordPart
 from sentiflow.scoring import lines, why_lines
 
 WORDS = (
-    WordPart("i", 0.001, 0.001, 0.0),
+    WordPart("i", 0.001, 0.001, 0.0, after_blank=False),
     WordPart("love", 0.8, 0.5, 0.3),
     WordPart("no", -0.4, -0.4, 0.0),
     WordPart("映", 0.1, 0.1, 0.0),
-    WordPart("画", 0.1, 0.1, 0.0),
+    WordPart("画", 0.1, 0.1, 0.0, after_blank=False),
 )
 EXPLANATION = Explanation(
     text="I love no 映画", label="positive", probability=0.7, logit=0.901, rest=0.3, words=WORDS
@@ -34,7 +34,7 @@ def test_a_terminal_shows_the_text_in_colors():
     for code in ("\x1b[32m", "\x1b[31m", "\x1b[1m", "\x1b[7m", "\x1b[0m"):
         assert code in text
         plain = plain.replace(code, "")
-    assert plain == "  i love no映画"
+    assert plain == "  i love no 映画"
     assert "\x1b[31mno -0.40\x1b[0m" in others[1]
 
 
@@ -43,6 +43,34 @@ def test_words_cannot_act_on_a_terminal():
     evil = Explanation("x", "a", 0.5, 1.0, 0.0, words)
     for in_color in (True, False):
         assert "\x1b[2j" not in "".join(why_lines.describe(evil, in_color=in_color))
+
+
+def test_a_text_cannot_act_on_a_terminal_behind_a_pipe():
+    package = new_package()
+    text = pa.array(["good \x1b[2Jday\x07\u202e"])
+    scores = package.score(text)
+    for in_color in (True, False):
+        written = why_lines.to_tsv(text, scores, package=package, in_color=in_color).decode()
+        assert "good \\x1b[2Jday\\x07\\u202e" in written.splitlines()[0]
+        assert "\x1b[2J" not in written
+        assert "\x07" not in written
+        assert "\u202e" not in written
+
+
+def test_words_that_the_network_does_not_read_are_counted_and_dim():
+    words = (*WORDS[:4], WORDS[4]._replace(is_cut=True))
+    long = Explanation("x", "a", 0.5, 0.901, 0.3, words)
+    lines_of_long = why_lines.describe(long, in_color=True)
+    assert lines_of_long[-1] == "  the network does not read the last 1 of 5 words"
+    assert "\x1b[2m画" in lines_of_long[0]
+    assert why_lines.describe(long, in_color=False)[-1] == lines_of_long[-1]
+
+
+def test_a_terminal_shows_the_first_words_of_a_long_text():
+    words = (WORDS[1],) * 1_734
+    colored = why_lines.describe(Explanation("x", "a", 0.5, 0.1, 0, words), in_color=True)[0]
+    assert colored.count("love") == 500
+    assert colored.endswith(" … 1,234 more words")
 
 
 def test_few_of_many_words_are_listed():
@@ -68,10 +96,13 @@ def test_json_has_the_parts_of_each_text():
     total = sum(word["part"] for word in first["words"]) + first["rest"]
     assert abs(total - first["logit"]) < 1e-9
     assert second["words"] == []
+    keys = ["word", "part", "linear", "network", "is_cut", "after_blank"]
+    assert list(first["words"][1]) == keys
+    assert first["words"][1]["after_blank"] is True
 
 
 def test_lines_of_predictions_stay_and_blocks_are_small(monkeypatch):
-    monkeypatch.setattr(why_lines, "_BLOCK", 2)
+    monkeypatch.setattr(why_lines, "TEXTS_AT_A_TIME", 2)
     package = new_package()
     texts = ["good day", "bad", "", "morning", "good"]
     blocks = list(why_lines.cut_blocks([lines.Block(pa.array(texts), more=False)]))

@@ -17,7 +17,7 @@ from stopped_process import Job
 from sentiflow.data import label_files, manifest
 from sentiflow.metrics import drawing
 from sentiflow.shares import next_draw, part_sums, rows, sample_log, trends
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 PART_ROWS = 300
 WEEK_ROWS = 3 * PART_ROWS

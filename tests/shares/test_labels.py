@@ -14,7 +14,7 @@ from sentiflow.errors import UserError
 from sentiflow.shares import labels, next_draw, trends
 from sentiflow.storage import parquet
 from sentiflow.tracking import training_rows
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 NUM_ROWS, SIZE = 12_000, 400
 

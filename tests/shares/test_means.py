@@ -11,7 +11,7 @@ from stages import run_stage
 from sentiflow.data import label_files
 from sentiflow.metrics import sampling
 from sentiflow.shares import ratings, trends
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 NUM_ROWS = 6000
 VALUES = (1.0, 2.0, 3.0, 4.0, 5.0)

@@ -17,7 +17,7 @@ from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError, UserError
 from sentiflow.shares import breakdowns, trends
 from sentiflow.shares import table as shares_table
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 NUM_ROWS, NUM_LABELLED = 10_000, 1000
 

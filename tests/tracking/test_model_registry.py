@@ -29,7 +29,7 @@ from sentiflow.tracking import (
 )
 from sentiflow.tracking.logged_model import ARCHIVE, REQUIREMENTS
 from sentiflow.tracking.model_registry import CANDIDATE, Version
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from sentiflow.pipeline import stage_plans, stages
 from sentiflow.tracking import (
     experiment_store,
     mlflow_store,
+    model_registration,
     model_registry,
     permissions,
     recording,
@@ -230,7 +231,10 @@ def test_a_model_that_may_not_be_registered_does_not_fail_the_job(
         run_id = recorder.run_id
         log_package(mlflow_store.make_client(server.uri), mine.experiment_id, run_id, package)
         caplog.clear()
-        assert recorder.register(package, "", run_id=run_id, text="", tags={}) is None
+        registered = model_registration.register(
+            recorder, package, "", run_id=run_id, text="", tags={}
+        )
+        assert registered is None
     (line,) = caplog.messages
     assert line.startswith(f"cannot register {name} in http://localhost:")
     assert "ben lacks the permission EDIT on the registered model; its creator" in line

@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from sentiflow import __version__
 from sentiflow.errors import JobError
 from sentiflow.tracking import experiment_store, recording, runs
+from sentiflow.tracking.model_registration import register
 
 
 @pytest.fixture
@@ -207,16 +208,16 @@ def test_a_model_that_is_not_registered_has_the_true_reason(store):
     store.repair = "sentiflow tracking import x"
     options = {"group": "0123abcd", "tags": {}, "registers_model": True}
     with recording.open_run(store, "evaluate", **options) as recorder:
-        assert recorder.register("m", "aa", run_id="", text="", tags={}) is None
+        assert register(recorder, "m", "aa", run_id="", text="", tags={}) is None
         later = "to register it later: sentiflow tracking import x"
         assert recorder.unregistered == (f"the training has no run in this MLflow store; {later}")
         store.fail("cannot reach the MLflow store http://h: Connection refused")
-        assert recorder.register("m", "aa", run_id="0", text="", tags={}) is None
+        assert register(recorder, "m", "aa", run_id="0", text="", tags={}) is None
     assert recorder.unregistered == (
         f"cannot reach the MLflow store http://h: Connection refused; {later}"
     )
     with recording.open_run(store, "evaluate", group="0123abcd", tags={}) as other:
-        other.register("m", "aa", run_id="", text="", tags={})
+        register(other, "m", "aa", run_id="", text="", tags={})
     assert not other.unregistered
 
 

@@ -16,7 +16,7 @@ from sentiflow.models.ngrams import Ngrams, count
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import tokenize
-from sentiflow.tracking.recording import Recorder
+from sentiflow.tracking.recorder import Recorder
 from sentiflow.training import descriptions, train_results, trained_package
 from sentiflow.training.linear_choice import LinearChoice
 from sentiflow.training.reports import EpochResult, TrainingCosts, TrainReport

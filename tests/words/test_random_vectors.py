@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from test_cli import invoke
 
-from sentiflow.config.sections import VocabularySettings
+from sentiflow.config.prepare_sections import VocabularySettings
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
 from sentiflow.models import vocabulary
