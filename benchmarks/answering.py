@@ -36,23 +36,21 @@ class Answerer(NamedTuple):
     """What the library returns -> whether each text is positive."""
 
 
-def load_sentiflow(model: str, *, bf16: bool = False) -> Answerer:
-    """Load a model package as a worker of ``score`` does.
+def load_sentiflow(model: str) -> Answerer:
+    """Load a model package as a worker of ``score`` does on a CPU.
 
     Several packages, separated by commas, are averaged.
     """
     import pyarrow as pa
-    import torch
 
     import sentiflow
     from sentiflow.cluster import memory
 
-    torch.set_num_threads(1)
     memory.keep_freed()
     uris = model.split(",")
-    package = sentiflow.load_model(uris if len(uris) > 1 else model).package
+    package = sentiflow.load_model(uris if len(uris) > 1 else model, device="cpu").package
     return Answerer(
-        answer=lambda texts: package.score(pa.array(texts), bf16=bf16),
+        answer=lambda texts: package.score(pa.array(texts)),
         find_positive=lambda scores: scores.prediction == 1,
     )
 
@@ -92,7 +90,6 @@ def load_tfidf(model: str) -> Answerer:
 
 LOADERS: dict[str, Callable[[str], Answerer]] = {
     "sentiflow": load_sentiflow,
-    "sentiflow-bf16": partial(load_sentiflow, bf16=True),
     "fasttext": partial(load_fasttext, tokenized=False),
     "fasttext-tokens": partial(load_fasttext, tokenized=True),
     "tfidf": load_tfidf,

@@ -7,7 +7,7 @@ depends only on their size. Rates are rows per second over all cores.
 
 - sentiflow: the stage of the command, from CSV to Parquet.
 - bare: the same model and batches, in one process for each core. Texts are in memory, predictions
-  are discarded, and the imports are not timed. bf16 is used if the CPU computes in it.
+  are discarded, and the imports are not timed.
 
 ``frontier.py`` compares with fastText.
 """
@@ -85,8 +85,7 @@ def list_tables(folder: Path, options: Namespace) -> Iterator[Table]:
     for name in options.models:
         model = train(folder, name)
         runs = {
-            "bare, fp32": partial(run_processes, "sentiflow", model, corpus),
-            "bare, bf16": partial(run_processes, "sentiflow-bf16", model, corpus),
+            "bare": partial(run_processes, "sentiflow", model, corpus),
             "sentiflow": partial(score, model, corpus),
         }
         yield f"{name}, {options.rows:,} rows", runs

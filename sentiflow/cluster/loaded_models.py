@@ -1,13 +1,13 @@
 """Model packages of a job -> models in a worker process, loaded once for all its parts."""
 
 import functools
-import importlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from sentiflow.cluster import memory
 from sentiflow.data import manifest
 from sentiflow.errors import JobError
+from sentiflow.models import device
 
 if TYPE_CHECKING:
     from sentiflow.models.package import ModelPackage
@@ -32,10 +32,10 @@ def load_models(
     from sentiflow.models.package import ModelPackage
 
     memory.keep_freed()
-    device = _find_device() if on_gpu else "cpu"
+    chosen_device = _find_device() if on_gpu else "cpu"
     packages = []
     for uri, fingerprint in models:
-        packages.append(ModelPackage.load(uri, setting=setting).to(device))
+        packages.append(ModelPackage.load(uri, setting=setting).to(chosen_device))
         # This check comes after the loading, as the package may have been replaced meanwhile.
         record = manifest.require(uri, stage="model", setting=setting)
         if record["fingerprint"] != fingerprint:
@@ -51,10 +51,9 @@ def _find_device() -> str:
     # import of PyTorch cannot be repeated, and the worker may get parts of the next job. So another
     # thread imports it.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(importlib.import_module, "torch").result()
-    import torch
+        chosen = thread.submit(device.choose).result()
+    if chosen == "cuda":
+        import torch
 
-    if not torch.cuda.is_available():
-        return "cpu"
-    torch.set_num_threads(1)
-    return "cuda"
+        torch.set_num_threads(1)
+    return chosen

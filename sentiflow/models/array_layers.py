@@ -52,7 +52,7 @@ class Steps:
         return [slice(*pair) for pair in zip(starts.tolist(), ends.tolist(), strict=True)]
 
 
-def last(array: np.ndarray, place: slice) -> np.ndarray:
+def rows_at(array: np.ndarray, place: slice) -> np.ndarray:
     """Return the rows of the texts that have a token at a step, given the step's place."""
     return array[len(array) - (place.stop - place.start) :]
 
@@ -130,7 +130,7 @@ class Layer:
         """
         num_gates, _, hidden_size = table.shape
         num_texts = len(steps.lengths)
-        advance = _STEPS[self.cell](self, num_texts)
+        advance = _ADVANCES[self.cell](self, num_texts)
         state = np.zeros((num_texts, hidden_size), np.float32)
         of_words = np.empty(num_gates * num_texts * hidden_size, np.float32)
         of_states = np.empty_like(of_words)
@@ -140,34 +140,35 @@ class Layer:
             shape = (num_gates, number, hidden_size)
             gates = of_words[: number * num_gates * hidden_size].reshape(shape)
             products = of_states[: gates.size].reshape(shape)
-            now = last(state, place)
+            now = rows_at(state, place)
+            # All ids are within the table. With mode="raise" numpy would buffer ``gates``.
             np.take(table, steps.token_ids[place], axis=1, out=gates, mode="clip")
             np.matmul(now, self.state_weights, out=products)
             advance(gates, products, now)
             yield place, state
 
 
-_Step = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+_Advance = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 """Takes a step's gates by its words, the products of states and weights, and the states, which it
 replaces. It may overwrite the others."""
 
 
-def _step_of_tanh(layer: Layer, num_texts: int) -> _Step:
+def _make_tanh(layer: Layer, num_texts: int) -> _Advance:
     """Return the step ``h' = tanh(gate + W h)``."""
 
-    def step(gates: np.ndarray, products: np.ndarray, state: np.ndarray) -> None:
+    def advance(gates: np.ndarray, products: np.ndarray, state: np.ndarray) -> None:
         np.add(gates[0], products[0], out=state)
         np.tanh(state, out=state)
 
-    return step
+    return advance
 
 
-def _step_of_gru(layer: Layer, num_texts: int) -> _Step:
+def _make_gru(layer: Layer, num_texts: int) -> _Advance:
     """Return the step ``h' = n + z (h - n)``, with ``n = tanh(gate + r (W h + bias))``."""
     # A matrix, as numpy is slow where it adds a short row to each row.
     bias = np.tile(layer.candidate_bias, (num_texts, 1))
 
-    def step(gates: np.ndarray, products: np.ndarray, state: np.ndarray) -> None:
+    def advance(gates: np.ndarray, products: np.ndarray, state: np.ndarray) -> None:
         reset_and_update = products[:2]
         reset_and_update += gates[:2]
         np.tanh(reset_and_update, out=reset_and_update)  # r = (1 + reset) / 2, likewise z
@@ -184,14 +185,14 @@ def _step_of_gru(layer: Layer, num_texts: int) -> _Step:
         update *= state
         np.add(candidate, update, out=state)
 
-    return step
+    return advance
 
 
-def _step_of_lstm(layer: Layer, num_texts: int) -> _Step:
+def _make_lstm(layer: Layer, num_texts: int) -> _Advance:
     """Return the step ``c' = f c + i g``, ``h' = o tanh(c')``."""
     memory = np.zeros((num_texts, layer.hidden_size), np.float32)
 
-    def step(gates: np.ndarray, products: np.ndarray, state: np.ndarray) -> None:
+    def advance(gates: np.ndarray, products: np.ndarray, state: np.ndarray) -> None:
         products += gates
         np.tanh(products, out=products)
         sigmoids = products[:3]
@@ -205,35 +206,41 @@ def _step_of_lstm(layer: Layer, num_texts: int) -> _Step:
         np.tanh(now, out=state)
         state *= output
 
-    return step
+    return advance
 
 
-_STEPS: dict[str, Callable[[Layer, int], _Step]] = {
-    "rnn": _step_of_tanh,
-    "gru": _step_of_gru,
-    "lstm": _step_of_lstm,
+_ADVANCES: dict[str, Callable[[Layer, int], _Advance]] = {
+    "rnn": _make_tanh,
+    "gru": _make_gru,
+    "lstm": _make_lstm,
 }
-"""Makes the step of a layer for a batch of so many texts."""
+"""Makes what advances the states of a layer by a step, for a batch of so many texts."""
 _GATES = {"rnn": [0], "gru": [0, 1, 2], "lstm": [0, 1, 3, 2]}
 """Order of the gates here, as positions in PyTorch's order; the candidate comes last."""
 _FACTORS = {"rnn": [1], "gru": [0.5, 0.5, 1], "lstm": [0.5, 0.5, 0.5, 1]}
 """Factor of the weights of each gate: 1/2 for a sigmoid."""
 
-Runs = Sequence[Iterator[tuple[slice, np.ndarray]]]
+
+def count_gates(cell: str) -> int:
+    """Count the gates of a kind of cell, such as ``gru``, with its candidate."""
+    return len(_GATES[cell])
+
+
+StateRuns = Sequence[Iterator[tuple[slice, np.ndarray]]]
 """The runs of the directions of a layer over a batch, see :meth:`Layer.run`."""
 
 
-def gather_states(runs: Runs, steps: Steps, *, hidden_size: int) -> np.ndarray:
+def gather_states(runs: StateRuns, steps: Steps, *, hidden_size: int) -> np.ndarray:
     """Gather the states after each token, ``(P, directions * H)``, the forward half first."""
     states = np.empty((len(steps.token_ids), len(runs) * hidden_size), np.float32)
     for number, run in enumerate(runs):
         half = states[:, number * hidden_size : (number + 1) * hidden_size]
         for place, state in run:
-            half[place] = last(state, place)
+            half[place] = rows_at(state, place)
     return states
 
 
-def pool_last(runs: Runs) -> np.ndarray:
+def pool_last(runs: StateRuns) -> np.ndarray:
     """Take the state after the last token; for the backward half, the state after the first."""
     halves = []
     for run in runs:
@@ -243,7 +250,7 @@ def pool_last(runs: Runs) -> np.ndarray:
     return np.concatenate(halves, axis=1)
 
 
-def pool_mean_max(runs: Runs, lengths: np.ndarray, *, hidden_size: int) -> np.ndarray:
+def pool_mean_max(runs: StateRuns, lengths: np.ndarray, *, hidden_size: int) -> np.ndarray:
     """Put the mean and the maximum of the states side by side."""
     means = []
     largest = []
@@ -251,9 +258,9 @@ def pool_mean_max(runs: Runs, lengths: np.ndarray, *, hidden_size: int) -> np.nd
         total = np.zeros((len(lengths), hidden_size), np.float32)
         highest = np.full_like(total, -np.inf)
         for place, state in run:
-            now = last(state, place)
-            total_now = last(total, place)
-            highest_now = last(highest, place)
+            now = rows_at(state, place)
+            total_now = rows_at(total, place)
+            highest_now = rows_at(highest, place)
             np.add(total_now, now, out=total_now)
             np.maximum(highest_now, now, out=highest_now)
         means.append(total / lengths[:, None].astype(np.float32))
@@ -267,14 +274,14 @@ def pool_by_scores(states: np.ndarray, scores: np.ndarray, steps: Steps) -> np.n
     num_texts = len(steps.lengths)
     highest = np.full(num_texts, -np.inf, np.float32)
     for place in places:
-        now = last(highest, place)
+        now = rows_at(highest, place)
         np.maximum(now, scores[place], out=now)
     total = np.zeros((num_texts, states.shape[1]), np.float32)
     norm = np.zeros(num_texts, np.float32)
     for place in places:
-        weights = np.exp(scores[place] - last(highest, place))
-        now = last(total, place)
+        weights = np.exp(scores[place] - rows_at(highest, place))
+        now = rows_at(total, place)
         now += weights[:, None] * states[place]
-        norm_now = last(norm, place)
+        norm_now = rows_at(norm, place)
         norm_now += weights
     return total / norm[:, None]

@@ -13,7 +13,7 @@ import numpy as np
 
 from sentiflow.config.train_sections import BagSettings, ModelSettings, RnnSettings
 from sentiflow.models import array_layers, earlier_layers
-from sentiflow.models.array_layers import Layer, Runs, Steps
+from sentiflow.models.array_layers import Layer, StateRuns, Steps
 from sentiflow.models.cpu import one_thread
 from sentiflow.models.earlier_formats import EarlierLayers
 from sentiflow.models.encoded_rows import EncodedRows, order_by_length
@@ -44,10 +44,15 @@ class ArrayNetwork(ABC, Generic[S]):
     earlier: EarlierLayers
     """Layers that only networks of earlier versions have."""
 
-    batch_size = _MAX_BATCH
-    """The fastest size of a batch, in texts."""
-    max_tokens = _MAX_TOKENS
-    """Maximum number of tokens of the batches that :meth:`pool` takes at once."""
+    @property
+    def batch_size(self) -> int:
+        """The fastest size of a batch, in texts."""
+        return _MAX_BATCH
+
+    @property
+    def max_tokens(self) -> int:
+        """Maximum number of tokens of the batches that :meth:`pool` takes at once."""
+        return _MAX_TOKENS
 
     def logits(self, rows: EncodedRows) -> np.ndarray:
         """Compute the logits of N rows, ``(N, C)`` float32; a row without a token gets 0."""
@@ -114,6 +119,7 @@ class ArrayRnn(ArrayNetwork[RnnSettings]):
             return array_layers.pool_last(runs)
         if self.settings.pooling == "mean_max":
             return array_layers.pool_mean_max(runs, steps.lengths, hidden_size=hidden_size)
+        assert self.settings.pooling == "attention"
         states = array_layers.gather_states(runs, steps, hidden_size=hidden_size)
         hidden = self._affine("pooling.hidden", states)
         scores = np.tanh(hidden, out=hidden) @ self.arrays["pooling.score.weight"][0]
@@ -139,14 +145,17 @@ class ArrayRnn(ArrayNetwork[RnnSettings]):
         return Layer.of(self.settings.cell, arrays)
 
     @property
-    def batch_size(self) -> int:  # type: ignore[override]
-        """The fastest size of a batch, in texts."""
+    def batch_size(self) -> int:
+        """The fastest size of a batch, in texts: its states stay in the cache."""
         fitting = _FEATURES_IN_CACHE // self.settings.hidden_size
         return min(max(fitting, _MIN_BATCH), _MAX_BATCH)
 
     @property
-    def max_tokens(self) -> int:  # type: ignore[override]
-        """Maximum number of tokens that are looked up in one table."""
+    def max_tokens(self) -> int:
+        """Maximum number of tokens of the batches that :meth:`pool` takes at once.
+
+        The gates of all their words are in one table, which has a maximum size.
+        """
         num_words = len(self.arrays["embedding.weight"])
         bytes_of_word = 0
         for layer in self._layers[0]:
@@ -165,7 +174,7 @@ class ArrayBag(ArrayNetwork[BagSettings]):
         for steps in batches:
             state = np.zeros((len(steps.lengths), vectors.shape[1]), np.float32)
             for place in steps.places():
-                now = array_layers.last(state, place)
+                now = array_layers.rows_at(state, place)
                 now += vectors.take(steps.token_ids[place], axis=0)
             if self.settings.pooling == "mean":
                 state /= steps.lengths[:, None].astype(np.float32)
@@ -212,7 +221,7 @@ def build(
     return ArrayBag(settings, arrays, layers)
 
 
-def _run(directions: Sequence[Layer], tables: Sequence[np.ndarray], steps: Steps) -> Runs:
+def _run(directions: Sequence[Layer], tables: Sequence[np.ndarray], steps: Steps) -> StateRuns:
     """Run the directions of a layer over a batch, forward first."""
     runs = []
     for number, (layer, table) in enumerate(zip(directions, tables, strict=True)):
@@ -238,7 +247,6 @@ def _group(
 
 _Shapes = dict[str, tuple[int, ...]]
 """Shapes of the weights by their names."""
-_NUM_GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
 def _list_rnn_shapes(
@@ -251,7 +259,7 @@ def _list_rnn_shapes(
 ) -> _Shapes:
     """List the shapes of the weights of a recurrent network."""
     hidden_size = settings.hidden_size
-    num_gates = _NUM_GATES[settings.cell] * hidden_size
+    num_gates = array_layers.count_gates(settings.cell) * hidden_size
     directions = ["forward", "backward"] if settings.bidirectional else ["forward"]
     state_size = len(directions) * hidden_size
     shapes: _Shapes = {"embedding.weight": (vocabulary_size, embedding_dim)}

@@ -13,7 +13,8 @@ from sentiflow.models.vocabulary import PAD_ID
 
 KEYS = "ngrams.keys"
 """Name of the only array that is int64: a number for each word, which is hashed in place of its id.
-A model that was trained on from another vocabulary has such keys, so it has kept its n-grams."""
+A model has it whose training began from a model with another vocabulary: its n-grams stayed the
+same, although the ids of their words changed."""
 _WEIGHTS = "ngrams.weights.weight"
 _BIAS = "ngrams.bias"
 

@@ -15,9 +15,9 @@ from sentiflow.models.encoded_rows import EncodedRows, order_by_length
 from sentiflow.models.vocabulary import PAD_ID
 
 _SCORED_BATCH_OF_BAG = 4096
-"""Largest batch of a bag of embeddings for scoring, in tweets."""
+"""Largest batch of a bag of embeddings that is scored on a GPU, in tweets."""
 _SCORED_BATCH_OF_RNN = 1 << 15
-"""Largest batch of a recurrent network for scoring, in tweets."""
+"""Largest batch of a recurrent network that is scored on a GPU, in tweets."""
 
 _CELLS: dict[str, type[nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 """PyTorch's recurrent layer for each value of ``train.model.cell``."""
@@ -146,9 +146,11 @@ class TweetRNN(Network):
             self.pooling = Attention(state_size, hidden_size)
         elif pooling == "last":
             self.pooling = functools.partial(pool_last, hidden_size=hidden_size)
-        else:
+        elif pooling == "mean_max":
             self.pooling = pool_mean_max
             pooled_size = 2 * state_size
+        else:
+            raise ValueError(f"no pooling is called {pooling!r}")
         self.output = nn.Linear(pooled_size, num_classes)
         self.mask_sizes = (embedding_dim, pooled_size)
 

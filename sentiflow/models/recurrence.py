@@ -1,7 +1,7 @@
 """Inputs of each step -> states of a recurrent layer, in either direction.
 
-For training and for GPUs, which use :func:`encode_on_gpu`; on a CPU, :mod:`models.array_layers`
-scores.
+Training uses it, and so does scoring on a GPU, by :func:`encode_on_gpu`. On a CPU
+:mod:`models.array_layers` scores.
 
 Shape: (T steps, B tweets, D features of the inputs, H of the states, G = H or 3 H of the gates)
 """

@@ -1,4 +1,4 @@
-"""A model for a Python program. This module imports none of the stages, so that it loads soon."""
+"""A model for a Python program. This module is imported quickly, as it imports no stage."""
 
 import os
 from collections.abc import Sequence
