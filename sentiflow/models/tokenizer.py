@@ -26,10 +26,6 @@ from sentiflow.models.tokens import Tokens
 MARKS = (".", ",", ";", "?")
 """The punctuation that the tutorial's rule separates."""
 
-_EMPTY = pa.scalar("", pa.string())
-_MISSING = pa.scalar(None, pa.string())
-"""Both have a type: without it, each use looks for packages that know further types."""
-
 _Rules = tuple[tuple[str, str], ...]
 """Patterns of RE2 and what replaces them, in order."""
 
@@ -215,7 +211,10 @@ def _split_chunks(text: pa.Array, *, name: str, version: int | None) -> tuple[To
     assert rule is not None, "the name and the version are checked where they are read"
     chunks = Tokens.from_lists(pc.ascii_split_whitespace(text))
     spaced = pc.ascii_trim_whitespace(rule(chunks.words))
-    filled = pc.if_else(pc.equal(spaced, _EMPTY), _MISSING, spaced)  # "" would give a token ""
+    # Splitting "" would give a token "". No value of Python is compared or filled in: for each one
+    # Arrow looks for packages that know further types.
+    is_empty = pc.binary_length(spaced).to_numpy() == 0
+    filled = pc.if_else(pa.array(is_empty), pa.nulls(len(spaced), pa.string()), spaced)
     return chunks, Tokens.from_lists(pc.ascii_split_whitespace(filled))
 
 
@@ -280,7 +279,7 @@ def _apply_to_lower(chunks: pa.Array, rules: _RulesAroundSqueezing) -> pa.Array:
     if not len(chunks):
         return chunks
     row = pa.ListArray.from_arrays(pa.array([0, len(chunks)], pa.int32()), chunks)
-    lines = pc.binary_join(row, "\n")
+    lines = pc.binary_join(row, pa.array(["\n"], pa.string()))
     return _apply(pc.ascii_lower(lines), rules)
 
 
