@@ -52,7 +52,8 @@ def test_the_end_of_ray_ends_the_process_with_one_line(monkeypatch, said):
         assert not codes, "it is alive"
         process.kill()
         watch.join(20)
-    assert codes == [1]
+    # once, or more often if earlier tests of this process have left a Ray that is watched
+    assert set(codes) == {1}
     assert "Ray has ended on this machine" in said.text
 
 
