@@ -114,7 +114,7 @@ def plant(corpus: pd.DataFrame, num_corpora: int) -> dict[str, float]:
         other = pa.array(texts[num_train:])
         predicted = package.score(other).prediction
         labels = pa.array(classes).take(pa.array(predicted))
-        table = deciding_words.measure_classes(package, other, labels).to_pandas()
+        table = deciding_words.measure_classes(package, other, labels).table.to_pandas()
         first = table[table["label"] == label]["word"].head(3).tolist()
         pieces = set(tokenize(pa.array([word]), name="tweet").words.to_pylist())
         in_class += bool(pieces & set(first))

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from sentiflow.config.sections import Config, EvaluateSettings
 from sentiflow.data import lineage, manifest
-from sentiflow.data.manifest_types import FileEntry, Manifest
+from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.outputs import Output
 from sentiflow.evaluation import (
     baselines,
     compared_teachers,
     cross_validation,
     deciding_words,
+    evaluated_model,
     evaluated_rows,
     mistakes,
     model_card,
@@ -28,9 +29,10 @@ from sentiflow.evaluation import (
 )
 from sentiflow.evaluation.chosen_model import choose_model
 from sentiflow.evaluation.cross_validation import CrossValidated
-from sentiflow.evaluation.deciding_words import DecidingWords, LoadModel
+from sentiflow.evaluation.deciding_words import DecidingWords
 from sentiflow.evaluation.evaluate_plan import STAGE, STEPS, EvaluatePlan
 from sentiflow.evaluation.evaluate_plan import resolve as resolve  # the stage is planned by it
+from sentiflow.evaluation.evaluated_model import LoadModel
 from sentiflow.evaluation.highlights import summarize
 from sentiflow.evaluation.measured_rows import MeasuredRows, measure_unseen
 from sentiflow.evaluation.origin import Origin, describe_origin
@@ -45,16 +47,6 @@ METRICS_FILE = "metrics.json"
 PAGE = "report.html"
 MISTAKES = "mistakes.parquet"
 PLOTS = "plots"
-
-
-class _Files(NamedTuple):
-    """What the evaluation writes, except ``metrics.json``."""
-
-    by_name: dict[str, bytes]
-    """Plots, card and page."""
-    mistakes: pa.Table
-    """The columns of ``mistakes.COLUMNS``, but with names of classes. It has no rows if there are
-    no texts or ``evaluate.num_examples`` is 0."""
 
 
 class _Training(NamedTuple):
@@ -93,7 +85,7 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         texts = retries.repeat_after_io_errors(
             lambda: used_texts.read(config.evaluate, unseen), place=scored_uri
         )
-    load_model = functools.cache(lambda: deciding_words.load_package(scored, config.tracking.uri))
+    load_model = functools.cache(lambda: evaluated_model.load(scored, config.tracking.uri))
     result = _make_result(
         config, scored, unseen, texts, load_model, folds=folds, notes=chosen.notes
     )
@@ -102,18 +94,32 @@ def run(plan: EvaluatePlan, output: Output, recorder: Recorder) -> Manifest:
         say(STAGE, note)
     origin = describe_origin(scored, corpus, training.own, plan.spec)
     with STEPS.show("draw"):
-        rendered = _render(
-            config, result, unseen.rows, texts.mistakes, words, scored, training.own, origin
+        files = _render(
+            result,
+            scored["inputs"]["model"],
+            rows=unseen.rows,
+            found=texts.mistakes,
+            words=words,
+            training=training,
+            origin=origin,
+            num_examples=config.evaluate.num_examples,
         )
     content = result.to_json() | {"model_versions": chosen.by_version}
-    files = dict(rendered.by_name)
     files[METRICS_FILE] = json.dumps(content, indent=2, allow_nan=False).encode()
-    tables = {MISTAKES: rendered.mistakes, deciding_words.FILE: words.by_class}
-    written = _write_files(output, files, tables)
+    num_rows_of = {}
+    words_by_class = words.of_classes.table
+    if len(words_by_class):
+        files[deciding_words.FILE] = parquet.to_bytes(words_by_class)
+        num_rows_of[deciding_words.FILE] = len(words_by_class)
+    written = [output.write(name, file, rows=num_rows_of.get(name)) for name, file in files.items()]
+    # The table of mistakes is not for MLflow, which gets the few texts that the page shows.
+    named = mistakes.name_labels(texts.mistakes, unseen.measured.classes)
+    if len(named):
+        written.append(output.write(MISTAKES, parquet.to_bytes(named), rows=len(named)))
     seconds = time.monotonic() - began
     first = result.highlights[0]
     say(STAGE, f"{first.number} {first.meaning} ({seconds:.1f} s)")
-    registered = _record(plan, result, scored, training, recorder, files=files | words.to_files())
+    registered = _record(plan, result, scored, training, recorder, files=files)
     figures = content["figures"]
     if folds:
         figures = figures | {evaluated_rows.FOLDS: content["cross_validated"]}
@@ -151,27 +157,16 @@ def _measure_folds(training: _Training, scored: Manifest) -> CrossValidated | No
         return cross_validation.measure_folds(training.own, scored)
 
 
-def _write_files(
-    output: Output, files: Mapping[str, bytes], tables: Mapping[str, pa.Table]
-) -> list[FileEntry]:
-    """Write the files of the evaluation, and the tables that have a row."""
-    written = [output.write(name, content) for name, content in files.items()]
-    for name, table in tables.items():
-        if len(table):
-            written.append(output.write(name, parquet.to_bytes(table), rows=len(table)))
-    return written
-
-
 def _find_words(
     settings: EvaluateSettings, unseen: MeasuredRows, texts: UsedTexts, load: LoadModel
 ) -> DecidingWords:
     """Find the words that decide, of the classes and of the mistakes that the page shows."""
     if texts.of_words is None:
-        return DecidingWords(deciding_words.SCHEMA.empty_table())
-    of_classes, labels = texts.of_words
+        return DecidingWords(deciding_words.NO_WORDS)
+    text, labels = texts.of_words
     shown = mistakes.choose_shown(texts.mistakes, settings.num_examples)
     with STEPS.show("words"):
-        return deciding_words.find(load, of_classes, labels, shown, unseen.measured.classes)
+        return deciding_words.find(load, text, labels, shown, unseen.measured.classes)
 
 
 def _make_result(
@@ -218,29 +213,29 @@ def _make_result(
 
 
 def _render(
-    config: Config,
     result: EvaluationResult,
+    model: ModelInput,
+    *,
     rows: pa.Table,
     found: pa.Table,
     words: DecidingWords,
-    scored: Manifest,
-    trained: Manifest | None,
+    training: _Training,
     origin: Origin,
-) -> _Files:
-    """Draw the plots, and make the card and the page.
+    num_examples: int,
+) -> dict[str, bytes]:
+    """Draw the plots, and make the card and the page; return them by name.
 
     Args:
-        config: The experiment.
         result: The evaluation.
+        model: The evaluated model.
         rows: Rows of the headline split.
         found: The mistakes.
         words: The words that decide.
-        scored: Manifest of the predictions.
-        trained: Manifest of the training; None if it is gone, or if the model is an average.
+        training: The training of the model.
         origin: How the predictions came about.
+        num_examples: Mistakes of each kind to show.
     """
-    model = scored["inputs"]["model"]
-    curve = to_curve(trained["history"] if trained else [])
+    curve = to_curve(training.own["history"] if training.own else [])
     plots = report_charts.render(result.measured, rows, curve)
     files = {f"{PLOTS}/{name}": image for name, image in plots.items()}
     files[manifest.CARD] = model_card.render(model, result, corpus=origin.corpus).encode()
@@ -252,9 +247,9 @@ def _render(
         words=words,
         curve=curve,
         origin=origin,
-        num_examples=config.evaluate.num_examples,
+        num_examples=num_examples,
     ).encode()
-    return _Files(files, mistakes.name_labels(found, result.measured.classes))
+    return files
 
 
 def _record(

@@ -23,6 +23,8 @@ NUM_OF_PAIR = 5
 """Maximum number of rows of a pair of label and prediction."""
 SHOWN = ("confident", "label", "near miss")
 """Kinds of mistakes that a page shows one by one, in its order; see :func:`find`."""
+KINDS = (*SHOWN, "pair")
+"""All kinds of mistakes."""
 MIN_ACCURACY = 0.7
 """A model with a lower accuracy is too often wrong to judge the labels."""
 

@@ -14,7 +14,7 @@ from sentiflow.data.schema import BINARY
 from sentiflow.errors import UserError
 from sentiflow.evaluation import behavior, english
 from sentiflow.evaluation.behavior import BehaviorResult, Score
-from sentiflow.evaluation.deciding_words import LoadModel
+from sentiflow.evaluation.evaluated_model import LoadModel
 from sentiflow.evaluation.evaluated_rows import choose_evenly
 from sentiflow.evaluation.group_bias import GroupBias, measure_group_bias
 from sentiflow.evaluation.slices import IS_SHORT
@@ -128,7 +128,7 @@ def _find_doubt(texts: CheckedTexts | None) -> str:
     return english.find_doubt(texts.of_all)
 
 
-class ChosenRows(NamedTuple):
+class CheckedRows(NamedTuple):
     """Row ids of the texts that a check of a model takes."""
 
     of_all: np.ndarray
@@ -137,7 +137,7 @@ class ChosenRows(NamedTuple):
     """The same among the texts that are short enough."""
 
 
-def choose_rows(rows: pa.Table) -> ChosenRows:
+def choose_rows(rows: pa.Table) -> CheckedRows:
     """Choose the texts of evaluated rows by which a model is checked.
 
     Args:
@@ -145,7 +145,7 @@ def choose_rows(rows: pa.Table) -> ChosenRows:
     """
     row_ids = rows["row_id"].to_numpy()
     is_short = rows[IS_SHORT].to_numpy(zero_copy_only=False)
-    return ChosenRows(of_all=_spread(row_ids), to_change=_spread(row_ids[is_short]))
+    return CheckedRows(of_all=_spread(row_ids), to_change=_spread(row_ids[is_short]))
 
 
 def _spread(row_ids: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ from sentiflow.evaluation.deciding_words import DecidingWords
 from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.group_bias import CAVEAT, GroupBias
 from sentiflow.evaluation.measurements import Measurements, name_texts
+from sentiflow.evaluation.mistakes import KINDS
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
 from sentiflow.evaluation.page_templates import open_template, write_setting
@@ -27,9 +28,7 @@ from sentiflow.evaluation.slices import MIN_ROWS
 from sentiflow.metrics import paired
 from sentiflow.metrics.calibration import reliability_bins
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS
-
-if TYPE_CHECKING:
-    from sentiflow.models.explanations import Explanation
+from sentiflow.models.explanations import DEEPEST, Explanation
 
 MAX_CONFUSION_CLASSES = 20
 """Maximum number of classes that a confusion matrix shows one by one. Of more classes, it shows
@@ -42,12 +41,6 @@ _WORDS_OF_MISTAKE = 8
 """Maximum number of words under a mistake."""
 _WORDS_OF_CLASS = 12
 """Maximum number of words of a class."""
-_LEAST_PART = 0.005
-"""A smaller part is written as 0.00: the word is left out."""
-_DEEPEST = 0.5
-"""The deepest color of a word, as a share of the full color: words stay easy to read."""
-_KINDS = ("confident", "near miss", "label", "pair")
-"""Kinds of mistakes on the page, in this order; see ``mistakes.find``."""
 
 
 class Axis(NamedTuple):
@@ -174,7 +167,7 @@ def _describe_mistakes(
 ) -> dict[str, Any]:
     """List the mistakes by kind, with the words that decide."""
     by_kind = {}
-    for kind in _KINDS:
+    for kind in KINDS:
         rows = mistakes.filter(pc.equal(mistakes["kind"], kind)).to_pylist()
         for row in rows:
             row["words"] = _choose_words(words.of_mistakes.get((kind, row["row_id"])))
@@ -182,31 +175,29 @@ def _describe_mistakes(
     return {"mistakes": by_kind, "num_examples": num_examples, "max_shown": _MAX_SHOWN}
 
 
-def _choose_words(explanation: "Explanation | None") -> list[dict[str, Any]]:
+def _choose_words(explanation: Explanation | None) -> list[dict[str, Any]]:
     """Choose the words of a mistake with the largest parts; list them in the order of the text."""
     if explanation is None:
         return []
     shades = explanation.list_shades()
-    places = sorted(range(len(shades)), key=lambda place: -abs(shades[place]))
     listed = []
-    for place in sorted(places[:_WORDS_OF_MISTAKE]):
+    for place in sorted(explanation.find_important(_WORDS_OF_MISTAKE)):
         word = explanation.words[place]
-        if abs(word.part) >= _LEAST_PART:
-            shade = _DEEPEST * abs(shades[place])
-            listed.append({"word": word.word, "part": word.part, "shade": shade})
+        shade = DEEPEST * abs(shades[place])
+        listed.append({"word": word.word, "part": word.part, "shade": shade})
     return listed
 
 
 def _describe_words(words: DecidingWords) -> dict[str, Any]:
     """List the words that decide most for each class, the deepest color for the largest part."""
-    table = words.by_class
+    table = words.of_classes.table
     largest = pc.max(table["mean_part"]).as_py() or 1.0
     deciding = []
     for label in pc.unique(table["label"]).to_pylist():
         rows = table.filter(pc.equal(table["label"], label)).slice(0, _WORDS_OF_CLASS).to_pylist()
         parts = []
         for row in rows:
-            shade = _DEEPEST * row["mean_part"] / largest
+            shade = DEEPEST * row["mean_part"] / largest
             parts.append(
                 {
                     "word": row["word"],

@@ -11,6 +11,15 @@ from sentiflow.evaluation.measured_rows import MeasuredRows
 from sentiflow.evaluation.model_checks import CheckedTexts
 
 
+class TextsOfWords(NamedTuple):
+    """Texts by which the words of classes are measured."""
+
+    text: pa.Array
+    """N texts."""
+    labels: pa.Array
+    """The names of their predicted classes."""
+
+
 class UsedTexts(NamedTuple):
     """Mistakes, and the texts of the few rows whose texts are used."""
 
@@ -21,9 +30,8 @@ class UsedTexts(NamedTuple):
     """None if the texts are unknown."""
     of_baseline: pa.Table | None
     """The rows that the baseline is measured on, with the column ``text``; None as above."""
-    of_words: tuple[pa.Array, pa.Array] | None
-    """Texts by which the words of classes are measured, and the names of their predicted classes.
-    None: there are no texts, or ``evaluate.num_examples`` is 0."""
+    of_words: TextsOfWords | None
+    """None: there are no texts, or ``evaluate.num_examples`` is 0."""
 
 
 def read(settings: EvaluateSettings, unseen: MeasuredRows) -> UsedTexts:
@@ -34,27 +42,28 @@ def read(settings: EvaluateSettings, unseen: MeasuredRows) -> UsedTexts:
         return UsedTexts(no_mistakes, checked=None, of_baseline=None, of_words=None)
     of_baseline = baselines.choose_rows(rows)
     of_checks = model_checks.choose_rows(rows)
-    wanted = [of_baseline["row_id"].to_numpy(), *of_checks]
-    found = None
-    for_words = None
+    found = no_mistakes.drop_columns(["text"])
+    for_words = deciding_words.choose_rows(rows.slice(0, 0))
     if settings.num_examples:
         found = mistakes.find(rows)
         for_words = deciding_words.choose_rows(rows)
-        wanted += [found["row_id"].to_numpy(), for_words.row_ids]
+    wanted = [
+        of_baseline["row_id"].to_numpy(),
+        *of_checks,
+        found["row_id"].to_numpy(),
+        for_words.row_ids,
+    ]
     known = np.unique(np.concatenate(wanted))
     text = unseen.texts.take_texts(known)
 
     def of(row_ids: np.ndarray) -> pa.Array:
         return text.take(pa.array(np.searchsorted(known, row_ids)))
 
-    shown = no_mistakes
-    if found is not None:
-        shown = mistakes.add_texts(found, of(found["row_id"].to_numpy()))
     of_words = None
-    if for_words is not None:
-        of_words = (of(for_words.row_ids), for_words.labels)
+    if settings.num_examples:
+        of_words = TextsOfWords(of(for_words.row_ids), for_words.labels)
     return UsedTexts(
-        mistakes=shown,
+        mistakes=mistakes.add_texts(found, of(found["row_id"].to_numpy())),
         checked=CheckedTexts(
             of_all=of(of_checks.of_all).to_pylist(),
             to_change=of(of_checks.to_change).to_pylist(),

@@ -27,7 +27,7 @@ MAX_COLORED = 500
 """Maximum number of words that a colored text shows, in a notebook and in a terminal."""
 LEAST_PART = 0.005
 """A smaller part is written as 0.00, so the word is not listed."""
-_DEEPEST = 0.5
+DEEPEST = 0.5
 """The deepest color of a word, as a share of the full color: words stay easy to read."""
 _LEAST_SCALE = 0.5
 """Words are colored by their part, compared with the largest part of their text, or with this if
@@ -74,8 +74,18 @@ class Explanation:
     """All words of the text, in its order."""
 
     def most_important(self, number: int | None = None) -> list[WordPart]:
-        """Return the words with the largest parts for or against the label, the largest first."""
-        return sorted(self.words, key=lambda word: -abs(word.part))[:number]
+        """Return the words with the largest parts for or against the label, the largest first.
+
+        Words whose part rounds to 0.00 are left out.
+        """
+        return [self.words[place] for place in self.find_important(number)]
+
+    def find_important(self, number: int | None = None) -> list[int]:
+        """Return the positions of the words of :meth:`most_important`."""
+        parts = np.array([word.part for word in self.words])
+        largest_first = np.argsort(-np.abs(parts), kind="stable")
+        important = largest_first[np.abs(parts[largest_first]) >= LEAST_PART]
+        return important[:number].tolist()
 
     def describe_cut(self) -> str:
         """Say how many words the network does not read, as the text is too long; empty if none."""
@@ -92,6 +102,15 @@ class Explanation:
         largest = max((abs(word.part) for word in self.words), default=0.0)
         return [word.part / max(largest, _LEAST_SCALE) for word in self.words]
 
+    def list_colored(self) -> Iterator[tuple[WordPart, float]]:
+        """List the words of a colored text with their shades, the first ``MAX_COLORED``."""
+        return islice(zip(self.words, self.list_shades(), strict=True), MAX_COLORED)
+
+    def describe_further(self) -> str:
+        """Say how many words follow those of :meth:`list_colored`; empty if none."""
+        further = len(self.words) - MAX_COLORED
+        return f" … {further:,} more words" if further > 0 else ""
+
 
 @dataclass(frozen=True, repr=False)
 class Explanations:
@@ -106,8 +125,8 @@ class Explanations:
     texts: pa.Table
     """A row for each text: ``row``, ``text``, ``label``, ``probability``, ``logit``, ``rest``."""
     table: pa.Table
-    """A row for each word: ``row`` (the number of its text, from 0), ``label``, ``word``, ``part``,
-    ``linear``, ``network``, ``is_cut``, ``after_blank``, see :class:`WordPart`."""
+    """A row for each word: ``row`` (the number of its text, from 0), ``label``, and the fields of
+    :class:`WordPart`."""
     offsets: np.ndarray
     """N + 1 positions of the texts' first words in ``table``."""
     index: "pd.Index | None" = None
@@ -245,9 +264,8 @@ def _to_tables(
 def to_html(explanation: Explanation) -> str:
     """Write a text with colored words as HTML. Texts are not trusted: they are escaped."""
     shown = []
-    listed = zip(explanation.words, explanation.list_shades(), strict=True)
-    for word, shade in islice(listed, MAX_COLORED):
-        color = f"rgba({_COLORS[shade > 0]}, {_DEEPEST * abs(shade):.2f})"
+    for word, shade in explanation.list_colored():
+        color = f"rgba({_COLORS[shade > 0]}, {DEEPEST * abs(shade):.2f})"
         style = f"background: {color}; border-radius: .2em"
         title = f"{word.part:+.2f}"
         if word.is_cut:
@@ -256,9 +274,7 @@ def to_html(explanation: Explanation) -> str:
         if word.after_blank:
             shown.append(" ")
         shown.append(f'<span title="{title}" style="{style}">{escape(printable(word.word))}</span>')
-    further = len(explanation.words) - MAX_COLORED
-    if further > 0:
-        shown.append(f" … {further:,} more words")
+    shown.append(explanation.describe_further())
     head = f"<b>{escape(explanation.label)}</b> {explanation.probability:.4f}"
     cut = explanation.describe_cut()
     note = f"<br><small>{cut} (gray)</small>" if cut else ""

@@ -26,7 +26,7 @@ _MAX_IDS = 1 << 17
 """Maximum number of token ids that a thread gives to the network at a time, counting each text as
 often as it has words."""
 _MAX_WAITING = 16
-"""Maximum number of such pieces that are in memory at a time."""
+"""Maximum number of such batches that are in memory at a time."""
 
 
 class _ShortenedRows(NamedTuple):
@@ -80,8 +80,8 @@ class _Reading(NamedTuple):
 
     package: ModelPackage
     read: ReadTexts
-    codes: np.ndarray
-    """The class of each text, N positions in the classes of this package."""
+    order: np.ndarray
+    """For each class of the first package its position in the classes of this package."""
 
 
 def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordParts:
@@ -104,8 +104,8 @@ def measure(package: ModelPackage, text: pa.Array, codes: np.ndarray) -> WordPar
     Raises:
         UserError: The package has several models with different tokenizers.
     """
-    pieces, readings = _read(package, text, codes)
-    found = [_measure(reading, pieces) for reading in readings]
+    pieces, readings = _read(package, text)
+    found = [_measure(each, pieces, each.order[codes]) for each in readings]
     return WordParts(
         pieces=pieces,
         linear=np.mean([each.linear for each in found], axis=0),
@@ -123,18 +123,38 @@ def measure_linear(
     Returns:
         The P words of the texts; and ``WordParts.linear``.
     """
-    pieces, readings = _read(package, text, codes)
+    pieces, readings = _read(package, text)
     found = []
     for reading in readings:
-        parts, _ = _measure_linear(reading, pieces)
+        parts, _ = _measure_linear(reading, pieces, reading.order[codes])
         found.append(parts / reading.package.settings.temperature)
     return pieces, np.mean(found, axis=0)
 
 
-def _read(
-    package: ModelPackage, text: pa.Array, codes: np.ndarray
-) -> tuple[Pieces, list[_Reading]]:
-    """Read texts by each package of a model; the arguments are those of :func:`measure`."""
+def count_ids(package: ModelPackage, text: pa.Array) -> np.ndarray:
+    """Count the token ids that networks read if each word of a text is left out once, N int64.
+
+    This tells how long :func:`measure` takes, before it begins. A text is cut to ``max_length``
+    ids, and words beyond them are not left out. 0: no network has a share in the logits.
+
+    Args:
+        package: The model.
+        text: N strings, without nulls.
+
+    Raises:
+        UserError: As :func:`measure`.
+    """
+    pieces, readings = _read(package, text)
+    num_ids = np.zeros(len(text), np.int64)
+    for package, read, _ in readings:
+        if package.settings.linear_weight < 1:
+            lengths = pc.list_value_length(read.encoded.token_ids).to_numpy().astype(np.int64)
+            num_ids += lengths * np.minimum(lengths, np.diff(pieces.offsets))
+    return num_ids
+
+
+def _read(package: ModelPackage, text: pa.Array) -> tuple[Pieces, list[_Reading]]:
+    """Read texts by each package of a model."""
     classes = package.settings.classes
     readings = []
     for member in (package, *package.others):
@@ -144,7 +164,7 @@ def _read(
                 hint="ask one of them why",
             )
         order = [member.settings.classes.index(name) for name in classes]
-        readings.append(_Reading(member, member.read(text), np.array(order, np.int64)[codes]))
+        readings.append(_Reading(member, member.read(text), np.array(order, np.int64)))
     models = [each.package.linear for each in readings if each.package.linear is not None]
     pieces = readable_pieces.join(
         readings[0].read.tokens,
@@ -175,23 +195,23 @@ def _find_cut(readings: list[_Reading], pieces: Pieces) -> np.ndarray:
     return np.all(is_cut, axis=0)
 
 
-def _measure(reading: _Reading, pieces: Pieces) -> _PartsOfPackage:
-    """Measure the parts by one package."""
-    package, read, codes = reading
+def _measure(reading: _Reading, pieces: Pieces, codes: np.ndarray) -> _PartsOfPackage:
+    """Measure the parts by one package, for classes as positions in its own classes."""
+    package, read, _ = reading
     settings = package.settings
     rows = EncodedRows.from_lists(read.encoded.token_ids)
-    linear, has_ngram = _measure_linear(reading, pieces)
+    linear, has_ngram = _measure_linear(reading, pieces, codes)
     logits = np.bincount(pieces.texts, linear, minlength=len(codes)).astype(np.float64)
     if package.linear is not None:
-        logits += _take_margins_of_one(package.linear.bias, codes)
+        logits += _center_row(package.linear.bias, codes)
     network = np.zeros(len(pieces.words))
     if settings.linear_weight < 1:
         share = 1 - settings.linear_weight
-        of_texts = _take_margins(package.network_logits(rows), codes)
+        of_texts = _center(package.network_logits(rows), codes)
         logits += share * of_texts
-        network += share * _leave_out(reading, rows, pieces, of_texts)
+        network += share * _leave_out(reading, rows, pieces, codes, of_texts)
     is_known = (rows.lengths > 0) | has_ngram
-    of_priors = _take_margins_of_one(package.log_priors, codes)
+    of_priors = _center_row(package.log_priors, codes)
     return _PartsOfPackage(
         linear=linear / settings.temperature,
         network=network / settings.temperature,
@@ -199,7 +219,9 @@ def _measure(reading: _Reading, pieces: Pieces) -> _PartsOfPackage:
     )
 
 
-def _measure_linear(reading: _Reading, pieces: Pieces) -> tuple[np.ndarray, np.ndarray]:
+def _measure_linear(
+    reading: _Reading, pieces: Pieces, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Measure the parts by a linear model, before the division by the temperature.
 
     Returns:
@@ -209,22 +231,22 @@ def _measure_linear(reading: _Reading, pieces: Pieces) -> tuple[np.ndarray, np.n
     model = reading.package.linear
     parts = np.zeros(len(pieces.words))
     if model is None:
-        return parts, np.zeros(len(reading.codes), bool)
-    of_tokens, has_ngram = _share_ngrams(model, Ngrams.of(reading.read.tokens), reading.codes)
+        return parts, np.zeros(len(codes), bool)
+    of_tokens, has_ngram = _share_ngrams(model, Ngrams.of(reading.read.tokens), codes)
     parts += np.bincount(pieces.of_tokens, of_tokens, minlength=len(parts))
     return parts, has_ngram
 
 
-def _take_margins_of_one(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Do the same as :func:`_take_margins` for equal rows, given one of them."""
+def _center_row(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Do the same as :func:`_center` for equal rows, given one of them."""
     return np.asarray((logits.astype(np.float64) - logits.mean(dtype=np.float64))[codes])
 
 
-def _take_margins(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
+def _center(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Subtract the mean of all classes from the logit of one class in each row.
 
     Example:
-        >>> _take_margins(np.array([[1.0, 3.0]]), np.array([1])).tolist()
+        >>> _center(np.array([[1.0, 3.0]]), np.array([1])).tolist()
         [1.0]
     """
     chosen = np.take_along_axis(logits, codes[:, None], axis=1)[:, 0]
@@ -264,9 +286,9 @@ def _share_ngrams(
         is_known, places = find_sorted(known, runs.hashes)
         places = places[is_known]
         starts = runs.starts[is_known]
-        margins = _take_margins(weights[places], codes[texts[starts]]) / runs.size
+        centered = _center(weights[places], codes[texts[starts]]) / runs.size
         for number in range(runs.size):
-            parts += np.bincount(starts + number, margins, minlength=num_tokens)
+            parts += np.bincount(starts + number, centered, minlength=num_tokens)
         squares_of_tokens += np.bincount(starts, squares[places], minlength=num_tokens)
     squared_norm = np.bincount(texts, squares_of_tokens, minlength=len(codes))
     norm = np.sqrt(np.maximum(squared_norm, np.finfo(np.float32).tiny))
@@ -274,7 +296,11 @@ def _share_ngrams(
 
 
 def _leave_out(
-    reading: _Reading, rows: EncodedRows, pieces: Pieces, of_texts: np.ndarray
+    reading: _Reading,
+    rows: EncodedRows,
+    pieces: Pieces,
+    codes: np.ndarray,
+    of_texts: np.ndarray,
 ) -> np.ndarray:
     """Measure how much lower the network's logit is without each word, P float64.
 
@@ -282,9 +308,10 @@ def _leave_out(
         reading: N texts.
         rows: What the network reads of them.
         pieces: Their P words.
+        codes: The class of each text.
         of_texts: The network's logit of each text, from the mean of the classes.
     """
-    package, read, codes = reading
+    package, read, _ = reading
     settings = package.settings
     own_units = units.split(read.tokens, settings.unit)
     places = package.vocabulary.find_read(
@@ -298,7 +325,7 @@ def _leave_out(
     def compare(shortened: _ShortenedRows) -> None:
         texts = pieces.texts[shortened.left_out]
         logits = package.network_logits(shortened.rows)
-        parts[shortened.left_out] = of_texts[texts] - _take_margins(logits, codes[texts])
+        parts[shortened.left_out] = of_texts[texts] - _center(logits, codes[texts])
 
     shortened = _shorten(package, rows, words)
     waiting = list(islice(shortened, _MAX_WAITING))

@@ -124,7 +124,15 @@ def _is_ready(stream: BinaryIO) -> bool:
 def to_tsv(
     text: pa.Array, scores: Scores, *, for_people: bool = False, top: int | None = None
 ) -> bytes:
-    """Write a line for each text: label, probability and text, separated by tabs.
+    """Write the lines of :func:`list_tsv`."""
+    lines = list_tsv(text, scores, for_people=for_people, top=top)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def list_tsv(
+    text: pa.Array, scores: Scores, *, for_people: bool = False, top: int | None = None
+) -> list[str]:
+    """Make a line for each text: label, probability and text, separated by tabs.
 
     Tabs and line ends in a text become blanks, NUL becomes U+FFFD. The probability is the
     probability of positive if the classes are negative and positive, else of the label. Of ordered
@@ -155,8 +163,8 @@ def to_tsv(
         cells = [cell if isinstance(cell, str) else f"{cell:.4f}" for cell in answer]
         cells.append(line.translate(replacements))
         note = _NO_KNOWN_WORD if for_people and num_known == 0 else ""
-        lines.append("\t".join(cells) + f"{mark}{note}\n")
-    return "".join(lines).encode()
+        lines.append("\t".join(cells) + mark + note)
+    return lines
 
 
 def to_json(

@@ -1,7 +1,6 @@
 """Explanations of texts -> lines below a prediction, colored in a terminal, or fields of JSON."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -10,13 +9,7 @@ import typer
 from sentiflow.config.class_names import set_apart
 from sentiflow.errors import printable
 from sentiflow.models import explanations
-from sentiflow.models.explanations import (
-    LEAST_PART,
-    MAX_COLORED,
-    TEXTS_AT_A_TIME,
-    Explanation,
-    WordPart,
-)
+from sentiflow.models.explanations import LEAST_PART, TEXTS_AT_A_TIME, Explanation, WordPart
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.scores import Scores
 from sentiflow.scoring import lines
@@ -62,11 +55,10 @@ def to_tsv(
     """
     # Words below a line are for people, also in a pipe: it may lead to a terminal.
     escaped = pa.array([lines.escape(each) for each in text.to_pylist()], pa.string())
-    answers = lines.to_tsv(escaped, scores, for_people=for_people, top=top).decode().split("\n")
+    answers = lines.list_tsv(escaped, scores, for_people=for_people, top=top)
+    explained = explanations.explain(package, text, scores=scores)
     written = []
-    for answer, explanation in zip(
-        answers, explanations.explain(package, text, scores=scores), strict=False
-    ):
+    for answer, explanation in zip(answers, explained, strict=True):
         written.append(answer)
         written += describe(explanation, in_color=in_color)
     return "".join(f"{line}\n" for line in written).encode()
@@ -101,53 +93,57 @@ def describe(explanation: Explanation, *, in_color: bool) -> list[str]:
     Of a text whose words have no part, as the model knows none, only the rest and the logit are
     written.
     """
-    important = [word for word in explanation.most_important() if abs(word.part) >= LEAST_PART]
+    important = explanation.most_important()
     written = []
     if in_color and important:
         written.append(f"  {_color_text(explanation)}")
-    sides = (
-        (f"for {set_apart(explanation.label)}:", [word for word in important if word.part > 0]),
-        ("against it:", [word for word in important if word.part < 0]),
-    )
-    for title, words in sides:
-        if words:
-            listed = _list_words(words, in_color=in_color)
+    for title, sign in ((f"for {set_apart(explanation.label)}:", 1), ("against it:", -1)):
+        listed = _list_words(
+            [word for word in important if sign * word.part > 0],
+            all_words=[word for word in explanation.words if sign * word.part > 0],
+            in_color=in_color,
+        )
+        if listed:
             written.append(f"  {title} {'  '.join(listed)}")
-    smallest = sum(word.part for word in explanation.words) - sum(word.part for word in important)
-    written.append(
-        f"  the rest: {explanation.rest + smallest:+.2f}  the logit: {explanation.logit:+.2f}"
-    )
+    written.append(f"  the rest: {explanation.rest:+.2f}  the logit: {explanation.logit:+.2f}")
     cut = explanation.describe_cut()
     if cut:
         written.append(f"  {cut}")
     return written
 
 
-def _list_words(words: Sequence[WordPart], *, in_color: bool) -> list[str]:
-    """Write words with their parts, the largest first; few of many."""
+def _list_words(
+    important: Sequence[WordPart], *, all_words: Sequence[WordPart], in_color: bool
+) -> list[str]:
+    """Write words with their parts, and the number and the sum of the other words.
+
+    Args:
+        important: Words that speak for a label, or words against it, the largest parts first.
+        all_words: All words on this side, also those with a small part.
+        in_color: Whether to color the numbers.
+    """
     listed = []
-    for word in words[:_MAX_WORDS]:
+    for word in important[:_MAX_WORDS]:
         shown = f"{printable(word.word)} {word.part:+.2f}"
         color = "green" if word.part > 0 else "red"
         listed.append(typer.style(shown, fg=color) if in_color else shown)
-    others = words[_MAX_WORDS:]
-    if others:
-        total = sum(word.part for word in others)
-        listed.append(f"… {len(others):,} more {total:+.2f}")
+    num_others = len(all_words) - len(listed)
+    sum_of_all = sum(word.part for word in all_words)
+    total = sum_of_all - sum(word.part for word in important[:_MAX_WORDS])
+    if abs(total) >= LEAST_PART:
+        others = f"… {num_others:,} more" if listed else f"{num_others:,} words"
+        listed.append(f"{others} {total:+.2f}")
     return listed
 
 
 def _color_text(explanation: Explanation) -> str:
     """Write a text as the model reads it, with colored words: green for the label, red against."""
     shown = []
-    listed = zip(explanation.words, explanation.list_shades(), strict=True)
-    for word, shade in islice(listed, MAX_COLORED):
+    for word, shade in explanation.list_colored():
         if word.after_blank:
             shown.append(" ")
         shown.append(_style(word, shade))
-    further = len(explanation.words) - MAX_COLORED
-    if further > 0:
-        shown.append(f" … {further:,} more words")
+    shown.append(explanation.describe_further())
     return "".join(shown)
 
 

@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import new_package
 
 from sentiflow.errors import UserError
-from sentiflow.evaluation import deciding_words, mistakes
+from sentiflow.evaluation import deciding_words, evaluated_model, mistakes
 from sentiflow.evaluation.deciding_words import SCHEMA
 from sentiflow.models import word_parts
 from sentiflow.models.linear import LinearModel
@@ -48,7 +49,7 @@ def test_a_word_that_is_strong_in_many_texts_comes_first():
     package = package_of_words({"footer": 4.0, "fine": 0.4, "rare": 5.0, "awful": -2.0, "no": -1.0})
     text = pa.array(["day footer"] * 10 + ["day fine"] * 20 + ["rare"] * 2 + ["awful no", "no day"])
     labels = pa.array(["positive"] * 32 + ["negative"] * 2)
-    table = deciding_words.measure_classes(package, text, labels)
+    table = deciding_words.measure_classes(package, text, labels).table
     assert table.schema == SCHEMA
     assert by_label(table) == {"negative": ["no"], "positive": ["footer", "rare", "fine"]}
     first = table.to_pylist()[1]
@@ -61,14 +62,14 @@ def test_of_two_equally_strong_words_the_one_of_a_single_class_comes_first():
     package = package_of_words({"footer": 1.0, "shared": 1.0, "awful": -9.0})
     text = pa.array(["shared"] * 9 + ["footer"] * 8 + ["awful shared"] * 8)
     labels = pa.array(["positive"] * 17 + ["negative"] * 8)
-    table = deciding_words.measure_classes(package, text, labels)
+    table = deciding_words.measure_classes(package, text, labels).table
     assert by_label(table)["positive"] == ["footer", "shared"]
 
 
 def test_a_word_that_a_text_repeats_counts_once_with_all_its_parts():
     package = package_of_words({"fine": 1.0, "day": 1.0})
     text = pa.array(["fine fine day", "fine day day"])
-    table = deciding_words.measure_classes(package, text, pa.array(["positive"] * 2))
+    table = deciding_words.measure_classes(package, text, pa.array(["positive"] * 2)).table
     norm = np.sqrt(3)
     for row in table.to_pylist():
         assert row["num_texts"] == 2
@@ -79,15 +80,59 @@ def test_the_network_is_asked_about_as_many_texts_as_it_can_read(monkeypatch):
     package = package_of_words({"good": 1.0, "bad": 1.0, "day": 1.0}, linear_weight=0.5)
     text = pa.array(["good day", "bad day"] * 10)
     labels = pa.array(["positive"] * 20)
-    exact = deciding_words.measure_classes(package, text, labels).to_pandas()
+    exact = deciding_words.measure_classes(package, text, labels)
+    assert (exact.num_texts, exact.num_asked) == (20, 20)
+    exact = exact.table.to_pandas()
     assert exact["mean_network"].abs().min() > 0
-    monkeypatch.setattr(deciding_words, "_MAX_IDS_READ", 40)  # of 80
-    near = deciding_words.measure_classes(package, text, labels).to_pandas()
+    monkeypatch.setattr(deciding_words, "_MAX_IDS", 40)  # of 80
+    near = deciding_words.measure_classes(package, text, labels)
+    assert (near.num_texts, near.num_asked) == (20, 10)
+    near = near.table.to_pandas()
     assert exact["mean_linear"].tolist() == pytest.approx(near["mean_linear"].tolist())
     assert near["num_texts"].tolist() == exact["num_texts"].tolist()
-    monkeypatch.setattr(deciding_words, "_MAX_IDS_READ", 1)
-    first = deciding_words.measure_classes(package, text, labels).to_pandas().set_index("word")
-    assert first["mean_network"]["bad"] == 0  # only the first text, which does not have it
+    monkeypatch.setattr(deciding_words, "_MAX_IDS", 1)
+    first = deciding_words.measure_classes(package, text, labels).table
+    rows = {row["word"]: row for row in first.to_pylist()}
+    assert rows["bad"]["mean_network"] is None, "the only text does not have it"
+    assert rows["bad"]["mean_part"] == rows["bad"]["mean_linear"]
+    assert rows["good"]["mean_network"] is not None
+
+
+def test_without_a_linear_model_all_figures_are_of_the_texts_that_the_network_reads(monkeypatch):
+    package = new_package()
+    text = pa.array(["good day", "bad day"] * 10)
+    labels = pa.array(["positive", "negative"] * 10)
+    whole = deciding_words.measure_classes(package, text, labels)
+    assert (whole.num_texts, whole.num_asked) == (20, 20)
+    monkeypatch.setattr(deciding_words, "_MAX_IDS_ALONE", 40)  # of 80
+    found = deciding_words.measure_classes(package, text, labels)
+    assert (found.num_texts, found.num_asked) == (10, 10)
+    assert len(found.table)
+    for row in found.table.to_pylist():
+        assert row["num_texts"] <= 10
+        assert row["fraction"] <= 1
+        assert row["mean_part"] == row["mean_network"] != 0
+
+
+def test_batches_of_texts_have_the_words_of_all(monkeypatch):
+    package = package_of_words({"footer": 4.0, "fine": 0.4, "awful": -2.0}, linear_weight=0.5)
+    text = pa.array(["day footer", "day fine", "footer fine fine", "awful", "awful day"] * 5)
+    labels = pa.array((["positive"] * 3 + ["negative"] * 2) * 5)
+    whole = deciding_words.measure_classes(package, text, labels).table.to_pandas()
+    monkeypatch.setattr(deciding_words, "TEXTS_AT_A_TIME", 7)
+    batches = deciding_words.measure_classes(package, text, labels).table.to_pandas()
+    pd.testing.assert_frame_equal(whole, batches)
+    without_network = package_of_words({"footer": 4.0})
+    found = deciding_words.measure_classes(without_network, text, labels)
+    assert found.num_asked == 0
+    assert found.table["mean_network"].to_pylist() == [0.0]
+
+
+def test_a_corpus_without_texts_has_no_words():
+    nothing = pa.array([], pa.string())
+    for package in (new_package(), package_of_words({"fine": 1.0}, linear_weight=0.5)):
+        found = deciding_words.measure_classes(package, nothing, nothing)
+        assert (len(found.table), found.num_texts, found.num_asked) == (0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +158,7 @@ def test_a_text_counts_the_ids_that_the_network_reads(unit, text, num_ids, monke
         return measure(package, text, codes)
 
     monkeypatch.setattr(word_parts, "measure", keep)
-    monkeypatch.setattr(deciding_words, "_MAX_IDS_READ", 5 * num_ids)
+    monkeypatch.setattr(deciding_words, "_MAX_IDS", 5 * num_ids)
     deciding_words.measure_classes(package, pa.array([text] * 9), pa.array(["positive"] * 9))
     assert asked == [5]
 
@@ -122,7 +167,7 @@ def test_a_model_that_is_replaced_while_it_is_loaded_is_not_taken(tmp_path, monk
     uri = str(tmp_path / "model")
     record = new_package(seed=0).save(uri, lineage={})
     scored = {"inputs": {"model": {"uri": uri, "fingerprint": record["fingerprint"]}}}
-    loaded = deciding_words.load_package(scored, None)
+    loaded = evaluated_model.load(scored, None)
     assert loaded.settings == new_package().settings
     load = packages.load
 
@@ -133,7 +178,7 @@ def test_a_model_that_is_replaced_while_it_is_loaded_is_not_taken(tmp_path, monk
 
     monkeypatch.setattr(packages, "load", load_and_replace)
     with pytest.raises(UserError, match="holds another model now"):
-        deciding_words.load_package(scored, None)
+        evaluated_model.load(scored, None)
 
 
 def test_rows_are_chosen_equally_of_each_predicted_class(monkeypatch):
@@ -162,7 +207,7 @@ def test_a_model_that_is_gone_is_the_reason():
     nothing = mistakes.COLUMNS.empty_table()
     found = deciding_words.find(load, pa.array(["good"]), pa.array(["positive"]), nothing, CLASSES)
     assert found.not_asked == "runs/x holds another model now"
-    assert not len(found.by_class)
+    assert not len(found.of_classes.table)
 
 
 def test_mistakes_are_explained_by_kind_and_row_id():
@@ -184,4 +229,24 @@ def test_mistakes_are_explained_by_kind_and_row_id():
         ("confident", 5): ("awful day", "negative"),
         ("label", 7): ("fine", "positive"),
     }
-    assert found.num_texts == 2
+    assert found.of_classes.num_texts == 2
+    assert found.num_left_out == 0
+
+
+def test_of_mistakes_the_longest_are_left_out(monkeypatch):
+    texts = ["good " * 15, "good day", "bad " * 5, "bad"]
+    table = pa.table(
+        {
+            "kind": ["confident"] * 4,
+            "row_id": [0, 1, 2, 3],
+            "text": texts,
+            "prediction": pa.array([0, 1, 0, 1], pa.int8()),
+        }
+    )
+    text = pa.array(["good", "good"])
+    labels = pa.array(["positive", "positive"])
+    monkeypatch.setattr(deciding_words, "_MAX_IDS_OF_MISTAKES", 1 + 4 + 25)
+    found = deciding_words.find(new_package, text, labels, table, CLASSES)
+    assert [row_id for _, row_id in sorted(found.of_mistakes)] == [1, 2, 3]
+    assert found.num_left_out == 1
+    assert found.of_mistakes["confident", 2].label == "negative"

@@ -15,6 +15,7 @@ from sentiflow.data import lineage
 from sentiflow.errors import UserError
 from sentiflow.evaluation import evaluate as evaluation
 from sentiflow.evaluation import report_charts
+from sentiflow.progress import Steps
 from sentiflow.tracking.recorder import Recorder
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -78,6 +79,20 @@ def test_the_words_that_decide_are_in_a_table_and_on_the_page(finished_run):
     assert "Under a text stand the words that decide" in page
     for label, words in table.groupby("label", sort=False)["word"]:
         assert f">{words.iloc[0]} +" in page, label
+
+
+def test_the_steps_are_shown_in_their_order(evaluate, monkeypatch):
+    shown = []
+    show = Steps.show
+
+    def keep(self, name):
+        shown.append(1 + list(self.meanings).index(name))
+        return show(self, name)
+
+    monkeypatch.setattr(Steps, "show", keep)
+    evaluate()
+    assert len(shown) > 5
+    assert shown == sorted(shown)
 
 
 def test_the_report_tells_how_many_texts_were_cut(finished_run, evaluate, tmp_path):

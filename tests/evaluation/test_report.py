@@ -22,7 +22,7 @@ from sentiflow.evaluation import (
     report_charts,
 )
 from sentiflow.evaluation.behavior import Failure, check_behavior
-from sentiflow.evaluation.deciding_words import DecidingWords
+from sentiflow.evaluation.deciding_words import DecidingWords, WordsOfClasses
 from sentiflow.evaluation.group_bias import measure_group_bias
 from sentiflow.evaluation.model_checks import ModelChecks
 from sentiflow.evaluation.origin import Origin
@@ -117,7 +117,7 @@ def report_data(rows, *, model=MODEL, asked=True, **changes):
         rows=by_split[measured.split],
         mistakes=table,
         num_examples=15,
-        words=DecidingWords(deciding_words.SCHEMA.empty_table()),
+        words=DecidingWords(deciding_words.NO_WORDS),
         curve=pd.DataFrame(
             {
                 "epoch": [1, 2, 3],
@@ -371,8 +371,11 @@ def test_the_words_that_decide_are_under_the_mistakes_and_by_class(data, plots):
     ]
     zero = {"mean_linear": 0.0, "mean_network": 0.0}
     table = pa.Table.from_pylist([row | zero for row in rows], deciding_words.SCHEMA)
-    words = DecidingWords(table, num_texts=100, of_mistakes=explained(data.mistakes))
+    of_classes = WordsOfClasses(table, num_texts=100, num_asked=40)
+    words = DecidingWords(of_classes, explained(data.mistakes), num_left_out=2)
     page = render_page(change(data, words=words), plots)
+    assert "over 100 test texts (the network over 40 of them), with" in page
+    assert "2 texts have none, as the network takes too long for the words of long texts" in page
     assert SCRIPT not in page
     assert "love +1.00 <small>&lt;1%</small>" in page
     assert '--shade: 50%">&lt;script&gt;' in page

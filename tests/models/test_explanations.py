@@ -328,8 +328,7 @@ def test_a_notebook_shows_the_first_words_of_a_long_text():
 def test_the_table_has_a_row_for_each_word():
     why = Model(package_with(), "here").explain(["good day", None, "bad"])
     frame = why.to_pandas()
-    named = ["row", "label", "word", "part", "linear", "network", "is_cut", "after_blank"]
-    assert list(frame.columns) == named
+    assert tuple(frame.columns) == ("row", "label", *explanations.WordPart._fields)
     assert frame.index.tolist() == [0, 1, 2]
     assert frame["row"].tolist() == [0, 0, 2]
     assert frame["word"].tolist() == ["good", "day", "bad"]

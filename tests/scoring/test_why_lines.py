@@ -81,6 +81,19 @@ def test_few_of_many_words_are_listed():
     assert line.endswith("w11 +1.10  … 10 more +5.50")
 
 
+def test_words_with_small_parts_are_added_up_and_the_rest_is_that_of_the_explanation():
+    small = (WordPart("w", 0.004, 0.004, 0.0),) * 100
+    alone = Explanation("x", "a", 0.5, 0.6, 0.2, small)
+    assert why_lines.describe(alone, in_color=False) == [
+        "  for a: 100 words +0.40",
+        "  the rest: +0.20  the logit: +0.60",
+    ]
+    against = Explanation("x", "a", 0.5, 0.6, 0.2, (*small, WordPart("no", -1.0, -1.0, 0.0)))
+    assert why_lines.describe(against, in_color=False)[1] == "  against it: no -1.00"
+    beside = Explanation("x", "a", 0.5, 0.6, 0.2, (WordPart("b", 1.0, 1.0, 0.0), *small))
+    assert why_lines.describe(beside, in_color=False)[0] == "  for a: b +1.00  … 100 more +0.40"
+
+
 def test_of_a_text_whose_words_have_no_part_the_logit_alone_is_told():
     unknown = Explanation("x", "a", 0.5, 0.0, 0.0, (WordPart("x", 0.0, 0.0, 0.0),))
     assert why_lines.describe(unknown, in_color=True) == ["  the rest: +0.00  the logit: +0.00"]
@@ -96,8 +109,7 @@ def test_json_has_the_parts_of_each_text():
     total = sum(word["part"] for word in first["words"]) + first["rest"]
     assert abs(total - first["logit"]) < 1e-9
     assert second["words"] == []
-    keys = ["word", "part", "linear", "network", "is_cut", "after_blank"]
-    assert list(first["words"][1]) == keys
+    assert tuple(first["words"][1]) == WordPart._fields
     assert first["words"][1]["after_blank"] is True
 
 
