@@ -119,24 +119,53 @@ def _find_first_letters(
         begins: Which tokens begin a piece in any case.
         is_within: Which tokens should begin none.
     """
+    costs = _list_costs(ngrams, model, is_letter, begins, np.where(is_within, _PENALTY, 0.0))
+    sizes = _cut_cheapest(costs, len(is_letter))
+    is_first = np.zeros(len(is_letter), bool)
+    end = len(is_letter)
+    while end:
+        end -= sizes[end - 1]
+        is_first[end] = True
+    return is_first
+
+
+def _list_costs(
+    ngrams: Ngrams,
+    model: LinearModel,
+    is_letter: np.ndarray,
+    begins: np.ndarray,
+    penalties: np.ndarray,
+) -> list[list[float]]:
+    """List the cost of each possible piece: of one token, of two, and so on, by its first token.
+
+    Args:
+        ngrams: As for :func:`_find_first_letters`, and also the next three.
+        model: The linear model.
+        is_letter: Which tokens may be joined.
+        begins: Which tokens begin a piece in any case.
+        penalties: What it costs to begin a piece of several tokens at each token.
+    """
     idf = np.sqrt(np.asarray(model.squares))
     known = np.asarray(model.hashes)
-    num_tokens = len(is_letter)
     single = ngrams.of_words[ngrams.word_offsets[:-1]][ngrams.tokens.ids]
-    penalties = np.where(is_within, _PENALTY, 0.0)
     costs = [_find_costs(single, known, idf, unknown=idf.max(initial=1.0) + 1).tolist()]
     num_letters = np.append(0, np.cumsum(is_letter))
     num_begun = np.append(0, np.cumsum(begins))
     for runs in ngrams.list_runs():
-        of_starts = np.full(num_tokens, np.inf)
+        of_starts = np.full(len(is_letter), np.inf)
         found = _find_costs(runs.hashes, known, idf, unknown=np.inf)
         ends = runs.starts + runs.size
         is_of_letters = num_letters[ends] - num_letters[runs.starts] == runs.size
         is_piece = is_of_letters & (num_begun[ends] == num_begun[runs.starts + 1])
         of_starts[runs.starts[is_piece]] = found[is_piece]
         costs.append((of_starts + penalties).tolist())
+    return costs
+
+
+def _cut_cheapest(costs: list[list[float]], num_tokens: int) -> list[int]:
+    """Find the cheapest cut of all tokens up to each one: how many tokens its last piece has."""
     cheapest = [0.0]  # cost of the best pieces of all tokens before each position
-    sizes = []  # of the last one of these pieces
+    sizes = []
     for end in range(1, num_tokens + 1):
         totals = []
         for size in range(1, min(len(costs), end) + 1):
@@ -145,12 +174,7 @@ def _find_first_letters(
         least = min(totals)
         cheapest.append(least)
         sizes.append(totals.index(least) + 1)
-    is_first = np.zeros(num_tokens, bool)
-    end = num_tokens
-    while end:
-        end -= sizes[end - 1]
-        is_first[end] = True
-    return is_first
+    return sizes
 
 
 def _find_costs(

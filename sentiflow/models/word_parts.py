@@ -13,11 +13,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.data.arrays import find_sorted
 from sentiflow.errors import UserError
-from sentiflow.models import readable_pieces, units
+from sentiflow.models import centered_logits, linear_parts, readable_pieces, units
 from sentiflow.models.encoded_rows import EncodedRows
-from sentiflow.models.linear import LinearModel
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.package import ModelPackage, ReadTexts
 from sentiflow.models.readable_pieces import Pieces
@@ -203,15 +201,15 @@ def _measure(reading: _Reading, pieces: Pieces, codes: np.ndarray) -> _PartsOfPa
     linear, has_ngram = _measure_linear(reading, pieces, codes)
     logits = np.bincount(pieces.texts, linear, minlength=len(codes)).astype(np.float64)
     if package.linear is not None:
-        logits += _center_row(package.linear.bias, codes)
+        logits += centered_logits.center_row(package.linear.bias, codes)
     network = np.zeros(len(pieces.words))
     if settings.linear_weight < 1:
         share = 1 - settings.linear_weight
-        of_texts = _center(package.network_logits(rows), codes)
+        of_texts = centered_logits.center(package.network_logits(rows), codes)
         logits += share * of_texts
         network += share * _leave_out(reading, rows, pieces, codes, of_texts)
     is_known = (rows.lengths > 0) | has_ngram
-    of_priors = _center_row(package.log_priors, codes)
+    of_priors = centered_logits.center_row(package.log_priors, codes)
     return _PartsOfPackage(
         linear=linear / settings.temperature,
         network=network / settings.temperature,
@@ -232,67 +230,9 @@ def _measure_linear(
     parts = np.zeros(len(pieces.words))
     if model is None:
         return parts, np.zeros(len(codes), bool)
-    of_tokens, has_ngram = _share_ngrams(model, Ngrams.of(reading.read.tokens), codes)
+    of_tokens, has_ngram = linear_parts.share_ngrams(model, Ngrams.of(reading.read.tokens), codes)
     parts += np.bincount(pieces.of_tokens, of_tokens, minlength=len(parts))
     return parts, has_ngram
-
-
-def _center_row(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Do the same as :func:`_center` for equal rows, given one of them."""
-    return np.asarray((logits.astype(np.float64) - logits.mean(dtype=np.float64))[codes])
-
-
-def _center(logits: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Subtract the mean of all classes from the logit of one class in each row.
-
-    Example:
-        >>> _center(np.array([[1.0, 3.0]]), np.array([1])).tolist()
-        [1.0]
-    """
-    chosen = np.take_along_axis(logits, codes[:, None], axis=1)[:, 0]
-    return np.asarray(chosen.astype(np.float64) - logits.mean(axis=1, dtype=np.float64))
-
-
-def _share_ngrams(
-    model: LinearModel, ngrams: Ngrams, codes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Share the weights of all n-grams among their tokens.
-
-    Returns:
-        The part of each token in the logit of its text's class, without the bias, float64; and
-        whether the model knows an n-gram of each text, bool.
-    """
-    weights = model.weights
-    squares = model.squares
-    known = model.hashes
-    tokens = ngrams.tokens
-    num_tokens = len(tokens.ids)
-    num_words = len(tokens.words)
-    texts = np.repeat(np.arange(len(codes)), np.diff(tokens.offsets))
-    # n-grams within a word
-    is_known, places = find_sorted(known, ngrams.of_words)
-    places = places[is_known]
-    words = np.repeat(np.arange(num_words), np.diff(ngrams.word_offsets))[is_known]
-    parts = np.zeros(num_tokens)
-    means = weights[places].mean(axis=1, dtype=np.float64)
-    for code in np.unique(codes):
-        is_chosen = codes[texts] == code
-        of_words = np.bincount(words, weights[places, code] - means, minlength=num_words)
-        parts[is_chosen] = of_words[tokens.ids[is_chosen]]
-    squares_of_tokens = np.zeros(num_tokens)
-    squares_of_tokens += np.bincount(words, squares[places], minlength=num_words)[tokens.ids]
-    # n-grams of several words
-    for runs in ngrams.list_runs():
-        is_known, places = find_sorted(known, runs.hashes)
-        places = places[is_known]
-        starts = runs.starts[is_known]
-        centered = _center(weights[places], codes[texts[starts]]) / runs.size
-        for number in range(runs.size):
-            parts += np.bincount(starts + number, centered, minlength=num_tokens)
-        squares_of_tokens += np.bincount(starts, squares[places], minlength=num_tokens)
-    squared_norm = np.bincount(texts, squares_of_tokens, minlength=len(codes))
-    norm = np.sqrt(np.maximum(squared_norm, np.finfo(np.float32).tiny))
-    return parts / norm[texts], squared_norm > 0
 
 
 def _leave_out(
@@ -325,7 +265,7 @@ def _leave_out(
     def compare(shortened: _ShortenedRows) -> None:
         texts = pieces.texts[shortened.left_out]
         logits = package.network_logits(shortened.rows)
-        parts[shortened.left_out] = of_texts[texts] - _center(logits, codes[texts])
+        parts[shortened.left_out] = of_texts[texts] - centered_logits.center(logits, codes[texts])
 
     shortened = _shorten(package, rows, words)
     waiting = list(islice(shortened, _MAX_WAITING))
