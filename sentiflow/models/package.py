@@ -123,6 +123,8 @@ class ModelPackage:
     ) -> Manifest:
         """Save the package as a directory; return its manifest.
 
+        An average of several packages is saved by :func:`models.average_files.save`.
+
         Args:
             uri: The directory. It is in the output of an unfinished stage, so nobody reads it yet.
             lineage: Inputs of the model, for the manifest.
@@ -132,6 +134,9 @@ class ModelPackage:
                 predictions was chosen.
             refit: The run that the training repeated, if it was a refit.
         """
+        assert not self.others, "average_files.save writes an average"
+        has_linear = self.settings.linear_weight > 0
+        assert has_linear == (self.linear is not None), "only a linear model has a share"
         content = PackageContent(
             settings=self.settings,
             vocabulary=self.vocabulary,
