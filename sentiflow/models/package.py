@@ -107,7 +107,7 @@ class ModelPackage:
             )
             loaded = cls(network, words, settings, linear, golden=golden)
             if golden:
-                golden_texts.check(golden, uri=package, score=loaded._score_alone)
+                golden_texts.check(golden, name=package, score=loaded._score_alone)
             packages.append(loaded)
         return replace(packages[0], others=tuple(packages[1:]))
 
@@ -175,7 +175,8 @@ class ModelPackage:
     def to(self, device: str) -> "ModelPackage":
         """Move the network to a device: to ``cpu`` as arrays of numpy, else in torch.
 
-        A network of an earlier version stays on the CPU.
+        A network of an earlier version stays on the CPU. The golden texts are answered without
+        bfloat16.
 
         Raises:
             UserError: On this device it answers the golden texts differently.
@@ -194,9 +195,9 @@ class ModelPackage:
         if moved.golden:
             golden_texts.check(
                 moved.golden,
-                uri=f"the model on {device}",
+                name=f"the model on {device}",
                 score=moved._score_alone,
-                tolerance=golden_texts.TOLERANCE_ON_GPU,
+                on_gpu=True,
             )
         return moved
 
