@@ -69,7 +69,7 @@ def read(path: Path) -> Corpus:
 
 def score(model: LinearModel, tokens: Tokens, classes: tuple[str, ...]) -> Scores:
     """Predict texts with a model that is not calibrated."""
-    logits, is_known = model.answer(tokens)
+    logits, is_known = model.logits_and_known(tokens)
     probabilities = confidence.softmax(logits).astype(np.float32)
     num_tokens = is_known.astype(np.int32)  # only 0 and not 0 matter here
     return Scores(

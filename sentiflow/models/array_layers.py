@@ -136,9 +136,9 @@ class Layer:
         of_states = np.empty_like(of_words)
         places = steps.places()
         for place in reversed(places) if backward else places:
-            number = place.stop - place.start
-            shape = (num_gates, number, hidden_size)
-            gates = of_words[: number * num_gates * hidden_size].reshape(shape)
+            num_now = place.stop - place.start  # texts with a token at the step
+            shape = (num_gates, num_now, hidden_size)
+            gates = of_words[: num_now * num_gates * hidden_size].reshape(shape)
             products = of_states[: gates.size].reshape(shape)
             now = rows_at(state, place)
             # All ids are within the table. With mode="raise" numpy would buffer ``gates``.

@@ -57,19 +57,16 @@ class ArrayNetwork(ABC, Generic[S]):
 
     def logits(self, rows: EncodedRows) -> np.ndarray:
         """Compute the logits of N rows, ``(N, C)`` float32; a row without a token gets 0."""
-        with one_thread():
-            return self._compute_logits(rows)
-
-    def _compute_logits(self, rows: EncodedRows) -> np.ndarray:
         logits = np.zeros((len(rows), len(self.arrays["output.bias"])), np.float32)
         lengths = rows.lengths
         batches = order_by_length(lengths, batch_size=self.batch_size, max_cells=_MAX_CELLS)
-        for group in _group(batches, lengths, max_tokens=self.max_tokens):
-            by_steps = []
-            for chosen in group:
-                by_steps.append(Steps.of(rows.token_ids, rows.offsets[chosen], lengths[chosen]))
-            for chosen, pooled in zip(group, self.pool(by_steps), strict=True):
-                logits[chosen] = self._affine("output", pooled)
+        with one_thread():
+            for group in _group(batches, lengths, max_tokens=self.max_tokens):
+                by_steps = []
+                for chosen in group:
+                    by_steps.append(Steps.of(rows.token_ids, rows.offsets[chosen], lengths[chosen]))
+                for chosen, pooled in zip(group, self.pool(by_steps), strict=True):
+                    logits[chosen] = self._affine("output", pooled)
         if self.earlier.ngrams:
             logits += earlier_layers.ngram_logits(rows, self.arrays, self.earlier)
         return logits
@@ -128,7 +125,10 @@ class ArrayRnn(ArrayNetwork[RnnSettings]):
 
     @functools.cached_property
     def _layers(self) -> list[list[Layer]]:
-        """The directions of each recurrent layer, forward first."""
+        """The directions of each recurrent layer, forward first.
+
+        There is one layer, except in packages of earlier versions.
+        """
         layers = []
         for number in range(self.earlier.num_layers):
             directions = [self._layer(f"forward_layers.{number}.")]
@@ -209,7 +209,9 @@ def build(
     layers = earlier or EarlierLayers()
     sizes = {"vocabulary_size": vocabulary_size, "num_classes": num_classes}
     if isinstance(settings, RnnSettings):
-        shapes = _list_rnn_shapes(settings, layers, embedding_dim=embedding_dim, **sizes)
+        shapes = _list_rnn_shapes(
+            settings, num_layers=layers.num_layers, embedding_dim=embedding_dim, **sizes
+        )
     else:
         shapes = _list_bag_shapes(settings, embedding_dim=embedding_dim, **sizes)
         if layers.num_layers > 1:
@@ -237,31 +239,34 @@ def _group(
     groups = list[list[np.ndarray]]()
     num_tokens = 0
     for chosen in batches:
-        number = int(lengths[chosen].sum())
-        num_tokens += number
+        num_in_batch = int(lengths[chosen].sum())
+        num_tokens += num_in_batch
         if not groups or num_tokens > max_tokens:
             groups.append([])
-            num_tokens = number
+            num_tokens = num_in_batch
         groups[-1].append(chosen)
     return groups
 
 
 def _list_rnn_shapes(
     settings: RnnSettings,
-    layers: EarlierLayers,
     *,
+    num_layers: int,
     vocabulary_size: int,
     embedding_dim: int,
     num_classes: int,
 ) -> Shapes:
-    """List the shapes of the weights of a recurrent network."""
+    """List the shapes of the weights of a recurrent network.
+
+    ``num_layers`` is 1, except in packages of earlier versions.
+    """
     hidden_size = settings.hidden_size
     num_gates = array_layers.count_gates(settings.cell) * hidden_size
     directions = ["forward", "backward"] if settings.bidirectional else ["forward"]
     state_size = len(directions) * hidden_size
     shapes: Shapes = {"embedding.weight": (vocabulary_size, embedding_dim)}
     input_size = embedding_dim
-    for number in range(layers.num_layers):
+    for number in range(num_layers):
         for direction in directions:
             prefix = f"{direction}_layers.{number}."
             shapes[f"{prefix}weight_ih_l0"] = (num_gates, input_size)

@@ -43,10 +43,10 @@ class LinearModel:
 
     def logits(self, tokens: Tokens) -> np.ndarray:
         """Compute the logits of N texts, ``(N, C)`` float32."""
-        logits, _ = self.answer(tokens)
+        logits, _ = self.logits_and_known(tokens)
         return logits
 
-    def answer(self, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    def logits_and_known(self, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
         """Compute the logits of N texts.
 
         Returns:

@@ -222,7 +222,7 @@ class ModelPackage:
         A probability that is not a number raises no error here.
         """
         with np.errstate(invalid="ignore", over="ignore"):
-            by_class, _ = self._predict(self.read(text), bf16=False)
+            by_class, _ = self._compute_probabilities(self.read(text), bf16=False)
         return by_class
 
     def score(
@@ -253,7 +253,7 @@ class ModelPackage:
             read = own if package._reads_as(self) else package.read(text)
             # The message below tells about numbers that are not finite, not a warning of numpy.
             with np.errstate(invalid="ignore", over="ignore"):
-                by_class, num_known = package._predict(read, bf16=bf16)
+                by_class, num_known = package._compute_probabilities(read, bf16=bf16)
             order = [package.settings.classes.index(name) for name in self.settings.classes]
             probabilities.append(by_class[:, order])
             num_tokens.append(num_known)
@@ -328,7 +328,9 @@ class ModelPackage:
             and self.vocabulary.words.equals(other.vocabulary.words)
         )
 
-    def _predict(self, read: ReadTexts, *, bf16: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _compute_probabilities(
+        self, read: ReadTexts, *, bf16: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Compute the probability of each class for N texts.
 
         Texts without a known word get the class priors, unless the linear model knows some of
@@ -346,7 +348,7 @@ class ModelPackage:
             logits = self.network_logits(rows, bf16=bf16)
         is_known = rows.lengths > 0
         if self.linear is not None:
-            linear_logits, has_ngram = self.linear.answer(read.tokens)
+            linear_logits, has_ngram = self.linear.logits_and_known(read.tokens)
             logits = np.float32(1 - weight) * logits + linear_logits
             is_known = is_known | has_ngram
         by_class = _softmax(logits / np.float32(self.settings.temperature))
