@@ -12,11 +12,12 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from sentiflow.config.train_sections import BagSettings, ModelSettings, RnnSettings
-from sentiflow.models import array_layers, earlier_layers
+from sentiflow.models import array_layers, earlier_layers, weight_shapes
 from sentiflow.models.array_layers import Layer, StateRuns, Steps
 from sentiflow.models.cpu import one_thread
 from sentiflow.models.earlier_formats import EarlierLayers
 from sentiflow.models.encoded_rows import EncodedRows, order_by_length
+from sentiflow.models.weight_shapes import Shapes
 
 _MAX_TABLE_BYTES = 200 << 20
 """Largest table with the gates of the words that occur."""
@@ -215,7 +216,7 @@ def build(
             raise ValueError("a bag of embeddings has no recurrent layers")
     if layers.ngrams:
         shapes |= earlier_layers.list_ngram_shapes(arrays, layers, **sizes)
-    _check_shapes(arrays, shapes)
+    weight_shapes.check(arrays, shapes)
     if isinstance(settings, RnnSettings):
         return ArrayRnn(settings, arrays, layers)
     return ArrayBag(settings, arrays, layers)
@@ -245,10 +246,6 @@ def _group(
     return groups
 
 
-_Shapes = dict[str, tuple[int, ...]]
-"""Shapes of the weights by their names."""
-
-
 def _list_rnn_shapes(
     settings: RnnSettings,
     layers: EarlierLayers,
@@ -256,13 +253,13 @@ def _list_rnn_shapes(
     vocabulary_size: int,
     embedding_dim: int,
     num_classes: int,
-) -> _Shapes:
+) -> Shapes:
     """List the shapes of the weights of a recurrent network."""
     hidden_size = settings.hidden_size
     num_gates = array_layers.count_gates(settings.cell) * hidden_size
     directions = ["forward", "backward"] if settings.bidirectional else ["forward"]
     state_size = len(directions) * hidden_size
-    shapes: _Shapes = {"embedding.weight": (vocabulary_size, embedding_dim)}
+    shapes: Shapes = {"embedding.weight": (vocabulary_size, embedding_dim)}
     input_size = embedding_dim
     for number in range(layers.num_layers):
         for direction in directions:
@@ -284,9 +281,9 @@ def _list_rnn_shapes(
 
 def _list_bag_shapes(
     settings: BagSettings, *, vocabulary_size: int, embedding_dim: int, num_classes: int
-) -> _Shapes:
+) -> Shapes:
     """List the shapes of the weights of a bag of embeddings."""
-    shapes: _Shapes = {"embedding.weight": (vocabulary_size, embedding_dim)}
+    shapes: Shapes = {"embedding.weight": (vocabulary_size, embedding_dim)}
     input_size = embedding_dim
     for number, size in enumerate(settings.hidden_sizes):
         shapes |= _list_affine_shapes(f"hidden.{number}", input_size, size)
@@ -294,18 +291,6 @@ def _list_bag_shapes(
     return shapes | _list_affine_shapes("output", input_size, num_classes)
 
 
-def _list_affine_shapes(name: str, input_size: int, output_size: int) -> _Shapes:
+def _list_affine_shapes(name: str, input_size: int, output_size: int) -> Shapes:
     """List the shapes of the weights of a linear layer."""
     return {f"{name}.weight": (output_size, input_size), f"{name}.bias": (output_size,)}
-
-
-def _check_shapes(arrays: Mapping[str, np.ndarray], shapes: _Shapes) -> None:
-    """Raise ``ValueError`` unless the weights have these names and shapes."""
-    for name, shape in shapes.items():
-        if name not in arrays:
-            raise ValueError(f'Missing key "{name}"')
-        if arrays[name].shape != shape:
-            raise ValueError(f"size mismatch for {name}: {arrays[name].shape}, expected {shape}")
-    for name in arrays:
-        if name not in shapes:
-            raise ValueError(f'Unexpected key "{name}"')

@@ -10,6 +10,7 @@ import numpy as np
 from sentiflow.models.earlier_formats import EarlierLayers
 from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.vocabulary import PAD_ID
+from sentiflow.models.weight_shapes import Shapes
 
 KEYS = "ngrams.keys"
 """Name of the only array that is int64: a number for each word, which is hashed in place of its id.
@@ -25,7 +26,7 @@ def list_ngram_shapes(
     *,
     vocabulary_size: int,
     num_classes: int,
-) -> dict[str, tuple[int, ...]]:
+) -> Shapes:
     """List the shapes of the weights of n-grams by their names.
 
     Args:
@@ -34,7 +35,7 @@ def list_ngram_shapes(
         vocabulary_size: Number of words.
         num_classes: Number of classes.
     """
-    shapes: dict[str, tuple[int, ...]] = {
+    shapes: Shapes = {
         _WEIGHTS: (vocabulary_size + layers.ngram_buckets, num_classes),
         _BIAS: (num_classes,),
     }

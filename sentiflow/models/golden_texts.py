@@ -22,17 +22,11 @@ from sentiflow.errors import UserError, printable, shorten
 
 GOLDEN = "golden.json"
 """File of a package with its golden texts."""
-TOLERANCE = 1e-3
-"""Largest accepted difference of a probability."""
-TOLERANCE_ON_GPU = 1e-2
-"""The same on a GPU, which multiplies in TF32 or bfloat16."""
 _FIXED = "golden_texts.txt"
 """File beside this module: a text on each line, in many scripts. An empty line is an empty text."""
 _NUM_TEXTS = 50
 _WORDS_IN_TEXT = 5
 """Words of the vocabulary in each text that is made of them."""
-_TIE = 1e-5
-"""Two probabilities that differ by less are equal up to rounding: either label may be predicted."""
 _MAX_TEXTS = 1000
 """Maximum number of texts in a file."""
 _MAX_CHARACTERS = 10_000
@@ -40,11 +34,11 @@ _MAX_CHARACTERS = 10_000
 _MAX_VERSIONS = 20
 """Maximum number of versions in a file."""
 _MAX_BYTES = 1 << 24
-"""Maximum size of a file: 1,000 texts of 1,000 classes fit."""
+"""Maximum size of a file: 1,000 short texts with the answers of 100 classes fit."""
 _SHOWN_CHARACTERS = 40
 """Maximum length of the part of a text that a message shows, in characters."""
 _LIBRARIES = ("numpy", "pyarrow", "torch")
-"""Libraries that may change an answer."""
+"""Libraries that may change an answer; torch only on a GPU, as numpy computes on a CPU."""
 
 Score = Callable[[pa.Array], np.ndarray]
 """Computes the probability of each class, ``(N, C)``, for N texts."""
@@ -64,6 +58,21 @@ class GoldenTexts(Settings):
     """For each text the probability of each class."""
     versions: dict[str, Annotated[str, Field(max_length=100)]] = Field(max_length=_MAX_VERSIONS)
     """The versions of sentiflow, Python and the libraries that computed them."""
+
+
+class Tolerance(NamedTuple):
+    """How much answers may differ by rounding alone."""
+
+    probability: float
+    """Largest accepted difference of a probability."""
+    tie: float
+    """Another label may be predicted if its probability was lower by less than this when the model
+    was saved."""
+
+
+TOLERANCE_ON_CPU = Tolerance(probability=1e-3, tie=1e-5)
+TOLERANCE_ON_GPU = Tolerance(probability=1e-2, tie=1e-2)
+"""A GPU multiplies in TF32. Answers in bfloat16 are not checked."""
 
 
 class Mismatch(NamedTuple):
@@ -112,7 +121,7 @@ def _read_fixed() -> tuple[str, ...]:
 def _join_words(words: Sequence[str], joiner: str) -> list[str]:
     """Make short texts of words that are spread evenly over the vocabulary, each word once.
 
-    The last text has all of these words, so that a model with a maximum length cuts it.
+    The last text has all of these words, 95 if there are enough: a model that reads fewer cuts it.
     """
     num_short = _NUM_TEXTS - len(_read_fixed()) - 1
     step = max(1, len(words) // (num_short * _WORDS_IN_TEXT))
@@ -165,75 +174,84 @@ def from_json(path: str, content: bytes, *, classes: tuple[str, ...], hint: str)
     return golden
 
 
-def check(golden: GoldenTexts, *, uri: str, score: Score, tolerance: float = TOLERANCE) -> None:
+def check(golden: GoldenTexts, *, name: str, score: Score, on_gpu: bool = False) -> None:
     """Compare the answers of a model with those that it gave when it was saved.
 
     Args:
         golden: The texts, and the answers of then.
-        uri: The model, for the message.
+        name: The model, for the message.
         score: Computes the answers of now.
-        tolerance: Largest accepted difference of a probability.
+        on_gpu: Whether it computes them on a GPU.
 
     Raises:
         UserError: A label or a probability is different.
     """
     now = score(pa.array(golden.texts, pa.string()))
+    tolerance = TOLERANCE_ON_GPU if on_gpu else TOLERANCE_ON_CPU
     mismatch = find_mismatch(golden, now, tolerance=tolerance)
     if mismatch is None:
         return
+    versions = _compare_versions(golden.versions, find_versions(), on_gpu=on_gpu)
     text = shorten(printable(golden.texts[mismatch.number]), _SHOWN_CHARACTERS)
     raise UserError(
-        f"{uri} answers differently than when it was saved: {mismatch.problem} for its golden text "
-        f"{mismatch.number + 1}, {text!r}; {_compare_versions(golden.versions, find_versions())}",
+        f"{name} answers differently than when it was saved: {mismatch.problem} for its golden "
+        f"text {mismatch.number + 1}, {text!r}; {versions}",
         hint="use what it was saved with, or train it again",
     )
 
 
-def find_mismatch(golden: GoldenTexts, now: np.ndarray, *, tolerance: float) -> Mismatch | None:
+def find_mismatch(golden: GoldenTexts, now: np.ndarray, *, tolerance: Tolerance) -> Mismatch | None:
     """Find the text whose answer differs most from the one of then; None if all are equal.
 
-    A label may differ where the two highest probabilities of then are equal up to rounding.
+    An answer differs in either of two cases: a probability differs by more than
+    ``tolerance.probability``, or the label of now was less probable then than the label of then, by
+    ``tolerance.tie`` or more. On a CPU the second rule is much the stricter one: a small change of
+    a probability does no harm, another label does.
 
     Args:
         golden: N texts, and the answers of then.
         now: The probabilities of now, ``(N, C)``.
-        tolerance: Largest accepted difference of a probability.
+        tolerance: How much the answers may differ.
     """
     then = np.array(golden.probabilities)
     rows = np.arange(len(then))
     label_then = then.argmax(axis=1)
     label_now = now.argmax(axis=1)
     lead = then[rows, label_then] - then[rows, label_now]
-    least = _TIE if tolerance <= TOLERANCE else tolerance
-    is_other_label = lead >= least
+    is_other_label = lead >= tolerance.tie
     difference = np.abs(now - then).max(axis=1)
-    is_other = is_other_label | ~(difference <= tolerance)  # NaN differs
+    is_other = is_other_label | ~(difference <= tolerance.probability)  # NaN differs
     if not is_other.any():
         return None
     number = int(np.where(is_other, np.nan_to_num(difference, nan=np.inf), -1).argmax())
     if not np.isfinite(now[number]).all():
         return Mismatch(number, "no finite probability")
     if is_other_label[number]:
-        before, after = (golden.classes[of[number]] for of in (label_then, label_now))
-        return Mismatch(number, f"{printable(after)} instead of {printable(before)}")
+        before = printable(golden.classes[label_then[number]])
+        after = printable(golden.classes[label_now[number]])
+        return Mismatch(number, f"{after} instead of {before}")
     column = int(np.abs(now[number] - then[number]).argmax())
     name = printable(golden.classes[column])
     found = f"probability {now[number, column]:.4f} of {name} instead of {then[number, column]:.4f}"
     return Mismatch(number, found)
 
 
-def _compare_versions(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+def _compare_versions(then: Mapping[str, str], now: Mapping[str, str], *, on_gpu: bool) -> str:
     """Say with which versions a model was saved and is read.
 
-    Libraries whose version is the same are left out.
+    Libraries whose version is the same are left out, and torch if it does not compute the answers.
 
     Example:
-        >>> then = {"sentiflow": "0.2.0", "numpy": "2.4.6", "pyarrow": "22.0.0"}
-        >>> _compare_versions(then, then | {"pyarrow": "25.0.1"})
+        >>> then = {"sentiflow": "0.2.0", "numpy": "2.4.6", "pyarrow": "22.0.0", "torch": "2.9.0"}
+        >>> now = {"sentiflow": "0.2.0", "numpy": "2.4.6", "pyarrow": "25.0.1"}
+        >>> _compare_versions(then, now, on_gpu=False)
         'saved with sentiflow 0.2.0, pyarrow 22.0.0, read with sentiflow 0.2.0, pyarrow 25.0.1'
     """
-    others = [name for name in then if name != "sentiflow" and then[name] != now.get(name)]
-    names = ["sentiflow", *others]
+    names = ["sentiflow"]
+    for name, version in then.items():
+        may_matter = name != "sentiflow" and (on_gpu or name != "torch")
+        if may_matter and version != now.get(name):
+            names.append(name)
     saved = ", ".join(f"{printable(name)} {printable(then.get(name, 'unknown'))}" for name in names)
     read = ", ".join(f"{printable(name)} {now.get(name, 'missing')}" for name in names)
     return f"saved with {saved}, read with {read}"

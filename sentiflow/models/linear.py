@@ -10,11 +10,13 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from sentiflow.data.arrays import find_sorted, sum_rows
+from sentiflow.models import weight_shapes
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.tokens import Tokens
 
 PREFIX = "linear."
 """Prefix of the names of a linear model's tensors in a package."""
+_HASHES = f"{PREFIX}hashes"
 _MANY = 1 << 12
 """Hashes for which it is worth to make an index of the known ones."""
 _MAX_IN_BUCKET = 64
@@ -90,22 +92,27 @@ class LinearModel:
         """Make a model from its tensors, as :meth:`tensors` names them.
 
         Raises:
-            ValueError: The tensors do not fit together, or have other names.
+            ValueError: The tensors do not fit together, or have other names; the message names the
+                first one.
         """
-        found = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
-        shapes = {name: (str(tensor.dtype), *tensor.shape) for name, tensor in found.items()}
         num_ngrams = 0
-        if "hashes" in found and found["hashes"].ndim:
-            num_ngrams = len(found["hashes"])
-        expected = {
-            "hashes": ("int64", num_ngrams),
-            "weights": ("float32", num_ngrams, num_classes),
-            "squares": ("float32", num_ngrams),
-            "bias": ("float32", num_classes),
+        if _HASHES in tensors and tensors[_HASHES].ndim:
+            num_ngrams = len(tensors[_HASHES])
+        shapes = {
+            _HASHES: (num_ngrams,),
+            f"{PREFIX}weights": (num_ngrams, num_classes),
+            f"{PREFIX}squares": (num_ngrams,),
+            f"{PREFIX}bias": (num_classes,),
         }
-        if shapes != expected or not bool((found["hashes"][1:] > found["hashes"][:-1]).all()):
-            raise ValueError(f"a linear model of {shapes}")
-        return cls(**found)
+        weight_shapes.check(tensors, shapes)
+        for name, tensor in tensors.items():
+            expected = np.int64 if name == _HASHES else np.float32
+            if tensor.dtype != expected:
+                raise ValueError(f"{name} is not {np.dtype(expected)}")
+        hashes = tensors[_HASHES]
+        if not bool((hashes[1:] > hashes[:-1]).all()):
+            raise ValueError(f"{_HASHES} is not in ascending order")
+        return cls(**{name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()})
 
     def scale(self, factor: float, bias: np.ndarray) -> "LinearModel":
         """Multiply the logits by a factor, and add a bias to them."""

@@ -228,6 +228,8 @@ def _to_arrays(texts: Texts, *, size: int) -> Iterator[pa.Array]:
 
 def _to_arrow(texts: Any) -> pa.Array | pa.ChunkedArray:
     """Convert texts to an array of any string type."""
+    if isinstance(texts, np.ndarray) and texts.ndim == 0:
+        texts = texts.item()  # one text
     if isinstance(texts, str):
         texts = [texts]
     if isinstance(texts, set | frozenset):
@@ -288,7 +290,7 @@ def _is_text_or_missing(value: Any) -> bool:
     """Whether a value is a string, or stands for no text: None, NaN or ``pd.NA``."""
     if isinstance(value, str):
         return True
-    return np.ndim(value) == 0 and _is_missing(value)
+    return not isinstance(value, Iterable) and _is_missing(value)
 
 
 def _is_missing(value: Any) -> bool:

@@ -107,7 +107,7 @@ class ModelPackage:
             )
             loaded = cls(network, words, settings, linear, golden=golden)
             if golden:
-                golden_texts.check(golden, uri=package, score=loaded._score_alone)
+                golden_texts.check(golden, name=package, score=loaded._score_alone)
             packages.append(loaded)
         return replace(packages[0], others=tuple(packages[1:]))
 
@@ -123,6 +123,8 @@ class ModelPackage:
     ) -> Manifest:
         """Save the package as a directory; return its manifest.
 
+        An average of several packages is saved by :func:`models.average_files.save`.
+
         Args:
             uri: The directory. It is in the output of an unfinished stage, so nobody reads it yet.
             lineage: Inputs of the model, for the manifest.
@@ -132,6 +134,9 @@ class ModelPackage:
                 predictions was chosen.
             refit: The run that the training repeated, if it was a refit.
         """
+        assert not self.others, "average_files.save writes an average"
+        has_linear = self.settings.linear_weight > 0
+        assert has_linear == (self.linear is not None), "only a linear model has a share"
         content = PackageContent(
             settings=self.settings,
             vocabulary=self.vocabulary,
@@ -170,7 +175,8 @@ class ModelPackage:
     def to(self, device: str) -> "ModelPackage":
         """Move the network to a device: to ``cpu`` as arrays of numpy, else in torch.
 
-        A network of an earlier version stays on the CPU.
+        A network of an earlier version stays on the CPU. The golden texts are answered without
+        bfloat16.
 
         Raises:
             UserError: On this device it answers the golden texts differently.
@@ -189,9 +195,9 @@ class ModelPackage:
         if moved.golden:
             golden_texts.check(
                 moved.golden,
-                uri=f"the model on {device}",
+                name=f"the model on {device}",
                 score=moved._score_alone,
-                tolerance=golden_texts.TOLERANCE_ON_GPU,
+                on_gpu=True,
             )
         return moved
 

@@ -46,12 +46,15 @@ def build(
         else:
             of_network[name] = tensor
     for name, tensor in of_network.items():
-        if tensor.dtype != (np.int64 if name == earlier_layers.KEYS else np.float32):
+        expected = np.int64 if name == earlier_layers.KEYS else np.float32
+        if tensor.dtype != expected:
             raise _make_type_error(path)
     linear = None
     try:
-        if of_linear or settings.linear_weight:
+        if settings.linear_weight > 0:
             linear = LinearModel.of(of_linear, num_classes=len(settings.classes))
+        elif of_linear:
+            raise ValueError("it has a linear model, but linear_weight is 0")
         network = build_network(settings, of_network)
     except ValueError as error:
         problem = textwrap.shorten(str(error), _MAX_PROBLEM, placeholder=" ...")
@@ -109,7 +112,7 @@ def to_bytes(arrays: Mapping[str, np.ndarray], linear: LinearModel | None) -> by
 
 def count(arrays: Mapping[str, np.ndarray], linear: LinearModel | None) -> int:
     """Count the numbers that were learned."""
-    number = sum(array.size for array in arrays.values())
+    num_parameters = sum(array.size for array in arrays.values())
     if linear is not None:
-        number += linear.weights.size + linear.bias.size
-    return number
+        num_parameters += linear.weights.size + linear.bias.size
+    return num_parameters

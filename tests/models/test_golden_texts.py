@@ -91,7 +91,7 @@ def test_a_probability_may_differ_by_a_thousandth(package, shift, problem):
     golden = golden.model_copy(update={"probabilities": tuple(map(tuple, rows.tolist()))})
     moved = rows.copy()
     moved[7] += [-shift, shift]
-    found = golden_texts.find_mismatch(golden, moved, tolerance=golden_texts.TOLERANCE)
+    found = golden_texts.find_mismatch(golden, moved, tolerance=golden_texts.TOLERANCE_ON_CPU)
     assert found == ((7, problem) if problem else None)
 
 
@@ -110,12 +110,14 @@ def test_a_label_may_change_only_where_both_classes_are_equally_probable(package
         probabilities=((0.5, 0.5), (0.5002, 0.4998)),
         versions={},
     )
+    on_cpu = golden_texts.TOLERANCE_ON_CPU
     tie = np.array([[0.499999, 0.500001], [0.5002, 0.4998]])
-    assert golden_texts.find_mismatch(golden, tie, tolerance=1e-3) is None
+    assert golden_texts.find_mismatch(golden, tie, tolerance=on_cpu) is None
     other = np.array([[0.5, 0.5], [0.4999, 0.5001]])
-    found = golden_texts.find_mismatch(golden, other, tolerance=1e-3)
+    found = golden_texts.find_mismatch(golden, other, tolerance=on_cpu)
     assert found == (1, "positive instead of negative")
-    assert golden_texts.find_mismatch(golden, other, tolerance=1e-2) is None
+    on_gpu = golden_texts.TOLERANCE_ON_GPU
+    assert golden_texts.find_mismatch(golden, other, tolerance=on_gpu) is None
 
 
 def test_a_package_of_an_earlier_version_has_none_and_loads(saved):
@@ -174,6 +176,23 @@ def test_a_model_whose_network_gives_no_number_keeps_texts_without_a_known_word(
     golden = ModelPackage.load(str(tmp_path)).golden
     assert "" in golden.texts
     assert {*golden.probabilities} == {package.settings.priors}
+
+
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_another_version_of_torch_is_named_only_on_a_gpu(on_gpu):
+    golden = golden_texts.GoldenTexts(
+        texts=("good",),
+        classes=("negative", "positive"),
+        probabilities=((0.2, 0.8),),
+        versions={"sentiflow": "0.2.0", "torch": "2.0.0", "numpy": "1.0.0"},
+    )
+    with pytest.raises(
+        UserError, match=r"the model answers differently .* numpy 1\.0\.0"
+    ) as raised:
+        golden_texts.check(
+            golden, name="the model", score=lambda text: np.array([[0.9, 0.1]]), on_gpu=on_gpu
+        )
+    assert ("torch 2.0.0" in str(raised.value)) == on_gpu
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"\x80\x04.", b"{" * 100_000, b"\xff\xfe"])

@@ -136,19 +136,32 @@ def _change(name, change):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "problem"),
     [
-        *(_change(name, lambda t: t[:-1]) for name in ("hashes", "weights", "squares", "bias")),
-        *(_change(name, lambda t: t.astype(np.float64)) for name in ("weights", "squares", "bias")),
-        _change("hashes", lambda t: t[::-1]),
-        _change("hashes", lambda t: t.astype(np.int32)),
-        _change("hashes", lambda t: t[0]),
-        _change("weights", lambda t: t.T),
-        lambda tensors: dict(itertools.islice(tensors.items(), 3)),
-        lambda tensors: tensors | {"linear.more": np.zeros(1)},
-        lambda tensors: {},
+        (_change("hashes", lambda t: t[:-1]), r"size mismatch for linear\.weights"),
+        *(
+            (_change(name, lambda t: t[:-1]), rf"size mismatch for linear\.{name}: \(\d")
+            for name in ("weights", "squares", "bias")
+        ),
+        *(
+            (_change(name, lambda t: t.astype(np.float64)), rf"linear\.{name} is not float32")
+            for name in ("weights", "squares", "bias")
+        ),
+        (_change("hashes", lambda t: t[::-1]), r"linear\.hashes is not in ascending order"),
+        (_change("hashes", lambda t: t.astype(np.int32)), r"linear\.hashes is not int64"),
+        (_change("hashes", lambda t: t[0]), r"size mismatch for linear\.hashes: \(\), expected"),
+        (_change("weights", lambda t: t.T), r"size mismatch for linear\.weights"),
+        (
+            lambda tensors: dict(itertools.islice(tensors.items(), 3)),
+            r'Missing key "linear\.bias"',
+        ),
+        (
+            lambda tensors: tensors | {"linear.more": np.zeros(1)},
+            r'Unexpected key "linear\.more"',
+        ),
+        (lambda tensors: {}, r'Missing key "linear\.hashes"'),
     ],
 )
-def test_tensors_that_do_not_fit_are_refused(change):
-    with pytest.raises(ValueError, match="a linear model of"):
+def test_tensors_that_do_not_fit_are_refused(change, problem):
+    with pytest.raises(ValueError, match=problem):
         LinearModel.of(change(make_model().tensors()), num_classes=3)

@@ -122,8 +122,9 @@ def test_no_texts_give_an_empty_table_with_the_same_columns(nothing):
     assert MODEL.predict_proba([]).shape == (0, 2)
 
 
-def test_one_text_gives_one_row(expected):
-    same(MODEL.predict("bad bad day"), expected.iloc[[2]].reset_index(drop=True))
+@pytest.mark.parametrize("text", ["bad bad day", np.str_("bad bad day"), np.array("bad bad day")])
+def test_one_text_gives_one_row(text, expected):
+    same(MODEL.predict(text), expected.iloc[[2]].reset_index(drop=True))
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,9 @@ def test_one_text_gives_one_row(expected):
         (pd.Series([0.5, 1.5]), "text 0 is 0.5 of type float"),
         (["good", None, b"bad"], "text 2 is b'bad' of type bytes: decode it"),
         ([["good"]], r"text 0 is \['good'\] of type list"),
+        (["good", ["bad", ["day"]]], r"text 1 is \['bad', \['day'\]\] of type list"),
         (np.array([["good"]]), "text 0 is array"),
+        (np.array(5), "a model takes texts, not int"),
         (pa.array([None, 7]), "text 1 is 7 of type int"),
         (pa.array([float("nan")]), "text 0 is nan of type float"),
         ([None, *["good"] * 40_000, True], "text 40001 is True of type bool"),

@@ -8,9 +8,11 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from conftest import PROJECT, new_package
 from saved_package import forge, package, saved  # noqa: F401
 
+from sentiflow.models.linear import LinearModel
 from sentiflow.models.package import ModelPackage
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
@@ -114,3 +116,19 @@ def test_the_second_of_two_classes_is_predicted_at_one_half():
         np.array([[0.5, 0.5], [0.6, 0.4]], np.float32), ("no", "yes"), *np.zeros((3, 2), np.int64)
     )
     assert scores.prediction.tolist() == [1, 0]
+
+
+def test_an_average_is_not_saved_as_one_of_its_packages(package, tmp_path):
+    average = replace(package, others=(new_package(seed=1),))
+    with pytest.raises(AssertionError, match="average_files"):
+        average.save(str(tmp_path), lineage={})
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_package_whose_linear_model_has_no_share_or_is_missing_is_not_saved(package, tmp_path):
+    bias = np.zeros(2, np.float32)
+    linear = LinearModel(np.zeros(0, np.int64), np.zeros((0, 2), np.float32), bias[:0], bias)
+    without = package.settings.model_copy(update={"linear_weight": 0.5})
+    for faulty in (replace(package, linear=linear), replace(package, settings=without)):
+        with pytest.raises(AssertionError, match="only a linear model has a share"):
+            faulty.save(str(tmp_path), lineage={})

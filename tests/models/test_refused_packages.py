@@ -50,7 +50,10 @@ def test_a_tokenizer_of_another_version_is_refused(package, saved):
             {"output__bias": torch.zeros(2).half()},
             r"weights\.safetensors has tensors that are not float32",
         ),
-        ({"linear__bias": torch.zeros(2)}, r"does not fit settings\.json: a linear model of"),
+        (
+            {"linear__bias": torch.zeros(2)},
+            r"does not fit settings\.json: it has a linear model, but linear_weight is 0",
+        ),
     ],
 )
 def test_tensors_that_are_not_those_of_the_network_are_refused(package, saved, changes, problem):
@@ -143,6 +146,10 @@ def test_a_file_that_is_not_a_vocabulary_is_refused(saved, columns, problem):
         (
             {"classes": ["good", "\x1b[2Jbad"]},
             r"settings\.json cannot be read: .*must be printable",
+        ),
+        (
+            {"linear_weight": 0.5},
+            r'weights\.safetensors does not fit settings\.json: Missing key "linear\.hashes"',
         ),
         ({"embedding_dim": 10**9}, r"weights\.safetensors does not fit settings\.json: "),
         ({"model": {"hidden_size": 10**9}}, r"weights\.safetensors does not fit settings\.json: "),
