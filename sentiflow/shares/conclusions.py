@@ -4,7 +4,6 @@ A difference is claimed only if it is beyond chance.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +18,8 @@ from sentiflow.metrics.shares import MIN_COMPARED_LABELS, MIN_COMPARED_ROWS, UNC
 from sentiflow.shares.breakdowns import Breakdown
 from sentiflow.shares.rows import VERSION
 from sentiflow.shares.table import ShareTable
-from sentiflow.shares.wording import Wording
+from sentiflow.shares.wording import Wording, write_period
 
-_FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m"}
-"""How the beginning of a period is written, by unit."""
 MINIMUM = f"{MIN_COMPARED_ROWS} texts and {MIN_COMPARED_LABELS} labels"
 """What a group or period needs, so that it is compared with others; for messages."""
 BELOW_MINIMUM = f"{MIN_COMPARED_ROWS} texts or {MIN_COMPARED_LABELS} labels"
@@ -37,16 +34,6 @@ class Conclusion(NamedTuple):
     """The rest of the sentence, after the number."""
     section: str
     """The section of the page that shows it."""
-
-
-def write_period(period: datetime, unit: str) -> str:
-    """Write the beginning of a period.
-
-    Example:
-        >>> write_period(datetime(2024, 5, 1), "month")
-        '2024-05'
-    """
-    return period.strftime(_FORMATS[unit])
 
 
 def tells_nothing(lines: Any) -> Any:

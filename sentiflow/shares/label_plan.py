@@ -14,10 +14,10 @@ from sentiflow.metrics.label_budget import Factors
 from sentiflow.metrics.share_samples import measure
 from sentiflow.metrics.shares import MIN_LABELLED
 from sentiflow.shares import next_draw, prediction_sums, rows, sample_log, written_labels
-from sentiflow.shares.conclusions import write_period
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.rows import VERSION
+from sentiflow.shares.wording import write_period
 from sentiflow.storage import filesystem
 
 _STRATA = [VERSION, SEEN]
