@@ -291,12 +291,14 @@ def _plan_groups(
     is_there = (left["population", 0] > 0.5).to_numpy()
     left, of_groups = left[is_there], of_groups[is_there]
     population = left["population", 0].to_numpy().round()
+    # Other rows have a label that is counted, so their share is known.
+    fraction = population / of_groups["rows", 0].to_numpy()
     factors = _find_group_factors(of_groups, left) if cells.factors is not None else None
 
     def reach(number: np.ndarray) -> np.ndarray:
         chance = np.minimum(number / population, 1)
         expected = label_budget.expect(left, chance, np.arange(len(left)), factors)
-        found = label_budget.expect_reach(expected).max(axis=1)
+        found = fraction * label_budget.expect_reach(expected).max(axis=1)
         return np.where((number < MIN_LABELLED) & (chance < 1), label_budget.UNKNOWN, found)
 
     rows_of_drawn = pairs["population", 0].groupby(level=drawn_by).transform("sum").to_numpy()

@@ -100,6 +100,23 @@ def test_a_group_of_all_rows_needs_what_all_rows_need(tmp_path, corpus):
     assert found.groups[0].table["labels"][0] == pytest.approx(found.labels, abs=1)
 
 
+def test_a_group_needs_fewer_labels_if_others_of_its_texts_are_counted(tmp_path, corpus):
+    whole, truth = corpus
+    own = np.random.default_rng(0).random(NUM_ROWS) < 0.5
+    one_group = whole.set_column(
+        whole.column_names.index("airline"), "airline", [["same"] * NUM_ROWS]
+    )
+    score(tmp_path, one_group, np.where(own, truth, -1))
+    found = plan(tmp_path)
+    assert found.groups[0].table["labels"][0] == pytest.approx(found.labels, abs=1)
+    assert found.groups[0].num_more <= 1
+    file = draw_file(tmp_path, 300, truth)
+    reached = float(find_half_widths(tmp_path, file).max())  # of all texts, and so of the group
+    found = plan(tmp_path, wanted=reached, labels=[file])
+    assert found.groups[0].table["labels"][0] == pytest.approx(300, rel=0.05)
+    assert found.groups[0].num_more <= 15
+
+
 def test_the_groups_of_the_table_need_more(tmp_path, corpus):
     whole, _ = corpus
     score(tmp_path, whole)
