@@ -53,6 +53,7 @@ def test_a_plan_by_labels_reaches_the_width_that_was_wanted(tmp_path, corpus):
     assert not first.is_measured
     assert first.labelled == first.pending == 0
     assert first.labels < first.at_most
+    assert first.reached is None
     one = draw_file(tmp_path, 100, truth)
     second = plan(tmp_path, labels=[one])
     assert second.is_measured
@@ -63,6 +64,7 @@ def test_a_plan_by_labels_reaches_the_width_that_was_wanted(tmp_path, corpus):
     assert found.max() == pytest.approx(4, rel=0.15)
     last = plan(tmp_path, labels=[one, two])
     assert last.widest == found.idxmax()
+    assert last.reached.half_width == pytest.approx(found.max())
     assert last.labelled == second.labels
     # The plan for the width that was reached is the labels that are there.
     again = plan(tmp_path, wanted=float(found.max()), labels=[one, two])
@@ -141,7 +143,12 @@ def test_labels_of_the_corpus_measure_the_error_but_are_in_no_draw(tmp_path, cor
     found = plan(tmp_path)
     assert found.is_measured
     assert found.labelled == 0
-    assert found.num_rows == (label < 0).sum()
+    assert (found.num_rows, found.num_known) == (NUM_ROWS, (label >= 0).sum())
+    assert found.groups[0].table["rows"].sum() == NUM_ROWS
+    half_widths = find_half_widths(tmp_path)
+    assert found.reached.half_width == pytest.approx(half_widths.max())
+    assert found.reached.widest == half_widths.idxmax()
+    assert not found.is_drawn
 
 
 def test_a_corpus_whose_rows_are_all_labelled_needs_no_plan(tmp_path, corpus):
