@@ -568,7 +568,8 @@ def test_no_change_is_said_with_the_first_look(tmp_path):
     (line,) = find_periods(run(tmp_path, by="created:day")[0])
     assert re.match(
         r"\d+\.\d% of the texts of 2024-01-20 are negative; no change beyond chance, as at every "
-        r"look since 2024-01-0\d$",
+        r"look since 2024-01-0\d; the clearest difference is around 2024-01-\d\d: "
+        r"[+\u2212]\d+\.\d points \(95% interval \u2212\d+\.\d to \+\d+\.\d\)$",
         line,
     )
 
