@@ -10,9 +10,10 @@ from sentiflow.metrics.rating_scale import RatingScale
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, format_percent, to_png
 from sentiflow.shares.breakdowns import Breakdown
-from sentiflow.shares.conclusions import tells_nothing, write_period
+from sentiflow.shares.conclusions import tells_nothing
 from sentiflow.shares.page import arrange_groups
 from sentiflow.shares.table import ShareTable
+from sentiflow.shares.wording import write_period
 
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 """Colors of the classes that are drawn."""
