@@ -32,7 +32,7 @@ from sentiflow.evaluation import deciding_words
 from sentiflow.models import batching, explanations, networks, vocabulary, word_parts
 from sentiflow.models.ngrams import Ngrams
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.package_files import PackageSettings
+from sentiflow.models.package_settings import PackageSettings
 from sentiflow.models.tokenizer import TOKENIZERS, tokenize
 from sentiflow.training import linear_solver
 

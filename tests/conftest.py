@@ -262,7 +262,7 @@ def new_package(
     from sentiflow.config.train_sections import RnnSettings
     from sentiflow.models import networks, vocabulary
     from sentiflow.models.package import ModelPackage
-    from sentiflow.models.package_files import PackageSettings
+    from sentiflow.models.package_settings import PackageSettings
     from sentiflow.models.tokenizer import TOKENIZERS
 
     torch.manual_seed(seed)

@@ -11,11 +11,9 @@ from sentiflow.data import manifest
 from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.errors import UserError, few
 from sentiflow.models import package_files
+from sentiflow.models.package_files import MEMBERS
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import display_uri, join
-
-MEMBERS = "members"
-"""Key of the members in the settings and inputs of a manifest, and the folder of their packages."""
 
 
 def describe(members: Sequence[ModelInput], *, uri: str = "", setting: str) -> ModelInput:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sentiflow.data.manifest_types import Manifest, ModelInput
+from sentiflow.models import package_files
 
 _SMALL_SHARE = 0.1
 """Share of the network in the logits up to which its gain and its cost are told."""
@@ -101,7 +102,7 @@ def describe_model(model: ModelInput, trained: Manifest | None) -> str:
         model: The model.
         trained: Manifest of its training, if there is one.
     """
-    if "members" in model:
+    if package_files.is_average(model):
         return ""
     calibration = model.get("calibration") or {}
     if trained is None:

@@ -31,7 +31,8 @@ from sentiflow.models.cpu import count_cores
 from sentiflow.models.encoded_rows import EncodedRows
 from sentiflow.models.golden_texts import GoldenTexts
 from sentiflow.models.linear import LinearModel
-from sentiflow.models.package_files import PackageContent, PackageSettings
+from sentiflow.models.package_files import PackageContent
+from sentiflow.models.package_settings import PackageSettings
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import find_after_blanks, tokenize
@@ -135,8 +136,9 @@ class ModelPackage:
             refit: The run that the training repeated, if it was a refit.
         """
         assert not self.others, "average_files.save writes an average"
-        has_linear = self.settings.linear_weight > 0
-        assert has_linear == (self.linear is not None), "only a linear model has a share"
+        assert self.settings.has_linear == (self.linear is not None), (
+            "only a linear model has a share"
+        )
         content = PackageContent(
             settings=self.settings,
             vocabulary=self.vocabulary,
@@ -340,7 +342,7 @@ class ModelPackage:
         weight = self.settings.linear_weight
         priors = np.array(self.settings.priors, np.float32)
         logits = np.zeros((len(rows), len(priors)), np.float32)
-        if weight < 1:
+        if self.settings.has_network:
             logits = self.network_logits(rows, bf16=bf16)
         is_known = rows.lengths > 0
         if self.linear is not None:

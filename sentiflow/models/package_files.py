@@ -5,24 +5,20 @@ This module does not import torch, so reading only words and vectors stays fast.
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import safetensors.numpy
-from pydantic import Field, ValidationError, model_validator
 
-from sentiflow.config.class_names import check_names
-from sentiflow.config.text_units import Cut, Unit
-from sentiflow.config.train_sections import ModelSettings, UnsureSettings
-from sentiflow.config.types import ADDED, Fraction, Settings
-from sentiflow.data import json_faults, manifest, other_versions, schema
+from sentiflow.data import manifest, other_versions, schema
 from sentiflow.data.manifest_types import FileEntry, Manifest, ModelInput
-from sentiflow.errors import UserError, few, printable, shorten
-from sentiflow.models import golden_texts, tokenizer, vocabulary
-from sentiflow.models.earlier_formats import EarlierLayers, convert_settings
+from sentiflow.errors import UserError, printable
+from sentiflow.models import golden_texts, package_settings, vocabulary
+from sentiflow.models.earlier_formats import convert_settings
 from sentiflow.models.golden_texts import GOLDEN, GoldenTexts
+from sentiflow.models.package_settings import PackageSettings
 from sentiflow.models.vocabulary import Vocabulary
 from sentiflow.storage import filesystem, parquet
 from sentiflow.storage.uris import join
@@ -35,83 +31,15 @@ FILES = (WEIGHTS, VOCABULARY, SETTINGS)
 golden texts are one more file: they follow from these, and an earlier version has not written any.
 """
 
+MEMBERS = "members"
+"""Key of the members of an average in the settings and inputs of its manifest, and the folder of
+their packages."""
 COPY_AGAIN = "the model package is damaged; copy it again"
 """Hint of errors about files that do not fit together."""
 _OF_FINDER = ".DS_Store"
 """File that the Finder of macOS writes into each folder that it shows."""
 _MAX_HEADER = 1 << 16
 """Maximum size of the header of the weights, in bytes: it has about 100 for each tensor."""
-_LARGE = 1 << 31
-"""Maximum of the sizes in the settings of a package."""
-_MAY_DIFFER = {"dropout", "output_dropout", "vectors"}
-"""Settings of a network in which a model may differ from the one that it starts from."""
-
-
-class UnsureThreshold(UnsureSettings):
-    """The promise of a model about its errors, and the threshold that keeps the promise."""
-
-    threshold: Fraction
-    """A prediction is unsure if its confidence is at most this, or the text has no known word.
-    1: all predictions are unsure."""
-
-
-class PackageSettings(Settings):
-    """The settings of a package, as ``settings.json`` has them."""
-
-    model: ModelSettings
-    """The ``train.model`` section."""
-    vocabulary_size: int = Field(ge=1, le=_LARGE)
-    """Number of word vectors, including padding and, if the vocabulary has it, the unknown word."""
-    embedding_dim: int = Field(ge=1, le=_LARGE)
-    """Number of features of a word vector."""
-    tokenizer: str
-    """Name of the tokenizer, one of ``TOKENIZERS``."""
-    tokenizer_version: int
-    """Version of the tokenizer that the model was trained with."""
-    unit: Annotated[Unit, ADDED] = "words"
-    """What the network reads, see :mod:`models.units`."""
-    max_length: int = Field(ge=1, le=_LARGE)
-    """Maximum number of units of a text; the network does not see the others."""
-    cut: Annotated[Cut, ADDED] = "end"
-    """Which units of a longer text are left out, see :func:`models.tokens.find_kept`."""
-    classes: tuple[str, ...]
-    """Names of the classes, in the order of the logits."""
-    class_values: Annotated[tuple[float, ...] | None, ADDED] = None
-    """The numbers of ordered classes, such as 1 to 5 stars, in the order of the logits. None: the
-    classes have no order."""
-    priors: tuple[Fraction, ...]
-    """Share of each class in training: the prediction for texts without a known word."""
-    left_out: tuple[str, ...] = ()
-    """Classes of the data that the training left out, by ``train.classes`` or by
-    ``kind: sentiment140``. Evaluations skip rows with these labels; rows with other unknown labels
-    count as mistakes."""
-    linear_weight: Fraction = 0.0
-    """Share of the linear model in the logits; the network has the rest. 0: no linear model."""
-    temperature: float = Field(default=1.0, ge=0.01, le=100)
-    """Logits are divided by it (Guo et al. 2017); 1 leaves them as trained."""
-    unsure: UnsureThreshold | None = None
-    """None: no prediction is unsure."""
-    earlier_layers: Annotated[EarlierLayers | None, ADDED] = None
-    """Layers that only packages of earlier versions have."""
-
-    def tokenizes_as(self, other: "PackageSettings") -> bool:
-        """Whether two packages have the same tokenizer, so split every text into equal tokens."""
-        mine = (self.tokenizer, self.tokenizer_version)
-        return mine == (other.tokenizer, other.tokenizer_version)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _convert_earlier(cls, value: Any) -> Any:
-        return convert_settings(value) if isinstance(value, dict) else value
-
-    @model_validator(mode="after")
-    def _check_classes(self) -> "PackageSettings":
-        check_names(self.classes)
-        if len(self.priors) != len(self.classes):
-            raise ValueError("priors: must have a number for each class")
-        if self.class_values is not None and len(self.class_values) != len(self.classes):
-            raise ValueError("class_values: must have a number for each class")
-        return self
 
 
 class PackageContent(NamedTuple):
@@ -140,7 +68,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageContent:
     reject_average(to_input(uri, record), setting=setting)
     content = _read_files(uri, record)
     made_by = other_versions.compare(record)
-    settings = read_settings(join(uri, SETTINGS), content[SETTINGS], made_by=made_by)
+    settings = package_settings.read(join(uri, SETTINGS), content[SETTINGS], made_by=made_by)
     words = _read_vocabulary(
         join(uri, VOCABULARY), content[VOCABULARY], max_words=settings.vocabulary_size
     )
@@ -151,7 +79,7 @@ def read(uri: str, *, setting: str = "the model") -> PackageContent:
             f"{settings.vocabulary_size:,}",
             hint=COPY_AGAIN,
         )
-    claimed = read_settings(
+    claimed = package_settings.read(
         join(uri, manifest.MANIFEST), json.dumps(record["settings"]), made_by=made_by
     )
     if settings != claimed:
@@ -164,13 +92,18 @@ def read(uri: str, *, setting: str = "the model") -> PackageContent:
     return PackageContent(settings, words, content[WEIGHTS], golden)
 
 
+def is_average(model: ModelInput) -> bool:
+    """Whether a model is the average of several models."""
+    return "members" in model
+
+
 def reject_average(model: ModelInput, *, setting: str) -> None:
     """Reject a model that is an average.
 
     Raises:
         UserError: The model is the average of several models.
     """
-    if "members" not in model:
+    if not is_average(model):
         return
     members = model["members"]
     uris = ", ".join(member["uri"] for member in members)
@@ -222,15 +155,15 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
             another version of sentiflow.
     """
     settings = dict(record["settings"])
-    of_members = settings.pop("members", [])
+    of_members = settings.pop(MEMBERS, [])
     if not isinstance(of_members, list):
         of_members = [of_members]  # damaged; checked like a member
     made_by = other_versions.compare(record)
     for each in [settings, *of_members]:
-        read_settings(join(uri, manifest.MANIFEST), json.dumps(each), made_by=made_by)
+        package_settings.read(join(uri, manifest.MANIFEST), json.dumps(each), made_by=made_by)
     settings = convert_settings(settings)
     if of_members:
-        settings["members"] = [convert_settings(each) for each in of_members]
+        settings[MEMBERS] = [convert_settings(each) for each in of_members]
     model: ModelInput = {
         "uri": uri,
         "fingerprint": record["fingerprint"],
@@ -239,7 +172,7 @@ def to_input(uri: str, record: Manifest) -> ModelInput:
         "settings": settings,
         "training": record["inputs"].get("training"),
     }
-    members = record["inputs"].get("members", {}).get("models")
+    members = record["inputs"].get(MEMBERS, {}).get("models")
     if members:
         model["members"] = members
     if "refit" in record:
@@ -310,43 +243,6 @@ def list_files(record: Manifest, *, folder: str = "") -> list[str]:
     return [*names, golden] if is_listed else names
 
 
-def read_settings(path: str, content: bytes | str, *, made_by: str = "") -> PackageSettings:
-    """Read the settings of a package from JSON.
-
-    Args:
-        path: The file of the settings, for error messages.
-        content: The JSON.
-        made_by: The version that made the package, if it is another one: the text of
-            :func:`other_versions.compare`.
-
-    Raises:
-        UserError: The settings are damaged, or need another version of sentiflow.
-    """
-    try:
-        settings = PackageSettings.model_validate_json(content)
-    except ValidationError as error:
-        raise UserError(
-            f"{path} cannot be read: {json_faults.find_first(error)}",
-            hint=_explain(made_by) or "it is damaged, or needs a newer sentiflow",
-        ) from error
-    if tokenizer.find_rule(settings.tokenizer, settings.tokenizer_version) is None:
-        known = tokenizer.list_versions(settings.tokenizer)
-        versions = ", ".join(str(version) for version in known) or "none"
-        raise UserError(
-            f"{path} needs tokenizer {shorten(ascii(settings.tokenizer), 40)} version "
-            f"{settings.tokenizer_version}",
-            hint=_explain(made_by) or f"{other_versions.THIS} has these versions: {versions}",
-        )
-    return settings
-
-
-def _explain(made_by: str) -> str:
-    """Say what to do with a package of another version; empty if this version made it."""
-    if not made_by:
-        return ""
-    return f"it was {made_by}; use the version that made it, or train with another output_uri"
-
-
 def _check_header(path: str, content: bytes) -> None:
     """Check that weights do not list a great many tensors, before these are made.
 
@@ -385,47 +281,3 @@ def _read_vocabulary(path: str, content: bytes, *, max_words: int) -> Vocabulary
     if words.words[:1].to_pylist() != [vocabulary.PAD]:
         raise UserError(f"{path} does not begin with {vocabulary.PAD}", hint=COPY_AGAIN)
     return words
-
-
-def check_first(
-    first: ModelInput, ours: ModelSettings, classes: tuple[str, ...], *, unit: Unit | None
-) -> list[str]:
-    """Check that a training can start from a model.
-
-    Args:
-        first: The model.
-        ours: The network of the training.
-        classes: The classes of the training.
-        unit: What its network reads, see :mod:`models.units`. None: it is not known yet.
-
-    Returns:
-        A list with one line, about the output layer, if the classes differ and it is therefore
-        reinitialized; otherwise an empty list.
-
-    Raises:
-        UserError: The networks differ in other settings than ``_MAY_DIFFER``, the model is an
-            average, or it reads other units.
-    """
-    reject_average(first, setting="train.init_from")
-    theirs = read_settings(first["uri"], json.dumps(first["settings"]))
-    if theirs.earlier_layers:
-        raise UserError(
-            f"train.init_from: {first['uri']} is of an earlier version "
-            f"({theirs.earlier_layers.summary})",
-            hint="networks no longer have these layers; the model can be a teacher: "
-            "train.distill.teachers",
-        )
-    if theirs.model.model_dump(exclude=_MAY_DIFFER) != ours.model_dump(exclude=_MAY_DIFFER):
-        raise UserError(
-            f"train.init_from: {first['uri']} is of another network ({theirs.model.summary})",
-            hint=f"train.model is {ours.summary}; only dropout and vectors may differ",
-        )
-    if unit and theirs.unit != unit:
-        raise UserError(
-            f"train.init_from: {first['uri']} reads {theirs.unit}",
-            hint=f"prepare with unit={theirs.unit}, or leave train.init_from out",
-        )
-    if theirs.classes != classes:
-        named = ", ".join(few(theirs.classes))
-        return [f"the first model has other classes ({named}): the output layer is reinitialized"]
-    return []

@@ -14,7 +14,7 @@ from sentiflow.errors import UserError
 from sentiflow.models import array_networks, earlier_layers, package_files
 from sentiflow.models.array_networks import ArrayNetwork
 from sentiflow.models.linear import PREFIX, LinearModel
-from sentiflow.models.package_files import PackageSettings
+from sentiflow.models.package_settings import PackageSettings
 
 _MAX_PROBLEM = 200
 """Maximum length of a description of wrong weights in an error message, in characters."""
@@ -51,7 +51,7 @@ def build(
             raise _make_type_error(path)
     linear = None
     try:
-        if settings.linear_weight > 0:
+        if settings.has_linear:
             linear = LinearModel.of(of_linear, num_classes=len(settings.classes))
         elif of_linear:
             raise ValueError("it has a linear model, but linear_weight is 0")

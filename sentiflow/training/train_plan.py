@@ -19,11 +19,17 @@ from sentiflow.data.manifest_types import Manifest, ModelInput
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.schema import SPLITS
 from sentiflow.errors import UserError
-from sentiflow.models import package_files
 from sentiflow.storage.uris import display_uri
 from sentiflow.tracking import model_sources, refits
 from sentiflow.tracking.refits import Refit
-from sentiflow.training import fold_rows, learned_classes, own_paths, rates, soft_targets
+from sentiflow.training import (
+    fold_rows,
+    initial_model,
+    learned_classes,
+    own_paths,
+    rates,
+    soft_targets,
+)
 from sentiflow.training.learned_classes import LearnedClasses
 from sentiflow.training.prepared_files import PreparedFiles
 from sentiflow.training.reports import PRETRAIN, TRAIN, Phase
@@ -200,7 +206,7 @@ def _find_first(config: Config, learned: LearnedClasses, prepared: Manifest) -> 
         near=settings.output_uri,
     )
     unit = find_unit(prepared["settings"])
-    notes = package_files.check_first(model, settings.model, learned.names, unit=unit)
+    notes = initial_model.check(model, settings.model, learned.names, unit=unit)
     training = lineage.training_of(model)
     if training and not training["history"]:
         notes.append(

@@ -19,7 +19,7 @@ from sentiflow.models.array_networks import ArrayNetwork
 from sentiflow.models.linear import LinearModel
 from sentiflow.models.networks import Network
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.package_files import PackageSettings, UnsureThreshold
+from sentiflow.models.package_settings import PackageSettings, UnsureThreshold
 from sentiflow.models.profile import Profile
 from sentiflow.models.scores import Scores
 from sentiflow.models.tokenizer import TOKENIZERS

@@ -10,7 +10,8 @@ from conftest import new_package
 
 from sentiflow.data import manifest
 from sentiflow.models.package import ModelPackage
-from sentiflow.models.package_files import FILES, PackageSettings
+from sentiflow.models.package_files import FILES
+from sentiflow.models.package_settings import PackageSettings
 from sentiflow.storage import filesystem
 
 

@@ -15,10 +15,11 @@ import sentiflow
 from sentiflow.config.train_sections import RnnSettings
 from sentiflow.data import manifest
 from sentiflow.errors import UserError
-from sentiflow.models import average_files, package_files, vocabulary
+from sentiflow.models import average_files, package_files, package_settings, vocabulary
 from sentiflow.models.package import ModelPackage
 from sentiflow.tracking import model_sources
 from sentiflow.tracking import packages as loaded
+from sentiflow.training import initial_model
 
 TEXTS = [
     "good good morning",
@@ -111,7 +112,7 @@ def test_an_average_promises_nothing_where_its_models_do(packages, tmp_path):
     rule = {"max_error": 0.05, "threshold": 0.5}
     for number, uri in enumerate(packages[:2]):
         package = ModelPackage.load(uri)
-        settings = package_files.PackageSettings.model_validate(
+        settings = package_settings.PackageSettings.model_validate(
             package.settings.model_dump() | {"unsure": rule}
         )
         promising.append(str(tmp_path / f"p{number}"))
@@ -161,7 +162,7 @@ def test_an_average_is_no_member_of_another_and_no_network_to_start_from(package
     for refused in (
         lambda: model_sources.describe([packages[0], saved], tracking=None),
         lambda: package_files.read_vectors(saved),
-        lambda: package_files.check_first(
+        lambda: initial_model.check(
             model_sources.describe(saved, tracking=None), RnnSettings(), THREE, unit=None
         ),
     ):

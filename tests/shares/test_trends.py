@@ -149,6 +149,10 @@ def many(tmp_path_factory):
         ("created", "trends.by: created is a time: name a unit, such as created:week"),
         ("airline:day", "trends.by: airline holds no times, but values such as"),
         (
+            "created:quarter",
+            "created:quarter: 'quarter' is no unit of time; the units are hour, day, week, month",
+        ),
+        (
             ["created:day", "created:week"],
             "by may name one column with a unit of time, not 2: created:day, created:week",
         ),

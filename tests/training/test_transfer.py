@@ -10,9 +10,9 @@ from conftest import new_package
 
 from sentiflow.config.train_sections import TrainSettings
 from sentiflow.errors import UserError
-from sentiflow.models import package_files, vocabulary
+from sentiflow.models import vocabulary
 from sentiflow.models.package import ModelPackage
-from sentiflow.training import initial_network
+from sentiflow.training import initial_model, initial_network
 
 BINARY = ("negative", "positive")
 THREE = (*BINARY, "neutral")
@@ -108,7 +108,7 @@ def check(first, classes=BINARY, described=None, unit="words", **model):
     raw = first.settings.model.model_dump() | model
     settings = TrainSettings.model_validate({"model": raw})
     described = described or describe(first)
-    return package_files.check_first(described, settings.model, classes, unit=unit)
+    return initial_model.check(described, settings.model, classes, unit=unit)
 
 
 def test_what_is_reinitialized_is_said(first):

@@ -20,7 +20,6 @@ from sentiflow.data.output_spec import OutputSpec
 from sentiflow.data.output_status import find_status, read_result
 from sentiflow.data.row_checks import RowRules
 from sentiflow.errors import JobError, UserError
-from sentiflow.models import package_files
 from sentiflow.pipeline.preflight import previews
 from sentiflow.pipeline.preflight.check import CheckResult, attempt, find_problem
 from sentiflow.progress import say
@@ -28,6 +27,7 @@ from sentiflow.scoring import given_predictions
 from sentiflow.storage import filesystem
 from sentiflow.storage.uris import is_local
 from sentiflow.tracking import model_sources, refits
+from sentiflow.training import initial_model
 from sentiflow.words import word_vectors
 
 STAGES = ("prepare", "train", "score", "evaluate")
@@ -189,7 +189,7 @@ def _check_initial(config: Config, unit: Unit | None) -> None:
     initial = model_sources.describe(
         settings.init_from or "", tracking=config.tracking.uri, setting="train.init_from"
     )
-    package_files.check_first(
+    initial_model.check(
         initial,
         settings.model,
         settings.classes or config.format.learnable,
