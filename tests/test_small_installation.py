@@ -52,6 +52,20 @@ def test_the_command_answers_arguments_and_lines(package):
     assert average.returncode == 0, average.stderr
 
 
+def test_an_explanation_is_an_arrow_table_and_says_that_a_data_frame_needs_pandas(package):
+    code = """
+import sys, sentiflow
+why = sentiflow.load_model(sys.argv[1]).explain("good morning")
+print(why.table["word"].to_pylist())
+why.to_pandas()
+"""
+    done = run(code, package)
+    assert done.stdout == "['good', 'morning']\n"
+    assert (
+        "UserError: to_pandas() needs the package pandas, which is not installed: " in done.stderr
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "absent"),
     [

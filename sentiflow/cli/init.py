@@ -259,6 +259,7 @@ def _render_findings(
         read=tokens.read,
         copied=tokens.copied_fraction if tokens.copied_fraction >= _MANY_COPIED else 0,
         rare=findings.count_rare(found),
+        small=findings.count_small(found),
         unnamed={_fit_to_line(value, 20): count for value, count in found.unnamed.items()},
         rejected=findings.list_rejected(found) if found.rejected else "",
         are_many=found.rejected_fraction > new_config.MAX_REJECTED,

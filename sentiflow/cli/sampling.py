@@ -136,6 +136,9 @@ def _to_json(plan: "LabelPlan") -> dict[str, Any]:
         "pending": plan.pending,
         "more": plan.num_more,
         "at_most": plan.at_most,
+        "texts": plan.num_rows,
+        "known": plan.num_known,
+        "reached": round(plan.reached.half_width, 2) if plan.reached else None,
         "is_measured": plan.is_measured,
         "groups": groups,
     }

@@ -1,8 +1,11 @@
 """Predictions of all rows and of a sample -> whether the sample may be random.
 
 A random sample has about as many rows of each predicted class, and of each probability, as its
-population. Labels are not compared, as the population has none.
+population; and about the same part of each group. Labels are not compared, as the population has
+none.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy import special
@@ -12,7 +15,25 @@ from sentiflow.metrics.paired import adjust
 NUM_BINS = 50
 """Bins of equal width, from 0 to 1, of the highest probability of a row."""
 _MIN_EXPECTED = 10
-"""Minimum expected rows of the sample in a pool of the chi-square test."""
+"""Minimum expected rows of the sample in a pool of the chi-square test, and in a group whose part
+is compared."""
+_MIN_ROWS = 30
+"""Minimum rows of a group whose part is compared."""
+_MIN_RATIO = 2
+"""Parts are uneven if the larger one is at least this many times the smaller one."""
+_LEVEL = 0.001
+"""The level at which parts are uneven, for all pairs of groups together."""
+
+
+class UnevenParts(NamedTuple):
+    """Two groups of which a sample has very different parts."""
+
+    most: int
+    """Position of the group of which the sample has most, by its number of rows."""
+    least: int
+    """Position of the group of which the sample has least."""
+    part_of_most: float
+    part_of_least: float
 
 
 def count_bins(prediction: np.ndarray, probabilities: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -77,6 +98,50 @@ def check_randomness(population: np.ndarray, sample: np.ndarray, size: float) ->
     observed = sample.sum(axis=0) / sample.sum()
     of_bins = _test_shares(expected, observed, size, finite_correction)
     return np.array(adjust([of_classes, of_bins]))
+
+
+def find_uneven_parts(
+    population: np.ndarray, sample: np.ndarray, *, design_effect: float = 1.0
+) -> UnevenParts | None:
+    """Find two groups of which a sample has very different parts; None if there are none.
+
+    Only groups count that have 30 rows, and 10 expected rows of the sample. Of these, the two
+    groups that are furthest beyond the expected number, above and below it, are compared by a
+    chi-square test of their two parts (K. Pearson 1900). Its p-value is multiplied by the number of
+    pairs of groups (Bonferroni), and must be below 0.001. One part must be twice the other.
+
+    Args:
+        population: ``(G,)``, the rows of each group.
+        sample: ``(G,)``, how many of them are in the sample, with equal chances.
+        design_effect: By how much the variance of the sample is larger than that of a simple one,
+            because authors were drawn: chi-square is divided by it (Rao and Scott 1981).
+
+    Example:
+        >>> find_uneven_parts(np.array([400, 400, 20]), np.array([300, 48, 20]))
+        UnevenParts(most=0, least=1, part_of_most=0.75, part_of_least=0.12)
+        >>> find_uneven_parts(np.array([400, 400]), np.array([60, 48])) is None
+        True
+    """
+    of_all = sample.sum() / population.sum()
+    is_compared = (population >= _MIN_ROWS) & (population * of_all >= _MIN_EXPECTED)
+    groups = np.flatnonzero(is_compared)
+    if len(groups) < 2 or of_all >= 1:
+        return None
+    rows = population[groups]
+    excess = (sample[groups] - of_all * rows) / np.sqrt(rows)
+    most = int(groups[excess.argmax()])
+    least = int(groups[excess.argmin()])
+    pair = [most, least]
+    parts = sample[pair] / population[pair]
+    of_pair = sample[pair].sum() / population[pair].sum()
+    if of_pair in (0, 1) or parts[0] < _MIN_RATIO * parts[1]:
+        return None
+    variance = of_pair * (1 - of_pair) * (1 / population[pair]).sum() * design_effect
+    chi_square = (parts[0] - parts[1]) ** 2 / variance
+    num_pairs = len(groups) * (len(groups) - 1) / 2
+    if special.chdtrc(1, chi_square) * num_pairs >= _LEVEL:
+        return None
+    return UnevenParts(most, least, float(parts[0]), float(parts[1]))
 
 
 def _test_shares(

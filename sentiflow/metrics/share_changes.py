@@ -39,10 +39,12 @@ _MIN_TUNED = 30
 
 @dataclass(frozen=True)
 class Change:
-    """The share of a class has changed, beyond chance at every look."""
+    """The share of a class before and after a period, with an interval that holds at every look."""
 
+    is_beyond_chance: bool
+    """Whether the share has changed beyond chance at every look."""
     claimed: int
-    """Position of the look, a period, at which a change was first claimed."""
+    """Position of the look, a period, at which a change was first claimed, if it is one."""
     look: int
     """Position of the last look at which a change was beyond chance. The figures below are from it.
     If later looks count, the share may have changed back."""
@@ -66,7 +68,10 @@ class Looks:
     last: int | None
     """Position of the last look at which a change could be claimed."""
     changes: dict[int, Change]
-    """By position of the class."""
+    """By position of the class: the changes that are beyond chance."""
+    clearest: dict[int, Change]
+    """By position of the class: at the last look, the difference that is the largest one by its
+    standard error, also if it may be chance. Empty if there is no look."""
 
 
 class _Sums(NamedTuple):
@@ -219,11 +224,14 @@ def find_changes(
     if not in_order:
         usable = usable[-1:]
     changes: dict[int, Change] = {}
+    clearest: dict[int, Change] = {}
     for look in usable.tolist():
         num_before = look_boundaries.count_before(labels, look)
         until = ordered.up_to(int(ends[look]))
-        found = _look(until, ends[:num_before], raised[look])
-        for code, change in found.items():
+        clearest = _look(until, ends[:num_before], raised[look])
+        for code, change in clearest.items():
+            if not change.is_beyond_chance:
+                continue
             if code in changes:
                 change = replace(change, claimed=changes[code].claimed)
             changes[code] = change
@@ -231,11 +239,12 @@ def find_changes(
         first=int(ends[usable[0]]) if len(usable) else None,
         last=int(ends[usable[-1]]) if len(usable) else None,
         changes=changes,
+        clearest=clearest,
     )
 
 
 def _look(sums: _Sums, ends: np.ndarray, boundaries: np.ndarray) -> dict[int, Change]:
-    """Find the changes that are beyond chance at a look, by position of the class.
+    """Find the clearest difference of each class at a look, by position of the class.
 
     Args:
         sums: Sums of the periods up to the look.
@@ -244,17 +253,16 @@ def _look(sums: _Sums, ends: np.ndarray, boundaries: np.ndarray) -> dict[int, Ch
     """
     look = int(sums.period[-1])
     found = _compare(_measure_spans(sums), ends)
-    is_beyond = np.abs(found.z).max(axis=0) > boundaries
-    changes = {}
-    for code in np.flatnonzero(is_beyond).tolist():
-        changes[code] = _describe(found, code, ends, look=look, boundary=float(boundaries[code]))
-    return changes
+    clearest = {}
+    for code, boundary in enumerate(boundaries.tolist()):
+        clearest[code] = _describe(found, code, ends, look=look, boundary=boundary)
+    return clearest
 
 
 def _describe(
     found: _Comparison, code: int, ends: np.ndarray, *, look: int, boundary: float
 ) -> Change:
-    """Describe the change of a class that is furthest beyond chance, as first claimed at this look.
+    """Describe the clearest difference of a class; a change is first claimed at this look.
 
     Args:
         found: Comparisons for S changes.
@@ -263,11 +271,13 @@ def _describe(
         look: Position of the look.
         boundary: The boundary of |z|.
     """
-    best = int(np.abs(found.z[:, code]).argmax())
+    size = np.abs(found.z[:, code])
+    best = int(size.argmax())
     before = float(found.before[best, code])
     since = float(found.since[best, code])
     reach = boundary * float(found.error[best, code])
     return Change(
+        is_beyond_chance=bool(size[best] > boundary),
         claimed=look,
         look=look,
         first=int(ends[best]) + 1,

@@ -157,8 +157,17 @@ class Explanations:
         """Return :attr:`table`, a row for each word, as a DataFrame.
 
         Of texts in a Series, each word has the index of its text.
+
+        Raises:
+            UserError: pandas is not installed.
         """
-        frame = self.table.to_pandas()
+        try:
+            frame = self.table.to_pandas()
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "to_pandas() needs the package pandas, which is not installed",
+                hint="the attribute table is the same as an Arrow table",
+            ) from error
         if self.index is None:
             return frame
         return frame.set_axis(self.index.take(frame["row"]))

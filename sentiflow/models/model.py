@@ -151,10 +151,9 @@ class Model:
 
         Returns:
             A notebook shows it as texts with colored words. ``to_pandas()`` has a row for each
-            word: ``row`` (number of the text, from 0), ``label``, ``word``, ``part``, its two
-            sources, ``linear`` and ``network``, ``is_cut`` (the network does not read the word, as
-            the text is longer than ``max_length``), and ``after_blank``; with the index of the
-            Series. Each item is the :class:`Explanation` of a text.
+            word: ``row`` (number of the text, from 0), ``label``, and the fields of
+            :class:`WordPart`; with the index of the Series. Each item is the :class:`Explanation`
+            of a text.
 
         Raises:
             UserError: ``texts`` is a set, a value in it is not a text, or the model has no class
@@ -167,11 +166,10 @@ class Model:
             1  love  0.734181
         """
         whole = _to_arrow(texts)
-        pieces = list(_to_arrays(whole, size=PIECE)) or [pa.array([], pa.string())]
-        explained = [explanations.explain(self.package, piece, label=label) for piece in pieces]
-        joined = Explanations.join(explained)
-        with_nulls = put_columns(joined.texts, {"text": whole.cast(pa.string())})
-        return replace(joined, texts=with_nulls, index=_find_index(texts))
+        text = pa.concat_arrays([pa.array([], pa.string()), *_to_arrays(whole, size=PIECE)])
+        found = explanations.explain(self.package, text, label=label)
+        with_nulls = put_columns(found.texts, {"text": whole.cast(pa.string())})
+        return replace(found, texts=with_nulls, index=_find_index(texts))
 
     def to(self, device: str) -> "Model":
         """Move the model to a device, such as ``cuda`` or ``cpu``."""

@@ -145,7 +145,7 @@ def count_ids(package: ModelPackage, text: pa.Array) -> np.ndarray:
     pieces, readings = _read(package, text)
     num_ids = np.zeros(len(text), np.int64)
     for package, read, _ in readings:
-        if package.settings.linear_weight < 1:
+        if package.settings.has_network:
             lengths = pc.list_value_length(read.encoded.token_ids).to_numpy().astype(np.int64)
             num_ids += lengths * np.minimum(lengths, np.diff(pieces.offsets))
     return num_ids
@@ -177,7 +177,7 @@ def _find_cut(readings: list[_Reading], pieces: Pieces) -> np.ndarray:
     is_cut = []
     for package, read, _ in readings:
         settings = package.settings
-        if settings.linear_weight == 1:
+        if not settings.has_network:
             continue
         own_units = units.split(read.tokens, settings.unit)
         of_units = package.vocabulary.find_cut(
@@ -203,7 +203,7 @@ def _measure(reading: _Reading, pieces: Pieces, codes: np.ndarray) -> _PartsOfPa
     if package.linear is not None:
         logits += centered_logits.center_row(package.linear.bias, codes)
     network = np.zeros(len(pieces.words))
-    if settings.linear_weight < 1:
+    if settings.has_network:
         share = 1 - settings.linear_weight
         of_texts = centered_logits.center(package.network_logits(rows), codes)
         logits += share * of_texts

@@ -4,7 +4,7 @@ A difference is claimed only if it is beyond chance.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from math import isnan
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +19,8 @@ from sentiflow.metrics.shares import MIN_COMPARED_LABELS, MIN_COMPARED_ROWS, UNC
 from sentiflow.shares.breakdowns import Breakdown
 from sentiflow.shares.rows import VERSION
 from sentiflow.shares.table import ShareTable
-from sentiflow.shares.wording import Wording
+from sentiflow.shares.wording import Wording, write_period
 
-_FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m"}
-"""How the beginning of a period is written, by unit."""
 MINIMUM = f"{MIN_COMPARED_ROWS} texts and {MIN_COMPARED_LABELS} labels"
 """What a group or period needs, so that it is compared with others; for messages."""
 BELOW_MINIMUM = f"{MIN_COMPARED_ROWS} texts or {MIN_COMPARED_LABELS} labels"
@@ -37,16 +35,6 @@ class Conclusion(NamedTuple):
     """The rest of the sentence, after the number."""
     section: str
     """The section of the page that shows it."""
-
-
-def write_period(period: datetime, unit: str) -> str:
-    """Write the beginning of a period.
-
-    Example:
-        >>> write_period(datetime(2024, 5, 1), "month")
-        '2024-05'
-    """
-    return period.strftime(_FORMATS[unit])
 
 
 def tells_nothing(lines: Any) -> Any:
@@ -204,7 +192,9 @@ def _describe_changes(trends: ShareTable, item: Breakdown, focus: str) -> list[C
             conclusions.append(_describe_change(wording, change, looks, periods))
     if trends.classes.index(focus) not in looks.changes:
         last = item.of(focus).iloc[-1]
-        conclusions.insert(0, _describe_last(last, looks, periods, trends.wording(focus)))
+        clearest = looks.clearest.get(trends.classes.index(focus))
+        wording = trends.wording(focus)
+        conclusions.insert(0, _describe_last(last, looks, clearest, periods, wording))
     return conclusions[:MOST_LISTED]
 
 
@@ -230,13 +220,18 @@ def _describe_change(
 
 
 def _describe_last(
-    last: pd.Series, looks: Looks, periods: Sequence[str], wording: Wording
+    last: pd.Series,
+    looks: Looks,
+    clearest: Change | None,
+    periods: Sequence[str],
+    wording: Wording,
 ) -> Conclusion:
-    """Say the share of the last period, and that no change is beyond chance.
+    """Say the share of the last period, that no change is beyond chance, and what it may be.
 
     Args:
         last: The line of the last period.
         looks: What the looks have found.
+        clearest: The clearest difference of the class, or of the mean rating; None for none.
         periods: All periods as they are written.
         wording: How the class, or the mean rating, is written about.
     """
@@ -253,4 +248,13 @@ def _describe_last(
         meaning += "; no change beyond chance"
     else:
         meaning += f"; no change beyond chance, as at every look since {periods[looks.first]}"
+    if clearest is not None and not isnan(clearest.low):
+        gain = wording.write_difference(clearest.since - clearest.before)
+        low = wording.write_difference(clearest.low)
+        high = wording.write_difference(clearest.high)
+        points = " points" if wording.scale is None else ""
+        meaning += (
+            f"; the clearest difference is around {periods[clearest.first]}: {gain}{points} "
+            f"(95% interval {low} to {high})"
+        )
     return Conclusion(wording.write(last["share"]), meaning, "periods")

@@ -1,6 +1,7 @@
 """Predictions, labels and a wanted half-width -> the number of labels, in all and by group."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,12 +13,13 @@ from sentiflow.metrics import drawing, label_budget, sampling
 from sentiflow.metrics.groupings import group_rows
 from sentiflow.metrics.label_budget import Factors
 from sentiflow.metrics.share_samples import measure
-from sentiflow.metrics.shares import MIN_LABELLED
+from sentiflow.metrics.shares import COUNTED, MIN_LABELLED, UNBOUNDED, UNCORRECTED
 from sentiflow.shares import next_draw, prediction_sums, rows, sample_log, written_labels
-from sentiflow.shares.conclusions import write_period
+from sentiflow.shares.breakdowns import break_down
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.rows import VERSION
+from sentiflow.shares.wording import write_period
 from sentiflow.storage import filesystem
 
 _STRATA = [VERSION, SEEN]
@@ -40,6 +42,15 @@ class GroupNeed:
         return int(np.ceil(missing.clip(lower=0).sum()))
 
 
+class Reached(NamedTuple):
+    """The widest interval of a class in all rows."""
+
+    half_width: float
+    """In points."""
+    widest: str
+    """The class."""
+
+
 @dataclass(frozen=True)
 class LabelPlan:
     """How many labels the wanted half-width needs."""
@@ -59,6 +70,13 @@ class LabelPlan:
     at_most: int
     """The labels if the predictions were of no use."""
     num_rows: int
+    """All texts, which the width is about."""
+    num_known: int
+    """Texts among them with a label that is only counted, or that the next draw leaves out."""
+    reached: "Reached | None"
+    """The widest interval by the labels that are there; None if there is none."""
+    is_drawn: bool
+    """Whether ``--sample`` drew the labels that are there."""
     skipped: int
     """Rows of the sample that an annotator has left out."""
     groups: tuple[GroupNeed, ...]
@@ -203,16 +221,17 @@ def plan(config: Config, wanted: float) -> LabelPlan:
     cells = _Cells(parts, by, is_drawn=is_drawn)
     whole = sampling.merge_by(parts, _STRATA, columns=_list_columns(parts)).sum()
     labels = cells.count_labels(wanted / 100)
-    num_rows = round(cells.group_rows.sum())
+    num_left = round(cells.group_rows.sum())
     has_mean = sums.scale is not None
-    if labels >= num_rows:
+    if labels >= num_left:
         unit = "points of the shares, not of the mean rating" if has_mean else "points"
         raise UserError(
-            f"--width {wanted:g}: all {num_rows:,} rows would have to be labelled",
+            f"--width {wanted:g}: all {num_left:,} rows would have to be labelled",
             hint=f"name a larger half-width, in {unit}",
         )
     labelled = int(whole["labelled", 0]) if is_drawn else 0
     classes = manifest.find_classes(scored)
+    num_rows = round(whole["rows", 0])
     return LabelPlan(
         wanted=wanted,
         widest=classes[int(cells.expect_reach(labels).argmax())],
@@ -222,6 +241,9 @@ def plan(config: Config, wanted: float) -> LabelPlan:
         is_measured=cells.factors is not None,
         at_most=cells.count_labels(wanted / 100, is_useless=True),
         num_rows=num_rows,
+        num_known=num_rows - num_left,
+        reached=_find_reached(settings, sums, classes),
+        is_drawn=is_drawn,
         skipped=int(whole.get(("skipped", 0), 0)),
         groups=tuple(
             _plan_groups(settings, parts, cells, by, max(labels, labelled), wanted=wanted / 100)
@@ -229,6 +251,18 @@ def plan(config: Config, wanted: float) -> LabelPlan:
         ),
         has_mean=has_mean,
     )
+
+
+def _find_reached(
+    settings: TrendsSettings, sums: prediction_sums.PredictionSums, classes: tuple[str, ...]
+) -> Reached | None:
+    """Find the widest interval of a class in all rows, as ``trends`` shows it; None for none."""
+    without_groups = settings.model_copy(update={"by": ()})
+    whole = break_down(without_groups, sums, classes, can_compare=False)[0].table
+    if whole["method"][0] in (COUNTED, UNBOUNDED, UNCORRECTED):
+        return None
+    half_widths = 50 * (whole["high"] - whole["low"])
+    return Reached(float(half_widths.max()), classes[int(half_widths.argmax())])
 
 
 def _list_columns(parts: list[pd.DataFrame]) -> list[tuple[str, int]]:
@@ -291,12 +325,14 @@ def _plan_groups(
     is_there = (left["population", 0] > 0.5).to_numpy()
     left, of_groups = left[is_there], of_groups[is_there]
     population = left["population", 0].to_numpy().round()
+    # Other rows have a label that is counted, so their share is known.
+    fraction = population / of_groups["rows", 0].to_numpy()
     factors = _find_group_factors(of_groups, left) if cells.factors is not None else None
 
     def reach(number: np.ndarray) -> np.ndarray:
         chance = np.minimum(number / population, 1)
         expected = label_budget.expect(left, chance, np.arange(len(left)), factors)
-        found = label_budget.expect_reach(expected).max(axis=1)
+        found = fraction * label_budget.expect_reach(expected).max(axis=1)
         return np.where((number < MIN_LABELLED) & (chance < 1), label_budget.UNKNOWN, found)
 
     rows_of_drawn = pairs["population", 0].groupby(level=drawn_by).transform("sum").to_numpy()

@@ -18,10 +18,9 @@ from sentiflow.shares.conclusions import (
     BELOW_MINIMUM,
     Conclusion,
     tells_nothing,
-    write_period,
 )
 from sentiflow.shares.table import ShareTable
-from sentiflow.shares.wording import Wording
+from sentiflow.shares.wording import Wording, write_period
 
 MAX_OPEN = 20
 """A table by both of ``trends.by`` is folded if it has more than this number of lines."""

@@ -1,8 +1,10 @@
 """Labelled rows and all rows -> whether the labelled rows may be a random sample."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 
 from sentiflow.metrics import sample_randomness
 from sentiflow.metrics.paired import write_p
@@ -77,3 +79,46 @@ def describe_differences(counts: BinCounts, size: float, classes: tuple[str, ...
         f"{of_all:.1%} of all texts ({write_p(p_values.min())}); the intervals hold only for texts "
         "like the labelled ones, and no group or period is claimed to differ"
     ]
+
+
+def describe_uneven_parts(sums: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Say where the part of texts with a label differs far beyond chance between groups.
+
+    No interval and no claim depends on it: within each group the labelled texts may be a random
+    sample nevertheless.
+
+    Args:
+        sums: Sums of G groups by one model, whose labels have equal weights; see
+            ``metrics.sampling``.
+        names: G names of groups, as in "the texts of NAME".
+
+    Returns:
+        One note, or none.
+    """
+    population = sums["population", 0].to_numpy()
+    labelled = sums["labelled", 0].to_numpy()
+    if not labelled.any():
+        return []
+    design_effect = float(sums["ww", 0].sum() / sums["w", 0].sum())
+    found = sample_randomness.find_uneven_parts(population, labelled, design_effect=design_effect)
+    if found is None:
+        return []
+    without = ""
+    if sums["counted"].to_numpy().any():
+        without = " (leaving out texts whose label does not measure the error)"
+    return [
+        f"labels are uneven: {_write_part(found.part_of_most)} of the texts of "
+        f"{names[found.most]} have one, {_write_part(found.part_of_least)} of "
+        f"{names[found.least]}{without}; the intervals assume that the labelled texts are a "
+        "random sample: draw one by --sample"
+    ]
+
+
+def _write_part(part: float) -> str:
+    """Write a part in percent with at most three digits.
+
+    Example:
+        >>> [_write_part(part) for part in (1.0, 0.7512, 0.12, 0.000473, 0.0)]
+        ['100%', '75.1%', '12%', '0.0473%', '0%']
+    """
+    return f"{100 * part:.3g}%"

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sentiflow.config.sections import TrendsSettings
+from sentiflow.config.sections import TIME_UNITS, TrendsSettings
 from sentiflow.data import authors, lineage, manifest, row_sources, time_faults, times
 from sentiflow.data.arrays import hash_texts
 from sentiflow.data.label_files import PROBABILITY
@@ -79,12 +79,20 @@ def check_columns(
         setting: The setting that names the columns, for messages.
 
     Raises:
-        UserError: A column is missing, or is a time and named without a unit.
+        UserError: A column is missing, or is a time and named without a unit, or with another one.
     """
     available = [*scored["settings"]["keep_columns"], "split", "predicted_label"]
     if "models" in scored:
         available.append(VERSION)
     missing = [column for column, _ in settings.keys if column not in available]
+    for name in missing:
+        column, _, unit = name.rpartition(":")
+        if column in available:
+            raise UserError(
+                f"{setting}: {name}: {unit!r} is no unit of time; the units are "
+                f"{', '.join(TIME_UNITS)}",
+                hint=f"name a unit, such as {column}:{TIME_UNITS[-1]}",
+            )
     if missing:
         raise UserError(
             f"{setting}: the predictions have no column {', '.join(missing)}; "

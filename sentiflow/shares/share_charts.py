@@ -1,5 +1,7 @@
 """Shares -> plots, as PNG on white."""
 
+import math
+
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -10,9 +12,10 @@ from sentiflow.metrics.rating_scale import RatingScale
 from sentiflow.metrics.shares import CORRECTED, COUNTED, UNCORRECTED
 from sentiflow.plotting import BLUE, GRAY, ORANGE, PLOT_STYLE, format_percent, to_png
 from sentiflow.shares.breakdowns import Breakdown
-from sentiflow.shares.conclusions import tells_nothing, write_period
+from sentiflow.shares.conclusions import tells_nothing
 from sentiflow.shares.page import arrange_groups
 from sentiflow.shares.table import ShareTable
+from sentiflow.shares.wording import write_period
 
 _COLORS = (ORANGE, BLUE, GRAY, "#009e73")
 """Colors of the classes that are drawn."""
@@ -31,6 +34,10 @@ _OFFSETS = {
     "month": pd.DateOffset(months=1),
 }
 """Time from the beginning of a period to the next one, by unit."""
+_FREQUENCIES = {"hour": "h", "day": "D", "week": "7D", "month": "MS"}
+"""The same, as names of pandas."""
+_MAX_TICKS = {"hour": 4, "day": 6, "week": 6, "month": 8}
+"""Maximum number of periods that are named on the axis, by unit: as many names have a place."""
 
 
 def render(trends: ShareTable) -> dict[str, bytes]:
@@ -75,8 +82,7 @@ def _draw_periods(trends: ShareTable, item: Breakdown, focus: str) -> Figure:
             label=name,
         )
     axes.legend(ncols=4, loc="lower left", bbox_to_anchor=(0, 1))
-    periods = item.table["period"].drop_duplicates().sort_values()
-    marked = _choose_ticks(periods, 4 if item.unit == "hour" else 6)
+    marked = _choose_ticks(item.table["period"], item.unit)
     axes.set_xticks(marked, [write_period(period, item.unit) for period in marked])
     low, high = axes.get_ylim()
     if trends.scale is None:
@@ -103,16 +109,21 @@ def _choose_marked(share: pd.Series) -> list[int]:
     return list(np.flatnonzero(is_drawn & ~has_neighbor))
 
 
-def _choose_ticks(periods: pd.Series, max_ticks: int) -> pd.Series:
-    """Choose periods at about equal distances in time, among them the first and the last one."""
-    index = pd.Index(periods)
-    num_ticks = min(max_ticks, len(index))
-    ideal = pd.date_range(index[0], index[-1], periods=num_ticks)
-    # Months are not equally long: the first of a month may be shortly before its ideal place.
-    near = (index[-1] - index[0]) / num_ticks / 4
-    nearest = index.get_indexer(ideal, method="nearest", tolerance=near)
-    places = np.where(nearest < 0, index.searchsorted(ideal), nearest)
-    return periods.iloc[np.unique(places)]
+def _choose_ticks(periods: pd.Series, unit: str) -> pd.DatetimeIndex:
+    """Choose the periods that the axis names: all, every second, and so on, up to the last one.
+
+    Periods without texts count, too, so the distances are equal. The first period is among them if
+    a step of at most twice the shortest one allows it.
+    """
+    every = pd.date_range(periods.min(), periods.max(), freq=_FREQUENCIES[unit])
+    num_steps = len(every) - 1
+    shortest = max(math.ceil(num_steps / (_MAX_TICKS[unit] - 1)), 1)
+    step = shortest
+    for longer in range(shortest, 2 * shortest + 1):
+        if num_steps % longer == 0:
+            step = longer
+            break
+    return every[num_steps % step :: step]
 
 
 def _prepare(lines: pd.DataFrame, scale: RatingScale | None) -> pd.DataFrame:

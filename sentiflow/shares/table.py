@@ -21,9 +21,9 @@ from sentiflow.shares.kept_tables import KeptTables
 from sentiflow.shares.label_finder import LabelFinder
 from sentiflow.shares.part_sums import SEEN
 from sentiflow.shares.prediction_sums import PredictionSums
-from sentiflow.shares.randomness import describe_differences
+from sentiflow.shares.randomness import describe_differences, describe_uneven_parts
 from sentiflow.shares.rows import CONSTANT_KEY, VERSION
-from sentiflow.shares.wording import Wording
+from sentiflow.shares.wording import Wording, write_period
 
 COLUMNS = pa.schema(
     [
@@ -119,6 +119,8 @@ def measure(
             "their labels do not measure its error"
         )
     differences = _find_differences(sums, classes)
+    if finder.labels is None or finder.labels.sample is None:
+        notes = [*_find_uneven_labels(settings, sums), *notes]
     breakdowns = break_down(settings, sums, classes, can_compare=not differences)
     focus = choose_focus(classes, breakdowns[0].table["share"])
     if sums.has_versions:
@@ -277,6 +279,27 @@ def _find_differences(sums: PredictionSums, classes: tuple[str, ...]) -> list[st
         notes = describe_differences(sums.bin_counts[version], effective_size, classes)
         differences += [f"{prefix}{note}" for note in notes]
     return differences
+
+
+def _find_uneven_labels(settings: TrendsSettings, sums: PredictionSums) -> list[str]:
+    """Say for each model and each of ``trends.by`` if groups have very different parts of labels.
+
+    Only for labels that are taken to be a random sample: ``--sample`` draws parts on purpose.
+    """
+    notes = []
+    for by, (_, unit) in zip(settings.by, settings.keys, strict=True):
+        if by == VERSION:
+            continue  # each model is corrected by its own labels
+        of_groups = sums.by([by])
+        is_seen = of_groups.index.get_level_values(SEEN).to_numpy(bool)
+        of_groups = of_groups[~is_seen]
+        for version, of_version in of_groups.groupby(level=VERSION):
+            keys = of_version.index.get_level_values(by)
+            names = [write_period(key, unit) if unit else f"{by} {key}" for key in keys]
+            prefix = f"model version {version}: " if sums.has_versions else ""
+            found = describe_uneven_parts(of_version, names)
+            notes += [f"{prefix}{note}" for note in found]
+    return notes
 
 
 def _describe_seen(sums: PredictionSums) -> list[str]:

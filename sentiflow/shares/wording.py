@@ -1,6 +1,7 @@
-"""Shares of a class, or mean ratings -> numbers and parts of sentences."""
+"""Shares of a class, or mean ratings -> numbers, times and parts of sentences."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 import pandas as pd
 
@@ -9,6 +10,18 @@ from sentiflow.metrics.rating_scale import RatingScale
 from sentiflow.metrics.shares import COUNTED, UNCORRECTED
 
 _MINUS = "\u2212"
+_FORMATS = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "week": "%Y-%m-%d", "month": "%Y-%m"}
+"""How the beginning of a period is written, by unit."""
+
+
+def write_period(period: datetime, unit: str) -> str:
+    """Write the beginning of a period.
+
+    Example:
+        >>> write_period(datetime(2024, 5, 1), "month")
+        '2024-05'
+    """
+    return period.strftime(_FORMATS[unit])
 
 
 @dataclass(frozen=True)

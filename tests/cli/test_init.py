@@ -241,6 +241,23 @@ def test_classes_are_kept_from_ten_rows_on_and_rarer_ones_are_counted(place):
     assert {"mixed", "odd"} <= found["format"]["labels"].keys()
 
 
+def test_a_class_much_smaller_than_the_others_is_named(place):
+    rows = [
+        *[("a fine day", "good")] * 150,
+        *[("so sad", "bad")] * 200,
+        *[("well", "unclear")] * 12,
+    ]
+    (place / "messages.csv").write_bytes(write(rows, header=("text", "label")))
+    line = "Classes with few rows: unclear (12); a value that means no label belongs to unlabelled"
+    assert line in " ".join(init("messages.csv").split())
+    (place / "messages.csv").write_bytes(write(rows[50:], header=("text", "label")))
+    assert "few rows: unclear" in init("messages.csv", "--overwrite")
+    (place / "messages.csv").write_bytes(
+        write(rows[100:170] + rows[-12:], header=("text", "label"))
+    )
+    assert "few rows" not in init("messages.csv", "--overwrite"), "not much smaller"
+
+
 def test_rows_without_a_label_are_counted(place):
     """Of many classes the values in the table leave no room for the empty ones."""
     texts = [f"{text} {number}" for number, (text, _) in enumerate(ROWS * 2)]

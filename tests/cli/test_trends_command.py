@@ -1,6 +1,7 @@
 """``sentiflow trends``: typed as a user types it, tracked in a real MLflow store."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -133,6 +134,28 @@ def test_as_many_rows_are_drawn_as_a_width_needs(place):
     assert more["width"]["labelled"] == number
     assert more["rows"] == more["width"]["more"] == more["width"]["labels"] - number
     assert len(pd.read_csv("more.csv")) == more["rows"]
+
+
+def test_a_width_is_of_all_texts_and_what_labels_of_the_corpus_reach_is_said(place):
+    folder, truth = place
+    table, _ = draw(NUM_ROWS)
+    shutil.rmtree(folder / "runs/a/scored")
+    score(folder / "runs/a", table, np.where(np.arange(NUM_ROWS) % 3 == 0, truth, -1))
+    found = invoke("--width", 4)
+    assert found.exit_code == 0, found.stderr
+    lines = found.stdout.splitlines()
+    assert "points in all 3,000 texts: the 95% interval of" in lines[0]
+    assert lines[1] == (
+        "1,000 of the texts have a label and count as known: the sample is of the other 2,000"
+    )
+    assert re.fullmatch(
+        r"By the labels that are there, if they are a random sample, ±\d\.\d points are reached "
+        r"so far, of (negative|positive|neutral)",
+        lines[2],
+    )
+    width = json.loads(invoke("--width", 4, "--json").stdout)["width"]
+    assert (width["texts"], width["known"]) == (3000, 1000)
+    assert f"±{width['reached']:.1f} points" in lines[2]
 
 
 def test_labels_of_ratings_are_counted_drawn_and_correct_the_mean(place):

@@ -12,6 +12,7 @@ from test_evaluated_rows import LABEL, NUM_ROWS, ROW_IDS, TEXTS, Runs, by_tens, 
 from typer.testing import CliRunner
 
 from sentiflow.cli.app import app
+from sentiflow.cli.compare import to_text
 from sentiflow.evaluation import comparison
 from sentiflow.metrics import classification, paired
 from sentiflow.metrics.predicted import Predicted
@@ -255,6 +256,21 @@ def test_a_column_has_a_slice_for_each_value(runs):
     assert "slice airline: United" not in result.stdout
     found = comparison.compare(good, bad, columns=["airline"])
     assert [item.is_own for item in found.slices if "airline" in item.name] == [True, True]
+
+
+def test_slices_without_a_difference_are_counted_whether_they_are_listed_or_not(runs):
+    airline = np.where(np.arange(NUM_ROWS) % 2, "Delta", "United")
+    good = runs.run("good", airline=airline)
+    bad = runs.run("bad", wrong=WITH_NOT)
+    found = comparison.compare(good, good, columns=["airline"])
+    assert "A difference is shown in none of the 4 slices. p is adj" in to_text(found)
+    found = comparison.compare(good, bad, columns=["airline"])
+    num_same = sum(not item.moved for item in found.slices)
+    assert 0 < num_same < len(found.slices) == 4
+    unlisted = [item for item in found.slices if not item.moved and not item.is_own]
+    assert len(unlisted) < num_same
+    expected = f"No difference is shown in {num_same} of the 4 slices. p is adjusted"
+    assert expected in to_text(found)
 
 
 def test_markdown_has_the_verdict_and_what_is_worse_and_escapes_names(runs, tmp_path):

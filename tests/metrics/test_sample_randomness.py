@@ -37,3 +37,40 @@ def test_a_chosen_sample_is_found():
         weight = (is_random & chosen) * 1.0
         sample = sample_randomness.count_bins(prediction, probabilities, weight)
         assert sample_randomness.check_randomness(population, sample, weight.sum())[place] < 0.001
+
+
+def test_random_labels_are_hardly_ever_uneven():
+    rng = np.random.default_rng(0)
+    for num_groups, rows, part in (
+        (7, 300, 0.3),
+        (60, 100, 0.12),
+        (1000, 40, 0.3),
+        (2, 5000, 0.01),
+    ):
+        population = np.full(num_groups, rows)
+        found = [
+            sample_randomness.find_uneven_parts(population, rng.binomial(rows, part, num_groups))
+            for _ in range(500)
+        ]
+        assert sum(each is not None for each in found) <= 2, (num_groups, rows, part)
+
+
+def test_parts_are_uneven_only_where_many_rows_differ_by_a_factor():
+    def find(population, sample):
+        return sample_randomness.find_uneven_parts(np.array(population), np.array(sample))
+
+    of_months = find([300, 300, 300, 300, 300, 300, 300], [225, 228, 224, 225, 36, 36, 30])
+    assert (of_months.most, of_months.least) == (1, 6)
+    assert find([30_000, 30_000], [3000, 5900]) is None  # beyond chance, but no factor of 2
+    assert find([29, 300], [29, 30]) is None  # few texts
+    assert find([3000, 3000], [6, 1]) is None  # few labels
+    assert find([300, 300], [300, 300]) is None
+    assert find([300, 300], [0, 0]) is None
+    assert find([300, 300], [300, 0]).part_of_least == 0
+
+
+def test_labels_of_whole_authors_are_less_evidence_that_parts_are_uneven():
+    population = np.array([400, 400])
+    sample = np.array([120, 50])
+    assert sample_randomness.find_uneven_parts(population, sample) is not None
+    assert sample_randomness.find_uneven_parts(population, sample, design_effect=20) is None

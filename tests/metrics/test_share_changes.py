@@ -57,6 +57,26 @@ def look(sums, **options):
     )
 
 
+def test_the_clearest_difference_has_the_interval_of_the_last_look():
+    rng = np.random.default_rng(4)
+    stays = look(draw_periods(rng, np.full(20, 0.4), MODERATE, 20))
+    assert not stays.changes
+    for found in stays.clearest.values():
+        assert not found.is_beyond_chance
+        assert found.look == stays.last
+        assert found.low < 0 < found.high
+        assert found.low < found.since - found.before < found.high
+    changed = look(draw_periods(rng, np.repeat([0.2, 0.6], 10), MODERATE, 20))
+    for code, found in changed.changes.items():
+        last = changed.clearest[code]
+        assert replace(last, claimed=found.claimed) == found
+        assert found.is_beyond_chance
+    assert changed.changes
+    few = look(draw_periods(rng, np.full(4, 0.4), MODERATE, 2))
+    assert few.first is None
+    assert not few.clearest
+
+
 def measure(seed, num_draws, shares, model, labels, **options):
     """Return how often a change is claimed at any look, and the mean size of the claimed ones."""
     rng = np.random.default_rng(seed)

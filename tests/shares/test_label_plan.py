@@ -53,6 +53,7 @@ def test_a_plan_by_labels_reaches_the_width_that_was_wanted(tmp_path, corpus):
     assert not first.is_measured
     assert first.labelled == first.pending == 0
     assert first.labels < first.at_most
+    assert first.reached is None
     one = draw_file(tmp_path, 100, truth)
     second = plan(tmp_path, labels=[one])
     assert second.is_measured
@@ -63,6 +64,7 @@ def test_a_plan_by_labels_reaches_the_width_that_was_wanted(tmp_path, corpus):
     assert found.max() == pytest.approx(4, rel=0.15)
     last = plan(tmp_path, labels=[one, two])
     assert last.widest == found.idxmax()
+    assert last.reached.half_width == pytest.approx(found.max())
     assert last.labelled == second.labels
     # The plan for the width that was reached is the labels that are there.
     again = plan(tmp_path, wanted=float(found.max()), labels=[one, two])
@@ -100,6 +102,23 @@ def test_a_group_of_all_rows_needs_what_all_rows_need(tmp_path, corpus):
     assert found.groups[0].table["labels"][0] == pytest.approx(found.labels, abs=1)
 
 
+def test_a_group_needs_fewer_labels_if_others_of_its_texts_are_counted(tmp_path, corpus):
+    whole, truth = corpus
+    own = np.random.default_rng(0).random(NUM_ROWS) < 0.5
+    one_group = whole.set_column(
+        whole.column_names.index("airline"), "airline", [["same"] * NUM_ROWS]
+    )
+    score(tmp_path, one_group, np.where(own, truth, -1))
+    found = plan(tmp_path)
+    assert found.groups[0].table["labels"][0] == pytest.approx(found.labels, abs=1)
+    assert found.groups[0].num_more <= 1
+    file = draw_file(tmp_path, 300, truth)
+    reached = float(find_half_widths(tmp_path, file).max())  # of all texts, and so of the group
+    found = plan(tmp_path, wanted=reached, labels=[file])
+    assert found.groups[0].table["labels"][0] == pytest.approx(300, rel=0.05)
+    assert found.groups[0].num_more <= 15
+
+
 def test_the_groups_of_the_table_need_more(tmp_path, corpus):
     whole, _ = corpus
     score(tmp_path, whole)
@@ -124,7 +143,12 @@ def test_labels_of_the_corpus_measure_the_error_but_are_in_no_draw(tmp_path, cor
     found = plan(tmp_path)
     assert found.is_measured
     assert found.labelled == 0
-    assert found.num_rows == (label < 0).sum()
+    assert (found.num_rows, found.num_known) == (NUM_ROWS, (label >= 0).sum())
+    assert found.groups[0].table["rows"].sum() == NUM_ROWS
+    half_widths = find_half_widths(tmp_path)
+    assert found.reached.half_width == pytest.approx(half_widths.max())
+    assert found.reached.widest == half_widths.idxmax()
+    assert not found.is_drawn
 
 
 def test_a_corpus_whose_rows_are_all_labelled_needs_no_plan(tmp_path, corpus):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from sentiflow.shares import share_charts
 
@@ -28,12 +29,31 @@ def test_a_point_without_neighbors_has_a_marker():
     assert share_charts._choose_marked(share[:12]) == [*range(10), 11]
 
 
-def test_ticks_are_spread_over_the_time_and_name_the_first_and_the_last_period():
-    periods = pd.Series(pd.to_datetime(["2015-01-01", "2015-02-01", "2015-03-01", "2027-03-01"]))
-    chosen = share_charts._choose_ticks(periods, 6)
-    assert list(chosen) == [periods[0], periods[3]]
-    even = pd.Series(pd.date_range("2015-01-01", periods=61, freq="D"))
-    assert list(share_charts._choose_ticks(even, 6)) == list(even[::12])
-    assert list(share_charts._choose_ticks(even[:1], 6)) == [even[0]]
-    months = pd.Series(pd.date_range("2015-01-01", periods=6, freq="MS"))
-    assert list(share_charts._choose_ticks(months, 6)) == list(months)
+@pytest.mark.parametrize(
+    ("unit", "frequency", "num_periods", "step"),
+    [
+        ("month", "MS", 1, 1),
+        ("month", "MS", 7, 1),
+        ("month", "MS", 8, 1),
+        ("month", "MS", 9, 2),
+        ("month", "MS", 13, 2),
+        ("day", "D", 6, 1),
+        ("day", "D", 7, 2),
+        ("day", "D", 10, 3),
+        ("day", "D", 61, 12),
+        ("week", "W-MON", 53, 13),
+        ("hour", "h", 24, 8),
+    ],
+)
+def test_ticks_are_at_equal_distances_up_to_the_last_period(unit, frequency, num_periods, step):
+    periods = pd.date_range("2026-01-05", periods=num_periods, freq=frequency)
+    chosen = share_charts._choose_ticks(pd.Series(periods), unit)
+    expected = periods[::-1][::step][::-1]
+    assert list(chosen) == list(expected)
+    assert 1 <= len(chosen) <= share_charts._MAX_TICKS[unit]
+
+
+def test_periods_without_texts_count_between_ticks():
+    periods = pd.Series(pd.to_datetime(["2026-01-01", "2026-02-01", "2026-04-01", "2026-05-01"]))
+    chosen = share_charts._choose_ticks(periods, "month")
+    assert list(chosen) == list(pd.date_range("2026-01-01", periods=5, freq="MS"))

@@ -15,7 +15,7 @@ from test_evaluated_rows import TEXTS, Runs, by_tens
 from sentiflow.data import manifest
 from sentiflow.data.outputs import open_output
 from sentiflow.errors import JobError, UserError
-from sentiflow.shares import breakdowns, trends
+from sentiflow.shares import breakdowns, next_draw, trends
 from sentiflow.shares import table as shares_table
 from sentiflow.tracking.recorder import Recorder
 
@@ -149,6 +149,10 @@ def many(tmp_path_factory):
         ("created", "trends.by: created is a time: name a unit, such as created:week"),
         ("airline:day", "trends.by: airline holds no times, but values such as"),
         (
+            "created:quarter",
+            "created:quarter: 'quarter' is no unit of time; the units are hour, day, week, month",
+        ),
+        (
             ["created:day", "created:week"],
             "by may name one column with a unit of time, not 2: created:day, created:week",
         ),
@@ -268,6 +272,54 @@ def test_labels_that_were_chosen_by_certainty_are_told_and_nothing_is_claimed(tm
     )
     assert found["p_adjusted"].isna().all()
     assert len(record["conclusions"]) == 3  # the shares alone
+
+
+def test_labels_that_are_mostly_older_are_told(tmp_path):
+    table, truth = draw(4000, num_days=8)
+    is_old = table["created"].to_numpy() < np.datetime64("2015-02-20")
+    is_labelled = np.random.default_rng(0).random(4000) < np.where(is_old, 0.75, 0.12)
+    score(tmp_path / "older", table, np.where(is_labelled, truth, -1))
+    record, found = run(tmp_path / "older", by=["airline", "created:day"])
+    note = record["notes"][0]
+    assert re.fullmatch(
+        r"labels are uneven: 7\d(\.\d)?% of the texts of 2015-02-1\d have one, "
+        r"(9\.\d\d|1\d(\.\d)?)% of 2015-02-2\d; the intervals assume that the labelled texts are "
+        r"a random sample: draw one by --sample",
+        note,
+    )
+    page = (tmp_path / "older/trends/trends.html").read_text()
+    assert f'<p class="note warning">L{note[1:]}.</p>' in page
+    assert not found["p_adjusted"].isna().all()  # groups are compared as before
+
+    # Each version of a model is corrected by its own labels.
+    order = np.argsort(~is_old, kind="stable")
+    num_old = int(is_old.sum())
+    score(
+        tmp_path / "versions",
+        table.take(order).set_column(0, "row_id", pa.array(np.arange(4000))),
+        np.where(is_labelled, truth, -1)[order],
+        rows_of={"1": num_old, "2": 4000 - num_old},
+    )
+    versions, _ = measure(tmp_path / "versions", by="created:day")
+    assert not any("uneven" in line for line in versions.notes)
+
+
+def test_labels_of_a_file_are_uneven_by_group_unless_sample_has_drawn_them(tmp_path):
+    table, truth = draw(4000)
+    score(tmp_path, table)
+    is_united = (table["airline"].to_pandas() == "United").to_numpy()
+    chosen = np.flatnonzero(np.random.default_rng(0).random(4000) < np.where(is_united, 0.3, 0.05))
+    rows = pd.DataFrame({"row_id": chosen, "label": np.array(CLASSES)[truth[chosen]]})
+    rows.to_csv(tmp_path / "chosen.csv")
+    found, _ = measure(tmp_path, by="airline", labels=[str(tmp_path / "chosen.csv")])
+    (line,) = [line for line in found.notes if "uneven" in line]
+    assert "of the texts of airline United have one" in line
+
+    drawn, _ = next_draw.draw_rows(load(tmp_path, by="airline"), 400)
+    number = drawn["row_id"]
+    drawn.assign(label=np.array(CLASSES)[truth[number]]).to_csv(tmp_path / "drawn.csv")
+    found, _ = measure(tmp_path, by="airline", labels=[str(tmp_path / "drawn.csv")])
+    assert not any("uneven" in line for line in found.notes)
 
 
 def test_a_group_without_a_label_says_so_and_is_not_claimed_to_differ(tmp_path):
@@ -520,7 +572,8 @@ def test_no_change_is_said_with_the_first_look(tmp_path):
     (line,) = find_periods(run(tmp_path, by="created:day")[0])
     assert re.match(
         r"\d+\.\d% of the texts of 2024-01-20 are negative; no change beyond chance, as at every "
-        r"look since 2024-01-0\d$",
+        r"look since 2024-01-0\d; the clearest difference is around 2024-01-\d\d: "
+        r"[+\u2212]\d+\.\d points \(95% interval \u2212\d+\.\d to \+\d+\.\d\)$",
         line,
     )
 

@@ -32,6 +32,8 @@ _SENTIMENT140_ROLES = Roles(
 """Columns of Sentiment140 by position; it has no header."""
 _SENTIMENT140_CLASSES = {"negative": ["0"], "positive": ["4"], "neutral": ["2"]}
 """Values of each class in Sentiment140."""
+_SMALL_CLASS_ROWS = 30
+"""Number of rows below which a class that is much smaller than the largest one is named."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +318,23 @@ def count_rare(inspection: Inspection) -> dict[str, int]:
         if rows * inspection.scale < MIN_CLASS_ROWS:
             rare[name] = rows
     return rare
+
+
+def count_small(inspection: Inspection) -> dict[str, int]:
+    """Return the rows of the sample of each class that is learned from few rows.
+
+    Such a class has fewer than ``_SMALL_CLASS_ROWS`` rows, and fewer than a tenth of the largest
+    class: its values are often no class, such as "unclear".
+    """
+    counts = inspection.label_counts
+    rare = count_rare(inspection)
+    largest = max(counts.values(), default=0)
+    small = {}
+    for name, rows in counts.items():
+        is_small = rows * inspection.scale < _SMALL_CLASS_ROWS and rows < largest / 10
+        if is_small and name not in rare:
+            small[name] = rows
+    return small
 
 
 def list_rejected(inspection: Inspection) -> str:
