@@ -315,6 +315,12 @@ def test_labels_of_a_file_are_uneven_by_group_unless_sample_has_drawn_them(tmp_p
     (line,) = [line for line in found.notes if "uneven" in line]
     assert "of the texts of airline United have one" in line
 
+    own = np.where(np.arange(4000) % 2, truth, -1)
+    score(tmp_path / "own", table, own)
+    found, _ = measure(tmp_path / "own", by="airline", labels=[str(tmp_path / "chosen.csv")])
+    (line,) = [line for line in found.notes if "uneven" in line]
+    assert "(leaving out texts whose label does not measure the error); the intervals" in line
+
     drawn, _ = next_draw.draw_rows(load(tmp_path, by="airline"), 400)
     number = drawn["row_id"]
     drawn.assign(label=np.array(CLASSES)[truth[number]]).to_csv(tmp_path / "drawn.csv")
