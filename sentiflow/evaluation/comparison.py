@@ -8,18 +8,20 @@ from typing import Any, get_args
 import numpy as np
 import pyarrow as pa
 
+from sentiflow.config.class_names import set_apart
 from sentiflow.config.sections import Headline
 from sentiflow.config.text_units import find_unit
 from sentiflow.data import input_files, lineage
 from sentiflow.data.manifest_types import Settings
-from sentiflow.errors import ReplacedError, UserError
+from sentiflow.errors import ReplacedError, UserError, few
 from sentiflow.evaluation import common_rows, scored_runs, slices, text_traits
 from sentiflow.evaluation.regression import Check, Regression, find_regression
 from sentiflow.evaluation.scored_runs import Pair
 from sentiflow.evaluation.setting_differences import Setting, compare_settings
 from sentiflow.metrics import paired
 from sentiflow.metrics.classification import measure
-from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1, macro_f1_of_labelled
+from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import Predicted, count_confusion
 from sentiflow.metrics.registry import METRICS, find_metric
 from sentiflow.progress import Steps
@@ -131,6 +133,8 @@ class Comparison:
     files."""
     headline: str = "accuracy"
     """The metric by which the verdict judges."""
+    f1_macro_note: str = ""
+    """Which classes are only predicted, and both macro F1 without them; empty: none is."""
 
 
 def compare(
@@ -229,6 +233,7 @@ def _compare_pair(
         headline=headline,
         num_authors=rows.num_authors,
         joined_by=rows.joined_by,
+        f1_macro_note=_note_only_predicted(*rows.predicted),
     )
     if margin is None:
         return compared
@@ -254,6 +259,26 @@ def compare_predictions(
         differences[metric.name] = metric.difference(first, second) if is_defined else None
     accuracy, mcnemar = paired.compare_accuracy(first.right, second.right, first.groups)
     return MetricDifferences(accuracy=accuracy, differences=differences, mcnemar=mcnemar)
+
+
+def _note_only_predicted(first: Predicted, second: Predicted) -> str:
+    """Name the classes that a model predicts, but no row has as its label: their F1 is 0."""
+    rows = OneVsRest.of(first.confusion)
+    by_first = rows.predicted
+    by_second = OneVsRest.of(second.confusion).predicted
+    names = []
+    for code in np.flatnonzero((rows.labelled == 0) & (by_first + by_second > 0)):
+        counts = (
+            f"predicted by the first {by_first[code]:,}, by the second {by_second[code]:,} times"
+        )
+        names.append(f"{set_apart(first.classes[code])} ({counts})")
+    if not names:
+        return ""
+    values = [macro_f1_of_labelled(model.confusion) for model in (first, second)]
+    return (
+        f"Without {', '.join(few(names))}, which no row is labelled with, the macro F1 is "
+        f"{values[0]:.4f} and {values[1]:.4f}."
+    )
 
 
 def _describe(pair: Pair, rows: common_rows.ComparedRows, number: int) -> ComparedModel:

@@ -90,9 +90,12 @@ def _summarize_metrics(measured: Measurements) -> Iterator[Highlight]:
     )
     if not metrics.is_binary:
         interval = measured.describe_interval("f1_macro", "{:.3f}")
+        meaning = f"is the macro F1 of {len(measured.classes)} classes ({interval})"
+        if metrics.f1_macro_remark:
+            meaning += f"; {metrics.f1_macro_remark}"
         yield Highlight(
             number=f"{metrics.f1_macro:.3f}",
-            meaning=f"is the macro F1 of {len(measured.classes)} classes ({interval})",
+            meaning=meaning,
             section="figures",
         )
     yield from _summarize_ratings(measured)

@@ -10,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 
 from sentiflow.metrics import ordered, paired
-from sentiflow.metrics.macro_f1 import macro_f1
+from sentiflow.metrics.macro_f1 import macro_f1, macro_f1_of_labelled
 from sentiflow.metrics.predicted import Predicted, count_confusion
 
 _NUM_RESAMPLES = 1000
@@ -27,6 +27,8 @@ class ModelComparison:
     """Accuracy of the other model."""
     f1_macro: float | None
     """Macro F1 of the other model; None if it is undefined."""
+    f1_macro_of_labelled: float | None
+    """The same without classes that the other model predicts, but no row is labelled with."""
     accuracy_of_model: float
     f1_macro_of_model: float | None
     accuracy_difference: paired.Difference
@@ -66,6 +68,7 @@ class ModelComparison:
             num_rows=len(label),
             accuracy=float(is_right.mean()),
             f1_macro=macro_f1(confusion),
+            f1_macro_of_labelled=macro_f1_of_labelled(confusion),
             accuracy_of_model=float(predicted.right.mean()),
             f1_macro_of_model=macro_f1(predicted.confusion),
             accuracy_difference=accuracy_difference,

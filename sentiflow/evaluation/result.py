@@ -1,5 +1,6 @@
 """What an evaluation finds -> the content of ``metrics.json``."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -43,6 +44,25 @@ class EvaluationResult:
     """Why a distilled model is not compared with its teachers."""
     cross_validated: CrossValidated | None = None
     """If the training has folds."""
+
+    @property
+    def f1_macro_note(self) -> str:
+        """Compare macro F1 without classes that are only predicted; empty: no model has any."""
+        remark = self.measured.metrics.f1_macro_remark
+        others = []
+        for each in self.baselines:
+            if each.f1_macro is None or each.f1_macro_of_labelled is None:
+                continue
+            if remark or not math.isclose(each.f1_macro, each.f1_macro_of_labelled):
+                others.append(f"{each.name} has {each.f1_macro_of_labelled:.4f}")
+        if not remark and not others:
+            return ""
+        sentences = ["The macro F1 is of the classes in the labels or the predictions"]
+        if remark:
+            sentences.append(remark[0].upper() + remark[1:])
+        if others:
+            sentences.append(f"Over the classes in the labels, {', '.join(others)}")
+        return ". ".join(sentences) + "."
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of ``metrics.json``."""

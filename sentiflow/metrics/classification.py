@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sentiflow.config.class_names import BINARY
-from sentiflow.errors import MOST_LISTED
+from sentiflow.config.class_names import BINARY, set_apart
+from sentiflow.errors import MOST_LISTED, few
 from sentiflow.metrics import intervals
 from sentiflow.metrics.calibration import expected_calibration_error
+from sentiflow.metrics.macro_f1 import macro_f1_of_labelled
 from sentiflow.metrics.one_vs_rest import OneVsRest
 from sentiflow.metrics.predicted import Predicted
 from sentiflow.metrics.registry import CLASS_METRICS, METRICS, ClassMetric
@@ -134,6 +135,32 @@ class Metrics:
     def f1_macro(self) -> float | None:
         """Mean of the F1 of the classes that occur in the labels or predictions."""
         return self.values["f1_macro"]
+
+    @property
+    def f1_macro_of_labelled(self) -> float | None:
+        """Mean of the F1 of the classes that occur in the labels."""
+        rows = [list(counts.values()) for counts in self.confusion.values()]
+        return macro_f1_of_labelled(np.array(rows))
+
+    @property
+    def only_predicted(self) -> dict[str, int]:
+        """The predictions of each class that has predictions, but no label: its F1 is 0."""
+        return {
+            name: of_class.num_predicted
+            for name, of_class in self.by_class.items()
+            if of_class.num_predicted and not of_class.num_rows
+        }
+
+    @property
+    def f1_macro_remark(self) -> str:
+        """Say what the macro F1 is without the classes that are only predicted; empty: none is."""
+        names = []
+        for name, count in self.only_predicted.items():
+            predictions = "1 prediction" if count == 1 else f"{count:,} predictions"
+            names.append(f"{set_apart(name)} ({predictions}, no label)")
+        if not names:
+            return ""
+        return f"without {', '.join(few(names))} it is {self.f1_macro_of_labelled:.4f}"
 
     @property
     def is_binary(self) -> bool:

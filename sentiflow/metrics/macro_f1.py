@@ -39,6 +39,29 @@ def macro_f1(confusion: np.ndarray) -> float | None:
     return float(np.nanmean(f1))
 
 
+def macro_f1_of_labelled(confusion: np.ndarray) -> float | None:
+    """Average the F1 of the classes that have a label.
+
+    A class that is only predicted has an F1 of 0 in :func:`macro_f1`, but only there: so this mean
+    compares models on the same rows by the same classes.
+
+    Args:
+        confusion: Result of :func:`predicted.count_confusion`.
+
+    Returns:
+        None if no class has a label.
+
+    Example:
+        >>> counts = np.array([[40, 10, 0], [20, 28, 2], [0, 0, 0]])  # F1 0.7273, 0.6364 and 0
+        >>> round(macro_f1(counts), 4), round(macro_f1_of_labelled(counts), 4)
+        (0.4545, 0.6818)
+    """
+    rows = OneVsRest.of(confusion)
+    if not rows.labelled.any():
+        return None
+    return float(rows.f1[rows.labelled > 0].mean())
+
+
 @dataclass(frozen=True)
 class MacroF1:
     """The mean F1 of C classes, and the effect of each row on it, by the delta method.

@@ -247,7 +247,7 @@ METRICS = (
     Metric(
         name="f1_macro",
         title="Macro F1",
-        meaning="mean F1 of the classes that occur",
+        meaning="mean F1 of the classes in labels or predictions",
         form="{:.4f}",
         value=lambda predicted: macro_f1(predicted.confusion),
         interval=_bound_macro_f1,

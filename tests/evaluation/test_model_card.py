@@ -4,11 +4,12 @@ import dataclasses
 import re
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 import yaml
 from markdown_it import MarkdownIt
 from stages import publish
-from test_report import Outline, report_data, rows_of
+from test_report import Outline, change, report_data, rows_of, write
 from test_report_of_classes import rows_of_classes
 from typer.testing import CliRunner
 
@@ -16,7 +17,9 @@ from sentiflow.cli.app import app
 from sentiflow.data import lineage, manifest
 from sentiflow.data.output_spec import OutputSpec
 from sentiflow.evaluation import model_card
+from sentiflow.evaluation.evaluated_rows import predicted_of
 from sentiflow.evaluation.model_checks import ModelChecks
+from sentiflow.evaluation.other_models import Baseline
 
 SETTINGS = {
     "model": {"cell": "gru", "hidden_size": 32},
@@ -166,6 +169,30 @@ def test_the_figures_are_those_of_the_evaluation(card, result):
         }
         cells = dict(zip(classes["class"], classes[name], strict=True))
         assert {title: cells[title] for title in expected} == expected
+
+
+def test_a_class_that_is_only_predicted_is_named_beside_the_macro_f1(tmp_path):
+    rows = rows_of_classes(600, classes=(*THREE, "mixed"))
+    rows = rows.filter(pc.not_equal(rows["label"], 3))
+    data = report_data(rows, asked=False)
+    predicted = predicted_of(data.rows)
+    metrics = data.result.measured.metrics
+    remark = metrics.f1_macro_remark
+    assert remark.startswith(f"without mixed ({metrics.only_predicted['mixed']} predictions, no")
+    times = {"name": "TF-IDF", "num_train_rows": 9, "num_train_rows_in_all": 9}
+    times |= {"max_train_rows": 9, "c": 1.0, "seconds": 1.0}
+    other = Baseline.of(predicted, predicted.label, **times)
+    assert other.f1_macro == other.f1_macro_of_labelled == 1
+    result = dataclasses.replace(data.result, baselines=[other])
+    note = f"W{remark[1:]}. Over the classes in the labels, TF-IDF has 1.0000."
+    card = model_card.render(model_of(tmp_path), result, corpus="tweets.csv")
+    page = write(change(data, result=result))
+    for text in (Outline(html_of(card)).text, Outline(page).text):
+        assert note in text
+        assert f"; {remark}" in text
+    assert "no label" not in model_card.render(
+        model_of(tmp_path), report_data(rows_of_classes(600), asked=False).result, corpus="a"
+    )
 
 
 def test_data_and_training_are_those_of_the_manifests(card):

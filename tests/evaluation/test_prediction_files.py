@@ -115,6 +115,15 @@ def test_a_class_that_only_the_file_predicts_counts_against_it(runs, write):
     prediction = np.where(ROW_IDS == 8, 2, LABEL)[IS_TEST]
     expected = metrics.f1_score(label, prediction, average="macro")
     assert found.second.figures["f1_macro"] == pytest.approx(expected)
+    of_labelled = metrics.f1_score(label, prediction, average="macro", labels=[0, 1])
+    counts = "predicted by the first 0, by the second 1 times"
+    note = (
+        f"Without neutral ({counts}), which no row is labelled with, the macro F1 is 1.0000 and "
+        f"{of_labelled:.4f}."
+    )
+    assert found.f1_macro_note == note
+    assert note in " ".join(to_text(found).split())
+    assert note.partition(" (")[0] in to_text(found, "comparison.md.j2")
 
 
 def change(**values):

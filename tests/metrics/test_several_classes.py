@@ -66,6 +66,22 @@ def test_a_class_that_does_not_occur_has_no_metrics_and_does_not_count():
     assert found.f1_macro == pytest.approx(np.mean(others))
 
 
+def test_a_class_that_is_only_predicted_counts_and_is_named():
+    rows = random_rows(num_classes=4, num_used=3)
+    assert measure(Predicted(**rows)).f1_macro_remark == ""
+    rows["prediction"][:2] = 3
+    found = measure(Predicted(**rows))
+    label, prediction = rows["label"], rows["prediction"]
+    expected = sklearn_metrics.f1_score(label, prediction, average="macro")
+    assert found.f1_macro == pytest.approx(expected)
+    of_labelled = sklearn_metrics.f1_score(label, prediction, average="macro", labels=range(3))
+    assert found.f1_macro_of_labelled == pytest.approx(of_labelled)
+    assert expected == pytest.approx(of_labelled * 3 / 4)
+    assert found.only_predicted == {"mixed": 2}
+    remark = f"without mixed (2 predictions, no label) it is {of_labelled:.4f}"
+    assert found.f1_macro_remark == remark
+
+
 def test_metrics_of_two_classes_are_the_binary_ones():
     rows = random_rows(num_classes=2)
     rows["prediction"] = (rows["probabilities"][:, 1] >= 0.5).astype(np.int8)
