@@ -236,14 +236,19 @@ def _name_methods(
 
 
 def add_counted(sums: pd.DataFrame, of_population: Estimates) -> Estimates:
-    """Estimate the shares among all rows: the population and the rows that are only counted."""
+    """Estimate the shares among all rows: the population and the rows that are only counted.
+
+    A share of the population is between 0 and 1, so no interval goes beyond what the counted rows
+    allow.
+    """
     of = sampling.by_name(sums)
     rows = of["rows"]
     counted = of["counted"] / rows
     weight = of["population"] / rows
 
     def add(share: np.ndarray) -> np.ndarray:
-        return np.clip(counted + weight * np.nan_to_num(share), 0, 1)
+        possible = np.clip(np.nan_to_num(share), 0, 1)
+        return np.minimum(counted + weight * possible, 1)  # rounding may exceed 1
 
     return Estimates(
         share=add(of_population.share),

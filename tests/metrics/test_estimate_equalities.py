@@ -127,6 +127,22 @@ def test_rows_that_are_only_counted_have_the_shares_of_rows_that_are_all_in_the_
     np.testing.assert_array_equal(only_counted.measured, sample.measured)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_no_interval_goes_beyond_what_the_counted_labels_allow(seed):
+    rows, truth = draw_corpus(120, 80, num_groups=5, seed=seed)
+    weight = (np.arange(len(truth)) % 6 == 0).astype(float)  # the other labels are only counted
+    found = shares.estimate(add_up(**rows, weight=weight))
+    is_counted = (rows["label"] >= 0) & (weight == 0)
+    for number in range(5):
+        of_group = rows["group"] == number
+        num_rows = of_group.sum()
+        known = np.bincount(rows["label"][of_group & is_counted], minlength=2) / num_rows
+        unknown = (of_group & ~is_counted).sum() / num_rows
+        for values in (found.low, found.share, found.high):
+            assert np.all(values[number] >= known - 1e-9)
+            assert np.all(values[number] <= known + unknown + 1e-9)
+
+
 @settings(max_examples=20, deadline=None)
 @given(corpora())
 def test_one_group_is_the_whole_and_a_pool_of_all_groups_is_no_pool(rows):
