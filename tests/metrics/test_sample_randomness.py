@@ -74,3 +74,44 @@ def test_labels_of_whole_authors_are_less_evidence_that_parts_are_uneven():
     sample = np.array([120, 50])
     assert sample_randomness.find_uneven_parts(population, sample) is not None
     assert sample_randomness.find_uneven_parts(population, sample, design_effect=20) is None
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("num_groups", "rows", "part"),
+    [
+        (2, 2000, 0.005),
+        (2, 2000, 0.5),
+        (7, 300, 0.12),
+        (7, 300, 0.75),
+        (12, 1000, 0.02),
+        (60, 100, 0.12),
+        (250, 100, 0.3),
+        (1000, 40, 0.3),
+    ],
+)
+def test_how_often_random_labels_are_uneven(num_groups, rows, part):
+    rng = np.random.default_rng(1)
+    population = np.full(num_groups, rows)
+    found = 0
+    for _ in range(2000):
+        sample = rng.binomial(rows, part, num_groups)
+        found += sample_randomness.find_uneven_parts(population, sample) is not None
+    print(f"\n{num_groups} groups of {rows} texts, {part:.1%} labelled: {found / 2000:.2%}")
+    assert found <= 6, "0.1%, and three standard errors"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(
+    ("rows", "parts"), [(300, [0.75] * 4 + [0.12] * 3), (150, [0.2] * 4 + [0.08] * 3)]
+)
+def test_how_often_uneven_labels_are_told(rows, parts):
+    rng = np.random.default_rng(1)
+    population = np.full(len(parts), rows)
+    told = 0
+    for _ in range(2000):
+        told += (
+            sample_randomness.find_uneven_parts(population, rng.binomial(rows, parts)) is not None
+        )
+    print(f"\n{rows} texts a month, parts {parts}: told in {told / 2000:.1%}")
+    assert told > 1000
