@@ -42,10 +42,16 @@ def open_template(
         "p": paired.write_p,
         "points": _write_points,
         "set_apart": set_apart,
+        "share": _write_share,
         "signed": _write_signed,
     }
     environment.filters |= filters or {}
     return environment.get_template(name)
+
+
+def _write_share(value: float) -> str:
+    """Write a share above 0 in percent, such as 31% or <1%."""
+    return f"{value:.0%}" if value >= 0.01 else "<1%"
 
 
 def write_setting(value: object) -> str:

@@ -41,6 +41,10 @@ _WORDS_OF_MISTAKE = 8
 """Maximum number of words under a mistake."""
 _WORDS_OF_CLASS = 12
 """Maximum number of words of a class."""
+_MAX_WORDS_IN_SUMMARY = 2
+"""Maximum number of words of a class in the summary."""
+_MAX_CLASSES_IN_SUMMARY = 3
+"""Maximum number of classes whose words are in the summary."""
 
 
 class Axis(NamedTuple):
@@ -207,7 +211,24 @@ def _describe_words(words: DecidingWords) -> dict[str, Any]:
                 }
             )
         deciding.append((label, parts))
-    return {"words": words, "deciding": deciding}
+    return {"words": words, "deciding": deciding, "first_words": _choose_first_words(deciding)}
+
+
+def _choose_first_words(
+    deciding: Sequence[tuple[str, list[dict[str, Any]]]],
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Choose the words for the summary, of the classes whose first word is in the most texts.
+
+    Args:
+        deciding: The classes in their order, each with its words, the most deciding first.
+    """
+    largest_first = sorted(deciding, key=lambda item: -item[1][0]["fraction"])
+    chosen = [label for label, _ in largest_first[:_MAX_CLASSES_IN_SUMMARY]]
+    first_words = []
+    for label, parts in deciding:
+        if label in chosen:
+            first_words.append((label, parts[:_MAX_WORDS_IN_SUMMARY]))
+    return first_words
 
 
 def _describe_checks(checks: ModelChecks) -> dict[str, Any]:

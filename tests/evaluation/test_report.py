@@ -388,6 +388,28 @@ def test_the_words_that_decide_are_under_the_mistakes_and_by_class(data, plots):
     assert 'href="#words"' not in render_page(data, plots)
 
 
+def test_the_summary_names_the_first_words_of_the_classes_that_have_them_most(data, plots):
+    rows = []
+    for label, first in (("a", 0.004), ("negative", 0.31), ("b", 0.02), ("positive", 0.09)):
+        for word, fraction in ((f"{label}_1", first), (SCRIPT, 0.003), (f"{label}_3", 0.9)):
+            part = {"mean_part": 1.0, "mean_linear": 1.0, "mean_network": 0.0}
+            rows.append({"label": label, "word": word, "num_texts": 1, "fraction": fraction} | part)
+    table = pa.Table.from_pylist(rows, deciding_words.SCHEMA)
+    words = DecidingWords(WordsOfClasses(table, num_texts=100, num_asked=0))
+    page = render_page(change(data, words=words), plots)
+    summary = page.partition("<h2>Summary</h2>")[2].partition("</section>")[0]
+    assert '<a href="#words">that decide: negative: <bdi>negative_1</bdi> (31%)' in summary
+    text = " ".join(Outline(summary).text.split())
+    long = f"{SCRIPT[:29]}…"
+    assert f"negative: negative_1 (31%), {long} (<1%); b: b_1 (2%)" in text
+    assert f"; positive: positive_1 (9%), {long} (<1%); 1 more in the section" in text
+    one = table.slice(3, 1)
+    words = DecidingWords(WordsOfClasses(one, num_texts=100, num_asked=0))
+    text = Outline(render_page(change(data, words=words), plots)).text
+    assert "Words that decide: negative: negative_1 (31%) " in " ".join(text.split())
+    assert "that decide: " not in render_page(data, plots)
+
+
 def test_unequal_authors_give_no_interval_and_the_page_says_why(rows):
     place = np.arange(len(rows))
     author = np.where(place % 4 > 0, 99, place % 60).astype(np.uint64)  # one has most texts
