@@ -94,6 +94,8 @@ def _draw_confusion(metrics: Metrics) -> Figure:
     if metrics.has_many:
         for cell in display.text_[counts == 0]:
             cell.set_text("")
+    for cell in display.text_[counts.sum(axis=1) == 0].ravel():
+        cell.set_text("")  # no text has the label, so there are no shares
     axes.set(xlabel="Prediction", ylabel="Label")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -81,6 +81,20 @@ def test_each_class_is_on_the_page_with_both_shares(data, page):
         assert " ".join([label, *(f"{count:,}" for count in listed)]) in text
 
 
+def test_the_confusion_matrix_has_no_shares_of_a_class_without_texts():
+    rows = rows_of_classes(600, classes=(*CLASSES, "mixed"))
+    whole = report_data(rows, model=MODEL, asked=False)
+    assert "is empty" not in render_page(whole, {"confusion.png": b""})
+    data = report_data(rows.filter(pc.not_equal(rows["label"], 3)), model=MODEL, asked=False)
+    page = render_page(data, {"confusion.png": b""})
+    assert "The row of a class without labelled texts is empty." in page
+    assert '<div class="pair stacked">' in page
+    (axes,) = report_charts._draw_confusion(data.result.measured.metrics).axes
+    shown = {cell.get_position(): cell.get_text() for cell in axes.texts}
+    assert {shown[column, 3] for column in range(4)} == {""}
+    assert all(shown[column, 0].endswith("%") for column in range(4))
+
+
 def test_pairs_of_confused_classes_are_shown_with_examples(data, page):
     text = Outline(page).text.partition("Confused classes")[2]
     confusion = data.result.measured.metrics.confusion
